@@ -1,0 +1,118 @@
+"""Loss functions. They compute in float32 (or wider), whatever the logits are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from haliax import elementwise, errors
+from haliax.align import aligned
+from haliax.array import NamedArray, wrap
+from haliax.axis import AxisSelection, AxisSelector, find
+from haliax.contract import dot
+from haliax.create import arange
+from haliax.elementwise import astype
+from haliax.nn.softmax import logsumexp
+from haliax.reduce import mean, sum
+from haliax.typing import NamedOrNumeric
+from haliax.util import UNSPECIFIED, Unspecified
+
+Reduction = Callable[..., NamedArray] | None | Unspecified
+
+
+def cross_entropy_loss(
+    logits: NamedArray,
+    Label: AxisSelector,
+    targets: NamedArray,
+    reduction: Reduction = UNSPECIFIED,
+    where: NamedArray | None = None,
+    reduction_axis: AxisSelection | None = None,
+) -> NamedArray:
+    """The cross entropy of the targets under `softmax(logits, Label)`, in nats.
+
+    Args:
+        logits: unnormalized log probabilities, with the axis `Label`.
+        Label: the axis of the classes.
+        targets: probabilities (or one-hot vectors) with the axis `Label`; or, without it, the integer class of each
+            element, which must be in range: an integer out of range counts as a class of logit zero.
+        reduction: of the losses, a function such as `haliax.mean` (the default) or `haliax.sum`; None for none.
+        where: which losses count.
+        reduction_axis: the axes to reduce; all by default.
+
+    Returns:
+        The reduced loss; with `reduction=None` a loss for each element, without the axis `Label`.
+
+    Raises:
+        AxisError: if `logits` lacks the axis, or the axes of the targets do not fit.
+    """
+    loss, _ = cross_entropy_loss_and_log_normalizers(logits, Label, targets)
+    return maybe_reduce_loss(loss, reduction, reduction_axis, where)
+
+
+def cross_entropy_loss_and_log_normalizers(
+    pred_y: NamedArray, Label: AxisSelector, target_y: NamedArray
+) -> tuple[NamedArray, NamedArray]:
+    """The cross entropy of each element, in nats, and the logarithm of the sum of the exponentials of its logits.
+
+    Integer targets select by comparing with an iota and summing, not by a gather: where `Label` is spread over devices,
+    each device then sums its part.
+
+    Args and errors are those of `cross_entropy_loss`.
+    """
+    label = pred_y.axes[find(pred_y.axes, Label, pred_y)]
+    logits = _at_least_float32(pred_y)
+    log_normalizers = logsumexp(logits, label)
+    if any(axis.name == label.name for axis in target_y.axes):
+        return log_normalizers - dot(logits, _at_least_float32(target_y), axis=label), log_normalizers
+    if not jnp.issubdtype(target_y.dtype, jnp.integer):
+        raise errors.targets_without_label(label.name, pred_y, target_y)
+    classes = arange(label, dtype=target_y.dtype)
+    return log_normalizers - sum(_selected(logits, classes, target_y), axis=label), log_normalizers
+
+
+def _selected(logits: NamedArray, classes: NamedArray, targets: NamedArray) -> NamedArray:
+    """The logits where the class is the target, zero elsewhere."""
+    hit = jnp.equal(aligned(classes, logits.axes), aligned(targets, logits.axes))
+    return wrap(jnp.where(hit, logits.array, jnp.zeros((), logits.dtype)), logits.axes)
+
+
+def _at_least_float32(array: NamedArray) -> NamedArray:
+    return astype(array, jnp.promote_types(array.dtype, jnp.float32))
+
+
+def binary_cross_entropy_loss(
+    logits: NamedArray,
+    targets: NamedArray,
+    reduction: Reduction = UNSPECIFIED,
+    where: NamedArray | None = None,
+    reduction_axis: AxisSelection | None = None,
+) -> NamedArray:
+    """The cross entropy of independent yes-or-no targets (probabilities) under `sigmoid(logits)`, in nats.
+
+    The other arguments are those of `cross_entropy_loss`.
+    """
+    x = _at_least_float32(logits)
+    y = astype(targets, x.dtype)
+    loss = wrap(jnp.logaddexp(x.array, 0.0), x.axes) - x * y
+    return maybe_reduce_loss(loss, reduction, reduction_axis, where)
+
+
+def maybe_reduce_loss(
+    loss: NamedArray,
+    reduction: Reduction = UNSPECIFIED,
+    reduction_axis: AxisSelection | None = None,
+    where: NamedOrNumeric | None = None,
+) -> NamedArray:
+    """The loss reduced by `reduction` (the mean by default) over the axes; with None as it is, zero where not counted.
+
+    Raises:
+        AxisError: for an axis that the loss lacks.
+    """
+    if reduction is None:
+        return loss if where is None else elementwise.where(where, loss, 0.0)
+    function = mean if isinstance(reduction, Unspecified) else reduction
+    return function(loss, axis=reduction_axis, where=where)
+
+
+reduce_loss = maybe_reduce_loss

@@ -1,0 +1,253 @@
+"""`Stacked` and `BlockSeq`: the same block many times, one after the other.
+
+`Stacked` keeps the parameters of all blocks in one block whose arrays have the axis of the layers in front, and runs
+them in one loop: compile time does not grow with depth. `BlockSeq` keeps a list of blocks and unrolls the loop. Both
+have the same methods.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import equinox as eqx
+import jax
+
+from haliax import control, errors
+from haliax.array import NamedArray
+from haliax.axis import Axis
+from haliax.checkpointing import ScanCheckpointPolicy
+from haliax.indexing import index
+from haliax.jax_utils import is_jax_array_like, is_named, is_single_key
+from haliax.shape import unbind
+
+M = TypeVar("M", bound=eqx.Module)
+ModuleInit = Callable[..., Any]
+FoldFunction = Callable[..., Any]
+ScanFunction = Callable[..., tuple[Any, Any]]
+VmapFunction = Callable[..., Any]
+
+
+class BlockFoldable(Protocol):
+    """What `Stacked` and `BlockSeq` have in common."""
+
+    Block: Axis
+
+    def fold(self, init: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+    def scan(self, init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]: ...
+
+    def unstacked(self) -> Sequence[Any]: ...
+
+    def get_layer(self, index: int) -> Any: ...
+
+
+def _call(block: Any, carry: Any, *args: Any, **kwargs: Any) -> Any:
+    return block(carry, *args, **kwargs)
+
+
+def _with_keys_split(Block: Axis, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A single random key called `key` becomes one for each layer."""
+    if is_single_key(kwargs.get("key")):
+        return {**kwargs, "key": jax.random.split(kwargs["key"], Block.size)}
+    return kwargs
+
+
+class Stacked(eqx.Module, Generic[M]):
+    """Blocks in one: every array of `stacked` has the axis `Block` in front."""
+
+    stacked: Any
+    Block: Axis = eqx.field(static=True)
+    gradient_checkpointing: ScanCheckpointPolicy = eqx.field(static=True)
+
+    @staticmethod
+    def init(
+        Block: Axis,
+        module: Any,
+        *,
+        gradient_checkpointing: bool | str | ScanCheckpointPolicy = False,
+        prevent_cse: bool | None = None,
+    ) -> Callable[..., Stacked]:
+        """A function that makes the blocks: `Stacked.init(Layers, Module)(config, key=keys)`.
+
+        Its arguments go to `module.init`; NamedArrays that have the axis `Block`, and the first dimension of unnamed
+        arrays, are taken apart: one slice for each block. `key` may be one key for all, or an array of one for each.
+
+        Args:
+            Block: the axis of the layers.
+            module: a class with `init`, or a function that makes a block.
+            gradient_checkpointing: what the loops keep for their backward pass; see `ScanCheckpointPolicy`.
+            prevent_cse: overrides that field of the policy.
+        """
+        policy = _policy(gradient_checkpointing, prevent_cse)
+        make = getattr(module, "init", module)
+
+        def build(*args: Any, **kwargs: Any) -> Stacked:
+            return Stacked(control.vmap(make, Block)(*args, **_with_keys_split(Block, kwargs)), Block, policy)
+
+        return build
+
+    @property
+    def Layers(self) -> Axis:
+        """The axis of the layers, by its other name."""
+        return self.Block
+
+    def fold(self, init: Any, *args: Any, unroll: int = 1, **kwargs: Any) -> Any:
+        """The last carry of `carry = block(carry, *args, **kwargs)` over the blocks.
+
+        Further arguments that have the axis `Block`, and the first dimension of unnamed arrays, are taken apart: each
+        block gets its slice.
+        """
+        return self.fold_via(_call, unroll=unroll)(init, *args, **kwargs)
+
+    def __call__(self, init: Any, *args: Any, **kwargs: Any) -> Any:
+        """See `fold`."""
+        return self.fold(init, *args, **kwargs)
+
+    def scan(self, init: Any, *args: Any, unroll: int = 1, **kwargs: Any) -> tuple[Any, Any]:
+        """The last carry, and the outputs with the axis `Block`, of `carry, output = block(carry, *args, **kwargs)`."""
+        return self.scan_via(_call, unroll=unroll)(init, *args, **kwargs)
+
+    def vmap(self, *args: Any, **kwargs: Any) -> Any:
+        """The results of all blocks on the same (or taken apart) arguments, with the axis `Block`."""
+        return self.vmap_via(_call)(*args, **kwargs)
+
+    def fold_via(self, fn: Callable[..., Any], *, unroll: int = 1) -> FoldFunction:
+        """Like `fold`, with `fn(block, carry, *args, **kwargs)` for a block."""
+
+        def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
+            return fn(block, carry, *args, **kwargs)
+
+        looped = control.fold(step, self.Block, checkpoint=self.gradient_checkpointing, unroll=unroll)
+        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **kwargs)
+
+    def scan_via(self, fn: Callable[..., tuple[Any, Any]], *, unroll: int = 1) -> ScanFunction:
+        """Like `scan`, with `fn(block, carry, *args, **kwargs)` for a block."""
+
+        def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
+            return fn(block, carry, *args, **kwargs)
+
+        looped = control.scan(step, self.Block, checkpoint=self.gradient_checkpointing, unroll=unroll)
+        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **kwargs)
+
+    def vmap_via(self, fn: Callable[..., Any]) -> VmapFunction:
+        """Like `vmap`, with `fn(block, *args, **kwargs)` for a block."""
+        mapped = control.vmap(fn, self.Block)
+        return lambda *args, **kwargs: mapped(self.stacked, *args, **kwargs)
+
+    def unstacked(self) -> list[Any]:
+        """The blocks, one by one."""
+        leaves, structure = jax.tree.flatten(self.stacked, is_leaf=is_named)
+        columns = [self._slices(leaf) for leaf in leaves]
+        return [
+            jax.tree.unflatten(structure, [column[layer] for column in columns]) for layer in range(self.Block.size)
+        ]
+
+    def _slices(self, leaf: Any) -> Sequence[Any]:
+        if isinstance(leaf, NamedArray) and leaf.has_axis(self.Block.name):
+            return unbind(leaf, self.Block)
+        if is_jax_array_like(leaf) and leaf.ndim:
+            return [leaf[layer] for layer in range(self.Block.size)]
+        return [leaf] * self.Block.size
+
+    def get_layer(self, index: int) -> Any:
+        """The block number `index`."""
+        if not -self.Block.size <= index < self.Block.size:
+            raise errors.layer_out_of_range(index, self.Block)
+        return jax.tree.map(lambda leaf: self._slice(leaf, index), self.stacked, is_leaf=is_named)
+
+    def _slice(self, leaf: Any, layer: int) -> Any:
+        if isinstance(leaf, NamedArray):
+            return index(leaf, {self.Block.name: layer}) if leaf.has_axis(self.Block.name) else leaf
+        return leaf[layer] if is_jax_array_like(leaf) and leaf.ndim else leaf
+
+
+class BlockSeq(eqx.Module, Generic[M]):
+    """Blocks in a list, run in an unrolled loop. They may differ in their static fields."""
+
+    blocks: Sequence[Any]
+    Block: Axis = eqx.field(static=True)
+    gradient_checkpointing: ScanCheckpointPolicy = eqx.field(static=True)
+
+    @staticmethod
+    def init(
+        Block: Axis,
+        module: Any,
+        *,
+        gradient_checkpointing: bool | str | ScanCheckpointPolicy = False,
+        prevent_cse: bool | None = None,
+    ) -> Callable[..., BlockSeq]:
+        """A function that makes the blocks; see `Stacked.init`."""
+        policy = _policy(gradient_checkpointing, prevent_cse)
+        make = getattr(module, "init", module)
+
+        def build(*args: Any, **kwargs: Any) -> BlockSeq:
+            given = control.pieces(Block, (args, _with_keys_split(Block, kwargs)))
+            return BlockSeq([make(*a, **k) for a, k in given], Block, policy)
+
+        return build
+
+    @property
+    def Layers(self) -> Axis:
+        """The axis of the layers, by its other name."""
+        return self.Block
+
+    def fold(self, init: Any, *args: Any, **kwargs: Any) -> Any:
+        """The last carry of `carry = block(carry, *args, **kwargs)` over the blocks; see `Stacked.fold`."""
+        return self.fold_via(_call)(init, *args, **kwargs)
+
+    def __call__(self, init: Any, *args: Any, **kwargs: Any) -> Any:
+        """See `fold`."""
+        return self.fold(init, *args, **kwargs)
+
+    def scan(self, init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """The last carry, and the outputs with the axis `Block`, of `carry, output = block(carry, *args, **kwargs)`."""
+        return self.scan_via(_call)(init, *args, **kwargs)
+
+    def fold_via(self, fn: Callable[..., Any]) -> FoldFunction:
+        """Like `fold`, with `fn(block, carry, *args, **kwargs)` for a block."""
+
+        def folded(init: Any, *args: Any, **kwargs: Any) -> Any:
+            for block, (a, k) in zip(self.blocks, control.pieces(self.Block, (args, kwargs)), strict=True):
+                init = self.gradient_checkpointing.checkpointed(fn)(block, init, *a, **k)
+            return init
+
+        return folded
+
+    def scan_via(self, fn: Callable[..., tuple[Any, Any]]) -> ScanFunction:
+        """Like `scan`, with `fn(block, carry, *args, **kwargs)` for a block."""
+
+        def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            outputs = []
+            for block, (a, k) in zip(self.blocks, control.pieces(self.Block, (args, kwargs)), strict=True):
+                init, output = self.gradient_checkpointing.checkpointed(fn)(block, init, *a, **k)
+                outputs.append(output)
+            return init, control.stacked_trees(self.Block, outputs)
+
+        return scanned
+
+    def vmap_via(self, fn: Callable[..., Any]) -> VmapFunction:
+        """The results of `fn(block, *args, **kwargs)` for all blocks, with the axis `Block`."""
+
+        def mapped(*args: Any, **kwargs: Any) -> Any:
+            pieces = control.pieces(self.Block, (args, kwargs))
+            results = [fn(block, *a, **k) for block, (a, k) in zip(self.blocks, pieces, strict=True)]
+            return control.stacked_trees(self.Block, results)
+
+        return mapped
+
+    def unstacked(self) -> list[Any]:
+        """The blocks, one by one."""
+        return list(self.blocks)
+
+    def get_layer(self, index: int) -> Any:
+        """The block number `index`."""
+        if not -self.Block.size <= index < self.Block.size:
+            raise errors.layer_out_of_range(index, self.Block)
+        return self.blocks[index]
+
+
+def _policy(setting: Any, prevent_cse: bool | None) -> ScanCheckpointPolicy:
+    policy = ScanCheckpointPolicy.of(setting)
+    return policy if prevent_cse is None else dataclasses.replace(policy, prevent_cse=prevent_cse)

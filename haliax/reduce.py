@@ -1,0 +1,125 @@
+"""Reductions: the selected axes go away.
+
+Each calls the `jnp` reduction with the numbers of the axes. A `where` mask may have fewer axes than the array and any
+order; it is lined up by name and not broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from haliax import errors
+from haliax.align import aligned, broadcast_to
+from haliax.array import NamedArray, wrap
+from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find, union_axes
+from haliax.typing import NamedOrNumeric, ReductionFunction, SimpleReductionFunction
+
+
+def positions(array: NamedArray, axis: AxisSelection | None) -> tuple[int, ...]:
+    """The numbers of the selected axes; of all for None.
+
+    Raises:
+        AxisError: for an axis that the array lacks.
+    """
+    if axis is None:
+        return tuple(range(len(array.axes)))
+    if isinstance(axis, str | Axis):
+        return (find(array.axes, axis, array),)
+    return tuple(dict.fromkeys(find(array.axes, selector, array) for selector in ensure_tuple(axis)))
+
+
+def reduction(function: Callable[..., Any]) -> ReductionFunction:
+    """The reduction `function`, for named arrays."""
+    name = function.__name__
+
+    def reduce(
+        array: Any, axis: AxisSelection | None = None, *, where: NamedOrNumeric | None = None, **options: Any
+    ) -> Any:
+        if not isinstance(array, NamedArray):
+            if axis is not None:
+                raise errors.axis_of_unnamed(name, array)
+            return function(array, **options) if where is None else function(array, where=where, **options)
+        if isinstance(where, NamedArray):
+            if not set(where.axes) <= set(array.axes):
+                array = broadcast_to(array, union_axes(array.axes, where.axes))
+            where = aligned(where, array.axes)
+        if where is not None:
+            options["where"] = where
+        gone = positions(array, axis)
+        kept = tuple([a for position, a in enumerate(array.axes) if position not in gone])
+        return wrap(function(array.array, axis=gone, **options), kept)
+
+    reduce.__name__ = reduce.__qualname__ = name
+    reduce.__doc__ = f"""`jnp.{name}` over the selected axes, or over all.
+
+    Args:
+        array: a NamedArray (or an unnamed array, over all its elements).
+        axis: the axes that go away; None for all.
+        where: which elements count; lined up by name.
+        options: passed on to `jnp.{name}`.
+
+    Raises:
+        AxisError: for an axis that the array lacks.
+    """
+    return reduce
+
+
+def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
+    """The reduction `function`, which gives a position along one axis, for named arrays."""
+    name = function.__name__
+
+    def reduce(array: Any, axis: AxisSelector | None = None) -> Any:
+        if not isinstance(array, NamedArray):
+            if axis is not None:
+                raise errors.axis_of_unnamed(name, array)
+            return function(array)
+        if axis is None:
+            return wrap(function(array.array), ())
+        gone = find(array.axes, axis, array)
+        return wrap(function(array.array, axis=gone), array.axes[:gone] + array.axes[gone + 1 :])
+
+    reduce.__name__ = reduce.__qualname__ = name
+    reduce.__doc__ = f"""`jnp.{name}` along one axis, or over all elements (then a position in the flat array).
+
+    Raises:
+        AxisError: for an axis that the array lacks.
+    """
+    return reduce
+
+
+all = reduction(jnp.all)
+any = reduction(jnp.any)
+max = amax = reduction(jnp.max)
+mean = reduction(jnp.mean)
+min = amin = reduction(jnp.min)
+prod = product = reduction(jnp.prod)
+ptp = reduction(jnp.ptp)
+std = reduction(jnp.std)
+sum = reduction(jnp.sum)
+var = reduction(jnp.var)
+nanmax = reduction(jnp.nanmax)
+nanmean = reduction(jnp.nanmean)
+nanmin = reduction(jnp.nanmin)
+nanprod = reduction(jnp.nanprod)
+nanstd = reduction(jnp.nanstd)
+nansum = reduction(jnp.nansum)
+nanvar = reduction(jnp.nanvar)
+
+argmax = position_reduction(jnp.argmax)
+argmin = position_reduction(jnp.argmin)
+nanargmax = position_reduction(jnp.nanargmax)
+nanargmin = position_reduction(jnp.nanargmin)
+
+
+def trace(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, offset: int = 0, dtype: Any = None) -> Any:
+    """The sum of the diagonal over two axes, which go away.
+
+    Raises:
+        AxisError: for an axis that the array lacks.
+    """
+    first, second = find(array.axes, axis1, array), find(array.axes, axis2, array)
+    kept = tuple(axis for position, axis in enumerate(array.axes) if position not in (first, second))
+    return wrap(jnp.trace(array.array, offset=offset, axis1=first, axis2=second, dtype=dtype), kept)

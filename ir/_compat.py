@@ -1,0 +1,62 @@
+"""The few places where staging and lowering need what JAX does not export.
+
+Each function says why the public API does not serve, so that it can be dropped when it does.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import equinox
+import jax
+import jax._src.source_info_util as source_info_util  # `jax.extend.source_info_util` has no `user_context`
+import jaxlib
+import optax
+
+from haliax import staging
+from ir.graph import Source
+
+
+def _folder(module: Any) -> str:
+    return os.path.dirname(module.__file__) + os.sep
+
+
+_LIBRARIES = tuple(_folder(module) for module in (jax, jaxlib, staging, equinox, optax)) + (
+    os.path.dirname(__file__) + os.sep,
+)
+_is_library: dict[str, bool] = {}
+
+
+def user_source(source_info: Any) -> Source | None:
+    """The innermost frame outside JAX, haliax, equinox and optax; None where the equation has no Python origin."""
+    traceback = getattr(source_info, "traceback", None)
+    if traceback is None:
+        return None
+    for frame in traceback.frames:
+        path = frame.file_name
+        library = _is_library.get(path)
+        if library is None:
+            library = _is_library[path] = path.startswith(_LIBRARIES) or path.startswith("<")
+        if not library:
+            return Source(os.path.basename(path), frame.line_num, path)
+    return None
+
+
+def joined_source_info(outer: Any, inner: Any) -> Any:
+    """The source info of an equation of an inlined function: its own line below the caller's name stack."""
+    if outer is None:
+        return inner
+    return inner.replace(name_stack=outer.name_stack + inner.name_stack)
+
+
+@contextmanager
+def equation_context(context: Any, source_info: Any) -> Iterator[None]:
+    """Binds within it carry the user's line and the configuration (PRNG flags, XLA metadata) of the original equation."""
+    manager: AbstractContextManager[Any] = context.manager if context is not None else nullcontext()
+    if source_info is None:
+        with manager:
+            yield
+        return
+    with source_info_util.user_context(source_info.traceback, name_stack=source_info.name_stack), manager:
+        yield

@@ -1,0 +1,144 @@
+"""Control flow: how operands of loops, branches and calls reach their bodies.
+
+Bodies are closed: whatever they use comes in as an input. A carried value has one type from the first iteration to the
+last, so its dims before the loop, inside it and after it are the same classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ir.names import Unifier
+from ir.proto import ProtoBody, ProtoOperand, ProtoValue
+from ir.rules.registry import Axes, Dims, Draft
+
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+def inlined_jaxpr(equation: Any) -> Any | None:
+    """The closed jaxpr of a call that only groups equations; None for everything else.
+
+    A `jit` with shardings of its own is not inlined: they are the user's word.
+    """
+    if equation.primitive.name not in _CALLS:
+        return None
+    params = equation.params
+    shardings = (*params.get("in_shardings", ()), *params.get("out_shardings", ()))
+    if any(type(sharding).__name__ != "UnspecifiedValue" for sharding in shardings):
+        return None
+    inner = params.get("call_jaxpr") or params.get("jaxpr") or params.get("fun_jaxpr")
+    return inner if hasattr(inner, "consts") else None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A structured equation: operands, result variables, and a way to make bodies."""
+
+    primitive: str
+    params: Mapping[str, Any]
+    operands: list[ProtoOperand]
+    outvars: Sequence[Any]
+    unifier: Unifier
+    make_body: Callable[[Any, Sequence[ProtoValue], str], ProtoBody]
+
+    def dims(self, operand: ProtoOperand) -> Dims:
+        return operand.dims if isinstance(operand, ProtoValue) else ()
+
+    def like(self, variable: Any, dims: Dims) -> ProtoValue:
+        return ProtoValue(dims, str(variable.aval.dtype))
+
+    def fresh_like(self, operand: ProtoOperand) -> ProtoValue:
+        """A body's input of the operand's dims."""
+        dtype = operand.dtype if isinstance(operand, ProtoValue) else operand.type.dtype
+        return ProtoValue(self.dims(operand), dtype)
+
+
+@dataclass(frozen=True)
+class StructuredDraft:
+    draft: Draft
+    operands: Sequence[ProtoOperand]
+    outputs: tuple[ProtoValue, ...]
+    bodies: tuple[ProtoBody, ...]
+
+
+def scan(request: Request) -> StructuredDraft:
+    """Inputs are constants, carries, stacked values; outputs are carries, stacked results."""
+    params, unifier = request.params, request.unifier
+    constants, carries, length = params["num_consts"], params["num_carry"], params["length"]
+    over = unifier.fresh(length)
+    inputs = [request.fresh_like(operand) for operand in request.operands[: constants + carries]]
+    for operand in request.operands[constants + carries :]:
+        dims = request.dims(operand)
+        unifier.same(over, dims[0])
+        inputs.append(ProtoValue(dims[1:], operand.dtype if isinstance(operand, ProtoValue) else operand.type.dtype))
+    body = request.make_body(params["jaxpr"], inputs, "body")
+    for value, result in zip(inputs[constants : constants + carries], body.outputs[:carries], strict=True):
+        if isinstance(result, ProtoValue):
+            unifier.same_all(value.dims, result.dims)
+    outputs = [
+        request.like(variable, value.dims)
+        for variable, value in zip(request.outvars, inputs[constants : constants + carries], strict=False)
+    ]
+    for variable, result in zip(request.outvars[carries:], body.outputs[carries:], strict=True):
+        outputs.append(request.like(variable, (over, *request.dims(result))))
+    attrs = {"over": Axes((over,)), "trips": length, "constants": constants, "carries": carries}
+    return StructuredDraft(Draft("loop", "scan", (), attrs), request.operands, tuple(outputs), (body,))
+
+
+def while_loop(request: Request) -> StructuredDraft:
+    """Inputs are the condition's constants, the body's constants, carries; outputs are carries."""
+    params, unifier = request.params, request.unifier
+    in_condition, in_body = params["cond_nconsts"], params["body_nconsts"]
+    values = [request.fresh_like(operand) for operand in request.operands]
+    condition_constants, body_constants = values[:in_condition], values[in_condition : in_condition + in_body]
+    carries = values[in_condition + in_body :]
+    again = [ProtoValue(value.dims, value.dtype) for value in carries]
+    condition = request.make_body(params["cond_jaxpr"], [*condition_constants, *again], "condition")
+    body = request.make_body(params["body_jaxpr"], [*body_constants, *carries], "body")
+    for value, result in zip(carries, body.outputs, strict=True):
+        if isinstance(result, ProtoValue):
+            unifier.same_all(value.dims, result.dims)
+    outputs = tuple(request.like(v, value.dims) for v, value in zip(request.outvars, carries, strict=True))
+    attrs = {"condition_constants": in_condition, "constants": in_body, "carries": len(carries)}
+    return StructuredDraft(Draft("loop", "while", (), attrs), request.operands, outputs, (condition, body))
+
+
+def branch(request: Request) -> StructuredDraft:
+    """The first input chooses; the others go to every branch; the branches' results are the same dims."""
+    bodies: list[ProtoBody] = []
+    for i, closed in enumerate(request.params["branches"]):
+        inputs = [request.fresh_like(operand) for operand in request.operands[1:]]
+        bodies.append(request.make_body(closed, inputs, f"branch{i}"))
+    outputs = [
+        request.like(variable, request.dims(result))
+        for variable, result in zip(request.outvars, bodies[0].outputs, strict=True)
+    ]
+    for body in bodies[1:]:
+        for value, result in zip(outputs, body.outputs, strict=True):
+            if isinstance(result, ProtoValue):
+                request.unifier.same_all(value.dims, result.dims)
+    return StructuredDraft(Draft("branch", "switch", (), {}), request.operands, tuple(outputs), tuple(bodies))
+
+
+def call(request: Request) -> StructuredDraft:
+    """A call that must stay one: `jax.checkpoint`, or a `jit` with shardings of its own."""
+    inputs = [request.fresh_like(operand) for operand in request.operands]
+    body = request.make_body(request.params["jaxpr"], inputs, "body")
+    outputs = tuple(
+        request.like(variable, request.dims(result))
+        for variable, result in zip(request.outvars, body.outputs, strict=True)
+    )
+    fn = "jit" if request.primitive in ("jit", "pjit") else "checkpoint"
+    return StructuredDraft(Draft("call", fn, (), {}), request.operands, outputs, (body,))
+
+
+STRUCTURED: dict[str, Callable[[Request], StructuredDraft]] = {
+    "scan": scan,
+    "while": while_loop,
+    "cond": branch,
+    "checkpoint": call,
+    "remat": call,
+    "remat2": call,
+    "jit": call,
+    "pjit": call,
+}

@@ -1,0 +1,84 @@
+"""The table of rules: one small function per JAX primitive, from dims of operands to dims of results.
+
+A rule reads an `Equation` (shapes and dim classes of the operands, the primitive's parameters), merges the classes that are
+the same dim, and answers with a `Draft`: the IR kind, and the dim classes of every result.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ir.names import DimClass, Unifier
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """An attribute that lists dims: classes while drafting, `Dim`s once names are known."""
+
+    dims: tuple[DimClass, ...]
+
+
+Plain = str | int | float | bool
+Dims = tuple[DimClass, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """A JAX equation as rules see it. `dims[i]` are the dim classes of operand i; shapes are plain ints."""
+
+    primitive: str
+    params: Mapping[str, Any]
+    dims: tuple[Dims, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    out_shapes: tuple[tuple[int, ...], ...]
+    unifier: Unifier
+
+    def fresh(self, shape: Sequence[int]) -> Dims:
+        """New classes for a shape."""
+        return tuple(self.unifier.fresh(size) for size in shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a rule answers: the node without its names."""
+
+    kind: str
+    fn: str
+    out_dims: tuple[Dims, ...]
+    attrs: Mapping[str, Axes | Plain] = field(default_factory=dict)
+
+
+Rule = Callable[[Equation], Draft]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*primitives: str) -> Callable[[Rule], Rule]:
+    """Registers a rule under the names of the primitives that it serves."""
+
+    def register(function: Rule) -> Rule:
+        for name in primitives:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def carried_over(equation: Equation, dims: Sequence[DimClass], out_shape: Sequence[int]) -> Dims:
+    """Positional dims of a result: an operand's class where the size is unchanged, a new class where it is not."""
+    unifier = equation.unifier
+    return tuple(
+        dim if unifier.size_of(dim) == size else unifier.fresh(size, unifier.name_of(dim))
+        for dim, size in zip(dims, out_shape, strict=True)
+    )
+
+
+def changed(equation: Equation, dims: Sequence[DimClass], out_shape: Sequence[int]) -> Axes:
+    """The dims whose size is not that of the result at the same position."""
+    return Axes(
+        tuple(dim for dim, size in zip(dims, out_shape, strict=True) if equation.unifier.size_of(dim) != size)
+    )
+
+
+def opaque(equation: Equation) -> Draft:
+    """An unknown primitive: kept whole, its results unnamed."""
+    return Draft("opaque", equation.primitive, tuple(equation.fresh(shape) for shape in equation.out_shapes))

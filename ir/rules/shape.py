@@ -1,0 +1,138 @@
+"""Broadcasts, transposes, reshapes, slices, pads, concatenations."""
+
+from collections.abc import Sequence
+
+from ir.names import DimClass
+from ir.rules.registry import Axes, Dims, Draft, Equation, carried_over, changed, rule
+
+
+@rule("broadcast_in_dim")
+def broadcast_in_dim(equation: Equation) -> Draft:
+    """Operand dims keep their class where they keep their size; the others are new."""
+    dims, (shape,) = equation.dims[0], equation.out_shapes
+    out = list(equation.fresh(shape))
+    for dim, position in zip(dims, equation.params["broadcast_dimensions"], strict=True):
+        if equation.unifier.size_of(dim) == shape[position]:
+            out[position] = dim
+    return Draft("broadcast", "", (tuple(out),))
+
+
+@rule("transpose")
+def transpose(equation: Equation) -> Draft:
+    """The same dims in another physical order."""
+    dims = equation.dims[0]
+    return Draft("reshape", "transpose", (tuple(dims[axis] for axis in equation.params["permutation"]),))
+
+
+@rule("squeeze")
+def squeeze(equation: Equation) -> Draft:
+    """Drops dims of size 1."""
+    axes = {axis % max(1, len(equation.dims[0])) for axis in equation.params["dimensions"]}
+    out = tuple(dim for axis, dim in enumerate(equation.dims[0]) if axis not in axes)
+    return Draft("reshape", "squeeze", (out,))
+
+
+@rule("expand_dims")
+def expand_dims(equation: Equation) -> Draft:
+    """Adds dims of size 1."""
+    (shape,), rest = equation.out_shapes, iter(equation.dims[0])
+    added = equation.params["dimensions"]
+    out = tuple(equation.unifier.fresh(1) if axis in added else next(rest) for axis in range(len(shape)))
+    return Draft("reshape", "expand", (out,))
+
+
+@rule("rev")
+def reverse(equation: Equation) -> Draft:
+    """Reverses dims, which must be whole on each device."""
+    dims = equation.dims[0]
+    along = Axes(tuple(dims[axis] for axis in equation.params["dimensions"]))
+    return Draft("slice", "reverse", (dims,), {"along": along})
+
+
+@rule("reshape")
+def reshape(equation: Equation) -> Draft:
+    """One-to-one where sizes agree, merges and splits of neighbouring dims elsewhere."""
+    (dims, *_), (shape,) = equation.dims, equation.out_shapes
+    order = equation.params.get("dimensions")
+    if order is not None:
+        dims = tuple(dims[axis] for axis in order)
+    out, whole = reshaped(equation, dims, shape)
+    return Draft("reshape", "reshape", (out,), {"along": Axes(whole)} if whole else {})
+
+
+def reshaped(equation: Equation, dims: Dims, shape: Sequence[int]) -> tuple[Dims, Dims]:
+    """Dims after a reshape, and the operand dims that were merged or split."""
+    unifier = equation.unifier
+    out: list[DimClass] = []
+    whole: list[DimClass] = []
+    source, target = 0, 0
+    while source < len(dims) or target < len(shape):
+        # Dims of size 1 come and go freely.
+        if target < len(shape) and shape[target] == 1 and not (source < len(dims) and unifier.size_of(dims[source]) == 1):
+            out.append(unifier.fresh(1))
+            target += 1
+            continue
+        if source < len(dims) and unifier.size_of(dims[source]) == 1 and not (target < len(shape) and shape[target] == 1):
+            source += 1
+            continue
+        if source == len(dims) or target == len(shape):  # a zero-size reshape: nothing to align
+            out += [unifier.fresh(size) for size in shape[target:]]
+            break
+        taken, made = [dims[source]], [shape[target]]
+        left, right = unifier.size_of(dims[source]), shape[target]
+        source, target = source + 1, target + 1
+        while left != right and (source < len(dims) or target < len(shape)):
+            if (left < right and source < len(dims)) or target == len(shape):
+                taken.append(dims[source])
+                left *= unifier.size_of(dims[source])
+                source += 1
+            else:
+                made.append(shape[target])
+                right *= shape[target]
+                target += 1
+        if len(taken) == len(made) == 1:
+            out.append(taken[0])
+            continue
+        whole += taken
+        merged = taken[0] if len(taken) == 1 else unifier.merge_of(taken)
+        out += [merged] if len(made) == 1 else unifier.split_of(merged, made)
+    return tuple(out), tuple(whole)
+
+
+@rule("slice", "dynamic_slice")
+def slice_(equation: Equation) -> Draft:
+    """Dims that are cut keep their name and lose their class."""
+    dims, (shape,) = equation.dims[0], equation.out_shapes
+    fn = "static" if equation.primitive == "slice" else "dynamic"
+    return Draft("slice", fn, (carried_over(equation, dims, shape),), {"along": changed(equation, dims, shape)})
+
+
+@rule("pad")
+def pad(equation: Equation) -> Draft:
+    """Padded dims keep their name and lose their class."""
+    dims, (shape,) = equation.dims[0], equation.out_shapes
+    along = Axes(
+        tuple(d for d, config in zip(dims, equation.params["padding_config"], strict=True) if tuple(config) != (0, 0, 0))
+    )
+    return Draft("pad", "", (carried_over(equation, dims, shape),), {"along": along})
+
+
+@rule("concatenate")
+def concatenate(equation: Equation) -> Draft:
+    """All dims but the concatenated one are merged."""
+    axis, (shape,), unifier = equation.params["dimension"], equation.out_shapes, equation.unifier
+    first = equation.dims[0]
+    for dims in equation.dims[1:]:
+        for position, (a, b) in enumerate(zip(first, dims, strict=True)):
+            if position != axis:
+                unifier.same(a, b)
+    along = Axes((first[axis],))
+    return Draft("concat", "", (carried_over(equation, first, shape),), {"along": along})
+
+
+@rule("split")
+def split(equation: Equation) -> Draft:
+    """Static slices side by side along one dim."""
+    dims, axis = equation.dims[0], equation.params["axis"]
+    out = tuple(carried_over(equation, dims, shape) for shape in equation.out_shapes)
+    return Draft("slice", "split", out, {"along": Axes((dims[axis],))})

@@ -1,0 +1,82 @@
+"""The wording of everything that can be wrong with a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from levanter.errors import UserError, WorkFailed
+
+_SHOWN = 5
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint is torn or altered. `path` is the checkpoint, `what` the array or file that shows it."""
+
+    def __init__(self, path: Path, what: str, fix: str) -> None:
+        super().__init__(f"the checkpoint {path} is damaged ({what}): {fix}")
+        self.path = path
+        self.what = what
+
+
+class CheckpointMismatch(UserError):
+    """A checkpoint is whole, and holds other arrays than the ones asked for."""
+
+
+def damaged(path: Path, what: str) -> DamagedCheckpoint:
+    return DamagedCheckpoint(path, what, "it is not used; remove it to go on from the one before it")
+
+
+def all_damaged(found: Sequence[DamagedCheckpoint]) -> DamagedCheckpoint:
+    newest = found[0]
+    older = "".join(f"; {problem.path.name}: {problem.what}" for problem in found[1:])
+    return DamagedCheckpoint(
+        newest.path,
+        newest.what + older,
+        "there is no whole one before it; put back a copy, or remove the folder "
+        f"{newest.path.parent} to start from the first step",
+    )
+
+
+def left_out(problem: DamagedCheckpoint) -> str:
+    return f"the checkpoint {problem.path} is damaged ({problem.what}): using the one before it"
+
+
+def none_found(path: Path) -> UserError:
+    return UserError(f"there is no checkpoint in {path}: name a step-N folder, or a run directory that has one")
+
+
+def no_such_path(path: Path) -> UserError:
+    return UserError(f"there is no checkpoint {path}: no such folder; check the path")
+
+
+def other_format(path: Path, found: object, known: int) -> UserError:
+    return UserError(
+        f"the checkpoint {path} has format {found} and this version reads format {known}: use the version that wrote it"
+    )
+
+
+def mismatch(path: Path, differences: Sequence[str]) -> CheckpointMismatch:
+    shown = "; ".join(differences[:_SHOWN])
+    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    return CheckpointMismatch(
+        f"the checkpoint {path} does not fit this model and optimizer ({shown}{more}): "
+        "use the config it was written with, or another run directory"
+    )
+
+
+def needs_x64(path: Path, name: str, dtype: str) -> CheckpointMismatch:
+    return CheckpointMismatch(
+        f"the checkpoint {path} holds {dtype} values (array {name}), which JAX would round: set JAX_ENABLE_X64=1"
+    )
+
+
+def cannot_write(path: Path, reason: str) -> WorkFailed:
+    return WorkFailed(
+        f"cannot write the checkpoint {path} ({reason}): the one before it is whole; "
+        "make room and run the same command again"
+    )
+
+
+def out_of_range(field: str, value: float, bound: str) -> UserError:
+    return UserError(f"trainer.checkpoint.{field} is {value}: it must be {bound}")

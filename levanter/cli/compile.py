@@ -1,0 +1,86 @@
+"""`levanter compile`: plan a training step for a mesh, explain the plan, and check it against the compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from levanter.cli import errors
+from levanter.cli.options import OVERRIDES, config_options, load_config, mesh_option
+
+PLAIN_WIDTH = 120
+
+
+@click.command("compile", context_settings=OVERRIDES)
+@config_options
+@mesh_option
+@click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100.")
+@click.option("--batch-size", metavar="N", help="Sequences in a step.")
+@click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass to a file in DIR.")
+@click.option("--verify", is_flag=True, help="Compile the step for the mesh and compare with the plan.")
+@click.pass_context
+def compile_command(
+    ctx: click.Context,
+    model: str | None,
+    path: str | None,
+    mesh: str | None,
+    hardware: str | None,
+    batch_size: str | None,
+    seq_len: str | None,
+    as_json: bool,
+    dump_ir: str | None,
+    verify: bool,
+) -> None:
+    """Plan a training step for a mesh and explain it.
+
+    No accelerator is needed, neither to plan nor to --verify. Every field of the configuration can be set by its
+    dotted name, such as --model.num_layers 24.
+    """
+    from levanter.config import parse_mesh
+
+    config = load_config(
+        ctx,
+        model,
+        path,
+        trainer__mesh=mesh,
+        trainer__hardware=hardware,
+        trainer__train_batch_size=batch_size,
+        model__seq_len=seq_len,
+    )
+    shape = parse_mesh(config.trainer.mesh or "1")
+    # Planning only traces, so it must not take an accelerator that another process trains on.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # What libraries print on the way must not end up in front of the JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        from levanter.compile import report
+
+        result = report(
+            config,
+            mesh=shape,
+            hardware=config.trainer.hardware,
+            dump_ir=Path(dump_ir) if dump_ir is not None else None,
+            verify=verify,
+        )
+    result = {"model": model or Path(path or config.trainer.run_name or "").stem, **result}
+    _print(result, as_json)
+    if verify and (count := len(result["verify"]["surprises"])):
+        raise errors.surprises(count)
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from levanter.report import compile_tables
+
+    compile_tables(result, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))

@@ -1,0 +1,54 @@
+"""The devices of a mesh: the machine's accelerators, or as many CPU devices as the mesh has.
+
+XLA splits the CPU into devices when a flag in the environment says so before JAX starts. The flag concerns the CPU
+platform alone, so it does no harm where JAX then finds accelerators.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from levanter.cli import errors
+from levanter.config.mesh import device_count, mesh_text
+
+MOST_CPU_DEVICES = 512
+_FLAG = "--xla_force_host_platform_device_count"
+
+
+def prepare(mesh: dict[str, int]) -> None:
+    """Set the environment so that a CPU has enough devices for `mesh`; call it before JAX is imported.
+
+    Raises:
+        UserError: more devices than a CPU can stand in for, where the platform is surely the CPU.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and "cpu" not in platforms.split(","):
+        return
+    needed = device_count(mesh)
+    if needed > MOST_CPU_DEVICES:
+        if platforms == "cpu":
+            raise errors.too_many_cpu_devices(mesh_text(mesh), needed, MOST_CPU_DEVICES)
+        return
+    os.environ["XLA_FLAGS"] = with_device_count(os.environ.get("XLA_FLAGS", ""), needed)
+
+
+def with_device_count(flags: str, needed: int) -> str:
+    """The XLA flags with at least `needed` CPU devices, every other flag kept as it was."""
+    given = re.findall(rf"{_FLAG}=(\d+)", flags)
+    count = max([needed, *map(int, given)])
+    kept = [flag for flag in flags.split() if not flag.startswith(_FLAG)]
+    return " ".join([*kept, f"{_FLAG}={count}"])
+
+
+def require(mesh: dict[str, int]) -> None:
+    """Check that JAX has the devices of `mesh`; this starts JAX.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    import jax
+
+    found, needed = jax.device_count(), device_count(mesh)
+    if found < needed:
+        raise errors.too_few_devices(mesh_text(mesh), needed, found, jax.default_backend())

@@ -1,0 +1,88 @@
+"""`levanter`: its commands, and how every one of them ends.
+
+Exit codes: 0 fine; 1 the work failed; 2 the user's input is wrong; 130 interrupted with Ctrl-C; 141 the reader of
+our output went away. Whatever happened is said in one short message on stderr; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from levanter.cli import errors
+from levanter.cli.checkpoint import checkpoint
+from levanter.cli.compile import compile_command
+from levanter.cli.config import config_command
+from levanter.cli.group import Group
+from levanter.cli.train import train
+from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
+
+EXIT_BROKEN_PIPE = 141
+
+
+@click.group(cls=Group, commands=[train, compile_command, config_command, checkpoint])
+@click.version_option(package_name="levanter-compiler", message="levanter-compiler %(version)s")
+def levanter() -> None:
+    """Train language models written with named axes, on a layout that is planned and explained.
+
+    \b
+    levanter train                                    GPT-2 nano on a real corpus, in minutes on a CPU
+    levanter compile --model gpt2_small --mesh 8x4    how its training step lies on 32 chips, and why
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (of this process, where no arguments are given) and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends; give it somewhere to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        message, code = ending(error)
+        print(message, file=sys.stderr)
+        return code
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every problem is raised."""
+    try:
+        with levanter.make_context("levanter", arguments) as context:
+            levanter.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as bare:
+        print(bare.format_message())
+    return 0
+
+
+def ending(error: BaseException) -> tuple[str, int]:
+    """What to print and the exit code that an exception ends the process with."""
+    match error:
+        case UserError():
+            return f"error: {error}", EXIT_USER_ERROR
+        case WorkFailed():
+            return f"error: {error}", EXIT_WORK_FAILED
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "levanter"
+            return f"error: {errors.usage(error.format_message(), command)}", EXIT_USER_ERROR
+        case click.ClickException():
+            return f"error: {error.format_message()}", EXIT_USER_ERROR
+        case KeyboardInterrupt() | click.Abort():
+            return "interrupted", EXIT_INTERRUPTED
+        case _:
+            return f"error: {errors.unexpected(error)}", EXIT_WORK_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

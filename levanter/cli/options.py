@@ -1,0 +1,67 @@
+"""What the commands that work on a configuration share: how it is named, and dotted overrides of its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from levanter.config import TrainConfig
+
+# Options that are not ours are kept in `ctx.args` for the configuration to read.
+OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback where something goes wrong.")
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --model and --config, and --debug."""
+    command = debug(command)
+    command = click.option("--config", "--config_path", "path", metavar="PATH", help="Configuration file (YAML).")(
+        command
+    )
+    return click.option("--model", metavar="NAME", help="A shipped configuration, such as gpt2_nano (the default).")(
+        command
+    )
+
+
+def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --mesh, which is wrong before anything else is looked at."""
+    return click.option(
+        "--mesh",
+        metavar="SHAPE",
+        callback=_mesh,
+        help="Device mesh: 4x2 is data=4,model=2. Left out: the configuration's, or one device.",
+    )(command)
+
+
+def load_config(ctx: click.Context, model: str | None, path: str | None, **shorthands: Any) -> TrainConfig:
+    """The configuration that a command line names, with its overrides.
+
+    `shorthands` are values of options that stand for a field, keyed by the field with `__` for its dots
+    (`trainer__mesh`); None means not given.
+
+    Raises:
+        UserError: anything is wrong with the configuration.
+    """
+    from pathlib import Path
+
+    from levanter import config
+    from levanter.config import errors
+
+    if model is not None and path is not None:
+        raise errors.model_and_config()
+    source = Path(path) if path is not None else config.find_model(model or config.DEFAULT_MODEL)
+    given = [f"--{field.replace('__', '.')}={value}" for field, value in shorthands.items() if value is not None]
+    known = [option.removeprefix("--") for param in ctx.command.params for option in param.opts]
+    return config.load(source, [*given, *ctx.args], options=known)
+
+
+def _mesh(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from levanter.config.mesh import parse_mesh
+
+        parse_mesh(value)
+    return value

@@ -1,0 +1,32 @@
+"""`levanter train`."""
+
+from __future__ import annotations
+
+import click
+
+from levanter.cli.options import OVERRIDES, config_options, load_config, mesh_option
+
+
+@click.command(context_settings=OVERRIDES)
+@config_options
+@mesh_option
+@click.option("--run-dir", metavar="PATH", help="Where the run is kept. Left out: runs/NAME.")
+@click.pass_context
+def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | None, run_dir: str | None) -> None:
+    """Train a model, or go on with a run.
+
+    Started again with the same command, a run goes on from its last checkpoint. Every field of the configuration can
+    be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
+    """
+    from levanter.cli import devices
+    from levanter.config import parse_mesh
+
+    config = load_config(ctx, model, path, trainer__mesh=mesh, trainer__run_dir=run_dir)
+    if config.trainer.mesh is not None:
+        shape = parse_mesh(config.trainer.mesh)
+        devices.prepare(shape)
+        devices.require(shape)
+
+    from levanter.trainer import train as run
+
+    run(config)

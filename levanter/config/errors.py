@@ -1,0 +1,108 @@
+"""The wording of every error about configuration: what is wrong, where, and the fix.
+
+A key is named as its user wrote it: `optimizer.beta1` with a file and a line, or `--optimizer.beta1` from the command
+line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from levanter.errors import UserError, suggestion
+
+MESH_FORMS = "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model) or data=4,model=2"
+
+
+def unknown_key(name: str, where: str, fix: str) -> UserError:
+    """`name` comes as its user wrote it; `fix` says which name was meant or which there are."""
+    kind = "option" if name.startswith("--") else "key"
+    return UserError(f"unknown {kind} `{name}`{_at(where)}: {fix}")
+
+
+def bad_value(name: str, where: str, expected: str, got: str) -> UserError:
+    return UserError(f"bad value for `{name}`{_at(where)}: expected {expected}, got `{got}`")
+
+
+def missing_key(section: str, key: str, where: str) -> UserError:
+    return UserError(f"`{section}` has no `{key}`{_at(where)}: it has no default, so set `{section}.{key}`")
+
+
+def unknown_choice(name: str, where: str, value: str, known: Iterable[str]) -> UserError:
+    return UserError(f"unknown value `{value}` for `{name}`{_at(where)}: {suggestion(value, known)}")
+
+
+def option_without_value(option: str) -> UserError:
+    return UserError(f"option `{option}` has no value: write `{option} VALUE` or `{option}=VALUE`")
+
+
+def not_an_option(argument: str) -> UserError:
+    return UserError(f"unexpected argument `{argument}`: a field is set as `--section.field VALUE`")
+
+
+def unknown_model(name: str, known: Sequence[str]) -> UserError:
+    return UserError(f"unknown model `{name}`: {suggestion(name, known)} (`--config PATH` takes any file)")
+
+
+def model_and_config() -> UserError:
+    return UserError("both --model and --config are given: each names the whole configuration, so keep one of them")
+
+
+def missing_file(path: str, where: str, near: str | None) -> UserError:
+    fix = f"did you mean `{near}`?" if near else "check the path, or name a model with --model"
+    return UserError(f"no config file `{path}`{_at(where)}: {fix}")
+
+
+def unreadable_file(path: str, reason: str) -> UserError:
+    return UserError(f"cannot read config file `{path}`: {reason}")
+
+
+def invalid_yaml(where: str, problem: str) -> UserError:
+    return UserError(f"not valid YAML ({where}): {problem}")
+
+
+def not_a_mapping(path: str) -> UserError:
+    return UserError(f"config file `{path}` does not hold keys and values: write lines such as `model:`")
+
+
+def duplicate_key(name: str, where: str, first: str) -> UserError:
+    return UserError(f"key `{name}` is given twice ({where}, first at {first}): remove one of them")
+
+
+def recursive_alias(where: str) -> UserError:
+    return UserError(f"a YAML alias refers to itself ({where}): write the value out")
+
+
+def bad_extends(where: str) -> UserError:
+    return UserError(f"`extends` is not a file name ({where}): write `extends: other.yaml`, a path beside this file")
+
+
+def extends_circle(files: Sequence[str]) -> UserError:
+    return UserError(f"`extends` goes in a circle ({' -> '.join(files)}): remove one of them")
+
+
+def in_field(name: str, error: UserError) -> UserError:
+    return UserError(f"{name}: {error}")
+
+
+def mesh_form(text: str) -> UserError:
+    return UserError(f"bad mesh `{text}`: {MESH_FORMS}")
+
+
+def mesh_rank(text: str, rank: int) -> UserError:
+    return UserError(f"bad mesh `{text}`: it has {rank} axes and at most 3 are known; {MESH_FORMS}")
+
+
+def mesh_size(text: str, axis: str, size: int) -> UserError:
+    return UserError(f"bad mesh `{text}`: axis {axis} has size {size}, and the least is 1")
+
+
+def mesh_axis(text: str, axis: str, known: Iterable[str]) -> UserError:
+    return UserError(f"bad mesh `{text}`: unknown mesh axis `{axis}`: {suggestion(axis, known)}")
+
+
+def mesh_axis_twice(text: str, axis: str) -> UserError:
+    return UserError(f"bad mesh `{text}`: axis {axis} is given twice: remove one of them")
+
+
+def _at(where: str) -> str:
+    return f" ({where})" if where else ""

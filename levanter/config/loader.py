@@ -1,0 +1,68 @@
+"""From a file and overrides to a `TrainConfig`, and back to text."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import draccus
+import yaml
+
+from levanter.config import document
+from levanter.config.check import checked
+from levanter.config.document import Document
+from levanter.config.files import find_model
+from levanter.config.overrides import parse_overrides
+from levanter.config.schema import TrainConfig
+from levanter.errors import UserError
+
+
+def load(source: str | Path, overrides: Sequence[str] = (), *, options: Sequence[str] = ()) -> TrainConfig:
+    """The configuration in `source` with the overrides over it.
+
+    Args:
+        source: the path of a YAML file, or the name of a shipped model such as `gpt2_nano`.
+        overrides: command-line arguments such as `["--optimizer.learning_rate", "1e-3"]`.
+        options: the command's other option names, for suggesting one where an override is unknown.
+
+    Raises:
+        UserError: anything is wrong with the file, a key or a value; the message is one line.
+    """
+    is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
+    path = Path(source) if is_path else find_model(str(source))
+    written = document.read(path).updated(parse_overrides(overrides))
+    config = _decode(written, checked(TrainConfig, written, options))
+    if config.trainer.run_name is None:
+        return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=path.stem))
+    return config
+
+
+def dump(config: TrainConfig) -> str:
+    """The configuration as YAML, every field written out; `load` gives it back."""
+    return yaml.safe_dump(draccus.encode(config), sort_keys=False, allow_unicode=True)
+
+
+def _decode(written: Document, values: dict) -> TrainConfig:
+    try:
+        return draccus.decode(TrainConfig, values)
+    except Exception as error:
+        # A dataclass that refuses its values raises UserError; draccus hands it on as the cause of errors of its own.
+        refusal = next((link for link in _chain(error) if isinstance(link, UserError)), None)
+        if refusal is None:
+            raise
+        raise UserError(_located(str(refusal), written)) from None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _located(message: str, written: Document) -> str:
+    """The message with the file and line of the first set field that it names by its dotted name."""
+    named = (tuple(name.split(".")) for name in re.findall(r"\b\w+(?:\.\w+)+", message))
+    mark = next((written.marks[path] for path in named if path in written.marks), None)
+    return f"{message} (set in {mark.where})" if mark and mark.where else message

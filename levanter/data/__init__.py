@@ -1,0 +1,42 @@
+"""Text to batches of token ids: corpora, tokenizers, the token cache and the order of the data.
+
+`build` is the one way in. The names below load on first use, so that reading a config imports no numerical library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from levanter.data.config import DataConfig, HfDataConfig, SotuDataConfig, TextDataConfig
+    from levanter.data.token_data import TokenData, build
+    from levanter.data.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = [
+    "DataConfig",
+    "HfDataConfig",
+    "SotuDataConfig",
+    "TextDataConfig",
+    "TokenData",
+    "Tokenizer",
+    "build",
+    "load_tokenizer",
+]
+
+_HOMES = {
+    "DataConfig": "config",
+    "HfDataConfig": "config",
+    "SotuDataConfig": "config",
+    "TextDataConfig": "config",
+    "TokenData": "token_data",
+    "Tokenizer": "tokenizer",
+    "build": "token_data",
+    "load_tokenizer": "tokenizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'levanter.data' has no attribute '{name}'")
+    return getattr(import_module(f"levanter.data.{_HOMES[name]}"), name)

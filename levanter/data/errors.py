@@ -1,0 +1,96 @@
+"""The wording of everything that can be wrong with a run's text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from levanter.errors import UserError, suggestion
+
+
+def heldout_fraction(value: float) -> UserError:
+    return UserError(f"data.heldout_fraction is {value}: it must be more than 0 and less than 1")
+
+
+def unknown_rows(value: str, known: Iterable[str]) -> UserError:
+    return UserError(f"data.rows is '{value}': {suggestion(value, known)}")
+
+
+def package_missing(package: str, what: str) -> UserError:
+    return UserError(
+        f"{what} is not installed (Python package `{package}`): "
+        'run pip install -e ".[quickstart]" in the checkout, or pip install "levanter-compiler[quickstart]" elsewhere'
+    )
+
+
+def no_paths() -> UserError:
+    return UserError("no text is named (data.paths): give at least one file, such as --data.paths '[books/*.txt]'")
+
+
+def no_such_file(field: str, path: str) -> UserError:
+    return UserError(f"no such file: '{path}' (data.{field}, from the working directory {Path.cwd()}): check the path")
+
+
+def no_match(field: str, pattern: str) -> UserError:
+    return UserError(
+        f"no file matches '{pattern}' (data.{field}, from the working directory {Path.cwd()}): check the pattern"
+    )
+
+
+def is_folder(field: str, path: str) -> UserError:
+    return UserError(f"'{path}' is a folder (data.{field}): name the files in it, such as {path.rstrip('/')}/*.txt")
+
+
+def file_empty(field: str, path: str) -> UserError:
+    return UserError(f"the file '{path}' is empty (data.{field}): take it off the list or give it text")
+
+
+def file_not_text(field: str, path: str, offset: int) -> UserError:
+    return UserError(
+        f"the file '{path}' is not UTF-8 text (data.{field}, byte {offset}): "
+        "convert it, for example with iconv -f latin1 -t utf-8"
+    )
+
+
+def file_unreadable(field: str, path: str, reason: str) -> UserError:
+    return UserError(f"cannot read the file '{path}' (data.{field}): {reason}")
+
+
+def dataset_unavailable(dataset: str, name: str | None, reason: str) -> UserError:
+    which = f"'{dataset}'" if name is None else f"'{dataset}', configuration '{name}'"
+    return UserError(
+        f"cannot load the data set {which} (data.id, data.name): {reason}; "
+        "check the name and the network, or use local text: --data.type text --data.paths '[FILE]'"
+    )
+
+
+def unknown_column(column: str, known: Iterable[str]) -> UserError:
+    return UserError(f"the data set has no column '{column}' (data.text_column): {suggestion(column, known)}")
+
+
+def corpus_empty(source: str) -> UserError:
+    return UserError(f"there is no text in {source} (data): name a source that has some")
+
+
+def too_short(side: str, source: str, tokens: int, seq_len: int) -> UserError:
+    fix = {
+        "training": "use more text or a smaller model.seq_len",
+        "held-out": "use more text, a larger data.heldout_fraction or a smaller model.seq_len",
+    }[side]
+    return UserError(
+        f"the {side} text is too short ({source}): it has {tokens} tokens and one sequence needs {seq_len + 1} "
+        f"({seq_len} and a last target): {fix}"
+    )
+
+
+def tokenizer_unavailable(name: str, reason: str) -> UserError:
+    return UserError(
+        f"cannot load the tokenizer '{name}' (data.tokenizer): {reason}; "
+        "use gpt2, a local tokenizer folder, or the name of one on the Hugging Face hub"
+    )
+
+
+def cache_unwritable(folder: Path, reason: str) -> UserError:
+    return UserError(
+        f"cannot write the token cache in {folder}: {reason}; choose another folder with --data.cache_dir FOLDER"
+    )

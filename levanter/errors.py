@@ -1,0 +1,36 @@
+"""The two ways a command can end badly.
+
+Every problem that a person can mend is a `UserError`: its message says what is wrong, where, and the fix, and the
+command exits with 2. When the input was right but the work itself failed (training diverged, verification found a
+surprise), it is a `WorkFailed` and the command exits with 1. Any other exception is a bug of this library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+EXIT_USER_ERROR = 2
+EXIT_WORK_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """The user's input is wrong: the message is shown alone, without a traceback; exit code 2."""
+
+
+class WorkFailed(Exception):
+    """The input was right and the work failed: the message is shown alone, without a traceback; exit code 1."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely meant, or None when nothing is close."""
+    matches = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The fix for a wrong name: the nearest right one, or the list of right ones."""
+    names = sorted(known)
+    match = nearest(name, names)
+    return f"did you mean `{match}`?" if match else f"known: {', '.join(names)}"

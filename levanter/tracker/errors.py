@@ -1,0 +1,29 @@
+"""The wording of everything that can be wrong with a tracker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from levanter.errors import UserError
+
+
+def damaged_record(path: Path, line: int) -> UserError:
+    return UserError(
+        f"{path} is damaged (line {line} is not a record, and good records follow it): "
+        "put back a copy, or remove that line to go on without it"
+    )
+
+
+def wandb_missing() -> UserError:
+    return UserError("the tracker wandb is not installed (trainer.tracker): run pip install wandb, or use none")
+
+
+def wandb_unavailable(reason: str) -> UserError:
+    return UserError(
+        f"cannot start the tracker wandb (trainer.tracker): {reason}; "
+        "run `wandb login`, or set WANDB_MODE=offline, or use --trainer.tracker none"
+    )
+
+
+def wandb_stopped(reason: str) -> str:
+    return f"the tracker wandb failed ({reason}): the run goes on without it, and metrics.jsonl has every step"

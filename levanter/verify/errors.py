@@ -1,0 +1,44 @@
+"""The wording of every way verification can fail."""
+
+from __future__ import annotations
+
+from levanter.errors import WorkFailed
+
+
+def unreadable_hlo(line: str, why: str) -> WorkFailed:
+    """A line of the compiler's output that the reader does not understand."""
+    return WorkFailed(
+        f"cannot read the compiled program ({why}, in `{line.strip()[:160]}`): "
+        "this version of XLA writes it differently; `levanter compile` without --verify still works"
+    )
+
+
+def elided_constant(name: str) -> WorkFailed:
+    """A table of slice offsets was left out of the dump."""
+    return WorkFailed(
+        f"cannot read the compiled program (the values of constant `{name}` were left out of the dump): "
+        "dump it with --xla_dump_large_constants"
+    )
+
+
+def no_partitioned_module(devices: int) -> WorkFailed:
+    """The compile succeeded and the partitioner left no dump."""
+    return WorkFailed(
+        f"XLA wrote no program after its SPMD partitioner (compiling for {devices} CPU devices): "
+        "the function must be jitted with shardings over a mesh of all the devices"
+    )
+
+
+def child_failed(devices: int, status: int, last_lines: str) -> WorkFailed:
+    """The compiling process died or raised; `last_lines` is the end of its stderr."""
+    how = f"was killed by signal {-status}; is there enough memory?" if status < 0 else f"ended with status {status}"
+    tail = f"\n{last_lines}" if last_lines else ""
+    return WorkFailed(f"compiling the step failed (for {devices} CPU devices, in a child process that {how}){tail}")
+
+
+def child_too_slow(devices: int, seconds: float) -> WorkFailed:
+    """The compiling process ran past its time limit."""
+    return WorkFailed(
+        f"compiling the step took longer than {seconds:.0f} s (for {devices} CPU devices, in a child process): "
+        "verify a smaller model or mesh"
+    )

@@ -1,0 +1,175 @@
+"""From the placed graph to one jitted JAX function.
+
+Each node binds again the very primitive it came from; each value is pinned where the plan puts it, so nothing is left
+for the partitioner to guess. A collective node is two pins in a row: where the value was, where it goes. On one device
+there are no pins and the program is the traced one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ir._compat import equation_context
+from ir.graph import Constant, Graph, Node, Operand, Value
+from ir.kinds import kind_of
+from ir.types import TensorType
+from passes import errors
+from passes.partition import partition
+from passes.planner.plan import Plan
+
+
+def device_mesh(plan: Plan, devices: Sequence[Any] | None = None) -> Mesh:
+    """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`).
+
+    Raises `PlanError` where there are too few devices, or a given list does not have as many as the mesh.
+    """
+    wanted = plan.mesh.devices
+    found = list(devices) if devices is not None else jax.devices()[:wanted]
+    if len(found) != wanted:
+        raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
+    shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
+    return Mesh(shape, plan.mesh.axes, axis_types=(AxisType.Auto,) * len(plan.mesh.axes))
+
+
+def lower(
+    graph: Graph, plan: Plan, devices: Sequence[Any] | None = None, *, donate: bool = False
+) -> Callable[..., Any]:
+    """The step as a jitted function of the traced signature, laid out according to `plan`.
+
+    With `donate`, the carried state is updated in place. Raises `PlanError` for a graph that was parsed from text, and for
+    devices that do not fit the plan's mesh.
+    """
+    if graph.trees is None:
+        raise errors.no_origin(graph.name)
+    mesh = device_mesh(plan, devices)
+    placed = partition(graph, plan)
+    run = _Runner(mesh if mesh.size > 1 else None)
+
+    def step(*arguments: Any) -> Any:
+        leaves = jax.tree_util.tree_leaves(arguments)
+        outputs = run.graph(placed, leaves)
+        return jax.tree_util.tree_unflatten(graph.trees.outputs, outputs)
+
+    step.__name__ = step.__qualname__ = graph.name
+    donated = (0,) if donate and graph.carried else ()
+    if mesh.size == 1:
+        return jax.jit(step, donate_argnums=donated)
+    return jax.jit(
+        step,
+        in_shardings=input_shardings(placed, mesh),
+        out_shardings=output_shardings(placed, mesh),
+        donate_argnums=donated,
+    )
+
+
+def input_shardings(placed: Graph, mesh: Mesh) -> Any:
+    """The shardings of the step's arguments, in their structure."""
+    leaves = [named_sharding(value.type, mesh) for value in placed.inputs]
+    return jax.tree_util.tree_unflatten(placed.trees.arguments, leaves)
+
+
+def output_shardings(placed: Graph, mesh: Mesh) -> Any:
+    """The shardings of the step's result, in its structure."""
+    leaves = [named_sharding(operand.type, mesh) for operand in placed.outputs]
+    return jax.tree_util.tree_unflatten(placed.trees.outputs, leaves)
+
+
+def named_sharding(type_: TensorType, mesh: Mesh) -> NamedSharding:
+    """The JAX sharding of a placed type."""
+    return NamedSharding(mesh, PartitionSpec(*(dim.mesh or None for dim in type_.dims)))
+
+
+class _Runner:
+    """Interprets a placed graph with JAX values (tracers, under `jit`). Without a mesh nothing is pinned."""
+
+    def __init__(self, mesh: Mesh | None) -> None:
+        self.mesh = mesh
+
+    def graph(self, graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+        values: dict[int, Any] = {}
+        for value, array in zip(graph.inputs, inputs, strict=True):
+            values[value.id] = self.pinned(value, array)
+
+        def read(operand: Operand) -> Any:
+            return operand.value if isinstance(operand, Constant) else values[operand.id]
+
+        for node in graph.nodes:
+            results = self.node(node, [read(operand) for operand in node.inputs])
+            for value, array in zip(node.outputs, results, strict=True):
+                values[value.id] = self.pinned(value, array)
+        return [read(operand) for operand in graph.outputs]
+
+    def pinned(self, value: Value, array: Any) -> Any:
+        """The array, held where its type says. A partial sum has no place yet: its all-reduce comes next."""
+        if self.mesh is None or value.type.partial or value.type.dtype == "token":
+            return array
+        return jax.lax.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
+
+    def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
+        if node.kind == "reshard" or kind_of(node).communicates:
+            return [self.summed(node, arrays[0])]
+        if node.kind == "rename":
+            return arrays
+        origin = node.origin
+        assert origin is not None
+        if node.kind == "constant":
+            return [origin.params["value"]]
+        if node.kind == "map" and node.fn == "named":
+            return arrays
+        params = dict(origin.params)
+        if node.bodies:
+            params |= self.bodies(node)
+        with equation_context(origin.context, origin.source_info):
+            result = origin.primitive.bind(*arrays, **params)
+        return result if origin.primitive.multiple_results else [result]
+
+    def summed(self, node: Node, array: Any) -> Any:
+        """A sum over some mesh axes is first pinned in the place where it is made, then moved."""
+        operand, result = node.inputs[0], node.outputs[0]
+        if self.mesh is not None and operand.type.partial and not result.type.partial:
+            made = replace(operand.type, partial=())
+            array = jax.lax.with_sharding_constraint(array, named_sharding(made, self.mesh))
+        return array
+
+    def bodies(self, node: Node) -> dict[str, Any]:
+        """The parameters of a structured primitive, with its bodies lowered."""
+        assert node.origin is not None
+        params = node.origin.params
+        closed = [self.closed(body, avals) for body, avals in zip(node.bodies, _body_avals(node), strict=True)]
+        if node.fn == "scan":
+            return {"jaxpr": closed[0]}
+        if node.fn == "while":
+            return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
+        if node.kind == "branch":
+            return {"branches": tuple(closed)}
+        return {"jaxpr": closed[0] if hasattr(params["jaxpr"], "consts") else closed[0].jaxpr}
+
+    def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
+        def function(*arrays: Any) -> list[Any]:
+            return self.graph(body, arrays)
+
+        return jax.make_jaxpr(function)(*avals)
+
+
+def _body_avals(node: Node) -> list[list[Any]]:
+    """Shapes of the inputs of each body, weak types included, as JAX traced them."""
+    assert node.origin is not None
+    params = node.origin.params
+    if node.fn == "while":
+        jaxprs = [params["cond_jaxpr"], params["body_jaxpr"]]
+    elif node.kind == "branch":
+        jaxprs = list(params["branches"])
+    else:
+        jaxprs = [params["jaxpr"]]
+    return [
+        [
+            jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+            for aval in (jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars])
+        ]
+        for jaxpr in jaxprs
+    ]

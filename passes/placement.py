@@ -1,0 +1,150 @@
+"""What layouts an operation asks for, and in what state it leaves its results.
+
+An operation is computed over its *iteration space*: all the names of its operands and results. The plan lays that space out
+by the same rule as a value, so each mesh axis serves one name of it. Operands are brought to that layout (restricted to
+their names); results come out of it, with a sum due over the mesh axes of reduced names, and are brought to their own. A
+contraction over a sharded `mlp`, Megatron's all-reduce, the gathers of sequence parallelism and of FSDP, the masked
+lookup in a sharded embedding are all this one rule.
+"""
+
+from dataclasses import dataclass
+
+from ir.graph import Node, Value
+from ir.kinds import body_operands, body_results, kind_of
+from ir.types import TensorType
+from passes.layout import Layout, Role, Wish, sizes_of
+from passes.mesh import Mask
+from passes.roles import Roles
+
+_BY_INPUT = ("reduce", "cumulate")
+_ALWAYS_COMPUTE = ("contract", "gather", "scatter", "concat", "sort", "opaque")
+
+
+@dataclass(frozen=True)
+class Move:
+    """One value on its way: from `source` (with sums over `due` to be made) to `target`. `producing` says that it is the
+    result of the node; otherwise it is an operand that the node (or one of its bodies) reads."""
+
+    value: Value
+    role: Role
+    target_role: Role
+    source: Layout
+    due: tuple[Mask, ...]
+    target: Layout
+    producing: bool
+
+
+@dataclass(frozen=True)
+class Space:
+    """The iteration space of a node: sizes by name, and the names that are reduced or must be whole."""
+
+    sizes: dict[str, int]
+    role: Role
+    reduced: tuple[str, ...]
+    blocked: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Two spaces with the same key ask the same of an operand, whatever the plan."""
+        return (tuple(sorted(self.sizes.items())), self.role, tuple(sorted(self.blocked)))
+
+
+def space_of(node: Node, roles: Roles) -> Space:
+    """The iteration space of a node without bodies."""
+    sizes: dict[str, int] = {}
+    values = node.outputs if node.kind == "rename" else (*node.outputs, *node.value_inputs)
+    for value in values:
+        for name, size in sizes_of(value.type).items():
+            sizes.setdefault(name, size)
+    kind = kind_of(node)
+    return Space(sizes, _node_role(node, roles), kind.reduced(node), kind.blocked(node))
+
+
+def _node_role(node: Node, roles: Roles) -> Role:
+    if node.kind in _ALWAYS_COMPUTE:
+        return "compute"
+    values = node.value_inputs if node.kind in _BY_INPUT else node.outputs
+    tensors = [value for value in values if value.type.dims]
+    return "storage" if tensors and all(roles[value.id] == "storage" for value in tensors) else "compute"
+
+
+def value_layout(value: Value, roles: Roles, wish: Wish) -> Layout:
+    """Where a value lies between the operations."""
+    return wish.layout(sizes_of(value.type), roles[value.id])
+
+
+def restricted(layout: Layout, type_: TensorType, wish: Wish) -> Layout:
+    """The part of a layout that concerns the names of a value, as far as its own sizes allow."""
+    return {name: wish.mesh.fitting(size)[layout.get(name, 0)] for name, size in sizes_of(type_).items()}
+
+
+def operand_layout(node: Node, value: Value, layout: Layout, wish: Wish) -> Layout:
+    """What the node, computed in `layout`, asks of an operand."""
+    if node.kind != "rename":
+        return restricted(layout, value.type, wish)
+    renamed = zip(value.type.dims, node.outputs[0].type.dims, strict=True)
+    return {old.name: layout.get(new.name or "", 0) for old, new in renamed if old.name is not None}
+
+
+def sums_due(space: Space, layout: Layout) -> tuple[Mask, ...]:
+    """For each reduced name, the mesh axes over which the results of a node are partial sums."""
+    return tuple(layout.get(name, 0) for name in space.reduced)
+
+
+def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
+    """How the operands of a node get to where it wants them. Scalars need no moving and are left out."""
+    if not node.bodies:
+        space = space_of(node, roles)
+        layout = wish.layout(space.sizes, space.role, space.blocked)
+        return [
+            Move(v, roles[v.id], space.role, value_layout(v, roles, wish), (), operand_layout(node, v, layout, wish), False)
+            for v in node.value_inputs
+            if v.type.dims
+        ]
+    moves: list[Move] = []
+    for _, feeds in body_operands(node):
+        for operand, inside, _ in feeds:
+            if isinstance(operand, Value) and operand.type.dims:
+                target = restricted(value_layout(inside, roles, wish), operand.type, wish)
+                source = value_layout(operand, roles, wish)
+                moves.append(Move(operand, roles[operand.id], roles[inside.id], source, (), target, False))
+    return moves
+
+
+def result_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
+    """How the results of a node without bodies get from where it computes them to where they lie."""
+    if node.bodies:
+        return []
+    space = space_of(node, roles)
+    layout = wish.layout(space.sizes, space.role, space.blocked)
+    due = sums_due(space, layout)
+    return [
+        Move(
+            value,
+            space.role,
+            roles[value.id],
+            restricted(layout, value.type, wish),
+            due,
+            value_layout(value, roles, wish),
+            True,
+        )
+        for value in node.outputs
+    ]
+
+
+def body_result_moves(node: Node, roles: Roles, wish: Wish) -> list[tuple[int, list[Move | None]]]:
+    """For each body whose results leave the node: its position, and per result how it gets to the result's place (None
+    for constants and scalars)."""
+    answer: list[tuple[int, list[Move | None]]] = []
+    for body, results in body_results(node):
+        position = next(i for i, candidate in enumerate(node.bodies) if candidate is body)
+        moves: list[Move | None] = []
+        for inside, outside, _ in results:
+            if not isinstance(inside, Value) or not inside.type.dims:
+                moves.append(None)
+                continue
+            target = restricted(value_layout(outside, roles, wish), inside.type, wish)
+            source = value_layout(inside, roles, wish)
+            moves.append(Move(inside, roles[inside.id], roles[outside.id], source, (), target, False))
+        answer.append((position, moves))
+    return answer

@@ -1,0 +1,82 @@
+"""The price of a node under a layout (or under a whole grid of layouts at once).
+
+A step takes
+
+    T = C + A + O - min(overlap * O, C)
+
+where C is the time of the operations (each the larger of its arithmetic and its memory traffic), A the communication of
+activations, which nothing hides, and O the communication of parameters and gradients, of which up to the fraction
+`OVERLAP` runs while the chip computes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ir.graph import Node, Value
+from ir.kinds import kind_of
+from ir.types import item_size
+from passes.layout import Wish
+from passes.placement import Move, Space, space_of, value_layout
+from passes.planner.hardware import Chip, Network
+from passes.roles import Roles
+from passes.transition import transition
+
+OVERLAP = 0.8
+"""Share of the parameter gathers and gradient reductions that a latency-hiding scheduler is trusted to hide."""
+
+
+@dataclass
+class Cost:
+    """Seconds: of operations, of activations' communication, of parameters' and gradients' communication."""
+
+    compute: Any = 0.0
+    activations: Any = 0.0
+    hidden: Any = 0.0
+
+    def add(self, other: "Cost", times: float = 1.0) -> None:
+        self.compute = self.compute + times * other.compute
+        self.activations = self.activations + times * other.activations
+        self.hidden = self.hidden + times * other.hidden
+
+
+def step_seconds(compute: Any, activations: Any, hidden: Any) -> Any:
+    """T of the module's formula."""
+    import numpy as np
+
+    return compute + activations + hidden - np.minimum(OVERLAP * hidden, compute)
+
+
+def local_bytes(value: Value, roles: Roles, wish: Wish) -> Any:
+    """Bytes of a value on one device, where it lies."""
+    size: Any = value.type.elements * item_size(value.type.dtype)
+    for mask in value_layout(value, roles, wish).values():
+        size = size // wish.mesh.group(mask)
+    return size
+
+
+def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, wish: Wish, chip: Chip) -> Any:
+    """Time of the operation itself: the larger of arithmetic and memory traffic."""
+    import numpy as np
+
+    traffic: Any = 0
+    for value in moved:
+        traffic = traffic + local_bytes(value, roles, wish)
+    flops: Any = float(kind_of(node).flops(node))
+    if flops:
+        space: Space = space_of(node, roles)
+        for mask in wish.layout(space.sizes, space.role, space.blocked).values():
+            flops = flops / wish.mesh.group(mask)
+    return np.maximum(flops / chip.flops, traffic / chip.memory_bandwidth)
+
+
+def move_cost(move: Move, network: Network, active: Any = 1.0) -> Cost:
+    """Price of bringing one value from one layout to another; `active` scales it (0 where a copy made before serves)."""
+    seconds: Any = 0.0
+    for step in transition(move.value.type, move.source, move.due, move.target, network.mesh):
+        if step.kind != "reshard" and (not isinstance(step.mask, int) or step.mask):
+            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes) * (network.mesh.group(step.mask) > 1)
+    seconds = seconds * active
+    if move.role == "compute" and move.target_role == "compute":
+        return Cost(activations=seconds)
+    return Cost(hidden=seconds)

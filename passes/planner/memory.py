@@ -1,0 +1,173 @@
+"""How much memory a plan needs on each device, and when.
+
+The graph is walked once in order. A value that exists in memory (see `traffic`) is allocated where it is made and freed
+after its last reader; a loop's body adds its own values to what is live around it. State is updated in place (the step
+donates it). The peak is the largest sum on the way. Values are counted by type and role, so a whole batch of candidate
+plans is evaluated at once.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ir.graph import Graph, Node, Value
+from ir.kinds import body_operands
+from passes.layout import Role, Wish, sizes_of
+from passes.planner.traffic import traffic
+from passes.roles import Roles
+
+MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
+MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`sign` times the bytes of an entry (a type in a role) come or go."""
+
+    sign: int
+    entry: int
+    kind: MemoryKind
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A distinct kind of value: its names with sizes, its bytes over all devices, its role."""
+
+    sizes: tuple[tuple[str, int], ...]
+    bytes: int
+    role: Role
+
+    def local(self, wish: Wish) -> Any:
+        """Bytes on one device."""
+        result: Any = self.bytes
+        for mask in wish.layout(dict(self.sizes), self.role).values():
+            result = result // wish.mesh.group(mask)
+        return result
+
+
+@dataclass
+class MemoryProgram:
+    """What is allocated and freed, in order."""
+
+    entries: list[Entry] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def peak(self, local: Callable[[Entry], Any]) -> tuple[Any, dict[MemoryKind, Any]]:
+        """The peak, and what it is made of (the latter for single plans)."""
+        import numpy as np
+
+        sizes = [local(entry) for entry in self.entries]
+        running: Any = 0
+        highest: Any = 0
+        parts: dict[MemoryKind, Any] = dict.fromkeys(MEMORY_KINDS, 0)
+        at_peak = dict(parts)
+        for event in self.events:
+            change = event.sign * sizes[event.entry]
+            running = running + change
+            if np.ndim(running) == 0:
+                parts[event.kind] += change
+                if running > highest:
+                    at_peak = dict(parts)
+            highest = np.maximum(highest, running)
+        return highest, at_peak
+
+
+def memory_program(graph: Graph, roles: Roles) -> MemoryProgram:
+    """The memory program of a whole step."""
+    program = MemoryProgram()
+    writer = _Writer(program, roles, _forward_readers(graph))
+    state = {graph.inputs[before].id for before, _ in graph.carried}
+    for value in graph.inputs:
+        writer.allocate(value, writer.state_kind(value) if value.id in state else "activations")
+    updated = {graph.outputs[after] for _, after in graph.carried}
+    in_place = {operand.id for operand in updated if isinstance(operand, Value)}
+    writer.scope(graph, in_place | {value.id for value in graph.inputs}, "")
+    return program
+
+
+def _forward_readers(graph: Graph) -> set[int]:
+    """Ids of the inputs that the forward or backward pass reads: parameters; other state is the optimizer's."""
+    return {value.id for node in graph.nodes if node.phase != "update" for value in node.value_inputs}
+
+
+class _Writer:
+    def __init__(self, program: MemoryProgram, roles: Roles, parameters: set[int]) -> None:
+        self.program = program
+        self.roles = roles
+        self.parameters = parameters
+        self.index: dict[Entry, int] = {}
+
+    def state_kind(self, value: Value) -> MemoryKind:
+        return "parameters" if value.id in self.parameters else "optimizer"
+
+    def entry(self, value: Value) -> int:
+        entry = Entry(tuple(sizes_of(value.type).items()), value.type.bytes, self.roles[value.id])
+        if entry not in self.index:
+            self.index[entry] = len(self.program.entries)
+            self.program.entries.append(entry)
+        return self.index[entry]
+
+    def allocate(self, value: Value, kind: MemoryKind) -> None:
+        self.program.events.append(Event(1, self.entry(value), kind))
+
+    def free(self, value: Value, kind: MemoryKind) -> None:
+        self.program.events.append(Event(-1, self.entry(value), kind))
+
+    def scope(self, graph: Graph, standing: set[int], inside: str) -> None:
+        """The events of a body; values in `standing` are accounted for outside it."""
+        kept = traffic(graph).kept
+        last = _last_use(graph)
+        live: dict[int, tuple[Value, MemoryKind]] = {}
+        for i, node in enumerate(graph.nodes):
+            gathered = list(self._gathered(node))
+            for value in gathered:
+                self.program.events.append(Event(1, self._in_use(value), "temporaries"))
+            for body in node.bodies:
+                self.scope(body, {value.id for value in self._views(node, body)}, node.fn)
+            for value in node.outputs:
+                if value.id in kept and value.id not in standing:
+                    kind = self._kind(node, value, inside)
+                    self.allocate(value, kind)
+                    live[value.id] = (value, kind)
+            for value in gathered:
+                self.program.events.append(Event(-1, self._in_use(value), "temporaries"))
+            for identity in [identity for identity in live if last.get(identity, i) <= i]:
+                self.free(*live.pop(identity))
+        for value, kind in live.values():
+            self.free(value, kind)
+
+    def _views(self, node: Node, body: Graph) -> Iterator[Value]:
+        """Body inputs that are no new memory: all but the slices that a scan takes of what it scans over."""
+        for candidate, feeds in body_operands(node):
+            if candidate is body:
+                yield from (inside for _, inside, scanned in feeds)
+
+    def _gathered(self, node: Node) -> Iterator[Value]:
+        """Stored operands that a contraction or a lookup needs whole for a moment."""
+        if node.kind in ("contract", "gather") and node.phase != "update":
+            for value in node.value_inputs:
+                if self.roles[value.id] == "storage":
+                    yield value
+
+    def _in_use(self, value: Value) -> int:
+        entry = Entry(tuple(sizes_of(value.type).items()), value.type.bytes, "compute")
+        if entry not in self.index:
+            self.index[entry] = len(self.program.entries)
+            self.program.entries.append(entry)
+        return self.index[entry]
+
+    def _kind(self, node: Node, value: Value, inside: str) -> MemoryKind:
+        if self.roles[value.id] == "storage":
+            return "gradients" if node.phase == "backward" else "temporaries"
+        return "temporaries" if inside == "scan" or node.phase != "forward" else "activations"
+
+
+def _last_use(graph: Graph) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for i, node in enumerate(graph.nodes):
+        for value in node.value_inputs:
+            last[value.id] = i
+    for operand in graph.outputs:
+        if isinstance(operand, Value):
+            last[operand.id] = len(graph.nodes)
+    return last

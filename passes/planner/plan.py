@@ -1,0 +1,83 @@
+"""A plan: which name goes on which mesh axes, in two roles, in which order, and what the model of the machine says of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ir.types import TensorType
+from passes.layout import Role, Wish, sizes_of, with_layout
+from passes.mesh import DeviceMesh
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the plan was found: how many plans the space has, and whether the result is proven the best of them."""
+
+    plans: int
+    seconds: float
+    optimal: bool
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """The next best plan that is predicted slower, and what it would cost."""
+
+    compute: Mapping[str, tuple[str, ...]]
+    storage: Mapping[str, tuple[str, ...]]
+    step: float
+    peak: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Layouts by name on a mesh.
+
+    `order` is the order in which names are served; `compute` and `storage` map names to mesh axes (names that are whole
+    are absent). `storage` repeats the compute axes and adds the storage-only ones.
+    """
+
+    mesh: DeviceMesh
+    order: tuple[str, ...]
+    compute: Mapping[str, tuple[str, ...]]
+    storage: Mapping[str, tuple[str, ...]]
+    hardware: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    search: Search | None = None
+    runner_up: RunnerUp | None = None
+
+    @classmethod
+    def by_hand(
+        cls,
+        mesh: Mapping[str, int] | DeviceMesh,
+        compute: Mapping[str, tuple[str, ...] | list[str]],
+        storage: Mapping[str, tuple[str, ...] | list[str]] | None = None,
+        hardware: str = "v5e",
+    ) -> "Plan":
+        """A plan of your own; names are served in the order in which `compute`, then `storage`, lists them.
+
+        Raises `PlanError` for an axis that the mesh does not have.
+        """
+        layout = DeviceMesh.of(mesh)
+        storage = storage or {}
+        for axes in (*compute.values(), *storage.values()):
+            layout.mask(list(axes))
+        merged = {name: tuple(dict.fromkeys((*compute.get(name, ()), *axes))) for name, axes in storage.items()}
+        return cls(
+            layout,
+            tuple(dict.fromkeys((*compute, *storage))),
+            {name: tuple(axes) for name, axes in compute.items()},
+            {**{name: tuple(axes) for name, axes in compute.items()}, **merged},
+            hardware,
+        )
+
+    @cached_property
+    def wish(self) -> Wish:
+        """The plan in the form that the layout rule reads."""
+        compute = {name: self.mesh.mask(axes) for name, axes in self.compute.items()}
+        stored = {name: self.mesh.mask(axes) for name, axes in self.storage.items()}
+        extra = {name: mask & ~compute.get(name, 0) for name, mask in stored.items() if mask & ~compute.get(name, 0)}
+        return Wish(self.mesh, self.order, compute, extra)
+
+    def placed(self, type_: TensorType, role: Role) -> TensorType:
+        """The type of a value with its layout under this plan."""
+        return with_layout(type_, self.wish.layout(sizes_of(type_), role), self.mesh)

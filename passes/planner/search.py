@@ -1,0 +1,204 @@
+"""The search: the fastest plan of the space that fits in memory, with proof.
+
+Branch and bound over the storage choices and the options of names. A node of the search tree has fixed some names; its
+bound is the sum of the smallest entries of all tables under what is fixed, which no completion can beat. When few
+enough plans are left in a branch they are all evaluated at once, exactly, as one array; the fastest of them are checked
+for memory in order. What is never looked at is proven slower than what was kept, so the result is the optimum of the
+whole space, and the runner-up is the next distinct price.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from passes.planner.cost import OVERLAP, step_seconds
+from passes.planner.memory import Entry, MemoryProgram
+from passes.planner.space import Extension, PlanSpace
+from passes.planner.terms import Term
+
+LEAF = 1 << 17
+CHUNK = 512
+_DISTINCT = 1e-6
+
+Float = npt.NDArray[np.float64]
+Assignment = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A complete plan: predicted seconds, peak bytes, storage choice, mask of every name with options."""
+
+    seconds: float
+    peak: int
+    extension: Extension
+    masks: Assignment
+
+
+@dataclass(frozen=True)
+class Table:
+    """Seconds over the options of some names, stacked as (operations, activations, parameters and gradients)."""
+
+    names: tuple[str, ...]
+    values: Float
+
+    def fix(self, name: str, option: int) -> "Table":
+        if name not in self.names:
+            return self
+        axis = self.names.index(name)
+        rest = self.names[:axis] + self.names[axis + 1 :]
+        return Table(rest, np.take(self.values, option, axis=axis + 1))
+
+    @property
+    def bound(self) -> float:
+        """The least that this table adds to any step."""
+        compute, activations, hidden = self.values
+        return float(np.min(compute + activations + (1.0 - OVERLAP) * hidden))
+
+
+def search(space: PlanSpace, terms: list[Term], memory: MemoryProgram, capacity: int) -> tuple[list[Candidate], int]:
+    """The best candidates in order of price (at most two, the second slower than the first), and the smallest peak met
+    among those that did not fit. The list is empty where nothing fits."""
+    return _Search(space, terms, memory, capacity).run()
+
+
+def tabulate(space: PlanSpace, terms: list[Term], extension: Extension) -> list[Table]:
+    """The tables of some terms under one storage choice, those over the same names added up."""
+    total: dict[tuple[str, ...], Float] = {}
+    for term in terms:
+        names = tuple(name for name in space.names if name in term.names)
+        shape = tuple(len(space.options[name]) for name in names)
+        cost = term.price(space.wish(extension, names))
+        parts = [np.broadcast_to(part, shape) * term.times for part in (cost.compute, cost.activations, cost.hidden)]
+        total[names] = total.get(names, 0.0) + np.stack(parts)
+    return _absorb([Table(names, values) for names, values in total.items()])
+
+
+def _absorb(tables: list[Table]) -> list[Table]:
+    """Adds every table to one over more names where there is one: fewer tables bound more tightly."""
+    kept: list[Table] = []
+    for table in sorted(tables, key=lambda table: (-len(table.names), table.names)):
+        for i, wide in enumerate(kept):
+            if set(table.names) <= set(wide.names):
+                kept[i] = Table(wide.names, wide.values + _expand(table, wide.names))
+                break
+        else:
+            kept.append(table)
+    return kept
+
+
+def _expand(table: Table, names: tuple[str, ...]) -> Float:
+    """The table's values shaped to broadcast over `names` (in the same order)."""
+    sizes = dict(zip(table.names, table.values.shape[1:], strict=True))
+    return table.values.reshape(3, *(sizes.get(name, 1) for name in names))
+
+
+class _Search:
+    def __init__(self, space: PlanSpace, terms: list[Term], memory: MemoryProgram, capacity: int) -> None:
+        self.space = space
+        self.memory = memory
+        self.capacity = capacity
+        self.free_terms = [term for term in terms if not term.stored]
+        self.stored_terms = [term for term in terms if term.stored]
+        self.best: list[Candidate] = []
+        self.smallest = 1 << 62
+
+    def run(self) -> tuple[list[Candidate], int]:
+        shared = tabulate(self.space, self.free_terms, Extension(None, 0))
+        branches: list[tuple[float, int, list[Table]]] = []
+        for i, extension in enumerate(self.space.extensions):
+            tables = _absorb(shared + tabulate(self.space, self.stored_terms, extension))
+            branches.append((_bound(tables), i, tables))
+        for bound, i, tables in sorted(branches, key=lambda branch: branch[:2]):
+            if bound < self.limit:
+                self.branch(self.space.extensions[i], tables, {})
+        return self.best, self.smallest
+
+    @property
+    def limit(self) -> float:
+        """What a branch must beat: the second best so far."""
+        return self.best[1].seconds if len(self.best) > 1 else np.inf
+
+    def branch(self, extension: Extension, tables: list[Table], fixed: Assignment) -> None:
+        open_names = [name for name in self.space.names if name not in fixed]
+        if prod(len(self.space.options[name]) for name in open_names) <= LEAF:
+            self.leaf(extension, tables, fixed, tuple(open_names))
+            return
+        name = max(open_names, key=lambda n: (sum(n in table.names for table in tables), -open_names.index(n)))
+        children: list[tuple[float, int, list[Table]]] = []
+        for option in range(len(self.space.options[name])):
+            narrowed = [table.fix(name, option) for table in tables]
+            children.append((_bound(narrowed), option, narrowed))
+        for bound, option, narrowed in sorted(children, key=lambda child: child[:2]):
+            if bound < self.limit:
+                self.branch(extension, narrowed, fixed | {name: option})
+
+    def leaf(self, extension: Extension, tables: list[Table], fixed: Assignment, names: tuple[str, ...]) -> None:
+        """Every plan of a branch at once."""
+        shape = tuple(len(self.space.options[name]) for name in names)
+        parts = np.zeros((3, *shape))
+        for table in tables:
+            parts += _expand(table, names)
+        seconds = step_seconds(*parts).reshape(-1)
+        for indices in _chunks(seconds, self.limit):
+            if seconds[indices[0]] >= self.limit:
+                return
+            options = dict(zip(names, np.unravel_index(indices, shape), strict=True)) if names else {}
+            masks = {
+                name: self.space.options[name][options[name] if name in options else np.full(len(indices), fixed[name])]
+                for name in self.space.names
+            }
+            peaks = self.peaks(extension, masks, len(indices))
+            self.smallest = min(self.smallest, int(peaks.min()))
+            for k in np.flatnonzero(peaks <= self.capacity):
+                chosen = {name: int(masks[name][k]) for name in self.space.names}
+                self.keep(Candidate(float(seconds[indices[k]]), int(peaks[k]), extension, chosen))
+
+    def peaks(self, extension: Extension, masks: dict[str, Any], count: int) -> Any:
+        wish = self.space.wish(extension, self.space.names, chosen=masks)
+
+        def local(entry: Entry) -> Any:
+            return entry.local(wish)
+
+        peak, _ = self.memory.peak(local)
+        return np.broadcast_to(peak, (count,))
+
+    def keep(self, candidate: Candidate) -> None:
+        """Ranks a candidate. Of equal prices the simplest plan is kept: the fewest axes used."""
+        ranked = sorted([*self.best, candidate], key=_rank)
+        second = next((c for c in ranked if c.seconds > ranked[0].seconds * (1 + _DISTINCT)), None)
+        first = min((c for c in ranked if c.seconds <= ranked[0].seconds * (1 + _DISTINCT)), key=_simplicity)
+        self.best = [first] if second is None else [first, second]
+
+
+def _bound(tables: list[Table]) -> float:
+    return sum(table.bound for table in tables)
+
+
+def _chunks(seconds: Float, limit: float) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of plans below the limit, fastest first, a chunk at a time."""
+    below = np.flatnonzero(seconds < limit)
+    if below.size > 8 * CHUNK:
+        head = below[np.argpartition(seconds[below], 4 * CHUNK)[: 4 * CHUNK]]
+        head = head[np.argsort(seconds[head], kind="stable")]
+        for start in range(0, len(head), CHUNK):
+            yield head[start : start + CHUNK]
+    order = below[np.argsort(seconds[below], kind="stable")]
+    for start in range(4 * CHUNK if below.size > 8 * CHUNK else 0, len(order), CHUNK):
+        yield order[start : start + CHUNK]
+
+
+def _uses(candidate: Candidate) -> int:
+    return sum(mask.bit_count() for mask in (*candidate.masks.values(), candidate.extension.mask))
+
+
+def _rank(candidate: Candidate) -> tuple[Any, ...]:
+    return (candidate.seconds, *_simplicity(candidate))
+
+
+def _simplicity(candidate: Candidate) -> tuple[Any, ...]:
+    host = candidate.extension.host or ""
+    return (_uses(candidate), tuple(sorted(candidate.masks.items())), host, candidate.extension.mask)

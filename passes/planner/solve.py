@@ -1,0 +1,122 @@
+"""The plan pass: from a graph, a mesh and a chip to the best plan, its runner-up and the reasons."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from ir.graph import Graph
+from ir.types import TensorType
+from passes import errors
+from passes.canonicalize import canonicalize
+from passes.layout import Wish, sizes_of
+from passes.mesh import DeviceMesh
+from passes.planner.cost import Cost, step_seconds
+from passes.planner.explain import reasons
+from passes.planner.hardware import Chip, Network, chip_of
+from passes.planner.memory import MemoryProgram, memory_program
+from passes.planner.plan import Plan, RunnerUp, Search
+from passes.planner.search import Candidate, search
+from passes.planner.space import PlanSpace, plan_space
+from passes.planner.terms import Term, cost_terms
+from passes.roles import Roles, assign_roles
+
+Axes = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that the search knows of a graph on a mesh of a chip."""
+
+    graph: Graph
+    network: Network
+    roles: Roles
+    space: PlanSpace
+    terms: list[Term]
+    memory: MemoryProgram
+
+    @classmethod
+    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip) -> "Problem":
+        graph = canonicalize(graph)
+        network = Network(mesh, chip)
+        roles = assign_roles(graph)
+        terms = cost_terms(graph, roles, network)
+        return cls(graph, network, roles, plan_space(graph, mesh), terms, memory_program(graph, roles))
+
+    def price(self, wish: Wish) -> tuple[Cost, int]:
+        """Seconds by kind, and peak bytes, of a single plan."""
+        total = Cost()
+        for term in self.terms:
+            total.add(term.price(wish), term.times)
+        peak, _ = self.memory.peak(lambda entry: entry.local(wish))
+        return total, int(peak)
+
+    def named(self, candidate: Candidate) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+        """(compute, storage) of a candidate, without wishes that no value ever grants."""
+        mesh = self.network.mesh
+        extension = candidate.extension
+        extra = {extension.host: extension.mask} if extension.host is not None else {}
+        wish = Wish(mesh, self.space.order, candidate.masks, extra)
+        types: dict[tuple[TensorType, str], None] = {}
+        for value in self.graph.values():
+            types.setdefault((value.type, self.roles[value.id]))
+        granted: dict[str, int] = {}
+        stored: dict[str, int] = {}
+        for type_, role in types:
+            for name, mask in wish.layout(sizes_of(type_), "compute").items():
+                granted[name] = granted.get(name, 0) | int(mask)
+            if role == "storage":
+                for name, mask in wish.layout(sizes_of(type_), "storage").items():
+                    stored[name] = stored.get(name, 0) | int(mask)
+        compute = {name: mesh.names(granted[name]) for name in self.space.order if granted.get(name)}
+        storage = {name: mesh.names(stored[name]) for name in self.space.order if stored.get(name)}
+        return compute, storage
+
+
+def plan(graph: Graph, mesh: Mapping[str, int] | DeviceMesh, hardware: str | Chip = "v5e") -> Plan:
+    """The fastest plan of the space (see `passes.planner.space`) that fits in the chip's memory.
+
+    Raises `PlanError` for a bad mesh, unknown hardware, a batch that no mesh axis divides, or where nothing fits.
+    """
+    started = perf_counter()
+    layout, chip = DeviceMesh.of(mesh), chip_of(hardware)
+    problem = Problem.of(graph, layout, chip)
+    _check_batch(graph, layout, problem.space)
+    best, smallest = search(problem.space, problem.terms, problem.memory, chip.capacity)
+    if not best:
+        raise errors.does_not_fit(smallest, chip.capacity, chip.name, layout.as_dict())
+    compute, storage = problem.named(best[0])
+    runner_up = None
+    if len(best) > 1:
+        runner_up = RunnerUp(*problem.named(best[1]), best[1].seconds, best[1].peak)
+    found = Plan(
+        layout,
+        problem.space.order,
+        compute,
+        storage,
+        chip.name,
+        search=Search(problem.space.plans, perf_counter() - started, optimal=True),
+        runner_up=runner_up,
+    )
+
+    def reprice(changed_compute: Axes, changed_storage: Axes) -> tuple[float, int]:
+        changed = Plan(layout, problem.space.order, changed_compute, changed_storage)
+        cost, peak = problem.price(changed.wish)
+        return float(step_seconds(cost.compute, cost.activations, cost.hidden)), peak
+
+    why = reasons(
+        problem.space.order, problem.space.fixed, compute, storage, best[0].seconds, chip.capacity, reprice
+    )
+    return replace(found, reasons=why)
+
+
+def _check_batch(graph: Graph, mesh: DeviceMesh, space: PlanSpace) -> None:
+    """A batch that no mesh axis divides is a mistake, not a choice."""
+    if mesh.devices == 1 or not graph.carried:
+        return
+    carried = {before for before, _ in graph.carried}
+    for i, value in enumerate(graph.inputs):
+        if i in carried or not value.type.dims:
+            continue
+        batch = value.type.dims[0]
+        if batch.name is not None and batch.name in space.fixed and batch.size > 1:
+            raise errors.batch_does_not_divide(batch.name, batch.size, mesh.devices, mesh.as_dict())

@@ -1,0 +1,175 @@
+"""The cost of a step as a sum of small tables.
+
+A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of the few names that
+it mentions. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once per
+trip. The planner evaluates each term for all options of its names at once.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ir.graph import Graph, Node, Value
+from passes.layout import Wish, sizes_of
+from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of
+from passes.planner.cost import Cost, move_cost, operation_seconds
+from passes.planner.hardware import Network
+from passes.planner.traffic import traffic
+from passes.roles import Roles
+
+
+@dataclass
+class Term:
+    """One summand: the names it depends on, whether storage choices matter to it, its price, how often it occurs."""
+
+    names: tuple[str, ...]
+    stored: bool
+    price: Callable[[Wish], Cost]
+    times: float = 1.0
+
+
+def cost_terms(graph: Graph, roles: Roles, network: Network) -> list[Term]:
+    """All terms of a graph, equal ones merged, in order of first appearance."""
+    merged: dict[Hashable, Term] = {}
+    for key, term in _scope_terms(graph, roles, network, 1.0):
+        if key in merged:
+            merged[key].times += term.times
+        else:
+            merged[key] = term
+    return list(merged.values())
+
+
+def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
+    flow = traffic(graph)
+    readers: dict[int, tuple[Value, list[Node]]] = {}
+    for node, moved in zip(graph.nodes, flow.moved, strict=True):
+        for value in dict.fromkeys(value for value in node.value_inputs if value.type.dims):
+            readers.setdefault(value.id, (value, []))[1].append(node)
+        if not node.bodies:
+            yield _node_term(node, moved, roles, network, times)
+            continue
+        trips = times * int(str(node.attrs.get("trips", 1)))
+        for body in node.bodies:
+            yield from _scope_terms(body, roles, network, trips)
+        yield from _leaving_terms(node, roles, network, trips)
+    for value, nodes in readers.values():
+        yield from _reader_term(value, nodes, roles, network, times)
+
+
+def _signature(value: Value, roles: Roles) -> Hashable:
+    return (value.type, roles[value.id])
+
+
+def _node_term(
+    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float
+) -> tuple[Hashable, Term]:
+    space = space_of(node, roles)
+    stored = space.role == "storage" or any(roles[value.id] == "storage" for value in (*node.outputs, *moved))
+
+    def price(wish: Wish) -> Cost:
+        cost = Cost(compute=operation_seconds(node, moved, roles, wish, network.chip))
+        for move in result_moves(node, roles, wish):
+            cost.add(move_cost(move, network))
+        return cost
+
+    key = (
+        "node",
+        node.kind,
+        space.key,
+        space.reduced,
+        tuple(_signature(value, roles) for value in node.outputs),
+        tuple(_signature(value, roles) for value in moved),
+        str(node.attrs.get("over", "")),
+    )
+    return key, Term(tuple(space.sizes), stored, price, times)
+
+
+def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
+    """Results of a body that must be brought to where the results of the node lie."""
+    for position, results in body_result_moves(node, roles, Wish(network.mesh, (), {}, {})):
+        for i, move in enumerate(results):
+            if move is None or move.role == move.target_role:
+                continue
+
+            def price(wish: Wish, position: int = position, i: int = i) -> Cost:
+                moves = dict(body_result_moves(node, roles, wish))[position]
+                move = moves[i]
+                return move_cost(move, network) if move is not None else Cost()
+
+            key = ("leaving", _signature(move.value, roles), move.target_role)
+            yield key, Term(tuple(sizes_of(move.value.type)), True, price, times)
+
+
+def _reader_term(
+    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float
+) -> Iterator[tuple[Hashable, Term]]:
+    """A value on its way to all its readers: readers that want it in the same place share one copy."""
+    distinct: dict[Hashable, Node] = {}
+    for node in nodes:
+        distinct.setdefault(_reader_key(node, value, roles), node)
+    own = _own_space(value, roles)
+    wanting = {key: node for key, node in distinct.items() if key != own}
+    if not wanting:
+        return
+    chosen = list(wanting.values())
+    names: dict[str, None] = dict.fromkeys(sizes_of(value.type))
+    for node in chosen:
+        if not node.bodies:
+            names.update(dict.fromkeys(space_of(node, roles).sizes))
+
+    def price(wish: Wish) -> Cost:
+        cost = Cost()
+        earlier: list[Move] = []
+        for node in chosen:
+            for move in operand_moves(node, roles, wish):
+                if move.value.id != value.id:
+                    continue
+                fresh = np.float64(1.0)
+                for other in earlier:
+                    fresh = fresh * (1.0 - _same_target(move, other))
+                cost.add(move_cost(move, network, fresh))
+                earlier.append(move)
+        return cost
+
+    stored = roles[value.id] == "storage" or any(_reads_stored(node, roles) for node in chosen)
+    key = ("reader", _signature(value, roles), tuple(sorted(map(str, wanting))))
+    yield key, Term(tuple(names), stored, price, times)
+
+
+def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:
+    if node.bodies:
+        wanted = sorted({roles[inside.id] for operand, inside in _feeds(node) if operand == value})
+        return ("body", tuple(sorted(sizes_of(value.type).items())), tuple(wanted))
+    space = space_of(node, roles)
+    renamed = str(node.outputs[0].type) if node.kind == "rename" else ""
+    return ("space", *space.key, renamed)
+
+
+def _own_space(value: Value, roles: Roles) -> Hashable:
+    """The key of a reader that takes the value where it lies: the most common case, not worth a term."""
+    return ("space", tuple(sorted(sizes_of(value.type).items())), roles[value.id], (), "")
+
+
+def _feeds(node: Node) -> list[tuple[Value, Value]]:
+    from ir.kinds import body_operands
+
+    return [
+        (operand, inside)
+        for _, feeds in body_operands(node)
+        for operand, inside, _ in feeds
+        if isinstance(operand, Value)
+    ]
+
+
+def _reads_stored(node: Node, roles: Roles) -> bool:
+    if node.bodies:
+        return any(roles[inside.id] == "storage" for _, inside in _feeds(node))
+    return space_of(node, roles).role == "storage"
+
+
+def _same_target(first: Move, second: Move) -> np.ndarray:
+    same = np.array(True)
+    for name, mask in first.target.items():
+        same = same & (np.asarray(mask) == np.asarray(second.target.get(name, 0)))
+    return same.astype(np.float64)

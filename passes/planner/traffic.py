@@ -1,0 +1,44 @@
+"""Which values make a round trip to memory.
+
+XLA fuses elementwise chains, so only some values exist: results of contractions, reductions and the like, what those read,
+and what leaves a body. Each is written once; it is read once by every operation that is not fused, and once by all fused
+readers together.
+"""
+
+from dataclasses import dataclass
+
+from ir.graph import Graph, Node, Value
+from ir.kinds import kind_of
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Of one body: `kept` are the ids of the values that exist in memory, `moved[i]` what node i reads and writes."""
+
+    kept: frozenset[int]
+    moved: tuple[tuple[Value, ...], ...]
+
+
+def traffic(graph: Graph) -> Traffic:
+    """What each node of a body (nested bodies apart) moves to and from memory."""
+    kept = {value.id for value in graph.inputs}
+    kept |= {operand.id for operand in graph.outputs if isinstance(operand, Value)}
+    for node in graph.nodes:
+        if not kind_of(node).fusible:
+            kept |= {value.id for value in node.outputs}
+            if node.kind != "reduce":
+                kept |= {value.id for value in node.value_inputs}
+    read: set[int] = set()
+    moved: list[tuple[Value, ...]] = []
+    for node in graph.nodes:
+        moved.append(() if node.bodies else _moved(node, kept, read))
+    return Traffic(frozenset(kept), tuple(moved))
+
+
+def _moved(node: Node, kept: set[int], read: set[int]) -> tuple[Value, ...]:
+    written = [value for value in node.outputs if value.id in kept and value.type.dims]
+    inputs = [value for value in node.value_inputs if value.id in kept and value.type.dims]
+    if kind_of(node).fusible:
+        inputs = [value for value in inputs if value.id not in read]
+        read.update(value.id for value in inputs)
+    return (*inputs, *written)

@@ -1,0 +1,77 @@
+"""From one layout to another: the sequence of collectives, the same for the cost tables and for the partitioned graph.
+
+The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: sums that are due first
+(an all-reduce for each reduced name, then a reduce-scatter into each dim that gains the mesh axis), then free slices, then
+axes that move from one dim to another (all-to-all), then all-gathers. Bytes are those of a group: before reducing, after
+gathering.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ir.types import TensorType, item_size
+from passes.layout import Layout
+from passes.mesh import DeviceMesh, Mask
+
+
+@dataclass(frozen=True)
+class Step:
+    """One move. `mask` is 0 (or holds zeros) where there is nothing to do; `after` is the layout that it leaves."""
+
+    kind: str
+    name: str | None
+    mask: Mask
+    bytes: Mask
+    after: Layout
+    partial: Mask
+
+
+def transition(
+    type_: TensorType, source: Layout, due: Sequence[Mask], target: Layout, mesh: DeviceMesh
+) -> Iterator[Step]:
+    """The steps that bring a value of `type_` from `source` to `target`, with sums over each mask of `due` (one for each
+    reduced name) still to be made."""
+    now = dict(source)
+    partial: Mask = 0
+    for mask in due:
+        partial = partial | mask
+    names = list(dict.fromkeys(name for name in type_.names if name in target))
+    total = prod(type_.shape) * item_size(type_.dtype)
+
+    def local() -> Mask:
+        size: Mask = total
+        for name in names:
+            size = size // mesh.group(now.get(name, 0))
+        return size
+
+    scattering: Mask = 0
+    for name in names:
+        scattering = scattering | (target[name] & ~now[name] & partial)
+    for mask in due:
+        summed = mask & partial & ~scattering
+        partial = partial & ~summed
+        yield Step("all_reduce", None, summed, local(), now, partial)
+    for name in names:
+        scattered = target[name] & ~now[name] & partial
+        before = local()
+        partial = partial & ~scattered
+        now = now | {name: now[name] | scattered}
+        yield Step("reduce_scatter", name, scattered, before, now, partial)
+    leaving: Mask = 0
+    for name in names:
+        leaving = leaving | (now[name] & ~target[name])
+    for name in names:
+        sliced = target[name] & ~now[name] & ~leaving
+        now = now | {name: now[name] | sliced}
+        yield Step("reshard", name, sliced, local(), now, partial)
+    for name in names:
+        for other in names:
+            moved = target[name] & ~now[name] & now[other] & ~target[other]
+            before = local()
+            now = now | {name: now[name] | moved, other: now[other] & ~moved}
+            yield Step("all_to_all", name, moved, before, now, partial)
+    for name in names:
+        gathered = now[name] & ~target[name]
+        now = now | {name: now[name] & ~gathered}
+        yield Step("all_gather", name, gathered, local(), now, partial)

@@ -1,0 +1,43 @@
+"""What every test stands on: eight CPU devices, run-time checked annotations, and golden files.
+
+The environment is set before anything imports JAX, and the import hook before anything imports our packages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+
+import pytest
+import typeguard
+
+typeguard.install_import_hook(["haliax", "ir", "passes", "levanter"])
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(text, name)`: `text` is what tests/golden/NAME holds; `--update-golden` makes it so."""
+    update = request.config.getoption("--update-golden")
+
+    def compare(text: str, name: str) -> None:
+        path = GOLDEN / name
+        text = text.rstrip("\n") + "\n"
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"no golden file {path}: run pytest with --update-golden and read what it writes"
+        assert text == path.read_text(encoding="utf-8"), f"differs from {path}"
+
+    return compare

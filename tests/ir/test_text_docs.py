@@ -1,0 +1,36 @@
+"""The examples of docs/ir.md are what the printer prints, and there is one for each op kind."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ir.errors import ParseError
+from ir.kinds import KINDS
+from ir.parser import parse
+from ir.printer import print_graph
+from ir.verify import verify
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "ir.md"
+EXAMPLES = re.findall(r"^```ir\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+GRAPHS = [parse(example) for example in EXAMPLES]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[graph.name for graph in GRAPHS])
+def test_example(example):
+    graph = verify(parse(example))
+    assert print_graph(graph) == example
+    assert parse(print_graph(graph)) == graph
+
+
+def test_one_example_for_each_kind():
+    assert sorted(graph.name for graph in GRAPHS[1:]) == sorted(KINDS)
+    for graph in GRAPHS[1:]:
+        assert graph.name in {node.kind for node in graph.walk()}
+
+
+def test_the_message_shown():
+    (message,) = re.findall(r"^```text\n(.*?)\n```", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    with pytest.raises(ParseError) as error:
+        parse("graph g {\n  inputs\n    %0: f32[batch=4)  x\n}\n")
+    assert str(error.value) == message

@@ -1,0 +1,226 @@
+"""The command line as real processes: exit codes, what stands on stdout and stderr, and how fast it answers.
+
+The work behind a command is replaced here by a few lines (`work`), so that every ending can be had in a moment; the
+tests of `train`, `compile` and the wheel run the real thing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
+
+PROGRAM = """
+import sys, types
+trainer, compiler = types.ModuleType("levanter.trainer"), types.ModuleType("levanter.compile")
+def train(config):
+    {train}
+def report(config, mesh, hardware, dump_ir, verify):
+    {report}
+trainer.train, compiler.report = train, report
+sys.modules["levanter.trainer"], sys.modules["levanter.compile"] = trainer, compiler
+from levanter.cli.main import main
+sys.exit(main())
+"""
+REPORT = "return dict(mesh=mesh, hardware=hardware, batch=config.trainer.train_batch_size, seq=config.model.seq_len)"
+
+
+def run(*command: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"} | env
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+
+
+def levanter(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(*LEVANTER, *arguments)
+
+
+def work(*arguments: str, train: str = "pass", report: str = REPORT, **env: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-c", PROGRAM.format(train=train, report=report), *arguments, **env)
+
+
+def test_help_answers_in_under_half_a_second() -> None:
+    def once() -> float:
+        start = time.perf_counter()
+        assert levanter("--help").returncode == 0
+        return time.perf_counter() - start
+
+    assert min(once() for _ in range(3)) < 0.5
+
+
+def test_help_names_every_command() -> None:
+    commands = levanter("--help").stdout.partition("Commands:")[2]
+    assert re.findall(r"^  (\w+) ", commands, re.MULTILINE) == ["checkpoint", "compile", "config", "train"]
+    assert "..." not in commands
+
+
+def test_bare_command_prints_the_help() -> None:
+    bare = levanter()
+    assert (bare.returncode, bare.stdout) == (0, levanter("--help").stdout)
+
+
+def test_version() -> None:
+    assert re.fullmatch(r"levanter-compiler \d+\.\d+\.\d+\n", levanter("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("trian", "unknown command `levanter trian`: did you mean `train`?"),
+        ("frobnicate", "unknown command `levanter frobnicate`: known: checkpoint, compile, config, train"),
+        ("checkpoint digst x", "unknown command `levanter checkpoint digst`: did you mean `digest`?"),
+        ("checkpoint digest", "Missing argument 'PATH': see `levanter checkpoint digest --help`"),
+        (
+            "train --model gpt2_nan",
+            "unknown model `gpt2_nan`: did you mean `gpt2_nano`? (`--config PATH` takes any file)",
+        ),
+        ("train --config no.yaml", "no config file `no.yaml`: check the path, or name a model with --model"),
+        (
+            "train --config a.yaml --model b",
+            "both --model and --config are given: each names the whole configuration, so keep one of them",
+        ),
+        ("train --optimizer.beta 1", "unknown option `--optimizer.beta`: did you mean `--optimizer.beta2`?"),
+        ("train --mash 4x2", "unknown option `--mash`: did you mean `--mesh`?"),
+        (
+            "compile --mesh 4y2",
+            "bad mesh `4y2`: write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model) or data=4,model=2",
+        ),
+        ("compile --mesh 0x2", "bad mesh `0x2`: axis data has size 0, and the least is 1"),
+        (
+            "compile --batch-size many",
+            "bad value for `--trainer.train_batch_size`: expected a whole number, such as 32, got `many`",
+        ),
+        ("compile extra", "unexpected argument `extra`: a field is set as `--section.field VALUE`"),
+    ],
+)  # fmt: skip
+def test_wrong_input_exits_2_with_one_line(arguments: str, message: str) -> None:
+    done = levanter(*arguments.split())
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
+
+
+def test_config_prints_what_the_run_would_use() -> None:
+    done = levanter("config", "--model", "gpt2_small", "--trainer.seed", "7")
+    assert done.returncode == 0
+    assert "  hidden_dim: 768\n" in done.stdout and "  seed: 7\n" in done.stdout
+
+
+def test_train_hands_over_the_configuration() -> None:
+    line = "t = config.trainer; print(config.model.num_layers, t.run_dir, t.run_name, t.mesh, t.num_train_steps)"
+    done = work("train", "--run-dir", "here", "--trainer.num_train_steps", "9", "--model.num_layers=2", train=line)
+    assert (done.returncode, done.stdout) == (0, "2 here gpt2_nano None 9\n")
+
+
+def test_train_makes_the_cpu_devices_of_the_mesh() -> None:
+    line = "import jax; print(jax.device_count(), config.trainer.mesh)"
+    done = work("train", "--mesh", "3x2", train=line, JAX_PLATFORMS="cpu")
+    assert (done.returncode, done.stdout) == (0, "6 3x2\n")
+
+
+def test_train_refuses_a_mesh_that_one_machine_cannot_stand_in_for() -> None:
+    done = work("train", "--mesh", "64x64", JAX_PLATFORMS="cpu")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: mesh data=64,model=64 needs 4096 devices and one machine stands in for at most 512 with its CPU: "
+        "give a smaller --mesh (`levanter compile` plans for any)\n",
+    )
+
+
+def test_compile_json_is_one_object_and_nothing_else() -> None:
+    chatty = f"print('chatter'); {REPORT}"
+    question = ["--mesh", "2x4", "--hardware", "h100", "--batch-size", "64", "--seq-len", "32"]
+    done = work("compile", *question, "--json", report=chatty)
+    assert done.returncode == 0 and done.stderr == "chatter\n"
+    assert json.loads(done.stdout) == {
+        "model": "gpt2_nano",
+        "mesh": {"data": 2, "model": 4},
+        "hardware": "h100",
+        "batch": 64,
+        "seq": 32,
+    }
+
+
+def test_compile_without_a_mesh_is_one_device() -> None:
+    assert json.loads(work("compile", "--json").stdout)["mesh"] == {"data": 1}
+    assert json.loads(work("compile", "--json", "--trainer.mesh", "2x2").stdout)["mesh"] == {"data": 2, "model": 2}
+
+
+@pytest.mark.parametrize(("surprises", "noun"), [(1, "1 surprise"), (2, "2 surprises")])
+def test_a_surprise_fails_verification_and_the_report_is_still_printed(surprises: int, noun: str) -> None:
+    done = work("compile", "--json", "--verify", report=f"return dict(verify=dict(surprises={['x'] * surprises}))")
+    assert done.returncode == 1
+    assert done.stderr == f"error: verification found {noun}: the compiled step does what the plan did not say\n"
+    assert len(json.loads(done.stdout)["verify"]["surprises"]) == surprises
+
+
+def test_work_that_fails_exits_1_with_its_message() -> None:
+    done = work("train", train="from levanter.errors import WorkFailed; raise WorkFailed('the loss is nan (step 3)')")
+    assert (done.returncode, done.stderr) == (1, "error: the loss is nan (step 3)\n")
+
+
+def test_a_bug_is_one_line_and_debug_shows_where() -> None:
+    done = work("train", train="1 / 0")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: unexpected ZeroDivisionError: division by zero (run again with --debug to see where)\n",
+    )
+    debugged = work("train", "--debug", train="1 / 0")
+    assert debugged.returncode == 1 and "Traceback (most recent call last):" in debugged.stderr
+
+
+def test_ctrl_c_exits_130_with_one_line() -> None:
+    line = "import time; print('started', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(train=line, report=REPORT), "train"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    many = "return dict(lines=['x' * 100] * 100_000)"
+    program = PROGRAM.format(train="pass", report=many)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "compile", "--json"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(60)) == (b"", 141)
+
+
+@pytest.mark.parametrize("command", [["-m", "levanter.main.train_lm"], ["levanter/main/train_lm.py"]])
+def test_the_older_spelling(command: list[str]) -> None:
+    wrong = ["--config_path", "config/gpt2_nano.yaml", "--trainer.sed", "1"]
+    done = run(sys.executable, *command, *wrong)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: unknown option `--trainer.sed`: did you mean `--trainer.seed`?\n",
+    )
+
+
+def test_the_script_finds_the_packages_of_its_checkout(tmp_path: Path) -> None:
+    """Run as a file, Python puts the script's own folder on the path, and `levanter` is not in it."""
+    paths = "import sys; print([p for p in sys.path if p.endswith('site-packages')][0])"
+    packages = run(sys.executable, "-c", paths).stdout.strip()
+    script = str(ROOT / "levanter" / "main" / "train_lm.py")
+    # -S leaves site-packages out, and with it an editable install; the dependencies come back without it.
+    done = run(sys.executable, "-S", script, "--help", cwd=tmp_path, PYTHONPATH=packages)
+    assert done.returncode == 0 and "--config_path" in done.stdout

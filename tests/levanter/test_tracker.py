@@ -1,0 +1,244 @@
+"""metrics.jsonl is the record: equal bits are equal text, and a killed run's file equals an undisturbed one's."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from levanter.errors import UserError
+from levanter.run_directory import RunDirectory
+from levanter.tracker import ConsoleProgress, MetricsFile, open_trackers
+from levanter.tracker.console import duration
+from levanter.tracker.metrics_file import SYNC_SECONDS
+from levanter.tracker.scalars import plain, record
+
+
+@given(st.integers(0, 2**32 - 1))
+@example(0x3DCCCCCD)  # 0.1
+@example(0x80000000)  # -0.0
+@example(0x00000001)  # the least
+def test_float32_text_is_its_bits(bits: int) -> None:
+    value = np.frombuffer(struct.pack("<I", bits), "<f4")[0]
+    text = json.loads(record(1, {"loss": value}))["loss"]
+    back = np.float32(text)
+    assert np.isnan(back) if np.isnan(value) else back.tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.float32(0.1), "0.1"),
+        (jnp.float32(0.1), "0.1"),
+        (jnp.asarray(0.1, jnp.bfloat16), "0.100097656"),
+        (np.asarray(1e-5, np.float16), "1.001358e-05"),
+        (ml_dtypes.bfloat16(3), "3.0"),
+        (0.1, "0.1"),
+        (np.float64(1 / 3), "0.3333333333333333"),
+        (10.824999809265137, "10.824999809265137"),
+        (np.float32(-0.0), "-0.0"),
+        (3, "3"),
+        (np.int64(2**60), "1152921504606846976"),
+        (np.bool_(True), "true"),
+        (jnp.int32(5), "5"),
+        (float("nan"), '"NaN"'),
+        (jnp.float32(-np.inf), '"-Infinity"'),
+        (np.float32(np.inf), '"Infinity"'),
+    ],
+)
+def test_the_text_of_a_number(value: Any, text: str) -> None:
+    assert record(7, {"loss": value}) == f'{{"step": 7, "loss": {text}}}\n'
+
+
+def test_an_array_is_no_metric() -> None:
+    with pytest.raises(ValueError, match=r"^a metric is one number, not an array of shape \(2,\)$"):
+        plain(np.zeros(2))
+
+
+# --- the file ---
+
+
+def write_steps(path: Path, resumed_step: int, last: int) -> None:
+    metrics = MetricsFile(path, resumed_step)
+    for step in range(resumed_step + 1, last + 1):
+        metrics.log(step, {"loss": np.float32(1) / step})
+    metrics.close()
+
+
+def test_a_resumed_file_equals_an_undisturbed_one(tmp_path: Path) -> None:
+    write_steps(tmp_path / "undisturbed", 0, 30)
+    killed = tmp_path / "killed"
+    write_steps(killed, 0, 17)
+    with open(killed, "ab") as file:
+        file.write(b'{"step": 18, "lo')  # torn
+    write_steps(killed, 10, 25)
+    write_steps(killed, 25, 26)
+    write_steps(killed, 20, 30)
+    assert killed.read_bytes() == (tmp_path / "undisturbed").read_bytes()
+    assert killed.read_text().splitlines()[2] == '{"step": 3, "loss": 0.33333334}'
+
+
+@given(cut=st.integers(0, 400), resumed_step=st.integers(0, 12))
+def test_a_file_cut_anywhere_keeps_its_whole_records(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, resumed_step: int
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "metrics.jsonl"
+    lines = [f'{{"step": {step}, "loss": 1.0}}\n'.encode() for step in range(1, 13)]
+    path.write_bytes(b"".join(lines)[:cut])
+    MetricsFile(path, resumed_step).close()
+    whole = [line for i, line in enumerate(lines) if len(b"".join(lines[: i + 1])) <= cut]
+    assert path.read_bytes() == b"".join(whole[:resumed_step])
+
+
+def test_zeros_left_by_a_power_cut_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n\0\0\0\0\n\0\0{"step": 3}\n')
+    MetricsFile(path, 2).close()
+    assert path.read_bytes() == b'{"step": 1}\n'
+
+
+def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    content = b'{"step": 1}\n{"step": }\n{"step": 3}\n'
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        MetricsFile(path, 3)
+    assert str(caught.value) == (
+        f"{path} is damaged (line 2 is not a record, and good records follow it): "
+        "put back a copy, or remove that line to go on without it"
+    )
+    assert path.read_bytes() == content
+
+
+def test_records_survive_kill_and_are_flushed_each_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    now = 0.0
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path, 0, clock=lambda: now)
+    assert synced == [0]
+    metrics.log(1, {})
+    assert path.read_bytes() == b'{"step": 1}\n' and synced == [0]  # handed over, not yet flushed
+    now = SYNC_SECONDS
+    metrics.log(2, {})
+    assert synced == [0, 24]
+    metrics.log(3, {})
+    metrics.sync()
+    assert synced == [0, 24, 36]
+    metrics.close()
+
+
+# --- the console ---
+
+
+def progress_text(steps: int, *, terminal: bool, resumed_step: int = 0) -> str:
+    now = 0.0
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=100, color_system=None)
+    progress = ConsoleProgress(console, resumed_step=resumed_step, total_steps=steps, log_every=2, clock=lambda: now)
+    for step in range(resumed_step + 1, steps + 1):
+        now += 30.0
+        metrics = {"loss": np.float32(8) / step, "tokens_per_second": 12345.6}
+        progress.log(step, metrics | ({"heldout_loss": 2.5} if step == 3 else {}))
+    progress.note("done [at last]")
+    progress.close()
+    return output.getvalue()
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    assert progress_text(5, terminal=False) == (
+        "step 2/5  loss 4.0000  12,346 tokens/s  1m30s left\n"
+        "step 3/5  loss 2.6667  held-out loss 2.5000  12,346 tokens/s  1m00s left\n"
+        "step 4/5  loss 2.0000  12,346 tokens/s  30s left\n"
+        "step 5/5  loss 1.6000  12,346 tokens/s  0s left\n"
+        "done [at last]\n"
+    )
+    assert progress_text(5, terminal=False, resumed_step=3).startswith("step 4/5  loss 2.0000  12,346 tokens/s  30s")
+
+
+def test_a_bar_in_a_terminal() -> None:
+    text = progress_text(5, terminal=True)
+    assert "5/5" in text and "loss 1.6000  12,346 tokens/s" in text
+    assert "step 3: held-out loss 2.5000\n" in text and "done [at last]\n" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0s"), (59.4, "59s"), (59.6, "1m00s"), (185, "3m05s"), (7800, "2h10m")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+# --- all together ---
+
+
+def test_trackers_log_everywhere(tmp_path: Path) -> None:
+    output = io.StringIO()
+    with open_trackers(
+        RunDirectory(tmp_path),
+        tracker="none",
+        config={},
+        resumed_step=0,
+        total_steps=1,
+        log_every=1,
+        console=Console(file=output),
+    ) as trackers:
+        trackers.log(1, {"loss": jnp.float32(0.5), "tokens_per_second": 10})
+        trackers.sync()
+        trackers.note("a note")
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0.5, "tokens_per_second": 10}\n'
+    assert output.getvalue() == "step 1/1  loss 0.5000  10 tokens/s  0s left\na note\n"
+
+
+MIRRORING = """
+import sys
+from pathlib import Path
+from levanter.tracker.wandb_mirror import WandbMirror
+mirror = WandbMirror(Path(sys.argv[1]), {"trainer": {"seed": 0}})
+for step in (1, 2, 3):
+    mirror.log(step, {"loss": 1.0 / step})
+mirror.close()
+mirror.close()
+"""
+
+
+def mirror(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    return subprocess.run(
+        [sys.executable, "-c", MIRRORING, str(path)],
+        env=kept | {"HOME": str(path), "WANDB_CONFIG_DIR": str(path)} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_wandb_works_offline_and_goes_on_as_the_same_run(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = mirror(tmp_path, WANDB_MODE="offline")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    run_id = (tmp_path / "wandb_id").read_text().strip()
+    logs = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert {path.name.rpartition("-")[2] for path in logs} == {run_id}
+    assert all((path / f"run-{run_id}.wandb").stat().st_size > 0 for path in logs)
+
+
+def test_wandb_without_a_login_is_refused(tmp_path: Path) -> None:
+    failed = mirror(tmp_path)
+    message = failed.stderr.splitlines()[-1]
+    assert message.startswith("levanter.errors.UserError: cannot start the tracker wandb (trainer.tracker): ")
+    assert message.endswith("; run `wandb login`, or set WANDB_MODE=offline, or use --trainer.tracker none")

@@ -1,0 +1,96 @@
+"""Compiling in a child process: real processes, a function of the test's own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from levanter.errors import UserError, WorkFailed
+from levanter.verify import collectives, compile_in_child
+
+LOWER = """
+import os
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from levanter.errors import UserError
+
+def lower(request):
+    print("noise on stdout")
+    assert len(jax.devices()) == request["devices"], jax.devices()
+    jax.jit(lambda x: x + 1)(1.0)
+    mesh = jax.make_mesh((request["devices"],), ("data",), axis_types=(AxisType.Auto,))
+    split = NamedSharding(mesh, P("data"))
+    def step(w, x):
+        return w - jnp.sum(x)
+    x = jax.ShapeDtypeStruct((request["size"],), jnp.float32)
+    return jax.jit(step, in_shardings=(split, split), out_shardings=split, donate_argnums=0).lower(x, x)
+
+def bad_input(request):
+    raise UserError("the mesh is wrong: use 4x2")
+
+def broken(request):
+    raise RuntimeError("no such thing")
+
+def killed(request):
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture(autouse=True)
+def lowering_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lowering_for_test.py").write_text(LOWER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def leftovers(tmp_path: Path) -> list[Path]:
+    return list(tmp_path.glob("levanter-verify-*"))
+
+
+def test_the_program_and_its_memory_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    program = compile_in_child({"devices": 4, "size": 1024}, devices=4, function="lowering_for_test:lower")
+    (found,) = collectives(program.text, {"data": 4})
+    assert (found.kind, found.mesh_axes, found.bytes, found.count) == ("all_reduce", ("data",), 4, 1)
+    memory = program.memory
+    assert (memory["arguments"], memory["outputs"], memory["aliased"]) == (2048, 1024, 1024)
+    assert program.peak == 2048 + memory["temporaries"]
+    assert program.seconds > 0
+    assert leftovers(tmp_path) == []
+
+
+def test_one_device_is_not_partitioned() -> None:
+    program = compile_in_child({"devices": 1, "size": 8}, devices=1, function="lowering_for_test:lower")
+    assert program.text == ""
+    assert program.memory["arguments"] == 64
+
+
+def test_a_user_error_stays_one() -> None:
+    with pytest.raises(UserError, match="^the mesh is wrong: use 4x2$"):
+        compile_in_child({}, devices=2, function="lowering_for_test:bad_input")
+
+
+def test_a_failure_shows_its_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(WorkFailed) as caught:
+        compile_in_child({}, devices=2, function="lowering_for_test:broken")
+    assert str(caught.value).startswith(
+        "compiling the step failed (for 2 CPU devices, in a child process that ended with status 1)\n"
+    )
+    assert str(caught.value).endswith("RuntimeError: no such thing")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_killed_child_is_said_to_be_killed() -> None:
+    with pytest.raises(WorkFailed, match="was killed by signal 9; is there enough memory"):
+        compile_in_child({}, devices=2, function="lowering_for_test:killed")
+
+
+def test_a_slow_child_is_stopped() -> None:
+    with pytest.raises(WorkFailed) as caught:
+        compile_in_child({}, devices=2, function="lowering_for_test:lower", timeout=0.01)
+    assert str(caught.value) == (
+        "compiling the step took longer than 0 s (for 2 CPU devices, in a child process): "
+        "verify a smaller model or mesh"
+    )
