@@ -34,31 +34,71 @@ def mlp(p: Parameters, x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x @ p["up"] + p["up_bias"], approximate=True) @ p["down"] + p["down_bias"]
 
 
-def loss(p: Parameters, tokens: jax.Array, targets: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+def loss(
+    p: Parameters, tokens: jax.Array, targets: jax.Array, remat: bool = False, epsilon: float = 1e-5
+) -> jax.Array:
     """Mean cross entropy in nats per token; tokens and targets [batch, position]."""
 
-    @jax.checkpoint
     def block(x: jax.Array, layer: Parameters) -> tuple[jax.Array, None]:
         x = x + attention(layer, layer_norm(x, layer["ln_1"], layer["ln_1_bias"], epsilon))
         x = x + mlp(layer, layer_norm(x, layer["ln_2"], layer["ln_2_bias"], epsilon))
         return x, None
 
     x = p["tokens"][tokens] + p["positions"][: tokens.shape[1]]
-    x, _ = jax.lax.scan(block, x, p["blocks"])
+    x, _ = jax.lax.scan(jax.checkpoint(block) if remat else block, x, p["blocks"])
     logits = layer_norm(x, p["ln_f"], p["ln_f_bias"], epsilon) @ p["tokens"].T
-    top = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    shifted = logits - top
-    picked = jnp.where(jnp.arange(logits.shape[-1]) == targets[..., None], shifted, 0.0).sum(-1)
-    return (jnp.log(jnp.exp(shifted).sum(-1)) - picked).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
-def make_step(optimizer: optax.GradientTransformation) -> Any:
+def make_step(optimizer: optax.GradientTransformation, remat: bool = False) -> Any:
     """A jitted, donating `step((parameters, optimizer_state), tokens, targets) -> (state, loss, gradient norm)`."""
 
     def step(state: tuple[Parameters, Any], tokens: jax.Array, targets: jax.Array) -> Any:
         parameters, optimizer_state = state
-        value, gradients = jax.value_and_grad(loss)(parameters, tokens, targets)
+        value, gradients = jax.value_and_grad(loss)(parameters, tokens, targets, remat)
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
         return (optax.apply_updates(parameters, updates), optimizer_state), value, optax.global_norm(gradients)
 
     return jax.jit(step, donate_argnums=0)
+
+
+def make_optimizer(
+    learning_rate: Any, weight_decay: float, beta1: float, beta2: float, epsilon: float, max_grad_norm: float
+) -> optax.GradientTransformation:
+    """AdamW with clipping, as optax has it; biases and norms do not decay."""
+    return optax.chain(
+        optax.clip_by_global_norm(max_grad_norm),
+        optax.adamw(learning_rate, beta1, beta2, epsilon, weight_decay=weight_decay, mask=decays),
+    )
+
+
+def decays(parameters: Parameters) -> Parameters:
+    matrices = {"tokens", "positions", "qkv", "out", "up", "down"}
+    return {
+        name: decays(value) if isinstance(value, dict) else name in matrices for name, value in parameters.items()
+    }
+
+
+def from_arrays(arrays: dict[str, jax.Array]) -> Parameters:
+    """The parameters, taken from a model of `levanter/models/gpt2.py` by the names that its checkpoints have."""
+    block = {
+        "ln_1": "attention_norm.weight",
+        "ln_1_bias": "attention_norm.bias",
+        "qkv": "attention.qkv.weight",
+        "qkv_bias": "attention.qkv.bias",
+        "out": "attention.out.weight",
+        "out_bias": "attention.out.bias",
+        "ln_2": "mlp_norm.weight",
+        "ln_2_bias": "mlp_norm.bias",
+        "up": "mlp.up.weight",
+        "up_bias": "mlp.up.bias",
+        "down": "mlp.down.weight",
+        "down_bias": "mlp.down.bias",
+    }
+    return {
+        "tokens": arrays["embeddings.tokens.weight"],
+        "positions": arrays["embeddings.positions.weight"],
+        "ln_f": arrays["final_norm.weight"],
+        "ln_f_bias": arrays["final_norm.bias"],
+        "blocks": {short: arrays[f"blocks.{name}"] for short, name in block.items()},
+    }

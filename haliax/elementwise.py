@@ -60,7 +60,7 @@ def _described(function: Any, name: str, doc: str) -> Any:
 def _pairwise(function: Any) -> Any:
     """A function of two arrays that gives a pair, such as `divmod`."""
 
-    def pairwise(first: Any, second: Any) -> Any:
+    def pairwise(first: Any, second: Any) -> tuple[Any, Any]:
         if not isinstance(first, NamedArray) and not isinstance(second, NamedArray):
             return function(first, second)
         (left, right), axes = broadcast_raw((first, second))

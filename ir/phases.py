@@ -1,15 +1,15 @@
 """Which part of a training step a node belongs to: forward, backward or update.
 
 JAX writes `transpose(...)` into the name stack of what differentiation transposed: that is the backward pass. What feeds it
-is forward; what depends on it is the update; what does neither is forward where it depends on a forward node (a metric)
-and update elsewhere (a learning-rate schedule). A step without a backward pass is forward throughout.
+is forward; what depends on it is the update, and so is what only feeds the update or the new state (a learning-rate schedule).
+The rest, metrics of the forward pass among it, is forward, and so is all of a step without a backward pass.
 """
 
 from dataclasses import replace
 
 import networkx as nx
 
-from ir.graph import Graph, Node, Phase
+from ir.graph import Graph, Node, Phase, Value
 
 BACKWARD_MARK = "transpose("
 
@@ -22,15 +22,16 @@ def assign_phases(graph: Graph) -> Graph:
     flow = dependencies(graph)
     before = _reachable(flow.reverse(copy=False), backward)
     after = _reachable(flow, backward)
-    forward = [i for i in range(len(graph.nodes)) if i in before]
-    beside = _reachable(flow, forward)
+    state_ids = {graph.outputs[position].id for _, position in graph.carried if isinstance(graph.outputs[position], Value)}
+    updates = [
+        i for i, node in enumerate(graph.nodes) if i in after or any(value.id in state_ids for value in node.outputs)
+    ]
+    feeding = _reachable(flow.reverse(copy=False), updates)
     phases: list[Phase] = []
     for i, node in enumerate(graph.nodes):
         if node.phase == "backward":
             phases.append("backward")
-        elif i in before:
-            phases.append("forward")
-        elif i in after or i not in beside:
+        elif i not in before and (i in after or i in feeding):
             phases.append("update")
         else:
             phases.append("forward")

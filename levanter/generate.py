@@ -6,7 +6,6 @@ next token is drawn. Nothing is cached between places, which is right for short 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -50,7 +49,7 @@ def generate(
     return np.asarray(drawn)[len(prompt) :].tolist()
 
 
-@partial(eqx.filter_jit, donate="none")
+@eqx.filter_jit
 def _continue(
     model: Any, buffer: Any, key: jax.Array, start: int, vocab_size: int, temperature: float, top_k: int | None
 ) -> jax.Array:

@@ -121,7 +121,7 @@ class _Scope:
             placed = with_layout(move.value.type, step.after, mesh, int(step.partial))
             result = replace(result, type=placed)
             summed = step.kind in ("all_reduce", "reduce_scatter")
-            axis = _summed_name(move, over, int(step.mask)) if summed else step.name or ""
+            axis = _summed_names(move, over, int(step.mask)) if summed else (step.name or "",)
             attrs = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
             attrs["moving"] = _moving(move)
             phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
@@ -174,10 +174,10 @@ def _union(masks: tuple[int, ...]) -> int:
     return result
 
 
-def _summed_name(move: Move, over: tuple[str, ...], mask: int) -> str:
-    """The name whose shards are summed over `mask`."""
+def _summed_names(move: Move, over: tuple[str, ...], mask: int) -> tuple[str, ...]:
+    """The names whose shards are summed over `mask`."""
     due = [int(each) for each in move.due if int(each)]
-    return ",".join(name for name, each in zip(over, due, strict=True) if each & mask)
+    return tuple(name for name, each in zip(over, due, strict=True) if each == mask)
 
 
 def _moving(move: Move) -> str:

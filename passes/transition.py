@@ -1,9 +1,9 @@
 """From one layout to another: the sequence of collectives, the same for the cost tables and for the partitioned graph.
 
-The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: sums that are due first
-(an all-reduce for each reduced name, then a reduce-scatter into each dim that gains the mesh axis), then free slices, then
-axes that move from one dim to another (all-to-all), then all-gathers. Bytes are those of a group: before reducing, after
-gathering.
+The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: sums that are due first,
+one for each reduced name (a reduce-scatter where one dim of the result takes over all its mesh axes, an all-reduce where
+not), then free slices, then axes that move from one dim to another (all-to-all), then all-gathers. Bytes are those of a
+group: before reducing, after gathering.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,19 +45,21 @@ def transition(
             size = size // mesh.group(now.get(name, 0))
         return size
 
-    scattering: Mask = 0
-    for name in names:
-        scattering = scattering | (target[name] & ~now[name] & partial)
+    gains = {name: target[name] & ~now[name] for name in names}
     for mask in due:
-        summed = mask & partial & ~scattering
+        scattered: Mask = 0
+        for name in names:
+            scattered = scattered | mask * ((mask & gains[name]) == mask)
+        summed = mask & ~scattered
         partial = partial & ~summed
         yield Step("all_reduce", None, summed, local(), now, partial)
-    for name in names:
-        scattered = target[name] & ~now[name] & partial
-        before = local()
-        partial = partial & ~scattered
-        now = now | {name: now[name] | scattered}
-        yield Step("reduce_scatter", name, scattered, before, now, partial)
+    for mask in due:
+        for name in names:
+            scattered = mask * (((mask & gains[name]) == mask) & ((mask & partial) == mask))
+            before = local()
+            partial = partial & ~scattered
+            now = now | {name: now[name] | scattered}
+            yield Step("reduce_scatter", name, scattered, before, now, partial)
     leaving: Mask = 0
     for name in names:
         leaving = leaving | (now[name] & ~target[name])

@@ -22,7 +22,7 @@ from haliax import Axis, NamedArray
 
 from levanter import rng
 from levanter.models.config import Gpt2Config
-from levanter.models.loss import next_token_loss
+from levanter.models.loss import next_token_loss, output_logits
 
 MASKED = -1e9
 """A score that softmax turns into exactly zero, finite so that a fully masked row is not NaN."""
@@ -97,8 +97,8 @@ class Block(eqx.Module):
             dropout=hnn.Dropout(config.dropout),
         )
 
-    def __call__(self, x: NamedArray, key: NamedArray | None) -> NamedArray:
-        """x [..., position, embed] → [..., position, embed]; `key` is this layer's, or None to drop nothing."""
+    def __call__(self, x: NamedArray, *, key: jax.Array | None) -> NamedArray:
+        """x [..., position, embed] → [..., position, embed]; without a key nothing is dropped."""
         x = x + _drop(self.dropout, self.attention(self.attention_norm(x)), key, "attention")
         return x + _drop(self.dropout, self.mlp(self.mlp_norm(x)), key, "mlp")
 
@@ -112,7 +112,8 @@ class Embeddings(eqx.Module):
     @staticmethod
     def init(config: Gpt2Config, Vocab: Axis, *, key: jax.Array) -> Embeddings:
         def table(Rows: Axis, name: str) -> hnn.Embedding:
-            return hnn.Embedding(_normal((Rows, config.Embed), config.initializer_range, rng.named(key, name)), Rows, config.Embed)
+            weight = _normal((Rows, config.Embed), config.initializer_range, rng.named(key, name))
+            return hnn.Embedding(weight, Rows, config.Embed)
 
         return Embeddings(table(Vocab, "tokens"), table(config.Pos, "positions"))
 
@@ -130,38 +131,35 @@ class Gpt2LMHeadModel(eqx.Module):
     final_norm: hnn.LayerNorm
     head: NamedArray | None  # [vocab, embed], or None where the token embedding serves as the head
     config: Gpt2Config = eqx.field(static=True)
-    Vocab: Axis = eqx.field(static=True)
 
     @staticmethod
     def init(config: Gpt2Config, Vocab: Axis, *, key: jax.Array) -> Gpt2LMHeadModel:
-        head_key = rng.named(key, "head")
-        layer_keys = jax.random.split(rng.named(key, "blocks"), config.num_layers)
-        stack = hnn.Stacked.init(config.Layers, Block, gradient_checkpointing=config.gradient_checkpointing)
+        head = _normal((Vocab, config.Embed), config.initializer_range, rng.named(key, "head"))
+        blocks = hnn.Stacked.init(config.Layers, Block, gradient_checkpointing=config.gradient_checkpointing)
         return Gpt2LMHeadModel(
             embeddings=Embeddings.init(config, Vocab, key=rng.named(key, "embeddings")),
-            blocks=stack(config, key=layer_keys),
+            blocks=blocks(config, key=rng.named(key, "blocks")),
             final_norm=_layer_norm(config),
-            head=None if config.tie_word_embeddings else _normal((Vocab, config.Embed), config.initializer_range, head_key),
+            head=None if config.tie_word_embeddings else head,
             config=config,
-            Vocab=Vocab,
         )
 
     def activations(self, tokens: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
-        """The residual stream after the last norm, [..., position, embed], in the compute dtype.
+        """The residual stream after the last norm, in the compute dtype.
 
         Args:
-            tokens: int32 [..., position], at most `seq_len` of them.
-            key: for dropout; None drops nothing.
+            tokens: int32 [..., position], at most `seq_len` positions.
+            key: for dropout; without it nothing is dropped.
+
+        Returns: [..., position, embed].
         """
         model = _cast(self, self.config.compute_dtype)
-        layer_keys = None if key is None else hax.named(jax.random.split(key, self.config.num_layers), (self.config.Layers,))
         x = _drop(hnn.Dropout(self.config.dropout), model.embeddings(tokens), key, "embeddings")
-        return model.final_norm(model.blocks.fold(x, layer_keys))
+        return model.final_norm(model.blocks.fold(x, key=key))
 
     def logits(self, x: NamedArray) -> NamedArray:
         """x [..., embed], as `activations` gives it → float32 [..., vocab]"""
-        head = self.embeddings.tokens.weight if self.head is None else self.head
-        return hax.dot(x, head.astype(x.dtype), axis=self.config.Embed).astype(jnp.float32)
+        return output_logits(x, self._head(x), self.config.Embed)
 
     def __call__(self, tokens: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
         """tokens int32 [..., position] → logits float32 [..., position, vocab]"""
@@ -169,7 +167,12 @@ class Gpt2LMHeadModel(eqx.Module):
 
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
         """Mean cross entropy in nats per token, a float32 scalar; tokens and targets int32 [..., position]."""
-        return hax.mean(next_token_loss(self(tokens, key=key), targets, self.Vocab)).scalar()
+        x = self.activations(tokens, key=key)
+        return hax.mean(next_token_loss(x, self._head(x), targets, self.config.Embed)).scalar()
+
+    def _head(self, x: NamedArray) -> NamedArray:
+        head = self.embeddings.tokens.weight if self.head is None else self.head
+        return head.astype(x.dtype)
 
 
 def _normal(axes: tuple[Axis, ...], scale: float, key: jax.Array) -> NamedArray:
@@ -182,7 +185,7 @@ def _linear(In: Axis | tuple[Axis, ...], Out: Axis | tuple[Axis, ...], scale: fl
 
 
 def _layer_norm(config: Gpt2Config) -> hnn.LayerNorm:
-    return hnn.LayerNorm.init(config.Embed, eps=config.layer_norm_epsilon)
+    return hnn.LayerNorm.init(config.Embed, eps=config.layer_norm_epsilon, dtype=jnp.float32)
 
 
 def _branch_scale(config: Gpt2Config) -> float:
@@ -190,12 +193,10 @@ def _branch_scale(config: Gpt2Config) -> float:
     return config.initializer_range / math.sqrt(2 * config.num_layers)
 
 
-def _drop(dropout: hnn.Dropout, x: NamedArray, key: jax.Array | NamedArray | None, name: str) -> NamedArray:
-    if key is None:
-        return x
-    return dropout(x, key=rng.named(key.scalar() if isinstance(key, NamedArray) else key, name), inference=False)
+def _drop(dropout: hnn.Dropout, x: NamedArray, key: jax.Array | None, name: str) -> NamedArray:
+    return x if key is None else dropout(x, key=rng.named(key, name))
 
 
 def _cast(model: Gpt2LMHeadModel, dtype: str) -> Gpt2LMHeadModel:
-    """Every parameter in the dtype that matrix products are computed in; norms go back to float32 inside."""
+    """The model with every parameter in the dtype that products are computed in; norms go back to float32 inside."""
     return jax.tree.map(lambda parameter: parameter.astype(dtype), model)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ir.graph import Graph
-from ir.types import TensorType
 from passes import errors
 from passes.canonicalize import canonicalize
-from passes.layout import Wish, sizes_of
+from passes.layout import Role, Wish, sizes_of
 from passes.mesh import DeviceMesh
+from passes.placement import space_of
 from passes.planner.cost import Cost, step_seconds
 from passes.planner.explain import reasons
 from passes.planner.hardware import Chip, Network, chip_of
@@ -56,19 +56,21 @@ class Problem:
         extension = candidate.extension
         extra = {extension.host: extension.mask} if extension.host is not None else {}
         wish = Wish(mesh, self.space.order, candidate.masks, extra)
-        types: dict[tuple[TensorType, str], None] = {}
+        shapes: dict[tuple[tuple[tuple[str, int], ...], Role], None] = {}
         for value in self.graph.values():
-            types.setdefault((value.type, self.roles[value.id]))
-        granted: dict[str, int] = {}
-        stored: dict[str, int] = {}
-        for type_, role in types:
-            for name, mask in wish.layout(sizes_of(type_), "compute").items():
-                granted[name] = granted.get(name, 0) | int(mask)
-            if role == "storage":
-                for name, mask in wish.layout(sizes_of(type_), "storage").items():
-                    stored[name] = stored.get(name, 0) | int(mask)
-        compute = {name: mesh.names(granted[name]) for name in self.space.order if granted.get(name)}
-        storage = {name: mesh.names(stored[name]) for name in self.space.order if stored.get(name)}
+            shapes.setdefault((tuple(sizes_of(value.type).items()), self.roles[value.id]))
+        for node in self.graph.walk():
+            if not node.bodies:
+                space = space_of(node, self.roles)
+                shapes.setdefault((tuple(space.sizes.items()), space.role))
+        granted: dict[Role, dict[str, int]] = {"compute": {}, "storage": {}}
+        for sizes, role in shapes:
+            for name, mask in wish.layout(dict(sizes), role).items():
+                granted[role][name] = granted[role].get(name, 0) | int(mask)
+        used = granted["compute"]
+        kept = granted["storage"]
+        compute = {name: mesh.names(used[name]) for name in self.space.order if used.get(name)}
+        storage = {name: mesh.names(kept[name]) for name in self.space.order if kept.get(name)}
         return compute, storage
 
 

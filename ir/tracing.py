@@ -237,13 +237,16 @@ class _Scope:
 
 
 def _literal(atom: Any) -> Constant:
-    return Constant(_shortest(atom.val), TensorType(str(atom.aval.dtype)), atom.val)
+    dtype = str(atom.aval.dtype)
+    return Constant(_shortest(atom.val, dtype), TensorType(dtype), atom.val)
 
 
-def _shortest(value: Any) -> str:
-    """The shortest text that reads back as the same number. JAX's typed Python scalars print more than that."""
+def _shortest(value: Any, dtype: str) -> str:
+    """The shortest text that reads back as the same number in its dtype (JAX's own scalars print more than that)."""
     scalar = value.item() if hasattr(value, "item") else value
-    for plain in (bool, int, float, complex):
+    if isinstance(scalar, float) and not isinstance(scalar, bool):
+        return str(np.dtype(dtype).type(scalar)) if dtype in ("float16", "float32") else repr(float(scalar))
+    for plain in (bool, int, complex):
         if isinstance(scalar, plain):
             return repr(plain(scalar))
     return repr(scalar)
