@@ -188,6 +188,8 @@ from haliax.indexing import updated_slice as updated_slice
 from haliax.jax_utils import tree_checkpoint_name as tree_checkpoint_name
 from haliax.partitioning import auto_sharded as auto_sharded
 from haliax.partitioning import axis_mapping as axis_mapping
+from haliax.partitioning import fsdp as fsdp
+from haliax.partitioning import named_jit as named_jit
 from haliax.partitioning import set_mesh as set_mesh
 from haliax.partitioning import shard as shard
 from haliax.partitioning import shard_with_axis_mapping as shard_with_axis_mapping

@@ -37,7 +37,6 @@ class NamedArray:
     """
 
     __slots__ = ("__weakref__", "array", "axes")
-    __array_ufunc__ = None  # numpy then leaves `numpy_array + named` to NamedArray.__radd__
     __hash__ = None  # type: ignore[assignment]  # == is elementwise
 
     def __init__(self, array: Any, axes: Sequence[Axis]):

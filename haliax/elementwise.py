@@ -231,3 +231,11 @@ def isclose(
         return jnp.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
     (left, right), axes = broadcast_raw((a, b))
     return wrap(jnp.isclose(left, right, rtol=rtol, atol=atol, equal_nan=equal_nan), axes)
+
+
+def numpy_ufunc(array: NamedArray, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    """What `numpy.exp(named)` and `numpy_array + named` do: the function of this module that has the ufunc's name."""
+    function = globals().get(ufunc.__name__)
+    if method != "__call__" or options or function is None:
+        return NotImplemented
+    return function(*inputs)

@@ -7,6 +7,7 @@ Everything here only reads `dtype`, `shape` and `axes`, so it works for concrete
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
@@ -58,6 +59,8 @@ def _preview(array: Any) -> str:
 def _is_at_hand(array: Any) -> bool:
     if isinstance(array, np.ndarray):
         return array.dtype != object
+    if isinstance(array, jax.core.Tracer):
+        return False
     is_deleted = getattr(array, "is_deleted", None)
     return (
         hasattr(array, "addressable_shards")

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+
 from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, PartialAxisSpec
 from haliax.contract import DotGeneral
 from haliax.indexing import At
@@ -35,7 +36,17 @@ _LINE_LENGTH = 120
 # What these give depends on what they are given; every other attached function gives a NamedArray.
 _ARRAY_VALUED = set(methods.attached()) - {"axis_indices", "resolve_axis"}
 _FUNCTIONS = "wrap unchecked named check_shape are_shape_checks_enabled enable_shape_checks"
-_UNWRITTEN = {"__slots__", "__module__", "__doc__", "__weakref__", "__array_ufunc__", "__str__", "array", "axes", "_only"}
+_UNWRITTEN = (
+    "__slots__",
+    "__module__",
+    "__doc__",
+    "__weakref__",
+    "__array_ufunc__",
+    "__str__",
+    "_only",
+    "array",
+    "axes",
+)
 
 
 def stub() -> str:

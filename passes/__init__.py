@@ -1,0 +1,26 @@
+"""Passes over the named-axis IR: check, plan, partition, lower."""
+
+from passes.canonicalize import canonicalize
+from passes.check_axes import check_axes
+from passes.errors import AxisErrors, PlanError
+from passes.lower import device_mesh, input_shardings, lower
+from passes.mesh import DeviceMesh
+from passes.partition import partition
+from passes.pipeline import run
+from passes.planner.plan import Plan
+from passes.planner.solve import plan
+
+__all__ = [
+    "AxisErrors",
+    "DeviceMesh",
+    "Plan",
+    "PlanError",
+    "canonicalize",
+    "check_axes",
+    "device_mesh",
+    "input_shardings",
+    "lower",
+    "partition",
+    "plan",
+    "run",
+]

@@ -66,22 +66,18 @@ def sizes_of(type_: TensorType) -> dict[str, int]:
     return sizes
 
 
-def with_layout(type_: TensorType, layout: Layout, mesh: DeviceMesh, partial: int = 0) -> TensorType:
-    """The type with its dims placed on the mesh (single masks only)."""
+def with_layout(type_: TensorType, layout: Layout, wish: Wish, partial: int = 0) -> TensorType:
+    """The type with its dims placed on the mesh (single masks only).
+
+    A dim lies on its compute axes first, so that gathering the storage-only ones leaves contiguous shards.
+    """
     seen: set[str] = set()
     dims: list[Dim] = []
     for dim in type_.dims:
-        placed = dim.name is not None and dim.name not in seen
-        mask = int(layout.get(dim.name, 0)) if placed and dim.name is not None else 0
-        seen.add(dim.name or "")
-        dims.append(Dim(dim.name, dim.size, mesh.names(mask)))
-    return TensorType(type_.dtype, tuple(dims), mesh.names(partial))
-
-
-def layout_of(type_: TensorType, mesh: DeviceMesh) -> Layout:
-    """The masks that a placed type carries: the inverse of `with_layout`."""
-    result: Layout = {}
-    for dim in type_.dims:
-        if dim.name is not None:
-            result.setdefault(dim.name, mesh.mask(dim.mesh))
-    return result
+        axes: tuple[str, ...] = ()
+        if dim.name is not None and dim.name not in seen:
+            mask, computed = int(layout.get(dim.name, 0)), int(wish.compute.get(dim.name, 0))
+            axes = wish.mesh.names(mask & computed) + wish.mesh.names(mask & ~computed)
+            seen.add(dim.name)
+        dims.append(Dim(dim.name, dim.size, axes))
+    return TensorType(type_.dtype, tuple(dims), wish.mesh.names(partial))

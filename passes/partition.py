@@ -10,8 +10,8 @@ from ir.graph import Graph, Node, Operand, Value
 from passes.layout import Layout, with_layout
 from passes.mesh import DeviceMesh
 from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of, sums_due, value_layout
-from passes.roles import Roles, assign_roles
 from passes.planner.plan import Plan
+from passes.roles import Roles, assign_roles
 from passes.transition import transition
 
 
@@ -49,7 +49,7 @@ class _Partitioner:
 
     def placed(self, value: Value) -> Value:
         """The value in the place that its role gives it."""
-        return replace(value, type=with_layout(value.type, value_layout(value, self.roles, self.wish), self.mesh))
+        return replace(value, type=with_layout(value.type, value_layout(value, self.roles, self.wish), self.wish))
 
     def graph(self, graph: Graph, outermost: bool = False, results: list[Move | None] | None = None) -> Graph:
         scope = _Scope(self)
@@ -118,7 +118,7 @@ class _Scope:
         ]
         for i, step in enumerate(steps):
             result = self.owner.fresh(move.value) if last is None or i + 1 < len(steps) else last
-            placed = with_layout(move.value.type, step.after, mesh, int(step.partial))
+            placed = with_layout(move.value.type, step.after, self.owner.wish, int(step.partial))
             result = replace(result, type=placed)
             summed = step.kind in ("all_reduce", "reduce_scatter")
             axis = _summed_names(move, over, int(step.mask)) if summed else (step.name or "",)
@@ -151,7 +151,7 @@ class _Scope:
             partial = _union(move.due)
             direct = _same(move.source, move.target) and not partial
             first = settled if direct else owner.fresh(move.value)
-            made.append(replace(first, type=with_layout(move.value.type, move.source, owner.mesh, partial)))
+            made.append(replace(first, type=with_layout(move.value.type, move.source, owner.wish, partial)))
         self.append(replace(node, inputs=tuple(inputs), outputs=tuple(made)))
         due = zip(space.reduced, sums_due(space, layout), strict=True)
         over = tuple(name for name, mask in due if int(mask))

@@ -32,17 +32,18 @@ def transition(
 ) -> Iterator[Step]:
     """The steps that bring a value of `type_` from `source` to `target`, with sums over each mask of `due` (one for each
     reduced name) still to be made."""
-    now = dict(source)
+    names = list(dict.fromkeys(type_.names))
+    now = {name: source.get(name, 0) for name in names}
+    target = {name: target.get(name, 0) for name in names}
     partial: Mask = 0
     for mask in due:
         partial = partial | mask
-    names = list(dict.fromkeys(name for name in type_.names if name in target))
     total = prod(type_.shape) * item_size(type_.dtype)
 
     def local() -> Mask:
         size: Mask = total
         for name in names:
-            size = size // mesh.group(now.get(name, 0))
+            size = size // mesh.group(now[name])
         return size
 
     gains = {name: target[name] & ~now[name] for name in names}

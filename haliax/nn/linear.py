@@ -12,7 +12,7 @@ from haliax.array import NamedArray
 from haliax.axis import AxisSpec, axes_of, names_of
 from haliax.contract import DotGeneral, dot
 from haliax.create import zeros
-from haliax.partitioning import auto_sharded
+from haliax.layout import auto_sharded
 
 
 class Linear(eqx.Module):

@@ -1,7 +1,7 @@
 """Configuration: nested dataclasses, read from YAML and dotted command-line overrides. It imports no JAX."""
 
 from levanter.config.files import DEFAULT_MODEL, find_model, model_names
-from levanter.config.loader import dump, load
+from levanter.config.loader import dump, load, loads
 from levanter.config.mesh import device_count, mesh_text, parse_mesh
 from levanter.config.schema import TrainConfig
 
@@ -12,6 +12,7 @@ __all__ = [
     "dump",
     "find_model",
     "load",
+    "loads",
     "mesh_text",
     "model_names",
     "parse_mesh",

@@ -39,6 +39,11 @@ def load(source: str | Path, overrides: Sequence[str] = (), *, options: Sequence
     return config
 
 
+def loads(text: str) -> TrainConfig:
+    """The configuration that `dump` wrote."""
+    return draccus.decode(TrainConfig, yaml.safe_load(text))
+
+
 def dump(config: TrainConfig) -> str:
     """The configuration as YAML, every field written out; `load` gives it back."""
     return yaml.safe_dump(draccus.encode(config), sort_keys=False, allow_unicode=True)

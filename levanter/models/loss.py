@@ -1,8 +1,9 @@
-"""The output head of a language model and its loss.
+"""The loss of a language model, from its output to cross entropy, with its gradient by hand.
 
-The logits are by far the largest array of a small model, and of a large one at short sequences, so each line here is
-about how often they are read, written or copied. They are made once, read for the maximum, and turned into
-exponentials; the gradient is the exponentials times one number a position, and needs no other copy.
+The logits are by far the largest array of a small model, and of a large one with short sequences, so what counts is how
+often they are read, written or copied. Going forward they are made once, read for the maximum, and turned into
+exponentials; going back those are read once and become the gradient. Left to automatic differentiation it takes twice
+the memory: the target's pick becomes a second array of that size, and one more is a transposed copy (see `_backward`).
 """
 
 from __future__ import annotations
@@ -14,43 +15,17 @@ import jax
 import jax.numpy as jnp
 from haliax import Axis, NamedArray
 
+Saved = tuple[NamedArray, NamedArray, NamedArray, NamedArray, NamedArray]
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+
 def output_logits(x: NamedArray, head: NamedArray, Embed: Axis) -> NamedArray:
-    """The scores of all tokens.
-
-    Args:
-        x: [..., embed].
-        head: [vocab, embed].
-
-    Returns: float32 [..., vocab].
-    """
+    """The scores of all tokens: x [..., embed] and head [vocab, embed] → float32 [..., vocab]."""
     return hax.dot(x, head, axis=Embed, preferred_element_type=jnp.float32)
 
 
-def _forward(x: NamedArray, head: NamedArray, Embed: Axis) -> tuple[NamedArray, tuple[NamedArray, NamedArray]]:
-    return output_logits(x, head, Embed), (x, head)
-
-
-def _backward(Embed: Axis, saved: tuple[NamedArray, NamedArray], gradient: NamedArray) -> tuple[NamedArray, NamedArray]:
-    x, head = saved
-    Vocab = head.axes[0]
-    gradient = gradient.astype(x.dtype)
-    rows = tuple(axis for axis in x.axes if axis != Embed)
-    # JAX's own rule has the gradient on the left of this product, and to contract an operand's rows on the left XLA for
-    # the CPU writes a transposed copy of it. On the right it is used as it lies, and only the result is transposed.
-    to_head = hax.dot(x, gradient, axis=rows).rearrange((Vocab, Embed))
-    return hax.dot(gradient, head, axis=Vocab), to_head
-
-
-output_logits.defvjp(_forward, _backward)
-
-
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def next_token_loss(x: NamedArray, head: NamedArray, targets: NamedArray, Embed: Axis) -> NamedArray:
     """Cross entropy in nats, one number per target.
-
-    The target's score is a product of two vectors, not an element of the logits: its gradient then never passes
-    through an array of the logits' size, and where `vocab` is sharded it is a lookup like that of an embedding.
 
     Args:
         x: [..., embed], the model's output.
@@ -59,9 +34,32 @@ def next_token_loss(x: NamedArray, head: NamedArray, targets: NamedArray, Embed:
 
     Returns: float32 [...].
     """
+    return _forward(x, head, targets, Embed)[0]
+
+
+def _forward(x: NamedArray, head: NamedArray, targets: NamedArray, Embed: Axis) -> tuple[NamedArray, Saved]:
     Vocab = head.axes[0]
     logits = output_logits(x, head, Embed)
-    highest = jax.lax.stop_gradient(hax.max(logits, Vocab))
-    log_normalizer = hax.log(hax.sum(hax.exp(logits - highest), Vocab)) + highest
-    of_targets = head.take(Vocab, targets)
-    return log_normalizer - hax.dot(x, of_targets, axis=Embed, preferred_element_type=jnp.float32)
+    highest = hax.max(logits, Vocab)
+    exponentials = hax.exp(logits - highest)
+    normalizer = hax.sum(exponentials, Vocab)
+    # The target's score as a product of two vectors: one more pass over the logits would cost more, and where `vocab` is
+    # sharded this is a lookup like that of the embedding.
+    of_target = hax.dot(x, head.take(Vocab, targets), axis=Embed, preferred_element_type=jnp.float32)
+    return hax.log(normalizer) + highest - of_target, (x, head, targets, exponentials, normalizer)
+
+
+def _backward(Embed: Axis, saved: Saved, gradient: NamedArray) -> tuple[NamedArray, NamedArray, None]:
+    x, head, targets, exponentials, normalizer = saved
+    Vocab = head.axes[0]
+    is_target = hax.nn.one_hot(targets, Vocab, dtype=bool)
+    to_logits = exponentials * (gradient / normalizer) - hax.where(is_target, gradient, 0.0)
+    to_logits = to_logits.astype(x.dtype)
+    # JAX's own rule has the gradient on the left of this product. To contract the rows of a left operand, XLA for the CPU
+    # writes a transposed copy of it; on the right it is used as it lies and only the small result is transposed. The
+    # barrier keeps XLA from swapping the two again.
+    to_head = jax.lax.optimization_barrier(hax.dot(x, to_logits, axis=targets.axes)).rearrange((Vocab, Embed))
+    return hax.dot(to_logits, head, axis=Vocab), to_head, None
+
+
+next_token_loss.defvjp(_forward, _backward)

@@ -80,4 +80,4 @@ class Plan:
 
     def placed(self, type_: TensorType, role: Role) -> TensorType:
         """The type of a value with its layout under this plan."""
-        return with_layout(type_, self.wish.layout(sizes_of(type_), role), self.mesh)
+        return with_layout(type_, self.wish.layout(sizes_of(type_), role), self.wish)

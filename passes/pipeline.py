@@ -1,0 +1,83 @@
+"""THE list of passes, in order, and what runs them.
+
+After each pass the graph is verified; with a folder to dump to, it is written there, numbered, before and after:
+`00-traced.ir`, `01-check_axes.ir`, …
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ir.graph import Graph
+from ir.verify import verify
+from passes.canonicalize import Canonicalize
+from passes.check_axes import CheckAxes
+from passes.mesh import DeviceMesh
+from passes.partition import Partition
+from passes.planner.plan import Plan
+from passes.planner.solve import plan as solve
+from passes.scatter_sums import ScatterSums
+
+Pass = Callable[[Graph], Graph]
+Planner = Callable[[Graph], Plan]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh."""
+
+    graph: Graph
+    plan: Plan
+    placed: Graph
+
+
+def run(
+    graph: Graph,
+    mesh: Mapping[str, int] | DeviceMesh,
+    hardware: str = "v5e",
+    *,
+    plan: Plan | None = None,
+    dump: Path | None = None,
+) -> Result:
+    """All passes on a traced graph. A given `plan` is used as it is. Raises `AxisErrors` and `PlanError`."""
+    dump_graph(dump, 0, "traced", verify(graph))
+    for number, (name, step) in enumerate(front(), start=1):
+        graph = verify(step(graph))
+        dump_graph(dump, number, name, graph)
+    chosen = plan if plan is not None else solve(graph, mesh, hardware)
+    placed = graph
+    for number, (name, step) in enumerate(back(chosen), start=1 + len(front())):
+        placed = verify(step(placed))
+        dump_graph(dump, number, name, placed)
+    return Result(graph, chosen, placed)
+
+
+def front() -> list[tuple[str, Pass]]:
+    """Passes before the plan."""
+    return [("check_axes", CheckAxes()), ("canonicalize", Canonicalize())]
+
+
+def back(plan: Plan) -> list[tuple[str, Pass]]:
+    """Passes that carry the plan out."""
+    return [("partition", Partition(plan)), ("scatter_sums", ScatterSums())]
+
+
+def prepare(graph: Graph) -> Graph:
+    """A traced graph, checked and canonical. Raises `AxisErrors`."""
+    for _, step in front():
+        graph = verify(step(graph))
+    return graph
+
+
+def place(graph: Graph, plan: Plan) -> Graph:
+    """A canonical graph placed according to a plan."""
+    for _, step in back(plan):
+        graph = step(graph)
+    return graph
+
+
+def dump_graph(folder: Path | None, number: int, name: str, graph: Graph) -> None:
+    """Writes `NN-name.ir` into the folder, where there is one."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:02d}-{name}.ir").write_text(str(graph))

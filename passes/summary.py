@@ -1,0 +1,94 @@
+"""What a placed graph says in numbers: its collectives, its memory, its predicted time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ir.graph import Graph, Node
+from ir.kinds import kind_of
+from passes.planner.cost import OVERLAP
+from passes.planner.hardware import Network, chip_of
+from passes.planner.memory import MEMORY_KINDS, memory_program
+from passes.planner.plan import Plan
+from passes.planner.solve import Problem
+from passes.roles import assign_roles
+
+
+@dataclass(frozen=True)
+class Collective:
+    """Equal collectives of a step: `bytes` per group and occurrence (before reducing, after gathering), `count` with loop
+    trips, `seconds` for all of them together."""
+
+    kind: str
+    axis: str
+    mesh_axes: tuple[str, ...]
+    count: int
+    bytes: int
+    seconds: float
+    source: str
+    phase: str
+    moving: str
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a step: arithmetic and memory, all communication, the part of it that is not hidden, the sum."""
+
+    compute: float
+    communication: float
+    exposed: float
+    step: float
+
+    @property
+    def bound(self) -> str:
+        """What most of the step waits for."""
+        return "compute" if self.compute >= self.exposed else "communication"
+
+
+def collectives(placed: Graph, plan: Plan) -> list[Collective]:
+    """The collectives of a step, equal ones together, in program order."""
+    network = Network(plan.mesh, chip_of(plan.hardware))
+    merged: dict[tuple[Any, ...], int] = {}
+    _collect(placed, 1, merged)
+    result: list[Collective] = []
+    for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
+        seconds = float(network.seconds(kind, plan.mesh.mask(mesh_axes), volume)) * count
+        result.append(Collective(kind, axis, mesh_axes, count, volume, seconds, source, phase, moving))
+    return result
+
+
+def _collect(graph: Graph, times: int, merged: dict[tuple[Any, ...], int]) -> None:
+    for node in graph.nodes:
+        if kind_of(node).communicates:
+            key = _key(node)
+            merged[key] = merged.get(key, 0) + times
+        for body in node.bodies:
+            _collect(body, times * int(str(node.attrs.get("trips", 1))), merged)
+
+
+def _key(node: Node) -> tuple[Any, ...]:
+    axis, mesh, volume = node.attrs["axis"], node.attrs["mesh"], node.attrs["bytes"]
+    assert isinstance(axis, tuple) and isinstance(mesh, tuple)
+    names = ",".join(str(name) for name in axis)
+    return (node.kind, names, mesh, volume, str(node.source or ""), node.phase, str(node.attrs["moving"]))
+
+
+def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
+    """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
+    problem = Problem.of(graph, plan.mesh, chip_of(plan.hardware))
+    cost, _ = problem.price(plan.wish)
+    found = collectives(placed, plan)
+    exposed = sum(each.seconds for each in found if each.moving == "activation")
+    hidden = sum(each.seconds for each in found if each.moving != "activation")
+    compute = float(cost.compute)
+    visible = exposed + hidden - min(OVERLAP * hidden, compute)
+    return Times(compute, exposed + hidden, visible, compute + visible)
+
+
+def memory(graph: Graph, plan: Plan) -> dict[str, int]:
+    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
+    roles = assign_roles(graph)
+    peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.wish))
+    capacity = chip_of(plan.hardware).capacity
+    return {**{kind: int(parts[kind]) for kind in MEMORY_KINDS}, "peak": int(peak), "capacity": capacity}
+
+

@@ -1,0 +1,146 @@
+"""NamedArray itself: construction, pytree, operators, broadcasting by name, dtype promotion."""
+
+import copy
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import haliax as hax
+from haliax import staging
+
+Batch, Embed, Head = hax.make_axes(batch=2, embed=3, head=4)
+
+
+def array(*axes, start=0):
+    return hax.arange(axes, start=start, dtype=jnp.float32)
+
+
+def test_construction_and_properties():
+    x = hax.NamedArray(jnp.ones((2, 3)), (Batch, Embed))
+    assert (x.shape, x.ndim, x.size, x.dtype, x.nbytes) == ({"batch": 2, "embed": 3}, 2, 6, jnp.float32, 24)
+    assert hax.named(np.zeros((2, 3)), ("batch", "embed")).axes == (Batch, Embed)
+    assert hax.named(5.0, ()).scalar() == 5.0
+    assert np.asarray(x).tolist() == [[1.0] * 3] * 2
+    assert np.asarray(x, dtype=np.int32).dtype == np.int32
+
+
+def test_it_does_not_change():
+    x = array(Batch)
+    with pytest.raises(AttributeError, match="does not change"):
+        x.array = jnp.zeros(2)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_and_pickles(duplicate):
+    x = array(Batch, Embed)
+    y = duplicate(x)
+    assert y.axes == x.axes and np.array_equal(y, x)
+
+
+def test_pytree_has_one_child_and_no_checks():
+    x = array(Batch, Embed)
+    leaves, structure = jax.tree.flatten(x)
+    assert leaves == [x.array]
+    assert jax.tree.unflatten(structure, ["anything"]).array == "anything"
+    assert jax.tree_util.keystr(jax.tree_util.tree_flatten_with_path({"w": x})[0][0][0]) == "['w'].array"
+    shapes = jax.eval_shape(lambda x: x + 1, x)
+    assert shapes.axes == x.axes and shapes.dtype == jnp.float32
+
+
+def test_broadcasting_is_by_name():
+    big, small = array(Batch, Embed, Head), array(Head, Batch, start=1)
+    expected = np.asarray(big) + np.asarray(small).T[:, None, :]
+    assert (big + small).axes == (small + big).axes == big.axes
+    assert np.array_equal(big + small, expected)
+    assert np.array_equal(small + big, expected)
+    assert (array(Batch, Embed) + array(Embed, Batch)).axes == (Batch, Embed)
+
+
+def test_scalars_and_unnamed_arrays_beside_named_ones():
+    x = array(Batch, Embed)
+    for other in (2, 2.0, np.float32(2), np.ones(()), jnp.ones(()), np.ones(3, np.float32), np.ones((2, 3))):
+        assert np.array_equal(x + other, np.asarray(x) + other)
+        assert np.array_equal(other - x, other - np.asarray(x))
+    assert np.exp(x).axes == x.axes
+    with pytest.raises(hax.AxisError, match="unnamed"):
+        x + np.ones((5, 2, 3))
+
+
+def test_dtypes_promote_as_in_jnp():
+    half, full, whole = array(Batch).astype(jnp.bfloat16), array(Batch), hax.arange(Batch)
+    assert (half * 2.0).dtype == jnp.bfloat16
+    assert (half + full).dtype == jnp.float32
+    assert (whole + half).dtype == jnp.bfloat16
+    assert (whole / 2).dtype == jnp.float32
+    assert (whole == 1).dtype == jnp.bool_
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *("a + b", "a - b", "a * b", "a / b", "a // b", "a % b", "a ** b", "divmod(a, b)[0]", "divmod(a, b)[1]"),
+        *("a & b", "a | b", "a ^ b", "a << b", "a >> b", "a == b", "a != b", "a < b", "a <= b", "a > b", "a >= b"),
+        *("-a", "+a", "abs(a)", "~a", "2 + a", "2 - a", "2 * a", "2 / a", "7 // a", "7 % a", "2 ** a"),
+        *("divmod(7, a)[0]", "6 & a", "6 | a", "6 ^ a", "6 << a", "6 >> a"),
+    ],
+)
+def test_operators(operation):
+    a, b = hax.arange(Embed, start=1), hax.arange(Embed, start=2)
+    expected = eval(operation, {"a": a.array, "b": b.array})
+    result = eval(operation, {"a": a, "b": b})
+    assert result.axes == (Embed,) and result.dtype == expected.dtype
+    assert np.array_equal(result, expected)
+
+
+def test_conversions_of_one_element():
+    one = hax.named(jnp.array([3.0]), "batch")
+    assert (float(one), int(one), bool(one), complex(one), one.item()) == (3.0, 3, True, 3 + 0j, 3.0)
+    with pytest.raises(hax.AxisError, match="is not a scalar"):
+        bool(array(Batch))
+
+
+def test_repr():
+    assert repr(array(Batch)) == "f32[batch=2] [0. 1.]"
+    assert repr(hax.zeros((Batch, hax.Axis("embed", 8)), jnp.bfloat16)) == "bf16[batch=2, embed=8] [0 0 0 0 0 0 0 0 …]"
+    assert repr(hax.named(jnp.ones((), bool), ())) == "bool[] True"
+    assert repr(hax.NamedArray(jax.ShapeDtypeStruct((2,), jnp.int8), (Batch,))) == "i8[batch=2]"
+    seen = []
+    jax.jit(lambda x: seen.append(repr(x)))(array(Batch, Embed))
+    assert seen == ["f32[batch=2, embed=3]"]
+
+
+def test_differentiation_and_maps_go_straight_through():
+    x = array(Batch, Embed)
+    gradient = jax.grad(lambda x: hax.sum(x * x).scalar())(x)
+    assert gradient.axes == x.axes and np.array_equal(gradient, 2 * np.asarray(x))
+    assert jax.checkpoint(lambda x: x + 1)(x).axes == x.axes
+    rows = jax.vmap(lambda x: x * 2)(jax.tree.map(lambda a: jnp.stack([a, a]), x))
+    assert rows.array.shape == (2, 2, 3)
+
+
+def test_marks_are_left_only_while_staging():
+    def primitives():
+        jaxpr = jax.make_jaxpr(lambda x: hax.exp(x).rename({"batch": "rows"}))(array(Batch))
+        return [equation.primitive.name for equation in jaxpr.eqns]
+
+    assert primitives() == ["exp"]
+    with staging.staging():
+        assert primitives() == ["exp", "named", "renamed"]
+    assert primitives() == ["exp"]
+
+
+def test_shape_checks_can_be_switched_off():
+    assert hax.are_shape_checks_enabled()
+    with hax.enable_shape_checks(False):
+        hax.NamedArray(jnp.ones(5), (Batch,))
+    with pytest.raises(hax.AxisError):
+        hax.NamedArray(jnp.ones(5), (Batch,))
+
+
+def test_the_stub_shows_what_is_attached():
+    from haliax import stubs
+
+    assert stubs.PATH.read_text(encoding="utf-8") == stubs.stub(), "run `python -m haliax.stubs`"

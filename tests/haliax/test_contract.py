@@ -1,0 +1,55 @@
+"""dot: against einsum, and the program that it makes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import haliax as hax
+
+B, P, Q, H, K, E = hax.make_axes(batch=2, position=3, key_position=4, head=5, key=6, embed=7)
+
+
+def normal(seed, *axes):
+    return hax.random.normal(jax.random.key(seed), axes)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "axis", "result", "equation"),
+    [
+        ((B, P, E), (E, H, K), E, (B, P, H, K), "bpe,ehk->bphk"),
+        ((B, P, H, K), (B, Q, H, K), K, (B, H, P, Q), "bphk,bqhk->bhpq"),
+        ((B, H, P, Q), (B, Q, H, K), Q, (B, H, P, K), "bhpq,bqhk->bhpk"),
+        ((B, P, H, K), (H, K, E), (H, K), (B, P, E), "bphk,hke->bpe"),
+        ((B, P), (B, P), None, (), "bp,bp->"),
+        ((B, P), (H,), (), (B, P, H), "bp,h->bph"),
+        ((B, P), (H,), (P,), (B, H), "bp,h->bh"),
+        ((B, P), (P, H), (P, H), (B,), "bp,ph->b"),
+    ],
+)
+def test_dot_is_einsum_in_natural_order(left, right, axis, result, equation):
+    a, b = normal(0, *left), normal(1, *right)
+    c = hax.dot(a, b, axis=axis)
+    assert c.axes == result
+    np.testing.assert_allclose(c, jnp.einsum(equation, a.array, b.array), rtol=1e-4, atol=1e-5)
+
+
+def test_dot_is_one_dot_general_without_reshapes():
+    a, b = normal(0, B, P, H, K), normal(1, H, K, E)
+    jaxpr = jax.make_jaxpr(lambda a, b: hax.dot(a, b, axis=("head", "key")))(a, b)
+    assert [equation.primitive.name for equation in jaxpr.eqns] == ["dot_general"]
+
+
+def test_several_operands_and_out_axes():
+    a, b, c = normal(0, B, E), normal(1, E, H), normal(2, H, K)
+    d = hax.dot(a, b, c, axis=(E, H), out_axes=(K, ...))
+    assert d.axes == (K, B)
+    np.testing.assert_allclose(d, jnp.einsum("be,eh,hk->kb", a.array, b.array, c.array), rtol=1e-4, atol=1e-4)
+    assert np.allclose(hax.dot(a, axis=E), a.array.sum(1))
+
+
+def test_dtypes():
+    a, b = normal(0, B, E).astype(jnp.bfloat16), normal(1, E, H)
+    assert hax.dot(a, b, axis=E).dtype == jnp.float32
+    assert hax.dot(a, b.astype(jnp.bfloat16), axis=E).dtype == jnp.bfloat16
+    assert hax.dot(a, b.astype(jnp.bfloat16), axis=E, preferred_element_type=jnp.float32).dtype == jnp.float32

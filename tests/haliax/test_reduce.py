@@ -1,0 +1,54 @@
+"""Reductions, sorting and cumulation, against jnp."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import haliax as hax
+
+A, B, C = hax.make_axes(a=2, b=3, c=4)
+x = hax.random.normal(jax.random.key(0), (A, B, C))
+
+
+@pytest.mark.parametrize(
+    "name",
+    "max min mean prod product ptp std sum var amax amin nanmax nanmean nanmin nanprod nanstd nansum nanvar".split(),
+)
+def test_reductions(name):
+    function = getattr(hax, name)
+    plain = getattr(jnp, {"product": "prod"}.get(name, name))
+    assert function(x).axes == ()
+    np.testing.assert_allclose(function(x), plain(x.array), rtol=1e-6)
+    np.testing.assert_allclose(function(x, "b"), plain(x.array, axis=1), rtol=1e-6)
+    assert function(x, (C, "a")).axes == (B,)
+    np.testing.assert_allclose(function(x, (C, "a")), plain(x.array, axis=(0, 2)), rtol=1e-6)
+    assert np.allclose(function(x.array), plain(x.array))
+
+
+def test_where_is_lined_up_by_name():
+    mask = hax.arange(C) < 2
+    np.testing.assert_allclose(hax.sum(x, where=mask), x.array[..., :2].sum(), rtol=1e-6)
+    np.testing.assert_allclose(hax.mean(x, "c", where=mask), x.array[..., :2].mean(-1), rtol=1e-6)
+    assert hax.max(x, "c", where=mask, initial=-jnp.inf).axes == (A, B)
+
+
+def test_positions_and_truth():
+    assert np.array_equal(hax.argmax(x, "c"), x.array.argmax(2))
+    assert int(x.argmin()) == int(x.array.argmin())
+    assert hax.any(x > 0, "a").axes == (B, C)
+    assert bool(hax.all(x == x))
+
+
+def test_functions_that_keep_the_axis():
+    assert np.array_equal(x.cumsum("b"), jnp.cumsum(x.array, 1))
+    assert np.array_equal(x.sort("c"), jnp.sort(x.array, 2))
+    assert np.array_equal(hax.argsort(x, C), jnp.argsort(x.array, 2))
+    values, places = hax.top_k(x, "b", 2)
+    assert values.axes == places.axes == (A, B.resize(2), C)
+    assert np.array_equal(values, -np.sort(-x.array, 1)[:, :2])
+    assert hax.top_k(x, "b", 2, "best")[0].axes == (A, hax.Axis("best", 2), C)
+
+
+def test_trace():
+    assert np.allclose(x.trace("a", "b"), jnp.trace(x.array))
