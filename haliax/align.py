@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -58,7 +59,10 @@ def union_axes_of(operands: Sequence[NamedArray]) -> tuple[Axis, ...]:
 
 
 def aligned(operand: NamedArray, axes: tuple[Axis, ...]) -> Any:
-    """The raw array of `operand`, with one dimension per axis of `axes`: of size one where the operand lacks it.
+    """The raw array of `operand`, as it broadcasts by position against an array with `axes`.
+
+    It has their order, and a dimension of size one for each axis that it lacks; in front these are left out, because
+    broadcasting puts them there (unless JAX is told to refuse that).
 
     Raises:
         AxisError: if the operand has an axis that `axes` lacks.
@@ -73,7 +77,8 @@ def aligned(operand: NamedArray, axes: tuple[Axis, ...]) -> Any:
         raise errors.axes_missing_in_target(missing, operand, axes)
     order = [names.index(name) for name in wanted if name in names]
     array = operand.array if order == sorted(order) else jnp.transpose(operand.array, order)
-    absent = [position for position, name in enumerate(wanted) if name not in names]
+    first = wanted.index(names[order[0]]) if jax.config.jax_numpy_rank_promotion == "allow" else 0
+    absent = [position - first for position, name in enumerate(wanted) if position >= first and name not in names]
     return lax.expand_dims(array, absent) if absent else array
 
 

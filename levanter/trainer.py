@@ -17,18 +17,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import draccus
 import jax
 import numpy as np
 from haliax import NamedArray
 from rich.console import Console
 
 from levanter import data as text
+from levanter import summary
 from levanter import trainer_errors as errors
 from levanter.checkpoint import Checkpointer, latest, load, read_manifest
 from levanter.compile import Compiled, compile_training
 from levanter.config import TrainConfig, dump
-from levanter.evaluate import eval_step, heldout_loss
-from levanter.generate import generate, sample_key
+from levanter import evaluate
 from levanter.models.errors import vocabulary_too_small
 from levanter.run_directory import RunDirectory, open_run
 from levanter.state import LmBatch, Metrics, TrainState, batch_axes, flat_names, from_flat_names, init_state, state_shape
@@ -62,7 +63,7 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainState:
             open_trackers(
                 run,
                 tracker=config.trainer.tracker,
-                config=_plain(config),
+                config=draccus.encode(config),
                 resumed_step=step,
                 total_steps=config.trainer.num_train_steps,
                 log_every=config.trainer.log_every,
@@ -72,7 +73,11 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainState:
         ):
             loop = Loop(config, tokens, compiled, checkpointer, trackers)
             state, step = loop.run(state, step, stop)
-        summarize(config, run, tokens, state, step, loop, console)
+        if step < config.trainer.num_train_steps:
+            summary.stopped(console, run.path, step, config.trainer.num_train_steps)
+        else:
+            heldout_loss = loop.final_heldout_loss(state.model)
+            summary.ended(console, config, run.path, tokens, state.model, heldout_loss, loop.heldout)
         return state
 
 
@@ -117,7 +122,8 @@ class Loop:
         self._trackers = trackers
         self._axes = batch_axes(config)
         self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
-        self._evaluate = jax.jit(eval_step)
+        self._evaluate = jax.jit(evaluate.eval_step)
+        self._last_heldout_loss: float | None = None
         self.heldout = tokens.heldout_batches(config.trainer.eval_batches, config.trainer.train_batch_size)
 
     def run(self, state: TrainState, step: int, stop: StopSignal) -> tuple[TrainState, int]:
@@ -144,11 +150,15 @@ class Loop:
         self._save(step, state, even_if_not_due=True)
         return state, step
 
-    def heldout_loss(self, model: Any) -> float | None:
-        """Mean loss on the held-out batches, or None where evaluation is off."""
+    def final_heldout_loss(self, model: Any) -> float | None:
+        """The loss of the last state's `model` on the held-out batches, or None where evaluation is off."""
         if not self.heldout:
             return None
-        return heldout_loss(self._evaluate, model, [self._place(batch) for batch in self.heldout])
+        # The last step is always evaluated, unless this process had no step left to make.
+        return self._measure(model) if self._last_heldout_loss is None else self._last_heldout_loss
+
+    def _measure(self, model: Any) -> float:
+        return evaluate.heldout_loss(self._evaluate, model, [self._place(batch) for batch in self.heldout])
 
     def _evaluation_due(self, step: int) -> bool:
         every = self._trainer.eval_every
@@ -167,7 +177,7 @@ class Loop:
                 self._trackers.log(step, numbers)
                 raise errors.not_finite(step, name, float(values[name]), self._learning_rate)
         if model is not None:
-            numbers["heldout_loss"] = self.heldout_loss(model)
+            numbers["heldout_loss"] = self._last_heldout_loss = self._measure(model)
         self._trackers.log(step, numbers)
 
     def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:

@@ -111,11 +111,7 @@ class _Scope:
     def emit(self, move: Move, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None) -> Value:
         """Appends the steps of a move; the result of the last one may be given (a node's own result)."""
         mesh = self.owner.mesh
-        steps = [
-            step
-            for step in transition(move.value.type, move.source, move.due, move.target, mesh)
-            if int(step.mask)
-        ]
+        steps = list(transition(move.value.type, move.source, move.due, move.target, mesh))
         for i, step in enumerate(steps):
             result = self.owner.fresh(move.value) if last is None or i + 1 < len(steps) else last
             placed = with_layout(move.value.type, step.after, self.owner.wish, int(step.partial))

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from ir.types import TensorType, item_size
 from passes.layout import Layout
 from passes.mesh import DeviceMesh, Mask
@@ -17,7 +19,7 @@ from passes.mesh import DeviceMesh, Mask
 
 @dataclass(frozen=True)
 class Step:
-    """One move. `mask` is 0 (or holds zeros) where there is nothing to do; `after` is the layout that it leaves."""
+    """One move. Of an array of candidates, `mask` is 0 for those that do not make it; `after` is the layout it leaves."""
 
     kind: str
     name: str | None
@@ -52,29 +54,40 @@ def transition(
         for name in names:
             scattered = scattered | mask * ((mask & gains[name]) == mask)
         summed = mask & ~scattered
-        partial = partial & ~summed
-        yield Step("all_reduce", None, summed, local(), now, partial)
+        if _any(summed):
+            partial = partial & ~summed
+            yield Step("all_reduce", None, summed, local(), now, partial)
     for mask in due:
         for name in names:
             scattered = mask * (((mask & gains[name]) == mask) & ((mask & partial) == mask))
-            before = local()
-            partial = partial & ~scattered
-            now = now | {name: now[name] | scattered}
-            yield Step("reduce_scatter", name, scattered, before, now, partial)
+            if _any(scattered):
+                before = local()
+                partial = partial & ~scattered
+                now = now | {name: now[name] | scattered}
+                yield Step("reduce_scatter", name, scattered, before, now, partial)
     leaving: Mask = 0
     for name in names:
         leaving = leaving | (now[name] & ~target[name])
     for name in names:
         sliced = target[name] & ~now[name] & ~leaving
-        now = now | {name: now[name] | sliced}
-        yield Step("reshard", name, sliced, local(), now, partial)
-    for name in names:
+        if _any(sliced):
+            now = now | {name: now[name] | sliced}
+            yield Step("reshard", name, sliced, local(), now, partial)
+    arriving = [name for name in names if _any(target[name] & ~now[name])] if _any(leaving) else []
+    for name in arriving:
         for other in names:
             moved = target[name] & ~now[name] & now[other] & ~target[other]
-            before = local()
-            now = now | {name: now[name] | moved, other: now[other] & ~moved}
-            yield Step("all_to_all", name, moved, before, now, partial)
+            if _any(moved):
+                before = local()
+                now = now | {name: now[name] | moved, other: now[other] & ~moved}
+                yield Step("all_to_all", name, moved, before, now, partial)
     for name in names:
         gathered = now[name] & ~target[name]
-        now = now | {name: now[name] & ~gathered}
-        yield Step("all_gather", name, gathered, local(), now, partial)
+        if _any(gathered):
+            now = now | {name: now[name] & ~gathered}
+            yield Step("all_gather", name, gathered, local(), now, partial)
+
+
+def _any(mask: Mask) -> bool:
+    """Whether there is anything to do, for the single plan or for any of the candidates."""
+    return bool(np.any(mask))

@@ -58,6 +58,30 @@ def read(path: Path) -> Document:
     return _read(path, mentioned="", outer=())
 
 
+def parse(text: str, name: str) -> Document:
+    """The document in `text`, which messages call `name`; it extends nothing.
+
+    Raises:
+        UserError: it is not valid YAML, is no mapping, or gives a key twice.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None or node.tag == "tag:yaml.org,2002:null":
+            return Document()
+        if not isinstance(node, yaml.MappingNode):
+            raise errors.not_a_mapping(name)
+        marks: dict[Key, Mark] = {}
+        _collect(node, (), name, marks, ())
+        return Document(loader.construct_document(node), marks)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise errors.invalid_yaml(where, error.problem or error.context or "it cannot be read") from None
+    except yaml.YAMLError as error:
+        raise errors.invalid_yaml(name, str(error).splitlines()[0]) from None
+
+
 def parse_value(text: str) -> Any:
     """A value as it would be read from a file; text that is not valid YAML stands for itself."""
     try:
@@ -95,7 +119,7 @@ def _read(path: Path, mentioned: str, outer: tuple[Path, ...]) -> Document:
     if resolved in outer:
         circle = outer[outer.index(resolved) :]
         raise errors.extends_circle([display(file) for file in (*circle, resolved)])
-    document = _parse(path, _text(path, mentioned))
+    document = parse(_text(path, mentioned), display(path))
     if "extends" not in document.values:
         return document
     base, where = document.values.pop("extends"), document.marks.pop(("extends",)).where
@@ -117,26 +141,6 @@ def _text(path: Path, mentioned: str) -> str:
         raise errors.unreadable_file(name, "it is not UTF-8 text") from None
     except OSError as error:
         raise errors.unreadable_file(name, (error.strerror or str(error)).lower()) from None
-
-
-def _parse(path: Path, text: str) -> Document:
-    name = display(path)
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None or node.tag == "tag:yaml.org,2002:null":
-            return Document()
-        if not isinstance(node, yaml.MappingNode):
-            raise errors.not_a_mapping(name)
-        marks: dict[Key, Mark] = {}
-        _collect(node, (), name, marks, ())
-        return Document(loader.construct_document(node), marks)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}" if mark else name
-        raise errors.invalid_yaml(where, error.problem or error.context or "it cannot be read") from None
-    except yaml.YAMLError as error:
-        raise errors.invalid_yaml(name, str(error).splitlines()[0]) from None
 
 
 def _collect(node: yaml.Node, path: Key, name: str, marks: dict[Key, Mark], outer: tuple[int, ...]) -> None:

@@ -33,23 +33,28 @@ def load(source: str | Path, overrides: Sequence[str] = (), *, options: Sequence
     is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
     path = Path(source) if is_path else find_model(str(source))
     written = document.read(path).updated(parse_overrides(overrides))
-    config = _decode(written, checked(TrainConfig, written, options))
+    config = _decode(written, options)
     if config.trainer.run_name is None:
         return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=path.stem))
     return config
 
 
 def loads(text: str) -> TrainConfig:
-    """The configuration that `dump` wrote."""
-    return draccus.decode(TrainConfig, yaml.safe_load(text))
+    """The configuration that `dump` wrote.
+
+    Raises:
+        UserError: as `load` does.
+    """
+    return _decode(document.parse(text, "config"))
 
 
 def dump(config: TrainConfig) -> str:
-    """The configuration as YAML, every field written out; `load` gives it back."""
+    """The configuration as YAML, every field written out; `loads` gives it back."""
     return yaml.safe_dump(draccus.encode(config), sort_keys=False, allow_unicode=True)
 
 
-def _decode(written: Document, values: dict) -> TrainConfig:
+def _decode(written: Document, options: Sequence[str] = ()) -> TrainConfig:
+    values = checked(TrainConfig, written, options)
     try:
         return draccus.decode(TrainConfig, values)
     except Exception as error:

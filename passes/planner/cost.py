@@ -74,8 +74,8 @@ def move_cost(move: Move, network: Network, active: Any = 1.0) -> Cost:
     """Price of bringing one value from one layout to another; `active` scales it (0 where a copy made before serves)."""
     seconds: Any = 0.0
     for step in transition(move.value.type, move.source, move.due, move.target, network.mesh):
-        if step.kind != "reshard" and (not isinstance(step.mask, int) or step.mask):
-            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes) * (network.mesh.group(step.mask) > 1)
+        if step.kind != "reshard":
+            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes)
     seconds = seconds * active
     if move.role == "compute" and move.target_role == "compute":
         return Cost(activations=seconds)

@@ -119,7 +119,7 @@ class Network:
         width = self.bandwidth[mask]
         latency = 0.0 if self.chip.switched else hops * HOP_SECONDS
         inside = np.maximum(latency, (fast - 1) / fast * volume / width)
-        across = (slow - 1) / slow * volume / fast / slow_bandwidth + np.where(slow > 1, HOP_SECONDS, 0.0)
+        across = (slow - 1) / slow * volume / fast / slow_bandwidth + (slow > 1) * HOP_SECONDS
         if kind == "all_to_all":
             inside = inside / (fast if self.chip.switched else 4.0)
             across = across / slow

@@ -70,10 +70,11 @@ def tabulate(space: PlanSpace, terms: list[Term], extension: Extension) -> list[
     total: dict[tuple[str, ...], Float] = {}
     for term in terms:
         names = tuple(name for name in space.names if name in term.names)
-        shape = tuple(len(space.options[name]) for name in names)
+        shape = (len(space.options[name]) for name in names)
+        values = total.setdefault(names, np.zeros((3, *shape)))
         cost = term.price(space.wish(extension, names))
-        parts = [np.broadcast_to(part, shape) * term.times for part in (cost.compute, cost.activations, cost.hidden)]
-        total[names] = total.get(names, 0.0) + np.stack(parts)
+        for row, part in zip(values, (cost.compute, cost.activations, cost.hidden), strict=True):
+            row += part * term.times
     return _absorb([Table(names, values) for names, values in total.items()])
 
 
@@ -109,8 +110,15 @@ class _Search:
     def run(self) -> tuple[list[Candidate], int]:
         shared = tabulate(self.space, self.free_terms, Extension(None, 0))
         branches: list[tuple[float, int, list[Table]]] = []
+        indifferent: dict[str | None, list[Table]] = {}
         for i, extension in enumerate(self.space.extensions):
-            tables = _absorb(shared + tabulate(self.space, self.stored_terms, extension))
+            host = extension.host
+            if host not in indifferent:
+                # A storage choice changes nothing for terms that do not mention its name.
+                rest = [term for term in self.stored_terms if host not in term.names]
+                indifferent[host] = _absorb(shared + tabulate(self.space, rest, Extension(None, 0)))
+            concerned = [term for term in self.stored_terms if host in term.names]
+            tables = _absorb(indifferent[host] + tabulate(self.space, concerned, extension))
             branches.append((_bound(tables), i, tables))
         for bound, i, tables in sorted(branches, key=lambda branch: branch[:2]):
             if bound < self.limit:
