@@ -32,7 +32,17 @@ from levanter.config import TrainConfig, dump
 from levanter import evaluate
 from levanter.models.errors import vocabulary_too_small
 from levanter.run_directory import RunDirectory, open_run
-from levanter.state import LmBatch, Metrics, TrainState, batch_axes, flat_names, from_flat_names, init_state, state_shape
+from levanter.state import (
+    LmBatch,
+    Metrics,
+    TrainState,
+    batch_axes,
+    batch_shape,
+    flat_names,
+    from_flat_names,
+    init_state,
+    state_shape,
+)
 from levanter.tracker import Trackers, open_trackers
 
 
@@ -122,7 +132,7 @@ class Loop:
         self._trackers = trackers
         self._axes = batch_axes(config)
         self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
-        self._evaluate = jax.jit(evaluate.eval_step)
+        self._evaluate = compiled.lower_for(evaluate.eval_step, state_shape(config).model, batch_shape(config))
         self._last_heldout_loss: float | None = None
         self.heldout = tokens.heldout_batches(config.trainer.eval_batches, config.trainer.train_batch_size)
 

@@ -56,6 +56,7 @@ def compile_command(
         model__seq_len=seq_len,
     )
     shape = parse_mesh(config.trainer.mesh or "1")
+    folder = _made(dump_ir) if dump_ir is not None else None
     # Planning only traces, so it must not take an accelerator that another process trains on.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # What libraries print on the way must not end up in front of the JSON.
@@ -66,13 +67,22 @@ def compile_command(
             config,
             mesh=shape,
             hardware=config.trainer.hardware,
-            dump_ir=Path(dump_ir) if dump_ir is not None else None,
+            dump_ir=folder,
             verify=verify,
         )
     result = {"model": model or Path(path or config.trainer.run_name or "").stem, **result}
     _print(result, as_json)
     if verify and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
+
+
+def _made(path: str) -> Path:
+    """The folder at `path`, made where it is missing."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.cannot_make_folder(path, error) from None
+    return Path(path)
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
@@ -83,4 +93,8 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
 
     from levanter.report import compile_tables
 
-    compile_tables(result, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    # Written by us and not by rich, which ends the process its own way when the reader of a pipe has gone.
+    with console.capture() as captured:
+        compile_tables(result, console)
+    print(captured.get(), end="")

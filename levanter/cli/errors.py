@@ -34,6 +34,11 @@ def too_many_cpu_devices(mesh: str, needed: int, most: int) -> UserError:
     )
 
 
+def cannot_make_folder(path: str, error: OSError) -> UserError:
+    reason = (error.strerror or str(error)).lower()
+    return UserError(f"cannot make the folder `{path}` for --dump-ir: {reason}: name another one")
+
+
 def surprises(count: int) -> WorkFailed:
     noun = "surprise" if count == 1 else "surprises"
     return WorkFailed(f"verification found {count} {noun}: the compiled step does what the plan did not say")

@@ -73,8 +73,8 @@ def tabulate(space: PlanSpace, terms: list[Term], extension: Extension) -> list[
         shape = (len(space.options[name]) for name in names)
         values = total.setdefault(names, np.zeros((3, *shape)))
         cost = term.price(space.wish(extension, names))
-        for row, part in zip(values, (cost.compute, cost.activations, cost.hidden), strict=True):
-            row += part * term.times
+        for row, part in enumerate((cost.compute, cost.activations, cost.hidden)):
+            values[row] += part * term.times
     return _absorb([Table(names, values) for names, values in total.items()])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ir.graph import Graph, Node, Value
 from passes.layout import Wish, sizes_of
-from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of
+from passes.placement import Move, Space, body_result_moves, operand_moves, result_moves, space_of
 from passes.planner.cost import Cost, move_cost, operation_seconds
 from passes.planner.hardware import Network
 from passes.planner.traffic import traffic
@@ -82,7 +82,15 @@ def _node_term(
         tuple(_signature(value, roles) for value in moved),
         str(node.attrs.get("over", "")),
     )
-    return key, Term(tuple(space.sizes), stored, price, times)
+    return key, Term(_names(space, moved), stored, price, times)
+
+
+def _names(space: Space, moved: tuple[Value, ...]) -> tuple[str, ...]:
+    """All names that the price of a node depends on; a rename's operand has one that its space has not."""
+    names = dict.fromkeys(space.sizes)
+    for value in moved:
+        names.update(dict.fromkeys(value.type.names))
+    return tuple(names)
 
 
 def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:

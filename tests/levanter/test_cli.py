@@ -99,6 +99,10 @@ def test_version() -> None:
             "compile --batch-size many",
             "bad value for `--trainer.train_batch_size`: expected a whole number, such as 32, got `many`",
         ),
+        (
+            "compile --dump-ir pyproject.toml/ir",
+            "cannot make the folder `pyproject.toml/ir` for --dump-ir: not a directory: name another one",
+        ),
         ("compile extra", "unexpected argument `extra`: a field is set as `--section.field VALUE`"),
     ],
 )  # fmt: skip
@@ -191,11 +195,17 @@ def test_ctrl_c_exits_130_with_one_line() -> None:
     assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    many = "return dict(lines=['x' * 100] * 100_000)"
-    program = PROGRAM.format(train="pass", report=many)
+TABLES = """
+import levanter.report
+levanter.report.compile_tables = lambda report, console: [console.print(line) for line in report["lines"]]
+"""
+
+
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_reader_that_goes_away_is_no_error(form: list[str]) -> None:
+    program = TABLES + PROGRAM.format(train="pass", report="return dict(lines=['x' * 100] * 5_000)")
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "compile", "--json"],
+        [sys.executable, "-c", program, "compile", *form],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
