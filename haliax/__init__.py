@@ -57,6 +57,7 @@ from haliax.axis import unsize_axes as unsize_axes
 from haliax.axis import without_axes as without_axes
 from haliax.checkpointing import ScanCheckpointPolicy as ScanCheckpointPolicy
 from haliax.contract import dot as dot
+from haliax.einops import einsum as einsum
 from haliax.control import fold as fold
 from haliax.control import map as map
 from haliax.control import scan as scan

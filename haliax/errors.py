@@ -262,6 +262,26 @@ def layer_out_of_range(number: int, axis: Any) -> IndexError:
     return _placed(IndexError(f"there is no layer {number}: `{axis.name}` has {axis.size} layers"))
 
 
+# --- patterns -----------------------------------------------------------------------------------------------------
+
+
+def bad_pattern(pattern: str, problem: str) -> ValueError:
+    return _placed(ValueError(f'the pattern "{pattern}" cannot be read: {problem}'))
+
+
+def pattern_rank(pattern: str, words: int, array: Any) -> AxisError:
+    return _axis_error(
+        f'the pattern "{pattern}" lists {words} axes in order, but the array is {_shown(array)}: '
+        f"put `...` for the others, or braces to go by name"
+    )
+
+
+def pattern_forgets(pattern: str, names: Sequence[str], array: Any) -> AxisError:
+    return _axis_error(
+        f'the right side of "{pattern}" forgets `{names[0]}` of {_shown(array)}: name it, or put `...` for the others'
+    )
+
+
 # --- loops --------------------------------------------------------------------------------------------------------
 
 

@@ -60,7 +60,7 @@ def is_on_mac_metal() -> bool:
     return jax.default_backend().lower() == "metal"
 
 
-def maybe_rng_split(key: jax.Array | None, num: int = 2) -> Sequence[Any]:
+def maybe_rng_split(key: jax.Array | None, num: int = 2) -> Any:
     """`num` keys of one; `num` times None if there is no key."""
     return [None] * num if key is None else jax.random.split(key, num)
 

@@ -19,6 +19,7 @@ from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.kinds import kind_of
 from ir.types import TensorType
 from passes import errors
+from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 
@@ -47,7 +48,7 @@ def lower(
     if graph.trees is None:
         raise errors.no_origin(graph.name)
     mesh = device_mesh(plan, devices)
-    placed = place(graph, plan)
+    placed = place(canonicalize(graph), plan)
     run = _Runner(mesh if mesh.size > 1 else None)
 
     def step(*arguments: Any) -> Any:

@@ -26,7 +26,12 @@ def assign_roles(graph: Graph) -> Roles:
 
 
 def _passes_on(node: Node) -> bool:
-    return node.kind == "map" or (node.kind == "reshape" and node.fn == "transpose")
+    """Whether the result is the operand, element by element: perhaps transposed, perhaps with dims of size 1 come or gone."""
+    if node.kind == "map":
+        return True
+    if node.kind not in ("reshape", "broadcast", "reduce") or "along" in node.attrs or not node.value_inputs:
+        return False
+    return node.value_inputs[0].type.elements == node.outputs[0].type.elements
 
 
 def _tensors(node: Node) -> list[Value]:

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from haliax import errors, random
 from haliax.align import aligned
 from haliax.array import NamedArray, wrap
-from haliax.axis import AxisSpec, ensure_tuple
+from haliax.axis import AxisSelection, ensure_tuple
 
 
 def dropout(
     x: NamedArray,
     pdrop: float | jax.Array,
-    broadcast_axes: AxisSpec | None = None,
+    broadcast_axes: AxisSelection | None = None,
     *,
     inference: bool,
     key: jax.Array | None = None,
@@ -48,7 +48,7 @@ class Dropout(eqx.Module):
     """Dropout as a layer."""
 
     pdrop: float | jax.Array = eqx.field(static=True)
-    broadcast_axes: AxisSpec | None = eqx.field(static=True, default=None)
+    broadcast_axes: AxisSelection | None = eqx.field(static=True, default=None)
     inference: bool = eqx.field(static=True, default=False)
 
     def __call__(self, x: NamedArray, *, inference: bool | None = None, key: jax.Array | None = None) -> NamedArray:

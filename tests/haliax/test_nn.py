@@ -31,7 +31,7 @@ def test_linear(out_first):
     assert y.axes == (B, P, H, K)
     expected = jnp.einsum("bpe,ehk->bphk", x.array, layer.weight.rearrange((E, H, K)).array)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
-    assert primitives(lambda l, x: l(x), layer, x) == ["dot_general", "broadcast_in_dim", "add"]
+    assert primitives(lambda layer, x: layer(x), layer, x) == ["dot_general", "broadcast_in_dim", "add"]
     assert hnn.Linear.init(E, V, key=jax.random.key(0), use_bias=False).bias is None
 
 
@@ -40,7 +40,7 @@ def test_embedding():
     ids = hax.named(jnp.array([[0, 6, 1], [2, 2, 3]]), ("batch", "position"))
     assert layer(ids).axes == (B, P, E)
     assert np.array_equal(layer.embed(ids), layer.weight.array[ids.array])
-    assert primitives(lambda l, i: l(i), layer, ids) == ["broadcast_in_dim", "gather"]
+    assert primitives(lambda layer, i: layer(i), layer, ids) == ["broadcast_in_dim", "gather"]
     x = normal(1, B, P, E)
     assert layer.unembed(x).axes == (B, P, V)
     np.testing.assert_allclose(layer.unembed(x), x.array @ layer.weight.array.T, rtol=1e-5, atol=1e-5)
@@ -52,7 +52,7 @@ def test_norms():
     x = normal(0, B, E, P)
     raw = np.asarray(x, np.float64)
     layer = hnn.LayerNorm.init(E)
-    layer = eqx.tree_at(lambda l: l.weight, layer, hax.arange(E) * 1.0)
+    layer = eqx.tree_at(lambda layer: layer.weight, layer, hax.arange(E) * 1.0)
     expected = (raw - raw.mean(1, keepdims=True)) / np.sqrt(raw.var(1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(layer(x), expected * np.arange(4.0)[:, None], rtol=1e-4, atol=1e-5)
     rms = hnn.RmsNorm.init(E, use_bias=False)
@@ -74,8 +74,10 @@ def test_dropout():
 
 @pytest.mark.parametrize(
     "name",
-    "celu elu gelu hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu log_sigmoid relu relu6 selu sigmoid silu "
-    "soft_sign softplus swish".split(),
+    [
+        *("celu", "elu", "gelu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "log_sigmoid"),
+        *("relu", "relu6", "selu", "sigmoid", "silu", "soft_sign", "softplus", "swish"),
+    ],
 )
 def test_activations(name):
     x = normal(0, B, E)

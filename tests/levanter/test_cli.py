@@ -54,7 +54,7 @@ def test_help_answers_in_under_half_a_second() -> None:
         assert levanter("--help").returncode == 0
         return time.perf_counter() - start
 
-    assert min(once() for _ in range(3)) < 0.5
+    assert min(once() for _ in range(5)) < 0.5
 
 
 def test_help_names_every_command() -> None:
@@ -197,22 +197,23 @@ def test_ctrl_c_exits_130_with_one_line() -> None:
 
 TABLES = """
 import levanter.report
-levanter.report.compile_tables = lambda report, console: [console.print(line) for line in report["lines"]]
+levanter.report.compile_tables = lambda report, console: console.print(report["line"])
 """
 
 
 @pytest.mark.parametrize("form", [["--json"], []])
 def test_a_reader_that_goes_away_is_no_error(form: list[str]) -> None:
-    program = TABLES + PROGRAM.format(train="pass", report="return dict(lines=['x' * 100] * 5_000)")
+    wait = "sys.stdin.read(); return dict(line='x')"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "compile", *form],
+        [sys.executable, "-c", TABLES + PROGRAM.format(train="pass", report=wait), "compile", *form],
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.readline()
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     process.stdout.close()
+    process.stdin.close()
     assert (process.stderr.read(), process.wait(60)) == (b"", 141)
 
 

@@ -1,0 +1,261 @@
+"""`einsum` and `rearrange` by pattern: the language of `einops`, with names.
+
+A side of a pattern lists axes. Bare, `b p e`, it is ordered: each word stands for the axis at that place, whatever its
+name. In braces, `{e b}`, it is unordered: each word is the name of an axis (or stands for the one given by keyword), and
+further axes may be there. `...` stands for all axes that are not mentioned. In `rearrange`, `(x: y z)` on the left splits
+the axis `x`, and on the right merges `y` and `z` to an axis called `x`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from haliax import errors
+from haliax.array import NamedArray, wrap
+from haliax.axis import Axis, check_distinct, names_of
+from haliax.contract import DotGeneral, dot
+from haliax.shape import rename, transposed
+
+_TOKEN = re.compile(r"\s*(\.\.\.|[A-Za-z_]\w*|[(){}:])")
+
+
+@dataclass(frozen=True)
+class Group:
+    """`(name: parts)` in a pattern."""
+
+    name: str | None
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a pattern, or one operand of it."""
+
+    items: tuple[str | Group, ...]
+    ordered: bool
+
+
+def _tokens(text: str, pattern: str) -> list[str]:
+    tokens, at = [], 0
+    text = text.strip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise errors.bad_pattern(pattern, f"`{text[at:].strip()[:1]}` means nothing here")
+        tokens.append(match.group(1))
+        at = match.end()
+    return tokens
+
+
+def _side(text: str, pattern: str) -> Side:
+    tokens = _tokens(text, pattern)
+    ordered = not tokens or tokens[0] != "{"
+    if not ordered:
+        if tokens[-1] != "}":
+            raise errors.bad_pattern(pattern, "`{` is not closed")
+        tokens = tokens[1:-1]
+    items: list[str | Group] = []
+    rest = iter(tokens)
+    for token in rest:
+        if token == "(":
+            items.append(_group(rest, pattern))
+        elif token in "){}:":
+            raise errors.bad_pattern(pattern, f"`{token}` means nothing here")
+        else:
+            items.append(token)
+    if items.count("...") > 1:
+        raise errors.bad_pattern(pattern, "`...` is there twice on one side")
+    return Side(tuple(items), ordered)
+
+
+def _group(rest: Any, pattern: str) -> Group:
+    inside: list[str] = []
+    for token in rest:
+        if token == ")":
+            break
+        inside.append(token)
+    else:
+        raise errors.bad_pattern(pattern, "`(` is not closed")
+    name = inside[0] if len(inside) > 1 and inside[1] == ":" else None
+    return Group(name, tuple(inside if name is None else inside[2:]))
+
+
+def _aliased(word: str, aliases: Mapping[str, Any]) -> str:
+    """The name of the axis that a word stands for: as given by keyword, else the word itself."""
+    given = aliases.get(word)
+    return word if given is None or isinstance(given, int) else names_of(given)[0]
+
+
+def _bound(side: Side, array: NamedArray, aliases: Mapping[str, Any], pattern: str) -> list[tuple[str | Group, Axis]]:
+    """What each item of a side stands for; axes that only `...` stands for are left out."""
+    named = [item for item in side.items if item != "..."]
+    if not side.ordered:
+        words = [item if isinstance(item, str) else item.name for item in named]
+        if None in words:
+            raise errors.bad_pattern(pattern, "a group in braces needs a name, `(x: y z)`")
+        return [(i, array.resolve_axis(_aliased(str(word), aliases))) for i, word in zip(named, words, strict=True)]
+    if len(named) > array.ndim or ("..." not in side.items and len(named) != array.ndim):
+        raise errors.pattern_rank(pattern, len(named), array)
+    before = side.items.index("...") if "..." in side.items else len(named)
+    after = len(named) - before
+    axes = array.axes[:before] + array.axes[array.ndim - after :]
+    return list(zip(named, axes, strict=True))
+
+
+def rearrange(array: NamedArray, pattern: str, **aliases: Any) -> NamedArray:
+    """The axes reordered, split and merged by a pattern: `rearrange(x, "{embed batch} -> batch ... embed")`.
+
+    Args:
+        array: a NamedArray.
+        pattern: such as `"b (hd: h d) -> b h d"` or `"{height width} -> ... (pixel: height width)"`.
+        aliases: for words of the pattern the axis that they stand for, or a size where an axis is split.
+
+    Raises:
+        AxisError: if the pattern does not fit the array.
+        ValueError: if it is not a pattern.
+    """
+    left_text, right_text = pattern.split("->") if pattern.count("->") == 1 else _no_arrow(pattern)
+    left, right = _side(left_text, pattern), _side(right_text, pattern)
+    array, words = _split_groups(array, _bound(left, array, aliases, pattern), aliases, pattern)
+    mentioned = [word for item in right.items for word in (item.parts if isinstance(item, Group) else (item,))]
+    for word in mentioned:
+        if word != "..." and word not in words:
+            words[word] = array.resolve_axis(_aliased(word, aliases))
+    used = {words[word].name for word in mentioned if word != "..."}
+    rest = tuple(axis for axis in array.axes if axis.name not in used)
+    if rest and "..." not in mentioned:
+        raise errors.pattern_forgets(pattern, [axis.name for axis in rest], array)
+
+    order: list[Axis] = []
+    result: list[Axis] = []
+    for item in right.items:
+        parts = item.parts if isinstance(item, Group) else (item,)
+        axes = [axis for word in parts for axis in (rest if word == "..." else (words[word],))]
+        order += axes
+        if isinstance(item, Group):
+            if item.name is None:
+                raise errors.bad_pattern(pattern, "a merged axis needs a name, `(x: y z)`")
+            axes = [Axis(_aliased(item.name, aliases), math.prod(axis.size for axis in axes))]
+        result += axes
+    check_distinct(order)
+    array = transposed(array, tuple(order))
+    if tuple(result) == array.axes:
+        return array
+    check_distinct(result)
+    return wrap(jnp.reshape(array.array, [axis.size for axis in result]), tuple(result))
+
+
+def _no_arrow(pattern: str) -> Any:
+    raise errors.bad_pattern(pattern, "it needs one `->`")
+
+
+def _split_groups(
+    array: NamedArray, bound: Sequence[tuple[str | Group, Axis]], aliases: Mapping[str, Any], pattern: str
+) -> tuple[NamedArray, dict[str, Axis]]:
+    """The array with the groups of the left side split, and the axis of each word there."""
+    words: dict[str, Axis] = {}
+    for item, axis in bound:
+        if isinstance(item, str):
+            words[item] = axis
+            continue
+        sizes = {word: _size(aliases.get(word)) for word in item.parts}
+        unknown = [word for word, size in sizes.items() if size is None]
+        known = math.prod(size for size in sizes.values() if size is not None)
+        if len(unknown) > 1:
+            raise errors.bad_pattern(
+                pattern, f"the sizes of `{'` and `'.join(unknown)}` are needed: give them by keyword"
+            )
+        if unknown:
+            if known == 0 or axis.size % known:
+                raise errors.not_divisible(f"axis `{axis.name}`", axis.size, known)
+            sizes[unknown[0]] = axis.size // known
+        parts = [Axis(_aliased(word, aliases), int(size or 0)) for word, size in sizes.items()]
+        array = array.unflatten_axis(axis, tuple(parts))
+        words.update(zip(item.parts, parts, strict=True))
+    return array, words
+
+
+def _size(alias: Any) -> int | None:
+    return alias if isinstance(alias, int) else alias.size if isinstance(alias, Axis) else None
+
+
+def einsum(
+    equation: str,
+    *arrays: NamedArray,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    _dot_general: DotGeneral | None = None,
+    **axis_aliases: Any,
+) -> NamedArray:
+    """A sum of products by pattern: `einsum("b p e, e h -> b p h", x, w)`.
+
+    Axes that the right side does not mention are summed over. `"{embed}, {embed} -> ..."` binds axes by name, and
+    `"-> batch embed"` names only the axes to keep.
+
+    Args:
+        equation: the pattern.
+        arrays: NamedArrays.
+        precision: as in `jax.lax.dot_general`.
+        preferred_element_type: the dtype to accumulate in.
+        axis_aliases: for words of the pattern, the axis that they stand for.
+
+    Raises:
+        AxisError: if the pattern does not fit the arrays.
+        ValueError: if it is not a pattern.
+    """
+    left_text, right_text = equation.split("->") if equation.count("->") == 1 else _no_arrow(equation)
+    right = _side(right_text, equation)
+    operands, words, summed = list(arrays), {}, set()
+    if left_text.strip():
+        sides = [_side(text, equation) for text in left_text.split(",")]
+        if len(sides) != len(arrays):
+            raise errors.bad_pattern(equation, f"it has {len(sides)} operands, but {len(arrays)} arrays were given")
+        operands, words = _unified(sides, arrays, axis_aliases, equation)
+        summed = set(words.values())
+    else:
+        summed = {axis.name for array in arrays for axis in array.axes}
+
+    everything = dict.fromkeys(axis.name for array in operands for axis in array.axes)
+    kept: list[str] = []
+    for item in right.items:
+        if isinstance(item, Group):
+            raise errors.bad_pattern(equation, "einsum does not merge axes")
+        kept += [item] if item == "..." else [words.get(item, _aliased(item, axis_aliases))]
+    unmentioned = [name for name in everything if name not in summed and name not in kept]
+    place = kept.index("...") if "..." in kept else None
+    order = kept if place is None else kept[:place] + unmentioned + kept[place + 1 :]
+    if place is None:
+        summed |= set(unmentioned)
+    return dot(
+        *operands,
+        axis=tuple(name for name in everything if name in summed and name not in order),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+        dot_general=_dot_general,
+        out_axes=tuple(order),
+    )
+
+
+def _unified(
+    sides: Sequence[Side], arrays: Sequence[NamedArray], aliases: Mapping[str, Any], pattern: str
+) -> tuple[list[NamedArray], dict[str, str]]:
+    """The arrays renamed so that one word is one name, and different words are different names."""
+    words: dict[str, str] = {}
+    operands = []
+    for side, array in zip(sides, arrays, strict=True):
+        renames = {}
+        for word, axis in _bound(side, array, aliases, pattern):
+            if isinstance(word, Group):
+                raise errors.bad_pattern(pattern, "einsum does not split axes")
+            if word not in words:
+                words[word] = axis.name if axis.name not in words.values() else word
+            if words[word] != axis.name:
+                renames[axis.name] = words[word]
+        operands.append(rename(array, renames) if renames else array)
+    return operands, words
