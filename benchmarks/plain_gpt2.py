@@ -57,7 +57,7 @@ def make_step(optimizer: optax.GradientTransformation, remat: bool = False) -> A
         parameters, optimizer_state = state
         value, gradients = jax.value_and_grad(loss)(parameters, tokens, targets, remat)
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
-        return (optax.apply_updates(parameters, updates), optimizer_state), value, optax.global_norm(gradients)
+        return (optax.apply_updates(parameters, updates), optimizer_state), value, optax.tree.norm(gradients)
 
     return jax.jit(step, donate_argnums=0)
 

@@ -77,9 +77,13 @@ def aligned(operand: NamedArray, axes: tuple[Axis, ...]) -> Any:
         raise errors.axes_missing_in_target(missing, operand, axes)
     order = [names.index(name) for name in wanted if name in names]
     array = operand.array if order == sorted(order) else jnp.transpose(operand.array, order)
-    first = wanted.index(names[order[0]]) if jax.config.jax_numpy_rank_promotion == "allow" else 0
+    first = wanted.index(names[order[0]]) if _ranks_are_promoted() else 0
     absent = [position - first for position, name in enumerate(wanted) if position >= first and name not in names]
     return lax.expand_dims(array, absent) if absent else array
+
+
+def _ranks_are_promoted() -> bool:
+    return getattr(jax.config, "jax_numpy_rank_promotion", "allow") == "allow"
 
 
 def broadcast_raw(operands: Sequence[Any]) -> tuple[list[Any], tuple[Axis, ...]]:

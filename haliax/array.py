@@ -174,7 +174,7 @@ def _make(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
     return named_array
 
 
-def _unflatten(axes: tuple[Axis, ...], children: Sequence[Any]) -> NamedArray:
+def _unflatten(axes: tuple[Axis, ...], children: Any) -> NamedArray:
     named_array = _new(NamedArray)
     _set_array(named_array, children[0])
     _set_axes(named_array, axes)

@@ -279,26 +279,20 @@ def rearrange_for_partial_order(partial_order: PartialAxisSpec, axes: AxisSpec) 
         AxisError: for an axis that is not there or is named twice.
     """
     available = axes_of(axes)
-    order = (Ellipsis,) if partial_order is Ellipsis else ensure_tuple(partial_order)
-    named = [item for item in order if item is not Ellipsis]
-    positions = [find(available, item) for item in named]
-    if len(set(positions)) != len(positions):
-        raise errors.duplicate_axis([available[p] for p in positions])
-    rest = [axis for position, axis in enumerate(available) if position not in set(positions)]
+    order: tuple[Any, ...] = (Ellipsis,) if partial_order is Ellipsis else ensure_tuple(partial_order)
+    named = [available[find(available, item)] for item in order if item is not Ellipsis]
+    check_distinct(named)
+    rest = [axis for axis in available if axis not in named]
     result: list[Axis] = []
     for place, item in enumerate(order):
         if item is not Ellipsis:
-            result.append(available[find(available, item)])
-        elif rest:
-            last_ellipsis = Ellipsis not in order[place + 1 :]
-            following = [] if last_ellipsis else [names_of(i)[0] for i in order[place + 1 :] if i is not Ellipsis]
-            taken = rest if last_ellipsis else _before(available, rest, following)
-            result.extend(taken)
-            rest = [axis for axis in rest if axis not in taken]
+            result.append(named.pop(0))
+            continue
+        if Ellipsis in order[place + 1 :]:  # only the axes that stand before the next ones that are named
+            end = min((available.index(axis) for axis in named), default=len(available))
+            taken = [axis for axis in rest if available.index(axis) < end]
+        else:
+            taken = rest
+        result += taken
+        rest = [axis for axis in rest if axis not in taken]
     return tuple(result + rest)
-
-
-def _before(available: Sequence[Axis], rest: Sequence[Axis], names: Sequence[str]) -> list[Axis]:
-    """The axes of `rest` that stand before the first of `names` in `available`."""
-    limit = min((find(available, name) for name in names), default=len(available))
-    return [axis for axis in rest if find(available, axis) < limit]

@@ -48,6 +48,6 @@ def resolve_axis(array: NamedArray, axis: AxisSelection) -> Any:
 
 def matches_axes(array: NamedArray, axes: PartialAxisSpec) -> bool:
     """Whether the array has exactly these axes, in any order; with `...` among them, at least these."""
-    wanted = [axis for axis in ((axes,) if axes is Ellipsis else ensure_tuple(axes)) if axis is not Ellipsis]
-    partial = axes is Ellipsis or Ellipsis in ensure_tuple(axes)
-    return has_axis(array, tuple(wanted)) and (partial or len(wanted) == len(array.axes))
+    items: tuple[Any, ...] = ensure_tuple(axes)
+    wanted = tuple(item for item in items if item is not Ellipsis)
+    return has_axis(array, wanted) and (len(wanted) < len(items) or len(wanted) == len(array.axes))

@@ -1,9 +1,9 @@
 """`einsum` and `rearrange` by pattern: the language of `einops`, with names.
 
 A side of a pattern lists axes. Bare, `b p e`, it is ordered: each word stands for the axis at that place, whatever its
-name. In braces, `{e b}`, it is unordered: each word is the name of an axis (or stands for the one given by keyword), and
-further axes may be there. `...` stands for all axes that are not mentioned. In `rearrange`, `(x: y z)` on the left splits
-the axis `x`, and on the right merges `y` and `z` to an axis called `x`.
+name. In braces, `{e b}`, it is unordered: each word is the name of an axis (or stands for the one given by keyword),
+and further axes may be there. `...` stands for all axes that are not mentioned. In `rearrange`, `(x: y z)` on the left
+splits the axis `x`, and on the right merges `y` and `z` to an axis called `x`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from haliax import errors
 from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, check_distinct, names_of
 from haliax.contract import DotGeneral, dot
-from haliax.shape import rename, transposed
+from haliax.shape import rename, reordered, transposed
 
 _TOKEN = re.compile(r"\s*(\.\.\.|[A-Za-z_]\w*|[(){}:])")
 
@@ -108,18 +108,28 @@ def _bound(side: Side, array: NamedArray, aliases: Mapping[str, Any], pattern: s
     return list(zip(named, axes, strict=True))
 
 
-def rearrange(array: NamedArray, pattern: str, **aliases: Any) -> NamedArray:
-    """The axes reordered, split and merged by a pattern: `rearrange(x, "{embed batch} -> batch ... embed")`.
+def rearrange(array: NamedArray, *axes: Any, **aliases: Any) -> NamedArray:
+    """The axes reordered; by a pattern also split and merged.
+
+    `rearrange(x, ("embed", ..., "batch"))` gives an order, in which `...` stands for the axes that are not named.
+    `rearrange(x, "{embed batch} -> batch ... embed")` is a pattern.
 
     Args:
         array: a NamedArray.
-        pattern: such as `"b (hd: h d) -> b h d"` or `"{height width} -> ... (pixel: height width)"`.
+        axes: an order, as one sequence or as several arguments; or a pattern, such as `"b (hd: h d) -> b h d"` or
+            `"{height width} -> ... (pixel: height width)"`.
         aliases: for words of the pattern the axis that they stand for, or a size where an axis is split.
 
     Raises:
         AxisError: if the pattern does not fit the array.
         ValueError: if it is not a pattern.
     """
+    if len(axes) == 1 and isinstance(axes[0], str) and "->" in axes[0]:
+        return _by_pattern(array, axes[0], aliases)
+    return reordered(array, axes[0] if len(axes) == 1 and not isinstance(axes[0], str | Axis) else axes)
+
+
+def _by_pattern(array: NamedArray, pattern: str, aliases: Mapping[str, Any]) -> NamedArray:
     left_text, right_text = pattern.split("->") if pattern.count("->") == 1 else _no_arrow(pattern)
     left, right = _side(left_text, pattern), _side(right_text, pattern)
     array, words = _split_groups(array, _bound(left, array, aliases, pattern), aliases, pattern)

@@ -170,11 +170,12 @@ def astype(array: NamedOrNumeric, dtype: Any) -> Any:
 
 def around(array: NamedOrNumeric, decimals: int = 0) -> Any:
     """Rounds to so many decimals, elementwise."""
-    return _round(array, decimals=decimals)
+    if isinstance(array, NamedArray):
+        return wrap(jnp.round(array.array, decimals), array.axes)
+    return jnp.round(array, decimals)
 
 
 round = around
-_round = unary(jnp.round)
 
 
 def rsqrt(array: NamedOrNumeric) -> Any:
@@ -216,7 +217,7 @@ def where(condition: NamedOrNumeric, x: NamedOrNumeric, y: NamedOrNumeric) -> An
     Raises:
         AxisError: if none of the three has all axes.
     """
-    operands = (condition, x, y)
+    operands: tuple[Any, ...] = (condition, x, y)
     if not any(isinstance(operand, NamedArray) for operand in operands):
         return jnp.where(*operands)
     raw, axes = broadcast_raw(operands)

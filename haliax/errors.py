@@ -203,6 +203,10 @@ def not_scalar(array: Any) -> AxisError:
     return _axis_error(f"{_shown(array)} is not a scalar: reduce its axes first")
 
 
+def not_a_vector(function: str, array: Any) -> AxisError:
+    return _axis_error(f"{function} needs an array with one axis, not {_shown(array)}")
+
+
 def immutable(field: str) -> AttributeError:
     return _placed(AttributeError(f"a NamedArray does not change: `{field}` cannot be set; build a new one"))
 
@@ -306,6 +310,21 @@ def unknown_checkpoint_policy(name: str, known: Sequence[str]) -> ValueError:
             f"{', '.join(known)}{nearest(name, known)}"
         )
     )
+
+
+# --- state dicts --------------------------------------------------------------------------------------------------
+
+
+def array_without_name() -> ValueError:
+    return _placed(ValueError("an array by itself has no name in a state dict: give a prefix"))
+
+
+def missing_entry(name: str, names: Sequence[str]) -> KeyError:
+    return _placed(KeyError(f"the state dict has no `{name}`{nearest(name, names)}"))
+
+
+def entry_shape(name: str, shape: Sequence[int], expected: Sequence[int]) -> AxisError:
+    return _axis_error(f"`{name}` of the state dict has shape {tuple(shape)}, where {tuple(expected)} is expected")
 
 
 # --- partitioning -------------------------------------------------------------------------------------------------

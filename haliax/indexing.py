@@ -32,10 +32,9 @@ class dslice:  # noqa: N801  (published under this name)
     size: int
 
     def __init__(self, start: Any, length: int | Axis | None = None):
-        if length is None:
-            start, length = 0, start
-        object.__setattr__(self, "start", start.scalar() if isinstance(start, NamedArray) else start)
-        object.__setattr__(self, "size", length.size if isinstance(length, Axis) else int(length))
+        first, size = (0, start) if length is None else (start, length)
+        object.__setattr__(self, "start", first.scalar() if isinstance(first, NamedArray) else first)
+        object.__setattr__(self, "size", size.size if isinstance(size, Axis) else int(size))
 
     @classmethod
     def block(cls, index: Any, size: int) -> dslice:
@@ -161,13 +160,12 @@ def slice(  # noqa: A001
             array = slice(array, selector, _entry(new_axis, name), first, _entry(length, name))
         return array
     position = find(array.axes, axis, array)
-    if isinstance(length, Axis):
-        length = length.size
     if isinstance(new_axis, Axis):
         return _dynamic(array, position, start, new_axis)
-    if length is None:
+    if length is None or isinstance(length, Mapping) or isinstance(new_axis, Mapping):
         raise errors.slice_without_length(names_of(axis)[0], array)
-    return _dynamic(array, position, start, Axis(new_axis or array.axes[position].name, int(length)))
+    size = length.size if isinstance(length, Axis) else int(length)
+    return _dynamic(array, position, start, Axis(new_axis or array.axes[position].name, size))
 
 
 def _entry(mapping: Any, name: str) -> Any:

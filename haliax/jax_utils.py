@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
+from jax.core import Tracer
 
 from haliax.array import NamedArray
 from haliax.axis import to_jax_shape as to_jax_shape
@@ -52,7 +53,7 @@ def ensure_scalar(value: Any, *, name: str = "value") -> Any:
 
 def is_in_jit() -> bool:
     """Whether this runs under a JAX transformation that stages, such as `jax.jit`."""
-    return isinstance(jnp.zeros(()) + 0, jax.core.Tracer)
+    return isinstance(jnp.zeros(()) + 0, Tracer)
 
 
 def is_on_mac_metal() -> bool:

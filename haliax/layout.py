@@ -15,6 +15,7 @@ from math import prod
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from haliax import errors
@@ -169,7 +170,7 @@ def _laid_out(leaf: Any, mapping: ResourceMapping, mesh: Any) -> Any:
     if not isinstance(leaf, NamedArray):
         return leaf
     sharding = NamedSharding(mesh, pspec_for_axis(leaf.axes, mapping))
-    if isinstance(leaf.array, jax.core.Tracer):
+    if isinstance(leaf.array, Tracer):
         return unchecked(jax.lax.with_sharding_constraint(leaf.array, sharding), leaf.axes)
     return unchecked(jax.device_put(leaf.array, sharding), leaf.axes)
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from haliax import align, axis_of, contract, elementwise, indexing, reduce, shape, sorting
+from haliax import align, axis_of, contract, einops, elementwise, indexing, reduce, shape, sorting
 from haliax.array import NamedArray
 
 _NAMES = (
     (align, "broadcast_axis broadcast_to"),
     (axis_of, "axis_indices axis_size has_axis matches_axes resolve_axis"),
     (contract, "dot"),
+    (einops, "rearrange"),
     (elementwise, "astype clip conj conjugate copy round"),
     (indexing, "slice take updated_slice"),
     (reduce, "all any argmax argmin max mean min prod product ptp std sum trace var"),
-    (shape, "flatten flatten_axes ravel rearrange rename split unbind unflatten_axis"),
+    (shape, "flatten flatten_axes ravel rename split unbind unflatten_axis"),
     (sorting, "argsort cumprod cumsum sort"),
 )
 

@@ -7,8 +7,8 @@ Everything here only reads `dtype`, `shape` and `axes`, so it works for concrete
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 _SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c"}
 _PREVIEW_ELEMENTS = 8
@@ -59,7 +59,7 @@ def _preview(array: Any) -> str:
 def _is_at_hand(array: Any) -> bool:
     if isinstance(array, np.ndarray):
         return array.dtype != object
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, Tracer):
         return False
     is_deleted = getattr(array, "is_deleted", None)
     return (

@@ -16,6 +16,7 @@ from haliax.axis import (
     AxisSelection,
     AxisSelector,
     AxisSpec,
+    PartialAxisSpec,
     axes_of,
     check_distinct,
     ensure_tuple,
@@ -50,20 +51,12 @@ def rename(array: NamedArray, renames: Mapping[Any, Any]) -> NamedArray:
     return unchecked(raw, tuple(axes))
 
 
-def rearrange(array: NamedArray, *axes: Any, **sizes: Any) -> NamedArray:
-    """`array` with its axes in another order.
-
-    `rearrange(x, ("embed", ..., "batch"))` gives an order, in which `...` stands for the axes that are not named.
-    `rearrange(x, "{embed batch} -> embed ... batch")` is the language of `einops`, by name (see `haliax.einops`).
+def reordered(array: NamedArray, order: PartialAxisSpec) -> NamedArray:
+    """`array` with its axes in an order, in which `...` stands for the axes that are not named.
 
     Raises:
         AxisError: for an axis that the array lacks or that is named twice.
     """
-    if len(axes) == 1 and isinstance(axes[0], str) and "->" in axes[0]:
-        from haliax import einops
-
-        return einops.rearrange(array, axes[0], **sizes)
-    order = axes[0] if len(axes) == 1 and not isinstance(axes[0], str | Axis) else axes
     return transposed(array, rearrange_for_partial_order(order, array.axes))
 
 
@@ -145,7 +138,7 @@ def flatten_all_axes_but(
         return flat, lambda result: wrap(lax.squeeze(result.array, [0]), result.axes[1:])
     flat = flatten_axes(array, others, new_axis)
     if reorder_to_front:
-        flat = rearrange(flat, (new_axis, ...))
+        flat = reordered(flat, (new_axis, ...))
     return flat, lambda result: unflatten_axis(result, new_axis, others)
 
 

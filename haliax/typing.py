@@ -31,7 +31,7 @@ class ReductionFunction(Protocol):
     """A reduction over the selected axes, or over all."""
 
     def __call__(
-        self, array: Any, axis: AxisSelection | None = None, *, where: NamedArray | None = None, **options: Any
+        self, array: Any, axis: AxisSelection | None = None, *, where: NamedOrNumeric | None = None, **options: Any
     ) -> Any: ...
 
 

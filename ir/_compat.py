@@ -4,7 +4,7 @@ Each function says why the public API does not serve, so that it can be dropped 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,7 +12,7 @@ import equinox
 import jax
 import jax._src.source_info_util as source_info_util  # `jax.extend.source_info_util` has no `user_context`
 import jaxlib
-import optax
+import optax  # pyright: ignore[reportMissingTypeStubs]
 
 from haliax import staging
 from ir.graph import Source
@@ -51,8 +51,8 @@ def joined_source_info(outer: Any, inner: Any) -> Any:
 
 
 @contextmanager
-def equation_context(context: Any, source_info: Any) -> Iterator[None]:
-    """Binds within it carry the user's line and the configuration (PRNG flags, XLA metadata) of the original equation."""
+def equation_context(context: Any, source_info: Any) -> Generator[None]:
+    """Binds within it carry the user's line and the settings (PRNG flags, XLA metadata) of the original equation."""
     manager: AbstractContextManager[Any] = context.manager if context is not None else nullcontext()
     if source_info is None:
         with manager:

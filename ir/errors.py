@@ -135,6 +135,10 @@ def too_many_paths(graph: str, section: str, paths: int, values: int) -> ValueEr
     )
 
 
+def no_count(op: str, key: str, value: object) -> ValueError:
+    return ValueError(f"the attribute `{key}` of `{op}` is {value!r}: give a whole number, such as `{key}=4`")
+
+
 def unprintable_attribute(op: str, key: str, value: object) -> TypeError:
     return TypeError(
         f"no text form for a {type(value).__name__} (attribute `{key}` of `{op}`): "

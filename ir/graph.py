@@ -1,13 +1,14 @@
 """The graph: a straight list of nodes in SSA form, with nested graphs as bodies of loops, branches and calls.
 
-A graph is plain frozen data. `origin` fields, which remember the JAX primitive a node came from so that lowering is exact,
-take no part in equality and are absent from a parsed graph.
+A graph is plain frozen data. `origin` fields, which remember the JAX primitive a node came from so that lowering is
+exact, take no part in equality and are absent from a parsed graph.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ir import errors
 from ir.types import Dim, TensorType
 
 Phase = Literal["forward", "backward", "update"]
@@ -70,7 +71,7 @@ class Node:
     fn: str
     inputs: tuple[Operand, ...]
     outputs: tuple[Value, ...]
-    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    attrs: Mapping[str, Attr] = field(default_factory=dict[str, Attr])
     bodies: tuple["Graph", ...] = ()
     phase: Phase = "forward"
     source: Source | None = None
@@ -78,8 +79,27 @@ class Node:
 
     def names(self, key: str) -> tuple[str, ...]:
         """The names of the dimensions listed under the attribute `key`; () where it is absent."""
-        dims = self.attrs.get(key, ())
-        return tuple(dim.name for dim in dims if isinstance(dim, Dim) and dim.name) if isinstance(dims, tuple) else ()
+        return tuple(dim.name for dim in self.dims(key) if dim.name)
+
+    def dims(self, key: str) -> tuple[Dim, ...]:
+        """The dimensions listed under the attribute `key`; () where it is absent."""
+        listed = self.attrs.get(key, ())
+        return tuple(dim for dim in listed if isinstance(dim, Dim)) if isinstance(listed, tuple) else ()
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """The words listed under the attribute `key`, such as mesh axes; () where it is absent."""
+        listed = self.attrs.get(key, ())
+        return tuple(word for word in listed if isinstance(word, str)) if isinstance(listed, tuple) else ()
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """The whole number under the attribute `key`, such as a loop's trips.
+
+        Raises KeyError where it is absent and has no default, ValueError where it is no whole number.
+        """
+        number = self.attrs[key] if default is None else self.attrs.get(key, default)
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise errors.no_count(f"{self.kind}.{self.fn}" if self.fn else self.kind, key, number)
+        return number
 
     @property
     def value_inputs(self) -> tuple[Value, ...]:
@@ -88,7 +108,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Inputs, nodes, outputs. `input_paths` and `output_paths` are where the values stand in the arguments and the result.
+    """Inputs, nodes, outputs. `input_paths` and `output_paths` say where values stand in the arguments and the result.
 
     `carried` pairs the positions of inputs and outputs that are the same piece of state before and after the step.
     """

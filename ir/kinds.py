@@ -1,7 +1,7 @@
 """The op kinds: for each, in one place, what its axes must satisfy and how it behaves when a name it has is sharded.
 
-The checker, the planner, the partitioner and the cost model all derive from this table. A kind is defined by names, never
-by dimension numbers:
+The checker, the planner, the partitioner and the cost model all derive from this table. A kind is defined by names,
+never by dimension numbers:
 
 - `mismatches(node)`: pairs of names that meet and should be one;
 - `reduced(node)`: names over which the result is a sum (or max, …) of shards: sharded, they leave it partial;
@@ -22,11 +22,12 @@ REDUCIBLE = ("sum", "max", "min", "prod", "and", "or", "xor")
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Two names that meet in a node: `operands` are the types that carry them, in words for people."""
+    """Two names that meet in a node. `operands` are the positions of what carries them (of a branch: which result, which
+    body); `size` is that of both dims, None where they differ."""
 
     first: str
     second: str
-    size: int
+    size: int | None
     rule: str
     operands: tuple[int, int]
 
@@ -86,11 +87,8 @@ def _elementwise(node: Node) -> Iterator[Mismatch]:
 
 def _contraction(node: Node) -> Iterator[Mismatch]:
     for key, other in (("over", "with"), ("batch", "batch_with")):
-        first, second = node.attrs.get(key, ()), node.attrs.get(other, ())
-        if isinstance(first, tuple) and isinstance(second, tuple):
-            for a, b in zip(first, second, strict=False):
-                if isinstance(a, Dim) and isinstance(b, Dim):
-                    yield from _pair(a, b, "contract", (0, 1))
+        for a, b in zip(node.dims(key), node.dims(other), strict=False):
+            yield from _pair(a, b, "contract", (0, 1))
     yield from _duplicates(node)
 
 
@@ -111,12 +109,12 @@ def _aligned(node: Node) -> Iterator[Mismatch]:
     for i, operand in enumerate(node.inputs[1:], start=1):
         for a, b in zip(_dims(node.inputs[0]), _dims(operand), strict=False):
             if a.name and b.name and a.name != b.name:
-                yield Mismatch(a.name, b.name, a.size, node.kind, (0, i))
+                yield Mismatch(a.name, b.name, a.size if a.size == b.size else None, node.kind, (0, i))
 
 
 def _loop(node: Node) -> Iterator[Mismatch]:
     body = node.bodies[-1]
-    constants, carries = int(str(node.attrs.get("constants", 0))), int(str(node.attrs.get("carries", 0)))
+    constants, carries = node.count("constants", 0), node.count("carries", 0)
     before = body.inputs[constants : constants + carries]
     for i, (value, result) in enumerate(zip(before, body.outputs, strict=False)):
         for a, b in zip(_dims(value), _dims(result), strict=False):
@@ -126,9 +124,9 @@ def _loop(node: Node) -> Iterator[Mismatch]:
 def _branches(node: Node) -> Iterator[Mismatch]:
     first = node.bodies[0].outputs
     for i, body in enumerate(node.bodies[1:], start=1):
-        for a, b in zip(first, body.outputs, strict=True):
+        for result, (a, b) in enumerate(zip(first, body.outputs, strict=True)):
             for x, y in zip(_dims(a), _dims(b), strict=False):
-                yield from _pair(x, y, "branch", (0, i))
+                yield from _pair(x, y, "branch", (result, i))
 
 
 def _along(node: Node) -> Names:
@@ -148,9 +146,7 @@ def _contract_reduced(node: Node) -> Names:
 
 
 def _contract_flops(node: Node) -> int:
-    over = node.attrs.get("over", ())
-    contracted = prod(d.size for d in over if isinstance(d, Dim)) if isinstance(over, tuple) else 1
-    return 2 * node.outputs[0].type.elements * contracted
+    return 2 * node.outputs[0].type.elements * prod(dim.size for dim in node.dims("over"))
 
 
 def _reduce_reduced(node: Node) -> Names:
@@ -230,14 +226,14 @@ def kind_of(node: Node) -> Kind:
 def body_operands(node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
     """For each body of a structured node, how its inputs are fed: (operand outside, input inside, scanned over)."""
     if node.kind == "loop" and node.fn == "while":
-        split = int(str(node.attrs["condition_constants"]))
-        end = split + int(str(node.attrs["constants"]))
+        split = node.count("condition_constants")
+        end = split + node.count("constants")
         feeds = [[*node.inputs[:split], *node.inputs[end:]], list(node.inputs[split:])]
     elif node.kind == "branch":
         feeds = [list(node.inputs[1:])] * len(node.bodies)
     else:
         feeds = [list(node.inputs)]
-    whole = int(str(node.attrs.get("constants", 0))) + int(str(node.attrs.get("carries", 0)))
+    whole = node.count("constants", 0) + node.count("carries", 0)
     scanned = node.kind == "loop" and node.fn == "scan"
     return [
         (body, [(o, v, scanned and i >= whole) for i, (o, v) in enumerate(zip(feed, body.inputs, strict=True))])
@@ -247,10 +243,13 @@ def body_operands(node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bo
 
 def body_results(node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
     """For each body whose results leave a structured node: (operand inside, result outside, stacked)."""
-    carries = int(str(node.attrs.get("carries", 0)))
+    carries = node.count("carries", 0)
     bodies = node.bodies[1:] if node.fn == "while" else node.bodies
     scanned = node.kind == "loop" and node.fn == "scan"
     return [
-        (body, [(o, v, scanned and i >= carries) for i, (o, v) in enumerate(zip(body.outputs, node.outputs, strict=True))])
+        (
+            body,
+            [(o, v, scanned and i >= carries) for i, (o, v) in enumerate(zip(body.outputs, node.outputs, strict=True))],
+        )
         for body in bodies
     ]

@@ -1,15 +1,22 @@
 """Which part of a training step a node belongs to: forward, backward or update.
 
-JAX writes `transpose(...)` into the name stack of what differentiation transposed: that is the backward pass. What feeds it
-is forward; what depends on it is the update, and so is what only feeds the update or the new state (a learning-rate schedule).
-The rest, metrics of the forward pass among it, is forward, and so is all of a step without a backward pass.
+JAX writes `transpose(...)` into the name stack of what differentiation transposed: that is the backward pass. What
+feeds it is forward; what depends on it is the update, and so is what only feeds the update or the new state (a
+learning-rate schedule). The rest, metrics of the forward pass among it, is forward, and so is all of a step without a
+backward pass.
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import networkx as nx
 
 from ir.graph import Graph, Node, Phase, Value
+
+if TYPE_CHECKING:
+    Flow = nx.DiGraph[int]
+else:
+    Flow = nx.DiGraph  # only the type stubs of networkx know what its nodes are
 
 BACKWARD_MARK = "transpose("
 
@@ -22,7 +29,8 @@ def assign_phases(graph: Graph) -> Graph:
     flow = dependencies(graph)
     before = _reachable(flow.reverse(copy=False), backward)
     after = _reachable(flow, backward)
-    state_ids = {graph.outputs[position].id for _, position in graph.carried if isinstance(graph.outputs[position], Value)}
+    state = (graph.outputs[position] for _, position in graph.carried)
+    state_ids = {operand.id for operand in state if isinstance(operand, Value)}
     updates = [
         i for i, node in enumerate(graph.nodes) if i in after or any(value.id in state_ids for value in node.outputs)
     ]
@@ -38,10 +46,10 @@ def assign_phases(graph: Graph) -> Graph:
     return graph.with_nodes(tuple(_with_phase(n, phase) for n, phase in zip(graph.nodes, phases, strict=True)))
 
 
-def dependencies(graph: Graph) -> "nx.DiGraph[int]":
+def dependencies(graph: Graph) -> Flow:
     """The graph of node positions: an edge from the producer of a value to each consumer (bodies are closed)."""
     producer = {value.id: i for i, node in enumerate(graph.nodes) for value in node.outputs}
-    flow: nx.DiGraph[int] = nx.DiGraph()
+    flow: Flow = nx.DiGraph()
     flow.add_nodes_from(range(len(graph.nodes)))
     flow.add_edges_from(
         (producer[value.id], i)
@@ -52,7 +60,7 @@ def dependencies(graph: Graph) -> "nx.DiGraph[int]":
     return flow
 
 
-def _reachable(flow: "nx.DiGraph[int]", starts: list[int]) -> set[int]:
+def _reachable(flow: Flow, starts: list[int]) -> set[int]:
     seen: set[int] = set(starts)
     stack = list(starts)
     while stack:

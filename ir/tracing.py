@@ -1,8 +1,8 @@
 """Staging: a JAX function with named arguments becomes a `Graph`.
 
 `jax.make_jaxpr` gives the whole step (loss, backward pass, update); one walk over its equations applies the rules and
-merges dims; then names are read off the classes and the graph is numbered. Calls that only group equations (`jit`, custom
-derivatives, which have done their work by then) are inlined; loops, branches and `checkpoint` keep their bodies.
+merges dims; then names are read off the classes and the graph is numbered. Calls that only group equations (`jit`,
+custom derivatives, which have done their work by then) are inlined; loops, branches and `checkpoint` keep their bodies.
 """
 
 import inspect
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
@@ -19,6 +18,7 @@ from haliax.staging import staging
 from ir import control
 from ir._compat import joined_source_info, user_source
 from ir.graph import Constant, Graph, Origin, Source
+from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
 from ir.names import Unifier
 from ir.numbering import finish
 from ir.phases import BACKWARD_MARK
@@ -39,12 +39,12 @@ class Trees:
 def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
     """The graph of `step(*arguments)`.
 
-    Leaves of `arguments` are `NamedArray`s, arrays or `jax.ShapeDtypeStruct`s (also inside a `NamedArray`); only shapes,
-    dtypes and names are read. Where the step returns its first argument's structure, alone or first in a tuple, the
-    leaves of the two are `carried`: state, before and after.
+    Leaves of `arguments` are `NamedArray`s, arrays or `jax.ShapeDtypeStruct`s (also inside a `NamedArray`); only
+    shapes, dtypes and names are read. Where the step returns its first argument's structure, alone or first in a tuple,
+    the leaves of the two that have the same size and dtype are `carried`: state, before and after.
     """
     with staging():
-        closed, shapes = jax.make_jaxpr(step, return_shape=True)(*arguments)
+        closed, shapes = make_jaxpr(step, return_shape=True)(*arguments)
     builder = _Builder(Unifier())
     leaves, tree = _named_leaves(arguments)
     inputs = tuple(
@@ -60,7 +60,7 @@ def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
         builder.unifier,
         input_paths=_argument_paths(step, arguments, leaves),
         output_paths=tuple(path for path, _ in out_leaves),
-        carried=_carried(arguments, shapes),
+        carried=_carried(arguments, closed.in_avals, shapes),
         trees=Trees(tree, out_tree, tuple(var.aval for var in closed.jaxpr.invars)),
     )
 
@@ -71,21 +71,22 @@ def _is_named(leaf: Any) -> bool:
 
 def _named_leaves(tree: Any) -> tuple[list[tuple[str, tuple[str | None, ...]]], Any]:
     """(path, names) of every array leaf, in JAX's flattening order, and the tree."""
-    with_paths, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_named)
-    leaves = [
-        (
-            jax.tree_util.keystr(path, simple=True, separator="."),
-            tuple(axis.name for axis in leaf.axes) if _is_named(leaf) else (None,) * np.ndim(leaf),
-        )
-        for path, leaf in with_paths
-    ]
-    return leaves, jax.tree_util.tree_structure(tree)
+    leaves = [(path, _names_of(leaf)) for path, leaf in leaves_with_path(tree, is_leaf=_is_named)]
+    return leaves, tree_structure(tree)
+
+
+def _names_of(leaf: Any) -> tuple[str | None, ...]:
+    return tuple(axis.name for axis in leaf.axes) if isinstance(leaf, NamedArray) else (None,) * np.ndim(leaf)
 
 
 def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
     """`0.model.weight` → `state.model.weight`, with the parameter names of the step where it shows them."""
     try:
-        parameters = [p.name for p in inspect.signature(step).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        parameters = [
+            p.name
+            for p in inspect.signature(step).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
     except (TypeError, ValueError):
         parameters = []
     parameters += [f"argument{i}" for i in range(len(parameters), len(arguments))]
@@ -97,14 +98,24 @@ def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[
     return tuple(renamed(path) for path, _ in leaves)
 
 
-def _carried(arguments: Sequence[Any], result: Any) -> tuple[tuple[int, int], ...]:
-    state = jax.tree_util.tree_structure(arguments[0]) if arguments else None
-    if state is None or state.num_leaves == 0:
+def _carried(arguments: Sequence[Any], avals: Sequence[Any], result: Any) -> tuple[tuple[int, int], ...]:
+    """Pairs of leaves that are one piece of state. Names take no part: where the step changes them, that is an axis
+    error of carried state, which `passes.check_axes` finds. A leaf of another size or dtype is no state."""
+    if not arguments:
         return ()
-    first = result[0] if isinstance(result, tuple) and result else result
-    if jax.tree_util.tree_structure(first) != state:
-        return ()
-    return tuple((i, i) for i in range(state.num_leaves))
+    _, state = tree_flatten(arguments[0], is_leaf=_is_named)
+    candidates: list[Any] = [result, *(result[:1] if isinstance(result, tuple) else ())]
+    for candidate in candidates:
+        after, structure = tree_flatten(candidate, is_leaf=_is_named)
+        if structure == state:
+            pairs = enumerate(zip(avals, after, strict=False))
+            return tuple((i, i) for i, (old, new) in pairs if _storage(old) == _storage(new))
+    return ()
+
+
+def _storage(leaf: Any) -> tuple[str, list[int]]:
+    array = leaf.array if isinstance(leaf, NamedArray) else leaf
+    return str(array.dtype), sorted(array.shape)
 
 
 class _Builder:
@@ -212,7 +223,9 @@ class _Scope:
             jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
             return self.builder.body(jaxpr, consts, inputs, label, info, backward)
 
-        request = control.Request(equation.primitive.name, equation.params, operands, equation.outvars, self.unifier, make_body)
+        request = control.Request(
+            equation.primitive.name, equation.params, operands, equation.outvars, self.unifier, make_body
+        )
         draft = control.STRUCTURED[equation.primitive.name](request)
         self.add(draft.draft, draft.operands, draft.outputs, draft.bodies, backward, source, equation, info)
         return draft.outputs
@@ -231,7 +244,15 @@ class _Scope:
         origin = Origin(equation.primitive, equation.params, equation.ctx, info)
         self.nodes.append(
             ProtoNode(
-                draft.kind, draft.fn, tuple(operands), tuple(outputs), draft.attrs, tuple(bodies), backward, source, origin
+                draft.kind,
+                draft.fn,
+                tuple(operands),
+                tuple(outputs),
+                draft.attrs,
+                tuple(bodies),
+                backward,
+                source,
+                origin,
             )
         )
 
@@ -244,9 +265,8 @@ def _literal(atom: Any) -> Constant:
 def _shortest(value: Any, dtype: str) -> str:
     """The shortest text that reads back as the same number in its dtype (JAX's own scalars print more than that)."""
     scalar = value.item() if hasattr(value, "item") else value
-    if isinstance(scalar, float) and not isinstance(scalar, bool):
+    if isinstance(scalar, float):
         return str(np.dtype(dtype).type(scalar)) if dtype in ("float16", "float32") else repr(float(scalar))
-    for plain in (bool, int, complex):
-        if isinstance(scalar, plain):
-            return repr(plain(scalar))
-    return repr(scalar)
+    if isinstance(scalar, int) and not isinstance(scalar, bool):
+        return repr(int(scalar))
+    return repr(complex(scalar)) if isinstance(scalar, complex) else repr(scalar)

@@ -6,7 +6,7 @@
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 _SHORT = {
     "bool": "bool",
@@ -102,7 +102,3 @@ class TensorType:
             if dim.name == name:
                 return dim.size
         raise KeyError(name)
-
-    def without_layout(self) -> "TensorType":
-        """The same type with no place on a mesh."""
-        return TensorType(self.dtype, tuple(replace(dim, mesh=()) for dim in self.dims))

@@ -34,3 +34,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     match = nearest(name, names)
     return f"did you mean `{match}`?" if match else f"known: {', '.join(names)}"
+
+
+def batch_does_not_divide(batch: int, axes: dict[str, int], shards: int) -> UserError:
+    """A batch that the batch axes of a mesh cannot share out evenly."""
+    mesh = ", ".join(f"{axis}={size}" for axis, size in axes.items())
+    lower = batch // shards * shards
+    fix = f"{lower} or {lower + shards}" if lower else f"{shards}"
+    return UserError(f"trainer.train_batch_size={batch} does not divide over {mesh}: use {fix}, or another mesh")

@@ -61,7 +61,7 @@ def make_train_step(model_config: ModelConfig, optimizer: Optimizer, seed: int) 
         updates, opt_state = optimizer.transform.update(gradients, state.opt_state, state.model)
         metrics = {
             "loss": loss,
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
             "learning_rate": optimizer.learning_rate(state.step),
         }
         return TrainState(state.step + 1, optax.apply_updates(state.model, updates), opt_state), metrics

@@ -1,8 +1,8 @@
 """Removes what does nothing: dead code and repeated computations.
 
-Two nodes with the same primitive, parameters and operands give the same value; XLA would merge them too, but the planner must
-not pay for them twice. Random bits are pure functions of their key, so they merge as well. Nodes with effects, of
-which JAX tells, are kept as they are.
+Two nodes with the same primitive, parameters and operands give the same value; XLA would merge them too, but the
+planner must not pay for them twice. Random bits are pure functions of their key, so they merge as well. Nodes with
+effects, of which JAX tells, are kept as they are.
 """
 
 from collections.abc import Hashable
@@ -76,5 +76,3 @@ def _merge_equal(graph: Graph, renamed: dict[int, Value]) -> Graph:
         nodes.append(node)
     outputs = tuple(current(operand) for operand in graph.outputs)
     return replace(graph, nodes=tuple(nodes), outputs=outputs)
-
-

@@ -1,7 +1,7 @@
 """Finds axis errors: places where two names meet that are not the same axis, sizes agreeing or not.
 
-Every finding says what was expected, the operands with their named types, the source line with a caret where the file can be
-read, and the fix.
+Every finding says what was expected, the operands with their named types, the source line with a caret where the file
+can be read, and the fix.
 """
 
 import linecache
@@ -37,7 +37,7 @@ def find_axis_errors(graph: Graph) -> list[str]:
             found.setdefault(_worded(node, mismatch))
     for before, after in graph.carried:
         first, second = graph.inputs[before].type, graph.outputs[after].type
-        if first.names != second.names and first.shape == second.shape:
+        if any(a.name and b.name and a.name != b.name for a, b in zip(first.dims, second.dims, strict=True)):
             found.setdefault(errors.state_changes_names(graph.input_paths[before], first, second))
     return list(found)
 
@@ -49,7 +49,7 @@ def _worded(node: Node, mismatch: Mismatch) -> str:
         before, after = body.inputs[mismatch.operands[0]].type, body.outputs[mismatch.operands[1]].type
         types = [before, after]
     elif mismatch.rule == "branch":
-        types = [body.outputs[0].type for body in node.bodies]
+        types = [body.outputs[mismatch.operands[0]].type for body in node.bodies]
     elif mismatch.rule == "named":
         types = [node.inputs[0].type, node.outputs[0].type]
     return errors.axis_error(mismatch, node.kind, node.fn, types, _where(node))

@@ -35,7 +35,8 @@ def axis_error(mismatch: Mismatch, kind: str, fn: str, operands: Sequence[Tensor
     """One finding: what met, where, every operand, the fix."""
     what = _MEETING[mismatch.rule].format(a=mismatch.first, b=mismatch.second, op=fn or kind)
     shown = "\n".join(f"    {type_}" for type_ in operands)
-    return f"{what} (both have size {mismatch.size})\n{where}\n  operands\n{shown}\n  fix: {_fix(mismatch)}"
+    sizes = f" (both have size {mismatch.size})" if mismatch.size is not None else ""
+    return f"{what}{sizes}\n{where}\n  operands\n{shown}\n  fix: {_fix(mismatch)}"
 
 
 def _fix(mismatch: Mismatch) -> str:
@@ -58,10 +59,6 @@ def bad_mesh(mesh: dict[str, int]) -> PlanError:
 
 def unknown_mesh_axis(name: str, axes: Sequence[str]) -> PlanError:
     return PlanError(f"mesh axis {name!r}: this mesh has {', '.join(axes)}{_nearest(name, axes)}")
-
-
-def unknown_axis(name: str, axes: Sequence[str]) -> PlanError:
-    return PlanError(f"axis {name!r}: this graph has {', '.join(axes)}{_nearest(name, axes)}")
 
 
 def unknown_hardware(name: str, known: Sequence[str]) -> PlanError:

@@ -1,9 +1,9 @@
 """Where a value lies: the layout rule, shared by the planner's tables and the partitioner.
 
-A plan is ordered. Going through the names of a value in the plan's order, a name takes the mesh axes that it wants, that no
-earlier name of the value has taken, and that divide its size. In the storage role (parameters, gradients and optimizer
-state at rest) a second round then gives the storage-only axes out of what is left, so a stored value is always a
-refinement of the same value in use: going from one to the other is an all-gather, never a shuffle.
+A plan is ordered. Going through the names of a value in the plan's order, a name takes the mesh axes that it wants,
+that no earlier name of the value has taken, and that divide its size. In the storage role (parameters, gradients and
+optimizer state at rest) a second round then gives the storage-only axes out of what is left, so a stored value is
+always a refinement of the same value in use: going from one to the other is an all-gather, never a shuffle.
 
 `Wish` may hold single masks or arrays of candidates; the code is the same.
 """

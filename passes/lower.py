@@ -14,6 +14,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ir import jax_api
 from ir._compat import equation_context
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.kinds import kind_of
@@ -30,7 +31,7 @@ def device_mesh(plan: Plan, devices: Sequence[Any] | None = None) -> Mesh:
     Raises `PlanError` where there are too few devices, or a given list does not have as many as the mesh.
     """
     wanted = plan.mesh.devices
-    found = list(devices) if devices is not None else jax.devices()[:wanted]
+    found = list(devices) if devices is not None else jax_api.devices()[:wanted]
     if len(found) != wanted:
         raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
     shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
@@ -38,29 +39,38 @@ def device_mesh(plan: Plan, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def lower(
-    graph: Graph, plan: Plan, devices: Sequence[Any] | None = None, *, donate: bool = False
+    graph: Graph,
+    plan: Plan,
+    devices: Sequence[Any] | None = None,
+    *,
+    donate: bool = False,
+    at_rest: Sequence[int] = (),
 ) -> Callable[..., Any]:
     """The step as a jitted function of the traced signature, laid out according to `plan`.
 
-    With `donate`, the carried state is updated in place. Raises `PlanError` for a graph that was parsed from text, and for
-    devices that do not fit the plan's mesh.
+    Args:
+        donate: the carried state is updated in place.
+        at_rest: arguments (by position) that lie where state lies between steps, though the function gives none back.
+
+    Raises:
+        PlanError: the graph was parsed from text, or the devices do not fit the plan's mesh.
     """
     if graph.trees is None:
         raise errors.no_origin(graph.name)
     mesh = device_mesh(plan, devices)
-    placed = place(canonicalize(graph), plan)
+    placed = place(canonicalize(graph), plan, _leaf_positions(graph, at_rest))
     run = _Runner(mesh if mesh.size > 1 else None)
 
     def step(*arguments: Any) -> Any:
-        leaves = jax.tree_util.tree_leaves(arguments)
+        leaves = jax_api.tree_leaves(arguments)
         outputs = run.graph(placed, leaves)
-        return jax.tree_util.tree_unflatten(graph.trees.outputs, outputs)
+        return jax_api.tree_unflatten(graph.trees.outputs, outputs)
 
     step.__name__ = step.__qualname__ = graph.name
     donated = (0,) if donate and graph.carried else ()
     if mesh.size == 1:
-        return jax.jit(step, donate_argnums=donated)
-    return jax.jit(
+        return jax_api.jit(step, donate_argnums=donated)
+    return jax_api.jit(
         step,
         in_shardings=input_shardings(placed, mesh),
         out_shardings=output_shardings(placed, mesh),
@@ -68,16 +78,22 @@ def lower(
     )
 
 
+def _leaf_positions(graph: Graph, arguments: Sequence[int]) -> tuple[int, ...]:
+    """Positions among the graph's inputs of the leaves of some arguments."""
+    counts = [child.num_leaves for child in graph.trees.arguments.children()]
+    return tuple(i for a in arguments for i in range(sum(counts[:a]), sum(counts[: a + 1])))
+
+
 def input_shardings(placed: Graph, mesh: Mesh) -> Any:
     """The shardings of the step's arguments, in their structure."""
     leaves = [named_sharding(value.type, mesh) for value in placed.inputs]
-    return jax.tree_util.tree_unflatten(placed.trees.arguments, leaves)
+    return jax_api.tree_unflatten(placed.trees.arguments, leaves)
 
 
 def output_shardings(placed: Graph, mesh: Mesh) -> Any:
     """The shardings of the step's result, in its structure."""
     leaves = [named_sharding(operand.type, mesh) for operand in placed.outputs]
-    return jax.tree_util.tree_unflatten(placed.trees.outputs, leaves)
+    return jax_api.tree_unflatten(placed.trees.outputs, leaves)
 
 
 def named_sharding(type_: TensorType, mesh: Mesh) -> NamedSharding:
@@ -109,7 +125,7 @@ class _Runner:
         """The array, held where its type says. A partial sum has no place yet: its all-reduce comes next."""
         if self.mesh is None or value.type.partial or value.type.dtype == "token":
             return array
-        return jax.lax.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
+        return jax_api.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
 
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         if node.kind == "reshard" or kind_of(node).communicates:
@@ -134,7 +150,7 @@ class _Runner:
         operand, result = node.inputs[0], node.outputs[0]
         if self.mesh is not None and operand.type.partial and not result.type.partial:
             made = replace(operand.type, partial=())
-            array = jax.lax.with_sharding_constraint(array, named_sharding(made, self.mesh))
+            array = jax_api.with_sharding_constraint(array, named_sharding(made, self.mesh))
         return array
 
     def bodies(self, node: Node) -> dict[str, Any]:
@@ -154,7 +170,7 @@ class _Runner:
         def function(*arrays: Any) -> list[Any]:
             return self.graph(body, arrays)
 
-        return jax.make_jaxpr(function)(*avals)
+        return jax_api.make_jaxpr(function)(*avals)
 
 
 def _body_avals(node: Node) -> list[list[Any]]:

@@ -1,7 +1,7 @@
 """The device mesh as the planner sees it: named axes, and sets of axes as bit masks.
 
-A mask is an integer whose bit i stands for mesh axis i. All layout arithmetic works on masks, single ones (a Python int)
-or whole arrays of candidates (numpy), with the same code.
+A mask is an integer whose bit i stands for mesh axis i. All layout arithmetic works on masks, single ones (a Python
+int) or whole arrays of candidates (numpy), with the same code.
 """
 
 from collections.abc import Mapping

@@ -1,12 +1,12 @@
 """Makes the communication explicit: every value gets its place on the mesh, every collective becomes a node.
 
-The placed graph says all that happens on the mesh: which name moves over which mesh axis, how many bytes, for which source
-line. Lowering pins exactly this.
+The placed graph says all that happens on the mesh: which name moves over which mesh axis, how many bytes, for which
+source line. Lowering pins exactly this.
 """
 
 from dataclasses import dataclass, replace
 
-from ir.graph import Graph, Node, Operand, Value
+from ir.graph import Attr, Graph, Node, Operand, Value
 from passes.layout import Layout, with_layout
 from passes.mesh import DeviceMesh
 from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of, sums_due, value_layout
@@ -17,13 +17,14 @@ from passes.transition import transition
 
 @dataclass(frozen=True)
 class Partition:
-    """Pass: places a graph according to `plan`."""
+    """Pass: places a graph according to `plan`; inputs at the positions `at_rest` lie where state lies."""
 
     plan: Plan
+    at_rest: tuple[int, ...] = ()
 
     def __call__(self, graph: Graph) -> Graph:
         """The placed graph, with collectives as nodes."""
-        roles = assign_roles(graph)
+        roles = assign_roles(graph, self.at_rest)
         return _Partitioner(self.plan, roles, _next_id(graph)).graph(graph, outermost=True)
 
 
@@ -108,7 +109,9 @@ class _Scope:
             self.copies[key] = self.emit(move, self.values[move.value.id], cause, ())
         return self.copies[key]
 
-    def emit(self, move: Move, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None) -> Value:
+    def emit(
+        self, move: Move, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None
+    ) -> Value:
         """Appends the steps of a move; the result of the last one may be given (a node's own result)."""
         mesh = self.owner.mesh
         steps = list(transition(move.value.type, move.source, move.due, move.target, mesh))
@@ -118,7 +121,7 @@ class _Scope:
             result = replace(result, type=placed)
             summed = step.kind in ("all_reduce", "reduce_scatter")
             axis = _summed_names(move, over, int(step.mask)) if summed else (step.name or "",)
-            attrs = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
+            attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
             attrs["moving"] = _moving(move)
             phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
             self.nodes.append(Node(step.kind, "", (value,), (result,), attrs, (), phase, source))

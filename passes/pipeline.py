@@ -57,9 +57,9 @@ def front() -> list[tuple[str, Pass]]:
     return [("check_axes", CheckAxes()), ("canonicalize", Canonicalize())]
 
 
-def back(plan: Plan) -> list[tuple[str, Pass]]:
+def back(plan: Plan, at_rest: tuple[int, ...] = ()) -> list[tuple[str, Pass]]:
     """Passes that carry the plan out."""
-    return [("partition", Partition(plan)), ("scatter_sums", ScatterSums())]
+    return [("partition", Partition(plan, at_rest)), ("scatter_sums", ScatterSums())]
 
 
 def prepare(graph: Graph) -> Graph:
@@ -69,9 +69,9 @@ def prepare(graph: Graph) -> Graph:
     return graph
 
 
-def place(graph: Graph, plan: Plan) -> Graph:
-    """A canonical graph placed according to a plan."""
-    for _, step in back(plan):
+def place(graph: Graph, plan: Plan, at_rest: tuple[int, ...] = ()) -> Graph:
+    """A canonical graph placed according to a plan; inputs at the positions `at_rest` lie where state lies."""
+    for _, step in back(plan, at_rest):
         graph = step(graph)
     return graph
 

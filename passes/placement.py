@@ -1,10 +1,10 @@
 """What layouts an operation asks for, and in what state it leaves its results.
 
-An operation is computed over its *iteration space*: all the names of its operands and results. The plan lays that space out
-by the same rule as a value, so each mesh axis serves one name of it. Operands are brought to that layout (restricted to
-their names); results come out of it, with a sum due over the mesh axes of reduced names, and are brought to their own. A
-contraction over a sharded `mlp`, Megatron's all-reduce, the gathers of sequence parallelism and of FSDP, the masked
-lookup in a sharded embedding are all this one rule.
+An operation is computed over its *iteration space*: all the names of its operands and results. The plan lays that space
+out by the same rule as a value, so each mesh axis serves one name of it. Operands are brought to that layout
+(restricted to their names); results come out of it, with a sum due over the mesh axes of reduced names, and are brought
+to their own. A contraction over a sharded `mlp`, Megatron's all-reduce, the gathers of sequence parallelism and of
+FSDP, the masked lookup in a sharded embedding are all this one rule.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ _ALWAYS_COMPUTE = ("contract", "gather", "scatter", "concat", "sort", "opaque")
 
 @dataclass(frozen=True)
 class Move:
-    """One value on its way: from `source` (with sums over `due` to be made) to `target`. `producing` says that it is the
-    result of the node; otherwise it is an operand that the node (or one of its bodies) reads."""
+    """One value on its way: from `source` (with sums over `due` to be made) to `target`. `producing` says that it is
+    the result of the node; otherwise it is an operand that the node (or one of its bodies) reads."""
 
     value: Value
     role: Role
@@ -97,7 +97,15 @@ def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
         space = space_of(node, roles)
         layout = wish.layout(space.sizes, space.role, space.blocked)
         return [
-            Move(v, roles[v.id], space.role, value_layout(v, roles, wish), (), operand_layout(node, v, layout, wish), False)
+            Move(
+                v,
+                roles[v.id],
+                space.role,
+                value_layout(v, roles, wish),
+                (),
+                operand_layout(node, v, layout, wish),
+                False,
+            )
             for v in node.value_inputs
             if v.type.dims
         ]

@@ -1,7 +1,7 @@
 """Roles: which values are kept (storage) and which are computed with (compute).
 
-Storage is the state of the step before and after it, and what is as good as state: a cast parameter, a gradient. Two closures
-say which:
+Storage is the state of the step before and after it, and what is as good as state: a cast parameter, a gradient. Two
+closures say which:
 
 - forward from the carried inputs, through elementwise functions of storage values alone, transposes and loops;
 - backward from the update: values of the backward pass that nothing but the update (or such values again) reads.
@@ -17,16 +17,18 @@ from passes.layout import Role
 Roles = dict[int, Role]
 
 
-def assign_roles(graph: Graph) -> Roles:
-    """The role of every value of the graph, bodies included."""
-    storage = {graph.inputs[before].id for before, _ in graph.carried}
+def assign_roles(graph: Graph, at_rest: tuple[int, ...] = ()) -> Roles:
+    """The role of every value of the graph, bodies included. `at_rest` are positions of inputs that are state although
+    the graph gives none back (the model of an evaluation)."""
+    storage = {graph.inputs[position].id for position in (*(before for before, _ in graph.carried), *at_rest)}
     _spread_parameters(graph, storage)
     storage |= _gradients(graph, storage)
     return {value.id: "storage" if value.id in storage else "compute" for value in graph.values()}
 
 
 def _passes_on(node: Node) -> bool:
-    """Whether the result is the operand, element by element: perhaps transposed, perhaps with dims of size 1 come or gone."""
+    """Whether the result is the operand, element by element: perhaps transposed, perhaps with dims of size 1 come or
+    gone."""
     if node.kind == "map":
         return True
     if node.kind not in ("reshape", "broadcast", "reduce") or "along" in node.attrs or not node.value_inputs:
@@ -45,8 +47,7 @@ def _spread_parameters(graph: Graph, storage: set[int]) -> None:
             continue
         if node.bodies:
             for body, feeds in body_operands(node):
-                whole = int(str(node.attrs.get("constants", 0)))
-                carries = int(str(node.attrs.get("carries", 0)))
+                whole, carries = node.count("constants", 0), node.count("carries", 0)
                 for i, (operand, value, _) in enumerate(feeds):
                     is_carry = node.kind == "loop" and whole <= i < whole + carries
                     if isinstance(operand, Value) and operand.id in storage and not is_carry:
@@ -116,7 +117,7 @@ def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
     if node.kind != "loop":
         return
     body = node.bodies[-1]
-    start, carries = int(str(node.attrs.get("constants", 0))), int(str(node.attrs.get("carries", 0)))
+    start, carries = node.count("constants", 0), node.count("carries", 0)
     for i in range(carries):
         members = [body.inputs[start + i], body.outputs[i], node.outputs[i]]
         ids = [member.id for member in members if isinstance(member, Value)]

@@ -1,7 +1,7 @@
 """A sum of which each device keeps only its part is a reduce-scatter.
 
-Partitioning decides value by value; where the only reader of an all-reduce (transposes in between aside) slices the result
-over the same mesh axes, the two are one collective of half the cost. Compilers see the same thing.
+Partitioning decides value by value; where the only reader of an all-reduce (transposes in between aside) slices the
+result over the same mesh axes, the two are one collective of half the cost. Compilers see the same thing.
 """
 
 from collections import Counter
@@ -68,7 +68,9 @@ def _sliced(link: Node, slice_: Node, last: bool) -> Node:
         (operand,) = link.value_inputs
         operands = (replace(operand, type=_placed_like(operand.type, slice_.outputs[0].type)),)
         return replace(link, inputs=operands, outputs=(result,))
-    return replace(link, kind="reduce_scatter", outputs=(result,), attrs={**link.attrs, "moving": slice_.attrs["moving"]})
+    return replace(
+        link, kind="reduce_scatter", outputs=(result,), attrs={**link.attrs, "moving": slice_.attrs["moving"]}
+    )
 
 
 def _placed_like(type_: TensorType, other: TensorType) -> TensorType:

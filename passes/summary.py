@@ -1,7 +1,6 @@
 """What a placed graph says in numbers: its collectives, its memory, its predicted time."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ir.graph import Graph, Node
 from ir.kinds import kind_of
@@ -12,11 +11,14 @@ from passes.planner.plan import Plan
 from passes.planner.solve import Problem
 from passes.roles import assign_roles
 
+_Key = tuple[str, str, tuple[str, ...], int, str, str, str]
+"""(kind, axis, mesh axes, bytes, source, phase, what is moving) of a collective."""
+
 
 @dataclass(frozen=True)
 class Collective:
-    """Equal collectives of a step: `bytes` per group and occurrence (before reducing, after gathering), `count` with loop
-    trips, `seconds` for all of them together."""
+    """Equal collectives of a step: `bytes` per group and occurrence (before reducing, after gathering), `count` with
+    loop trips, `seconds` for all of them together."""
 
     kind: str
     axis: str
@@ -47,7 +49,7 @@ class Times:
 def collectives(placed: Graph, plan: Plan) -> list[Collective]:
     """The collectives of a step, equal ones together, in program order."""
     network = Network(plan.mesh, chip_of(plan.hardware))
-    merged: dict[tuple[Any, ...], int] = {}
+    merged: dict[_Key, int] = {}
     _collect(placed, 1, merged)
     result: list[Collective] = []
     for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
@@ -56,20 +58,18 @@ def collectives(placed: Graph, plan: Plan) -> list[Collective]:
     return result
 
 
-def _collect(graph: Graph, times: int, merged: dict[tuple[Any, ...], int]) -> None:
+def _collect(graph: Graph, times: int, merged: dict[_Key, int]) -> None:
     for node in graph.nodes:
         if kind_of(node).communicates:
             key = _key(node)
             merged[key] = merged.get(key, 0) + times
         for body in node.bodies:
-            _collect(body, times * int(str(node.attrs.get("trips", 1))), merged)
+            _collect(body, times * node.count("trips", 1), merged)
 
 
-def _key(node: Node) -> tuple[Any, ...]:
-    axis, mesh, volume = node.attrs["axis"], node.attrs["mesh"], node.attrs["bytes"]
-    assert isinstance(axis, tuple) and isinstance(mesh, tuple)
-    names = ",".join(str(name) for name in axis)
-    return (node.kind, names, mesh, volume, str(node.source or ""), node.phase, str(node.attrs["moving"]))
+def _key(node: Node) -> _Key:
+    names, source, moving = ",".join(node.words("axis")), str(node.source or ""), str(node.attrs["moving"])
+    return (node.kind, names, node.words("mesh"), node.count("bytes"), source, node.phase, moving)
 
 
 def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
@@ -90,5 +90,3 @@ def memory(graph: Graph, plan: Plan) -> dict[str, int]:
     peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.wish))
     capacity = chip_of(plan.hardware).capacity
     return {**{kind: int(parts[kind]) for kind in MEMORY_KINDS}, "peak": int(peak), "capacity": capacity}
-
-

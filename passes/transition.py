@@ -1,9 +1,9 @@
 """From one layout to another: the sequence of collectives, the same for the cost tables and for the partitioned graph.
 
-The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: sums that are due first,
-one for each reduced name (a reduce-scatter where one dim of the result takes over all its mesh axes, an all-reduce where
-not), then free slices, then axes that move from one dim to another (all-to-all), then all-gathers. Bytes are those of a
-group: before reducing, after gathering.
+The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: sums that are due
+first, one for each reduced name (a reduce-scatter where one dim of the result takes over all its mesh axes, an
+all-reduce where not), then free slices, then axes that move from one dim to another (all-to-all), then all-gathers.
+Bytes are those of a group: before reducing, after gathering.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from passes.mesh import DeviceMesh, Mask
 
 @dataclass(frozen=True)
 class Step:
-    """One move. Of an array of candidates, `mask` is 0 for those that do not make it; `after` is the layout it leaves."""
+    """One move, to the layout `after`. Of an array of candidates, `mask` is 0 for those that do not make it."""
 
     kind: str
     name: str | None
@@ -32,8 +32,8 @@ class Step:
 def transition(
     type_: TensorType, source: Layout, due: Sequence[Mask], target: Layout, mesh: DeviceMesh
 ) -> Iterator[Step]:
-    """The steps that bring a value of `type_` from `source` to `target`, with sums over each mask of `due` (one for each
-    reduced name) still to be made."""
+    """The steps that bring a value of `type_` from `source` to `target`, with sums over each mask of `due` (one for
+    each reduced name) still to be made."""
     names = list(dict.fromkeys(type_.names))
     now = {name: source.get(name, 0) for name in names}
     target = {name: target.get(name, 0) for name in names}
@@ -49,6 +49,9 @@ def transition(
         return size
 
     gains = {name: target[name] & ~now[name] for name in names}
+    leaving: Mask = 0
+    for name in names:
+        leaving = leaving | (now[name] & ~target[name])
     for mask in due:
         scattered: Mask = 0
         for name in names:
@@ -63,11 +66,10 @@ def transition(
             if _any(scattered):
                 before = local()
                 partial = partial & ~scattered
-                now = now | {name: now[name] | scattered}
+                # Whatever else the dim gains for free comes in the same step: two would leave the shards out of order.
+                taken = (scattered | (gains[name] & ~leaving)) * (scattered != 0)
+                now = now | {name: now[name] | taken}
                 yield Step("reduce_scatter", name, scattered, before, now, partial)
-    leaving: Mask = 0
-    for name in names:
-        leaving = leaving | (now[name] & ~target[name])
     for name in names:
         sliced = target[name] & ~now[name] & ~leaving
         if _any(sliced):

@@ -63,4 +63,4 @@ class Dropout(eqx.Module):
     @property
     def is_active(self) -> bool:
         """Whether anything may be dropped."""
-        return self.pdrop != 0
+        return bool(self.pdrop != 0)

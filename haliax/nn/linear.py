@@ -9,13 +9,15 @@ import jax
 
 from haliax import errors, random
 from haliax.array import NamedArray
-from haliax.axis import AxisSpec, axes_of, names_of
+from haliax.axis import Axis, AxisSpec, axes_of, names_of
 from haliax.contract import DotGeneral, dot
 from haliax.create import zeros
 from haliax.layout import auto_sharded
+from haliax.shape import flatten_axes, reordered, unflatten_axis
+from haliax.state_dict import ModuleWithStateDictSerialization
 
 
-class Linear(eqx.Module):
+class Linear(ModuleWithStateDictSerialization):
     """`x · weight + bias`, from the axes `In` to the axes `Out`, either of which may be several or none."""
 
     weight: NamedArray
@@ -74,3 +76,28 @@ class Linear(eqx.Module):
         """Whether the weight has its output axes first."""
         outs = axes_of(self.Out)
         return self.weight.axes[-len(outs) :] != outs if outs else True
+
+    def flatten_for_export(self) -> Linear:
+        """The layer with one axis `__OUT__` and one axis `__IN__`, in this order, as in PyTorch.
+
+        Axes beyond `In` and `Out`, such as those of stacked layers, stay in front.
+        """
+        ins, outs = axes_of(self.In), axes_of(self.Out)
+        weight = _merged(_merged(self.weight, ins, "__IN__"), outs, "__OUT__")
+        bias = None if self.bias is None else reordered(_merged(self.bias, outs, "__OUT__"), (..., "__OUT__"))
+        weight = reordered(weight, (..., "__OUT__", "__IN__"))
+        return Linear(weight, bias, weight.resolve_axis("__IN__"), weight.resolve_axis("__OUT__"), self.dot_general)
+
+    def unflatten_from_export(self, template: Linear) -> Linear:
+        """The layer with the axes of `template`, in its order."""
+        ins, outs = axes_of(template.In), axes_of(template.Out)
+        weight = unflatten_axis(unflatten_axis(self.weight, "__IN__", ins), "__OUT__", outs)
+        weight = reordered(weight, template.weight.axes)
+        bias = None
+        if self.bias is not None and template.bias is not None:
+            bias = reordered(unflatten_axis(self.bias, "__OUT__", outs), template.bias.axes)
+        return Linear(weight, bias, template.In, template.Out, template.dot_general)
+
+
+def _merged(array: NamedArray, axes: tuple[Axis, ...], name: str) -> NamedArray:
+    return flatten_axes(array, axes, name) if axes else array.broadcast_axis(Axis(name, 1))

@@ -15,7 +15,6 @@ from haliax.create import arange
 from haliax.elementwise import astype
 from haliax.nn.softmax import logsumexp
 from haliax.reduce import mean, sum
-from haliax.typing import NamedOrNumeric
 from haliax.util import UNSPECIFIED, Unspecified
 
 Reduction = Callable[..., NamedArray] | None | Unspecified
@@ -102,7 +101,7 @@ def maybe_reduce_loss(
     loss: NamedArray,
     reduction: Reduction = UNSPECIFIED,
     reduction_axis: AxisSelection | None = None,
-    where: NamedOrNumeric | None = None,
+    where: NamedArray | None = None,
 ) -> NamedArray:
     """The loss reduced by `reduction` (the mean by default) over the axes; with None as it is, zero where not counted.
 

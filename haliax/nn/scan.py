@@ -21,6 +21,7 @@ from haliax.checkpointing import ScanCheckpointPolicy
 from haliax.indexing import index
 from haliax.jax_utils import is_jax_array_like, is_named, is_single_key
 from haliax.shape import unbind
+from haliax.state_dict import ModuleWithStateDictSerialization, StateDict, from_state_dict, to_state_dict, with_prefix
 
 M = TypeVar("M", bound=eqx.Module)
 ModuleInit = Callable[..., Any]
@@ -54,7 +55,7 @@ def _with_keys_split(Block: Axis, kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
-class Stacked(eqx.Module, Generic[M]):
+class Stacked(ModuleWithStateDictSerialization, Generic[M]):
     """Blocks in one: every array of `stacked` has the axis `Block` in front."""
 
     stacked: Any
@@ -162,8 +163,18 @@ class Stacked(eqx.Module, Generic[M]):
             return index(leaf, {self.Block.name: layer}) if leaf.has_axis(self.Block.name) else leaf
         return leaf[layer] if is_jax_array_like(leaf) and leaf.ndim else leaf
 
+    def to_state_dict(self, prefix: str | None = None) -> StateDict:
+        """The arrays of each layer, under the number of the layer."""
+        return to_state_dict(self.unstacked(), prefix)
 
-class BlockSeq(eqx.Module, Generic[M]):
+    def from_state_dict(self, state_dict: StateDict, prefix: str | None = None) -> Stacked:
+        """The blocks with the arrays of each layer taken from under the number of the layer."""
+        like = eqx.filter_eval_shape(Stacked.unstacked, self)
+        blocks = [from_state_dict(like[at], state_dict, with_prefix(prefix, str(at))) for at in range(self.Block.size)]
+        return Stacked(control.stacked_trees(self.Block, blocks), self.Block, self.gradient_checkpointing)
+
+
+class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
     """Blocks in a list, run in an unrolled loop. They may differ in their static fields."""
 
     blocks: Sequence[Any]
@@ -246,6 +257,9 @@ class BlockSeq(eqx.Module, Generic[M]):
         if not -self.Block.size <= index < self.Block.size:
             raise errors.layer_out_of_range(index, self.Block)
         return self.blocks[index]
+
+    def _state_dict_key_map(self) -> dict[str, str | None]:
+        return {"blocks": None}
 
 
 def _policy(setting: Any, prevent_cse: bool | None) -> ScanCheckpointPolicy:

@@ -7,7 +7,7 @@ from ir.rules.registry import Axes, Draft, Equation, rule
 def iota(equation: Equation) -> Draft:
     """0, 1, 2, … along one dim."""
     dims = equation.fresh(equation.out_shapes[0])
-    return Draft("iota", "", (dims,), {"along": Axes((dims[equation.params["dimension"]],))})
+    return Draft("iota", "", (dims,), {"along": Axes((dims[equation.integer("dimension")],))})
 
 
 @rule("empty", "empty2")
@@ -16,7 +16,11 @@ def empty(equation: Equation) -> Draft:
     return Draft("iota", "empty", (equation.fresh(equation.out_shapes[0]),))
 
 
-@rule("random_seed", "random_wrap", "random_unwrap", "random_fold_in", "random_split", "random_clone", "random_bits", "threefry2x32", "random_gamma", "rng_bit_generator")
+_KEYS = ("random_seed", "random_wrap", "random_unwrap", "random_fold_in", "random_split", "random_clone")
+_BITS = ("random_bits", "threefry2x32", "random_gamma", "rng_bit_generator")
+
+
+@rule(*_KEYS, *_BITS)
 def random(equation: Equation) -> Draft:
     """Keys and bits. Dims of the keys lead, those of the drawn block are new."""
     fn = equation.primitive.removeprefix("random_")
@@ -29,8 +33,6 @@ def random(equation: Equation) -> Draft:
     lead = equation.dims[0] if equation.dims else ()
     out: list[tuple[int, ...]] = []
     for shape in equation.out_shapes:
-        kept = tuple(
-            dim for dim, size in zip(lead, shape, strict=False) if equation.unifier.size_of(dim) == size
-        )
+        kept = tuple(dim for dim, size in zip(lead, shape, strict=False) if equation.unifier.size_of(dim) == size)
         out.append(kept + equation.fresh(shape[len(kept) :]))
     return Draft("random", fn, tuple(out))

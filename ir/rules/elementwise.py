@@ -2,22 +2,23 @@
 
 from ir.rules.registry import Axes, Draft, Equation, rule
 
-ELEMENTWISE = """
-abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil clamp clz
-complex conj convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt
-igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul mul_no_nan
-name ne neg nextafter not optimization_barrier or polygamma population_count pow pvary random_gamma_grad real
+_NAMES = """
+abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil clamp
+clz complex conj convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge
+gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul
+mul_no_nan name ne neg nextafter not optimization_barrier or polygamma population_count pow pvary random_gamma_grad real
 reduce_precision regularized_incomplete_beta rem round rsqrt select_n sharding_constraint shift_left
 shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta
-""".split()
+"""
+ELEMENTWISE = _NAMES.split()
 
 
 @rule(*ELEMENTWISE)
 def elementwise(equation: Equation) -> Draft:
-    """Operands are merged with the result dim by dim; scalars, and dims of size 1 that are repeated, go with anything."""
+    """Operands are merged with the result dim by dim; scalars, and repeated dims of size 1, go with anything."""
     if len(equation.out_shapes) > 1:  # optimization_barrier: each result is its operand
         return Draft("map", equation.primitive, equation.dims)
-    (shape,), unifier = equation.out_shapes, equation.unifier
+    shape, unifier = equation.out_shape, equation.unifier
     full = [dims for dims in equation.dims if len(dims) == len(shape)]
     out: list[int] = []
     for position, size in enumerate(shape):

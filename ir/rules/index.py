@@ -1,59 +1,58 @@
 """Gathers, scatters and dynamic updates."""
 
 from ir.names import DimClass
-from ir.rules.registry import Axes, Draft, Equation, changed, rule
+from ir.rules.registry import Axes, Draft, Equation, Plain, changed, rule
 
 
 @rule("gather")
 def gather(equation: Equation) -> Draft:
     """Indexed dims go, window dims stay, the dims of the indices take the remaining places of the result."""
-    (operand, indices), (shape,) = equation.dims[:2], equation.out_shapes
-    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
-    unifier = equation.unifier
-    paired = dict(zip(numbers.start_indices_batching_dims, numbers.operand_batching_dims, strict=True))
-    for index_axis, operand_axis in paired.items():
+    (operand, indices), unifier = equation.dims[:2], equation.unifier
+    numbers, sizes = equation.numbers, equation.ints("slice_sizes")
+    paired = zip(numbers("operand_batching_dims"), numbers("start_indices_batching_dims"), strict=True)
+    for operand_axis, index_axis in paired:
         unifier.same(operand[operand_axis], indices[index_axis])
-    dropped = set(numbers.collapsed_slice_dims) | set(numbers.operand_batching_dims)
-    window = [(dim, sizes[axis]) for axis, dim in enumerate(operand) if axis not in dropped]
+    dropped = set(numbers("collapsed_slice_dims")) | set(numbers("operand_batching_dims"))
+    windows = iter([(dim, sizes[axis]) for axis, dim in enumerate(operand) if axis not in dropped])
     batch = iter(indices[:-1])
     out: list[DimClass] = []
-    windows = iter(window)
-    for position in range(len(shape)):
-        if position in numbers.offset_dims:
+    for position in range(len(equation.out_shape)):
+        if position in numbers("offset_dims"):
             dim, size = next(windows)
             out.append(dim if unifier.size_of(dim) == size else unifier.fresh(size, unifier.name_of(dim)))
         else:
             out.append(next(batch))
-    along = Axes(tuple(operand[axis] for axis in numbers.start_index_map))
-    whole = Axes(tuple(operand[axis] for axis in numbers.start_index_map if sizes[axis] != 1))
-    attrs: dict[str, Axes | str | int | float | bool] = {"along": along}
+    along = Axes(tuple(operand[axis] for axis in numbers("start_index_map")))
+    whole = Axes(tuple(operand[axis] for axis in numbers("start_index_map") if sizes[axis] != 1))
+    attrs: dict[str, Axes | Plain] = {"along": along}
     if whole.dims:
         attrs["whole"] = whole
     return Draft("gather", "take", (tuple(out),), attrs)
 
 
-@rule("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul", "scatter-min", "scatter_min", "scatter-max", "scatter_max", "scatter-sub", "scatter_sub")
+@rule("scatter", *(f"scatter{mark}{fn}" for mark in "-_" for fn in ("add", "mul", "min", "max", "sub")))
 def scatter(equation: Equation) -> Draft:
     """The operand's dims; the updates' window dims are the operand's, the others those of the indices."""
     operand, indices, updates = equation.dims[:3]
-    numbers, unifier = equation.params["dimension_numbers"], equation.unifier
-    inserted = set(numbers.inserted_window_dims) | set(numbers.operand_batching_dims)
+    numbers, unifier = equation.numbers, equation.unifier
+    inserted = set(numbers("inserted_window_dims")) | set(numbers("operand_batching_dims"))
     window = iter([dim for axis, dim in enumerate(operand) if axis not in inserted])
     batch = iter(indices[:-1])
     whole: list[DimClass] = []
     for position, dim in enumerate(updates):
-        if position in numbers.update_window_dims:
+        if position in numbers("update_window_dims"):
             target = next(window)
             unifier.same(dim, target)
             if unifier.size_of(dim) != unifier.size_of(target):
                 whole.append(target)
         else:
             unifier.same(dim, next(batch))
-    for operand_axis, index_axis in zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True):
+    paired = zip(numbers("operand_batching_dims"), numbers("scatter_indices_batching_dims"), strict=True)
+    for operand_axis, index_axis in paired:
         unifier.same(operand[operand_axis], indices[index_axis])
-    along = Axes(tuple(operand[axis] for axis in numbers.scatter_dims_to_operand_dims))
+    along = Axes(tuple(operand[axis] for axis in numbers("scatter_dims_to_operand_dims")))
     fn = equation.primitive.replace("scatter", "").strip("-_") or "set"
-    attrs: dict[str, Axes | str | int | float | bool] = {"along": along}
+    attrs: dict[str, Axes | Plain] = {"along": along}
     if whole:
         attrs["whole"] = Axes(tuple(whole))
     return Draft("scatter", fn, (operand,), attrs)

@@ -19,7 +19,7 @@ _CUMULATE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 @rule(*_REDUCE)
 def reduce(equation: Equation) -> Draft:
     """Drops the reduced dims."""
-    dims, axes = equation.dims[0], equation.params["axes"]
+    dims, axes = equation.dims[0], equation.ints("axes")
     over = Axes(tuple(dims[axis] for axis in axes))
     out = tuple(dim for axis, dim in enumerate(dims) if axis not in axes)
     return Draft("reduce", _REDUCE[equation.primitive], (out,), {"over": over})
@@ -29,7 +29,7 @@ def reduce(equation: Equation) -> Draft:
 def cumulate(equation: Equation) -> Draft:
     """Keeps all dims; the cumulated one must be whole on each device."""
     dims = equation.dims[0]
-    return Draft("cumulate", equation.primitive, (dims,), {"along": Axes((dims[equation.params["axis"]],))})
+    return Draft("cumulate", equation.primitive, (dims,), {"along": Axes((dims[equation.integer("axis")],))})
 
 
 @rule("sort")
@@ -37,7 +37,7 @@ def sort(equation: Equation) -> Draft:
     """Sorts all operands together along one dim."""
     for dims in equation.dims[1:]:
         equation.unifier.same_all(equation.dims[0], dims)
-    along = Axes((equation.dims[0][equation.params["dimension"]],))
+    along = Axes((equation.dims[0][equation.integer("dimension")],))
     return Draft("sort", "sort", equation.dims, {"along": along})
 
 
@@ -45,7 +45,7 @@ def sort(equation: Equation) -> Draft:
 def top_k(equation: Equation) -> Draft:
     """Values and indices of the k largest along one dim."""
     dims, shape = equation.dims[0], equation.out_shapes[0]
-    axis = equation.params.get("axis", len(dims) - 1) % len(dims)
+    axis = equation.integer("axis", len(dims) - 1) % len(dims)
     kept = equation.unifier.fresh(shape[axis])
     out = (*dims[:axis], kept, *dims[axis + 1 :])
     return Draft("sort", "top_k", (out, out), {"along": Axes((dims[axis],))})

@@ -1,7 +1,7 @@
 """The table of rules: one small function per JAX primitive, from dims of operands to dims of results.
 
-A rule reads an `Equation` (shapes and dim classes of the operands, the primitive's parameters), merges the classes that are
-the same dim, and answers with a `Draft`: the IR kind, and the dim classes of every result.
+A rule reads an `Equation` (shapes and dim classes of the operands, the primitive's parameters), merges the classes that
+are the same dim, and answers with a `Draft`: the IR kind, and the dim classes of every result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,10 @@ Dims = tuple[DimClass, ...]
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """A JAX equation as rules see it. `dims[i]` are the dim classes of operand i; shapes are plain ints."""
+    """A JAX equation as rules see it. `dims[i]` are the dim classes of operand i; shapes are plain ints.
+
+    JAX types no parameter; `ints`, `integer` and `numbers` read those that are positions or sizes.
+    """
 
     primitive: str
     params: Mapping[str, Any]
@@ -32,6 +35,24 @@ class Equation:
     shapes: tuple[tuple[int, ...], ...]
     out_shapes: tuple[tuple[int, ...], ...]
     unifier: Unifier
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """The shape of the only result."""
+        (shape,) = self.out_shapes
+        return shape
+
+    def ints(self, key: str) -> tuple[int, ...]:
+        """The parameter `key`, a sequence of ints. Raises KeyError where there is none."""
+        return tuple(int(each) for each in self.params[key])
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """The parameter `key`, an int. Raises KeyError where there is none and no default."""
+        return int(self.params[key] if default is None else self.params.get(key, default))
+
+    def numbers(self, part: str) -> tuple[int, ...]:
+        """One list of dims out of the parameter `dimension_numbers`, by JAX's name for it."""
+        return tuple(getattr(self.params["dimension_numbers"], part))
 
     def fresh(self, shape: Sequence[int]) -> Dims:
         """New classes for a shape."""
@@ -45,7 +66,7 @@ class Draft:
     kind: str
     fn: str
     out_dims: tuple[Dims, ...]
-    attrs: Mapping[str, Axes | Plain] = field(default_factory=dict)
+    attrs: Mapping[str, Axes | Plain] = field(default_factory=dict[str, Axes | Plain])
 
 
 Rule = Callable[[Equation], Draft]
@@ -74,9 +95,7 @@ def carried_over(equation: Equation, dims: Sequence[DimClass], out_shape: Sequen
 
 def changed(equation: Equation, dims: Sequence[DimClass], out_shape: Sequence[int]) -> Axes:
     """The dims whose size is not that of the result at the same position."""
-    return Axes(
-        tuple(dim for dim, size in zip(dims, out_shape, strict=True) if equation.unifier.size_of(dim) != size)
-    )
+    return Axes(tuple(dim for dim, size in zip(dims, out_shape, strict=True) if equation.unifier.size_of(dim) != size))
 
 
 def opaque(equation: Equation) -> Draft:

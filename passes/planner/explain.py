@@ -21,9 +21,7 @@ def reasons(
     reprice: Reprice,
 ) -> dict[str, str]:
     """For every name, in order, one line."""
-    return {
-        name: fixed.get(name) or _reason(name, compute, storage, seconds, capacity, reprice) for name in names
-    }
+    return {name: fixed.get(name) or _reason(name, compute, storage, seconds, capacity, reprice) for name in names}
 
 
 def _reason(name: str, compute: Axes, storage: Axes, seconds: float, capacity: int, reprice: Reprice) -> str:

@@ -1,8 +1,8 @@
 """The chips the planner knows, and what a collective costs on their networks.
 
 Numbers and formulas: "How To Scale Your Model" (JAX team), chapters on sharded matrices and on GPUs. A mesh axis called
-`replica` crosses the slow network (data-centre network, or InfiniBand); the other axes of a TPU mesh lie on its torus; on
-GPUs the innermost axes lie inside a node as far as their product is at most the node's size.
+`replica` crosses the slow network (data-centre network, or InfiniBand); the other axes of a TPU mesh lie on its torus;
+on GPUs the innermost axes lie inside a node as far as their product is at most the node's size.
 """
 
 from dataclasses import dataclass
@@ -86,7 +86,9 @@ class Network:
         """[mask] → bytes per second of one device on the fast axes of the mask (torus dimensions add up)."""
         table = np.ones(self.mesh.masks)
         for mask in range(1, self.mesh.masks):
-            fast = [i for i in range(len(self.mesh.axes)) if mask >> i & 1 and not self._slow[i] and self.mesh.sizes[i] > 1]
+            fast = [
+                i for i in range(len(self.mesh.axes)) if mask >> i & 1 and not self._slow[i] and self.mesh.sizes[i] > 1
+            ]
             table[mask] = sum(map(self._axis_bandwidth, fast)) if not self.chip.switched else self.chip.link
             table[mask] = table[mask] or self.chip.link
         return table

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from ir.graph import Graph, Node, Value
-from ir.kinds import body_operands
+from ir.kinds import kind_of
 from passes.layout import Role, Wish, sizes_of
 from passes.planner.traffic import traffic
 from passes.roles import Roles
@@ -49,13 +51,11 @@ class Entry:
 class MemoryProgram:
     """What is allocated and freed, in order."""
 
-    entries: list[Entry] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list[Entry])
+    events: list[Event] = field(default_factory=list[Event])
 
     def peak(self, local: Callable[[Entry], Any]) -> tuple[Any, dict[MemoryKind, Any]]:
         """The peak, and what it is made of (the latter for single plans)."""
-        import numpy as np
-
         sizes = [local(entry) for entry in self.entries]
         running: Any = 0
         highest: Any = 0
@@ -81,7 +81,7 @@ def memory_program(graph: Graph, roles: Roles) -> MemoryProgram:
         writer.allocate(value, writer.state_kind(value) if value.id in state else "activations")
     updated = {graph.outputs[after] for _, after in graph.carried}
     in_place = {operand.id for operand in updated if isinstance(operand, Value)}
-    writer.scope(graph, in_place | {value.id for value in graph.inputs}, "")
+    writer.scope(graph, in_place, "")
     return program
 
 
@@ -100,47 +100,41 @@ class _Writer:
     def state_kind(self, value: Value) -> MemoryKind:
         return "parameters" if value.id in self.parameters else "optimizer"
 
-    def entry(self, value: Value) -> int:
-        entry = Entry(tuple(sizes_of(value.type).items()), value.type.bytes, self.roles[value.id])
+    def entry(self, value: Value, role: Role) -> int:
+        entry = Entry(tuple(sizes_of(value.type).items()), value.type.bytes, role)
         if entry not in self.index:
             self.index[entry] = len(self.program.entries)
             self.program.entries.append(entry)
         return self.index[entry]
 
     def allocate(self, value: Value, kind: MemoryKind) -> None:
-        self.program.events.append(Event(1, self.entry(value), kind))
+        self.program.events.append(Event(1, self.entry(value, self.roles[value.id]), kind))
 
     def free(self, value: Value, kind: MemoryKind) -> None:
-        self.program.events.append(Event(-1, self.entry(value), kind))
+        self.program.events.append(Event(-1, self.entry(value, self.roles[value.id]), kind))
 
     def scope(self, graph: Graph, standing: set[int], inside: str) -> None:
-        """The events of a body; values in `standing` are accounted for outside it."""
+        """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
         kept = traffic(graph).kept
-        last = _last_use(graph)
+        last = _last_use(graph, kept)
         live: dict[int, tuple[Value, MemoryKind]] = {}
         for i, node in enumerate(graph.nodes):
             gathered = list(self._gathered(node))
             for value in gathered:
-                self.program.events.append(Event(1, self._in_use(value), "temporaries"))
+                self.program.events.append(Event(1, self.entry(value, "compute"), "temporaries"))
             for body in node.bodies:
-                self.scope(body, {value.id for value in self._views(node, body)}, node.fn)
+                self.scope(body, set(), node.fn)
             for value in node.outputs:
                 if value.id in kept and value.id not in standing:
                     kind = self._kind(node, value, inside)
                     self.allocate(value, kind)
                     live[value.id] = (value, kind)
             for value in gathered:
-                self.program.events.append(Event(-1, self._in_use(value), "temporaries"))
+                self.program.events.append(Event(-1, self.entry(value, "compute"), "temporaries"))
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
             self.free(value, kind)
-
-    def _views(self, node: Node, body: Graph) -> Iterator[Value]:
-        """Body inputs that are no new memory: all but the slices that a scan takes of what it scans over."""
-        for candidate, feeds in body_operands(node):
-            if candidate is body:
-                yield from (inside for _, inside, scanned in feeds)
 
     def _gathered(self, node: Node) -> Iterator[Value]:
         """Stored operands that a contraction or a lookup needs whole for a moment."""
@@ -149,25 +143,18 @@ class _Writer:
                 if self.roles[value.id] == "storage":
                     yield value
 
-    def _in_use(self, value: Value) -> int:
-        entry = Entry(tuple(sizes_of(value.type).items()), value.type.bytes, "compute")
-        if entry not in self.index:
-            self.index[entry] = len(self.program.entries)
-            self.program.entries.append(entry)
-        return self.index[entry]
-
     def _kind(self, node: Node, value: Value, inside: str) -> MemoryKind:
         if self.roles[value.id] == "storage":
             return "gradients" if node.phase == "backward" else "temporaries"
         return "temporaries" if inside == "scan" or node.phase != "forward" else "activations"
 
 
-def _last_use(graph: Graph) -> dict[int, int]:
-    last: dict[int, int] = {}
-    for i, node in enumerate(graph.nodes):
+def _last_use(graph: Graph, kept: frozenset[int]) -> dict[int, int]:
+    """Where each value is read last. A fused operation reads its operands when what it is fused into is computed."""
+    last = {operand.id: len(graph.nodes) for operand in graph.outputs if isinstance(operand, Value)}
+    for i, node in reversed(list(enumerate(graph.nodes))):
+        fused = kind_of(node).fusible and not any(value.id in kept for value in node.outputs)
+        read = max([i, *(last.get(value.id, i) for value in node.outputs)]) if fused else i
         for value in node.value_inputs:
-            last[value.id] = i
-    for operand in graph.outputs:
-        if isinstance(operand, Value):
-            last[operand.id] = len(graph.nodes)
+            last[value.id] = max(last.get(value.id, read), read)
     return last

@@ -1,4 +1,4 @@
-"""A plan: which name goes on which mesh axes, in two roles, in which order, and what the model of the machine says of it."""
+"""A plan: which name goes on which mesh axes, in two roles, in which order, and what it is predicted to cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Plan:
     compute: Mapping[str, tuple[str, ...]]
     storage: Mapping[str, tuple[str, ...]]
     hardware: str = ""
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
     search: Search | None = None
     runner_up: RunnerUp | None = None
 

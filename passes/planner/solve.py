@@ -105,9 +105,7 @@ def plan(graph: Graph, mesh: Mapping[str, int] | DeviceMesh, hardware: str | Chi
         cost, peak = problem.price(changed.wish)
         return float(step_seconds(cost.compute, cost.activations, cost.hidden)), peak
 
-    why = reasons(
-        problem.space.order, problem.space.fixed, compute, storage, best[0].seconds, chip.capacity, reprice
-    )
+    why = reasons(problem.space.order, problem.space.fixed, compute, storage, best[0].seconds, chip.capacity, reprice)
     return replace(found, reasons=why)
 
 

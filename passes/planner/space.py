@@ -3,9 +3,9 @@
 Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on one
 name of the state. Names that a loop scans over are left whole: each iteration needs its slice on every device.
 
-Names are served in a fixed order: first the leading names of the batch, then the others from the most specific to the most
-widespread (by how many values have them). So `mlp` or `heads` get a mesh axis before `position` does, and `position` takes
-it wherever they leave it free: sequence parallelism.
+Names are served in a fixed order: first the leading names of the batch, then the others from the most specific to the
+most widespread (by how many values have them). So `mlp` or `heads` get a mesh axis before `position` does, and
+`position` takes it wherever they leave it free: sequence parallelism.
 """
 
 from collections import Counter
@@ -69,7 +69,8 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     order = _serving_order(graph)
     options: dict[str, IntArray] = {}
     fixed: dict[str, str] = {}
-    useful = [mask for mask in range(mesh.masks) if all(mesh.sizes[i] > 1 or not mask >> i & 1 for i in range(len(mesh.axes)))]
+    idle = mesh.mask([axis for axis, size in mesh.as_dict().items() if size == 1])
+    useful = [mask for mask in range(mesh.masks) if not mask & idle]
     for name in order:
         fitting = mesh.fitting(sizes[name])
         dividing = [mask for mask in useful if fitting[mask] == mask]

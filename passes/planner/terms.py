@@ -1,8 +1,8 @@
 """The cost of a step as a sum of small tables.
 
-A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of the few names that
-it mentions. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once per
-trip. The planner evaluates each term for all options of its names at once.
+A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of the few names
+that it mentions. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once
+per trip. The planner evaluates each term for all options of its names at once.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ir.graph import Graph, Node, Value
+from ir.kinds import body_operands
 from passes.layout import Wish, sizes_of
 from passes.placement import Move, Space, body_result_moves, operand_moves, result_moves, space_of
 from passes.planner.cost import Cost, move_cost, operation_seconds
@@ -49,7 +50,7 @@ def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> 
         if not node.bodies:
             yield _node_term(node, moved, roles, network, times)
             continue
-        trips = times * int(str(node.attrs.get("trips", 1)))
+        trips = times * node.count("trips", 1)
         for body in node.bodies:
             yield from _scope_terms(body, roles, network, trips)
         yield from _leaving_terms(node, roles, network, trips)
@@ -160,8 +161,6 @@ def _own_space(value: Value, roles: Roles) -> Hashable:
 
 
 def _feeds(node: Node) -> list[tuple[Value, Value]]:
-    from ir.kinds import body_operands
-
     return [
         (operand, inside)
         for _, feeds in body_operands(node)

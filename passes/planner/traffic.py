@@ -1,8 +1,8 @@
 """Which values make a round trip to memory.
 
-XLA fuses elementwise chains, so only some values exist: results of contractions, reductions and the like, what those read,
-and what leaves a body. Each is written once; it is read once by every operation that is not fused, and once by all fused
-readers together.
+XLA fuses elementwise chains, so only some values exist: results of contractions, reductions and the like, what those
+read, and what leaves a body. Each is written once; it is read once by every operation that is not fused, and once by
+all fused readers together.
 """
 
 from dataclasses import dataclass

@@ -423,7 +423,7 @@ def test_custom_vjp_is_inlined_forward_and_backward():
     assert traced(clipped, BE) == "%1: f32[batch=4, embed=4] = map.sin(%0)\n"
     text = traced(jax.grad(lambda x: clipped(x).sum()), BE)
     assert "custom" not in text and "opaque" not in text
-    assert text.endswith("f32[batch=4, embed=4] = map.mul(%6, %0)\n"), text
+    assert text.endswith("f32[batch=4, embed=4] = map.mul(%7, %0)\n"), text
 
 
 def test_two_values_merged_alike_contract_over_one_dim():

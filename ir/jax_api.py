@@ -1,0 +1,24 @@
+"""The functions of JAX whose own annotations are incomplete, each with its type, for staging and lowering."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+_jax: Any = jax
+
+make_jaxpr: Callable[..., Callable[..., Any]] = _jax.make_jaxpr
+jit: Callable[..., Callable[..., Any]] = _jax.jit
+devices: Callable[[], list[Any]] = _jax.devices
+with_sharding_constraint: Callable[[Any, Any], Any] = _jax.lax.with_sharding_constraint
+
+tree_flatten: Callable[..., tuple[list[Any], Any]] = _jax.tree_util.tree_flatten
+tree_leaves: Callable[[Any], list[Any]] = _jax.tree_util.tree_leaves
+tree_structure: Callable[[Any], Any] = _jax.tree_util.tree_structure
+tree_unflatten: Callable[[Any, Iterable[Any]], Any] = _jax.tree_util.tree_unflatten
+
+
+def leaves_with_path(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:
+    """The leaves in JAX's flattening order, each behind its path, such as `0.model.weight`."""
+    leaves, _ = _jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
+    return [(_jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]

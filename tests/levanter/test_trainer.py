@@ -1,0 +1,224 @@
+"""A run from configuration to sample: what it records, how it ends, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from levanter import checkpoint
+from levanter.checkpoint.config import CheckpointConfig
+from levanter.compile import compile_training
+from levanter.config import TrainConfig
+from levanter.data.config import TextDataConfig
+from levanter.errors import UserError, WorkFailed
+from levanter.generate import generate
+from levanter.models.config import Gpt2Config
+from levanter.optim.config import AdamWConfig
+from levanter.state import (
+    batch_shape,
+    flat_names,
+    from_flat_names,
+    init_state,
+    make_train_step,
+    state_shape,
+)
+from levanter.trainer import Pace, StopSignal, train
+from levanter.trainer_config import TrainerConfig
+
+TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    text = tmp_path / "numbers.txt"
+    text.write_text(TEXT)
+    return TrainConfig(
+        model=Gpt2Config(seq_len=16, hidden_dim=16, num_heads=2, num_layers=2),
+        data=TextDataConfig(paths=[str(text)], cache_dir=str(tmp_path / "cache")),
+        optimizer=AdamWConfig(learning_rate=0.01, warmup=2.0),
+        trainer=TrainerConfig(
+            train_batch_size=4,
+            num_train_steps=6,
+            run_dir=str(tmp_path / "run"),
+            run_name="tiny",
+            eval_every=4,
+            eval_batches=2,
+            sample_tokens=5,
+            log_every=2,
+            checkpoint=CheckpointConfig(every_steps=4),
+        ),
+    )
+
+
+def with_trainer(config: TrainConfig, **fields: Any) -> TrainConfig:
+    return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, **fields))
+
+
+def run(config: TrainConfig) -> tuple[Any, list[str]]:
+    out = io.StringIO()
+    state = train(config, Console(file=out, width=200, force_terminal=False))
+    return state, out.getvalue().splitlines()
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
+    state, lines = run(config)
+    assert int(state.step) == 6
+    found = records(tmp_path / "run")
+    assert [each["step"] for each in found] == [1, 2, 3, 4, 5, 6]
+    assert all({"loss", "grad_norm", "learning_rate", "tokens_per_second"} <= each.keys() for each in found)
+    assert [each["step"] for each in found if "heldout_loss" in each] == [4, 6]
+    assert found[0]["loss"] == pytest.approx(math.log(50304), abs=0.1)
+    assert found[-1]["loss"] < found[0]["loss"]
+    assert [path.name for path in checkpoint.committed(tmp_path / "run" / "checkpoints")] == ["step-4", "step-6"]
+
+    text = "\n".join(lines)
+    assert f"held-out loss {found[-1]['heldout_loss']:.4f} (perplexity " in text
+    assert "\nunigram model " in text
+    assert "\nsample: The" in text
+    assert f"\nrun directory: {tmp_path / 'run'} (config.yaml, metrics.jsonl, checkpoints/)" in text
+
+    # The same command again has nothing left to train, and shows the same end; a longer run goes on from it.
+    before = checkpoint.digest(tmp_path / "run")
+    _, again = run(with_trainer(config, sample_tokens=0))
+    assert again[0] == f"going on from {tmp_path / 'run' / 'checkpoints' / 'step-6'}"
+    assert [line for line in again if "loss" in line] == [line for line in lines if line.startswith("held-out loss")]
+    assert checkpoint.digest(tmp_path / "run") == before
+    assert records(tmp_path / "run") == found
+    state, _ = run(with_trainer(config, num_train_steps=7, eval_batches=0, sample_tokens=0))
+    assert int(state.step) == 7
+    assert [each["step"] for each in records(tmp_path / "run")] == [1, 2, 3, 4, 5, 6, 7]
+
+    with pytest.raises(UserError) as refused:
+        run(with_trainer(config, num_train_steps=3))
+    assert str(refused.value) == (
+        f"{tmp_path / 'run' / 'checkpoints' / 'step-7'} is past the end of this run (trainer.num_train_steps is 3): "
+        "set it to 7 or more, or start another run with --run-dir"
+    )
+    (tmp_path / "numbers.txt").write_text(TEXT + "One more line.\n")
+    with pytest.raises(UserError, match=r"the text or the tokenizer is not the one that .*step-7 was trained on: put"):
+        run(with_trainer(config, num_train_steps=8))
+
+
+def test_divergence_is_said_and_recorded(config: TrainConfig, tmp_path: Path) -> None:
+    config = dataclasses.replace(config, optimizer=AdamWConfig(learning_rate=1e38, warmup=0.0, lr_schedule="constant"))
+    with pytest.raises(WorkFailed) as caught:
+        run(config)
+    found = records(tmp_path / "run")
+    assert found[-1]["loss"] == "NaN"
+    assert str(caught.value) == (
+        f"training diverged: loss is nan at step {found[-1]['step']}. Try a lower --optimizer.learning_rate "
+        "(now 1e+38) or a longer --optimizer.warmup, in a new --run-dir"
+    )
+    assert checkpoint.committed(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_vocabulary_that_is_too_small_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(UserError) as caught:
+        run(dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=50000)))
+    assert str(caught.value) == (
+        "the tokenizer has 50257 tokens but model.vocab_size is 50000: set model.vocab_size to 50257 or more"
+    )
+
+
+def test_a_signal_asks_and_a_second_one_insists() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    entered = []
+
+    def enter() -> None:
+        with StopSignal() as stop:
+            entered.append(stop.requested)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [False]
+
+
+def test_the_pace_does_not_count_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 2.0, 60.0, 62.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    pace = Pace(tokens_per_step=100)
+    assert pace.tick() == 100.0
+    assert pace.tick() == 100.0
+    pace.pause()
+    assert pace.tick() == 75.0
+
+
+def test_the_state_is_the_same_on_a_mesh(config: TrainConfig) -> None:
+    small = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=96))
+    alone = init_state(small)
+    spread = init_state(small, compile_training(with_trainer(small, mesh="2x2")).state_shardings)
+    for name, array in flat_names(spread).items():
+        assert np.array_equal(np.asarray(array), np.asarray(flat_names(alone)[name])), name
+
+
+def test_states_are_told_by_name(config: TrainConfig) -> None:
+    shapes = state_shape(config)
+    names = flat_names(shapes)
+    assert list(names)[:3] == ["step", "model.embeddings.tokens.weight", "model.embeddings.positions.weight"]
+    assert "model.blocks.attention.qkv.weight" in names
+    assert "opt_state.adam.mu.blocks.mlp.up.weight" in names
+    assert len(names) == len(jax.tree.leaves(shapes))
+    assert from_flat_names(shapes, names) == shapes
+    with pytest.raises(KeyError, match="step"):
+        from_flat_names(shapes, {})
+
+
+def test_shapes_cost_nothing() -> None:
+    xl = TrainConfig(model=Gpt2Config(hidden_dim=1600, num_heads=25, num_layers=48))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state_shape(xl).model)) > 1_557_000_000
+    assert batch_shape(xl).tokens.array.shape == (32, 1024)
+
+
+def test_dropout_is_of_seed_and_step(config: TrainConfig) -> None:
+    model = dataclasses.replace(config.model, vocab_size=96, dropout=0.5)
+    small = dataclasses.replace(config, model=model)
+    state = init_state(small)
+    batch = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), batch_shape(small))
+    optimizer = small.optimizer.build(6)
+    step = jax.jit(make_train_step(model, optimizer, seed=0))
+    other = jax.jit(make_train_step(model, optimizer, seed=1))
+    after, metrics = step(state, batch)
+    assert step(state, batch)[1]["loss"] == metrics["loss"]
+    assert other(state, batch)[1]["loss"] != metrics["loss"]
+    assert step(dataclasses.replace(state, step=state.step + 1), batch)[1]["loss"] != metrics["loss"]
+    assert int(after.step) == 1
+
+
+def test_samples_are_of_the_key(config: TrainConfig) -> None:
+    small = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=90))
+    model = init_state(small).model
+
+    def sample(seed: int, **options: Any) -> list[int]:
+        return generate(model, [1, 2, 3], 6, vocab_size=70, key=jax.random.key(seed), **options)
+
+    hot = [sample(seed, temperature=100.0, top_k=None) for seed in (0, 0, 1)]
+    assert hot[0] == hot[1] != hot[2]
+    assert all(len(each) == 6 and max(each) < 70 for each in hot)
+    assert sample(0, temperature=0.0) == sample(1, temperature=0.0) == sample(2, temperature=1.0, top_k=1)
+    assert len(generate(model, list(range(60)), 999, vocab_size=70, key=jax.random.key(0))) == 15
