@@ -34,9 +34,7 @@ def mlp(p: Parameters, x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x @ p["up"] + p["up_bias"], approximate=True) @ p["down"] + p["down_bias"]
 
 
-def loss(
-    p: Parameters, tokens: jax.Array, targets: jax.Array, remat: bool = False, epsilon: float = 1e-5
-) -> jax.Array:
+def loss(p: Parameters, tokens: jax.Array, targets: jax.Array, remat: bool = False, epsilon: float = 1e-5) -> jax.Array:
     """Mean cross entropy in nats per token; tokens and targets [batch, position]."""
 
     def block(x: jax.Array, layer: Parameters) -> tuple[jax.Array, None]:
@@ -74,9 +72,7 @@ def make_optimizer(
 
 def decays(parameters: Parameters) -> Parameters:
     matrices = {"tokens", "positions", "qkv", "out", "up", "down"}
-    return {
-        name: decays(value) if isinstance(value, dict) else name in matrices for name, value in parameters.items()
-    }
+    return {name: decays(value) if isinstance(value, dict) else name in matrices for name, value in parameters.items()}
 
 
 def from_arrays(arrays: dict[str, jax.Array]) -> Parameters:

@@ -168,6 +168,10 @@ def nothing_to_flatten(array: Any) -> AxisError:
     return _axis_error(f"flatten_axes of {_shown(array)} was given no axes to merge")
 
 
+def one_for_each_axis(values: Any, names: Sequence[str]) -> AxisError:
+    return _axis_error(f"{tuple(values)} must be one value for each of the axes {', '.join(f'`{n}`' for n in names)}")
+
+
 def same_axis_in_and_out(module: str, name: str) -> AxisError:
     return _axis_error(
         f"{module} has `{name}` both in In and Out, and one array cannot have it twice: "

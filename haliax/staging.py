@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -45,14 +46,14 @@ def is_staging() -> bool:
 
 def mark(array: Any, names: Sequence[str | None]) -> Any:
     """`array`, with the names of its dimensions recorded in the trace (one name, or None, per dimension)."""
-    if not _staging.get() or not isinstance(array, jax.core.Tracer):
+    if not _staging.get() or not isinstance(array, Tracer):
         return array
     return named_p.bind(array, names=tuple(names))
 
 
 def mark_rename(array: Any, old: Sequence[str | None], new: Sequence[str | None]) -> Any:
     """`array`, whose dimensions are called `old` before this point of the trace and `new` after it."""
-    if not _staging.get() or not isinstance(array, jax.core.Tracer):
+    if not _staging.get() or not isinstance(array, Tracer):
         return array
     return renamed_p.bind(array, old=tuple(old), new=tuple(new))
 

@@ -98,6 +98,8 @@ def from_state_dict(tree: Any, state_dict: StateDict, prefix: str | None = None)
     children = [from_state_dict(child, state_dict, with_prefix(prefix, key)) for key, child in _children(tree)]
     if isinstance(tree, dict):
         return dict(zip(tree, children, strict=True))
+    if hasattr(tree, "_fields"):
+        return type(tree)(*children)
     return type(tree)(children) if isinstance(tree, list | tuple) else tree
 
 

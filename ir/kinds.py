@@ -22,8 +22,8 @@ REDUCIBLE = ("sum", "max", "min", "prod", "and", "or", "xor")
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Two names that meet in a node. `operands` are the positions of what carries them (of a branch: which result, which
-    body); `size` is that of both dims, None where they differ."""
+    """Two names that meet in a node. `operands` are the positions of what carries them (of a branch: which result,
+    which body); `size` is that of both dims, None where they differ."""
 
     first: str
     second: str

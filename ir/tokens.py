@@ -6,7 +6,7 @@ back without them. A newline is a word too: one line is one thing.
 
 import re
 from math import inf, nan
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 _NAME = r"[^\W\d]\w*"
 _FINITE = r"\d+(?:\.(?!\.)\d*)?(?:[eE][+-]?\d+)?"
@@ -69,8 +69,7 @@ class Scanner:
         if self._at != self.position:
             match = _WORD.match(self.text, _end_of(_BLANK, self.text, self.position))
             assert match is not None and match.lastgroup is not None
-            kind: Kind = match.lastgroup  # type: ignore[assignment]
-            self._token = Token(kind, match.group(), match.start(), match.end())
+            self._token = Token(cast(Kind, match.lastgroup), match.group(), match.start(), match.end())
             self._at = self.position
         return self._token
 

@@ -99,15 +99,17 @@ def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[
 
 
 def _carried(arguments: Sequence[Any], avals: Sequence[Any], result: Any) -> tuple[tuple[int, int], ...]:
-    """Pairs of leaves that are one piece of state. Names take no part: where the step changes them, that is an axis
-    error of carried state, which `passes.check_axes` finds. A leaf of another size or dtype is no state."""
+    """Pairs of leaves that are one piece of state. In a container, names take no part: where the step changes them,
+    that is an axis error of carried state, which `passes.check_axes` finds. A leaf of another size or dtype is no
+    state, and a bare array that comes back with other names is a result."""
     if not arguments:
         return ()
-    _, state = tree_flatten(arguments[0], is_leaf=_is_named)
+    whole = arguments[0]
+    _, state = tree_flatten(whole, is_leaf=_is_named)
     candidates: list[Any] = [result, *(result[:1] if isinstance(result, tuple) else ())]
     for candidate in candidates:
         after, structure = tree_flatten(candidate, is_leaf=_is_named)
-        if structure == state:
+        if structure == state and not (_is_named(whole) and tree_structure(candidate) != tree_structure(whole)):
             pairs = enumerate(zip(avals, after, strict=False))
             return tuple((i, i) for i, (old, new) in pairs if _storage(old) == _storage(new))
     return ()

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import haliax as hax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from haliax import Axis, NamedArray
 
+import haliax as hax
+from haliax import Axis, NamedArray
 from levanter import rng
 
 
@@ -64,9 +64,7 @@ def _continue(
     return jax.lax.fori_loop(start, buffer.shape[0], draw, jnp.asarray(buffer))
 
 
-def _sample(
-    logits: NamedArray, key: jax.Array, vocab_size: int, temperature: float, top_k: int | None
-) -> jax.Array:
+def _sample(logits: NamedArray, key: jax.Array, vocab_size: int, temperature: float, top_k: int | None) -> jax.Array:
     scores = logits.array[:vocab_size]
     if temperature == 0:
         return jnp.argmax(scores).astype(jnp.int32)

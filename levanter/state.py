@@ -14,8 +14,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from haliax import Axis, NamedArray
 
+from haliax import Axis, NamedArray
 from levanter import rng
 from levanter.config.schema import TrainConfig
 from levanter.models.config import ModelConfig

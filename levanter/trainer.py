@@ -20,16 +20,15 @@ from typing import Any
 import draccus
 import jax
 import numpy as np
-from haliax import NamedArray
 from rich.console import Console
 
+from haliax import NamedArray
 from levanter import data as text
-from levanter import summary
+from levanter import evaluate, summary
 from levanter import trainer_errors as errors
 from levanter.checkpoint import Checkpointer, latest, load, read_manifest
 from levanter.compile import Compiled, compile_training
 from levanter.config import TrainConfig, dump
-from levanter import evaluate
 from levanter.models.errors import vocabulary_too_small
 from levanter.run_directory import RunDirectory, open_run
 from levanter.state import (

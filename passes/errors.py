@@ -65,14 +65,6 @@ def unknown_hardware(name: str, known: Sequence[str]) -> PlanError:
     return PlanError(f"hardware {name!r}: known are {', '.join(known)}{_nearest(name, known)}")
 
 
-def batch_does_not_divide(axis: str, size: int, devices: int, mesh: dict[str, int]) -> PlanError:
-    shape = "x".join(str(n) for n in mesh.values())
-    return PlanError(
-        f"batch ({axis}={size}) does not divide over mesh {shape}: no mesh axis of it divides {size}; "
-        f"use a batch that is a multiple of {devices}, or a smaller mesh"
-    )
-
-
 def does_not_fit(peak: int, capacity: int, hardware: str, mesh: dict[str, int]) -> PlanError:
     shape = "x".join(str(n) for n in mesh.values())
     return PlanError(

@@ -48,7 +48,9 @@ class Wish:
                 wanted = self.extra.get(name)
                 if wanted is None:
                     continue
-                taken = self.mesh.fitting(sizes[name])[result[name] | (wanted & ~used)]
+                both = self.mesh.fitting(sizes[name])[result[name] | (wanted & ~used)]
+                # Where the two together do not divide the dim, it stays where it is used.
+                taken = result[name] | both * ((both & result[name]) == result[name])
                 used = used | taken
                 result[name] = taken
         for name in blocked:

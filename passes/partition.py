@@ -77,7 +77,7 @@ class _Partitioner:
                 source = value_layout(operand, self.roles, self.wish)
                 target = value_layout(graph.inputs[before], self.roles, self.wish)
                 target = {name: target.get(name, 0) for name in source}
-                move = Move(operand, self.roles[operand.id], "storage", source, (), target, False)
+                move = Move(operand, self.roles[operand.id], "storage", source, (), target)
                 outputs[after] = scope.moved(move, scope.maker.get(operand.id))
         return outputs
 

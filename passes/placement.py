@@ -22,8 +22,7 @@ _ALWAYS_COMPUTE = ("contract", "gather", "scatter", "concat", "sort", "opaque")
 
 @dataclass(frozen=True)
 class Move:
-    """One value on its way: from `source` (with sums over `due` to be made) to `target`. `producing` says that it is
-    the result of the node; otherwise it is an operand that the node (or one of its bodies) reads."""
+    """One value on its way: from `source` (with sums over `due` to be made) to `target`."""
 
     value: Value
     role: Role
@@ -31,7 +30,6 @@ class Move:
     source: Layout
     due: tuple[Mask, ...]
     target: Layout
-    producing: bool
 
 
 @dataclass(frozen=True)
@@ -97,15 +95,7 @@ def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
         space = space_of(node, roles)
         layout = wish.layout(space.sizes, space.role, space.blocked)
         return [
-            Move(
-                v,
-                roles[v.id],
-                space.role,
-                value_layout(v, roles, wish),
-                (),
-                operand_layout(node, v, layout, wish),
-                False,
-            )
+            Move(v, roles[v.id], space.role, value_layout(v, roles, wish), (), operand_layout(node, v, layout, wish))
             for v in node.value_inputs
             if v.type.dims
         ]
@@ -115,7 +105,7 @@ def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
             if isinstance(operand, Value) and operand.type.dims:
                 target = restricted(value_layout(inside, roles, wish), operand.type, wish)
                 source = value_layout(operand, roles, wish)
-                moves.append(Move(operand, roles[operand.id], roles[inside.id], source, (), target, False))
+                moves.append(Move(operand, roles[operand.id], roles[inside.id], source, (), target))
     return moves
 
 
@@ -126,18 +116,11 @@ def result_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
     space = space_of(node, roles)
     layout = wish.layout(space.sizes, space.role, space.blocked)
     due = sums_due(space, layout)
-    return [
-        Move(
-            value,
-            space.role,
-            roles[value.id],
-            restricted(layout, value.type, wish),
-            due,
-            value_layout(value, roles, wish),
-            True,
-        )
-        for value in node.outputs
-    ]
+    moves: list[Move] = []
+    for value in node.outputs:
+        made, wanted = restricted(layout, value.type, wish), value_layout(value, roles, wish)
+        moves.append(Move(value, space.role, roles[value.id], made, due, wanted))
+    return moves
 
 
 def body_result_moves(node: Node, roles: Roles, wish: Wish) -> list[tuple[int, list[Move | None]]]:
@@ -153,6 +136,6 @@ def body_result_moves(node: Node, roles: Roles, wish: Wish) -> list[tuple[int, l
                 continue
             target = restricted(value_layout(outside, roles, wish), inside.type, wish)
             source = value_layout(inside, roles, wish)
-            moves.append(Move(inside, roles[inside.id], roles[outside.id], source, (), target, False))
+            moves.append(Move(inside, roles[inside.id], roles[outside.id], source, (), target))
         answer.append((position, moves))
     return answer

@@ -27,8 +27,7 @@ def assign_roles(graph: Graph, at_rest: tuple[int, ...] = ()) -> Roles:
 
 
 def _passes_on(node: Node) -> bool:
-    """Whether the result is the operand, element by element: perhaps transposed, perhaps with dims of size 1 come or
-    gone."""
+    """Whether the result is the operand, element by element, up to the order of dims and dims of size 1."""
     if node.kind == "map":
         return True
     if node.kind not in ("reshape", "broadcast", "reduce") or "along" in node.attrs or not node.value_inputs:

@@ -67,7 +67,7 @@ def transition(
                 before = local()
                 partial = partial & ~scattered
                 # Whatever else the dim gains for free comes in the same step: two would leave the shards out of order.
-                taken = (scattered | (gains[name] & ~leaving)) * (scattered != 0)
+                taken = (scattered | (gains[name] & ~leaving & ~partial)) * (scattered != 0)
                 now = now | {name: now[name] | taken}
                 yield Step("reduce_scatter", name, scattered, before, now, partial)
     for name in names:

@@ -30,6 +30,8 @@ from haliax.nn.activations import silu as silu
 from haliax.nn.activations import soft_sign as soft_sign
 from haliax.nn.activations import softplus as softplus
 from haliax.nn.activations import swish as swish
+from haliax.nn.conv import Conv as Conv
+from haliax.nn.conv import ConvTranspose as ConvTranspose
 from haliax.nn.dropout import Dropout as Dropout
 from haliax.nn.dropout import dropout as dropout
 from haliax.nn.embedding import Embedding as Embedding
@@ -41,6 +43,9 @@ from haliax.nn.loss import reduce_loss as reduce_loss
 from haliax.nn.mlp import MLP as MLP
 from haliax.nn.normalization import LayerNorm as LayerNorm
 from haliax.nn.normalization import RmsNorm as RmsNorm
+from haliax.nn.pool import max_pool as max_pool
+from haliax.nn.pool import mean_pool as mean_pool
+from haliax.nn.pool import min_pool as min_pool
 from haliax.nn.scan import BlockSeq as BlockSeq
 from haliax.nn.scan import Stacked as Stacked
 from haliax.nn.softmax import log_softmax as log_softmax

@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 
 import equinox as eqx
-import haliax as hax
-import haliax.nn as hnn
 import jax
 import jax.numpy as jnp
-from haliax import Axis, NamedArray
 
+import haliax as hax
+import haliax.nn as hnn
+from haliax import Axis, NamedArray
 from levanter import rng
 from levanter.models.config import Gpt2Config
 from levanter.models.loss import next_token_loss, output_logits

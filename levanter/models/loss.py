@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import haliax as hax
 import jax
 import jax.numpy as jnp
+
+import haliax as hax
 from haliax import Axis, NamedArray
 
 Saved = tuple[NamedArray, NamedArray, NamedArray, NamedArray, NamedArray]

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 import optax
-from haliax import NamedArray
 
+from haliax import NamedArray
 from levanter.optim.config import AdamWConfig
 from levanter.optim.schedule import Schedule, learning_rate
 

@@ -77,12 +77,11 @@ class Problem:
 def plan(graph: Graph, mesh: Mapping[str, int] | DeviceMesh, hardware: str | Chip = "v5e") -> Plan:
     """The fastest plan of the space (see `passes.planner.space`) that fits in the chip's memory.
 
-    Raises `PlanError` for a bad mesh, unknown hardware, a batch that no mesh axis divides, or where nothing fits.
+    Raises `PlanError` for a bad mesh, unknown hardware, or where nothing fits.
     """
     started = perf_counter()
     layout, chip = DeviceMesh.of(mesh), chip_of(hardware)
     problem = Problem.of(graph, layout, chip)
-    _check_batch(graph, layout, problem.space)
     best, smallest = search(problem.space, problem.terms, problem.memory, chip.capacity)
     if not best:
         raise errors.does_not_fit(smallest, chip.capacity, chip.name, layout.as_dict())
@@ -107,16 +106,3 @@ def plan(graph: Graph, mesh: Mapping[str, int] | DeviceMesh, hardware: str | Chi
 
     why = reasons(problem.space.order, problem.space.fixed, compute, storage, best[0].seconds, chip.capacity, reprice)
     return replace(found, reasons=why)
-
-
-def _check_batch(graph: Graph, mesh: DeviceMesh, space: PlanSpace) -> None:
-    """A batch that no mesh axis divides is a mistake, not a choice."""
-    if mesh.devices == 1 or not graph.carried:
-        return
-    carried = {before for before, _ in graph.carried}
-    for i, value in enumerate(graph.inputs):
-        if i in carried or not value.type.dims:
-            continue
-        batch = value.type.dims[0]
-        if batch.name is not None and batch.name in space.fixed and batch.size > 1:
-            raise errors.batch_does_not_divide(batch.name, batch.size, mesh.devices, mesh.as_dict())

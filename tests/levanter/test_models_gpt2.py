@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import equinox as eqx
-import haliax as hax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+import haliax as hax
 from levanter import rng
 from levanter.config import TrainConfig
 from levanter.errors import UserError

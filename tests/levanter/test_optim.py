@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import haliax as hax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+import haliax as hax
 from levanter.errors import UserError
 from levanter.models.config import Gpt2Config
 from levanter.optim.adamw import decays

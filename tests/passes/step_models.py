@@ -19,6 +19,7 @@ from ir.graph import Graph, Node
 from levanter.config import load
 from levanter.config.schema import TrainConfig
 from levanter.state import batch_shape, state_shape, train_step_of
+import passes
 from passes import pipeline
 from passes.planner.plan import Plan
 
@@ -198,3 +199,11 @@ def hand_plan(name: str, data: int = 4, model: int = 2, hardware: str = "v5e") -
         "mixed_sp": ({"batch": _DATA, **_MEGATRON, "position": _MODEL}, {"embed": _DATA}),
     }[name]
     return Plan.by_hand({"data": data, "model": model}, compute, storage, hardware)
+
+
+def summary_of(name: str) -> list[str]:
+    """What must not depend on the process: the text of a step, its plan, its placed graph."""
+    plan = passes.plan(prepared(name), {"data": 4, "model": 2}, "h100")
+    decided = repr((plan.order, dict(plan.compute), dict(plan.storage), dict(plan.reasons), plan.runner_up))
+    placed = pipeline.place(prepared(name), hand_plan("mixed_sp"))
+    return [str(traced(name)), decided, str(placed)]

@@ -55,7 +55,7 @@ FINDINGS = {
         "(both have size 4)\n"
         "  axis_mistakes.py:LINE\n"
         "    return lax.scan(layer, x.array, w.array)[0]  # the carry comes in as embed and leaves as mlp\n"
-        "    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
+        "    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
         "  operands\n"
         "    f32[batch=4, embed=4]\n"
         "    f32[batch=4, mlp=4]\n"
