@@ -4,7 +4,7 @@ Each function says why the public API does not serve, so that it can be dropped 
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -60,3 +60,11 @@ def equation_context(context: Any, source_info: Any) -> Generator[None]:
         return
     with source_info_util.user_context(source_info.traceback, name_stack=source_info.name_stack), manager:
         yield
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many constants and carries a `scan` has: numbers up to JAX 0.11, parts of the flat tree `ft_in` since."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carries, _ = params["ft_in"].unpack()
+    return len(constants), len(carries)

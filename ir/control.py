@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ir._compat import scan_counts
 from ir.names import Unifier
 from ir.proto import ProtoBody, ProtoOperand, ProtoValue
 from ir.rules.registry import Axes, Dims, Draft
@@ -64,7 +65,8 @@ class StructuredDraft:
 def scan(request: Request) -> StructuredDraft:
     """Inputs are constants, carries, stacked values; outputs are carries, stacked results."""
     params, unifier = request.params, request.unifier
-    constants, carries, length = params["num_consts"], params["num_carry"], params["length"]
+    constants, carries = scan_counts(params)
+    length = params["length"]
     over = unifier.fresh(length)
     inputs = [request.fresh_like(operand) for operand in request.operands[: constants + carries]]
     for operand in request.operands[constants + carries :]:

@@ -90,7 +90,9 @@ def init_state(config: TrainConfig, shardings: Any = None) -> TrainState:
     Args:
         shardings: a pytree of shardings with the structure of the state, or None for the default device.
     """
-    return jax.jit(lambda: initial_state(config), out_shardings=shardings)()
+    # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
+    hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(lambda: initial_state(config), out_shardings=shardings, compiler_options=hurry)()
 
 
 def state_shape(config: TrainConfig) -> TrainState:

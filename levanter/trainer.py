@@ -93,7 +93,7 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainState:
 def starting_state(
     config: TrainConfig, run: RunDirectory, tokens: text.TokenData, compiled: Compiled, console: Console
 ) -> tuple[TrainState, int]:
-    """The state to go on from and the steps it has done: from the newest whole checkpoint, or new where there is none."""
+    """The state to go on from and the steps it has done: of the newest whole checkpoint, or new where there is none."""
     problems: list[str] = []
     checkpoint = latest(run.checkpoints_path, problems)
     for problem in problems:

@@ -166,7 +166,7 @@ class _Scope:
             self.maker[value.id] = node
 
 
-def _union(masks: tuple[int, ...]) -> int:
+def _union(masks: Sequence[Mask]) -> int:
     result = 0
     for mask in masks:
         result |= int(mask)

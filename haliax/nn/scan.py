@@ -98,7 +98,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         """The last carry of `carry = block(carry, *args, **kwargs)` over the blocks.
 
         Further arguments that have the axis `Block`, and the first dimension of unnamed arrays, are taken apart: each
-        block gets its slice.
+        block gets its slice. Of a single random key `key` each block gets a key of its own.
         """
         return self.fold_via(_call, unroll=unroll)(init, *args, **kwargs)
 
@@ -121,7 +121,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
             return fn(block, carry, *args, **kwargs)
 
         looped = control.fold(step, self.Block, checkpoint=self.gradient_checkpointing, unroll=unroll)
-        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **kwargs)
+        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def scan_via(self, fn: Callable[..., tuple[Any, Any]], *, unroll: int = 1) -> ScanFunction:
         """Like `scan`, with `fn(block, carry, *args, **kwargs)` for a block."""
@@ -130,12 +130,12 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
             return fn(block, carry, *args, **kwargs)
 
         looped = control.scan(step, self.Block, checkpoint=self.gradient_checkpointing, unroll=unroll)
-        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **kwargs)
+        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def vmap_via(self, fn: Callable[..., Any]) -> VmapFunction:
         """Like `vmap`, with `fn(block, *args, **kwargs)` for a block."""
         mapped = control.vmap(fn, self.Block)
-        return lambda *args, **kwargs: mapped(self.stacked, *args, **kwargs)
+        return lambda *args, **kwargs: mapped(self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def unstacked(self) -> list[Any]:
         """The blocks, one by one."""
@@ -220,7 +220,9 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         """Like `fold`, with `fn(block, carry, *args, **kwargs)` for a block."""
 
         def folded(init: Any, *args: Any, **kwargs: Any) -> Any:
-            for block, (a, k) in zip(self.blocks, control.pieces(self.Block, (args, kwargs)), strict=True):
+            for block, (a, k) in zip(
+                self.blocks, control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
+            ):
                 init = self.gradient_checkpointing.checkpointed(fn)(block, init, *a, **k)
             return init
 
@@ -231,7 +233,9 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
 
         def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             outputs = []
-            for block, (a, k) in zip(self.blocks, control.pieces(self.Block, (args, kwargs)), strict=True):
+            for block, (a, k) in zip(
+                self.blocks, control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
+            ):
                 init, output = self.gradient_checkpointing.checkpointed(fn)(block, init, *a, **k)
                 outputs.append(output)
             return init, control.stacked_trees(self.Block, outputs)
@@ -242,7 +246,7 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         """The results of `fn(block, *args, **kwargs)` for all blocks, with the axis `Block`."""
 
         def mapped(*args: Any, **kwargs: Any) -> Any:
-            pieces = control.pieces(self.Block, (args, kwargs))
+            pieces = control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs)))
             results = [fn(block, *a, **k) for block, (a, k) in zip(self.blocks, pieces, strict=True)]
             return control.stacked_trees(self.Block, results)
 

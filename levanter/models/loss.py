@@ -44,8 +44,8 @@ def _forward(x: NamedArray, head: NamedArray, targets: NamedArray, Embed: Axis) 
     highest = hax.max(logits, Vocab)
     exponentials = hax.exp(logits - highest)
     normalizer = hax.sum(exponentials, Vocab)
-    # The target's score as a product of two vectors: one more pass over the logits would cost more, and where `vocab` is
-    # sharded this is a lookup like that of the embedding.
+    # The target's score as a product of two vectors: one more pass over the logits would cost more, and where `vocab`
+    # is sharded this is a lookup like that of the embedding.
     of_target = hax.dot(x, head.take(Vocab, targets), axis=Embed, preferred_element_type=jnp.float32)
     return hax.log(normalizer) + highest - of_target, (x, head, targets, exponentials, normalizer)
 
@@ -56,9 +56,9 @@ def _backward(Embed: Axis, saved: Saved, gradient: NamedArray) -> tuple[NamedArr
     is_target = hax.nn.one_hot(targets, Vocab, dtype=bool)
     to_logits = exponentials * (gradient / normalizer) - hax.where(is_target, gradient, 0.0)
     to_logits = to_logits.astype(x.dtype)
-    # JAX's own rule has the gradient on the left of this product. To contract the rows of a left operand, XLA for the CPU
-    # writes a transposed copy of it; on the right it is used as it lies and only the small result is transposed. The
-    # barrier keeps XLA from swapping the two again.
+    # JAX's own rule has the gradient on the left of this product. To contract the rows of a left operand, XLA for the
+    # CPU writes a transposed copy of it; on the right it is used as it lies and only the small result is transposed.
+    # The barrier keeps XLA from swapping the two again.
     to_head = jax.lax.optimization_barrier(hax.dot(x, to_logits, axis=targets.axes)).rearrange((Vocab, Embed))
     return hax.dot(to_logits, head, axis=Vocab), to_head, None
 

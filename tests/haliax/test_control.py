@@ -141,6 +141,17 @@ def test_scan_and_vmap_of_stacked():
     assert sums_of_sequence.axes == (L,)
 
 
+@pytest.mark.parametrize("kind", [hnn.Stacked, hnn.BlockSeq])
+@pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
+def test_one_key_for_a_loop_is_split_too(kind, make_key):
+    def step(block, carry, *, key):
+        return carry, jax.random.uniform(key)
+
+    _, drawn = stacked(kind).scan_via(step)(0.0, key=make_key(1))
+    expected = jax.vmap(jax.random.uniform)(jax.random.split(make_key(1), L.size))
+    assert np.array_equal(drawn, expected) and len(set(drawn.tolist())) == L.size
+
+
 def test_one_key_is_split_for_the_layers():
     one = hnn.Stacked.init(L, Block)(E, 0.5, key=jax.random.key(0))
     assert np.array_equal(one.stacked.up.weight, stacked().stacked.up.weight)
