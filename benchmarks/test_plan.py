@@ -6,10 +6,11 @@ One machine's seconds say little, so each case also reports the search as a rati
 
 from time import perf_counter
 
-import ir
 import jax
-import passes
 import pytest
+
+import ir
+import passes
 from levanter.config import load
 from levanter.state import batch_shape, state_shape, train_step_of
 
@@ -22,7 +23,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("model", "mesh"), CASES, ids=lambda case: case if isinstance(case, str) else "x".join(map(str, case.values())))
+@pytest.mark.parametrize(
+    ("model", "mesh"), CASES, ids=lambda case: case if isinstance(case, str) else "x".join(map(str, case.values()))
+)
 def test_plan(benchmark, model, mesh):
     config = load(model)
     step, arguments = train_step_of(config), (state_shape(config), batch_shape(config))

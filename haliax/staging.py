@@ -5,8 +5,8 @@ every named result passes through the no-op primitive `named`, whose parameter i
 through `renamed`, the one deliberate cut between two names of the same dimension. Both are identities under
 differentiation, transposition and batching, and lower to nothing.
 
-Outside `staging()` neither exists: no equation is added and compiled programs are unchanged. The staging flag is part of
-JAX's jit cache key, so a function traced inside never leaks marks to a call outside, and the other way round.
+Outside `staging()` neither exists: no equation is added and compiled programs are unchanged. The staging flag is part
+of JAX's jit cache key, so a function traced inside never leaks marks to a call outside, and the other way round.
 """
 
 from collections.abc import Iterator, Sequence

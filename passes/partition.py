@@ -4,11 +4,12 @@ The placed graph says all that happens on the mesh: which name moves over which 
 source line. Lowering pins exactly this.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ir.graph import Attr, Graph, Node, Operand, Value
 from passes.layout import Layout, with_layout
-from passes.mesh import DeviceMesh
+from passes.mesh import DeviceMesh, Mask
 from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of, sums_due, value_layout
 from passes.planner.plan import Plan
 from passes.roles import Roles, assign_roles

@@ -46,7 +46,9 @@ def _forward(x: NamedArray, head: NamedArray, targets: NamedArray, Embed: Axis) 
     normalizer = hax.sum(exponentials, Vocab)
     # The target's score as a product of two vectors: one more pass over the logits would cost more, and where `vocab`
     # is sharded this is a lookup like that of the embedding.
-    of_target = hax.dot(x, head.take(Vocab, targets), axis=Embed, preferred_element_type=jnp.float32)
+    of_target = hax.dot(
+        x, head.take(Vocab, targets, mode="promise_in_bounds"), axis=Embed, preferred_element_type=jnp.float32
+    )
     return hax.log(normalizer) + highest - of_target, (x, head, targets, exponentials, normalizer)
 
 

@@ -2,7 +2,9 @@
 
 An HLO module is a list of computations, a computation is a list of instructions in SSA form, and every instruction is
 one line: `%name = shape opcode(operands), key=value, …`. The reader splits a line only where a bracket or a string
-says so, and knows nothing about what the opcodes mean.
+says so, and knows nothing about what the opcodes mean, but for one: an element of a tuple is either an instruction of
+its own, `%e = shape get-tuple-element(%t), index=1`, or only its reader's operand `%t#1`, as XLA writes it since
+jaxlib 0.12. The short form is read as the instruction it stands for, so that a module says the same in both.
 """
 
 from __future__ import annotations
@@ -46,12 +48,20 @@ class Instruction:
     """One line of a computation. `operands` are names without `%`; `argument` is the raw text between the parens."""
 
     name: str
-    shapes: tuple[Shape, ...]
-    is_tuple: bool
+    type_text: str
     opcode: str
     argument: str
     attribute_text: str
     is_root: bool
+
+    @property
+    def is_tuple(self) -> bool:
+        return self.type_text.startswith("(")
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The arrays of the result, nested tuples flattened."""
+        return tuple(_shapes(self.type_text[1:-1] if self.is_tuple else self.type_text))
 
     @cached_property
     def operands(self) -> tuple[str, ...]:
@@ -154,6 +164,8 @@ def parse(text: str) -> Module:
                 body = None
             elif line.strip():
                 instruction = parse_instruction(line)
+                for operand in instruction.operands:
+                    _spell_out(operand, body, line)
                 body[instruction.name] = instruction
         elif line.strip() in _TABLES:
             table = tables[line.strip()]
@@ -179,17 +191,30 @@ def parse_instruction(line: str) -> Instruction:
         raise unreadable_hlo(line, "no ` = `")
     if rest.startswith("("):
         end = _closing(rest, 0, line) + 1
-        shapes, is_tuple = tuple(_shapes(rest[1 : end - 1])), True
     else:
         end = rest.find(" ")
-        shapes, is_tuple = tuple(_shapes(rest[:end])), False
-    rest = rest[end:].strip()
+    type_text, rest = rest[:end], rest[end:].strip()
     opcode, paren, _ = rest.partition("(")
     if not paren:
         raise unreadable_hlo(line, "no operands")
     close = _closing(rest, len(opcode), line)
     argument, attributes = rest[len(opcode) + 1 : close], rest[close + 1 :].lstrip(", ")
-    return Instruction(name.lstrip("%"), shapes, is_tuple, opcode, argument, attributes, is_root)
+    return Instruction(name.lstrip("%"), type_text, opcode, argument, attributes, is_root)
+
+
+def _spell_out(operand: str, body: dict[str, Instruction], line: str) -> None:
+    """Puts the `get-tuple-element` that an operand `t#1` stands for (of a nested tuple: `t#1#0`) into the computation,
+    under that name."""
+    of, mark, index = operand.rpartition("#")
+    if not mark or operand in body:
+        return
+    _spell_out(of, body, line)
+    elements = split(body[of].type_text[1:-1]) if of in body and body[of].is_tuple else []
+    if not index.isdecimal() or int(index) >= len(elements):
+        raise unreadable_hlo(line, f"`%{operand}` is no element of a tuple above it")
+    body[operand] = Instruction(
+        operand, elements[int(index)], "get-tuple-element", f"%{of}", f"index={index}", is_root=False
+    )
 
 
 def split(text: str) -> list[str]:

@@ -7,6 +7,7 @@ per trip. The planner evaluates each term for all options of its names at once.
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -175,7 +176,7 @@ def _reads_stored(node: Node, roles: Roles) -> bool:
     return space_of(node, roles).role == "storage"
 
 
-def _same_target(first: Move, second: Move) -> np.ndarray:
+def _same_target(first: Move, second: Move) -> Any:
     same = np.array(True)
     for name, mask in first.target.items():
         same = same & (np.asarray(mask) == np.asarray(second.target.get(name, 0)))

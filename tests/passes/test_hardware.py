@@ -74,7 +74,7 @@ def test_gpus_beyond_the_node_cross_the_slow_network():
     inside = seconds("h100", {"data": 2, "model": 8}, ["model"], "all_reduce", 400 * MB)
     across = seconds("h100", {"data": 2, "model": 8}, ["data"], "all_reduce", 400 * MB)
     assert across == pytest.approx(2 * (400 * MB / 2 / (400e9 / 8) + 1e-6))
-    assert across > 5 * inside
+    assert across > 4 * inside
 
 
 def test_replica_is_the_slow_network_of_a_tpu():
@@ -113,6 +113,4 @@ def test_chips_are_found_in_any_case():
 def test_an_unknown_chip():
     with pytest.raises(PlanError) as caught:
         chip_of("v5f")
-    assert str(caught.value) == (
-        "hardware 'v5f': known are v4, v5e, v5p, v6e, a100, h100, h200; did you mean 'v5p'?"
-    ) or str(caught.value).startswith("hardware 'v5f': known are v4, v5e, v5p, v6e, a100, h100, h200; did you mean 'v5")
+    assert str(caught.value) == "hardware 'v5f': known are v4, v5e, v5p, v6e, a100, h100, h200; did you mean 'v5p'?"

@@ -11,6 +11,7 @@ from time import perf_counter
 
 import jax
 import pytest
+from typeguard import suppress_type_checks
 from step_models import mlp_step, named_gpt2, prepared, raw_gpt, shaped, step_of
 
 import ir
@@ -34,12 +35,13 @@ def every_plan(problem):
     """(seconds, peak) of every plan of the space, one by one, through nothing but `Problem.price`."""
     space = problem.space
     prices = []
-    for extension in space.extensions:
-        extra = {extension.host: extension.mask} if extension.host is not None else {}
-        for masks in product(*space.options.values()):
-            compute = dict(zip(space.options, map(int, masks), strict=True))
-            cost, peak = problem.price(Wish(space.mesh, space.order, compute, extra))
-            prices.append((seconds_of(cost), peak))
+    with suppress_type_checks():  # thousands of plans: the checks would take most of the time
+        for extension in space.extensions:
+            extra = {extension.host: extension.mask} if extension.host is not None else {}
+            for masks in product(*space.options.values()):
+                compute = dict(zip(space.options, map(int, masks), strict=True))
+                cost, peak = problem.price(Wish(space.mesh, space.order, compute, extra))
+                prices.append((seconds_of(cost), peak))
     assert len(prices) == space.plans
     return prices
 
@@ -48,10 +50,10 @@ def every_plan(problem):
 SMALL = {
     "mlp 2x2": (lambda: mlp_step(8, 16, 32), {"data": 2, "model": 2}, "v5e"),
     "wide mlp 4x2": (lambda: mlp_step(8, 4096, 16384), {"data": 4, "model": 2}, "v5p"),
-    "mlp 2x2x2 on gpus": (lambda: mlp_step(64, 1024, 512), {"replica": 2, "data": 2, "model": 2}, "h100"),
-    "gpt on 2": (lambda: raw_gpt(batch=8, position=15, embed=36, heads=4, vocab=64), {"data": 2}, "v5e"),
+    "mlp on two networks": (lambda: mlp_step(64, 1024, 512), {"replica": 2, "model": 8}, "h100"),
+    "gpt on 2": (lambda: raw_gpt(batch=8, position=15, embed=36, heads=4, vocab=63), {"data": 2}, "v5e"),
     "wide gpt on 8": (
-        lambda: raw_gpt(layers=4, batch=2, position=513, embed=8 * 513, heads=8, vocab=2048, mlp=16384),
+        lambda: raw_gpt(layers=4, batch=2, position=513, embed=8 * 513, heads=8, vocab=2047, mlp=16384),
         {"model": 8},
         "v5p",
     ),
@@ -90,7 +92,7 @@ def test_the_solver_finds_what_trying_every_plan_finds(name):
 
 
 def test_the_leanest_plan_is_named_where_nothing_fits():
-    step = raw_gpt(layers=4, batch=8, position=513, embed=4 * 513, heads=4, vocab=50304)
+    step = raw_gpt(layers=4, batch=8, position=513, embed=4 * 513, heads=4, vocab=50303)
     graph, mesh, chip = graph_of(step), {"data": 2}, replace(CHIPS["v5e"], capacity=10**9)
     leanest = min(peak for _, peak in every_plan(Problem.of(graph, DeviceMesh.of(mesh), chip)))
     with pytest.raises(PlanError) as caught:
@@ -98,15 +100,6 @@ def test_the_leanest_plan_is_named_where_nothing_fits():
     assert str(caught.value) == (
         f"no plan fits: the leanest on mesh 2 needs {leanest / 1e9:.2f} GB a device, v5e has 1 GB; "
         "use more devices, a smaller batch, or gradient checkpointing"
-    )
-
-
-def test_a_batch_that_does_not_divide():
-    with pytest.raises(PlanError) as caught:
-        passes.plan(graph_of(mlp_step(batch=7)), {"data": 4, "model": 2})
-    assert str(caught.value) == (
-        "batch (batch=7) does not divide over mesh 4x2: no mesh axis of it divides 7; "
-        "use a batch that is a multiple of 8, or a smaller mesh"
     )
 
 
@@ -192,8 +185,8 @@ def test_a_wide_model_with_a_small_batch_is_split_like_megatron(mesh, hardware):
         assert "replica" not in plan.compute[name], name
         assert "without it a step takes" in plan.reasons[name]
     assert "model" not in plan.compute.get("batch", ())
-    # Positions take `model` where the three leave it free: sequence parallelism.
-    assert plan.compute["position"] == ("model",)
+    if hardware == "v5p":  # positions take `model` where the three leave it free: sequence parallelism
+        assert plan.compute["position"] == ("model",)
 
 
 def test_every_name_has_a_reason():
