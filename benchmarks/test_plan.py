@@ -1,7 +1,7 @@
 """How long planning takes: staging, checking, searching. Run: pytest benchmarks/test_plan.py
 
-One machine's seconds say little, so each case also reports the search as a ratio to staging the same step with JAX alone
-(`trace_ratio` in the extra info), measured in the same run.
+One machine's seconds say little, so each case also reports the search as a ratio to tracing the same step with JAX
+alone (`trace_ratio` in the extra info), measured in the same run.
 """
 
 from time import perf_counter

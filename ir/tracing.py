@@ -186,15 +186,18 @@ class _Scope:
 
     def equation(self, equation: Any, operands: list[ProtoOperand], outer: Any) -> Sequence[ProtoOperand]:
         info = joined_source_info(outer, equation.source_info)
+        source = user_source(equation.source_info) or user_source(outer) or self.outer_source
         inlined = control.inlined_jaxpr(equation)
         if inlined is not None:
             constants = [
                 self.constant(var.aval, value)
                 for var, value in zip(inlined.jaxpr.constvars, inlined.consts, strict=True)
             ]
-            return self.run(inlined.jaxpr, constants, operands, info)
+            around, self.outer_source = self.outer_source, source
+            results = self.run(inlined.jaxpr, constants, operands, info)
+            self.outer_source = around
+            return results
         backward = self.backward or BACKWARD_MARK in str(info.name_stack)
-        source = user_source(equation.source_info) or user_source(outer) or self.outer_source
         name = equation.primitive.name
         if name in control.STRUCTURED:
             return self.structured(equation, operands, info, backward, source)

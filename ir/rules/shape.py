@@ -136,3 +136,22 @@ def split(equation: Equation) -> Draft:
     dims, axis = equation.dims[0], equation.integer("axis")
     out = tuple(carried_over(equation, dims, shape) for shape in equation.out_shapes)
     return Draft("slice", "split", out, {"along": Axes((dims[axis],))})
+
+
+@rule("stack")
+def stack(equation: Equation) -> Draft:
+    """Values of the same dims along a new one, which is a part of neither and so whole on each device."""
+    axis, unifier = equation.integer("axis"), equation.unifier
+    first = equation.dims[0]
+    for dims in equation.dims[1:]:
+        unifier.same_all(first, dims)
+    new = unifier.fresh(equation.out_shape[axis])
+    return Draft("concat", "stack", ((*first[:axis], new, *first[axis:]),), {"along": Axes((new,))})
+
+
+@rule("unstack")
+def unstack(equation: Equation) -> Draft:
+    """The places of one dim side by side, each without it."""
+    dims, axis = equation.dims[0], equation.integer("axis")
+    rest = (*dims[:axis], *dims[axis + 1 :])
+    return Draft("slice", "unstack", (rest,) * len(equation.out_shapes), {"along": Axes((dims[axis],))})

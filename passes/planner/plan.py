@@ -73,8 +73,10 @@ class Plan:
     @cached_property
     def wish(self) -> Wish:
         """The plan in the form that the layout rule reads."""
-        compute = {name: self.mesh.mask(axes) for name, axes in self.compute.items()}
-        stored = {name: self.mesh.mask(axes) for name, axes in self.storage.items()}
+        # On a mesh axis of one device nothing is split: it must not show as a collective of one.
+        idle = self.mesh.mask([axis for axis, size in self.mesh.as_dict().items() if size == 1])
+        compute = {name: self.mesh.mask(axes) & ~idle for name, axes in self.compute.items()}
+        stored = {name: self.mesh.mask(axes) & ~idle for name, axes in self.storage.items()}
         extra = {name: mask & ~compute.get(name, 0) for name, mask in stored.items() if mask & ~compute.get(name, 0)}
         return Wish(self.mesh, self.order, compute, extra)
 

@@ -182,6 +182,21 @@ CASES = [
         "%2: f32[batch=4, embed=8] = concat(%0, %1) along=[embed=4]\n",
     ),
     case(
+        "stack",
+        lambda x, y: jnp.stack([x, y], 1),
+        (BE, BE),
+        "%2: f32[batch=4, _=2, embed=4] = concat.stack(%0, %1) along=[_=2]\n",
+    ),
+    case(
+        "unstack",
+        lambda x: jnp.unstack(x, axis=1),
+        (shaped("batch qkv embed", 4, 2, 4),),
+        """
+        %1: f32[batch=4, embed=4],
+        %2: f32[batch=4, embed=4] = slice.unstack(%0) along=[qkv=2]
+        """,
+    ),
+    case(
         "split",
         lambda x: jnp.split(x, 2, 1),
         (BE,),
@@ -417,6 +432,13 @@ def clipped(x):
 
 
 clipped.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.clip(g, -1, 1) * x,))
+
+
+@pytest.mark.parametrize("function", [jnp.tanh, jnp.log2, jax.nn.gelu], ids=["tanh", "log2", "gelu"])
+def test_what_derivatives_are_made_of_is_known(function):
+    """JAX has a primitive for a step of some derivatives from one version on: `1 - x²` of tanh since 0.12."""
+    text = traced(jax.value_and_grad(lambda x: function(x).sum()), BE)
+    assert "opaque" not in text and text.count("f32[batch=4, embed=4]") > 2
 
 
 def test_custom_vjp_is_inlined_forward_and_backward():

@@ -91,6 +91,40 @@ def test_a_module_with_its_source_lines(parents: tuple[int, int]) -> None:
     assert module.frames(main.instructions["p"]) == []
 
 
+ELEMENTS = """HloModule jit_f
+
+ENTRY %%main (p: (f32[4], (s32[2], token[]))) -> f32[4] {
+  %%p = (f32[4]{0}, /*index=1*/(s32[2]{0}, token[])) parameter(0)
+%s}
+"""
+LONG_FORM = """
+  %p#0 = f32[4]{0} get-tuple-element(%p), index=0
+  %p#1 = (s32[2]{0}, token[]) get-tuple-element(%p), index=1
+  %p#1#0 = s32[2]{0} get-tuple-element(%p#1), index=0
+  ROOT %r = f32[4]{0} custom-call(%p#0, %p#1#0)
+"""
+SHORT_FORM = """
+  ROOT %r = f32[4]{0} custom-call(%p#0, %p#1#0)
+"""
+
+
+def test_elements_of_tuples_are_the_same_written_short_and_long() -> None:
+    """Since jaxlib 0.12 an operand `%t#1` stands for a `get-tuple-element` that is not written out."""
+    long, short = parse(ELEMENTS % LONG_FORM), parse(ELEMENTS % SHORT_FORM)
+    assert short == long
+    main = short.computations["main"]
+    assert list(main.instructions) == ["p", "p#0", "p#1", "p#1#0", "r"]
+    assert [user.name for user in main.users["p"]] == ["p#0", "p#1"]
+    assert main.instructions["p#1#0"].shapes == (Shape("s32", (2,)),)
+    assert main.instructions["p#1"].is_tuple and main.instructions["p#1#0"].attributes["index"] == "0"
+
+
+@pytest.mark.parametrize("operand", ["p#2", "p#x", "q#0", "p#0#0"])
+def test_an_element_that_is_not_there_is_refused(operand: str) -> None:
+    with pytest.raises(WorkFailed, match=f"`%{operand}` is no element of a tuple above it"):
+        parse(ELEMENTS % f"  ROOT %r = f32[4]{{0}} copy(%{operand})\n")
+
+
 def test_what_is_not_hlo_is_refused() -> None:
     with pytest.raises(WorkFailed) as caught:
         parse("not a module")

@@ -5,7 +5,10 @@
 - `mlp`: two matrices and plain gradient descent.
 """
 
+import tempfile
+from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +23,11 @@ from levanter.config import load
 from levanter.config.schema import TrainConfig
 from levanter.state import batch_shape, state_shape, train_step_of
 import passes
-from passes import pipeline
+from levanter.verify import collectives as read_collectives
+from levanter.verify import compare
+from passes import device_mesh, input_shardings, lower, pipeline, summary
 from passes.planner.plan import Plan
+from typeguard import suppress_type_checks
 
 
 class Step(NamedTuple):
@@ -207,3 +213,54 @@ def summary_of(name: str) -> list[str]:
     decided = repr((plan.order, dict(plan.compute), dict(plan.storage), dict(plan.reasons), plan.runner_up))
     placed = pipeline.place(prepared(name), hand_plan("mixed_sp"))
     return [str(traced(name)), decided, str(placed)]
+
+
+class Compiled(NamedTuple):
+    """A step on the devices of its plan: a callable (the state is donated), and what XLA made of it."""
+
+    plan: Plan
+    placed: Graph
+    function: Any
+    predicted: list[dict[str, Any]]
+    found: list[Any]
+
+    def place(self, state: Any, batch: Any) -> Any:
+        """The arguments, where the step wants them."""
+        return jax.device_put((state, batch), input_shardings(self.placed, device_mesh(self.plan)))
+
+    def differences(self) -> list[str]:
+        """Collectives that were predicted and not made, or made and not predicted."""
+        surprises: list[str] = compare(self.predicted, self.found, self.plan.mesh.as_dict())["surprises"]
+        return surprises
+
+
+_compiled: dict[Any, Compiled] = {}
+
+
+def compiled(name: str, plan: Plan) -> Compiled:
+    """The step called `name` compiled under `plan`, once; with the partitioned program read back."""
+    key = (name, repr((plan.mesh, plan.order, plan.compute, plan.storage)))
+    if key not in _compiled:
+        with suppress_type_checks():  # other tests place and lower with the checks on; here they would take the time
+            _compiled[key] = _compile(name, plan)
+    return _compiled[key]
+
+
+def _compile(name: str, plan: Plan) -> Compiled:
+    graph = prepared(name)
+    placed = pipeline.place(graph, plan)
+    step = lower(graph, plan, jax.devices()[: plan.mesh.devices], donate=True)
+    with tempfile.TemporaryDirectory() as folder:
+        options = {
+            "xla_dump_to": folder,
+            "xla_dump_hlo_pass_re": "spmd.*",
+            "xla_dump_hlo_as_text": True,
+            "xla_dump_large_constants": True,
+            "xla_backend_optimization_level": 0,
+        }
+        function = step.lower(*step_of(name)[1:]).compile(compiler_options=options)
+        dumps = sorted(Path(folder).glob("*after_spmd-partitioning*"))
+        text = dumps[0].read_text() if dumps else ""
+    found = read_collectives(text, plan.mesh.as_dict()) if text else []
+    rows = [asdict(each) for each in summary.collectives(placed, plan)]
+    return Compiled(plan, placed, function, rows, found)

@@ -1,0 +1,322 @@
+"""`levanter.compile`: the report of design §8, and predictions that the compiler confirms to the byte."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from typeguard import suppress_type_checks
+
+import ir
+import passes
+from levanter import compile as compiler
+from levanter.errors import UserError
+from levanter.evaluate import eval_step
+from levanter.state import LmBatch, TrainState, batch_shape, init_state, state_shape, train_step_of
+from passes import Plan
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "passes"))
+
+import step_models  # noqa: E402
+
+MESH = {"data": 4, "model": 2}
+TINY = {**step_models.TINY_GPT2}
+
+
+def tiny(**changes: Any) -> Any:
+    return step_models.tiny_config(**changes)
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    return compiler.report(tiny(**{"trainer.train_batch_size": 32, "model.vocab_size": 4096}), MESH, "v5e")
+
+
+# The report.
+
+
+def number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check(value: Any, wanted: Any, where: str) -> None:
+    """`wanted` is a type, a predicate, a list of one item for all, or a dict of what must be there."""
+    if isinstance(wanted, dict):
+        assert isinstance(value, dict) and set(wanted) <= set(value), (where, set(wanted) - set(value))
+        for key, inner in wanted.items():
+            check(value[key], inner, f"{where}.{key}")
+    elif isinstance(wanted, list):
+        assert isinstance(value, list), where
+        for i, item in enumerate(value):
+            check(item, wanted[0], f"{where}[{i}]")
+    elif isinstance(wanted, type):
+        assert isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)), (where, value)
+    else:
+        assert wanted(value), (where, value)
+
+
+def axes_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(k, str) and isinstance(v, list) and v and set(v) <= set(MESH) for k, v in value.items()
+    )
+
+
+LAYOUTS = {"compute": axes_map, "storage": axes_map}
+SHAPE = {
+    "mesh": dict,
+    "hardware": str,
+    "plan": LAYOUTS,
+    "parameters": [
+        {
+            "path": str,
+            "dtype": lambda v: v in ("float32", "bfloat16"),
+            "axes": lambda v: all(isinstance(k, str) and isinstance(n, int) for k, n in v.items()),
+            "layout": [lambda v: isinstance(v, list) and set(v) <= set(MESH)],
+            "bytes": int,
+            "bytes_per_device": int,
+        }
+    ],
+    "collectives": [
+        {
+            "kind": lambda v: v in step_models.COLLECTIVES,
+            "axis": str,
+            "mesh_axes": [str],
+            "count": int,
+            "bytes": int,
+            "seconds": number,
+            "source": str,
+            "phase": lambda v: v in ("forward", "backward", "update"),
+        }
+    ],
+    "memory": dict.fromkeys(
+        ("parameters", "gradients", "optimizer", "activations", "temporaries", "peak", "capacity"), int
+    ),
+    "time": {
+        **dict.fromkeys(("compute", "communication", "exposed", "step"), number),
+        "bound": lambda v: v in ("compute", "communication"),
+    },
+    "search": {"plans": int, "seconds": number, "optimal": bool},
+    "runner_up": {"plan": LAYOUTS, "step": number, "peak": int},
+    "axes": [{"name": str, "size": int, "compute": [str], "storage": [str], "reason": str}],
+    "devices": int,
+    "batch_size": int,
+    "seq_len": int,
+    "notes": [str],
+}
+
+
+def test_the_report_has_every_key(report: dict[str, Any]) -> None:
+    check(report, SHAPE, "report")
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_report_adds_up(report: dict[str, Any]) -> None:
+    assert (report["mesh"], report["hardware"], report["devices"]) == (MESH, "v5e", 8)
+    assert (report["batch_size"], report["seq_len"]) == (32, 16)
+    memory, times = report["memory"], report["time"]
+    kinds = ("parameters", "gradients", "optimizer", "activations", "temporaries")
+    assert sum(memory[kind] for kind in kinds) == memory["peak"] <= memory["capacity"] == 16 * 10**9
+    assert times["step"] == pytest.approx(times["compute"] + times["exposed"])
+    assert times["exposed"] <= times["communication"] == pytest.approx(sum(c["seconds"] for c in report["collectives"]))
+    assert report["search"]["optimal"] is True and report["search"]["plans"] > 1000
+    assert times["step"] <= report["runner_up"]["step"]
+    assert report["collectives"] and report["notes"] == []
+
+
+def test_the_parameters_of_the_report_are_those_of_the_model(report: dict[str, Any]) -> None:
+    model = state_shape(tiny(**{"trainer.train_batch_size": 32, "model.vocab_size": 4096})).model
+    leaves = jax.tree.leaves(model)
+    assert len(report["parameters"]) == len(leaves)
+    for row, leaf in zip(report["parameters"], leaves, strict=True):
+        assert row["path"].startswith("model.")
+        assert tuple(row["axes"].values()) == leaf.shape
+        assert row["bytes"] == leaf.size * leaf.dtype.itemsize
+        shards = np.prod([MESH[axis] for axes in row["layout"] for axis in axes], dtype=int)
+        assert row["bytes_per_device"] * shards == row["bytes"]
+        for name, axes in zip(row["axes"], row["layout"], strict=True):
+            assert set(axes) <= set(report["plan"]["storage"].get(name, []))
+    total = sum(row["bytes_per_device"] for row in report["parameters"])
+    assert report["memory"]["parameters"] - total in (0, 4)  # the step counter is state that the forward pass may read
+
+
+def test_every_axis_has_a_row_and_the_plan_is_the_rows(report: dict[str, Any]) -> None:
+    names = [row["name"] for row in report["axes"]]
+    assert len(set(names)) == len(names)
+    assert {"batch", "position", "key_position", "embed", "mlp", "heads", "head_size", "vocab", "layers"} <= set(names)
+    for role in ("compute", "storage"):
+        assert report["plan"][role] == {row["name"]: row[role] for row in report["axes"] if row[role]}
+    assert all(row["reason"] for row in report["axes"])
+
+
+def test_sources_are_lines_of_the_model(report: dict[str, Any]) -> None:
+    assert all(each["source"].partition(":")[2].isdecimal() for each in report["collectives"]), report["collectives"]
+
+
+def test_on_one_device_the_plan_is_trivial() -> None:
+    answer = compiler.report(tiny(), {"data": 1}, "v5e")
+    assert answer["plan"] == {"compute": {}, "storage": {}}
+    assert (answer["collectives"], answer["runner_up"], answer["devices"]) == ([], None, 1)
+    assert {row["reason"] for row in answer["axes"]} == {"one device"}
+
+
+def test_the_graphs_are_dumped(tmp_path: Path) -> None:
+    compiler.report(tiny(), MESH, "v5e", dump_ir=tmp_path)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files[0] == "00-traced.ir" and len(files) == 5
+    assert ir.parse((tmp_path / files[-1]).read_text()).name == "train_step"
+
+
+@pytest.mark.parametrize(
+    ("mesh", "hardware", "start"),
+    [(MESH, "v5x", "hardware 'v5x': known are v4, v5e,"), ({"data": 0}, "v5e", "mesh {'data': 0}: a mesh needs")],
+)
+def test_what_the_compiler_refuses_is_a_user_error(mesh: dict[str, int], hardware: str, start: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compiler.report(tiny(), mesh, hardware)
+    assert str(caught.value).startswith(start)
+    assert isinstance(caught.value.__cause__, passes.PlanError)
+
+
+def test_a_model_that_fits_nowhere_is_a_user_error() -> None:
+    from levanter.config import load
+
+    with pytest.raises(UserError, match=r"^no plan fits: the leanest on mesh 2 needs \d+\.\d\d GB a device, v5e has 16 GB; use more"):
+        compiler.report(load("gpt2_xl"), {"data": 2}, "v5e")
+
+
+def test_a_batch_that_does_not_divide_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="batch") as caught:
+        compiler.report(tiny(**{"trainer.train_batch_size": 6}), MESH, "v5e")
+    assert "6" in str(caught.value) and "\n" not in str(caught.value)
+
+
+# The compiler makes what was predicted.
+
+SOLVED = {"4x2": MESH, "8x1": {"data": 8, "model": 1}, "1x8": {"data": 1, "model": 8}, "2x2x2": {"replica": 2, "data": 2, "model": 2}}
+
+
+def three_axes(compute: dict[str, tuple[str, ...]], storage: dict[str, tuple[str, ...]]) -> Plan:
+    return Plan.by_hand({"replica": 2, "data": 2, "model": 2}, compute, storage)
+
+
+MEGATRON = {"mlp": ("model",), "heads": ("model",), "vocab": ("model",)}
+BY_HAND = {
+    **{name: step_models.hand_plan(name) for name in ("dp", "fsdp", "tp", "sp", "mixed", "mixed_sp")},
+    "1x4 sp": step_models.hand_plan("sp", data=1, model=4),
+    "2x2x2 hybrid": three_axes({"batch": ("replica", "data"), **MEGATRON}, {"embed": ("data",)}),
+    "2x2x2 everything": three_axes(
+        {"batch": ("replica", "data"), **MEGATRON, "position": ("model",)}, {"embed": ("replica", "data")}
+    ),
+}
+
+
+@pytest.mark.parametrize("mesh", SOLVED)
+@pytest.mark.parametrize("name", ["named"])
+def test_the_compiler_makes_the_collectives_of_a_solved_plan(name: str, mesh: str) -> None:
+    plan = passes.plan(step_models.prepared(name), SOLVED[mesh], "h100")
+    assert step_models.compiled(name, plan).differences() == []
+
+
+@pytest.mark.parametrize("plan", BY_HAND)
+def test_the_compiler_makes_the_collectives_of_a_plan_by_hand(plan: str) -> None:
+    step = step_models.compiled("named", BY_HAND[plan])
+    assert step.found
+    assert step.differences() == []
+
+
+@pytest.mark.parametrize("plan", ["fsdp", "mixed_sp"])
+def test_the_compiler_makes_the_collectives_of_a_raw_step(plan: str) -> None:
+    assert step_models.compiled("raw", step_models.hand_plan(plan)).differences() == []
+
+
+@pytest.mark.parametrize("plan", ["mixed_sp"])
+def test_the_compiler_makes_the_collectives_with_checkpointing(plan: str) -> None:
+    assert step_models.compiled("named_checkpoint", step_models.hand_plan(plan)).differences() == []
+
+
+def test_a_wrong_prediction_is_a_surprise() -> None:
+    step = step_models.compiled("named", BY_HAND["fsdp"])
+    wrong = [{**row, "bytes": row["bytes"] + 4} if i == 0 else row for i, row in enumerate(step.predicted)]
+    assert len(step._replace(predicted=wrong).differences()) == 2
+    assert step._replace(predicted=step.predicted[1:]).differences()
+
+
+def test_verify_in_a_child_process() -> None:
+    answer = compiler.report(tiny(**{"trainer.train_batch_size": 16}), MESH, "v5e", verify=True)
+    verify = answer["verify"]
+    assert verify["surprises"] == []
+    check(
+        verify,
+        {
+            "collectives": [
+                {
+                    "kind": str,
+                    "mesh_axes": [str],
+                    **dict.fromkeys(("predicted_count", "compiled_count", "predicted_bytes", "compiled_bytes"), int),
+                }
+            ],
+            "peak": {"predicted": int, "compiled": int},
+            "surprises": [str],
+        },
+        "verify",
+    )
+    assert verify["peak"]["predicted"] == answer["memory"]["peak"] and verify["peak"]["compiled"] > 0
+
+
+# Training under a plan.
+
+
+@pytest.fixture(scope="module")
+def compiled() -> compiler.Compiled:
+    with suppress_type_checks():
+        return compiler.compile_training(tiny(**{"trainer.mesh": "4x2", "trainer.train_batch_size": 32, "model.vocab_size": 4096}))
+
+
+def test_a_compiled_step_trains(compiled: compiler.Compiled) -> None:
+    config = tiny(**{"trainer.mesh": "4x2", "trainer.train_batch_size": 32, "model.vocab_size": 4096})
+    state = init_state(config, compiled.state_shardings)
+    shapes = batch_shape(config)
+    batch = jax.device_put(step_models.filled(shapes), compiled.batch_shardings)
+    plain_state, plain_metrics = jax.jit(train_step_of(config))(init_state(config), step_models.filled(shapes))
+    structure = jax.tree.structure(state)
+    new, metrics = compiled.train_step(state, batch)
+    assert jax.tree.structure(new) == structure
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert float(metrics["loss"]) == pytest.approx(float(plain_metrics["loss"]), rel=1e-5)
+    for leaf, sharding in zip(jax.tree.leaves(new), jax.tree.leaves(compiled.state_shardings), strict=True):
+        assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+    for ours, theirs in zip(jax.tree.leaves(new), jax.tree.leaves(plain_state), strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-3, atol=2e-5)
+
+
+def test_an_evaluation_runs_under_the_same_plan(compiled: compiler.Compiled) -> None:
+    config = tiny(**{"trainer.mesh": "4x2", "trainer.train_batch_size": 32, "model.vocab_size": 4096})
+    shapes = batch_shape(config)
+    evaluate = compiled.lower_for(eval_step, state_shape(config).model, shapes)
+    state: TrainState = init_state(config, compiled.state_shardings)
+    batch: LmBatch = step_models.filled(shapes)
+    plain = jax.jit(eval_step)(init_state(config).model, batch)
+    for _ in range(2):  # nothing is donated
+        loss = evaluate(state.model, jax.device_put(batch, compiled.batch_shardings))
+        assert float(loss) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_too_few_devices_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="^the plan is for 8 devices, 2 given: pass 8 devices"):
+        compiler.compile_training(tiny(**{"trainer.mesh": "4x2"}), jax.devices()[:2])
+
+
+def test_without_a_mesh_one_device_trains_bit_for_bit() -> None:
+    config = tiny()
+    compiled = compiler.compile_training(config)
+    assert compiled.plan.mesh.devices == 1
+    batch = step_models.filled(batch_shape(config))
+    ours, _ = compiled.train_step(init_state(config, compiled.state_shardings), batch)
+    plain, _ = jax.jit(train_step_of(config))(init_state(config), batch)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
