@@ -51,6 +51,7 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainState:
     Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
 
     Raises:
+        KeyboardInterrupt: the run was stopped so; everything is saved.
         UserError: the data, the run directory or a checkpoint cannot be used.
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
@@ -84,9 +85,9 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainState:
             state, step = loop.run(state, step, stop)
         if step < config.trainer.num_train_steps:
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
-        else:
-            heldout_loss = loop.final_heldout_loss(state.model)
-            summary.ended(console, config, run.path, tokens, state.model, heldout_loss, loop.heldout)
+            raise KeyboardInterrupt
+        heldout_loss = loop.final_heldout_loss(state.model)
+        summary.ended(console, config, run.path, tokens, state.model, heldout_loss, loop.heldout)
         return state
 
 

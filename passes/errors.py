@@ -80,6 +80,21 @@ def no_origin(name: str) -> PlanError:
     )
 
 
+def other_structure(name: str, wanted: str, given: str) -> TypeError:
+    return TypeError(
+        f"{name} was traced for arguments of another structure\n  traced for {wanted}\n  given      {given}\n"
+        "  fix: trace, plan and lower the step for these arguments"
+    )
+
+
+def other_array(name: str, path: str, wanted: TensorType, dtype: str, shape: tuple[int, ...]) -> TypeError:
+    sizes = ", ".join(str(size) for size in shape)
+    return TypeError(
+        f"{name} was traced with {path}: {wanted}, given {dtype}[{sizes}]\n"
+        "  fix: trace, plan and lower the step for these arguments"
+    )
+
+
 def wrong_devices(wanted: int, given: int, platform: str) -> PlanError:
     return PlanError(
         f"the plan is for {wanted} devices, {given} given: pass {wanted} devices"

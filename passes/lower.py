@@ -62,7 +62,8 @@ def lower(
     run = _Runner(mesh if mesh.size > 1 else None)
 
     def step(*arguments: Any) -> Any:
-        leaves = jax_api.tree_leaves(arguments)
+        leaves, given = jax_api.tree_flatten(arguments)
+        _check_arguments(graph, leaves, given)
         outputs = run.graph(placed, leaves)
         return jax_api.tree_unflatten(graph.trees.outputs, outputs)
 
@@ -82,6 +83,15 @@ def _leaf_positions(graph: Graph, arguments: Sequence[int]) -> tuple[int, ...]:
     """Positions among the graph's inputs of the leaves of some arguments."""
     counts = [child.num_leaves for child in graph.trees.arguments.children()]
     return tuple(i for a in arguments for i in range(sum(counts[:a]), sum(counts[: a + 1])))
+
+
+def _check_arguments(graph: Graph, leaves: Sequence[Any], given: Any) -> None:
+    """The step was traced for these arguments and no others. Runs while JAX traces, not while the step runs."""
+    if given != graph.trees.arguments:
+        raise errors.other_structure(graph.name, str(graph.trees.arguments), str(given))
+    for path, value, leaf in zip(graph.input_paths, graph.inputs, leaves, strict=True):
+        if tuple(leaf.shape) != value.type.shape or str(leaf.dtype) != value.type.dtype:
+            raise errors.other_array(graph.name, path, value.type, str(leaf.dtype), tuple(leaf.shape))
 
 
 def input_shardings(placed: Graph, mesh: Mesh) -> Any:

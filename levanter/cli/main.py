@@ -20,6 +20,7 @@ from levanter.cli.config import config_command
 from levanter.cli.group import Group
 from levanter.cli.train import train
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
+from levanter.huge_pages import restart_with_them
 
 EXIT_BROKEN_PIPE = 141
 
@@ -84,5 +85,12 @@ def ending(error: BaseException) -> tuple[str, int]:
             return f"error: {errors.unexpected(error)}", EXIT_WORK_FAILED
 
 
+def command() -> int:
+    """The `levanter` command: `main` for a process of its own."""
+    if "train" in sys.argv[1:2]:
+        restart_with_them()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

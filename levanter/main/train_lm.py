@@ -14,10 +14,12 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from levanter.cli.main import main as levanter
+from levanter.huge_pages import restart_with_them
 
 
 def main() -> int:
     """Run `levanter train` with the arguments of this process."""
+    restart_with_them()
     return levanter(["train", *sys.argv[1:]])
 
 

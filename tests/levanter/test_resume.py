@@ -50,9 +50,9 @@ def started(folder: Path, run: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def finished(process: subprocess.Popen[str]) -> str:
+def finished(process: subprocess.Popen[str], code: int = 0) -> str:
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    assert process.returncode == code, output
     return output
 
 
@@ -112,7 +112,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint(folder: Path) -> None:
     process = started(folder, run, *options)
     wait_for_step(process, run, 2)
     process.send_signal(signal.SIGTERM)
-    output = finished(process)
+    output = finished(process, code=130)
     done = steps_done(run)
     assert [path.name for path in checkpoint.committed(run / "checkpoints")][-1] == f"step-{done}"
     assert f"stopped after step {done} of 100000, saved in {run}/checkpoints/step-{done}" in output
