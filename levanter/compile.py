@@ -21,7 +21,7 @@ from passes.planner.cost import OVERLAP
 from levanter.config import dump, parse_mesh
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, batch_does_not_divide
-from levanter.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
+from levanter.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,9 +146,7 @@ def report(
     return answer
 
 
-def verified(
-    config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int
-) -> dict[str, Any]:
+def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int) -> dict[str, Any]:
     """The prediction set against what XLA makes of the step on as many CPU devices, in a child process."""
     from levanter.verify import collectives as read_collectives
     from levanter.verify import compare, compile_in_child
@@ -236,7 +234,7 @@ def _parameter_rows(placed: Graph, mesh: Mapping[str, int]) -> list[dict[str, An
         shards = math.prod(mesh[axis] for dim in type_.dims for axis in dim.mesh)
         rows.append(
             {
-                "path": path.removeprefix("state."),
+                "path": ".".join(part for part in path.removeprefix("state.").split(".") if part not in WRAPPERS),
                 "dtype": type_.dtype,
                 "axes": {dim.name or f"_{k}": dim.size for k, dim in enumerate(type_.dims)},
                 "layout": [list(dim.mesh) for dim in type_.dims],

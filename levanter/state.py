@@ -131,9 +131,10 @@ def from_flat_names(like: Any, arrays: dict[str, Any]) -> Any:
     return jax.tree.unflatten(structure, [arrays[_path_name(path)] for path, _ in paths])
 
 
-_WRAPPERS = {"array", "stacked"}
+WRAPPERS = frozenset({"array", "stacked"})
+"""Parts of a path that only say how modules are nested inside haliax."""
 
 
 def _path_name(path: tuple[Any, ...]) -> str:
     parts = [str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path]
-    return ".".join(part for part in parts if part not in _WRAPPERS)
+    return ".".join(part for part in parts if part not in WRAPPERS)

@@ -416,8 +416,15 @@ CASES = [
         }
         """,
     ),
-    case("jit is inlined", lambda x: jax.jit(lambda y: y + 1)(x), (BE,), "%1: f32[batch=4, embed=4] = map.add(%0, 1.0:f32[])\n"),
-    case("custom_jvp is inlined", lambda x: jax.nn.relu(x), (BE,), "%1: f32[batch=4, embed=4] = map.max(%0, 0.0:f32[])\n"),
+    case(
+        "jit is inlined",
+        lambda x: jax.jit(lambda y: y + 1)(x),
+        (BE,),
+        "%1: f32[batch=4, embed=4] = map.add(%0, 1.0:f32[])\n",
+    ),
+    case(
+        "custom_jvp is inlined", lambda x: jax.nn.relu(x), (BE,), "%1: f32[batch=4, embed=4] = map.max(%0, 0.0:f32[])\n"
+    ),
 ]
 
 

@@ -93,5 +93,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_bodies_that_do_not_fit_are_refused(name):
-    with pytest.raises(ir.MalformedGraph, match="^graph step: the bodies of loop.(scan|while) do not fit its operands and"):
+    with pytest.raises(
+        ir.MalformedGraph, match="^graph step: the bodies of loop.(scan|while) do not fit its operands and"
+    ):
         ir.verify(REFUSED[name])

@@ -141,7 +141,8 @@ def test_remat_gathers_again_in_the_backward_pass(compiled: Any) -> None:
     found = compiled(f, (f32(16, 32), f32(5, 32, 32)), (P("data"), P(None, "data")), P(None, "data"), GRID)
     gathers = [c for c in found if c.kind == "all_gather" and c.bytes == 32 * 32 * 4]
     assert [(c.mesh_axes, c.count) for c in gathers] == [(("data",), 5), (("data",), 5)]
-    assert "rematted_computation" in gathers[1].op_name
+    # The operation is named `rematted_computation/…` up to JAX 0.11, `remat2` since.
+    assert "remat" in gathers[1].op_name and "remat" not in gathers[0].op_name
     assert ("reduce_scatter", ("data",), 32 * 32 * 4, 5) in facts(found)
 
 

@@ -5,8 +5,9 @@
 
 import jax
 import jax.numpy as jnp
-from haliax import NamedArray
 from jax import lax
+
+from haliax import NamedArray
 
 
 def adds_other_axes(x: NamedArray, y: NamedArray):

@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from haliax import Axis, NamedArray
-from haliax.staging import mark_rename
+from typeguard import suppress_type_checks
 
 import ir
+import passes
+from haliax import Axis, NamedArray
+from haliax.staging import mark_rename
 from ir.graph import Graph, Node
 from levanter.config import load
 from levanter.config.schema import TrainConfig
 from levanter.state import batch_shape, state_shape, train_step_of
-import passes
 from levanter.verify import collectives as read_collectives
 from levanter.verify import compare
 from passes import device_mesh, input_shardings, lower, pipeline, summary
 from passes.planner.plan import Plan
-from typeguard import suppress_type_checks
 
 
 class Step(NamedTuple):

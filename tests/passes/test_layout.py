@@ -15,7 +15,9 @@ from passes.transition import transition
 NAMES = ("a", "b", "c", "d")
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 MESHES = st.sampled_from([{"x": 2}, {"x": 4, "y": 2}, {"x": 2, "y": 3}, {"r": 2, "x": 2, "y": 2}, {"x": 1, "y": 4}])
-TYPES = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(SIZES)), min_size=1, max_size=4, unique_by=lambda d: d[0])
+TYPES = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from(SIZES)), min_size=1, max_size=4, unique_by=lambda d: d[0]
+)
 
 
 @st.composite
@@ -56,7 +58,9 @@ def test_a_mesh_axis_serves_one_dim_of_a_value_and_divides_it(wish, dims, role):
         assert seen & mask == 0
         seen |= mask
         assert size % wish.mesh.group(mask) == 0
-        assert mask & ~(int(wish.compute.get(name, 0)) | (int(wish.extra.get(name, 0)) if role == "storage" else 0)) == 0
+        assert (
+            mask & ~(int(wish.compute.get(name, 0)) | (int(wish.extra.get(name, 0)) if role == "storage" else 0)) == 0
+        )
 
 
 @given(wishes(), TYPES)

@@ -81,7 +81,9 @@ def test_sequence_parallelism_turns_sums_into_scatters_and_gathers():
     placed = pipeline.place(prepared("raw"), hand_plan("sp"))
     loop = next(node for node in placed.nodes if node.kind == "loop" and node.phase == "forward")
     forward_body = loop.bodies[0]
-    kinds = Counter(node.kind for node in forward_body.walk() if node.kind in ("all_gather", "reduce_scatter", "all_reduce"))
+    kinds = Counter(
+        node.kind for node in forward_body.walk() if node.kind in ("all_gather", "reduce_scatter", "all_reduce")
+    )
     assert kinds == {"all_gather": 2, "reduce_scatter": 2}
     carry = forward_body.inputs[loop.attrs["constants"]]
     assert str(carry.type) == "f32[batch=8@data, position=16@model, embed=32]"
