@@ -36,26 +36,23 @@ _LINE_LENGTH = 120
 # What these give depends on what they are given; every other attached function gives a NamedArray.
 _ARRAY_VALUED = set(methods.attached()) - {"axis_indices", "resolve_axis"}
 _FUNCTIONS = "wrap unchecked named check_shape are_shape_checks_enabled enable_shape_checks"
-_UNWRITTEN = (
-    "__slots__",
-    "__module__",
-    "__doc__",
-    "__weakref__",
-    "__array_ufunc__",
-    "__str__",
-    "_only",
-    "array",
-    "axes",
-)
+_UNWRITTEN = ("__array_ufunc__", "__str__", "_only")
 
 
 def stub() -> str:
     """The text of `array.pyi`."""
-    own = {name: value for name, value in vars(NamedArray).items() if name not in _UNWRITTEN}
+    own = {name: value for name, value in vars(NamedArray).items() if _is_shown(name, value)}
     members = {**own, **methods.attached()}
     methods_text = "".join(_member(name, value) for name, value in members.items())
     functions_text = "".join(_signature(name, getattr(array, name), "") for name in _FUNCTIONS.split())
     return _HEADER + methods_text + "\n" + functions_text
+
+
+def _is_shown(name: str, value: Any) -> bool:
+    """Whether a stub has a line for it. What else a class holds differs between versions of Python."""
+    if name == "__hash__":
+        return True
+    return name not in _UNWRITTEN and (inspect.isfunction(value) or isinstance(value, property | classmethod))
 
 
 def _member(name: str, value: Any) -> str:

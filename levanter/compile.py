@@ -1,4 +1,4 @@
-"""Where the runtime meets the compiler: stage the training step of a config, plan it for a mesh, lower it, report on it.
+"""Where the runtime meets the compiler: the training step of a config is staged, planned for a mesh, lowered, reported.
 
 This is the only module of `levanter` that imports `ir` and `passes`.
 """
@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ir
 import jax
-import passes
-from passes import pipeline, summary
-from passes.planner.cost import OVERLAP
 
+import ir
+import passes
 from levanter.config import dump, parse_mesh
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, batch_does_not_divide
 from levanter.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
+from passes import pipeline, summary
+from passes.planner.cost import OVERLAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
-    "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are assigned "
-    "otherwise and which keeps copies"
+    "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
+    "assigned otherwise and which keeps copies"
 )
 ONE_DEVICE = {"data": 1}
 

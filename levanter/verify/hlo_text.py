@@ -189,10 +189,7 @@ def parse_instruction(line: str) -> Instruction:
     name, equals, rest = text.removeprefix("ROOT ").partition(" = ")
     if not equals:
         raise unreadable_hlo(line, "no ` = `")
-    if rest.startswith("("):
-        end = _closing(rest, 0, line) + 1
-    else:
-        end = rest.find(" ")
+    end = _closing(rest, 0, line) + 1 if rest.startswith("(") else rest.find(" ")
     type_text, rest = rest[:end], rest[end:].strip()
     opcode, paren, _ = rest.partition("(")
     if not paren:

@@ -1,6 +1,6 @@
-"""Makes tests/passes/step_models.py importable: pytest's importlib mode adds no test folder to the path."""
+"""Makes the helpers here and tests/passes/step_models.py importable: importlib mode adds no folder to the path."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "passes"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "passes")]

@@ -194,7 +194,7 @@ _MEGATRON = {"mlp": _MODEL, "heads": _MODEL, "vocab": _MODEL}
 
 
 def hand_plan(name: str, data: int = 4, model: int = 2, hardware: str = "v5e") -> Plan:
-    """`whole`, `dp`, `fsdp`, `tp`, `sp` (Megatron with sequence parallelism), `mixed` (FSDP and Megatron), `mixed_sp`."""
+    """`whole`, `dp`, `fsdp`, `tp`, `sp` (Megatron with positions split), `mixed` (FSDP and Megatron), `mixed_sp`."""
     compute, storage = {
         "whole": ({}, {}),
         "dp": ({"batch": ("data", "model")}, {}),

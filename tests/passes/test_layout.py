@@ -145,7 +145,7 @@ def test_a_transition_ends_where_it_should_with_nothing_due(move):
     now, partial = dict(source), sum(due)
     for step in transition(type_, source, due, target, mesh):
         held = 0
-        for name, mask in step.after.items():
+        for mask in step.after.values():
             assert held & mask == 0, "a mesh axis serves two dims on the way"
             held |= mask
         assert held & step.partial == 0, "an axis is sharded and still to be summed"
