@@ -22,7 +22,8 @@ _ALWAYS_COMPUTE = ("contract", "gather", "scatter", "concat", "sort", "opaque")
 
 @dataclass(frozen=True)
 class Move:
-    """One value on its way: from `source` (with sums over `due` to be made) to `target`."""
+    """One value on its way: from `source` (with sums over `due` to be made) to `target`; `cut_between`
+    as in `passes.transition`."""
 
     value: Value
     role: Role
@@ -30,6 +31,7 @@ class Move:
     source: Layout
     due: tuple[Mask, ...]
     target: Layout
+    cut_between: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def result_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
     moves: list[Move] = []
     for value in node.outputs:
         made, wanted = restricted(layout, value.type, wish), value_layout(value, roles, wish)
-        moves.append(Move(value, space.role, roles[value.id], made, due, wanted))
+        moves.append(Move(value, space.role, roles[value.id], made, due, wanted, node.kind == "contract"))
     return moves
 
 

@@ -30,10 +30,20 @@ class Step:
 
 
 def transition(
-    type_: TensorType, source: Layout, due: Sequence[Mask], target: Layout, mesh: DeviceMesh
+    type_: TensorType,
+    source: Layout,
+    due: Sequence[Mask],
+    target: Layout,
+    mesh: DeviceMesh,
+    cut_between: bool = True,
 ) -> Iterator[Step]:
-    """The steps that bring a value of `type_` from `source` to `target`, with sums over each mask of `due` (one for
-    each reduced name) still to be made."""
+    """The steps that bring a value of `type_` from `source` to `target`.
+
+    Args:
+        due: sums still to be made, a mask of mesh axes for each reduced name.
+        cut_between: whether the partitioner cuts the result after each of several sums, as it does for contractions.
+            Elsewhere it makes all sums first, the first name's last, so that only that one can be a reduce-scatter.
+    """
     names = list(dict.fromkeys(type_.names))
     now = {name: source.get(name, 0) for name in names}
     target = {name: target.get(name, 0) for name in names}
@@ -52,11 +62,13 @@ def transition(
     leaving: Mask = 0
     for name in names:
         leaving = leaving | (now[name] & ~target[name])
+    earlier: Mask = 0
     for mask in due:
         scattered: Mask = 0
         for name in names:
             scattered = scattered | mask * ((mask & gains[name]) == mask)
-        summed = mask & ~scattered
+        summed = mask & ~(scattered if cut_between else scattered * (earlier == 0))
+        earlier = earlier | mask
         if _any(summed):
             partial = partial & ~summed
             yield Step("all_reduce", None, summed, local(), now, partial)
