@@ -115,7 +115,11 @@ class _Scope:
     ) -> Value:
         """Appends the steps of a move; the result of the last one may be given (a node's own result)."""
         mesh = self.owner.mesh
-        steps = list(transition(move.value.type, move.source, move.due, move.target, mesh, move.cut_between))
+        steps = list(
+            transition(
+                move.value.type, move.source, move.due, move.target, mesh, move.cut_between, self.owner.wish.compute
+            )
+        )
         for i, step in enumerate(steps):
             result = self.owner.fresh(move.value) if last is None or i + 1 < len(steps) else last
             placed = with_layout(move.value.type, step.after, self.owner.wish, int(step.partial))

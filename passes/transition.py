@@ -1,12 +1,13 @@
-"""From one layout to another: the sequence of collectives, the same for the cost tables and for the partitioned graph.
+"""From one layout to another: the sequence of collectives, for the cost tables and for the partitioned graph alike.
 
 The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: sums that are due
 first, one for each reduced name (a reduce-scatter where one dim of the result takes over all its mesh axes, an
 all-reduce where not), then free slices, then axes that move from one dim to another (all-to-all), then all-gathers.
-Bytes are those of a group: before reducing, after gathering.
+Where an outer mesh axis of a dim comes or goes, shards change places besides (permute). Bytes are those of a group:
+before reducing, after gathering.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -36,6 +37,7 @@ def transition(
     target: Layout,
     mesh: DeviceMesh,
     cut_between: bool = True,
+    computed: Mapping[str, Mask] | None = None,
 ) -> Iterator[Step]:
     """The steps that bring a value of `type_` from `source` to `target`.
 
@@ -43,6 +45,7 @@ def transition(
         due: sums still to be made, a mask of mesh axes for each reduced name.
         cut_between: whether the partitioner cuts the result after each of several sums, as it does for contractions.
             Elsewhere it makes all sums first, the first name's last, so that only that one can be a reduce-scatter.
+        computed: the compute axes of each name, which are the outer ones of its dim (see `layout.with_layout`).
     """
     names = list(dict.fromkeys(type_.names))
     now = {name: source.get(name, 0) for name in names}
@@ -57,6 +60,21 @@ def transition(
         for name in names:
             size = size // mesh.group(now[name])
         return size
+
+    def swapped(name: str, kept: Mask, other: Mask) -> Mask:
+        """All axes of a dim where some of `other` lie outside some of `kept`, 0 where none does."""
+        inner = ~(computed or {}).get(name, 0)
+        disorder: Mask = 0
+        for i in range(len(mesh.axes)):
+            for j in range(len(mesh.axes)):
+                outside = (inner >> j & 1) * len(mesh.axes) + j < (inner >> i & 1) * len(mesh.axes) + i
+                disorder = disorder | (kept >> i & 1) * (other >> j & 1) * outside
+        return (kept | other) * disorder
+
+    def permuted(name: str, mask: Mask) -> Iterator[Step]:
+        # Shards are contiguous: where an outer mesh axis comes or goes, they first have to change places.
+        if _any(mask):
+            yield Step("permute", name, mask, local(), now, partial)
 
     gains = {name: target[name] & ~now[name] for name in names}
     leaving: Mask = 0
@@ -80,24 +98,31 @@ def transition(
                 partial = partial & ~scattered
                 # Whatever else the dim gains for free comes in the same step: two would leave the shards out of order.
                 taken = (scattered | (gains[name] & ~leaving & ~partial)) * (scattered != 0)
+                disorder = swapped(name, now[name], taken)
                 now = now | {name: now[name] | taken}
                 yield Step("reduce_scatter", name, scattered, before, now, partial)
+                yield from permuted(name, disorder)
     for name in names:
         sliced = target[name] & ~now[name] & ~leaving
         if _any(sliced):
+            disorder = swapped(name, now[name], sliced)
             now = now | {name: now[name] | sliced}
             yield Step("reshard", name, sliced, local(), now, partial)
+            yield from permuted(name, disorder)
     arriving = [name for name in names if _any(target[name] & ~now[name])] if _any(leaving) else []
     for name in arriving:
         for other in names:
             moved = target[name] & ~now[name] & now[other] & ~target[other]
             if _any(moved):
                 before = local()
+                disorder = swapped(name, now[name], moved) | swapped(other, now[other] & ~moved, moved)
                 now = now | {name: now[name] | moved, other: now[other] & ~moved}
                 yield Step("all_to_all", name, moved, before, now, partial)
+                yield from permuted(name, disorder)
     for name in names:
         gathered = now[name] & ~target[name]
         if _any(gathered):
+            yield from permuted(name, swapped(name, now[name] & ~gathered, gathered))
             now = now | {name: now[name] & ~gathered}
             yield Step("all_gather", name, gathered, local(), now, partial)
 

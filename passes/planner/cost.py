@@ -68,10 +68,12 @@ def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, wish: Wi
     return np.maximum(flops / chip.flops, traffic / chip.memory_bandwidth)
 
 
-def move_cost(move: Move, network: Network, active: Any = 1.0) -> Cost:
+def move_cost(move: Move, wish: Wish, network: Network, active: Any = 1.0) -> Cost:
     """Price of bringing a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
     seconds: Any = 0.0
-    for step in transition(move.value.type, move.source, move.due, move.target, network.mesh, move.cut_between):
+    for step in transition(
+        move.value.type, move.source, move.due, move.target, network.mesh, move.cut_between, wish.compute
+    ):
         if step.kind != "reshard":
             seconds = seconds + network.seconds(step.kind, step.mask, step.bytes)
     seconds = seconds * active

@@ -125,5 +125,7 @@ class Network:
         if kind == "all_to_all":
             inside = inside / (fast if self.chip.switched else 4.0)
             across = across / slow
+        if kind == "permute":  # every device sends its shard to one other
+            return np.maximum(latency, volume / width) * (fast * slow > 1)
         factor = 2.0 if kind == "all_reduce" else 1.0
         return factor * (inside + across)

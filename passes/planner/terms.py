@@ -72,7 +72,7 @@ def _node_term(
     def price(wish: Wish) -> Cost:
         cost = Cost(compute=operation_seconds(node, moved, roles, wish, network.chip))
         for move in result_moves(node, roles, wish):
-            cost.add(move_cost(move, network))
+            cost.add(move_cost(move, wish, network))
         return cost
 
     key = (
@@ -105,7 +105,7 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
             def price(wish: Wish, position: int = position, i: int = i) -> Cost:
                 moves = dict(body_result_moves(node, roles, wish))[position]
                 move = moves[i]
-                return move_cost(move, network) if move is not None else Cost()
+                return move_cost(move, wish, network) if move is not None else Cost()
 
             key = ("leaving", _signature(move.value, roles), move.target_role)
             yield key, Term(tuple(sizes_of(move.value.type)), True, price, times)
@@ -138,7 +138,7 @@ def _reader_term(
                 fresh = np.float64(1.0)
                 for other in earlier:
                     fresh = fresh * (1.0 - _same_target(move, other))
-                cost.add(move_cost(move, network, fresh))
+                cost.add(move_cost(move, wish, network, fresh))
                 earlier.append(move)
         return cost
 

@@ -164,6 +164,8 @@ def test_a_transition_ends_where_it_should_with_nothing_due(move):
             assert step.after == now | {step.name: now[step.name] | step.mask}
         elif step.kind == "all_to_all":
             assert after == local and step.bytes == local
+        elif step.kind == "permute":
+            assert (step.after, step.partial, step.bytes) == (now, partial, local)
         else:
             assert step.kind == "all_gather"
             assert step.after == now | {step.name: now[step.name] & ~step.mask}
@@ -185,7 +187,27 @@ def test_no_transition_does_nothing_needless(move):
     if all(source[name] & ~target[name] == 0 for name in target):
         assert not {"all_to_all", "all_gather"} & set(kinds)
     if all(target[name] & ~source[name] == 0 for name in target):
-        assert set(kinds) <= {"all_reduce", "all_gather"}
+        assert set(kinds) <= {"all_reduce", "all_gather", "permute"}
+    if all(mask.bit_count() <= 1 for mask in (*source.values(), *target.values())):
+        assert "permute" not in kinds  # one mesh axis on a dim has no order
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "computed", "kinds"),
+    [
+        (0b11, 0b01, 0, ["all_gather"]),  # the inner axis goes
+        (0b11, 0b10, 0, ["permute", "all_gather"]),  # the outer axis goes
+        (0b01, 0b11, 0, ["reshard"]),
+        (0b10, 0b11, 0, ["reshard", "permute"]),
+        (0b10, 0b11, 0b10, ["reshard"]),  # a compute axis is the outer one
+        (0b11, 0b01, 0b10, ["permute", "all_gather"]),
+    ],
+)
+def test_shards_change_places_where_an_outer_axis_comes_or_goes(source, target, computed, kinds):
+    mesh, type_ = DeviceMesh(("x", "y"), (4, 2)), tensor([("a", 16)])
+    steps = list(transition(type_, {"a": source}, (), {"a": target}, mesh, computed={"a": computed}))
+    assert [step.kind for step in steps] == kinds
+    assert all(step.bytes == 4 * 16 // 8 for step in steps if step.kind == "permute")
 
 
 @given(moves(), st.data())
