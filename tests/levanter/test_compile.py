@@ -217,6 +217,12 @@ BY_HAND = {
     "1x4 sp": step_models.hand_plan("sp", data=1, model=4),
     # Two sums (over batch and position) of which one dim takes both mesh axes.
     "summed twice": Plan.by_hand(MESH, {"batch": ("data",), "position": ("model",)}, {"embed": ("data", "model")}),
+    # Dims that gain or lose their outer mesh axis: shards change places.
+    "outer axes": Plan.by_hand(
+        MESH,
+        {"batch": ("data",), "heads": ("model",), "mlp": ("data",), "position": ("data", "model")},
+        {"embed": ("data", "model")},
+    ),
     "2x2x2 hybrid": three_axes({"batch": ("replica", "data"), **MEGATRON}, {"embed": ("data",)}),
     "2x2x2 everything": three_axes(
         {"batch": ("replica", "data"), **MEGATRON, "position": ("model",)}, {"embed": ("replica", "data")}
