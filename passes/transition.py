@@ -47,84 +47,123 @@ def transition(
             Elsewhere it makes all sums first, the first name's last, so that only that one can be a reduce-scatter.
         computed: the compute axes of each name, which are the outer ones of its dim (see `layout.with_layout`).
     """
-    names = list(dict.fromkeys(type_.names))
-    now = {name: source.get(name, 0) for name in names}
-    target = {name: target.get(name, 0) for name in names}
-    partial: Mask = 0
-    for mask in due:
-        partial = partial | mask
-    total = prod(type_.shape) * item_size(type_.dtype)
+    walk = _Walk(type_, source, target, mesh, computed or {})
+    yield from walk.sums(due, cut_between)
+    yield from walk.slices()
+    yield from walk.swaps()
+    yield from walk.gathers()
 
-    def local() -> Mask:
-        size: Mask = total
-        for name in names:
-            size = size // mesh.group(now[name])
+
+class _Walk:
+    """A value on its way: where its dims lie `now`, and the mesh axes over which sums are still `partial`."""
+
+    def __init__(
+        self, type_: TensorType, source: Layout, target: Layout, mesh: DeviceMesh, computed: Mapping[str, Mask]
+    ) -> None:
+        self.names = list(dict.fromkeys(type_.names))
+        self.now: Layout = {name: source.get(name, 0) for name in self.names}
+        self.target: Layout = {name: target.get(name, 0) for name in self.names}
+        self.partial: Mask = 0
+        self.mesh = mesh
+        self.computed = computed
+        self.total = prod(type_.shape) * item_size(type_.dtype)
+        self.leaving: Mask = 0
+        for name in self.names:
+            self.leaving = self.leaving | (self.now[name] & ~self.target[name])
+
+    def gain(self, name: str) -> Mask:
+        """The mesh axes that a dim has still to get."""
+        return self.target[name] & ~self.now[name]
+
+    def local(self) -> Mask:
+        """Bytes of one device's shard."""
+        size: Mask = self.total
+        for name in self.names:
+            size = size // self.mesh.group(self.now[name])
         return size
 
-    def swapped(name: str, kept: Mask, other: Mask) -> Mask:
-        """All axes of a dim where some of `other` lie outside some of `kept`, 0 where none does."""
-        inner = ~(computed or {}).get(name, 0)
-        disorder: Mask = 0
-        for i in range(len(mesh.axes)):
-            for j in range(len(mesh.axes)):
-                outside = (inner >> j & 1) * len(mesh.axes) + j < (inner >> i & 1) * len(mesh.axes) + i
-                disorder = disorder | (kept >> i & 1) * (other >> j & 1) * outside
-        return (kept | other) * disorder
+    def step(self, kind: str, name: str | None, mask: Mask, volume: Mask) -> Step:
+        return Step(kind, name, mask, volume, self.now, self.partial)
 
-    def permuted(name: str, mask: Mask) -> Iterator[Step]:
-        # Shards are contiguous: where an outer mesh axis comes or goes, they first have to change places.
+    def place(self, name: str, mask: Mask) -> None:
+        self.now = self.now | {name: mask}
+
+    def sums(self, due: Sequence[Mask], cut_between: bool) -> Iterator[Step]:
+        for mask in due:
+            self.partial = self.partial | mask
+        gains = {name: self.gain(name) for name in self.names}
+        earlier: Mask = 0
+        for mask in due:
+            scattered: Mask = 0
+            for name in self.names:
+                scattered = scattered | mask * ((mask & gains[name]) == mask)
+            summed = mask & ~(scattered if cut_between else scattered * (earlier == 0))
+            earlier = earlier | mask
+            if _any(summed):
+                self.partial = self.partial & ~summed
+                yield self.step("all_reduce", None, summed, self.local())
+        for mask in due:
+            for name in self.names:
+                scattered = mask * (((mask & gains[name]) == mask) & ((mask & self.partial) == mask))
+                if _any(scattered):
+                    yield from self.scatter(name, scattered, gains[name])
+
+    def scatter(self, name: str, scattered: Mask, gain: Mask) -> Iterator[Step]:
+        before = self.local()
+        self.partial = self.partial & ~scattered
+        # Whatever else the dim gains for free comes in the same step: two would leave the shards out of order.
+        taken = (scattered | (gain & ~self.leaving & ~self.partial)) * (scattered != 0)
+        disorder = self.disorder(name, self.now[name], taken)
+        self.place(name, self.now[name] | taken)
+        yield self.step("reduce_scatter", name, scattered, before)
+        yield from self.permute(name, disorder)
+
+    def slices(self) -> Iterator[Step]:
+        for name in self.names:
+            sliced = self.gain(name) & ~self.leaving
+            if _any(sliced):
+                disorder = self.disorder(name, self.now[name], sliced)
+                self.place(name, self.now[name] | sliced)
+                yield self.step("reshard", name, sliced, self.local())
+                yield from self.permute(name, disorder)
+
+    def swaps(self) -> Iterator[Step]:
+        arriving = [name for name in self.names if _any(self.gain(name))] if _any(self.leaving) else []
+        for name in arriving:
+            for other in self.names:
+                moved = self.gain(name) & self.now[other] & ~self.target[other]
+                if _any(moved):
+                    before, kept = self.local(), self.now[other] & ~moved
+                    disorder = self.disorder(name, self.now[name], moved) | self.disorder(other, kept, moved)
+                    self.place(name, self.now[name] | moved)
+                    self.place(other, kept)
+                    yield self.step("all_to_all", name, moved, before)
+                    yield from self.permute(name, disorder)
+
+    def gathers(self) -> Iterator[Step]:
+        for name in self.names:
+            gathered = self.now[name] & ~self.target[name]
+            if _any(gathered):
+                kept = self.now[name] & ~gathered
+                yield from self.permute(name, self.disorder(name, kept, gathered))
+                self.place(name, kept)
+                yield self.step("all_gather", name, gathered, self.local())
+
+    def permute(self, name: str, mask: Mask) -> Iterator[Step]:
+        # Shards are contiguous: where an outer mesh axis comes or goes, they have to change places.
         if _any(mask):
-            yield Step("permute", name, mask, local(), now, partial)
+            yield self.step("permute", name, mask, self.local())
 
-    gains = {name: target[name] & ~now[name] for name in names}
-    leaving: Mask = 0
-    for name in names:
-        leaving = leaving | (now[name] & ~target[name])
-    earlier: Mask = 0
-    for mask in due:
-        scattered: Mask = 0
-        for name in names:
-            scattered = scattered | mask * ((mask & gains[name]) == mask)
-        summed = mask & ~(scattered if cut_between else scattered * (earlier == 0))
-        earlier = earlier | mask
-        if _any(summed):
-            partial = partial & ~summed
-            yield Step("all_reduce", None, summed, local(), now, partial)
-    for mask in due:
-        for name in names:
-            scattered = mask * (((mask & gains[name]) == mask) & ((mask & partial) == mask))
-            if _any(scattered):
-                before = local()
-                partial = partial & ~scattered
-                # Whatever else the dim gains for free comes in the same step: two would leave the shards out of order.
-                taken = (scattered | (gains[name] & ~leaving & ~partial)) * (scattered != 0)
-                disorder = swapped(name, now[name], taken)
-                now = now | {name: now[name] | taken}
-                yield Step("reduce_scatter", name, scattered, before, now, partial)
-                yield from permuted(name, disorder)
-    for name in names:
-        sliced = target[name] & ~now[name] & ~leaving
-        if _any(sliced):
-            disorder = swapped(name, now[name], sliced)
-            now = now | {name: now[name] | sliced}
-            yield Step("reshard", name, sliced, local(), now, partial)
-            yield from permuted(name, disorder)
-    arriving = [name for name in names if _any(target[name] & ~now[name])] if _any(leaving) else []
-    for name in arriving:
-        for other in names:
-            moved = target[name] & ~now[name] & now[other] & ~target[other]
-            if _any(moved):
-                before = local()
-                disorder = swapped(name, now[name], moved) | swapped(other, now[other] & ~moved, moved)
-                now = now | {name: now[name] | moved, other: now[other] & ~moved}
-                yield Step("all_to_all", name, moved, before, now, partial)
-                yield from permuted(name, disorder)
-    for name in names:
-        gathered = now[name] & ~target[name]
-        if _any(gathered):
-            yield from permuted(name, swapped(name, now[name] & ~gathered, gathered))
-            now = now | {name: now[name] & ~gathered}
-            yield Step("all_gather", name, gathered, local(), now, partial)
+    def disorder(self, name: str, kept: Mask, other: Mask) -> Mask:
+        """All axes of a dim where some of `other` lie outside some of `kept`, 0 where none does."""
+        count = len(self.mesh.axes)
+        inner = ~self.computed.get(name, 0)
+        found: Mask = 0
+        for i in range(count):
+            for j in range(count):
+                outside = (inner >> j & 1) * count + j < (inner >> i & 1) * count + i
+                found = found | (kept >> i & 1) * (other >> j & 1) * outside
+        return (kept | other) * found
 
 
 def _any(mask: Mask) -> bool:
