@@ -33,7 +33,6 @@ class Trees:
 
     arguments: Any
     outputs: Any
-    input_avals: tuple[Any, ...]
 
 
 def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
@@ -61,7 +60,7 @@ def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
         input_paths=_argument_paths(step, arguments, leaves),
         output_paths=tuple(path for path, _ in out_leaves),
         carried=_carried(arguments, closed.in_avals, shapes),
-        trees=Trees(tree, out_tree, tuple(var.aval for var in closed.jaxpr.invars)),
+        trees=Trees(tree, out_tree),
     )
 
 

@@ -19,7 +19,6 @@ from passes.planner.solve import plan as solve
 from passes.scatter_sums import ScatterSums
 
 Pass = Callable[[Graph], Graph]
-Planner = Callable[[Graph], Plan]
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,18 @@ def run(
 ) -> Result:
     """All passes on a traced graph. A given `plan` is used as it is. Raises `AxisErrors` and `PlanError`."""
     dump_graph(dump, 0, "traced", verify(graph))
-    for number, (name, step) in enumerate(front(), start=1):
+    graph = _applied(graph, front(), dump)
+    chosen = plan if plan is not None else solve(graph, mesh, hardware)
+    placed = _applied(graph, back(chosen), dump, first=1 + len(front()))
+    return Result(graph, chosen, placed)
+
+
+def _applied(graph: Graph, steps: list[tuple[str, Pass]], dump: Path | None = None, first: int = 1) -> Graph:
+    """The graph after some passes, verified and dumped after each; `first` is the number of the first dump."""
+    for number, (name, step) in enumerate(steps, start=first):
         graph = verify(step(graph))
         dump_graph(dump, number, name, graph)
-    chosen = plan if plan is not None else solve(graph, mesh, hardware)
-    placed = graph
-    for number, (name, step) in enumerate(back(chosen), start=1 + len(front())):
-        placed = verify(step(placed))
-        dump_graph(dump, number, name, placed)
-    return Result(graph, chosen, placed)
+    return graph
 
 
 def front() -> list[tuple[str, Pass]]:
@@ -64,16 +66,12 @@ def back(plan: Plan, at_rest: tuple[int, ...] = ()) -> list[tuple[str, Pass]]:
 
 def prepare(graph: Graph) -> Graph:
     """A traced graph, checked and canonical. Raises `AxisErrors`."""
-    for _, step in front():
-        graph = verify(step(graph))
-    return graph
+    return _applied(graph, front())
 
 
 def place(graph: Graph, plan: Plan, at_rest: tuple[int, ...] = ()) -> Graph:
     """A canonical graph placed according to a plan; inputs at the positions `at_rest` lie where state lies."""
-    for _, step in back(plan, at_rest):
-        graph = step(graph)
-    return graph
+    return _applied(graph, back(plan, at_rest))
 
 
 def dump_graph(folder: Path | None, number: int, name: str, graph: Graph) -> None:
