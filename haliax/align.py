@@ -9,15 +9,16 @@ scores of four stays as small as it is, and the big operand is never transposed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from haliax import errors
 from haliax.array import NamedArray, unchecked, wrap
-from haliax.axis import Axis, AxisSpec, axes_of
+from haliax.axis import Axis, AxisSelection, axes_of, ensure_tuple
+from haliax.eager import expand_dims, transpose
 
 
 def common_axes(operands: Sequence[NamedArray]) -> tuple[Axis, ...]:
@@ -26,21 +27,18 @@ def common_axes(operands: Sequence[NamedArray]) -> tuple[Axis, ...]:
     Raises:
         AxisError: if none has them all, or a name has two sizes.
     """
-    axes = operands[0].axes
-    for operand in operands[1:]:
-        if operand.axes != axes:
-            union_axes_of(operands)
-            if not set(operand.axes) <= set(axes):
-                if not set(axes) <= set(operand.axes):
-                    break
-                axes = operand.axes
-    else:
-        return axes
-    everything = set(union_axes_of(operands))
-    for operand in operands:
-        if everything <= set(operand.axes):
-            return operand.axes
-    raise errors.not_broadcastable(*operands)
+    axes = _covering(tuple([operand.axes for operand in operands]))
+    if axes is None:
+        union_axes_of(operands)
+        raise errors.not_broadcastable(*operands)
+    return axes
+
+
+# Both functions below are pure, so what they remember is never out of date, and they remember a limited number.
+@lru_cache(maxsize=4096)
+def _covering(operands: tuple[tuple[Axis, ...], ...]) -> tuple[Axis, ...] | None:
+    everything = {axis for axes in operands for axis in axes}
+    return next((axes for axes in operands if len(axes) == len(everything)), None)
 
 
 def union_axes_of(operands: Sequence[NamedArray]) -> tuple[Axis, ...]:
@@ -70,16 +68,27 @@ def aligned(operand: NamedArray, axes: tuple[Axis, ...]) -> Any:
     own = operand.axes
     if own == axes or not own:
         return operand.array
-    names = [axis.name for axis in own]
-    wanted = [axis.name for axis in axes]
-    missing = [name for name in names if name not in wanted]
+    order, absent, missing = _placement(own, axes, _ranks_are_promoted())
     if missing:
         raise errors.axes_missing_in_target(missing, operand, axes)
-    order = [names.index(name) for name in wanted if name in names]
-    array = operand.array if order == sorted(order) else jnp.transpose(operand.array, order)
-    first = wanted.index(names[order[0]]) if _ranks_are_promoted() else 0
-    absent = [position - first for position, name in enumerate(wanted) if position >= first and name not in names]
-    return lax.expand_dims(array, absent) if absent else array
+    array = operand.array if order is None else transpose(operand.array, order)
+    return expand_dims(array, absent) if absent else array
+
+
+@lru_cache(maxsize=4096)
+def _placement(
+    own: tuple[Axis, ...], axes: tuple[Axis, ...], ranks_are_promoted: bool
+) -> tuple[tuple[int, ...] | None, tuple[int, ...], tuple[str, ...]]:
+    """How to bring an array with axes `own` to `axes`: its new order, dimensions to insert, and what `axes` lacks."""
+    names = [axis.name for axis in own]
+    wanted = [axis.name for axis in axes]
+    missing = tuple(name for name in names if name not in wanted)
+    if missing:
+        return None, (), missing
+    order = tuple(names.index(name) for name in wanted if name in names)
+    first = wanted.index(names[order[0]]) if ranks_are_promoted else 0
+    absent = tuple(at - first for at, name in enumerate(wanted) if at >= first and name not in names)
+    return None if order == tuple(sorted(order)) else order, absent, ()
 
 
 def _ranks_are_promoted() -> bool:
@@ -117,23 +126,26 @@ def _fits(shape: Sequence[int], axes: Sequence[Axis]) -> bool:
 
 
 def broadcast_to(
-    array: Any, axes: AxisSpec, ensure_order: bool = True, enforce_no_extra_axes: bool = True
+    a: Any, axes: AxisSelection, ensure_order: bool = True, enforce_no_extra_axes: bool = True
 ) -> NamedArray:
-    """`array` with all of `axes`.
+    """`a` with all of `axes`; further axes of its own go last.
 
     Args:
-        array: a NamedArray or a scalar.
-        axes: the axes to have. Axes that the array has beyond these go last.
+        a: a NamedArray or a scalar.
+        axes: the axes to have; a bare name for one that `a` has.
         ensure_order: whether the result has exactly the order of `axes`; without it, an array that has them all already
             is returned as it is, and missing axes are put in front.
-        enforce_no_extra_axes: whether an axis beyond `axes` is an error.
+        enforce_no_extra_axes: whether an axis of `a` beyond `axes` is an error.
 
     Raises:
         AxisError: for an axis beyond `axes`, or one of another size.
+
+    >>> hax.broadcast_to(hax.arange(hax.Axis("embed", 3)), {"batch": 2, "embed": 3})
+    i32[batch=2, embed=3] [[0 1 2] [0 1 2]]
     """
-    target = axes_of(axes)
-    if not isinstance(array, NamedArray):
-        array = NamedArray(jnp.asarray(array), ())
+    array = a if isinstance(a, NamedArray) else NamedArray(jnp.asarray(a), ())
+    sizes = {axis.name: axis for axis in array.axes}
+    target = axes_of(tuple(sizes.get(s, s) if isinstance(s, str) else s for s in ensure_tuple(axes)))
     everything = union_axes_of([unchecked(None, target), array])
     extra = [axis.name for axis in array.axes if axis not in target]
     if extra and enforce_no_extra_axes:
@@ -147,36 +159,59 @@ def broadcast_to(
     return wrap(jnp.broadcast_to(aligned(array, everything), [axis.size for axis in everything]), everything)
 
 
-def broadcast_axis(array: NamedArray, axis: AxisSpec) -> NamedArray:
-    """`array` with the axes of `axis` that it lacks, put in front.
+def broadcast_axis(a: NamedArray, axis: AxisSelection) -> NamedArray:
+    """`a` with all axes of `axis`, in this order; further axes of its own go last.
+
+    Args:
+        a: a NamedArray.
+        axis: the axes to have.
 
     Raises:
         AxisError: if it has one of them with another size.
+
+    >>> hax.broadcast_axis(hax.arange(hax.Axis("embed", 3)), hax.Axis("batch", 2))
+    i32[batch=2, embed=3] [[0 1 2] [0 1 2]]
     """
-    return broadcast_to(array, axis, ensure_order=False, enforce_no_extra_axes=False)
+    return broadcast_to(a, axis, enforce_no_extra_axes=False)
 
 
-def broadcast_arrays(
-    *arrays: NamedArray, require_subset: bool = True, ensure_order: bool = True
-) -> tuple[NamedArray, ...]:
+def broadcast_arrays(*arrays: Any, require_subset: bool = True, ensure_order: bool = True) -> tuple[Any, ...]:
     """The arrays, each with all axes of all of them.
 
     Args:
-        arrays: NamedArrays.
-        require_subset: whether one of them must have all axes already.
+        arrays: NamedArrays. Numbers, unnamed arrays and None are handed back as they are.
+        require_subset: whether one of them must have all axes already. If not, the result has the axes of the largest
+            last, and in front of these those that it lacks.
         ensure_order: whether the results have the same order of axes.
 
     Raises:
         AxisError: for a name with two sizes, or if `require_subset` and none has all axes.
+
+    >>> x, y = hax.ones({"batch": 2, "embed": 3}), hax.ones({"embed": 3})
+    >>> [array.shape for array in hax.broadcast_arrays(x, y)]
+    [{'batch': 2, 'embed': 3}, {'batch': 2, 'embed': 3}]
     """
     return broadcast_arrays_and_return_axes(*arrays, require_subset=require_subset, ensure_order=ensure_order)[0]
 
 
 def broadcast_arrays_and_return_axes(
-    *arrays: NamedArray, require_subset: bool = True, ensure_order: bool = True
-) -> tuple[tuple[NamedArray, ...], tuple[Axis, ...]]:
+    *arrays: Any, require_subset: bool = True, ensure_order: bool = True
+) -> tuple[tuple[Any, ...], tuple[Axis, ...]]:
     """Like `broadcast_arrays`, with the axes that the results have."""
-    if not arrays:
-        return (), ()
-    axes = common_axes(arrays) if require_subset else union_axes_of(arrays)
-    return tuple(broadcast_to(array, axes, ensure_order=ensure_order) for array in arrays), axes
+    named = [array for array in arrays if isinstance(array, NamedArray)]
+    if not named:
+        return arrays, ()
+    axes = common_axes(named) if require_subset else _all_axes(named)
+    results = [broadcast_to(a, axes, ensure_order=ensure_order) if isinstance(a, NamedArray) else a for a in arrays]
+    return tuple(results), axes
+
+
+def _all_axes(arrays: Sequence[NamedArray]) -> tuple[Axis, ...]:
+    """The axes of the largest array, which need to be moved least, behind those that it lacks."""
+    largest = max(arrays, key=lambda array: array.size).axes
+    return tuple(axis for axis in union_axes_of(arrays) if axis not in largest) + largest
+
+
+def _broadcast_order(a: NamedArray, b: NamedArray, require_subset: bool = True) -> tuple[Axis, ...]:
+    """The axes that two arrays have once broadcast."""
+    return broadcast_arrays_and_return_axes(a, b, require_subset=require_subset)[1]

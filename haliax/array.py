@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,33 +21,46 @@ import jax.numpy as jnp
 import numpy as np
 
 from haliax import errors, pretty, staging
-from haliax.axis import Axis, check_distinct
+from haliax.array_axes import NamedArrayMeta
+from haliax.axis import Axis, AxisSelection, AxisSpec, axes_of, check_distinct, ensure_tuple
 
 _shape_checks: ContextVar[bool] = ContextVar("haliax_shape_checks", default=True)
 
 
-class NamedArray:
+@dataclass(init=False, repr=False, eq=False)  # for `dataclasses.fields` and `replace`; nothing is generated
+class NamedArray(metaclass=NamedArrayMeta):
     """An array with named axes: `NamedArray(jnp.ones((4, 8)), (Batch, Embed))`.
+
+    `NamedArray["batch embed"]` is an annotation: see `haliax.array_axes`.
 
     Args:
         array: a `jax.Array`, tracer, numpy array, number, or `jax.ShapeDtypeStruct`.
-        axes: one `Axis` per dimension, in order.
+        axes: one `Axis` per dimension, in order; an `Axis` for one dimension, or a mapping from names to sizes.
 
     Raises:
         AxisError: if the axes do not fit the shape or a name is there twice.
+
+    >>> Batch, Embed = hax.make_axes(batch=2, embed=3)
+    >>> x = hax.NamedArray(jnp.ones((2, 3)), (Batch, Embed))
+    >>> x
+    f32[batch=2, embed=3] [[1. 1. 1.] [1. 1. 1.]]
+    >>> x.sum("embed") + 1
+    f32[batch=2] [4. 4.]
     """
 
     __slots__ = ("__weakref__", "array", "axes")
     __hash__ = None  # type: ignore[assignment]  # == is elementwise
 
-    def __init__(self, array: Any, axes: Sequence[Axis]):
-        if isinstance(axes, Axis):
-            axes = (axes,)
-        axes = tuple(axes)
+    array: Any
+    axes: tuple[Axis, ...]
+
+    def __init__(self, array: Any, axes: AxisSpec):
+        if type(axes) is not tuple:
+            axes = axes_of(axes)
         if not hasattr(array, "shape"):
             array = jnp.asarray(array) if isinstance(array, int | float | complex | list | np.generic) else array
         if _shape_checks.get():
-            check_shape(array, axes)
+            _check(getattr(array, "shape", None), axes)
         if staging.is_staging():
             array = staging.mark(array, tuple([axis.name for axis in axes]))
         _set_array(self, array)
@@ -113,21 +127,18 @@ class NamedArray:
         return numbers.astype(dtype) if dtype is not None and numbers.dtype != dtype else numbers
 
     def __bool__(self) -> bool:
-        return bool(self._only())
-
-    def __int__(self) -> int:
-        return int(self._only())
-
-    def __float__(self) -> float:
-        return float(self._only())
-
-    def __complex__(self) -> complex:
-        return complex(self._only())
-
-    def _only(self) -> Any:
         if self.size != 1:
             raise errors.not_scalar(self)
-        return self.array.reshape(()) if self.axes else self.array
+        return bool(self.array.reshape(()) if self.axes else self.array)
+
+    def __int__(self) -> int:
+        return int(self.scalar())
+
+    def __float__(self) -> float:
+        return float(self.scalar())
+
+    def __complex__(self) -> complex:
+        return complex(self.scalar())
 
     def __repr__(self) -> str:
         return pretty.array_text(self)
@@ -196,39 +207,58 @@ def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
     return _make(array, axes)
 
 
-def named(array: Any, axis: Any) -> NamedArray:
+def named(a: Any, axis: AxisSelection) -> NamedArray:
     """Gives the dimensions of an array names: `named(x, ("batch", "embed"))`, or with axes, whose sizes are checked.
 
     Args:
-        array: an array or number with as many dimensions as there are axes.
+        a: an array or number with as many dimensions as there are axes; numpy arrays become JAX arrays.
         axis: an `Axis`, a name, a sequence of either, or a mapping from names to sizes.
 
     Raises:
         AxisError: if the axes do not fit the shape or a name is there twice.
-    """
-    from haliax.axis import ensure_tuple
 
-    if isinstance(array, NamedArray):
-        array = array.array
-    if not hasattr(array, "shape"):
+    >>> hax.named(jnp.ones((2, 3)), ("batch", "embed"))
+    f32[batch=2, embed=3] [[1. 1. 1.] [1. 1. 1.]]
+    >>> hax.named([1, 2, 3], "position")
+    i32[position=3] [1 2 3]
+    """
+    array = a.array if isinstance(a, NamedArray) else a
+    if isinstance(array, np.ndarray | np.generic) or not hasattr(array, "shape"):
         array = jnp.asarray(array)
-    selectors = ensure_tuple(axis)
-    if len(selectors) != len(array.shape):
-        sized = [s if isinstance(s, Axis) else Axis(s, 0) for s in selectors]
-        raise errors.wrong_rank(array, [a.name for a in sized])
+    return wrap(array, check_shape(array.shape, axis))
+
+
+def raw_array_or_scalar(x: Any) -> Any:
+    """The array of a NamedArray; anything else as it is."""
+    return x.array if isinstance(x, NamedArray) else x
+
+
+def check_shape(jnp_shape: Sequence[int], hax_axes: AxisSelection) -> tuple[Axis, ...]:
+    """The axes of an array of this shape, whose names, or axes with their sizes, are `hax_axes`.
+
+    Raises:
+        AxisError: if there are more or fewer axes than dimensions, a size differs, or a name is there twice.
+    """
+    selectors = ensure_tuple(hax_axes)
+    if len(selectors) != len(jnp_shape):
+        raise errors.wrong_rank(jnp_shape, selectors)
     axes = tuple(
         Axis(selector, size) if isinstance(selector, str) else selector
-        for selector, size in zip(selectors, array.shape, strict=True)
+        for selector, size in zip(selectors, jnp_shape, strict=True)
     )
-    return NamedArray(array, axes)
+    _check(tuple(jnp_shape), axes)
+    return axes
 
 
-def check_shape(array: Any, axes: Sequence[Axis]) -> None:
-    """Raises AxisError if the axes do not fit the shape of the array or a name is there twice."""
-    shape = getattr(array, "shape", None)
-    if shape is None or not isinstance(shape, tuple):
+def _check(shape: Any, axes: tuple[Axis, ...]) -> None:
+    """Raises AxisError if the axes do not fit the shape, unless that is not one, or if a name is there twice."""
+    if not isinstance(shape, tuple):
         return
-    if tuple([axis.size for axis in axes]) != shape:
+    try:
+        sizes = tuple([axis.size for axis in axes])
+    except AttributeError:
+        sizes = tuple([axis.size for axis in axes_of(axes)])  # says which of them is not an Axis
+    if sizes != shape:
         raise errors.shape_mismatch(shape, axes)
     if len(axes) > 1:
         check_distinct(axes)
@@ -240,10 +270,17 @@ def are_shape_checks_enabled() -> bool:
 
 
 @contextmanager
-def enable_shape_checks(enabled: bool = True) -> Iterator[None]:
-    """Within this context the constructor compares axes and shape, or with `False` does not."""
+def enable_shape_checks(enabled: bool = True) -> Iterator[bool]:
+    """Within this context the constructor compares axes and shape, or with `False` does not; gives what it did before.
+
+    >>> with hax.enable_shape_checks(False):
+    ...     x = hax.NamedArray(jax.ShapeDtypeStruct((3, 2), jnp.float32), hax.make_axes(batch=2))
+    >>> x.axes
+    (Axis(name='batch', size=2),)
+    """
+    before = _shape_checks.get()
     token = _shape_checks.set(enabled)
     try:
-        yield
+        yield before
     finally:
         _shape_checks.reset(token)

@@ -1,26 +1,38 @@
 """Axes: a name and a size, and the arithmetic of axis sets.
 
 An axis may be given in many ways: as an `Axis`, by its name, as a sequence of either, or as a mapping from names to
-sizes. The functions here bring them to one form (tuples of `Axis`) and do set arithmetic on them *by name*: two axes
-of one name and different sizes are an error wherever they meet.
+sizes. The functions here do set arithmetic on all of these *by name*: two axes of one name and different sizes are an
+error wherever they meet. What is given as a mapping comes back as one; everything else comes back as a tuple.
 """
 
 from __future__ import annotations
 
+import math
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from haliax import errors
+from haliax.dslice import dblock as dblock
+from haliax.dslice import ds as ds
+from haliax.dslice import dslice as dslice
+from haliax.partial_order import arranged
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A named axis: `Axis("embed", 512)`."""
+    """A named axis: `Axis("embed", 512)`.
+
+    >>> Embed = hax.Axis("embed", 512)
+    >>> Embed.alias("key"), Embed.resize(64)
+    (Axis(name='key', size=512), Axis(name='embed', size=64))
+    """
 
     name: str
+    """Any string; `"batch"`, `"embed"`."""
     size: int
+    """The number of elements, from 0 on."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -44,36 +56,53 @@ class Axis:
 
 
 ShapeDict = Mapping[str, int]
+"""Axes as a mapping from names to sizes: `{"batch": 4, "embed": 8}`."""
 PartialShapeDict = Mapping[str, int | None]
+"""A mapping from names to sizes, in which None leaves a size open."""
 AxisSelector = Axis | str
+"""One axis, by itself or by its name."""
 AxisSelection = AxisSelector | Sequence[AxisSelector] | PartialShapeDict
+"""Some axes of an array: one, several, or a mapping from names to sizes."""
 AxisSpec = Axis | Sequence[Axis] | ShapeDict
+"""Axes with their sizes, as the shape of a new array needs them."""
 PartialAxisSpec = AxisSelector | Sequence[AxisSelector | types.EllipsisType] | PartialShapeDict | types.EllipsisType
+"""An order of axes, in which `...` stands for those that are not named."""
+Ax = TypeVar("Ax", Axis, str, AxisSelector)
+AxisSet = tuple[AxisSelector, ...] | dict[str, int | None]
+"""What a function of axis sets gives: a mapping for a mapping, else a tuple."""
 
 
 def make_axes(**sizes: int) -> tuple[Axis, ...]:
-    """`make_axes(batch=4, embed=8)` is `(Axis("batch", 4), Axis("embed", 8))`."""
+    """`make_axes(batch=4, embed=8)` is `(Axis("batch", 4), Axis("embed", 8))`.
+
+    >>> Batch, Embed = hax.make_axes(batch=4, embed=8)
+    >>> Embed
+    Axis(name='embed', size=8)
+    """
     return tuple(Axis(name, size) for name, size in sizes.items())
 
 
-def ensure_tuple(value: Any) -> tuple[Any, ...]:
-    """A tuple of what is given: itself if it is a sequence (a string is not), else a tuple of one."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, Mapping):
-        return tuple(Axis(name, size) if size is not None else name for name, size in value.items())
-    if isinstance(value, Sequence):
-        return tuple(value)
-    return (value,)
+def ensure_tuple(x: Any) -> tuple[Any, ...]:
+    """A tuple of what is given: itself if it is a sequence (a string is not), else a tuple of one.
+
+    A mapping from names to sizes becomes the axes that it describes, bare names where there is no size.
+    """
+    if isinstance(x, str):
+        return (x,)
+    if isinstance(x, Mapping):
+        return tuple(Axis(name, size) if size is not None else name for name, size in x.items())
+    if isinstance(x, Sequence):
+        return tuple(x)
+    return (x,)
 
 
-def axis_name(axis: AxisSelection) -> str | tuple[str, ...]:
+def axis_name(ax: AxisSelection) -> str | tuple[str, ...]:
     """The name of an axis, or the names of several."""
-    if isinstance(axis, str):
-        return axis
-    if isinstance(axis, Axis):
-        return axis.name
-    return names_of(axis)
+    if isinstance(ax, str):
+        return ax
+    if isinstance(ax, Axis):
+        return ax.name
+    return names_of(ax)
 
 
 def names_of(selection: AxisSelection) -> tuple[str, ...]:
@@ -84,17 +113,19 @@ def names_of(selection: AxisSelection) -> tuple[str, ...]:
         return (selection.name,)
     if isinstance(selection, Mapping):
         return tuple(selection)
-    return tuple(a if isinstance(a, str) else a.name for a in selection)
+    return tuple([a if isinstance(a, str) else a.name for a in selection])
 
 
-def axis_size(axis: AxisSpec) -> int | tuple[int, ...]:
-    """The size of an axis, or the sizes of several."""
-    if isinstance(axis, Axis):
-        return axis.size
-    return tuple(a.size for a in axes_of(axis))
+def axis_size(ax: AxisSpec) -> int:
+    """The size of an axis, or the product of the sizes of several.
+
+    Raises:
+        AxisError: for a bare name (it has no size).
+    """
+    return ax.size if isinstance(ax, Axis) else math.prod(a.size for a in axes_of(ax))
 
 
-def axes_of(spec: AxisSpec) -> tuple[Axis, ...]:
+def axes_of(spec: AxisSelection) -> tuple[Axis, ...]:
     """The axes of a spec, in order.
 
     Raises:
@@ -110,23 +141,50 @@ def axes_of(spec: AxisSpec) -> tuple[Axis, ...]:
     return axes
 
 
-axis_spec_to_tuple = axes_of
+def axis_spec_to_tuple(axis_spec: AxisSelection) -> tuple[AxisSelector, ...]:
+    """The axes and names of a selection, in order; of a mapping an `Axis` where it has a size, else the name.
+
+    Raises:
+        NamedTypeError: for what is neither an axis nor a name.
+    """
+    selectors = ensure_tuple(axis_spec)
+    for selector in selectors:
+        if not isinstance(selector, str | Axis):
+            raise errors.not_an_axis(selector)
+    return selectors
 
 
-def check_distinct(axes: Sequence[Axis]) -> None:
+def axis_spec_to_shape_dict(axis_spec: AxisSelection) -> dict[str, int | None]:
+    """The sizes by name; None for a bare name."""
+    return _sizes(axis_spec_to_tuple(axis_spec))
+
+
+def _sizes(selectors: Iterable[AxisSelector]) -> dict[str, int | None]:
+    return {s if isinstance(s, str) else s.name: None if isinstance(s, str) else s.size for s in selectors}
+
+
+def _in_the_form_of(spec: AxisSelection, selectors: Iterable[AxisSelector]) -> AxisSet:
+    return _sizes(selectors) if isinstance(spec, Mapping) else tuple(selectors)
+
+
+def check_distinct(axes: Sequence[AxisSelector]) -> None:
     """Raises AxisError if a name is there twice."""
-    if len({axis.name for axis in axes}) != len(axes):
+    if len({axis if isinstance(axis, str) else axis.name for axis in axes}) != len(axes):
         raise errors.duplicate_axis(axes)
 
 
-def axis_spec_to_shape_dict(spec: AxisSpec) -> dict[str, int]:
-    """The sizes by name."""
-    return {axis.name: axis.size for axis in axes_of(spec)}
+def to_jax_shape(shape: AxisSpec) -> int | tuple[int, ...]:
+    """A shape for `jnp`: the size of a single `Axis`, the sizes of several, in order.
+
+    Raises:
+        AxisError: for a bare name (it has no size) or a name that is there twice.
+    """
+    return shape.size if isinstance(shape, Axis) else shape_of(shape)
 
 
-def to_jax_shape(spec: AxisSpec) -> tuple[int, ...]:
-    """The sizes, in order: a shape for `jnp`."""
-    return tuple(axis.size for axis in axes_of(spec))
+def shape_of(spec: AxisSpec) -> tuple[int, ...]:
+    """The sizes, in order; for a single `Axis` a tuple of one."""
+    return tuple([axis.size for axis in axes_of(spec)])
 
 
 def find(axes: Sequence[Axis], selector: AxisSelector, owner: Any = None) -> int:
@@ -135,7 +193,10 @@ def find(axes: Sequence[Axis], selector: AxisSelector, owner: Any = None) -> int
     Raises:
         AxisError: if it is not there, or there with another size. `owner` is the value that the message shows.
     """
-    name = selector if isinstance(selector, str) else selector.name
+    try:
+        name = selector if isinstance(selector, str) else selector.name
+    except AttributeError:
+        raise errors.not_an_axis(selector) from None
     for position, axis in enumerate(axes):
         if axis.name == name:
             if selector is not axis and not isinstance(selector, str) and selector.size != axis.size:
@@ -144,23 +205,23 @@ def find(axes: Sequence[Axis], selector: AxisSelector, owner: Any = None) -> int
     raise errors.axis_not_found(name, axes if owner is None else owner)
 
 
-def index_where(predicate: Callable[[Any], bool], values: Sequence[Any], start: int = 0) -> int:
+def index_where(pred: Callable[[Any], bool], xs: Sequence[Any], start: int = 0) -> int:
     """The position of the first value, from `start` on, for which the predicate holds.
 
     Raises:
         ValueError: if it holds for none.
     """
-    for position in range(start, len(values)):
-        if predicate(values[position]):
+    for position in range(start, len(xs)):
+        if pred(xs[position]):
             return position
-    raise ValueError("no element satisfies the predicate")
+    raise errors.nothing_satisfies()
 
 
-def is_axis_compatible(first: AxisSelector, second: AxisSelector) -> bool:
+def is_axis_compatible(ax1: AxisSelector, ax2: AxisSelector) -> bool:
     """Whether the two can be the same axis: equal names and, where both have sizes, equal sizes."""
-    if isinstance(first, str) or isinstance(second, str):
-        return axis_name(first) == axis_name(second)
-    return first == second
+    if isinstance(ax1, str) or isinstance(ax2, str):
+        return axis_name(ax1) == axis_name(ax2)
+    return ax1 == ax2
 
 
 def selects_axis(selector: AxisSelection, selected: AxisSelection) -> bool:
@@ -169,130 +230,187 @@ def selects_axis(selector: AxisSelection, selected: AxisSelection) -> bool:
     return all(any(is_axis_compatible(axis, other) for other in chosen) for axis in ensure_tuple(selected))
 
 
-def resolve_axis(axes: AxisSpec, selection: AxisSelection) -> Any:
-    """The axes of `axes` that the selection names: one `Axis` for one selector, a tuple for several.
+def resolve_axis(axis_spec: AxisSpec, axis_selection: AxisSelection) -> Any:
+    """The axes of `axis_spec` that the selection names.
+
+    Returns:
+        An `Axis` for one selector, a tuple of axes for a sequence, a mapping from names to sizes for a mapping.
 
     Raises:
         AxisError: for an axis that is not there, or is there with another size.
+
+    >>> axes = hax.make_axes(batch=4, embed=8)
+    >>> hax.resolve_axis(axes, "embed")
+    Axis(name='embed', size=8)
+    >>> hax.resolve_axis(axes, ("embed", "batch"))
+    (Axis(name='embed', size=8), Axis(name='batch', size=4))
     """
-    available = axes_of(axes)
+    return resolved(axes_of(axis_spec), axis_selection)
+
+
+def resolved(axes: Sequence[Axis], selection: AxisSelection, owner: Any = None) -> Any:
+    """`resolve_axis` of a tuple of axes; `owner` is the value that an error shows."""
     if isinstance(selection, str | Axis):
-        return available[find(available, selection)]
-    return tuple(available[find(available, selector)] for selector in ensure_tuple(selection))
+        return axes[find(axes, selection, owner)]
+    return _in_the_form_of(selection, [axes[find(axes, selector, owner)] for selector in ensure_tuple(selection)])
 
 
-def union_axes(first: AxisSpec, second: AxisSpec) -> tuple[Axis, ...]:
+def _fits_by_name(selector: AxisSelector, others: Mapping[str, int | None], first: Any, second: Any) -> bool:
+    """Whether the selector's name is among the others.
+
+    Raises:
+        AxisError: if it is there with another size.
+    """
+    name = selector if isinstance(selector, str) else selector.name
+    if name not in others:
+        return False
+    size = None if isinstance(selector, str) else selector.size
+    if size is not None and others[name] not in (None, size):
+        raise errors.two_sizes(name, size, list(ensure_tuple(first)), others[name] or 0, list(ensure_tuple(second)))
+    return True
+
+
+def union_axes(a1: AxisSelection, a2: AxisSelection) -> AxisSet:
     """The axes of the first, then those of the second that the first lacks.
+
+    Returns:
+        A mapping if either is one, else a tuple.
 
     Raises:
         AxisError: for a name with two sizes.
+
+    >>> hax.union_axes({"batch": 4, "embed": 8}, {"embed": 8, "mlp": 16})
+    {'batch': 4, 'embed': 8, 'mlp': 16}
     """
-    left, right = axes_of(first), axes_of(second)
-    sizes = {axis.name: axis for axis in left}
-    for axis in right:
-        if sizes.get(axis.name, axis).size != axis.size:
-            raise errors.two_sizes(axis.name, sizes[axis.name].size, left, axis.size, right)
-    return left + tuple(axis for axis in right if axis.name not in sizes)
+    left, right = axis_spec_to_tuple(a1), axis_spec_to_tuple(a2)
+    sizes = _sizes(left)
+    joined = left + tuple([s for s in right if not _fits_by_name(s, sizes, a2, a1)])
+    return _in_the_form_of(a2 if isinstance(a2, Mapping) else a1, joined)
 
 
-def concat_axes(first: AxisSpec, second: AxisSpec) -> tuple[Axis, ...]:
-    """The axes of both, in order.
+def concat_axes(a1: AxisSelection, a2: AxisSelection) -> AxisSet:
+    """The axes of both, in order; a mapping if the first is one.
 
     Raises:
         AxisError: if a name is in both.
     """
-    joined = axes_of(first) + axes_of(second)
+    joined = axis_spec_to_tuple(a1) + axis_spec_to_tuple(a2)
     check_distinct(joined)
-    return joined
+    return _in_the_form_of(a1, joined)
 
 
 concat_axis_specs = concat_axes
 
 
-def eliminate_axes(axes: AxisSpec, removed: AxisSelection) -> tuple[Axis, ...]:
-    """`axes` without those that are named in `removed`.
+def eliminate_axes(axis_spec: AxisSelection, to_remove: AxisSelection) -> AxisSet:
+    """The axes without those that are named in `to_remove`.
 
     Raises:
-        AxisError: for a name that is not there.
+        AxisError: for a name that is not there, or is there with another size.
+
+    >>> hax.eliminate_axes({"batch": 4, "embed": 8}, "batch")
+    {'embed': 8}
     """
-    available = axes_of(axes)
-    gone = {find(available, selector) for selector in ensure_tuple(removed)}
-    return tuple(axis for position, axis in enumerate(available) if position not in gone)
+    available = axis_spec_to_tuple(axis_spec)
+    sizes = _sizes(available)
+    for selector in axis_spec_to_tuple(to_remove):
+        if not _fits_by_name(selector, sizes, to_remove, axis_spec):
+            raise errors.axis_not_found(names_of(selector)[0], available)
+    return without_axes(axis_spec, to_remove)
 
 
-def without_axes(axes: AxisSpec, removed: AxisSelection) -> tuple[Axis, ...]:
-    """`axes` without those that are named in `removed`; a name that is not there is no error."""
-    gone = set(names_of(removed))
-    return tuple(axis for axis in axes_of(axes) if axis.name not in gone)
+def without_axes(axis_spec: AxisSelection, to_remove: AxisSelection, allow_mismatched_sizes: bool = False) -> AxisSet:
+    """The axes without those that are named in `to_remove`; a name that is not there is no error.
+
+    Raises:
+        AxisError: for a name that is there with another size, unless `allow_mismatched_sizes`.
+    """
+    removed = axis_spec_to_shape_dict(to_remove)
+    if allow_mismatched_sizes:
+        removed = dict.fromkeys(removed)
+    available = axis_spec_to_tuple(axis_spec)
+    return _in_the_form_of(axis_spec, [s for s in available if not _fits_by_name(s, removed, axis_spec, to_remove)])
 
 
-def intersect_axes(first: AxisSpec, second: AxisSelection) -> tuple[Axis, ...]:
-    """The axes of the first that the second names too, in the order of the first.
+def intersect_axes(ax1: AxisSelection, ax2: AxisSelection) -> AxisSet:
+    """The axes of the second that the first names too, in the order of the first.
 
     Raises:
         AxisError: for a name with two sizes.
     """
-    available = axes_of(first)
-    common = set(names_of(second))
-    for selector in ensure_tuple(second):
-        if isinstance(selector, Axis) and any(axis.name == selector.name for axis in available):
-            find(available, selector)
-    return tuple(axis for axis in available if axis.name in common)
+    others = {names_of(selector)[0]: selector for selector in axis_spec_to_tuple(ax2)}
+    sizes = _sizes(others.values())
+    common = [s for s in axis_spec_to_tuple(ax1) if _fits_by_name(s, sizes, ax1, ax2)]
+    return _in_the_form_of(ax1, [others[names_of(selector)[0]] for selector in common])
 
 
-def replace_axis(axes: AxisSpec, old: AxisSelector, new: AxisSpec) -> tuple[Axis, ...]:
-    """`axes` with `old` replaced in place by the axis or axes of `new`.
+def replace_axis(axis_spec: AxisSelection, old: AxisSelector, new: AxisSelection) -> AxisSet:
+    """The axes with `old` replaced in place by the axis or axes of `new`.
 
     Raises:
         AxisError: if `old` is not there, or a name would be there twice.
+
+    >>> hax.axis.replace_axis({"batch": 4, "embed": 8}, "embed", {"heads": 2, "head_size": 4})
+    {'batch': 4, 'heads': 2, 'head_size': 4}
     """
-    available = axes_of(axes)
-    position = find(available, old)
-    replaced = available[:position] + axes_of(new) + available[position + 1 :]
+    available = axis_spec_to_tuple(axis_spec)
+    if not _fits_by_name(old, _sizes(available), [old], available):
+        raise errors.axis_not_found(names_of(old)[0], available)
+    position = names_of(available).index(names_of(old)[0])
+    replaced = available[:position] + axis_spec_to_tuple(new) + available[position + 1 :]
     check_distinct(replaced)
-    return replaced
+    return _in_the_form_of(axis_spec, replaced)
 
 
-def unsize_axes(spec: AxisSelection) -> Any:
-    """The name or names of the axes, without sizes."""
-    return axis_name(spec)
+def unsize_axes(axis_spec: AxisSelection, to_unsize: AxisSelection | None = None) -> Any:
+    """The axes as bare names: all of them, or those that are named in `to_unsize`.
 
-
-def replace_missing_with_ellipsis(selection: AxisSelection, axes: AxisSpec) -> tuple[Any, ...]:
-    """The selection with each selector that `axes` lacks replaced by `...` (several in a row by one)."""
-    present = set(names_of(axes))
-    result: list[Any] = []
-    for selector in ensure_tuple(selection):
-        if names_of(selector)[0] in present:
-            result.append(selector)
-        elif not result or result[-1] is not Ellipsis:
-            result.append(Ellipsis)
-    return tuple(result)
-
-
-def rearrange_for_partial_order(partial_order: PartialAxisSpec, axes: AxisSpec) -> tuple[Axis, ...]:
-    """`axes` in the given order, where `...` stands for the axes that are not named, kept in their order.
-
-    Without a `...`, unnamed axes go last. Names between two `...` are free to stand anywhere after the axis before.
+    Returns:
+        A name for a single axis without `to_unsize`; else a tuple, or a mapping (to None) for a mapping.
 
     Raises:
-        AxisError: for an axis that is not there or is named twice.
+        AxisError: for a name that is not there.
     """
-    available = axes_of(axes)
-    order: tuple[Any, ...] = (Ellipsis,) if partial_order is Ellipsis else ensure_tuple(partial_order)
-    named = [available[find(available, item)] for item in order if item is not Ellipsis]
-    check_distinct(named)
-    rest = [axis for axis in available if axis not in named]
-    result: list[Axis] = []
-    for place, item in enumerate(order):
-        if item is not Ellipsis:
-            result.append(named.pop(0))
-            continue
-        if Ellipsis in order[place + 1 :]:  # only the axes that stand before the next ones that are named
-            end = min((available.index(axis) for axis in named), default=len(available))
-            taken = [axis for axis in rest if available.index(axis) < end]
-        else:
-            taken = rest
-        result += taken
-        rest = [axis for axis in rest if axis not in taken]
-    return tuple(result + rest)
+    if to_unsize is None and isinstance(axis_spec, str | Axis):
+        return axis_name(axis_spec)
+    available = axis_spec_to_tuple(axis_spec)
+    names = names_of(available if to_unsize is None else to_unsize)
+    for name in names:
+        if name not in names_of(available):
+            raise errors.axis_not_found(name, available)
+    return _in_the_form_of(axis_spec, [n if (n := names_of(s)[0]) in names else s for s in available])
+
+
+def replace_missing_with_ellipsis(ax1: AxisSelection, ax2: AxisSelection) -> tuple[Any, ...]:
+    """What the second has of the axes of the first, in the order of the first, with `...` for each that it lacks.
+
+    Raises:
+        AxisError: for a name with two sizes.
+    """
+    others = {names_of(selector)[0]: selector for selector in axis_spec_to_tuple(ax2)}
+    sizes = _sizes(others.values())
+    return tuple(
+        others[names_of(selector)[0]] if _fits_by_name(selector, sizes, ax1, ax2) else Ellipsis
+        for selector in axis_spec_to_tuple(ax1)
+    )
+
+
+def rearrange_for_partial_order(partial_order: PartialAxisSpec, axes: Sequence[Any]) -> tuple[Any, ...]:
+    """`axes` in the given order, in which each `...` stands for some of the axes that are not named.
+
+    With several `...`, an axis goes to the first of them that comes after all named axes that stand before it in
+    `axes` (as far as one does), and axes between which a named axis stands do not share a place.
+
+    Args:
+        partial_order: axes, names and `...`; without a `...` it names all axes.
+        axes: the axes, or names, to put in order.
+
+    Raises:
+        AxisError: for an axis that is not there or is named twice, or that is not named where there is no `...`.
+
+    >>> axes = hax.make_axes(batch=4, position=6, embed=8)
+    >>> [axis.name for axis in hax.axis.rearrange_for_partial_order(("embed", ..., "batch"), axes)]
+    ['embed', 'position', 'batch']
+    """
+    order = (Ellipsis,) if partial_order is Ellipsis else ensure_tuple(partial_order)
+    return arranged(order, axes)

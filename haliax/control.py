@@ -17,9 +17,15 @@ from jax import lax
 
 from haliax import errors
 from haliax.array import NamedArray, unchecked, wrap
-from haliax.axis import Axis, AxisSelector, names_of
+from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
 from haliax.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
-from haliax.jax_utils import broadcast_prefix, is_jax_or_hax_array_like, is_named, tree_checkpoint_name
+from haliax.jax_utils import (
+    broadcast_prefix,
+    is_jax_or_hax_array_like,
+    is_named,
+    multilevel_scan,
+    tree_checkpoint_name,
+)
 from haliax.shape import transposed
 
 
@@ -27,30 +33,32 @@ def scan(
     f: Callable[..., tuple[Any, Any]],
     axis: AxisSelector,
     *,
+    remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
-    unroll: int = 1,
+    unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-    checkpoint: bool | str | ScanCheckpointPolicy = False,
 ) -> Callable[..., tuple[Any, Any]]:
     """A loop that carries a value along the axis: `scan(f, Layers)(init, *inputs)` is `(carry, outputs)`.
 
     Args:
         f: from the carry and the slices of the inputs to the next carry and the output of this step.
         axis: the axis to loop over. A name is enough if an input has it.
+        remat: what to keep for the backward pass; see `ScanCheckpointPolicy`.
         reverse: whether to go from the last element to the first.
-        unroll: how many steps make one iteration of the compiled loop.
+        unroll: how many steps make one iteration of the compiled loop; True for all.
         is_scanned: which leaves of the inputs are taken apart: a predicate, a boolean, or a tree of booleans.
-        checkpoint: what to keep for the backward pass; see `ScanCheckpointPolicy`.
 
     Raises:
         AxisError: if no input has the axis, or an unnamed input has another size in front.
+        ValueError: if there is no such policy.
     """
-    policy = ScanCheckpointPolicy.of(checkpoint)
+    policy = ScanCheckpointPolicy.of(remat)
 
     @wraps(f, updated=())
     def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        slices = Slices("scan", axis, (args, kwargs), is_scanned)
+        slices = Slices("scan", axis, (args, kwargs), is_scanned, by_predicate=True)
         arrays, statics = _partition(init)
+        arrays = [x if is_jax_or_hax_array_like(x) else jnp.asarray(x) for x in arrays]
 
         def step(carry: Any, xs: Any) -> tuple[Any, Any]:
             if not policy.disable:
@@ -70,10 +78,10 @@ def fold(
     fn: Callable[..., Any],
     axis: AxisSelector,
     *,
+    remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
-    unroll: int = 1,
+    unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-    checkpoint: bool | str | ScanCheckpointPolicy = False,
 ) -> Callable[..., Any]:
     """A loop that carries a value along the axis: `fold(f, Layers)(init, *inputs)` is the last carry.
 
@@ -82,10 +90,10 @@ def fold(
     looped = scan(
         lambda carry, *args, **kwargs: (fn(carry, *args, **kwargs), None),
         axis,
+        remat=remat,
         reverse=reverse,
         unroll=unroll,
         is_scanned=is_scanned,
-        checkpoint=checkpoint,
     )
     return lambda init, *args, **kwargs: looped(init, *args, **kwargs)[0]
 
@@ -94,14 +102,19 @@ def map(
     fn: Callable[..., Any],
     axis: AxisSelector,
     *,
+    remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
-    unroll: int = 1,
+    unroll: int | bool = 1,
     is_mapped: Any = is_jax_or_hax_array_like,
 ) -> Callable[..., Any]:
-    """`fn` of each slice along the axis, one after the other; the results gain the axis. `vmap` does all at once."""
+    """`fn` of each slice along the axis, one after the other; the results gain the axis. `vmap` does all at once.
+
+    Args and errors are those of `scan`; `is_mapped` is its `is_scanned`.
+    """
     looped = scan(
         lambda _, *args, **kwargs: (None, fn(*args, **kwargs)),
         axis,
+        remat=remat,
         reverse=reverse,
         unroll=unroll,
         is_scanned=is_mapped,
@@ -111,30 +124,36 @@ def map(
 
 def vmap(
     fn: Callable[..., Any],
-    axis: AxisSelector,
+    axis: AxisSelection,
     *,
     default: Any = is_jax_or_hax_array_like,
     args: Any = (),
     kwargs: Any = None,
 ) -> Callable[..., Any]:
-    """`fn` of each slice along the axis, all at once; the results gain the axis.
+    """`fn` of each slice along the axis, all at once; the arrays of the results gain the axis.
 
     Args:
         fn: any function of trees.
-        axis: the axis to map over. A name is enough if an argument has it.
-        default: which leaves are taken apart: a predicate, a boolean, or a tree of these.
-        args: the same for the positional arguments, in order; None or a missing one means `default`. An integer maps an
-            unnamed array along that dimension.
+        axis: the axis to map over, or several: the first is then the first of the results. A name is enough if an
+            argument has it.
+        default: along which dimension unnamed arrays are taken apart: an integer, None for not at all, a function from
+            a leaf to these, or a tree of these. True is the first dimension. A NamedArray that has the axis is taken
+            apart along it; False keeps it whole too.
+        args: the same for the positional arguments, in order, instead of `default`.
         kwargs: the same for the keyword arguments, by name.
 
     Raises:
         AxisError: if no argument has the axis, or an unnamed one has another size there.
     """
+    if not isinstance(axis, str | Axis):
+        for inner_axis in reversed(ensure_tuple(axis)):
+            fn = vmap(fn, inner_axis, default=default, args=args, kwargs=kwargs)
+        return fn
 
     @wraps(fn, updated=())
     def mapped(*positional: Any, **keywords: Any) -> Any:
         choices = (
-            tuple(_choice(args, position, default) for position in range(len(positional))),
+            (*args[: len(positional)], *[default] * (len(positional) - len(args))),
             {name: (kwargs or {}).get(name, default) for name in keywords},
         )
         slices = Slices("vmap", axis, (positional, keywords), choices)
@@ -142,37 +161,51 @@ def vmap(
 
         def inner(xs: Any) -> Any:
             inner_args, inner_kwargs = slices.joined(xs)
-            arrays, statics = _partition(fn(*inner_args, **inner_kwargs))
+            arrays, statics = _partition(fn(*inner_args, **inner_kwargs), is_jax_or_hax_array_like)
             rest.append(statics)
             return arrays
 
         results = jax.vmap(inner, axis_size=slices.axis.size)(slices.leading())
-        return with_axis(_joined(results, rest[-1]), slices.axis)
+        return _joined(with_axis(results, slices.axis), rest[-1])
 
     return mapped
 
 
-def _choice(choices: Any, position: int, default: Any) -> Any:
-    if position < len(choices) and choices[position] is not None:
-        return choices[position]
-    return default
-
-
 class Slices:
-    """Arguments that are taken apart along an axis: which leaves, and along which dimension of each."""
+    """Arguments that are taken apart along an axis: which leaves, and along which dimension of each.
 
-    def __init__(self, function: str, axis: AxisSelector, tree: Any, choices: Any, must_map: bool = True):
+    Args:
+        function: who takes them apart, for errors.
+        axis: the axis.
+        tree: the arguments.
+        choices: for each leaf True, False, None, or a dimension; a predicate, one value, or a tree of these.
+        by_predicate: whether the choices are of yes and no, also for NamedArrays; else None keeps unnamed ones whole.
+        must_map: whether it is an error that arrays are chosen and none has the axis.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        axis: AxisSelector,
+        tree: Any,
+        choices: Any,
+        by_predicate: bool = False,
+        must_map: bool = True,
+    ):
         self.leaves, self.structure = jax.tree.flatten(tree, is_leaf=is_named)
         wanted = _decisions(choices, tree, self.leaves)
-        self.axis = _resolved(function, axis, self.leaves, wanted)
+        if by_predicate:
+            wanted = [bool(choice) for choice in wanted]
+        chosen = [(x, choice) for x, choice in zip(self.leaves, wanted, strict=True) if _is_chosen(x, choice)]
+        self.axis = _resolved(function, axis, chosen)
         self.dimensions = [
             self._dimension(function, leaf, choice) for leaf, choice in zip(self.leaves, wanted, strict=True)
         ]
-        if must_map and all(dimension is None for dimension in self.dimensions):
-            raise errors.nothing_to_map(function, axis, [x for x in self.leaves if is_jax_or_hax_array_like(x)])
+        if must_map and chosen and all(dimension is None for dimension in self.dimensions):
+            raise errors.nothing_to_map(function, axis, [x for x, _ in chosen])
 
     def _dimension(self, function: str, leaf: Any, choice: Any) -> int | None:
-        if choice is False or choice is None or not is_jax_or_hax_array_like(leaf):
+        if not _is_chosen(leaf, choice):
             return None
         if isinstance(leaf, NamedArray):
             names = names_of(leaf.axes)
@@ -182,9 +215,7 @@ class Slices:
             if leaf.axes[dimension].size != self.axis.size:
                 raise errors.wrong_axis_size(self.axis, leaf)
             return dimension
-        dimension = 0 if choice is True else choice
-        if not leaf.shape:
-            return None
+        dimension = range(len(leaf.shape))[int(choice) if choice is not True else 0]
         if leaf.shape[dimension] != self.axis.size:
             raise errors.leading_size(function, self.axis, leaf)
         return dimension
@@ -200,32 +231,41 @@ class Slices:
         return jax.tree.unflatten(self.structure, leaves)
 
 
+def _is_chosen(leaf: Any, choice: Any) -> bool:
+    """Whether the leaf is an array with dimensions that is to be taken apart, if it has the axis."""
+    if isinstance(leaf, NamedArray):
+        return choice is not False
+    return is_jax_or_hax_array_like(leaf) and bool(leaf.shape) and choice is not None and choice is not False
+
+
 def _decisions(choices: Any, tree: Any, leaves: list[Any]) -> list[Any]:
-    """For each leaf True, False, or a dimension, from a predicate, a boolean, or a tree of these."""
+    """For each leaf True, False, None, or a dimension, from a predicate, one of these, or a tree of them."""
     if callable(choices):
-        return [bool(choices(leaf)) for leaf in leaves]
-    if isinstance(choices, bool | int):
+        return [choices(leaf) for leaf in leaves]
+    if choices is None or isinstance(choices, bool | int):
         return [choices] * len(leaves)
     spread = broadcast_prefix(choices, tree, is_leaf=lambda x: x is None or is_named(x))
     flat = jax.tree.leaves(spread, is_leaf=lambda x: x is None)
     if len(flat) != len(leaves):  # leaves that are None in the tree have no place in `leaves`
         flat = [c for c, x in zip(flat, jax.tree.leaves(tree, is_leaf=_none_or_named), strict=True) if x is not None]
-    return [bool(choice(leaf)) if callable(choice) else choice for choice, leaf in zip(flat, leaves, strict=True)]
+    return [choice(leaf) if callable(choice) else choice for choice, leaf in zip(flat, leaves, strict=True)]
 
 
 def _none_or_named(value: Any) -> bool:
     return value is None or is_named(value)
 
 
-def _resolved(function: str, axis: AxisSelector, leaves: list[Any], wanted: list[Any]) -> Axis:
+def _resolved(function: str, axis: AxisSelector, chosen: list[tuple[Any, Any]]) -> Axis:
+    """The axis with its size, from the first chosen array that has it; from any, if none has names."""
     if isinstance(axis, Axis):
         return axis
-    for leaf, choice in zip(leaves, wanted, strict=True):
-        if choice is not False and isinstance(leaf, NamedArray):
-            for own in leaf.axes:
-                if own.name == axis:
-                    return own
-    raise errors.nothing_to_map(function, axis, [x for x in leaves if is_jax_or_hax_array_like(x)])
+    for leaf, _ in chosen:
+        if isinstance(leaf, NamedArray) and leaf.has_axis(axis):
+            return leaf.resolve_axis(axis)
+    if not chosen or any(isinstance(leaf, NamedArray) for leaf, _ in chosen):
+        raise errors.nothing_to_map(function, axis, [leaf for leaf, _ in chosen])
+    leaf, choice = chosen[0]
+    return Axis(axis, leaf.shape[0 if choice is True else choice])
 
 
 def _leading(leaf: Any, dimension: int) -> Any:
@@ -236,8 +276,20 @@ def _leading(leaf: Any, dimension: int) -> Any:
 
 
 def with_axis(tree: Any, axis: Axis) -> Any:
-    """The tree whose NamedArrays have arrays with one dimension more in front than they have axes: `axis`."""
-    return jax.tree.map(lambda x: wrap(x.array, (axis, *x.axes)) if is_named(x) else x, tree, is_leaf=is_named)
+    """The tree whose NamedArrays have arrays with one dimension more in front than they have axes: `axis`.
+
+    Raises:
+        AxisError: for one that has an axis of this name already.
+    """
+
+    def grown(leaf: Any) -> Any:
+        if not is_named(leaf):
+            return leaf
+        axes = (axis, *leaf.axes)
+        check_distinct(axes)
+        return wrap(leaf.array, axes)
+
+    return jax.tree.map(grown, tree, is_leaf=is_named)
 
 
 def pieces(axis: Axis, tree: Any) -> list[Any]:
@@ -258,10 +310,10 @@ def _is_dynamic(leaf: Any) -> bool:
     return isinstance(leaf, NamedArray | bool | int | float | complex) or is_jax_or_hax_array_like(leaf)
 
 
-def _partition(tree: Any) -> tuple[Any, tuple[Any, list[Any]]]:
-    """The numbers and arrays of a tree, and all that is needed to put the tree together again."""
+def _partition(tree: Any, is_dynamic: Callable[[Any], bool] = _is_dynamic) -> tuple[Any, tuple[Any, list[Any]]]:
+    """The arrays of a tree (numbers too, by default), and all that is needed to put the tree together again."""
     leaves, structure = jax.tree.flatten(tree, is_leaf=is_named)
-    return [x for x in leaves if _is_dynamic(x)], (structure, [None if _is_dynamic(x) else (x,) for x in leaves])
+    return [x for x in leaves if is_dynamic(x)], (structure, [None if is_dynamic(x) else (x,) for x in leaves])
 
 
 def _joined(arrays: list[Any], statics: tuple[Any, list[Any]]) -> Any:
@@ -293,14 +345,11 @@ def _labelled(policy: ScanCheckpointPolicy, carry: Any, xs: Any) -> tuple[Any, A
 
 
 def _loop(
-    policy: ScanCheckpointPolicy, step: Callable[..., Any], init: Any, slices: Slices, reverse: bool, unroll: int
+    policy: ScanCheckpointPolicy, step: Callable[..., Any], init: Any, slices: Slices, reverse: bool, unroll: int | bool
 ) -> tuple[Any, Any]:
     """`lax.scan` under the policy: plain, or in blocks that are checkpointed themselves."""
     body, xs, trips = policy.checkpointed(step), slices.leading(), slices.axis.size
     blocks = policy.blocks(trips)
     if blocks is None:
         return lax.scan(body, init, xs, length=trips, reverse=reverse, unroll=unroll)
-    cut = jax.tree.map(lambda x: jnp.reshape(x, (blocks, trips // blocks, *x.shape[1:])), xs)
-    outer = policy.checkpointed(lambda c, x: lax.scan(body, c, x, reverse=reverse, unroll=unroll))
-    carry, outputs = lax.scan(outer, init, cut, reverse=reverse)
-    return carry, jax.tree.map(lambda y: jnp.reshape(y, (trips, *y.shape[2:])), outputs)
+    return multilevel_scan(body, init, xs, blocks, trips, reverse, unroll, checkpoint=policy.checkpointed)

@@ -3,58 +3,93 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 
-from haliax import pretty
+from haliax import errors, pretty
 from haliax.array import NamedArray
+from haliax.axis import Axis
 from haliax.jax_utils import is_named
 
 
-def describe_array(array: Any) -> str:
-    """The named shape, and the sharding where there is one."""
-    raw = array.array if isinstance(array, NamedArray) else array
+def describe_array(arr: Any) -> str:
+    """The named shape, and the sharding over a mesh where there is one: `f32[batch=4] batch->data`."""
+    raw = arr.array if isinstance(arr, NamedArray) else arr
     sharding = getattr(raw, "sharding", None)
-    text = pretty.shape_text(array)
-    return text if sharding is None else f"{text} {getattr(sharding, 'spec', sharding)}"
+    text = pretty.shape_text(arr)
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return text
+    names = [axis.name for axis in arr.axes] if isinstance(arr, NamedArray) else [str(d) for d in range(raw.ndim)]
+    return f"{text} {_placement(names, sharding)}".rstrip()
 
 
-def visualize_named_sharding(axes: Any, sharding: Any) -> None:
-    """Prints which device holds what of an array with these axes (at most two) under a sharding."""
-    jax.debug.visualize_sharding(tuple(axis.size for axis in axes), sharding)
+def _placement(names: Sequence[str], sharding: Any) -> str:
+    spec = tuple(getattr(sharding, "spec", ()))
+    places = [*spec, *[None] * (len(names) - len(spec))]
+    return ", ".join(f"{name}->{_mesh_axes(place)}" for name, place in zip(names, places, strict=True))
+
+
+def _mesh_axes(place: Any) -> str:
+    if place is None or place == ():
+        return "unsharded"
+    return "+".join(place) if isinstance(place, tuple) else str(place)
+
+
+def visualize_named_sharding(axes: Sequence[Axis], sharding: Any) -> None:
+    """Prints which device holds what of an array with these axes: a picture for at most two, else a line of text."""
+    if 1 <= len(axes) <= 2:
+        jax.debug.visualize_sharding(tuple(axis.size for axis in axes), sharding)
+    else:
+        print(_placement([axis.name for axis in axes], sharding))
 
 
 def visualize_shardings(tree: Any) -> None:
-    """Prints a line for each array of a tree: its name, named shape and sharding."""
+    """Prints each array of a tree: its name, named shape and sharding, and a picture if it has one or two axes."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_named):
         print(f"{jax.tree_util.keystr(path) or 'array'}: {describe_array(leaf)}")
+        raw = leaf.array if isinstance(leaf, NamedArray) else leaf
+        sharding = getattr(raw, "sharding", None)
+        if sharding is not None and 1 <= raw.ndim <= 2:
+            jax.debug.visualize_sharding(raw.shape, sharding)
 
 
-@dataclass
-class ModuleProblems:
+class ModuleProblems(Exception):
     """What `diagnose_common_issues` found."""
 
-    reused_arrays: list[tuple[str, list[str]]] = field(default_factory=list)
-    """Each array that is in the tree more than once, with its places: it would be trained as several."""
-    static_arrays: list[str] = field(default_factory=list)
-    """Static fields that hold arrays: they are not trained, and make every compiled function compile again."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.reused_arrays: list[tuple[Any, list[str]]] = []
+        """Each array that is in the tree more than once, with its places: it would be trained as several."""
+        self.static_arrays: list[str] = []
+        """Static fields that hold arrays: they are not trained, and make every compiled function compile again."""
 
     def __bool__(self) -> bool:
         return bool(self.reused_arrays or self.static_arrays)
 
+    def __str__(self) -> str:
+        reused = [(pretty.shape_text(array), places) for array, places in self.reused_arrays]
+        return errors.module_problems(reused, self.static_arrays)
 
-def diagnose_common_issues(module: Any) -> ModuleProblems:
-    """Mistakes in a module that neither JAX nor equinox reports."""
-    places: dict[int, tuple[str, list[str]]] = {}
+
+def diagnose_common_issues(module: Any) -> None:
+    """Looks for mistakes in a module that neither JAX nor equinox reports.
+
+    Raises:
+        ModuleProblems: if an array is there twice, or in a static field.
+    """
+    places: dict[int, tuple[Any, list[str]]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(module, is_leaf=is_named):
         raw = leaf.array if isinstance(leaf, NamedArray) else leaf
         if isinstance(raw, jax.Array):
-            places.setdefault(id(raw), (pretty.shape_text(leaf), []))[1].append(jax.tree_util.keystr(path))
-    reused = [place for place in places.values() if len(place[1]) > 1]
-    return ModuleProblems(reused, _static_arrays(module, ""))
+            places.setdefault(id(raw), (leaf, []))[1].append(jax.tree_util.keystr(path))
+    problems = ModuleProblems()
+    problems.reused_arrays = [place for place in places.values() if len(place[1]) > 1]
+    problems.static_arrays = _static_arrays(module, "")
+    if problems:
+        raise problems
 
 
 def _static_arrays(node: Any, path: str) -> list[str]:

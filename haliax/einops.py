@@ -123,6 +123,14 @@ def rearrange(array: NamedArray, *axes: Any, **aliases: Any) -> NamedArray:
     Raises:
         AxisError: if the pattern does not fit the array.
         ValueError: if it is not a pattern.
+
+    >>> x = hax.zeros({"batch": 2, "position": 3, "embed": 8})
+    >>> x.rearrange(("embed", ...)).shape
+    {'embed': 8, 'batch': 2, 'position': 3}
+    >>> hax.rearrange(x, "b p (e: heads size) -> b heads p size", heads=2).shape
+    {'batch': 2, 'heads': 2, 'position': 3, 'size': 4}
+    >>> hax.rearrange(x, "{batch position} -> (token: batch position) ...").shape
+    {'token': 6, 'embed': 8}
     """
     if len(axes) == 1 and isinstance(axes[0], str) and "->" in axes[0]:
         return _by_pattern(array, axes[0], aliases)
@@ -205,8 +213,10 @@ def einsum(
 ) -> NamedArray:
     """A sum of products by pattern: `einsum("b p e, e h -> b p h", x, w)`.
 
-    Axes that the right side does not mention are summed over. `"{embed}, {embed} -> ..."` binds axes by name, and
-    `"-> batch embed"` names only the axes to keep.
+    Axes that the left side mentions and the right side does not are summed over. On the left, `"{embed} -> batch mlp"`
+    mentions axes by name, of all arrays at once, and `"{embed}, {embed} -> ..."` of each; what braces do not mention
+    stays, in place of the `...` or else in front. `"-> batch embed"` names only the axes to keep (and `...` the others
+    too), and without `->` nothing is kept.
 
     Args:
         equation: the pattern.
@@ -218,20 +228,31 @@ def einsum(
     Raises:
         AxisError: if the pattern does not fit the arrays.
         ValueError: if it is not a pattern.
+
+    >>> x, w = hax.ones({"batch": 2, "embed": 3}), hax.ones({"embed": 3, "mlp": 4})
+    >>> hax.einsum("b e, e m -> b m", x, w).shape
+    {'batch': 2, 'mlp': 4}
+    >>> hax.einsum("{embed}, {embed} -> ...", x, w).shape
+    {'batch': 2, 'mlp': 4}
+    >>> hax.einsum("-> mlp", x, w).shape
+    {'mlp': 4}
     """
-    left_text, right_text = equation.split("->") if equation.count("->") == 1 else _no_arrow(equation)
+    left_text, _, right_text = equation.partition("->")
+    if "->" in right_text:
+        raise errors.bad_pattern(equation, "it has two `->`")
     right = _side(right_text, equation)
-    operands, words, summed = list(arrays), {}, set()
-    if left_text.strip():
-        sides = [_side(text, equation) for text in left_text.split(",")]
+    operands, words = list(arrays), {}
+    sides = [_side(text, equation) for text in left_text.split(",")] if left_text.strip() else []
+    by_name = bool(sides) and not any(side.ordered for side in sides)
+    if len(sides) == 1 and by_name:
+        words = _mentioned(sides[0], arrays, axis_aliases, equation)
+    elif sides:
         if len(sides) != len(arrays):
             raise errors.bad_pattern(equation, f"it has {len(sides)} operands, but {len(arrays)} arrays were given")
         operands, words = _unified(sides, arrays, axis_aliases, equation)
-        summed = set(words.values())
-    else:
-        summed = {axis.name for array in arrays for axis in array.axes}
 
     everything = dict.fromkeys(axis.name for array in operands for axis in array.axes)
+    summed = set(words.values()) if sides or "..." in right.items else set(everything)
     kept: list[str] = []
     for item in right.items:
         if isinstance(item, Group):
@@ -239,8 +260,12 @@ def einsum(
         kept += [item] if item == "..." else [words.get(item, _aliased(item, axis_aliases))]
     unmentioned = [name for name in everything if name not in summed and name not in kept]
     place = kept.index("...") if "..." in kept else None
-    order = kept if place is None else kept[:place] + unmentioned + kept[place + 1 :]
-    if place is None:
+    if place is not None:
+        order = kept[:place] + unmentioned + kept[place + 1 :]
+    elif by_name and not any("..." in side.items for side in sides):
+        order = unmentioned + kept
+    else:
+        order = kept
         summed |= set(unmentioned)
     return dot(
         *operands,
@@ -250,6 +275,20 @@ def einsum(
         dot_general=_dot_general,
         out_axes=tuple(order),
     )
+
+
+def _mentioned(side: Side, arrays: Sequence[NamedArray], aliases: Mapping[str, Any], pattern: str) -> dict[str, str]:
+    """The names of the axes that the words in one pair of braces, for all arrays together, stand for."""
+    known = {axis.name for array in arrays for axis in array.axes}
+    words: dict[str, str] = {}
+    for word in side.items:
+        if isinstance(word, Group):
+            raise errors.bad_pattern(pattern, "einsum does not split axes")
+        if word != "...":
+            words[word] = _aliased(word, aliases)
+            if words[word] not in known:
+                raise errors.axis_not_found(words[word], *arrays)
+    return words
 
 
 def _unified(

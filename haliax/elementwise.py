@@ -7,24 +7,32 @@ as in `jnp`. Given no NamedArray at all, each is the `jnp` function.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 
+from haliax import errors
 from haliax.align import broadcast_raw
 from haliax.array import NamedArray, wrap
+from haliax.axis import Axis
 from haliax.typing import BinaryFunction, NamedOrNumeric, UnaryFunction
 
 
 def unary(function: Callable[..., Any], doc: str | None = None) -> UnaryFunction:
-    """The elementwise `function` of one array, for named arrays. Options are passed on by keyword."""
+    """The elementwise `function` of one array, for named arrays. Options are passed on by keyword.
+
+    >>> double = hax.elementwise.unary(lambda a: 2 * a)
+    >>> double(hax.arange(hax.Axis("embed", 3)))
+    i32[embed=3] [0 2 4]
+    """
     name = function.__name__
 
-    def elementwise(array: Any, **options: Any) -> Any:
-        if isinstance(array, NamedArray):
-            return wrap(function(array.array, **options), array.axes)
-        return function(array, **options)
+    def elementwise(a: Any, **options: Any) -> Any:
+        if isinstance(a, NamedArray):
+            return wrap(function(a.array, **options), a.axes)
+        return function(a, **options)
 
     return _described(elementwise, name, doc or f"`jnp.{name}`, elementwise: the axes stay as they are.")
 
@@ -33,22 +41,45 @@ def binary(function: Callable[[Any, Any], Any], doc: str | None = None) -> Binar
     """The elementwise `function` of two arrays, for named arrays."""
     name = function.__name__
 
-    def elementwise(first: Any, second: Any) -> Any:
-        if isinstance(first, NamedArray):
-            axes = first.axes
-            if isinstance(second, NamedArray):
-                if axes is second.axes or axes == second.axes:
-                    return wrap(function(first.array, second.array), axes)
-            elif not getattr(second, "shape", ()):
-                return wrap(function(first.array, second), axes)
-        elif not isinstance(second, NamedArray):
-            return function(first, second)
-        elif not getattr(first, "shape", ()):
-            return wrap(function(first, second.array), second.axes)
-        (left, right), axes = broadcast_raw((first, second))
+    def elementwise(a: Any, b: Any) -> Any:
+        try:
+            if isinstance(a, NamedArray):
+                axes = a.axes
+                if isinstance(b, NamedArray):
+                    if axes is b.axes or axes == b.axes:
+                        return wrap(function(a.array, b.array), axes)
+                elif not getattr(b, "shape", ()):
+                    return wrap(function(a.array, b), axes)
+                else:
+                    return _beside_unnamed(function, a, b)
+            elif not isinstance(b, NamedArray):
+                return function(a, b)
+            elif not getattr(a, "shape", ()):
+                return wrap(function(a, b.array), b.axes)
+            else:
+                return _beside_unnamed(function, a, b)
+        except TypeError:
+            _check_operands(name, a, b)
+            raise
+        (left, right), axes = broadcast_raw((a, b))
         return wrap(function(left, right), axes)
 
     return _described(elementwise, name, doc or f"`jnp.{name}`, elementwise: the operands are broadcast by name.")
+
+
+def _beside_unnamed(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    """The function of a NamedArray and an unnamed array with dimensions, which is fine if the named one is a scalar."""
+    named, unnamed = (a, b) if isinstance(a, NamedArray) else (b, a)
+    if named.axes:
+        raise errors.unnamed_operand(named, unnamed)
+    return function(named.array, unnamed) if named is a else function(unnamed, named.array)
+
+
+def _check_operands(name: str, *operands: Any) -> None:
+    """Raises NamedTypeError if an operand is neither an array nor a number."""
+    for operand in operands:
+        if not hasattr(operand, "dtype") and not isinstance(operand, Number):
+            raise errors.not_an_operand(name, operand)
 
 
 def _described(function: Any, name: str, doc: str) -> Any:
@@ -60,10 +91,10 @@ def _described(function: Any, name: str, doc: str) -> Any:
 def _pairwise(function: Any) -> Any:
     """A function of two arrays that gives a pair, such as `divmod`."""
 
-    def pairwise(first: Any, second: Any) -> tuple[Any, Any]:
-        if not isinstance(first, NamedArray) and not isinstance(second, NamedArray):
-            return function(first, second)
-        (left, right), axes = broadcast_raw((first, second))
+    def pairwise(a: Any, b: Any) -> tuple[Any, Any]:
+        if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
+            return function(a, b)
+        (left, right), axes = broadcast_raw((a, b))
         one, two = function(left, right)
         return wrap(one, axes), wrap(two, axes)
 
@@ -162,61 +193,115 @@ subtract = binary(jnp.subtract)
 
 
 def astype(array: NamedOrNumeric, dtype: Any) -> Any:
-    """The array with its numbers converted to `dtype`."""
+    """The array with its numbers converted to `dtype`.
+
+    Args:
+        array: a NamedArray or plain array.
+        dtype: the new dtype.
+    """
     if isinstance(array, NamedArray):
         return array if array.dtype == dtype else wrap(array.array.astype(dtype), array.axes)
     return jnp.asarray(array).astype(dtype)
 
 
-def around(array: NamedOrNumeric, decimals: int = 0) -> Any:
-    """Rounds to so many decimals, elementwise."""
-    if isinstance(array, NamedArray):
-        return wrap(jnp.round(array.array, decimals), array.axes)
-    return jnp.round(array, decimals)
+def around(a: NamedOrNumeric, decimals: int = 0) -> Any:
+    """Rounds to so many decimals, elementwise.
+
+    Args:
+        a: a NamedArray or plain array.
+        decimals: how many; negative ones round before the point.
+    """
+    if isinstance(a, NamedArray):
+        return wrap(jnp.round(a.array, decimals), a.axes)
+    return jnp.round(a, decimals)
 
 
 round = around
 
 
-def rsqrt(array: NamedOrNumeric) -> Any:
+def rsqrt(a: NamedOrNumeric) -> Any:
     """The reciprocal of the square root, elementwise."""
-    return _rsqrt(array)
+    return _rsqrt(a)
 
 
-def _floating_rsqrt(array: Any) -> Any:
-    array = jnp.asarray(array)
-    return lax.rsqrt(array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(jnp.float32))
+def _floating_rsqrt(a: Any) -> Any:
+    a = jnp.asarray(a)
+    return lax.rsqrt(a if jnp.issubdtype(a.dtype, jnp.inexact) else a.astype(jnp.float32))
 
 
 _rsqrt = unary(_floating_rsqrt)
 
 
-def frexp(array: NamedOrNumeric) -> Any:
+def frexp(a: NamedOrNumeric) -> Any:
     """The mantissa and the exponent of each element, as a pair."""
-    if not isinstance(array, NamedArray):
-        return jnp.frexp(array)
-    mantissa, exponent = jnp.frexp(array.array)
-    return wrap(mantissa, array.axes), wrap(exponent, array.axes)
+    if not isinstance(a, NamedArray):
+        return jnp.frexp(a)
+    mantissa, exponent = jnp.frexp(a.array)
+    return wrap(mantissa, a.axes), wrap(exponent, a.axes)
 
 
-def ndim(array: NamedOrNumeric) -> int:
+def ndim(a: NamedOrNumeric) -> int:
     """How many axes there are."""
-    return len(array.axes) if isinstance(array, NamedArray) else jnp.ndim(array)
+    return len(a.axes) if isinstance(a, NamedArray) else jnp.ndim(a)
 
 
 def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: NamedOrNumeric | None = None) -> Any:
-    """The array with its elements limited to the range, whose ends may be named arrays; None is no limit."""
+    """The array with its elements limited to the range, whose ends may be named arrays; None is no limit.
+
+    Args:
+        array: a NamedArray or number.
+        a_min: the smallest value; broadcast by name.
+        a_max: the largest value; broadcast by name.
+
+    Raises:
+        AxisError: if an end does not broadcast to the array.
+
+    >>> hax.clip(hax.arange(hax.Axis("position", 5)), 1, 3)
+    i32[position=5] [1 1 2 3 3]
+    """
     if a_min is not None:
         array = maximum(array, a_min)
     return array if a_max is None else minimum(array, a_max)
 
 
-def where(condition: NamedOrNumeric, x: NamedOrNumeric, y: NamedOrNumeric) -> Any:
+def where(
+    condition: NamedOrNumeric,
+    x: NamedOrNumeric | None = None,
+    y: NamedOrNumeric | None = None,
+    fill_value: Any = None,
+    new_axis: Axis | None = None,
+) -> Any:
     """`x` where the condition holds, else `y`: elementwise, all three broadcast by name.
+
+    `where(condition, fill_value=-1, new_axis=Axis("found", 8))` gives, for each axis of the condition, the positions
+    where it holds, along `new_axis`.
+
+    Args:
+        condition: a NamedArray, or a boolean.
+        x: a NamedArray or number. Both it and `y` are given, or neither.
+        y: a NamedArray or number.
+        fill_value: the position that fills up `new_axis`; only without `x` and `y`.
+        new_axis: the axis of the positions; only without `x` and `y`.
 
     Raises:
         AxisError: if none of the three has all axes.
+        ValueError: if only one of `x` and `y` is given, or neither and not both `fill_value` and `new_axis`.
+
+    >>> x = hax.arange(hax.Axis("position", 4))
+    >>> hax.where(x > 1, x, 0)
+    i32[position=4] [0 0 2 3]
+    >>> hax.where(x > 1, fill_value=-1, new_axis=hax.Axis("found", 3))
+    (i32[found=3] [ 2 3 -1],)
     """
+    if (x is None) != (y is None):
+        raise errors.where_needs("give both x and y, or neither")
+    if x is None:
+        if fill_value is None or new_axis is None:
+            raise errors.where_needs("without x and y, give both fill_value and new_axis")
+        if not isinstance(condition, NamedArray):
+            raise errors.not_named("where", condition)
+        found = jnp.where(condition.array, size=new_axis.size, fill_value=fill_value)
+        return tuple(wrap(positions, (new_axis,)) for positions in found)
     operands: tuple[Any, ...] = (condition, x, y)
     if not any(isinstance(operand, NamedArray) for operand in operands):
         return jnp.where(*operands)
@@ -227,7 +312,21 @@ def where(condition: NamedOrNumeric, x: NamedOrNumeric, y: NamedOrNumeric) -> An
 def isclose(
     a: NamedOrNumeric, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:
-    """Whether the elements are equal within a tolerance, elementwise."""
+    """Whether the elements are equal within a tolerance, elementwise.
+
+    Args:
+        a: a NamedArray or number.
+        b: another; broadcast by name.
+        rtol: the tolerance, relative to `b`.
+        atol: the absolute tolerance.
+        equal_nan: whether NaN equals NaN.
+
+    Raises:
+        AxisError: if neither has all axes of the other.
+
+    >>> hax.isclose(hax.ones(hax.Axis("embed", 2)), 1 + 1e-9)
+    bool[embed=2] [ True True]
+    """
     if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
         return jnp.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
     (left, right), axes = broadcast_raw((a, b))

@@ -1,75 +1,69 @@
-"""Indexing by name: `x["batch", 3]`, `x[{"batch": 0, "position": slice(1, 5)}]`, `take`, `slice`, `.at`.
+"""Reading elements by name: `x["batch", 3]`, `x[{"batch": 0, "position": slice(1, 5)}]`, `take`, `slice`.
 
-Integers and slices with known ends become static slices, `dslice`s become dynamic slices, and integer arrays one
-gather. The axes of an index array stand in the result where the indexed axis stood; several index arrays are broadcast
-against each other by name. An axis that an index array shares with the array itself is walked together with it.
+Integers and slices with known ends become static slices, `dslice`s and traced integers dynamic slices, integer arrays
+one gather, and masks the integer array of the places that they mark. The axes of an index array stand in the result
+where the indexed axis stood; several index arrays are broadcast against each other by name. An axis that an index array
+shares with the array itself is walked together with it.
+
+What is known to be out of range is an error. What is found out of range when it runs reads as NaN (or the smallest
+integer), and beyond the end of a `dslice` as 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
-from haliax import errors
-from haliax.align import aligned, broadcast_to, union_axes_of
+from haliax import eager, errors
+from haliax.align import aligned, union_axes_of
 from haliax.array import NamedArray, unchecked, wrap
 from haliax.axis import Axis, AxisSelector, find, names_of
-from haliax.typing import NamedOrNumeric
+from haliax.dslice import dblock as dblock
+from haliax.dslice import ds as ds
+from haliax.dslice import dslice, is_pallas_dslice
+from haliax.shape import transposed
 
 _slice = slice
 
-
-@dataclass(frozen=True)
-class dslice:  # noqa: N801  (published under this name)
-    """A slice with a start that may be traced, and a known size: `x["position", dslice(start, 16)]`."""
-
-    start: Any
-    size: int
-
-    def __init__(self, start: Any, length: int | Axis | None = None):
-        first, size = (0, start) if length is None else (start, length)
-        object.__setattr__(self, "start", first.scalar() if isinstance(first, NamedArray) else first)
-        object.__setattr__(self, "size", size.size if isinstance(size, Axis) else int(size))
-
-    @classmethod
-    def block(cls, index: Any, size: int) -> dslice:
-        """The block number `index` of blocks of this size."""
-        return cls(index * size, size)
+Lookup = tuple[Any, ...]
+"""What `jnp` indexes with: for each dimension an integer, a slice with known ends, or an integer array."""
 
 
-ds = dslice
+def index(array: NamedArray, slices: Mapping[Any, Any]) -> NamedArray:
+    """The elements that `slices` names: from axes to integers, slices, `dslice`s, integer arrays or masks.
 
-
-def dblock(index: Any, size: int) -> dslice:
-    """The block number `index` of blocks of this size, as a slice."""
-    return dslice.block(index, size)
-
-
-def index(array: NamedArray, selection: Mapping[Any, Any]) -> NamedArray:
-    """The elements that the selection names: from axes to integers, slices, `dslice`s or integer arrays.
+    Args:
+        array: a NamedArray.
+        slices: from axes to integers, slices, `dslice`s, integer arrays or masks.
 
     Raises:
         AxisError: for an axis that the array lacks.
-        IndexError: for an integer that is out of range.
+        NamedIndexError: for an integer that is out of range.
+
+    >>> x = hax.arange(hax.make_axes(batch=2, embed=3))
+    >>> x["batch", 1, "embed", 0:2]
+    i32[embed=2] [3 4]
+    >>> x["embed", hax.named([2, 0], "chosen")]
+    i32[batch=2, chosen=2] [[2 0] [5 3]]
     """
-    gathers: dict[str, NamedArray] = {}
-    for selector, chosen in selection.items():
-        name = names_of(selector)[0]
-        find(array.axes, selector, array)
+    places: dict[str, Any] = {}
+    for selector, chosen in slices.items():
+        name = array.axes[find(array.axes, selector, array)].name
+        chosen = normalized(array, name, chosen)
         if isinstance(chosen, _slice | dslice):
-            array = _sliced(array, name, chosen)
-        elif isinstance(chosen, int | np.integer) and not isinstance(chosen, bool | np.bool_):
-            array = _element(array, name, int(chosen))
+            array = _cut(array, name, chosen)
         else:
-            gathers[name] = _index_array(chosen, array.axes[find(array.axes, name)])
-    if not gathers:
-        return array
-    return _gathered(array, gathers)
+            places[name] = chosen
+    if any(isinstance(place, NamedArray) and place.axes for place in places.values()):
+        return gathered(array, places, {"mode": "fill"})
+    for name, place in places.items():
+        array = _element(array, name, place)
+    return array
 
 
 def getitem(array: NamedArray, key: Any) -> NamedArray:
@@ -84,118 +78,8 @@ def selection_of(key: Any) -> Mapping[Any, Any]:
     if isinstance(key, tuple) and len(key) == 1 and isinstance(key[0], Mapping):
         return key[0]
     if not isinstance(key, tuple) or len(key) % 2 or not all(isinstance(name, str | Axis) for name in key[::2]):
-        raise errors.bad_index(key)
+        raise errors.bad_subscript(key)
     return dict(zip(key[::2], key[1::2], strict=True))
-
-
-def _element(array: NamedArray, name: str, number: int) -> NamedArray:
-    position = find(array.axes, name, array)
-    size = array.axes[position].size
-    if not -size <= number < size:
-        raise errors.index_out_of_range(name, number, array)
-    raw = lax.index_in_dim(jnp.asarray(array.array), number, position, keepdims=False)
-    return wrap(raw, array.axes[:position] + array.axes[position + 1 :])
-
-
-def _sliced(array: NamedArray, name: str, chosen: Any) -> NamedArray:
-    position = find(array.axes, name, array)
-    axis, raw = array.axes[position], jnp.asarray(array.array)
-    if isinstance(chosen, dslice):
-        return _dynamic(array, position, chosen.start, axis.resize(chosen.size))
-    start, stop, step = (_static(part) for part in (chosen.start, chosen.stop, chosen.step))
-    length = len(range(*_slice(start, stop, step).indices(axis.size)))
-    if length == axis.size and step in (None, 1):
-        return array
-    cut = raw[(_slice(None),) * position + (_slice(start, stop, step),)]
-    return wrap(cut, (*array.axes[:position], axis.resize(length), *array.axes[position + 1 :]))
-
-
-def _static(bound: Any) -> int | None:
-    return None if bound is None else bound.__index__()
-
-
-def _dynamic(array: NamedArray, position: int, start: Any, new_axis: Axis) -> NamedArray:
-    """A slice of the size of `new_axis`, static where the start is known."""
-    axis = array.axes[position]
-    axes = (*array.axes[:position], new_axis, *array.axes[position + 1 :])
-    if isinstance(start, NamedArray):
-        start = start.scalar()
-    if isinstance(start, int | np.integer):
-        if not 0 <= start <= axis.size - new_axis.size:
-            raise errors.slice_out_of_range(axis.name, int(start), new_axis.size, array)
-        raw = lax.slice_in_dim(jnp.asarray(array.array), int(start), int(start) + new_axis.size, axis=position)
-    else:
-        if new_axis.size > axis.size:
-            raise errors.slice_out_of_range(axis.name, 0, new_axis.size, array)
-        raw = lax.dynamic_slice_in_dim(array.array, start, new_axis.size, axis=position)
-    return wrap(raw, axes)
-
-
-def slice(  # noqa: A001
-    array: NamedArray,
-    axis: AxisSelector | Mapping[Any, Any],
-    new_axis: AxisSelector | Mapping[Any, Any] | None = None,
-    start: Any = 0,
-    length: int | Mapping[Any, int] | Axis | None = None,
-) -> NamedArray:
-    """Part of the array along one axis, or along several given as mappings.
-
-    `slice(x, "position", start=2, length=4)`, `slice(x, Position, Position.resize(4), start)`,
-    `slice(x, {"position": 2, "embed": 0}, length={"position": 4, "embed": 8})`.
-
-    Args:
-        array: a NamedArray.
-        axis: the axis to cut, or a mapping from axes to starts.
-        new_axis: what the axis is afterwards: an `Axis`, or a name if `length` is given. By default its name stays.
-        start: the first element, may be traced (then it is clamped so that the slice fits, as in XLA).
-        length: the number of elements.
-
-    Raises:
-        AxisError: if the array lacks the axis.
-        IndexError: if the slice is known to be out of range.
-    """
-    if isinstance(axis, Mapping):
-        for selector, first in axis.items():
-            name = names_of(selector)[0]
-            array = slice(array, selector, _entry(new_axis, name), first, _entry(length, name))
-        return array
-    position = find(array.axes, axis, array)
-    if isinstance(new_axis, Axis):
-        return _dynamic(array, position, start, new_axis)
-    if length is None or isinstance(length, Mapping) or isinstance(new_axis, Mapping):
-        raise errors.slice_without_length(names_of(axis)[0], array)
-    size = length.size if isinstance(length, Axis) else int(length)
-    return _dynamic(array, position, start, Axis(new_axis or array.axes[position].name, size))
-
-
-def _entry(mapping: Any, name: str) -> Any:
-    if not isinstance(mapping, Mapping):
-        return mapping
-    return next((value for selector, value in mapping.items() if names_of(selector)[0] == name), None)
-
-
-def updated_slice(array: NamedArray, start: Mapping[Any, Any], update: NamedArray) -> NamedArray:
-    """The array with `update` in place of the part that begins at `start`: a mapping from axes to first elements.
-
-    `update` has the axes of `array`, shorter where it is cut; an axis that it lacks has length one there and must be
-    in `start`, or is filled.
-
-    Raises:
-        AxisError: if `update` has an axis that `array` lacks.
-    """
-    starts: list[Any] = [0] * len(array.axes)
-    for selector, first in start.items():
-        starts[find(array.axes, selector, array)] = first.scalar() if isinstance(first, NamedArray) else first
-    cut = {names_of(selector)[0] for selector in start}
-    own = {axis.name: axis for axis in update.axes}
-    for name in own:
-        find(array.axes, name, array)
-    target = tuple(own.get(axis.name, axis.resize(1) if axis.name in cut else axis) for axis in array.axes)
-    raw = jnp.broadcast_to(aligned(update, target), [axis.size for axis in target]).astype(array.dtype)
-    for first, axis, part in zip(starts, array.axes, target, strict=True):
-        if isinstance(first, int | np.integer) and not 0 <= first <= axis.size - part.size:
-            raise errors.slice_out_of_range(axis.name, int(first), part.size, array)
-    return wrap(lax.dynamic_update_slice(array.array, raw, starts), array.axes)
 
 
 def take(array: NamedArray, axis: AxisSelector, index: Any, *, mode: str | None = None) -> NamedArray:
@@ -205,125 +89,288 @@ def take(array: NamedArray, axis: AxisSelector, index: Any, *, mode: str | None 
         array: a NamedArray.
         axis: the axis to look up in.
         index: an integer, an integer array, or a NamedArray, whose axes stand where `axis` stood. Axes that it shares
-            with the array are walked together.
+            with the array are walked together; the others then go first.
         mode: how positions out of range are treated. None as in `jnp`: negative ones count from the end, and those
             beyond give NaN (or the smallest integer). "promise_in_bounds" is the cheapest, one gather: the caller
             answers for `0 <= index < size`.
 
     Raises:
         AxisError: if the array lacks the axis.
-        IndexError: for an integer that is out of range.
+        NamedIndexError: for an integer that is out of range.
+
+    >>> table = hax.named(jnp.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), ("vocab", "embed"))
+    >>> table.take("vocab", hax.named([2, 0], "position"))
+    f32[position=2, embed=2] [[4. 5.] [0. 1.]]
     """
-    position = find(array.axes, axis, array)
-    if isinstance(index, int | np.integer) and not isinstance(index, bool):
-        return _element(array, array.axes[position].name, int(index))
-    return _gathered(array, {array.axes[position].name: _index_array(index, array.axes[position])}, mode)
+    name = array.axes[find(array.axes, axis, array)].name
+    place = normalized(array, name, index, is_strict=mode is None)
+    if isinstance(place, _slice | dslice):
+        raise errors.bad_index(name, index)
+    if mode is None and (isinstance(place, int) or not place.axes):
+        return _element(array, name, place)
+    found = gathered(array, {name: place}, {"mode": mode or "fill"})
+    others = tuple(own for own in array.axes if own.name != name)
+    if isinstance(place, int) or not any(own in others for own in place.axes):
+        return found
+    return transposed(found, (*[own for own in place.axes if own not in others], *others))
 
 
-def _index_array(chosen: Any, axis: Axis) -> NamedArray:
-    """The index as a NamedArray of integers; an unnamed vector gets the name of the axis that it indexes."""
-    if not isinstance(chosen, NamedArray):
-        raw = jnp.asarray(chosen)
-        if raw.ndim > 1:
-            raise errors.bad_index(chosen)
-        chosen = NamedArray(raw, (axis.resize(raw.shape[0]),) if raw.ndim else ())
-    if not jnp.issubdtype(chosen.dtype, jnp.integer):
-        raise errors.bad_index(chosen)
-    return chosen
+def slice(  # noqa: A001
+    array: NamedArray,
+    axis: AxisSelector | Mapping[Any, Any] | None = None,
+    new_axis: AxisSelector | Mapping[Any, Any] | None = None,
+    start: Any = 0,
+    length: int | np.integer | Mapping[Any, Any] | Axis | None = None,
+) -> NamedArray:
+    """Part of the array along one axis, or along several given as mappings.
 
+    `slice(x, "position", start=2, length=4)`, `slice(x, Position, Position.resize(4), start)`,
+    `slice(x, {"position": 2, "embed": 0}, {"position": 4, "embed": 8})`, also written
+    `slice(x, start={…}, length={…})`.
 
-def _gathered(array: NamedArray, gathers: Mapping[str, NamedArray], mode: str | None = None) -> NamedArray:
-    """One gather over the axes that `gathers` names.
+    Args:
+        array: a NamedArray.
+        axis: the axis to cut, or a mapping from axes to starts.
+        new_axis: what the axis is afterwards: an `Axis`, or a name if `length` is given. By default its name stays.
+            After a mapping from axes to starts: the mapping from axes to lengths.
+        start: the first element; negative from the end. It may be traced (then it is clamped so that the slice fits).
+        length: the number of elements, or the axis that the result has there.
 
-    The order of the result is the one that indexing gives: the index axes stand where the indexed axes stood, or in
-    front if these are apart.
+    Raises:
+        AxisError: if the array lacks the axis.
+        NamedIndexError: if the slice is known to be out of range.
+
+    >>> x = hax.arange(hax.Axis("position", 6))
+    >>> x.slice("position", start=2, length=3)
+    i32[position=3] [2 3 4]
     """
-    index_axes = union_axes_of(list(gathers.values()))
+    cuts: list[tuple[Any, Any, Any, Any]] = [(axis, start, new_axis, length)]
+    starts, lengths = (axis, length or new_axis) if isinstance(axis, Mapping) else (start, length)
+    if isinstance(starts, Mapping):
+        given = lengths if isinstance(lengths, Mapping) else {}
+        sizes = {names_of(selector)[0]: size for selector, size in given.items()}
+        cuts = [(selector, first, None, sizes.get(names_of(selector)[0])) for selector, first in starts.items()]
+    windows = {}
+    for selector, first, new, size in cuts:
+        position = find(array.axes, selector, array)
+        windows[position] = (first, _window_axis(array, array.axes[position], new, size))
+    return _windows(array, windows)
+
+
+def _window_axis(array: NamedArray, old: Axis, new: Any, length: Any) -> Axis:
+    if isinstance(new, Axis):
+        return new
+    if isinstance(length, Axis):
+        return length.alias(new) if new else length
+    if length is None:
+        raise errors.slice_without_length(old.name, array)
+    return Axis(new or old.name, int(length))
+
+
+def _windows(array: NamedArray, windows: Mapping[int, tuple[Any, Axis]]) -> NamedArray:
+    """The array cut in one slice, static if all starts are known: by position, the start and the axis afterwards."""
+    axes, starts = list(array.axes), [0] * len(array.axes)
+    for position, (first, new) in windows.items():
+        axes[position] = new
+        starts[position] = start_of(array, array.axes[position], first, new.size)
+    sizes = [axis.size for axis in axes]
+    if all(isinstance(first, int) for first in starts):
+        ends = [first + size for first, size in zip(starts, sizes, strict=True)]
+        return wrap(lax.slice(jnp.asarray(array.array), starts, ends), tuple(axes))
+    return wrap(lax.dynamic_slice(array.array, starts, sizes), tuple(axes))
+
+
+def start_of(array: NamedArray, axis: Axis, start: Any, length: int) -> Any:
+    """Where a slice of this length starts: an integer from 0 on if it is known, which is then checked."""
+    if isinstance(start, NamedArray):
+        start = start.scalar()
+    if not isinstance(start, int | np.integer):
+        if length > axis.size:
+            raise errors.slice_out_of_range(axis.name, 0, length, array)
+        return start
+    first = int(start) + axis.size if start < 0 else int(start)
+    if not 0 <= first <= axis.size - length:
+        raise errors.slice_out_of_range(axis.name, int(start), length, array)
+    return first
+
+
+def normalized(array: NamedArray, name: str, chosen: Any, is_strict: bool = True) -> Any:
+    """The index as an int, a slice of ints, a `dslice`, or a NamedArray of integers.
+
+    A mask becomes the places that it marks. An unnamed vector gets the name of the axis that it indexes.
+
+    Args:
+        array: the array that is indexed.
+        name: the axis that is indexed.
+        chosen: the index as it was given.
+        is_strict: whether an integer that is out of range is an error.
+    """
+    axis = array.axes[find(array.axes, name)]
+    if isinstance(chosen, int | np.integer) and not isinstance(chosen, bool | np.bool_):
+        number = int(chosen)
+        if is_strict and not -axis.size <= number < axis.size:
+            raise errors.index_out_of_range(name, number, array)
+        return number
+    if isinstance(chosen, _slice):
+        return _slice(*(_end(bound, name) for bound in (chosen.start, chosen.stop, chosen.step)))
+    if is_pallas_dslice(chosen):
+        cut: Any = chosen
+        places = cut.start + jnp.arange(cut.size) * cut.stride
+        return dslice(cut.start, cut.size) if cut.stride == 1 else wrap(places, (axis.resize(cut.size),))
+    if isinstance(chosen, dslice):
+        return chosen
+    return _places(array, axis, chosen, is_strict)
+
+
+def _end(bound: Any, name: str) -> int | None:
+    if isinstance(bound, NamedArray):
+        bound = bound.scalar()
+    if isinstance(bound, Tracer):
+        raise errors.traced_slice_end(name)
+    return None if bound is None else bound.__index__()
+
+
+def _places(array: NamedArray, axis: Axis, chosen: Any, is_strict: bool) -> NamedArray:
+    raw = chosen.array if isinstance(chosen, NamedArray) else chosen
+    if isinstance(raw, list | tuple | range):
+        raw = np.asarray(raw)
+    if isinstance(raw, bool) or not hasattr(raw, "dtype"):
+        raise errors.bad_index(axis.name, chosen)
+    axes = chosen.axes if isinstance(chosen, NamedArray) else (axis.resize(raw.shape[0]),) if raw.ndim == 1 else ()
+    if raw.dtype == np.bool_:
+        return _marked(axis, chosen, raw, axes)
+    if raw.ndim != len(axes) or not jnp.issubdtype(raw.dtype, jnp.integer):
+        raise errors.bad_index(axis.name, chosen)
+    if is_strict and isinstance(raw, np.ndarray):
+        for number in raw[(raw < -axis.size) | (raw >= axis.size)].flat:
+            raise errors.index_out_of_range(axis.name, int(number), array)
+    return wrap(jnp.asarray(raw), axes)
+
+
+def _marked(axis: Axis, chosen: Any, mask: Any, axes: tuple[Axis, ...]) -> NamedArray:
+    if mask.shape != (axis.size,):
+        raise errors.bad_mask(axis.name, axis.size, chosen)
+    if isinstance(mask, Tracer):
+        raise errors.traced_mask(axis.name, chosen)
+    (places,) = np.nonzero(np.asarray(mask))
+    return wrap(jnp.asarray(places), (axes[0].resize(len(places)),))
+
+
+def _cut(array: NamedArray, name: str, chosen: Any) -> NamedArray:
+    position = find(array.axes, name, array)
+    axis = array.axes[position]
+    if isinstance(chosen, dslice):
+        cut, length = _read_beyond(array, position, chosen), chosen.size
+    else:
+        length = len(range(*chosen.indices(axis.size)))
+        if length == axis.size and chosen.step in (None, 1):
+            return array
+        if chosen.step in (None, 1):
+            cut = eager.window(array.array, chosen.indices(axis.size)[0], length, position)
+        else:
+            cut = jnp.asarray(array.array)[(_slice(None),) * position + (chosen,)]
+    return wrap(cut, (*array.axes[:position], axis.resize(length), *array.axes[position + 1 :]))
+
+
+def _read_beyond(array: NamedArray, position: int, chosen: dslice) -> Any:
+    """The raw array that the dslice reads: a slice, followed by zeros where it goes beyond the end."""
+    axis, raw, start = array.axes[position], jnp.asarray(array.array), chosen.start
+    inside = min(chosen.size, axis.size)
+    if isinstance(start, int | np.integer):
+        if start < -axis.size:
+            raise errors.slice_out_of_range(axis.name, int(start), chosen.size, array)
+        first = min(int(start) + axis.size if start < 0 else int(start), axis.size)
+        last = min(first + chosen.size, axis.size)
+        return _with_zeros(lax.slice_in_dim(raw, first, last, axis=position), position, chosen.size - (last - first))
+    start = jnp.where(start < 0, start + axis.size, start)
+    first = jnp.clip(start, 0, axis.size - inside)
+    window = lax.dynamic_slice_in_dim(raw, first, inside, axis=position)
+    # The window ends with the axis; what it has too much in front is pushed out by zeros from behind.
+    return lax.dynamic_slice_in_dim(
+        _with_zeros(window, position, chosen.size), start - first, chosen.size, axis=position
+    )
+
+
+def _with_zeros(raw: Any, position: int, count: int) -> Any:
+    widths = [(0, count if dimension == position else 0, 0) for dimension in range(raw.ndim)]
+    return lax.pad(raw, jnp.zeros((), raw.dtype), widths) if count else raw
+
+
+def _element(array: NamedArray, name: str, place: int | NamedArray) -> NamedArray:
+    """The array at one place of an axis: a slice, static if the place is known."""
+    position = find(array.axes, name, array)
+    size, raw = array.axes[position].size, array.array
+    axes = array.axes[:position] + array.axes[position + 1 :]
+    if isinstance(place, int):
+        return wrap(eager.element(raw, place % size, position), axes)
+    if size == 0:
+        raise errors.index_out_of_range(name, 0, array)
+    number = place.array if place.dtype == jnp.int64 else place.array.astype(jnp.int32)
+    found = lax.dynamic_index_in_dim(raw, number, position, keepdims=False)
+    nothing = _out_of_range_value(raw.dtype)
+    if nothing is not None:
+        found = jnp.where((number >= -size) & (number < size), found, jnp.asarray(nothing, raw.dtype))
+    return wrap(found, axes)
+
+
+def _out_of_range_value(dtype: Any) -> Any:
+    """What `jnp` fills in for elements that are out of range; None for random keys, which have no such value."""
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.nan
+    if jnp.issubdtype(dtype, jnp.integer):
+        limits = jnp.iinfo(dtype)
+        return limits.min if limits.min < 0 else limits.max
+    return True if dtype == np.bool_ else None
+
+
+def gathered(array: NamedArray, places: Mapping[str, Any], options: Mapping[str, Any]) -> NamedArray:
+    """One gather of the places, with the options of `jnp.ndarray.at[…].get`."""
+    lookup, axes = lookup_of(array, places)
+    is_promised = options.get("mode") == "promise_in_bounds"
+    settings = (*options.items(), ("wrap_negative_indices", not is_promised))
+    arrays = [part for part in lookup if not isinstance(part, _slice | int)]
+    parts = tuple([_fixed(part) if isinstance(part, _slice | int) else None for part in lookup])
+    return wrap(_gather(array.array, parts, settings, *arrays), axes)
+
+
+def _fixed(part: Any) -> Any:
+    """A part of a lookup that is not an array, as a value with a hash."""
+    return (part.start, part.stop, part.step) if isinstance(part, _slice) else part
+
+
+def _read(raw: Any, parts: tuple[Any, ...], settings: tuple[tuple[str, Any], ...], *arrays: Any) -> Any:
+    rest = iter(arrays)
+    lookup = [next(rest) if part is None else _slice(*part) if isinstance(part, tuple) else part for part in parts]
+    return jnp.asarray(raw).at[tuple(lookup)].get(**dict(settings))
+
+
+_gather = eager.quick(_read, 1, 2)
+
+
+def lookup_of(array: NamedArray, places: Mapping[str, Any]) -> tuple[Lookup, tuple[Axis, ...]]:
+    """How `jnp` indexes the raw array at the places, and the axes of the result.
+
+    Their order is the one that `jnp` gives: the index axes stand where the indexed axes stood, or in front if these,
+    those with one integer counted among them, are apart.
+    """
+    arrays = {name: place for name, place in places.items() if isinstance(place, NamedArray)}
+    index_axes = union_axes_of([*arrays.values()]) if arrays else ()
     index_names = {axis.name for axis in index_axes}
-    kept = [axis for axis in array.axes if axis.name not in gathers]
-    union_axes_of([*gathers.values(), unchecked(array.array, tuple(kept))])  # one size for each name
+    kept = [axis for axis in array.axes if axis.name not in places]
+    union_axes_of([*arrays.values(), unchecked(array.array, tuple(kept))])  # one size for each name
 
     lookup: list[Any] = []
-    for axis in array.axes:
-        if axis.name in gathers:
-            lookup.append(aligned(gathers[axis.name], index_axes))
-        elif axis.name in index_names:  # shared: walked together with the index
-            lookup.append(aligned(wrap(jnp.arange(axis.size), (axis,)), index_axes))
-        else:
-            lookup.append(_slice(None))
-    walked = [position for position, part in enumerate(lookup) if not isinstance(part, _slice)]
-    together = walked == list(range(walked[0], walked[-1] + 1))
-    place = walked[0] if together else 0
-    free = [axis for axis in kept if axis.name not in index_names]
-    axes = (*free[:place], *index_axes, *free[place:])
-    found = jnp.asarray(array.array).at[tuple(lookup)]
-    return wrap(found.get(mode=mode or "fill", wrap_negative_indices=mode != "promise_in_bounds"), axes)
-
-
-class At:
-    """`x.at["batch", 0]`: what to do with the elements of an index. Each method gives a new array."""
-
-    def __init__(self, array: NamedArray, selection: Mapping[Any, Any] | None = None):
-        self._array = array
-        self._selection = selection
-
-    def __getitem__(self, key: Any) -> At:
-        return At(self._array, selection_of(key))
-
-    def get(self) -> NamedArray:
-        """The elements."""
-        return index(self._array, self._chosen())
-
-    def set(self, value: NamedOrNumeric) -> NamedArray:
-        """The array with `value` there."""
-        return self._updated("set", value)
-
-    def add(self, value: NamedOrNumeric) -> NamedArray:
-        """The array with `value` added there; an element that is there twice is added twice."""
-        return self._updated("add", value)
-
-    def multiply(self, value: NamedOrNumeric) -> NamedArray:
-        """The array multiplied by `value` there."""
-        return self._updated("multiply", value)
-
-    mul = multiply
-
-    def divide(self, value: NamedOrNumeric) -> NamedArray:
-        """The array divided by `value` there."""
-        return self._updated("divide", value)
-
-    def power(self, value: NamedOrNumeric) -> NamedArray:
-        """The array raised to the power of `value` there."""
-        return self._updated("power", value)
-
-    def min(self, value: NamedOrNumeric) -> NamedArray:
-        """The array with the smaller of itself and `value` there."""
-        return self._updated("min", value)
-
-    def max(self, value: NamedOrNumeric) -> NamedArray:
-        """The array with the larger of itself and `value` there."""
-        return self._updated("max", value)
-
-    def apply(self, function: Any) -> NamedArray:
-        """The array with `function`, of a raw array, applied there."""
-        return self.set(wrap(function(self.get().array), self.get().axes))
-
-    def _chosen(self) -> Mapping[Any, Any]:
-        if self._selection is None:
-            raise errors.bad_index(())
-        return self._selection
-
-    def _updated(self, method: str, value: NamedOrNumeric) -> NamedArray:
-        """Indexes an array of flat positions the same way, so that reading and writing cannot differ."""
-        array = self._array
-        count = jnp.arange(array.size).reshape([axis.size for axis in array.axes])
-        places = index(wrap(count, array.axes), self._chosen())
-        if isinstance(value, NamedArray):
-            value = broadcast_to(value, places.axes).array
-        flat = jnp.ravel(jnp.asarray(array.array)).at[places.array]
-        return wrap(getattr(flat, method)(value).reshape(count.shape), array.axes)
-
-
-def at(array: NamedArray) -> At:
-    """`x.at["batch", 0].set(1.0)`: updates by name, each of which gives a new array."""
-    return At(array)
+    free: list[tuple[int, Axis]] = []
+    for position, axis in enumerate(array.axes):
+        place = places.get(axis.name, _slice(None))
+        if isinstance(place, NamedArray):
+            place = aligned(place, index_axes)
+        elif axis.name in index_names and axis.name not in places:  # shared: walked together with the index
+            place = aligned(wrap(jnp.arange(axis.size), (axis,)), index_axes)
+        elif isinstance(place, _slice):
+            free.append((position, axis.resize(len(range(*place.indices(axis.size))))))
+        lookup.append(place)
+    walked = [position for position, place in enumerate(lookup) if not isinstance(place, _slice)]
+    together = not walked or walked == list(range(walked[0], walked[-1] + 1))
+    front = [axis for position, axis in free if together and walked and position < walked[0]]
+    return tuple(lookup), (*front, *index_axes, *[axis for _, axis in free[len(front) :]])

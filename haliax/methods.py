@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from haliax import align, axis_of, contract, einops, elementwise, indexing, reduce, shape, sorting
+from haliax import align, axis_of, contract, einops, elementwise, indexing, reduce, shape, sorting, updating
 from haliax.array import NamedArray
 
 _NAMES = (
@@ -18,10 +18,11 @@ _NAMES = (
     (contract, "dot"),
     (einops, "rearrange"),
     (elementwise, "astype clip conj conjugate copy round"),
-    (indexing, "slice take updated_slice"),
+    (indexing, "slice take"),
     (reduce, "all any argmax argmin max mean min prod product ptp std sum trace var"),
     (shape, "flatten flatten_axes ravel rename split unbind unflatten_axis"),
     (sorting, "argsort cumprod cumsum sort"),
+    (updating, "updated_slice"),
 )
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -29,7 +30,7 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 
 PROPERTIES: dict[str, Callable[..., Any]] = {
-    "at": indexing.at,
+    "at": updating.at,
     "imag": elementwise.imag,
     "real": elementwise.real,
 }

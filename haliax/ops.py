@@ -1,8 +1,13 @@
 """Miscellaneous functions, under the name that published code imports."""
 
+from haliax.array import raw_array_or_scalar as raw_array_or_scalar
 from haliax.elementwise import clip as clip
 from haliax.elementwise import isclose as isclose
 from haliax.elementwise import where as where
+from haliax.padding import pad as pad
+from haliax.padding import pad_left as pad_left
+from haliax.padding import tril as tril
+from haliax.padding import triu as triu
 from haliax.reduce import trace as trace
 from haliax.searching import allclose as allclose
 from haliax.searching import array_equal as array_equal
@@ -17,7 +22,3 @@ from haliax.searching import unique_counts as unique_counts
 from haliax.searching import unique_inverse as unique_inverse
 from haliax.searching import unique_values as unique_values
 from haliax.searching import unpackbits as unpackbits
-from haliax.shape import pad as pad
-from haliax.shape import pad_left as pad_left
-from haliax.shape import tril as tril
-from haliax.shape import triu as triu

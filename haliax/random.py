@@ -5,6 +5,7 @@ Parameters may be NamedArrays; they are broadcast by name to the shape.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,43 +16,98 @@ from jax import random as raw
 from haliax import errors
 from haliax.align import broadcast_to
 from haliax.array import NamedArray, wrap
-from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, find, to_jax_shape
-from haliax.shape import transposed
+from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, check_distinct, find, shape_of
 from haliax.typing import NamedOrNumeric
 
 
 def normal(key: jax.Array, shape: AxisSpec, dtype: Any = float) -> NamedArray:
-    """Standard normal numbers."""
-    return wrap(raw.normal(key, to_jax_shape(shape), dtype), axes_of(shape))
+    """Standard normal numbers.
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        dtype: of the result.
+
+    >>> hax.random.normal(jax.random.key(0), {"batch": 2, "embed": 3}).shape
+    {'batch': 2, 'embed': 3}
+    """
+    return wrap(raw.normal(key, shape_of(shape), dtype), axes_of(shape))
 
 
 def uniform(
     key: jax.Array, shape: AxisSpec, dtype: Any = float, minval: NamedOrNumeric = 0.0, maxval: NamedOrNumeric = 1.0
 ) -> NamedArray:
-    """Numbers that are uniform in [minval, maxval)."""
+    """Numbers that are uniform in [minval, maxval).
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        dtype: of the result.
+        minval: the smallest number; broadcast by name.
+        maxval: what all numbers are below; broadcast by name.
+
+    Raises:
+        AxisError: for a parameter with an axis that `shape` lacks.
+
+    >>> low = hax.named([0.0, 10.0], "batch")
+    >>> x = hax.random.uniform(jax.random.key(0), {"batch": 2, "embed": 3}, minval=low, maxval=low + 1)
+    >>> x.astype(int)
+    i32[batch=2, embed=3] [[ 0 0 0] [10 10 10]]
+    """
     low, high = _parameter(minval, shape), _parameter(maxval, shape)
-    return wrap(raw.uniform(key, to_jax_shape(shape), dtype, low, high), axes_of(shape))
+    return wrap(raw.uniform(key, shape_of(shape), dtype, low, high), axes_of(shape))
 
 
 def truncated_normal(
     key: jax.Array, shape: AxisSpec, lower: NamedOrNumeric, upper: NamedOrNumeric, dtype: Any = float
 ) -> NamedArray:
-    """Standard normal numbers, given that they are in (lower, upper)."""
+    """Standard normal numbers, given that they are in (lower, upper).
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        lower: what all numbers are above; broadcast by name.
+        upper: what all numbers are below; broadcast by name.
+        dtype: of the result.
+
+    Raises:
+        AxisError: for a parameter with an axis that `shape` lacks.
+    """
     low, high = _parameter(lower, shape), _parameter(upper, shape)
-    return wrap(raw.truncated_normal(key, low, high, to_jax_shape(shape), dtype), axes_of(shape))
+    return wrap(raw.truncated_normal(key, low, high, shape_of(shape), dtype), axes_of(shape))
 
 
 def randint(
     key: jax.Array, shape: AxisSpec, minval: NamedOrNumeric, maxval: NamedOrNumeric, dtype: Any = int
 ) -> NamedArray:
-    """Integers that are uniform in [minval, maxval)."""
+    """Integers that are uniform in [minval, maxval).
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        minval: the smallest integer; broadcast by name.
+        maxval: what all integers are below; broadcast by name.
+        dtype: of the result.
+
+    Raises:
+        AxisError: for a parameter with an axis that `shape` lacks.
+    """
     low, high = _parameter(minval, shape), _parameter(maxval, shape)
-    return wrap(raw.randint(key, to_jax_shape(shape), low, high, dtype), axes_of(shape))
+    return wrap(raw.randint(key, shape_of(shape), low, high, dtype), axes_of(shape))
 
 
 def bernoulli(key: jax.Array, shape: AxisSpec, p: NamedOrNumeric = 0.5) -> NamedArray:
-    """Booleans that are True with probability `p`."""
-    return wrap(raw.bernoulli(key, _parameter(p, shape), to_jax_shape(shape)), axes_of(shape))
+    """Booleans that are True with probability `p`.
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        p: the probability of True; broadcast by name.
+
+    Raises:
+        AxisError: for a parameter with an axis that `shape` lacks.
+    """
+    return wrap(raw.bernoulli(key, _parameter(p, shape), shape_of(shape)), axes_of(shape))
 
 
 def _parameter(parameter: NamedOrNumeric, shape: AxisSpec) -> Any:
@@ -61,14 +117,22 @@ def _parameter(parameter: NamedOrNumeric, shape: AxisSpec) -> Any:
 def _with_parameters(function: Callable[..., Any], *names: str) -> Callable[..., Any]:
     """`function(key, *parameters, shape, dtype)` of `jax.random`, with the shape second and given as axes."""
 
-    def draw(key: jax.Array, shape: AxisSpec, *parameters: Any, dtype: Any = float, **more: Any) -> NamedArray:
-        given = [*parameters, *[more.pop(name) for name in names[len(parameters) :] if name in more]]
-        if more or len(given) != len(names):
-            raise errors.wrong_parameters(function.__name__, names)
-        raw_parameters = [_parameter(parameter, shape) for parameter in given]
-        return wrap(function(key, *raw_parameters, shape=to_jax_shape(shape), dtype=dtype), axes_of(shape))
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    given = [inspect.Parameter(name, kind) for name in ("key", "shape", *names)]
+    signature = inspect.Signature([*given, inspect.Parameter("dtype", kind, default=float)])
+
+    def draw(*args: Any, **kwargs: Any) -> NamedArray:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            raise errors.wrong_parameters(function.__name__, names) from None
+        bound.apply_defaults()
+        key, shape, *parameters, dtype = bound.args
+        raw_parameters = [_parameter(parameter, shape) for parameter in parameters]
+        return wrap(function(key, *raw_parameters, shape=shape_of(shape), dtype=dtype), axes_of(shape))
 
     draw.__name__ = draw.__qualname__ = function.__name__
+    draw.__signature__ = signature  # type: ignore[attr-defined]
     draw.__doc__ = f"`jax.random.{function.__name__}`: `(key, shape, {', '.join([*names, 'dtype'])})`."
     return draw
 
@@ -87,19 +151,43 @@ weibull_min = _with_parameters(raw.weibull_min, "scale", "concentration")
 
 
 def poisson(key: jax.Array, shape: AxisSpec, lam: NamedOrNumeric, dtype: Any = int) -> NamedArray:
-    """Poisson numbers with rate `lam`."""
-    return wrap(raw.poisson(key, _parameter(lam, shape), to_jax_shape(shape), dtype), axes_of(shape))
+    """Poisson numbers with rate `lam`.
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        lam: the rate; broadcast by name.
+        dtype: of the result.
+
+    Raises:
+        AxisError: for a parameter with an axis that `shape` lacks.
+    """
+    return wrap(raw.poisson(key, _parameter(lam, shape), shape_of(shape), dtype), axes_of(shape))
 
 
 def rademacher(key: jax.Array, shape: AxisSpec, dtype: Any = float) -> NamedArray:
-    """-1 or 1, with equal probability."""
-    return wrap(raw.rademacher(key, to_jax_shape(shape), dtype), axes_of(shape))
+    """-1 or 1, with equal probability.
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        dtype: of the result.
+    """
+    return wrap(raw.rademacher(key, shape_of(shape), dtype), axes_of(shape))
 
 
 def ball(key: jax.Array, shape: AxisSpec, D: Axis, p: float = 2.0, dtype: Any = float) -> NamedArray:
-    """Points of the unit ball of the p-norm; the coordinates are along `D`, last in the result."""
+    """Points of the unit ball of the p-norm; the coordinates are along `D`, last in the result.
+
+    Args:
+        key: a random key.
+        shape: the axes, with their sizes.
+        D: the axis of the coordinates.
+        p: of the norm.
+        dtype: of the result.
+    """
     axes = (*axes_of(shape), D)
-    return wrap(raw.ball(key, D.size, p, to_jax_shape(shape), dtype), axes)
+    return wrap(raw.ball(key, D.size, p, shape_of(shape), dtype), axes)
 
 
 def categorical(key: jax.Array, logits: NamedArray, axis: AxisSelector, shape: AxisSpec | None = None) -> NamedArray:
@@ -113,17 +201,32 @@ def categorical(key: jax.Array, logits: NamedArray, axis: AxisSelector, shape: A
 
     Raises:
         AxisError: if `logits` lacks the axis.
+
+    >>> logits = hax.named([-jnp.inf, 0.0, -jnp.inf], "vocab")
+    >>> hax.random.categorical(jax.random.key(0), logits, "vocab", {"draw": 4})
+    i32[draw=4] [1 1 1 1]
     """
     position = find(logits.axes, axis, logits)
     batch = logits.axes[:position] + logits.axes[position + 1 :]
-    axes = batch if shape is None else axes_of(shape)
-    extra = tuple(a for a in axes if a not in batch)
-    drawn = raw.categorical(key, logits.array, position, to_jax_shape(extra + batch))
-    return transposed(wrap(drawn, extra + batch), axes)
+    if shape is None:
+        return wrap(raw.categorical(key, logits.array, position), batch)
+    axes = axes_of(shape)
+    spread = broadcast_to(logits, (*axes, logits.axes[position]))
+    return wrap(raw.categorical(key, spread.array, -1, shape_of(axes)), axes)
 
 
 def permutation(key: jax.Array, x: NamedArray, axis: AxisSelector, independent: bool = False) -> NamedArray:
-    """The array with its elements along the axis in a random order."""
+    """The array with its elements along the axis in a random order.
+
+    Args:
+        key: a random key.
+        x: a NamedArray.
+        axis: the axis to shuffle along.
+        independent: whether each row is shuffled by itself.
+
+    Raises:
+        AxisError: if the array lacks the axis.
+    """
     position = find(x.axes, axis, x)
     return wrap(raw.permutation(key, x.array, position, independent=independent), x.axes)
 
@@ -138,12 +241,21 @@ def choice(
 ) -> NamedArray:
     """Elements of `a` along `axis`, drawn with replacement or without; `shape` stands in front of its other axes.
 
+    Args:
+        key: a random key.
+        shape: the axes to draw.
+        a: what to draw from.
+        axis: the axis of `a` to draw along.
+        replace: whether an element may come twice.
+        p: the probability of each element, with the axis `axis`.
+
     Raises:
-        AxisError: if `a` lacks the axis.
+        AxisError: if `a` lacks the axis, or has another one of `shape`.
     """
     position = find(a.axes, axis, a)
     rest = a.axes[:position] + a.axes[position + 1 :]
     probabilities = None if p is None else broadcast_to(p, a.axes[position]).array
     new = axes_of(shape)
+    check_distinct(new + rest)
     moved = jnp.moveaxis(jnp.asarray(a.array), position, 0)
-    return wrap(raw.choice(key, moved, to_jax_shape(new), replace, probabilities), new + rest)
+    return wrap(raw.choice(key, moved, shape_of(new), replace, probabilities), new + rest)

@@ -12,9 +12,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.align import aligned, broadcast_to
+from haliax.align import aligned
 from haliax.array import NamedArray, wrap
-from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find, union_axes
+from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find
 from haliax.typing import NamedOrNumeric, ReductionFunction, SimpleReductionFunction
 
 
@@ -31,6 +31,18 @@ def positions(array: NamedArray, axis: AxisSelection | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(find(array.axes, selector, array) for selector in ensure_tuple(axis)))
 
 
+def _parted(array: NamedArray, axis: AxisSelection | None) -> tuple[int | tuple[int, ...] | None, tuple[Axis, ...]]:
+    """The number or numbers of the selected axes, None for all; and the other axes."""
+    axes = array.axes
+    if axis is None:
+        return None, ()
+    if isinstance(axis, str | Axis):
+        gone = find(axes, axis, array)
+        return gone, axes[:gone] + axes[gone + 1 :]
+    several = positions(array, axis)
+    return several, tuple([a for position, a in enumerate(axes) if position not in several])
+
+
 def reduction(function: Callable[..., Any]) -> ReductionFunction:
     """The reduction `function`, for named arrays."""
     name = function.__name__
@@ -43,13 +55,12 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
                 raise errors.axis_of_unnamed(name, array)
             return function(array, **options) if where is None else function(array, where=where, **options)
         if isinstance(where, NamedArray):
-            if not set(where.axes) <= set(array.axes):
-                array = broadcast_to(array, union_axes(array.axes, where.axes))
             where = aligned(where, array.axes)
+        if "keepdims" in options:
+            raise errors.no_keepdims(name, array)
         if where is not None:
             options["where"] = where
-        gone = positions(array, axis)
-        kept = tuple([a for position, a in enumerate(array.axes) if position not in gone])
+        gone, kept = _parted(array, axis)
         return wrap(function(array.array, axis=gone, **options), kept)
 
     reduce.__name__ = reduce.__qualname__ = name
@@ -59,10 +70,14 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
         array: a NamedArray (or an unnamed array, over all its elements).
         axis: the axes that go away; None for all.
         where: which elements count; lined up by name.
-        options: passed on to `jnp.{name}`.
+        options: passed on to the function of `jnp`.
 
     Raises:
         AxisError: for an axis that the array lacks.
+
+    >>> x = hax.arange(hax.make_axes(batch=2, embed=3))
+    >>> hax.{name}(x, "embed").axes
+    (Axis(name='batch', size=2),)
     """
     return reduce
 
@@ -84,14 +99,22 @@ def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
     reduce.__name__ = reduce.__qualname__ = name
     reduce.__doc__ = f"""`jnp.{name}` along one axis, or over all elements (then a position in the flat array).
 
+    Args:
+        array: a NamedArray (or an unnamed array, over all its elements).
+        axis: the axis that goes away; None for all.
+
     Raises:
         AxisError: for an axis that the array lacks.
+
+    >>> x = hax.arange(hax.make_axes(batch=2, embed=3))
+    >>> hax.{name}(x, "embed").axes
+    (Axis(name='batch', size=2),)
     """
     return reduce
 
 
 all = reduction(jnp.all)
-any = reduction(jnp.any)
+any = sometrue = reduction(jnp.any)
 max = amax = reduction(jnp.max)
 mean = reduction(jnp.mean)
 min = amin = reduction(jnp.min)
@@ -99,7 +122,7 @@ prod = product = reduction(jnp.prod)
 ptp = reduction(jnp.ptp)
 std = reduction(jnp.std)
 sum = reduction(jnp.sum)
-var = reduction(jnp.var)
+_var = reduction(jnp.var)
 nanmax = reduction(jnp.nanmax)
 nanmean = reduction(jnp.nanmean)
 nanmin = reduction(jnp.nanmin)
@@ -107,6 +130,30 @@ nanprod = reduction(jnp.nanprod)
 nanstd = reduction(jnp.nanstd)
 nansum = reduction(jnp.nansum)
 nanvar = reduction(jnp.nanvar)
+
+
+def var(
+    array: Any,
+    axis: AxisSelection | None = None,
+    dtype: Any = None,
+    ddof: int = 0,
+    *,
+    where: NamedOrNumeric | None = None,
+) -> Any:
+    """The variance over the selected axes, or over all.
+
+    Args:
+        array: a NamedArray (or an unnamed array, over all its elements).
+        axis: the axes that go away; None for all.
+        dtype: of the result.
+        ddof: what is subtracted from the number of elements, by which the sum of squares is divided.
+        where: which elements count; lined up by name.
+
+    Raises:
+        AxisError: for an axis that the array lacks.
+    """
+    return _var(array, axis, where=where, dtype=dtype, ddof=ddof)
+
 
 argmax = position_reduction(jnp.argmax)
 argmin = position_reduction(jnp.argmin)
@@ -117,8 +164,19 @@ nanargmin = position_reduction(jnp.nanargmin)
 def trace(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, offset: int = 0, dtype: Any = None) -> Any:
     """The sum of the diagonal over two axes, which go away.
 
+    Args:
+        array: a NamedArray.
+        axis1: one axis of the diagonal.
+        axis2: the other.
+        offset: the diagonal; positive ones lie above the main one.
+        dtype: to sum in.
+
     Raises:
         AxisError: for an axis that the array lacks.
+
+    >>> x = hax.arange(hax.make_axes(row=3, column=3))
+    >>> hax.trace(x, "row", "column")
+    i32[] 12
     """
     first, second = find(array.axes, axis1, array), find(array.axes, axis2, array)
     kept = tuple(axis for position, axis in enumerate(array.axes) if position not in (first, second))

@@ -1,15 +1,16 @@
-"""Functions that change axes and leave the numbers: rename, reorder, flatten, unflatten, split, join, pad, roll."""
+"""Functions that change axes and leave the numbers: rename, reorder, flatten, unflatten, split, join."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from haliax import errors, staging
+from haliax import eager, errors, staging
 from haliax.array import NamedArray, unchecked, wrap
 from haliax.axis import (
     Axis,
@@ -36,6 +37,10 @@ def rename(array: NamedArray, renames: Mapping[Any, Any]) -> NamedArray:
 
     Raises:
         AxisError: for an old axis that the array lacks, a new one of another size, or a name that would be there twice.
+
+    >>> x = hax.zeros({"batch": 2, "position": 3})
+    >>> x.rename({"position": "key_position"}).shape
+    {'batch': 2, 'key_position': 3}
     """
     axes = list(array.axes)
     for old, new in renames.items():
@@ -57,48 +62,72 @@ def reordered(array: NamedArray, order: PartialAxisSpec) -> NamedArray:
     Raises:
         AxisError: for an axis that the array lacks or that is named twice.
     """
-    return transposed(array, rearrange_for_partial_order(order, array.axes))
+    return transposed(array, _in_order(ensure_tuple(order), array.axes))
+
+
+# A pure function, so what it remembers is never out of date, and it remembers a limited number.
+@lru_cache(maxsize=4096)
+def _in_order(order: tuple[Any, ...], axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    return rearrange_for_partial_order(order, axes)
 
 
 def transposed(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
     """`array` with its axes in exactly this order."""
     if axes == array.axes:
         return array
-    return wrap(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
+    return wrap(eager.transpose(array.array, tuple([array.axes.index(axis) for axis in axes])), axes)
 
 
-def flatten_axes(array: NamedArray, old_axes: AxisSelection, new_axis: AxisSelector) -> NamedArray:
+def flatten_axes(array: NamedArray | AxisSpec, old_axes: AxisSelection, new_axis: AxisSelector) -> Any:
     """The axes `old_axes` as one, in the order given; it stands where the first of them in the array stood.
 
     Args:
-        array: a NamedArray.
-        old_axes: the axes to merge. If they are not next to each other in this order, the array is transposed.
+        array: a NamedArray; or axes alone, of which it gives the axes.
+        old_axes: the axes to merge. If they are not next to each other in this order, the array is transposed. Of none
+            comes an axis of size one in front.
         new_axis: the merged axis; its size, if given, must be the product.
 
     Raises:
         AxisError: for an axis that the array lacks, or a size that is not the product.
+
+    >>> x = hax.zeros({"batch": 2, "position": 3, "embed": 4})
+    >>> x.flatten_axes(("batch", "position"), "token").shape
+    {'token': 6, 'embed': 4}
+    >>> hax.flatten_axes(x.axes, ("batch", "position"), "token")
+    (Axis(name='token', size=6), Axis(name='embed', size=4))
     """
-    merged = [find(array.axes, selector, array) for selector in ensure_tuple(old_axes)]
-    if not merged:
-        raise errors.nothing_to_flatten(array)
-    size = int(np.prod([array.axes[position].size for position in merged]))
+    own = array.axes if isinstance(array, NamedArray) else axes_of(array)
+    merged = [find(own, selector, array) for selector in ensure_tuple(old_axes)]
+    size = int(np.prod([own[position].size for position in merged], dtype=np.int64))
     new = Axis(new_axis, size) if isinstance(new_axis, str) else new_axis
     if new.size != size:
-        raise errors.sizes_do_not_multiply(new.name, new.size, [array.axes[position] for position in merged])
-    before = [p for p in range(min(merged)) if p not in merged]
-    after = [p for p in range(min(merged), len(array.axes)) if p not in merged]
+        raise errors.sizes_do_not_multiply(new.name, new.size, [own[position] for position in merged])
+    first = min(merged, default=0)
+    before = [p for p in range(first) if p not in merged]
+    after = [p for p in range(first, len(own)) if p not in merged]
+    axes = (*[own[p] for p in before], new, *[own[p] for p in after])
+    check_distinct(axes)
+    if not isinstance(array, NamedArray):
+        return axes
     order = before + merged + after
     raw = array.array if order == sorted(order) else jnp.transpose(array.array, order)
-    axes = (*[array.axes[p] for p in before], new, *[array.axes[p] for p in after])
-    check_distinct(axes)
     return wrap(jnp.reshape(raw, [axis.size for axis in axes]), axes)
 
 
 def unflatten_axis(array: NamedArray, axis: AxisSelector, new_axes: AxisSpec) -> NamedArray:
     """The axis `axis` as several, in its place.
 
+    Args:
+        array: a NamedArray.
+        axis: the axis to split.
+        new_axes: what it becomes, outermost first.
+
     Raises:
         AxisError: if the array lacks it, or the sizes of `new_axes` do not multiply to its size.
+
+    >>> x = hax.zeros({"position": 3, "embed": 8})
+    >>> x.unflatten_axis("embed", {"heads": 2, "head_size": 4}).shape
+    {'position': 3, 'heads': 2, 'head_size': 4}
     """
     position = find(array.axes, axis, array)
     old, new = array.axes[position], axes_of(new_axes)
@@ -109,37 +138,67 @@ def unflatten_axis(array: NamedArray, axis: AxisSelector, new_axes: AxisSpec) ->
     return wrap(jnp.reshape(array.array, [a.size for a in axes]), axes)
 
 
-def flatten(array: NamedArray, new_axis: AxisSelector) -> NamedArray:
-    """All axes as one, called `new_axis`. An array without axes becomes an array of one element."""
+def flatten(array: NamedArray, new_axis_name: AxisSelector) -> NamedArray:
+    """All axes as one, called `new_axis_name`. An array without axes becomes an array of one element.
+
+    Args:
+        array: a NamedArray.
+        new_axis_name: the name of the merged axis, or the axis.
+
+    >>> hax.arange(hax.make_axes(batch=2, embed=3)).flatten("element")
+    i32[element=6] [0 1 2 3 4 5]
+    """
     if not array.axes:
-        return wrap(jnp.reshape(array.array, (1,)), axes_of(_sized(new_axis, 1)))
-    return flatten_axes(array, array.axes, new_axis)
+        return wrap(jnp.reshape(array.array, (1,)), axes_of(_sized(new_axis_name, 1)))
+    return flatten_axes(array, array.axes, new_axis_name)
 
 
 ravel = flatten
 
 
 def flatten_all_axes_but(
-    array: NamedArray, axis: AxisSelection, new_axis: AxisSelector, reorder_to_front: bool = False
-) -> tuple[NamedArray, Any]:
-    """All axes but `axis` as one, and the function that undoes it on an array that has `new_axis`.
+    a: NamedArray, axis_name: str, axis: AxisSelection, reorder_to_front: bool = False
+) -> tuple[NamedArray, Callable[[NamedArray], NamedArray]]:
+    """The axes of `axis` as one, and the function that undoes it on an array that has `axis_name`.
+
+    Contrary to what its name says it merges the axes that it is given: so does the published function, and code that
+    calls it relies on that. `flatten_others` merges the others.
+
+    Args:
+        a: a NamedArray.
+        axis_name: the name of the merged axis.
+        axis: the axes to merge.
+        reorder_to_front: whether the merged axis goes first.
+
+    Raises:
+        AxisError: for an axis that the array lacks.
+    """
+    merged = tuple(a.axes[position] for position in positions(a, axis))
+    flat = flatten_axes(a, merged, axis_name)
+    if reorder_to_front:
+        flat = reordered(flat, (axis_name, ...))
+
+    def unflatten(result: NamedArray) -> NamedArray:
+        whole = unflatten_axis(result, axis_name, merged)
+        return reordered(whole, (..., *[own for own in a.axes if own in whole.axes]))
+
+    return flat, unflatten
+
+
+def flatten_others(array: NamedArray, kept: AxisSelection, new_axis: str) -> tuple[NamedArray, Callable[..., Any]]:
+    """All axes but `kept` as one called `new_axis`, and the function that undoes it on an array that has it.
 
     Args:
         array: a NamedArray.
-        axis: the axes to keep.
+        kept: the axes to keep. If there are no others, the merged axis goes first and has size one.
         new_axis: the name of the merged axis.
-        reorder_to_front: whether the merged axis goes first.
+
+    Raises:
+        AxisError: for an axis that the array lacks.
     """
-    kept = set(positions(array, axis))
-    others = tuple(a for position, a in enumerate(array.axes) if position not in kept)
-    if not others:
-        size_one = _sized(new_axis, 1)
-        flat = wrap(lax.expand_dims(array.array, [0]), (size_one, *array.axes))
-        return flat, lambda result: wrap(lax.squeeze(result.array, [0]), result.axes[1:])
-    flat = flatten_axes(array, others, new_axis)
-    if reorder_to_front:
-        flat = reordered(flat, (new_axis, ...))
-    return flat, lambda result: unflatten_axis(result, new_axis, others)
+    stays = set(positions(array, kept))
+    others = tuple(axis for position, axis in enumerate(array.axes) if position not in stays)
+    return flatten_axes(array, others, new_axis), lambda result: unflatten_axis(result, new_axis, others)
 
 
 def _sized(axis: AxisSelector, size: int) -> Axis:
@@ -149,32 +208,49 @@ def _sized(axis: AxisSelector, size: int) -> Axis:
 def unbind(array: NamedArray, axis: AxisSelector) -> list[NamedArray]:
     """One array for each element of the axis, which they lack. Each is a static slice.
 
+    Args:
+        array: a NamedArray.
+        axis: the axis to take apart.
+
     Raises:
         AxisError: if the array lacks the axis.
+
+    >>> x = hax.arange(hax.make_axes(batch=2, embed=3))
+    >>> first, second = x.unbind("batch")
+    >>> second
+    i32[embed=3] [3 4 5]
     """
     position = find(array.axes, axis, array)
     axes = array.axes[:position] + array.axes[position + 1 :]
-    raw = jnp.asarray(array.array)
-    return [
-        wrap(lax.index_in_dim(raw, index, position, keepdims=False), axes) for index in range(array.axes[position].size)
-    ]
+    return [wrap(raw, axes) for raw in jnp.unstack(array.array, axis=position)]
 
 
-def split(array: NamedArray, axis: AxisSelector, new_axes: Sequence[Axis]) -> list[NamedArray]:
+def split(a: NamedArray, axis: AxisSelector, new_axes: Sequence[Axis]) -> list[NamedArray]:
     """The array cut along the axis in parts, whose axes there are `new_axes`.
+
+    Args:
+        a: a NamedArray.
+        axis: the axis to cut.
+        new_axes: the parts, in order.
 
     Raises:
         AxisError: if the array lacks the axis, or the sizes of `new_axes` do not sum to its size.
+
+    >>> x = hax.arange(hax.Axis("position", 5))
+    >>> head, tail = x.split("position", hax.make_axes(head=2, tail=3))
+    >>> tail
+    i32[tail=3] [2 3 4]
     """
-    position = find(array.axes, axis, array)
-    old = array.axes[position]
+    position = find(a.axes, axis, a)
+    old = a.axes[position]
     total = sum(part.size for part in new_axes)
     if total != old.size:
         raise errors.sizes_do_not_sum(old.name, old.size, total)
-    raw = jnp.asarray(array.array)
+    raw = jnp.asarray(a.array)
     parts, start = [], 0
     for part in new_axes:
-        axes = (*array.axes[:position], part, *array.axes[position + 1 :])
+        axes = (*a.axes[:position], part, *a.axes[position + 1 :])
+        check_distinct(axes)
         parts.append(wrap(lax.slice_in_dim(raw, start, start + part.size, axis=position), axes))
         start += part.size
     return parts
@@ -183,9 +259,19 @@ def split(array: NamedArray, axis: AxisSelector, new_axes: Sequence[Axis]) -> li
 def stack(axis: AxisSelector, arrays: Sequence[NamedArray]) -> NamedArray:
     """The arrays along a new first axis. They have the same axes; the order of the first decides.
 
+    Args:
+        axis: the new axis, or its name.
+        arrays: NamedArrays with the same axes; none make an array of no elements.
+
     Raises:
         AxisError: for different axes, or an axis whose size is not the number of arrays.
+
+    >>> x = hax.arange(hax.Axis("embed", 3))
+    >>> hax.stack("layers", [x, x + 10])
+    i32[layers=2, embed=3] [[ 0 1 2] [10 11 12]]
     """
+    if not arrays:
+        return _of_nothing(axis)
     aligned_arrays = _same_axes("stack", arrays)
     new = _sized(axis, len(arrays))
     if new.size != len(arrays):
@@ -198,11 +284,19 @@ def stack(axis: AxisSelector, arrays: Sequence[NamedArray]) -> NamedArray:
 def concatenate(axis: AxisSelector, arrays: Sequence[NamedArray]) -> NamedArray:
     """The arrays one after the other along an axis that they all have, with any sizes.
 
+    Args:
+        axis: the axis to join, or its name.
+        arrays: NamedArrays that have it.
+
     Raises:
         AxisError: if one lacks the axis, they differ in another, or the size of `axis` is not the sum.
+
+    >>> x = hax.arange(hax.Axis("position", 2))
+    >>> hax.concatenate("position", [x, x + 10])
+    i32[position=4] [ 0 1 10 11]
     """
     if not arrays:
-        raise errors.no_operands("concatenate")
+        return _of_nothing(axis)
     name = names_of(axis)[0]
     position = find(arrays[0].axes, name, arrays[0])
     parts = []
@@ -220,97 +314,14 @@ def concatenate(axis: AxisSelector, arrays: Sequence[NamedArray]) -> NamedArray:
     return wrap(jnp.concatenate([part.array for part in parts], axis=position), axes)
 
 
+def _of_nothing(axis: AxisSelector) -> NamedArray:
+    """What no arrays make along an axis: an array of no elements."""
+    return wrap(jnp.zeros((0,)), (Axis(names_of(axis)[0], 0),))
+
+
 def _same_axes(function: str, arrays: Sequence[NamedArray]) -> list[NamedArray]:
-    if not arrays:
-        raise errors.no_operands(function)
     first = arrays[0]
     for array in arrays[1:]:
         if set(array.axes) != set(first.axes):
             raise errors.different_axes(function, first, array)
     return [transposed(array, first.axes) for array in arrays]
-
-
-def roll(array: NamedArray, shift: Any, axis: AxisSelection) -> NamedArray:
-    """The elements moved along the axis by `shift` places; those that fall off come in at the other end.
-
-    Args:
-        array: a NamedArray.
-        shift: a number of places, or one for each axis; may be traced.
-        axis: one axis, or several.
-    """
-    where = positions(array, axis)
-    if isinstance(shift, NamedArray):
-        shift = shift.scalar()
-    if isinstance(axis, str | Axis):
-        return wrap(jnp.roll(array.array, shift, axis=where[0]), array.axes)
-    return wrap(jnp.roll(array.array, shift, axis=where), array.axes)
-
-
-def pad_left(array: NamedArray, axis: AxisSelector, new_axis: Axis, value: Any = 0) -> NamedArray:
-    """The array made longer at the start of the axis, up to the size of `new_axis`, with `value`.
-
-    Raises:
-        AxisError: if `new_axis` is shorter than the axis.
-    """
-    position = find(array.axes, axis, array)
-    amount = new_axis.size - array.axes[position].size
-    if amount < 0:
-        raise errors.negative_axis_size(new_axis.name, amount)
-    widths = [(0, 0)] * len(array.axes)
-    widths[position] = (amount, 0)
-    axes = (*array.axes[:position], new_axis, *array.axes[position + 1 :])
-    return wrap(jnp.pad(array.array, widths, constant_values=value), axes)
-
-
-def pad(array: NamedArray, padding: Mapping[Any, Any], *, mode: str = "constant", **options: Any) -> NamedArray:
-    """The array made longer along axes: `pad(x, {"position": (1, 2)})`.
-
-    Args:
-        array: a NamedArray.
-        padding: for each axis how many elements to put before and after it, or one number for both.
-        mode: as in `jnp.pad`.
-        options: as in `jnp.pad`, such as `constant_values`.
-    """
-    widths = [(0, 0)] * len(array.axes)
-    for selector, amount in padding.items():
-        before, after = (amount, amount) if isinstance(amount, int) else amount
-        widths[find(array.axes, selector, array)] = (before, after)
-    axes = tuple(axis.resize(b + axis.size + a) for axis, (b, a) in zip(array.axes, widths, strict=True))
-    return wrap(jnp.pad(array.array, widths, mode=mode, **options), axes)
-
-
-def repeat(array: NamedArray, repeats: Any, axis: AxisSelector, total_repeat_length: int | None = None) -> NamedArray:
-    """Each element along the axis repeated in place, so many times (a number, or one for each element)."""
-    position = find(array.axes, axis, array)
-    counts = repeats.array if isinstance(repeats, NamedArray) else repeats
-    raw = jnp.repeat(array.array, counts, axis=position, total_repeat_length=total_repeat_length)
-    axes = (*array.axes[:position], array.axes[position].resize(raw.shape[position]), *array.axes[position + 1 :])
-    return wrap(raw, axes)
-
-
-def tile(array: NamedArray, reps: Mapping[Any, int]) -> NamedArray:
-    """The whole array repeated along axes: `tile(x, {"position": 2})`."""
-    counts = [1] * len(array.axes)
-    for selector, count in reps.items():
-        counts[find(array.axes, selector, array)] = count
-    axes = tuple(axis.resize(axis.size * count) for axis, count in zip(array.axes, counts, strict=True))
-    return wrap(jnp.tile(array.array, counts), axes)
-
-
-def tril(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0) -> NamedArray:
-    """The array with zeros above the diagonal `k` of the matrices that `axis1` (rows) and `axis2` (columns) make."""
-    return _triangle(array, axis1, axis2, k, lower=True)
-
-
-def triu(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0) -> NamedArray:
-    """The array with zeros below the diagonal `k` of the matrices that `axis1` (rows) and `axis2` (columns) make."""
-    return _triangle(array, axis1, axis2, k, lower=False)
-
-
-def _triangle(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int, lower: bool) -> NamedArray:
-    row_position, column_position = find(array.axes, axis1, array), find(array.axes, axis2, array)
-    shape = tuple(axis.size for axis in array.axes)
-    rows = lax.broadcasted_iota(jnp.int32, shape, row_position)
-    columns = lax.broadcasted_iota(jnp.int32, shape, column_position)
-    kept = columns <= rows + k if lower else columns >= rows + k
-    return wrap(jnp.where(kept, array.array, jnp.zeros((), array.dtype)), array.axes)

@@ -2,12 +2,14 @@
 
 A module is walked field by field: `transformer.blocks.attention.weight`. A module says what differs by methods: another
 key for a field (`_state_dict_key_map`), other entries (`to_state_dict`, `from_state_dict`: `Stacked` has an entry for
-each layer), or another shape outside (`flatten_for_export`: `Linear` has a matrix, output first, as in PyTorch).
+each layer), or another shape outside (`flatten_for_export`: `Linear` has a matrix, as in PyTorch).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ from haliax.array import NamedArray, unchecked
 from haliax.jax_utils import is_jax_array_like
 
 StateDict = dict[str, Any]
+"""Arrays by dotted names."""
 T = TypeVar("T")
 
 
@@ -40,12 +43,12 @@ class ModuleWithStateDictSerialization(eqx.Module):
         return {}
 
     def flatten_for_export(self: T) -> T:
-        """The module in the shape that it has outside."""
-        return _on_inner_modules(self, lambda module: module.flatten_for_export())
+        """The module in the shape that it has outside. The modules inside it are asked by themselves."""
+        return self
 
     def unflatten_from_export(self: T, template: T) -> T:
         """The module back in its own shape, which is that of `template`."""
-        return _on_inner_modules(self, lambda module, own: module.unflatten_from_export(own), template)
+        return self
 
 
 def _on_inner_modules(root: T, function: Callable[..., Any], *rest: Any) -> T:
@@ -57,20 +60,28 @@ def _on_inner_modules(root: T, function: Callable[..., Any], *rest: Any) -> T:
     return jax.tree.map(lambda x, *more: function(x, *more) if is_inner(x) else x, root, *rest, is_leaf=is_inner)
 
 
-def with_prefix(prefix: str | None, name: str | None) -> str | None:
-    """`prefix.name`, where either may be absent."""
-    if prefix is None or name is None:
-        return name if prefix is None else prefix
-    return f"{prefix}.{name}"
+def with_prefix(prefix: str | None, leaf: str | None) -> str | None:
+    """`prefix.leaf`, where either may be absent."""
+    if prefix is None or leaf is None:
+        return leaf if prefix is None else prefix
+    return f"{prefix}.{leaf}"
 
 
 def to_state_dict(tree: Any, prefix: str | None = None) -> StateDict:
-    """The arrays of a tree by dotted names."""
+    """The arrays of a tree by dotted names; numbers and strings too, as they are.
+
+    Args:
+        tree: any tree.
+        prefix: what each name starts with.
+
+    Raises:
+        ValueError: for an array that is the whole tree, without a prefix.
+    """
     if isinstance(tree, ModuleWithStateDictSerialization):
         return tree.to_state_dict(prefix)
     if isinstance(tree, NamedArray):
         return {_name(prefix): tree.array}
-    if is_jax_array_like(tree):
+    if is_jax_array_like(tree) or _is_plain(tree):
         return {_name(prefix): tree}
     if isinstance(tree, eqx.Module):
         return _fields_to_state_dict(tree, prefix)
@@ -81,7 +92,14 @@ def to_state_dict(tree: Any, prefix: str | None = None) -> StateDict:
 
 
 def from_state_dict(tree: Any, state_dict: StateDict, prefix: str | None = None) -> Any:
-    """The tree with its arrays taken from the state dict; everything else stays.
+    """The tree with its arrays taken from the state dict, in the dtypes that they have there.
+
+    Numbers and strings are taken too where the state dict has them; everything else stays.
+
+    Args:
+        tree: a tree of the wanted structure; arrays may be `jax.ShapeDtypeStruct`s.
+        state_dict: arrays by dotted names.
+        prefix: what each name starts with.
 
     Raises:
         KeyError: for a name that the state dict lacks.
@@ -93,6 +111,8 @@ def from_state_dict(tree: Any, state_dict: StateDict, prefix: str | None = None)
         return unchecked(_entry(state_dict, _name(prefix), tree.array), tree.axes)
     if is_jax_array_like(tree):
         return _entry(state_dict, _name(prefix), tree)
+    if _is_plain(tree):
+        return state_dict.get(_name(prefix), tree)
     if isinstance(tree, eqx.Module):
         return _fields_from_state_dict(tree, state_dict, prefix)
     children = [from_state_dict(child, state_dict, with_prefix(prefix, key)) for key, child in _children(tree)]
@@ -109,6 +129,10 @@ def _children(tree: Any) -> list[tuple[str, Any]]:
     return [(str(at), child) for at, child in enumerate(tree)] if isinstance(tree, list | tuple) else []
 
 
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | complex | str)
+
+
 def _name(prefix: str | None) -> str:
     if prefix is None:
         raise errors.array_without_name()
@@ -121,7 +145,7 @@ def _entry(state_dict: StateDict, name: str, like: Any) -> Any:
     array = state_dict[name]
     if tuple(array.shape) != tuple(like.shape):
         raise errors.entry_shape(name, array.shape, like.shape)
-    return jnp.asarray(array, like.dtype)
+    return jnp.asarray(array)
 
 
 def _keyed_fields(module: eqx.Module) -> list[tuple[str, str | None]]:
@@ -147,54 +171,106 @@ def _fields_from_state_dict(module: T, state_dict: StateDict, prefix: str | None
     return eqx.tree_at(lambda m: [getattr(m, name) for name in names], own, values, is_leaf=lambda x: x is None)
 
 
-def flatten_modules_for_export(tree: T) -> T:
-    """The tree with each module in the shape that it has outside."""
-    if isinstance(tree, ModuleWithStateDictSerialization):
-        return tree.flatten_for_export()
-    return _on_inner_modules(tree, lambda module: module.flatten_for_export())
+def flatten_modules_for_export(t: T) -> T:
+    """The tree with each module in the shape that it has outside: first the outer ones, then those inside them."""
+    own: Any = t
+    if isinstance(own, ModuleWithStateDictSerialization):
+        own = own.flatten_for_export()
+    return _on_inner_modules(own, flatten_modules_for_export)
 
 
-def unflatten_modules_from_export(tree: Any, template: Any) -> Any:
+def unflatten_modules_from_export(t: Any, template: Any) -> Any:
     """The tree with each module back in its own shape, which is that of `template`."""
-    if isinstance(tree, ModuleWithStateDictSerialization):
-        return tree.unflatten_from_export(template)
-    return _on_inner_modules(tree, lambda module, own: module.unflatten_from_export(own), template)
+    own, like = t, template
+    if isinstance(template, ModuleWithStateDictSerialization):
+        like = eqx.filter_eval_shape(lambda module: module.flatten_for_export(), template)
+    own = _on_inner_modules(own, unflatten_modules_from_export, like)
+    return own.unflatten_from_export(template) if isinstance(own, ModuleWithStateDictSerialization) else own
 
 
-def to_torch_compatible_state_dict(tree: Any, *, flatten: bool = True, prefix: str | None = None) -> StateDict:
-    """The arrays of a tree as numpy arrays, by the names and in the shapes that PyTorch uses."""
-    return to_numpy_state_dict(flatten_modules_for_export(tree) if flatten else tree, prefix)
+def to_torch_compatible_state_dict(
+    t: Any,
+    *,
+    flatten: bool = True,
+    prefix: str | None = None,
+    filter: bool | Callable[[Any], bool] = is_jax_array_like,  # noqa: A002
+) -> StateDict:
+    """The arrays of a tree as numpy arrays, by the names and in the shapes that PyTorch uses.
+
+    Args:
+        t: any tree.
+        flatten: whether layers take the shapes that they have in PyTorch.
+        prefix: what each name starts with.
+        filter: which entries to include: a predicate of the value, or a boolean; by default the arrays.
+
+    >>> layer = hax.nn.Linear.init(*hax.make_axes(embed=8, mlp=16), key=jax.random.key(0))
+    >>> {name: array.shape for name, array in hax.state_dict.to_torch_compatible_state_dict(layer, prefix="up").items()}
+    {'up.weight': (16, 8), 'up.bias': (16,)}
+    """
+    entries = to_state_dict(flatten_modules_for_export(t) if flatten else t, prefix)
+    return _as_numpy({name: x for name, x in entries.items() if (filter(x) if callable(filter) else filter)})
 
 
 def from_torch_compatible_state_dict(
-    tree: T, state_dict: StateDict, *, unflatten: bool = True, prefix: str | None = None
+    t: T, state_dict: StateDict, *, unflatten: bool = True, prefix: str | None = None
 ) -> T:
     """The tree with its arrays taken from a state dict that has PyTorch's names and shapes.
+
+    Args:
+        t: a tree of the wanted structure; arrays may be `jax.ShapeDtypeStruct`s.
+        state_dict: arrays by PyTorch's names.
+        unflatten: whether layers have the shapes there that they have in PyTorch.
+        prefix: what each name starts with.
 
     Raises:
         KeyError: for a name that the state dict lacks.
         AxisError: for an array of another shape.
     """
     if not unflatten:
-        return from_state_dict(tree, state_dict, prefix)
-    outside = eqx.filter_eval_shape(flatten_modules_for_export, tree)
-    return unflatten_modules_from_export(from_state_dict(outside, state_dict, prefix), tree)
+        return from_state_dict(t, state_dict, prefix)
+    outside = eqx.filter_eval_shape(flatten_modules_for_export, t)
+    return unflatten_modules_from_export(from_state_dict(outside, state_dict, prefix), t)
 
 
-def to_numpy_state_dict(tree: Any, prefix: str | None = None) -> StateDict:
-    """Like `to_state_dict`, with numpy arrays."""
-    return {name: np.asarray(array) for name, array in to_state_dict(tree, prefix).items()}
+def to_numpy_state_dict(model: Any, prefix: str | None = None) -> StateDict:
+    """Like `to_state_dict`, with numpy arrays.
+
+    Args:
+        model: any tree.
+        prefix: what each name starts with.
+    """
+    return _as_numpy(to_state_dict(model, prefix))
 
 
-def save_state_dict(state_dict: StateDict, path: str) -> None:
-    """Writes a state dict to a safetensors file."""
-    from safetensors.numpy import save_file
-
-    save_file({name: np.ascontiguousarray(array) for name, array in state_dict.items()}, path)
+def _as_numpy(state_dict: StateDict) -> StateDict:
+    return {name: np.asarray(x) if is_jax_array_like(x) else x for name, x in state_dict.items()}
 
 
-def load_state_dict(path: str) -> StateDict:
-    """The state dict of a safetensors file."""
-    from safetensors.numpy import load_file
+def save_state_dict(state_dict: StateDict, path: str | os.PathLike[str]) -> None:
+    """Writes a state dict to a safetensors file.
 
-    return load_file(path)
+    Args:
+        state_dict: arrays by dotted names.
+        path: the file to write.
+
+    Raises:
+        ImportError: if the package `safetensors` is not installed.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in state_dict.items()}
+    _safetensors().save_file(arrays, path)
+
+
+def load_state_dict(path: str | os.PathLike[str]) -> StateDict:
+    """The state dict of a safetensors file, as numpy arrays.
+
+    Raises:
+        ImportError: if the package `safetensors` is not installed.
+    """
+    return _safetensors().load_file(path)
+
+
+def _safetensors() -> Any:
+    try:
+        return importlib.import_module("safetensors.numpy")
+    except ImportError as error:
+        raise errors.safetensors_missing() from error

@@ -24,19 +24,20 @@ import numpy as np
 
 from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, PartialAxisSpec
 from haliax.contract import DotGeneral
-from haliax.indexing import At
 from haliax.typing import NamedOrNumeric
+from haliax.updating import At
 
 class NamedArray:
     array: Any
     axes: tuple[Axis, ...]
+    def __class_getitem__(cls, spec: Any) -> Any: ...
 '''
 
 _LINE_LENGTH = 120
 # What these give depends on what they are given; every other attached function gives a NamedArray.
-_ARRAY_VALUED = set(methods.attached()) - {"axis_indices", "resolve_axis"}
-_FUNCTIONS = "wrap unchecked named check_shape are_shape_checks_enabled enable_shape_checks"
-_UNWRITTEN = ("__array_ufunc__", "__str__", "_only")
+_ARRAY_VALUED = set(methods.attached()) - {"axis_indices", "axis_size", "resolve_axis"}
+_FUNCTIONS = "wrap unchecked named raw_array_or_scalar check_shape are_shape_checks_enabled enable_shape_checks"
+_UNWRITTEN = ("__array_ufunc__", "__replace__", "__str__")
 
 
 def stub() -> str:
@@ -114,7 +115,7 @@ def _result(function: Any) -> str:
     annotation = inspect.signature(function).return_annotation
     if annotation is inspect.Signature.empty:
         return "Any"
-    return str(annotation).replace("Iterator[None]", "AbstractContextManager[None]")
+    return str(annotation).replace("Iterator[bool]", "AbstractContextManager[bool]")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,16 @@ import equinox as eqx
 import jax
 
 from haliax import random, shape
+from haliax.align import broadcast_to
 from haliax.array import NamedArray
-from haliax.axis import Axis, AxisSelector, names_of
-from haliax.create import zeros
+from haliax.axis import AxisSelector, names_of
+from haliax.control import vmap
 from haliax.indexing import slice as slice_axis
-from haliax.jax_utils import is_named
+from haliax.jax_utils import is_named, maybe_rng_split
+from haliax.nn.scan import Stacked
 
 IsLeaf = Callable[[Any], bool] | None
+"""What else is a leaf of a tree, besides NamedArrays; None for nothing."""
 
 
 def _leaf(is_leaf: IsLeaf) -> Callable[[Any], bool]:
@@ -23,7 +27,11 @@ def _leaf(is_leaf: IsLeaf) -> Callable[[Any], bool]:
 
 
 def tree_map(fn: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf = None) -> Any:
-    """`jax.tree.map` with whole NamedArrays as leaves."""
+    """`jax.tree.map` with whole NamedArrays as leaves.
+
+    >>> hax.tree_util.tree_map(lambda x: x.axes, {"weight": hax.zeros({"embed": 2})})
+    {'weight': (Axis(name='embed', size=2),)}
+    """
     return jax.tree.map(fn, tree, *rest, is_leaf=_leaf(is_leaf))
 
 
@@ -42,50 +50,76 @@ def tree_structure(tree: Any, is_leaf: IsLeaf = None) -> Any:
     return jax.tree.structure(tree, is_leaf=_leaf(is_leaf))
 
 
-def tree_unflatten(structure: Any, leaves: Any) -> Any:
+def tree_unflatten(treedef: Any, leaves: Any) -> Any:
     """`jax.tree.unflatten`."""
-    return jax.tree.unflatten(structure, leaves)
+    return jax.tree.unflatten(treedef, leaves)
 
 
-def hashable_partition(tree: Any, filter_spec: Any) -> tuple[list[Any], tuple[Any, tuple[Any, ...]]]:
-    """The chosen leaves of a tree as a list, and the rest with the structure as one hashable value."""
-    dynamic, static = eqx.partition(tree, filter_spec)
-    leaves, structure = jax.tree.flatten(dynamic)
-    static_leaves, static_structure = jax.tree.flatten(static)
-    return leaves, (structure, (tuple(static_leaves), static_structure))
+def scan_aware_tree_map(fn: Callable[..., Any], tree: Any, *rest: Any, is_leaf: IsLeaf = None) -> Any:
+    """`tree_map` that sees the layers of a `Stacked` one by one: in each, `fn` is mapped over the axis of the layers.
+
+    Args:
+        fn: from a leaf (and those of `rest` at its place) to a leaf. Of a `Stacked` it gets arrays of one layer.
+        tree: any tree.
+        rest: trees of the same structure.
+        is_leaf: what else is a leaf.
+    """
+
+    def is_whole(node: Any) -> bool:
+        return isinstance(node, Stacked) or (is_leaf is not None and is_leaf(node))
+
+    def mapped(node: Any, *others: Any) -> Any:
+        if not isinstance(node, Stacked) or (is_leaf is not None and is_leaf(node)):
+            return fn(node, *others)
+        layers = [node.stacked, *[other.stacked for other in others]]
+        stacked = vmap(lambda *layer: scan_aware_tree_map(fn, *layer, is_leaf=is_leaf), node.Block)(*layers)
+        return dataclasses.replace(node, stacked=stacked)
+
+    return tree_map(mapped, tree, *rest, is_leaf=is_whole)
 
 
-def hashable_combine(leaves: Any, static: Any) -> Any:
+def hashable_partition(pytree: Any, filter_spec: Any) -> tuple[Any, tuple[Any, tuple[Any, ...]]]:
+    """The tree with its chosen leaves only, and the rest with the structure as one hashable value."""
+    dynamic, static = eqx.partition(pytree, filter_spec)
+    leaves, structure = jax.tree.flatten(static)
+    return dynamic, (structure, tuple(leaves))
+
+
+def hashable_combine(dynamic: Any, static: Any) -> Any:
     """The tree that `hashable_partition` took apart."""
-    structure, (static_leaves, static_structure) = static
-    return eqx.combine(jax.tree.unflatten(structure, leaves), jax.tree.unflatten(static_structure, static_leaves))
+    structure, leaves = static
+    return eqx.combine(dynamic, jax.tree.unflatten(structure, leaves))
 
 
-def resize_axis(tree: Any, old_axis: AxisSelector, new_size: int | Axis, key: jax.Array | None = None) -> Any:
+def resize_axis(tree: Any, old_axis: AxisSelector, new_size: int, key: jax.Array | None = None) -> Any:
     """The tree with the axis at another size in every NamedArray: cut, or continued.
 
     Args:
         tree: any tree.
         old_axis: the axis to resize, where it is there.
-        new_size: its size, or the axis.
-        key: a random key: new elements are then normal numbers with the mean and deviation of the array, else zeros.
+        new_size: its size.
+        key: a random key: new elements are then drawn from a normal distribution, truncated at two deviations, with the
+            mean and deviation along the axis of those that are there. Without it they are the mean.
+
+    Raises:
+        AxisError: if an array has the axis with another size than `old_axis`.
     """
-    name = names_of(old_axis)[0]
-    size = new_size.size if isinstance(new_size, Axis) else new_size
     leaves, structure = tree_flatten(tree)
-    keys = [None] * len(leaves) if key is None else jax.random.split(key, max(1, len(leaves)))
+    keys = maybe_rng_split(key, max(1, len(leaves)))
+    return jax.tree.unflatten(
+        structure, [_resized(x, old_axis, new_size, k) for x, k in zip(leaves, keys, strict=True)]
+    )
 
-    def resized(leaf: Any, leaf_key: Any) -> Any:
-        if not isinstance(leaf, NamedArray) or not leaf.has_axis(name):
-            return leaf
-        old = leaf.resolve_axis(name)
-        if size <= old.size:
-            return leaf if size == old.size else slice_axis(leaf, name, old.resize(size))
-        axes = tuple(axis.resize(size - old.size) if axis == old else axis for axis in leaf.axes)
-        if leaf_key is None:
-            more = zeros(axes, leaf.dtype)
-        else:
-            more = random.normal(leaf_key, axes) * leaf.array.std() + leaf.array.mean()
-        return shape.concatenate(name, [leaf, more.astype(leaf.dtype)])
 
-    return jax.tree.unflatten(structure, [resized(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])
+def _resized(leaf: Any, old_axis: AxisSelector, size: int, key: Any) -> Any:
+    name = names_of(old_axis)[0]
+    if not isinstance(leaf, NamedArray) or not leaf.has_axis(name):
+        return leaf
+    old = leaf.resolve_axis(old_axis)
+    if size <= old.size:
+        return leaf if size == old.size else slice_axis(leaf, name, old.resize(size))
+    axes = tuple(axis.resize(size - old.size) if axis == old else axis for axis in leaf.axes)
+    more = broadcast_to(leaf.mean(name), axes)
+    if key is not None:
+        more = more + random.truncated_normal(key, axes, lower=-2, upper=2) * leaf.std(name)
+    return shape.concatenate(name, [leaf, more])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
+
+import equinox as eqx
 
 from haliax.array import NamedArray
 from haliax.axis import ensure_tuple as ensure_tuple
 from haliax.axis import index_where as index_where
+from haliax.jax_utils import is_jax_array_like as is_jax_array_like
 from haliax.jax_utils import is_jax_or_hax_array_like as is_jax_or_hax_array_like
 
 T = TypeVar("T")
@@ -25,25 +27,37 @@ class Unspecified:
 UNSPECIFIED = Unspecified()
 
 
-def is_named_array(value: Any) -> bool:
-    """Whether the value is a NamedArray."""
-    return isinstance(value, NamedArray)
+def is_named_array(leaf: Any) -> bool:
+    """Whether the leaf is a NamedArray."""
+    return isinstance(leaf, NamedArray)
 
 
-def maybe_untuple(values: Sequence[T] | T) -> Sequence[T] | T:
-    """The only element of a tuple or list of one; anything else as it is."""
-    return values[0] if isinstance(values, tuple | list) and len(values) == 1 else values
+def maybe_untuple(x: Sequence[T] | T) -> Sequence[T] | T:
+    """The only element of a tuple of one; anything else as it is."""
+    return x[0] if isinstance(x, tuple) and len(x) == 1 else x
 
 
 def safe_update_wrapper(wrapper: Callable[..., Any], wrapped: Callable[..., Any]) -> Callable[..., Any]:
-    """`functools.update_wrapper` that leaves out what `wrapped` does not have."""
+    """`functools.update_wrapper` that leaves out what `wrapped` does not have, and takes an equinox module as wrapper.
+
+    Raises:
+        ValueError: if the wrapper is a module without a property `__wrapped__`.
+    """
+    if isinstance(wrapper, eqx.Module):
+        return eqx.module_update_wrapper(wrapper)
     return functools.update_wrapper(wrapper, wrapped, updated=("__dict__",) if hasattr(wrapped, "__dict__") else ())
 
 
-def safe_wraps(wrapped: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`functools.wraps` that leaves out what `wrapped` does not have."""
-    return functools.partial(safe_update_wrapper, wrapped=wrapped)
+def safe_wraps(fn: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`functools.wraps` that leaves out what `fn` does not have."""
+    return functools.partial(safe_update_wrapper, wrapped=fn)
 
 
-class StringHolderEnum(StrEnum):
-    """An enumeration whose members are strings, and may be used where a string is."""
+class StringHolderEnum(type):
+    """The type of classes that hold string constants: `class Colour(metaclass=StringHolderEnum): RED = "red"`.
+
+    `Colour.RED` is the string itself. Iterating over the class gives the strings, and `in` looks among them.
+    """
+
+    def __iter__(cls) -> Iterator[str]:
+        return (value for name, value in vars(cls).items() if isinstance(value, str) and not name.startswith("_"))

@@ -8,6 +8,7 @@ from haliax.nn import embedding as embedding
 from haliax.nn import linear as linear
 from haliax.nn import loss as loss
 from haliax.nn import mlp as mlp
+from haliax.nn import mup as mup
 from haliax.nn import normalization as normalization
 from haliax.nn import scan as scan
 from haliax.nn.activations import celu as celu
@@ -36,6 +37,7 @@ from haliax.nn.dropout import Dropout as Dropout
 from haliax.nn.dropout import dropout as dropout
 from haliax.nn.embedding import Embedding as Embedding
 from haliax.nn.linear import Linear as Linear
+from haliax.nn.linear import MoELinear as MoELinear
 from haliax.nn.loss import binary_cross_entropy_loss as binary_cross_entropy_loss
 from haliax.nn.loss import cross_entropy_loss as cross_entropy_loss
 from haliax.nn.loss import cross_entropy_loss_and_log_normalizers as cross_entropy_loss_and_log_normalizers

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.nn
 
-from haliax.array import NamedArray
+from haliax.array import NamedArray, wrap
 from haliax.axis import AxisSelector, find
 from haliax.elementwise import unary
 from haliax.shape import split
@@ -14,7 +14,6 @@ from haliax.typing import NamedOrNumeric
 
 celu = unary(jax.nn.celu)
 elu = unary(jax.nn.elu)
-gelu = unary(jax.nn.gelu, "The Gaussian error linear unit; `approximate=False` for the exact one.")
 hard_sigmoid = unary(jax.nn.hard_sigmoid)
 hard_silu = hard_swish = unary(jax.nn.hard_silu)
 hard_tanh = unary(jax.nn.hard_tanh)
@@ -29,24 +28,43 @@ soft_sign = unary(jax.nn.soft_sign)
 softplus = unary(jax.nn.softplus)
 
 
-def relu_squared(array: NamedOrNumeric) -> Any:
+def gelu(a: NamedOrNumeric, approximate: bool = True) -> Any:
+    """The Gaussian error linear unit: by its tanh approximation, or exactly with `approximate=False`.
+
+    Args:
+        a: a NamedArray or plain array.
+        approximate: whether to approximate.
+    """
+    if isinstance(a, NamedArray):
+        return wrap(jax.nn.gelu(a.array, approximate), a.axes)
+    return jax.nn.gelu(a, approximate)
+
+
+def relu_squared(x: NamedOrNumeric) -> Any:
     """The square of `relu`."""
-    positive = relu(array)
+    positive = relu(x)
     return positive * positive
 
 
-def quick_gelu(array: NamedOrNumeric) -> Any:
+def quick_gelu(x: NamedOrNumeric) -> Any:
     """`x * sigmoid(1.702 x)`, a cheap approximation of `gelu`."""
-    return array * sigmoid(array * 1.702)
+    return x * sigmoid(x * 1.702)
 
 
-def glu(array: NamedArray, axis: AxisSelector) -> NamedArray:
+def glu(x: NamedArray, axis: AxisSelector) -> NamedArray:
     """The first half of the axis times the sigmoid of the second.
+
+    Args:
+        x: a NamedArray.
+        axis: the axis to halve.
 
     Raises:
         AxisError: if the array lacks the axis, or its size is odd.
+
+    >>> hax.nn.glu(hax.named([1.0, 2.0, 0.0, 0.0], "embed"), "embed")
+    f32[embed=2] [0.5 1. ]
     """
-    full = array.axes[find(array.axes, axis, array)]
+    full = x.axes[find(x.axes, axis, x)]
     half = full.resize(full.size // 2)
-    value, gate = split(array, full, (half, half))
+    value, gate = split(x, full, (half, half))
     return value * sigmoid(gate)

@@ -7,14 +7,14 @@ with the scores by name and never broadcast to their shape.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 
 from haliax import errors, random
-from haliax.array import NamedArray, wrap
-from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, axes_of, ensure_tuple
+from haliax.array import NamedArray
+from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, axes_of, axis_name, ensure_tuple, names_of
 from haliax.contract import dot
 from haliax.create import arange
 from haliax.elementwise import where
@@ -32,6 +32,7 @@ def dot_product_attention_weights(
     bias: NamedArray | None = None,
     attention_dtype: Any = None,
     precision: Any = None,
+    scaling_factor: float | None = None,
 ) -> NamedArray:
     """How much each query attends to each key: `softmax(query · key / sqrt(size of Key) + bias)` over `KPos`.
 
@@ -44,6 +45,7 @@ def dot_product_attention_weights(
         bias: added to the scores.
         attention_dtype: to compute the scores in; by default that of the query.
         precision: as in `jax.lax.dot_general`.
+        scaling_factor: on the scores; by default `1 / sqrt(size of Key)`.
 
     Returns:
         Weights with the shared axes of query and key, the other axes of the query, and the other axes of the key; in
@@ -56,10 +58,10 @@ def dot_product_attention_weights(
         if query.has_axis(name):
             raise errors.query_has_key_position(name, query, key)
     result_dtype = query.dtype
-    size = query.axis_size(Key)
+    scale = 1.0 / math.sqrt(query.axis_size(Key)) if scaling_factor is None else scaling_factor
     if attention_dtype is not None:
         query, key = query.astype(attention_dtype), key.astype(attention_dtype)
-    scores = dot(query * (1.0 / math.sqrt(size)), key, axis=Key, precision=precision)
+    scores = dot(query * scale, key, axis=Key, precision=precision)
     if bias is not None:
         scores = scores + bias
     if mask is not None:
@@ -67,6 +69,7 @@ def dot_product_attention_weights(
     return softmax(scores, KPos).astype(result_dtype)
 
 
+@overload
 def dot_product_attention(
     KPos: AxisSelection,
     Key: AxisSelector,
@@ -77,8 +80,30 @@ def dot_product_attention(
     bias: NamedArray | None = None,
     attention_dtype: Any = None,
     precision: Any = None,
-) -> NamedArray:
+) -> NamedArray: ...
+
+
+@overload
+def dot_product_attention(
+    QPos: AxisSelector,
+    KPos: AxisSelection,
+    KeySize: AxisSelector,
+    query: NamedArray,
+    key: NamedArray,
+    value: NamedArray,
+    mask: NamedArray | None = None,
+    bias: NamedArray | None = None,
+    attention_dtype: Any = None,
+    precision: Any = None,
+) -> NamedArray: ...
+
+
+def dot_product_attention(*args: Any, **kwargs: Any) -> NamedArray:
     """For each query the mean of the values, weighted by `dot_product_attention_weights`.
+
+    There are two spellings: `dot_product_attention(KPos, Key, query, key, value, …)`, and the older
+    `dot_product_attention(QPos, KPos, KeySize, query, key, value, …)`, in which `QPos` may be `KPos`: then the
+    positions of the keys are renamed, and the query keeps its own.
 
     Args:
         KPos: the axes of the positions that are attended to.
@@ -92,85 +117,177 @@ def dot_product_attention(
         precision: as in `jax.lax.dot_general`.
 
     Raises:
-        AxisError: if an axis is absent, or the query has `KPos` too.
+        AxisError: if an axis is absent, or (in the newer spelling) the query has `KPos` too.
     """
+    older = "QPos" in kwargs or "KeySize" in kwargs or (len(args) > 2 and not isinstance(args[2], NamedArray))
+    return (_attend_with_query_axis if older else _attend)(*args, **kwargs)
+
+
+def _attend(
+    KPos: AxisSelection,
+    Key: AxisSelector,
+    query: NamedArray,
+    key: NamedArray,
+    value: NamedArray,
+    mask: NamedArray | None = None,
+    bias: NamedArray | None = None,
+    attention_dtype: Any = None,
+    precision: Any = None,
+) -> NamedArray:
     weights = dot_product_attention_weights(Key, KPos, query, key, mask, bias, attention_dtype, precision)
     return dot(weights, value, axis=KPos, precision=precision)
 
 
-def causal_mask(QPos: Axis, KPos: Axis, q_start: Any = 0, k_start: Any = 0) -> NamedArray:
+def _attend_with_query_axis(
+    QPos: AxisSelector,
+    KPos: AxisSelection,
+    KeySize: AxisSelector,
+    query: NamedArray,
+    key: NamedArray,
+    value: NamedArray,
+    mask: NamedArray | None = None,
+    bias: NamedArray | None = None,
+    attention_dtype: Any = None,
+    precision: Any = None,
+) -> NamedArray:
+    for operand in (query, key, value):
+        if not isinstance(operand, NamedArray):
+            raise errors.not_named("dot_product_attention", operand)
+    own = axis_name(QPos)
+    if own in names_of(KPos):
+        other = {own: f"key_{own}"}
+        key, value = key.rename(other), value.rename(other)
+        KPos = tuple(other.get(name, name) for name in names_of(KPos))
+    return _attend(KPos, KeySize, query, key, value, mask, bias, attention_dtype, precision)
+
+
+def causal_mask(
+    QPos: Axis, KPos: Axis, q_start: int | jax.Array | NamedArray = 0, k_start: int | jax.Array | NamedArray = 0
+) -> NamedArray:
     """True where the query's position is not before the key's: `[QPos, KPos]`.
 
-    `q_start` and `k_start`, the positions of the first query and key, may be traced.
-    """
-    return arange(QPos, start=q_start).broadcast_axis(KPos).rearrange((QPos, KPos)) >= arange(KPos, start=k_start)
-
-
-def prefix_lm_mask(QPos: Axis, KPos: Axis, prefix_len: Any, q_start: int = 0, k_start: int = 0) -> NamedArray:
-    """True where the key is in the prefix, or not after the query: `[QPos, KPos]`."""
-    in_prefix = arange(KPos, start=k_start) < prefix_len
-    return causal_mask(QPos, KPos, q_start, k_start) | in_prefix
-
-
-def forgetful_causal_mask(
-    key: jax.Array,
-    QPos: Axis,
-    KPos: Axis,
-    mask_prob: float = 0.15,
-    sample_prob: bool = True,
-    *,
-    keep_first: bool = True,
-) -> NamedArray:
-    """A causal mask that also forgets some earlier positions, at random: `[QPos, KPos]`.
+    `q_start` and `k_start`, the positions of the first query and key, may be traced, and may be NamedArrays: then the
+    mask has their axes too.
 
     Args:
-        key: a random key.
-        QPos: the axis of the queries.
+        QPos: the positions of the queries.
+        KPos: the positions of the keys.
+        q_start: the position of the first query.
+        k_start: the position of the first key.
+
+    Raises:
+        AxisError: if the two axes have the same name.
+
+    >>> hax.nn.attention.causal_mask(*hax.make_axes(position=2, key_position=2))
+    bool[position=2, key_position=2] [[ True False] [ True True]]
+    """
+    queries, keys = _positions(QPos, q_start), _positions(KPos, k_start)
+    return queries.broadcast_axis(keys.axes).rearrange((..., QPos, KPos)) >= keys
+
+
+def _positions(Pos: Axis, start: int | jax.Array | NamedArray) -> NamedArray:
+    if not isinstance(start, NamedArray):
+        return arange(Pos, start=start)
+    return arange(Pos).broadcast_axis(start.axes) + start
+
+
+def prefix_lm_mask(
+    QSeqLen: Axis, KSeqLen: Axis, prefix_len: int | jax.Array | NamedArray, q_start: int = 0, k_start: int = 0
+) -> NamedArray:
+    """True where the key is one of the first `prefix_len` or not after the query: `[QSeqLen, KSeqLen]`.
+
+    Args:
+        QSeqLen: the positions of the queries.
+        KSeqLen: the positions of the keys.
+        prefix_len: how many keys every query may attend to.
+        q_start: the position of the first query.
+        k_start: the position of the first key.
+    """
+    return causal_mask(QSeqLen, KSeqLen, q_start, k_start) | (arange(KSeqLen) < prefix_len)
+
+
+def forgetful_causal_mask(KPos: Axis, mask_prob: float, sample_prob: bool = True, *, key: jax.Array) -> NamedArray:
+    """A mask that forgets some positions at random, never the first: `[KPos]`, to go with a causal mask.
+
+    Source: Liu et al., "Towards Better Few-Shot and Finetuning Performance with Forgetful Causal Language Models",
+    arXiv:2210.13432.
+
+    Args:
         KPos: the axis of the keys.
         mask_prob: the probability that a position is forgotten.
-        sample_prob: whether the probability itself is drawn, uniform in `[0, mask_prob)`.
-        keep_first: whether the first position is always kept, so that every query has something to attend to.
+        sample_prob: whether the probability itself is drawn, uniform in `[0, mask_prob)`, as in the paper.
+        key: a random key.
     """
-    probability_key, mask_key = jax.random.split(key)
-    probability = jax.random.uniform(probability_key, (), maxval=mask_prob) if sample_prob else mask_prob
-    kept = random.bernoulli(mask_key, KPos, 1 - probability)
-    if keep_first:
-        kept = kept | (arange(KPos) == 0)
-    return causal_mask(QPos, KPos) & kept
+    probability: Any = mask_prob
+    if sample_prob:
+        key, probability_key = jax.random.split(key)
+        probability = jax.random.uniform(probability_key, (), maxval=mask_prob)
+    return random.bernoulli(key, KPos, 1 - probability) | (arange(KPos) == 0)
 
 
 def combine_masks_and(mask1: NamedArray | None, mask2: NamedArray | None) -> NamedArray | None:
-    """True where both are; None allows everything."""
+    """True where both are; None allows everything.
+
+    Args:
+        mask1: a mask, or None.
+        mask2: another; the result has the axes of both.
+    """
     if mask1 is None or mask2 is None:
         return mask2 if mask1 is None else mask1
-    return _widened(mask1, mask2) & mask2
+    return mask1 & _beside(mask2, mask1)
 
 
 def combine_masks_or(mask1: NamedArray | None, mask2: NamedArray | None) -> NamedArray | None:
-    """True where one of them is; None leaves it to the other."""
+    """True where one of them is; None leaves it to the other.
+
+    Args:
+        mask1: a mask, or None.
+        mask2: another; the result has the axes of both.
+    """
     if mask1 is None or mask2 is None:
         return mask2 if mask1 is None else mask1
-    return _widened(mask1, mask2) | mask2
+    return mask1 | _beside(mask2, mask1)
 
 
-def _widened(mask: NamedArray, other: NamedArray) -> NamedArray:
+def _beside(mask: NamedArray, other: NamedArray) -> NamedArray:
     """The mask with the axes of the other, where neither has all."""
     own, others = set(mask.axes), set(other.axes)
     return mask if own <= others or others <= own else mask.broadcast_axis(other.axes)
 
 
 def mask_to_bias(mask: NamedArray, mask_value: float = MASKED_SCORE) -> NamedArray:
-    """0 where the mask is True, `mask_value` elsewhere."""
-    return wrap(jnp.where(mask.array, 0.0, mask_value), mask.axes)
+    """`mask * mask_value`: `mask_value` where the mask is True, 0 elsewhere.
+
+    So the mask must be True where attention is *not* allowed: of a mask as the functions here give and take it, pass
+    the inverse, `mask_to_bias(~mask)`.
+
+    Args:
+        mask: a mask.
+        mask_value: what True becomes.
+    """
+    return mask * mask_value
 
 
 def dropout_mask(axes: AxisSpec, dropout_rate: float, *, key: jax.Array) -> NamedArray:
-    """True with probability `1 - dropout_rate`."""
+    """True with probability `1 - dropout_rate`.
+
+    Args:
+        axes: the axes of the mask.
+        dropout_rate: the probability of False.
+        key: a random key.
+    """
     return random.bernoulli(key, axes_of(axes), 1 - dropout_rate)
 
 
 def alibi_attention_bias(Heads: Axis, KPos: Axis, bias_max: float = 8.0, dtype: Any = jnp.float32) -> NamedArray:
-    """The bias of ALiBi: for each head a slope times the position of the key, `[Heads, KPos]`."""
+    """The bias of ALiBi: for each head a slope times the position of the key, `[Heads, KPos]`.
+
+    Args:
+        Heads: the heads.
+        KPos: the positions of the keys.
+        bias_max: the slope of the last head is `2 ** -bias_max`.
+        dtype: of the result.
+    """
     slopes = jnp.asarray(_alibi_slopes(Heads.size, bias_max), dtype)
     return NamedArray(slopes, (Heads,)).broadcast_axis(KPos).rearrange((Heads, KPos)) * arange(KPos).astype(dtype)
 

@@ -17,11 +17,13 @@ from jax import lax
 
 from haliax import errors, random
 from haliax.array import NamedArray, wrap
-from haliax.axis import Axis, AxisSelection, find, names_of, replace_axis
-from haliax.shape import flatten_all_axes_but, reordered
+from haliax.axis import Axis, AxisSelection, axes_of, find, names_of, replace_axis
+from haliax.shape import flatten_others, reordered
 
 Sizes = int | Sequence[int]
+"""A number for all spatial axes, or one for each."""
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
+"""`"SAME"`, `"VALID"`, or zeros on both sides: a number for all spatial axes, one for each, or (before, after)."""
 _BATCH = "__batch__"
 
 
@@ -36,31 +38,39 @@ class _ConvBase(eqx.Module):
     kernel_size: tuple[int, ...] = eqx.field(static=True)
     stride: tuple[int, ...] = eqx.field(static=True)
     padding: tuple[tuple[int, int], ...] | str = eqx.field(static=True)
-    dilation: tuple[int, ...] = eqx.field(static=True)
 
     def _apply(self, inputs: NamedArray, **options: Any) -> NamedArray:
         """One `conv_general_dilated` on the axes where they stand, and the bias."""
         find(inputs.axes, self.In, inputs)
-        flat, unflatten = flatten_all_axes_but(inputs, (*self.Spatial, self.In.name), _BATCH)
+        flat, unflatten = flatten_others(inputs, (*self.Spatial, self.In.name), _BATCH)
         layout = tuple(find(flat.axes, name) for name in (_BATCH, self.In.name, *self.Spatial))
         kernel = tuple(range(len(self.Spatial) + 2))
         raw = lax.conv_general_dilated(
             flat.array,
             self.weight.array.astype(flat.dtype),
-            rhs_dilation=self.dilation,
             dimension_numbers=lax.ConvDimensionNumbers(layout, kernel, layout),
             **options,
         )
-        axes = replace_axis(flat.axes, self.In, self.Out)
-        axes = tuple(axis.resize(size) for axis, size in zip(axes, raw.shape, strict=True))
+        renamed = axes_of(replace_axis(flat.axes, self.In, self.Out))
+        axes = tuple(axis.resize(size) for axis, size in zip(renamed, raw.shape, strict=True))
         order = [self.Out.name if axis.name == self.In.name else axis.name for axis in inputs.axes]
         output = reordered(unflatten(wrap(raw, axes)), order)
         return output if self.bias is None else output + self.bias.astype(output.dtype)
 
 
 class Conv(_ConvBase):
-    """A convolution (without flipping the kernel) from the axis `In` to the axis `Out`, over the spatial axes."""
+    """A convolution (without flipping the kernel) from the axis `In` to the axis `Out`, over the spatial axes.
 
+    The weight has the axes `Out`, `In` (of one group) and the spatial ones at the size of the kernel; the bias has
+    `Out`.
+
+    >>> Rgb, Channels = hax.make_axes(rgb=3, channels=8)
+    >>> conv = hax.nn.Conv.init(("height", "width"), Rgb, Channels, kernel_size=3, padding=1, key=jax.random.key(0))
+    >>> conv(hax.ones({"batch": 2, "rgb": 3, "height": 5, "width": 6})).shape
+    {'batch': 2, 'channels': 8, 'height': 5, 'width': 6}
+    """
+
+    dilation: tuple[int, ...] = eqx.field(static=True)
     groups: int = eqx.field(static=True, default=1)
 
     @staticmethod
@@ -94,12 +104,9 @@ class Conv(_ConvBase):
         Raises:
             AxisError: if the channels do not divide by `groups`.
         """
-        for axis in (In, Out):
-            if axis.size % groups:
-                raise errors.not_divisible(f"axis `{axis.name}`", axis.size, groups)
         names = names_of(Spatial)
         kernel = _for_each(kernel_size, names)
-        weight, bias = _parameters(names, In.resize(In.size // groups), Out, kernel, use_bias, key)
+        weight, bias = _parameters(names, _one_group(In, Out, groups), Out, kernel, use_bias, key)
         strides, pads, dilations = _for_each(stride, names), _padding(padding, names), _for_each(dilation, names)
         return Conv(names, In, Out, weight, bias, kernel, strides, pads, dilations, groups)
 
@@ -109,13 +116,21 @@ class Conv(_ConvBase):
         Raises:
             AxisError: if the inputs lack `In` or a spatial axis.
         """
-        return self._apply(inputs, window_strides=self.stride, padding=self.padding, feature_group_count=self.groups)
+        return self._apply(
+            inputs,
+            window_strides=self.stride,
+            padding=self.padding,
+            rhs_dilation=self.dilation,
+            feature_group_count=self.groups,
+        )
 
 
 class ConvTranspose(_ConvBase):
     """The transpose of a convolution: it makes the spatial axes longer by the stride."""
 
-    output_padding: tuple[int, ...] = eqx.field(static=True, default=())
+    output_padding: tuple[int, ...] = eqx.field(static=True)
+    dilation: tuple[int, ...] = eqx.field(static=True)
+    groups: int = eqx.field(static=True, default=1)
 
     @staticmethod
     def init(
@@ -128,16 +143,17 @@ class ConvTranspose(_ConvBase):
         padding: Padding = 0,
         output_padding: Sizes = 0,
         dilation: Sizes = 1,
+        groups: int = 1,
         use_bias: bool = True,
         key: jax.Array,
     ) -> ConvTranspose:
         """A layer; the arguments are those of `Conv.init`, and `output_padding` makes the result longer at its end."""
         names = names_of(Spatial)
         kernel = _for_each(kernel_size, names)
-        weight, bias = _parameters(names, In, Out, kernel, use_bias, key)
+        weight, bias = _parameters(names, _one_group(In, Out, groups), Out, kernel, use_bias, key)
         strides, pads, dilations = _for_each(stride, names), _padding(padding, names), _for_each(dilation, names)
         extra = _for_each(output_padding, names)
-        return ConvTranspose(names, In, Out, weight, bias, kernel, strides, pads, dilations, extra)
+        return ConvTranspose(names, In, Out, weight, bias, kernel, strides, pads, extra, dilations, groups)
 
     def __call__(self, inputs: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
         """The transposed convolution of the inputs.
@@ -151,7 +167,22 @@ class ConvTranspose(_ConvBase):
             rows = zip(spans, padding, self.output_padding, strict=True)
             padding = [(span - before, span - after + extra) for span, (before, after), extra in rows]
         ones = (1,) * len(self.Spatial)
-        return self._apply(inputs, window_strides=ones, padding=padding, lhs_dilation=self.stride)
+        return self._apply(
+            inputs,
+            window_strides=ones,
+            padding=padding,
+            lhs_dilation=self.stride,
+            rhs_dilation=self.dilation,
+            feature_group_count=self.groups,
+        )
+
+
+def _one_group(In: Axis, Out: Axis, groups: int) -> Axis:
+    """The input channels of one group."""
+    for axis in (In, Out):
+        if axis.size % groups:
+            raise errors.not_divisible(f"axis `{axis.name}`", axis.size, groups)
+    return In.resize(In.size // groups)
 
 
 def _parameters(

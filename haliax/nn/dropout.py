@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Dropout: elements set to zero at random, in training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ def dropout(
         key: a random key; not needed for inference or a `pdrop` of 0.
 
     Raises:
-        ValueError: if the key is missing.
+        RuntimeError: if the key is missing.
+        NamedTypeError: for an array of integers.
     """
     if inference or (isinstance(pdrop, int | float) and pdrop == 0):
         return x
     if isinstance(pdrop, int | float) and pdrop == 1:
         return wrap(jnp.zeros_like(x.array), x.axes)
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise errors.not_floating("dropout", x)
     if key is None:
         raise errors.dropout_without_key()
     together = () if broadcast_axes is None else x.resolve_axis(ensure_tuple(broadcast_axes))
@@ -45,22 +48,33 @@ def dropout(
 
 
 class Dropout(eqx.Module):
-    """Dropout as a layer."""
+    """Dropout as a layer.
 
-    pdrop: float | jax.Array = eqx.field(static=True)
+    `inference` may be set in a whole model with `eqx.nn.inference_mode(model)`. Where nobody says anything it is None,
+    which means False, so that a model has no leaf that is not an array.
+
+    >>> dropout = hax.nn.Dropout(0.5)
+    >>> dropout(hax.ones({"embed": 2}), inference=True)
+    f32[embed=2] [1. 1.]
+    """
+
+    pdrop: float | jax.Array = eqx.field(static=True, default=0.5)
+    """The probability that an element is dropped."""
     broadcast_axes: AxisSelection | None = eqx.field(static=True, default=None)
-    inference: bool = eqx.field(static=True, default=False)
+    """Axes along which elements fall or stay together."""
+    inference: bool | None = None
+    """Whether nothing is dropped."""
 
     def __call__(self, x: NamedArray, *, inference: bool | None = None, key: jax.Array | None = None) -> NamedArray:
         """`x` with elements dropped; see `dropout`. `inference` here goes before that of the layer.
 
         Raises:
-            ValueError: if something may be dropped and the key is missing.
+            RuntimeError: if something may be dropped and the key is missing.
         """
-        inference = self.inference if inference is None else inference
-        return dropout(x, self.pdrop, self.broadcast_axes, inference=inference, key=key)
+        given = self.inference if inference is None else inference
+        return dropout(x, self.pdrop, self.broadcast_axes, inference=bool(given), key=key)
 
     @property
     def is_active(self) -> bool:
-        """Whether anything may be dropped."""
-        return bool(self.pdrop != 0)
+        """Whether anything may be dropped, so that a key is needed."""
+        return not self.inference and bool(self.pdrop != 0)

@@ -1,4 +1,4 @@
-"""Loss functions. They compute in float32 (or wider), whatever the logits are in."""
+"""Loss functions. They compute in float32 (or wider) and give the dtype that `jnp` would promote their arguments to."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from haliax.reduce import mean, sum
 from haliax.util import UNSPECIFIED, Unspecified
 
 Reduction = Callable[..., NamedArray] | None | Unspecified
+"""How losses become one: a function such as `haliax.mean` (the default) or `haliax.sum`; None for not at all."""
 
 
 def cross_entropy_loss(
@@ -44,6 +45,10 @@ def cross_entropy_loss(
 
     Raises:
         AxisError: if `logits` lacks the axis, or the axes of the targets do not fit.
+
+    >>> logits = hax.zeros({"batch": 2, "classes": 4})
+    >>> hax.nn.cross_entropy_loss(logits, "classes", hax.named([3, 0], "batch"))
+    f32[] 1.3863
     """
     loss, _ = cross_entropy_loss_and_log_normalizers(logits, Label, targets)
     return maybe_reduce_loss(loss, reduction, reduction_axis, where)
@@ -54,7 +59,8 @@ def cross_entropy_loss_and_log_normalizers(
 ) -> tuple[NamedArray, NamedArray]:
     """The cross entropy of each element, in nats, and the logarithm of the sum of the exponentials of its logits.
 
-    Integer targets select by comparing with an iota and summing, not by a gather: where `Label` is spread over devices,
+    The cross entropy is `-sum(targets * log_softmax(logits))`: of targets that are all zero it is zero. Integer targets
+    select by comparing with an iota and summing, not by a gather: where `Label` is spread over devices,
     each device then sums its part.
 
     Args and errors are those of `cross_entropy_loss`.
@@ -63,11 +69,15 @@ def cross_entropy_loss_and_log_normalizers(
     logits = _at_least_float32(pred_y)
     log_normalizers = logsumexp(logits, label)
     if any(axis.name == label.name for axis in target_y.axes):
-        return log_normalizers - dot(logits, _at_least_float32(target_y), axis=label), log_normalizers
-    if not jnp.issubdtype(target_y.dtype, jnp.integer):
+        dtype = jnp.promote_types(pred_y.dtype, target_y.dtype)
+        loss = dot(_at_least_float32(target_y), log_normalizers - logits, axis=label)
+    elif jnp.issubdtype(target_y.dtype, jnp.integer):
+        dtype = pred_y.dtype
+        classes = arange(label, dtype=target_y.dtype)
+        loss = log_normalizers - sum(_selected(logits, classes, target_y), axis=label)
+    else:
         raise errors.targets_without_label(label.name, pred_y, target_y)
-    classes = arange(label, dtype=target_y.dtype)
-    return log_normalizers - sum(_selected(logits, classes, target_y), axis=label), log_normalizers
+    return astype(loss, dtype), astype(log_normalizers, pred_y.dtype)
 
 
 def _selected(logits: NamedArray, classes: NamedArray, targets: NamedArray) -> NamedArray:
@@ -94,24 +104,30 @@ def binary_cross_entropy_loss(
     x = _at_least_float32(logits)
     y = astype(targets, x.dtype)
     loss = wrap(jnp.logaddexp(x.array, 0.0), x.axes) - x * y
-    return maybe_reduce_loss(loss, reduction, reduction_axis, where)
+    return maybe_reduce_loss(astype(loss, logits.dtype), reduction, reduction_axis, where)
 
 
 def maybe_reduce_loss(
-    loss: NamedArray,
+    arr: NamedArray,
     reduction: Reduction = UNSPECIFIED,
     reduction_axis: AxisSelection | None = None,
     where: NamedArray | None = None,
 ) -> NamedArray:
     """The loss reduced by `reduction` (the mean by default) over the axes; with None as it is, zero where not counted.
 
+    Args:
+        arr: the losses.
+        reduction: a function such as `haliax.mean` (the default) or `haliax.sum`; None for none.
+        reduction_axis: the axes to reduce; None for all.
+        where: which losses count.
+
     Raises:
         AxisError: for an axis that the loss lacks.
     """
     if reduction is None:
-        return loss if where is None else elementwise.where(where, loss, 0.0)
+        return arr if where is None else elementwise.where(where, arr, 0.0)
     function = mean if isinstance(reduction, Unspecified) else reduction
-    return function(loss, axis=reduction_axis, where=where)
+    return function(arr, axis=reduction_axis, where=where)
 
 
 reduce_loss = maybe_reduce_loss

@@ -10,16 +10,27 @@ import jax
 
 from haliax.array import NamedArray
 from haliax.axis import Axis, AxisSpec
+from haliax.contract import DotGeneral
 from haliax.jax_utils import maybe_rng_split
 from haliax.nn.activations import relu
 from haliax.nn.linear import Linear
 
+DEFAULT_WIDTH_NAME = "mlp"
+
 
 class MLP(eqx.Module):
-    """Linear layers, each followed by the activation but the last."""
+    """Linear layers, each followed by the activation but the last.
 
-    layers: Sequence[Linear]
+    >>> Input, Classes = hax.make_axes(input=8, classes=3)
+    >>> network = hax.nn.MLP.init(Input, Classes, width=16, depth=2, key=jax.random.key(0))
+    >>> network(hax.ones({"batch": 4, "input": 8})).shape
+    {'batch': 4, 'classes': 3}
+    """
+
     activation: Callable[..., Any] = eqx.field(static=True)
+    """Applied after each layer but the last."""
+    layers: Sequence[Linear]
+    """The linear layers, in order."""
 
     @staticmethod
     def init(
@@ -30,37 +41,43 @@ class MLP(eqx.Module):
         activation: Callable[..., Any] = relu,
         *,
         key: jax.Array,
+        out_first: bool = True,
         use_bias: bool = True,
-        use_final_bias: bool | None = None,
-        out_first: bool = False,
+        use_final_bias: bool = True,
+        dot_general: DotGeneral | None = None,
         init_scale: float = 1.0,
     ) -> MLP:
-        """A network of `depth` linear layers.
+        """A network with `depth` hidden layers, hence `depth + 1` linear ones.
+
+        One array cannot have an axis twice, so the hidden axes take turns: `mlp`, `mlp2`, `mlp`, ...
 
         Args:
             Input: the input axes.
             Output: the output axes.
-            width: of the hidden layers: a size, for axes called `__mlp__`, or an axis.
-            depth: the number of linear layers, at least 1.
+            width: of the hidden layers: a size, for axes called `mlp` and `mlp2`, or an axis.
+            depth: the number of hidden layers; with 0 the network is one linear layer.
             activation: applied after each layer but the last.
             key: a random key.
-            use_bias: whether the layers have biases.
-            use_final_bias: whether the last one has; by default like the others.
             out_first: whether weights have their output axes first.
+            use_bias: whether the layers before the last have biases.
+            use_final_bias: whether the last one has.
+            dot_general: used in place of `jax.lax.dot_general`.
             init_scale: a factor on the initial weights.
+
+        Raises:
+            AxisError: if a hidden axis has the name of an input or output axis beside it.
         """
-        hidden = width if isinstance(width, Axis) else Axis("__mlp__", width)
-        widths: list[AxisSpec] = [Input]
-        for layer in range(depth - 1):
-            # One array cannot have an axis twice, so hidden layers take turns.
-            widths.append(hidden if layer % 2 == 0 else hidden.alias(hidden.name + "2"))
-        widths.append(Output)
-        biases = [use_bias] * (depth - 1) + [use_bias if use_final_bias is None else use_final_bias]
+        hidden = width if isinstance(width, Axis) else Axis(DEFAULT_WIDTH_NAME, width)
+        turns = (hidden, hidden.alias(f"{hidden.name}2"))
+        widths: list[AxisSpec] = [Input, *(turns[layer % 2] for layer in range(depth)), Output]
+        biases = [use_bias] * depth + [use_final_bias]
+        keys = maybe_rng_split(key, depth + 1)
+        options: dict[str, Any] = {"out_first": out_first, "dot_general": dot_general, "init_scale": init_scale}
         layers = tuple(
-            Linear.init(In, Out, key=k, use_bias=bias, out_first=out_first, init_scale=init_scale)
-            for In, Out, k, bias in zip(widths[:-1], widths[1:], maybe_rng_split(key, depth), biases, strict=True)
+            Linear.init(In, Out, key=k, use_bias=bias, **options)
+            for In, Out, k, bias in zip(widths[:-1], widths[1:], keys, biases, strict=True)
         )
-        return MLP(layers, activation)
+        return MLP(activation, layers)
 
     @property
     def In(self) -> AxisSpec:

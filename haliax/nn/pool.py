@@ -13,6 +13,7 @@ from haliax.array import NamedArray, wrap
 from haliax.axis import AxisSpec, axes_of, find
 
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
+"""`"SAME"`, `"VALID"`, or elements on both sides: a number for all axes, one for each, or (before, after)."""
 
 
 def pool(
@@ -21,7 +22,7 @@ def pool(
     init: Any,
     reduce_fn: Callable[..., Any],
     stride: int | Sequence[int] | None = None,
-    padding: Padding = 0,
+    padding: Padding = "VALID",
     use_ceil: bool = False,
 ) -> NamedArray:
     """`reduce_fn` of each window, along the axes of `Window`, which become shorter.
@@ -31,8 +32,8 @@ def pool(
         inputs: a NamedArray with these axes, at any size.
         init: what `reduce_fn` starts from.
         reduce_fn: of two elements, such as `jax.lax.max`.
-        stride: how far the window moves along each axis; by default by its size.
-        padding: "SAME", "VALID", or how many elements to put on both sides (or before and after).
+        stride: how far the window moves along each axis; 1 by default.
+        padding: "SAME", "VALID" (none), or how many elements to put on both sides (or before and after).
         use_ceil: whether a last window that is not full counts.
 
     Raises:
@@ -64,7 +65,7 @@ def pool(
 
 def _strides(stride: int | Sequence[int] | None, window: Sequence[Any]) -> list[int]:
     if stride is None:
-        return [axis.size for axis in window]
+        return [1] * len(window)
     given = [stride] * len(window) if isinstance(stride, int) else list(stride)
     if len(given) != len(window):
         raise errors.one_for_each_axis(given, [axis.name for axis in window])
@@ -75,10 +76,14 @@ def max_pool(
     Window: AxisSpec,
     inputs: NamedArray,
     stride: int | Sequence[int] | None = None,
-    padding: Padding = 0,
+    padding: Padding = "VALID",
     use_ceil: bool = False,
 ) -> NamedArray:
-    """The largest element of each window; see `pool`."""
+    """The largest element of each window; see `pool`.
+
+    >>> hax.nn.max_pool(hax.Axis("position", 2), hax.named([1.0, 4.0, 2.0, 3.0], "position"), stride=2)
+    f32[position=2] [4. 3.]
+    """
     return pool(Window, inputs, _lowest(inputs.dtype), lax.max, stride, padding, use_ceil)
 
 
@@ -86,7 +91,7 @@ def min_pool(
     Window: AxisSpec,
     inputs: NamedArray,
     stride: int | Sequence[int] | None = None,
-    padding: Padding = 0,
+    padding: Padding = "VALID",
     use_ceil: bool = False,
 ) -> NamedArray:
     """The smallest element of each window; see `pool`."""
@@ -97,7 +102,7 @@ def mean_pool(
     Window: AxisSpec,
     inputs: NamedArray,
     stride: int | Sequence[int] | None = None,
-    padding: Padding = 0,
+    padding: Padding = "VALID",
     *,
     use_ceil: bool = False,
     count_include_pad: bool = False,

@@ -18,30 +18,66 @@ from haliax import control, errors
 from haliax.array import NamedArray
 from haliax.axis import Axis
 from haliax.checkpointing import ScanCheckpointPolicy
+from haliax.create import arange
 from haliax.indexing import index
-from haliax.jax_utils import is_jax_array_like, is_named, is_single_key
+from haliax.jax_utils import (
+    filter_checkpoint,
+    is_jax_array_like,
+    is_jax_or_hax_array_like,
+    is_named,
+    is_single_key,
+)
 from haliax.shape import unbind
 from haliax.state_dict import ModuleWithStateDictSerialization, StateDict, from_state_dict, to_state_dict, with_prefix
 
 M = TypeVar("M", bound=eqx.Module)
-ModuleInit = Callable[..., Any]
-FoldFunction = Callable[..., Any]
-ScanFunction = Callable[..., tuple[Any, Any]]
-VmapFunction = Callable[..., Any]
+M_co = TypeVar("M_co", covariant=True)
+Unroll = int | bool | None
+"""How many layers make one iteration of the compiled loop; True for all, None for one."""
 
 
-class BlockFoldable(Protocol):
-    """What `Stacked` and `BlockSeq` have in common."""
+class ModuleInit(Protocol[M_co]):
+    """What `Stacked.init` and `BlockSeq.init` give: it takes the arguments of the block's own `init`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> M_co: ...
+
+
+class FoldFunction(Protocol):
+    """What `fold_via` takes: the next carry of a block and a carry."""
+
+    def __call__(self, module: Any, carry: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class ScanFunction(Protocol):
+    """What `scan_via` takes: the next carry and an output, of a block and a carry."""
+
+    def __call__(self, module: Any, carry: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]: ...
+
+
+class VmapFunction(Protocol):
+    """What `vmap_via` takes: a result of a block and the arguments."""
+
+    def __call__(self, module: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class BlockFoldable(Protocol[M_co]):
+    """What `Stacked` and `BlockSeq` have in common, as a type for functions that take either."""
 
     Block: Axis
 
-    def fold(self, init: Any, *args: Any, **kwargs: Any) -> Any: ...
+    def fold(self, init: Any, *args: Any, unroll: Unroll = None, **kwargs: Any) -> Any: ...
 
-    def scan(self, init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]: ...
+    def scan(self, init: Any, *args: Any, unroll: Unroll = None, **kwargs: Any) -> tuple[Any, Any]: ...
 
-    def unstacked(self) -> Sequence[Any]: ...
+    def fold_via(self, fn: FoldFunction, *, unroll: Unroll = None) -> Callable[..., Any]: ...
 
-    def get_layer(self, index: int) -> Any: ...
+    def scan_via(self, fn: ScanFunction, *, unroll: Unroll = None) -> Callable[..., tuple[Any, Any]]: ...
+
+    def vmap_via(self, fn: VmapFunction) -> Callable[..., Any]: ...
+
+    def unstacked(self) -> Sequence[M_co]: ...
+
+    def get_layer(self, index: int) -> M_co: ...
 
 
 def _call(block: Any, carry: Any, *args: Any, **kwargs: Any) -> Any:
@@ -56,11 +92,23 @@ def _with_keys_split(Block: Axis, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 class Stacked(ModuleWithStateDictSerialization, Generic[M]):
-    """Blocks in one: every array of `stacked` has the axis `Block` in front."""
+    """Blocks in one: every array of `stacked` has the axis `Block` in front.
+
+    >>> Layers, Embed = hax.make_axes(layers=3, embed=8)
+    >>> block = lambda key: hax.nn.LayerNorm.init(Embed)
+    >>> blocks = hax.nn.Stacked.init(Layers, block, gradient_checkpointing=True)(key=jax.random.key(0))
+    >>> blocks.stacked.weight.shape
+    {'layers': 3, 'embed': 8}
+    >>> blocks.fold(hax.ones({"batch": 2, "embed": 8})).shape
+    {'batch': 2, 'embed': 8}
+    """
 
     stacked: Any
+    """One block, whose NamedArrays have the axis `Block` in front."""
     Block: Axis = eqx.field(static=True)
+    """The axis of the layers."""
     gradient_checkpointing: ScanCheckpointPolicy = eqx.field(static=True)
+    """What the loops keep for their backward pass."""
 
     @staticmethod
     def init(
@@ -69,7 +117,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         *,
         gradient_checkpointing: bool | str | ScanCheckpointPolicy = False,
         prevent_cse: bool | None = None,
-    ) -> Callable[..., Stacked]:
+    ) -> ModuleInit[Stacked]:
         """A function that makes the blocks: `Stacked.init(Layers, Module)(config, key=keys)`.
 
         Its arguments go to `module.init`; NamedArrays that have the axis `Block`, and the first dimension of unnamed
@@ -85,7 +133,16 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         make = getattr(module, "init", module)
 
         def build(*args: Any, **kwargs: Any) -> Stacked:
-            return Stacked(control.vmap(make, Block)(*args, **_with_keys_split(Block, kwargs)), Block, policy)
+            rest: list[Any] = []
+
+            def arrays_of_one(_: Any, args: Any, kwargs: Any) -> Any:
+                arrays, others = _arrays_and_rest(make(*args, **kwargs))
+                rest.append(others)
+                return arrays
+
+            # The numbers of the layers are mapped over too, because a block may be made without any array.
+            arrays = control.vmap(arrays_of_one, Block)(arange(Block), args, _with_keys_split(Block, kwargs))
+            return Stacked(_together(arrays, rest[-1]), Block, policy)
 
         return build
 
@@ -94,7 +151,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         """The axis of the layers, by its other name."""
         return self.Block
 
-    def fold(self, init: Any, *args: Any, unroll: int = 1, **kwargs: Any) -> Any:
+    def fold(self, init: Any, *args: Any, unroll: Unroll = None, **kwargs: Any) -> Any:
         """The last carry of `carry = block(carry, *args, **kwargs)` over the blocks.
 
         Further arguments that have the axis `Block`, and the first dimension of unnamed arrays, are taken apart: each
@@ -106,7 +163,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         """See `fold`."""
         return self.fold(init, *args, **kwargs)
 
-    def scan(self, init: Any, *args: Any, unroll: int = 1, **kwargs: Any) -> tuple[Any, Any]:
+    def scan(self, init: Any, *args: Any, unroll: Unroll = None, **kwargs: Any) -> tuple[Any, Any]:
         """The last carry, and the outputs with the axis `Block`, of `carry, output = block(carry, *args, **kwargs)`."""
         return self.scan_via(_call, unroll=unroll)(init, *args, **kwargs)
 
@@ -114,40 +171,39 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         """The results of all blocks on the same (or taken apart) arguments, with the axis `Block`."""
         return self.vmap_via(_call)(*args, **kwargs)
 
-    def fold_via(self, fn: Callable[..., Any], *, unroll: int = 1) -> FoldFunction:
+    def fold_via(self, fn: Callable[..., Any], *, unroll: Unroll = None) -> Callable[..., Any]:
         """Like `fold`, with `fn(block, carry, *args, **kwargs)` for a block."""
 
         def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
             return fn(block, carry, *args, **kwargs)
 
-        looped = control.fold(step, self.Block, checkpoint=self.gradient_checkpointing, unroll=unroll)
+        looped = control.fold(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
         return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
-    def scan_via(self, fn: Callable[..., tuple[Any, Any]], *, unroll: int = 1) -> ScanFunction:
+    def scan_via(self, fn: Callable[..., tuple[Any, Any]], *, unroll: Unroll = None) -> Callable[..., tuple[Any, Any]]:
         """Like `scan`, with `fn(block, carry, *args, **kwargs)` for a block."""
 
         def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
             return fn(block, carry, *args, **kwargs)
 
-        looped = control.scan(step, self.Block, checkpoint=self.gradient_checkpointing, unroll=unroll)
+        looped = control.scan(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
         return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
-    def vmap_via(self, fn: Callable[..., Any]) -> VmapFunction:
+    def vmap_via(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Like `vmap`, with `fn(block, *args, **kwargs)` for a block."""
         mapped = control.vmap(fn, self.Block)
         return lambda *args, **kwargs: mapped(self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
-    def unstacked(self) -> list[Any]:
+    def unstacked(self) -> tuple[Any, ...]:
         """The blocks, one by one."""
         leaves, structure = jax.tree.flatten(self.stacked, is_leaf=is_named)
         columns = [self._slices(leaf) for leaf in leaves]
-        return [
-            jax.tree.unflatten(structure, [column[layer] for column in columns]) for layer in range(self.Block.size)
-        ]
+        layers = range(self.Block.size)
+        return tuple(jax.tree.unflatten(structure, [column[layer] for column in columns]) for layer in layers)
 
     def _slices(self, leaf: Any) -> Sequence[Any]:
-        if isinstance(leaf, NamedArray) and leaf.has_axis(self.Block.name):
-            return unbind(leaf, self.Block)
+        if isinstance(leaf, NamedArray):
+            return unbind(leaf, self.Block) if leaf.has_axis(self.Block.name) else [leaf] * self.Block.size
         if is_jax_array_like(leaf) and leaf.ndim:
             return [leaf[layer] for layer in range(self.Block.size)]
         return [leaf] * self.Block.size
@@ -171,7 +227,9 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         """The blocks with the arrays of each layer taken from under the number of the layer."""
         like = eqx.filter_eval_shape(Stacked.unstacked, self)
         blocks = [from_state_dict(like[at], state_dict, with_prefix(prefix, str(at))) for at in range(self.Block.size)]
-        return Stacked(control.stacked_trees(self.Block, blocks), self.Block, self.gradient_checkpointing)
+        parts = [_arrays_and_rest(block) for block in blocks]
+        arrays = control.stacked_trees(self.Block, [arrays for arrays, _ in parts])
+        return dataclasses.replace(self, stacked=_together(arrays, parts[0][1]))
 
 
 class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
@@ -188,7 +246,7 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         *,
         gradient_checkpointing: bool | str | ScanCheckpointPolicy = False,
         prevent_cse: bool | None = None,
-    ) -> Callable[..., BlockSeq]:
+    ) -> ModuleInit[BlockSeq]:
         """A function that makes the blocks; see `Stacked.init`."""
         policy = _policy(gradient_checkpointing, prevent_cse)
         make = getattr(module, "init", module)
@@ -204,31 +262,34 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         """The axis of the layers, by its other name."""
         return self.Block
 
-    def fold(self, init: Any, *args: Any, **kwargs: Any) -> Any:
-        """The last carry of `carry = block(carry, *args, **kwargs)` over the blocks; see `Stacked.fold`."""
+    def fold(self, init: Any, *args: Any, unroll: Unroll = None, **kwargs: Any) -> Any:
+        """The last carry of `carry = block(carry, *args, **kwargs)` over the blocks; see `Stacked.fold`.
+
+        The loop is always unrolled: here and in the other methods `unroll` has no effect.
+        """
         return self.fold_via(_call)(init, *args, **kwargs)
 
     def __call__(self, init: Any, *args: Any, **kwargs: Any) -> Any:
         """See `fold`."""
         return self.fold(init, *args, **kwargs)
 
-    def scan(self, init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def scan(self, init: Any, *args: Any, unroll: Unroll = None, **kwargs: Any) -> tuple[Any, Any]:
         """The last carry, and the outputs with the axis `Block`, of `carry, output = block(carry, *args, **kwargs)`."""
         return self.scan_via(_call)(init, *args, **kwargs)
 
-    def fold_via(self, fn: Callable[..., Any]) -> FoldFunction:
+    def fold_via(self, fn: Callable[..., Any], *, unroll: Unroll = None) -> Callable[..., Any]:
         """Like `fold`, with `fn(block, carry, *args, **kwargs)` for a block."""
 
         def folded(init: Any, *args: Any, **kwargs: Any) -> Any:
             for block, (a, k) in zip(
                 self.blocks, control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
             ):
-                init = self.gradient_checkpointing.checkpointed(fn)(block, init, *a, **k)
+                init = self._checkpointed(fn)(block, init, *a, **k)
             return init
 
         return folded
 
-    def scan_via(self, fn: Callable[..., tuple[Any, Any]]) -> ScanFunction:
+    def scan_via(self, fn: Callable[..., tuple[Any, Any]], *, unroll: Unroll = None) -> Callable[..., tuple[Any, Any]]:
         """Like `scan`, with `fn(block, carry, *args, **kwargs)` for a block."""
 
         def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -236,13 +297,18 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
             for block, (a, k) in zip(
                 self.blocks, control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
             ):
-                init, output = self.gradient_checkpointing.checkpointed(fn)(block, init, *a, **k)
+                init, output = self._checkpointed(fn)(block, init, *a, **k)
                 outputs.append(output)
             return init, control.stacked_trees(self.Block, outputs)
 
         return scanned
 
-    def vmap_via(self, fn: Callable[..., Any]) -> VmapFunction:
+    def _checkpointed(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` under the policy. Outside of a loop only a barrier keeps the compiler from undoing it."""
+        policy = self.gradient_checkpointing
+        return fn if policy.disable else filter_checkpoint(fn, prevent_cse=True, policy=policy.jax_policy())
+
+    def vmap_via(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """The results of `fn(block, *args, **kwargs)` for all blocks, with the axis `Block`."""
 
         def mapped(*args: Any, **kwargs: Any) -> Any:
@@ -252,9 +318,9 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
 
         return mapped
 
-    def unstacked(self) -> list[Any]:
+    def unstacked(self) -> Sequence[Any]:
         """The blocks, one by one."""
-        return list(self.blocks)
+        return self.blocks
 
     def get_layer(self, index: int) -> Any:
         """The block number `index`."""
@@ -269,3 +335,16 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
 def _policy(setting: Any, prevent_cse: bool | None) -> ScanCheckpointPolicy:
     policy = ScanCheckpointPolicy.of(setting)
     return policy if prevent_cse is None else dataclasses.replace(policy, prevent_cse=prevent_cse)
+
+
+def _arrays_and_rest(tree: Any) -> tuple[Any, Any]:
+    """The tree with its arrays only, and with everything else, such as numbers that Python code decides by."""
+    return eqx.partition(tree, is_jax_or_hax_array_like, is_leaf=is_named)
+
+
+def _together(arrays: Any, rest: Any) -> Any:
+    return eqx.combine(arrays, rest, is_leaf=is_named)
+
+
+def _times(unroll: Unroll) -> int | bool:
+    return 1 if unroll is None else unroll

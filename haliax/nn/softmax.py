@@ -1,7 +1,11 @@
-"""Functions that normalize along axes: softmax and its logarithm, logsumexp, standardization."""
+"""Functions that normalize along axes: softmax and its logarithm, logsumexp, standardization.
+
+Given an unnamed array, the first three take the numbers of its dimensions, as in `jax.nn`; all of them for None.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.nn
@@ -11,62 +15,97 @@ from haliax.align import aligned
 from haliax.array import NamedArray, wrap
 from haliax.axis import AxisSelection
 from haliax.reduce import positions
+from haliax.typing import NamedOrNumeric
+
+Dimensions = AxisSelection | int | Sequence[int] | None
+"""Axes of a NamedArray by name, or dimensions of a plain array by number; None for all."""
 
 
-def softmax(array: NamedArray, axis: AxisSelection | None = None) -> NamedArray:
+def softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     """Exponentials, divided by their sum over the axes (all axes for None).
 
+    Args:
+        a: a NamedArray (or a plain array).
+        axis: the axes to normalize over; None for all.
+
     Raises:
         AxisError: for an axis that the array lacks.
+
+    >>> hax.nn.softmax(hax.zeros({"batch": 1, "embed": 4}), "embed")
+    f32[batch=1, embed=4] [[0.25 0.25 0.25 0.25]]
     """
-    return wrap(jax.nn.softmax(array.array, axis=positions(array, axis)), array.axes)
+    return _along(jax.nn.softmax, a, axis)
 
 
-def log_softmax(array: NamedArray, axis: AxisSelection | None = None) -> NamedArray:
+def log_softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     """The logarithm of `softmax`, computed without overflow.
 
+    Args:
+        a: a NamedArray (or a plain array).
+        axis: the axes to normalize over; None for all.
+
     Raises:
         AxisError: for an axis that the array lacks.
     """
-    return wrap(jax.nn.log_softmax(array.array, axis=positions(array, axis)), array.axes)
+    return _along(jax.nn.log_softmax, a, axis)
 
 
-def logsumexp(array: NamedArray, axis: AxisSelection | None = None) -> NamedArray:
+def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
+    if not isinstance(a, NamedArray):
+        return function(jnp.asarray(a), axis=axis)
+    return wrap(function(a.array, axis=positions(a, axis)), a.axes)
+
+
+def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     """The logarithm of the sum of exponentials over the axes, computed without overflow; the axes go away.
 
+    Args:
+        a: a NamedArray (or a plain array).
+        axis: the axes that go away; None for all.
+
     Raises:
         AxisError: for an axis that the array lacks.
     """
-    gone = positions(array, axis)
-    kept = tuple(a for position, a in enumerate(array.axes) if position not in gone)
-    return wrap(jax.nn.logsumexp(array.array, axis=gone), kept)
+    chosen: Any = axis
+    if not isinstance(a, NamedArray):
+        return jax.nn.logsumexp(jnp.asarray(a), axis=chosen)
+    gone = positions(a, chosen)
+    kept = tuple(own for position, own in enumerate(a.axes) if position not in gone)
+    return wrap(jax.nn.logsumexp(a.array, axis=gone), kept)
 
 
 def standardize(
-    array: NamedArray,
+    x: NamedArray,
     axis: AxisSelection | None = None,
     *,
-    mean: NamedArray | None = None,
-    variance: NamedArray | None = None,
+    mean: NamedOrNumeric | None = None,
+    variance: NamedOrNumeric | None = None,
     epsilon: float = 1e-5,
     where: NamedArray | None = None,
 ) -> NamedArray:
     """The array shifted and scaled to mean 0 and variance 1 over the axes.
 
     Args:
-        array: a NamedArray.
-        axis: the axes to compute the mean and the variance over.
+        x: a NamedArray.
+        axis: the axes to compute the mean and the variance over; all for None.
         mean: used instead of the computed mean.
         variance: used instead of the computed variance.
         epsilon: added to the variance.
         where: which elements count for the mean and the variance.
+
+    Raises:
+        AxisError: for an axis that the array lacks.
     """
-    options: dict[str, Any] = {} if where is None else {"where": aligned(where, array.axes)}
-    over = positions(array, axis)
-    center = jnp.mean(array.array, axis=over, keepdims=True, **options) if mean is None else aligned(mean, array.axes)
-    shifted = array.array - center
+    options: dict[str, Any] = {} if where is None else {"where": aligned(where, x.axes)}
+    over = positions(x, axis)
+    center = jnp.mean(x.array, axis=over, keepdims=True, **options) if mean is None else _beside(mean, x)
+    shifted = x.array - center
     if variance is None:
         spread = jnp.mean(jnp.square(shifted), axis=over, keepdims=True, **options)
     else:
-        spread = aligned(variance, array.axes)
-    return wrap(shifted * jax.lax.rsqrt(spread + epsilon), array.axes)
+        spread = _beside(variance, x)
+    return wrap(shifted * jax.lax.rsqrt(spread + epsilon), x.axes)
+
+
+def _beside(value: NamedOrNumeric, x: NamedArray) -> Any:
+    return aligned(value, x.axes) if isinstance(value, NamedArray) else jnp.asarray(value, x.dtype)

@@ -1,6 +1,7 @@
 """NamedArray itself: construction, pytree, operators, broadcasting by name, dtype promotion."""
 
 import copy
+import dataclasses
 import pickle
 
 import jax
@@ -23,6 +24,12 @@ def test_construction_and_properties():
     assert (x.shape, x.ndim, x.size, x.dtype, x.nbytes) == ({"batch": 2, "embed": 3}, 2, 6, jnp.float32, 24)
     assert hax.named(np.zeros((2, 3)), ("batch", "embed")).axes == (Batch, Embed)
     assert hax.named(5.0, ()).scalar() == 5.0
+    assert hax.NamedArray(jnp.ones((2, 3)), {"batch": 2, "embed": 3}).axes == (Batch, Embed)
+    assert hax.NamedArray(jnp.ones(2), Batch).axes == (Batch,)
+    assert isinstance(hax.named(np.ones(2), "batch").array, jax.Array)
+    assert hax.core.check_shape((2, 3), ("batch", Embed)) == (Batch, Embed)
+    assert dataclasses.replace(x, array=x.array + 1).axes == x.axes
+    assert [field.name for field in dataclasses.fields(x)] == ["array", "axes"]
     assert np.asarray(x).tolist() == [[1.0] * 3] * 2
     assert np.asarray(x, dtype=np.int32).dtype == np.int32
 
@@ -59,14 +66,26 @@ def test_broadcasting_is_by_name():
     assert (array(Batch, Embed) + array(Embed, Batch)).axes == (Batch, Embed)
 
 
-def test_scalars_and_unnamed_arrays_beside_named_ones():
+@pytest.mark.parametrize("other", [2, 2.0, True, np.float32(2), np.float64(2), np.int8(2), np.ones(()), jnp.ones(())])
+def test_numbers_beside_named_arrays(other):
     x = array(Batch, Embed)
-    for other in (2, 2.0, np.float32(2), np.ones(()), jnp.ones(()), np.ones(3, np.float32), np.ones((2, 3))):
-        assert np.array_equal(x + other, np.asarray(x) + other)
-        assert np.array_equal(other - x, other - np.asarray(x))
+    assert np.array_equal(x + other, np.asarray(x) + other) and (x + other).dtype == jnp.float32
+    assert np.array_equal(other - x, other - np.asarray(x)) and (other - x).axes == x.axes
+    assert np.array_equal(x < other, np.asarray(x) < other) and np.array_equal(other < x, other < np.asarray(x))
+
+
+def test_unnamed_arrays_are_named_first():
+    x, one = array(Batch, Embed), hax.named(2.0, ())
+    for unnamed in (np.ones(3, np.float32), np.ones((2, 3)), jnp.ones(1)):
+        for call in (lambda u: x + u, lambda u: u + x, lambda u: hax.maximum(x, u)):
+            with pytest.raises(hax.AxisError, match="unnamed"):
+                call(unnamed)
+        assert np.array_equal(one * unnamed, 2.0 * unnamed) and np.array_equal(unnamed - one, unnamed - 2.0)
     assert np.exp(x).axes == x.axes
-    with pytest.raises(hax.AxisError, match="unnamed"):
-        x + np.ones((5, 2, 3))
+    for operand in (None, "a", [1, 2, 3], (1,)):
+        for kind in (TypeError, ValueError):
+            with pytest.raises(kind, match="is of arrays and numbers"):
+                x == operand  # noqa: B015
 
 
 def test_dtypes_promote_as_in_jnp():
@@ -97,9 +116,14 @@ def test_operators(operation):
 
 def test_conversions_of_one_element():
     one = hax.named(jnp.array([3.0]), "batch")
-    assert (float(one), int(one), bool(one), complex(one), one.item()) == (3.0, 3, True, 3 + 0j, 3.0)
-    with pytest.raises(hax.AxisError, match="is not a scalar"):
-        bool(array(Batch))
+    scalar = one["batch", 0]
+    scalar = scalar if isinstance(scalar, hax.NamedArray) else hax.named(scalar, ())
+    assert (float(scalar), int(scalar), bool(scalar), complex(scalar), scalar.item()) == (3.0, 3, True, 3 + 0j, 3.0)
+    assert bool(one) and one.item() == 3.0
+    for call in (bool, float, int, complex):
+        for kind in (hax.AxisError, TypeError):
+            with pytest.raises(kind, match="is not a scalar"):
+                call(array(Batch))
 
 
 def test_repr():
@@ -110,6 +134,11 @@ def test_repr():
     seen = []
     jax.jit(lambda x: seen.append(repr(x)))(array(Batch, Embed))
     assert seen == ["f32[batch=2, embed=3]"]
+    assert repr(hax.NamedArray(np.arange(2, dtype=np.int16), (Batch,))) == "i16[batch=2] [0 1]"
+    assert repr(hax.named(jax.random.split(jax.random.key(0), 2), "batch")) == "key<fry>[batch=2]"
+    assert repr(hax.zeros(hax.Axis("none", 0))) == "f32[none=0] []"
+    assert repr(hax.named(jnp.array([True, False]), "batch")) == "bool[batch=2] [ True False]"
+    assert repr(array(Batch) * 1j) == "c64[batch=2] [0.+0.j 0.+1.j]"
 
 
 def test_differentiation_and_maps_go_straight_through():
@@ -134,7 +163,8 @@ def test_marks_are_left_only_while_staging():
 
 def test_shape_checks_can_be_switched_off():
     assert hax.are_shape_checks_enabled()
-    with hax.enable_shape_checks(False):
+    with hax.enable_shape_checks(False) as before:
+        assert before and not hax.are_shape_checks_enabled()
         hax.NamedArray(jnp.ones(5), (Batch,))
     with pytest.raises(hax.AxisError):
         hax.NamedArray(jnp.ones(5), (Batch,))

@@ -23,6 +23,8 @@ def normal(seed, *axes):
         ((B, P, H, K), (H, K, E), (H, K), (B, P, E), "bphk,hke->bpe"),
         ((B, P), (B, P), None, (), "bp,bp->"),
         ((B, P), (H,), (), (B, P, H), "bp,h->bph"),
+        ((B, P), (P,), (), (B, P), "bp,p->bp"),
+        ((P, B), (H, B), (), (P, B, H), "pb,hb->pbh"),
         ((B, P), (H,), (P,), (B, H), "bp,h->bh"),
         ((B, P), (P, H), (P, H), (B,), "bp,ph->b"),
     ],
@@ -46,6 +48,38 @@ def test_several_operands_and_out_axes():
     assert d.axes == (K, B)
     np.testing.assert_allclose(d, jnp.einsum("be,eh,hk->kb", a.array, b.array, c.array), rtol=1e-4, atol=1e-4)
     assert np.allclose(hax.dot(a, axis=E), a.array.sum(1))
+
+
+@pytest.mark.parametrize("spelling", [E, "embed", (E,), ["embed"], {"embed": 7}])
+def test_spellings(spelling):
+    a, b = normal(0, B, E), normal(1, E, H)
+    for c in (hax.dot(a, b, axis=spelling), hax.dot(spelling, a, b), a.dot(b, axis=spelling), a.dot(spelling, b)):
+        assert c.axes == (B, H)
+        np.testing.assert_allclose(c, a.array @ b.array, rtol=1e-4, atol=1e-4)
+
+
+def test_more_than_two_keep_the_order_of_the_operands():
+    a, b, c = normal(0, B, P, E), normal(1, E, H), normal(2, H)
+    d = hax.dot(a, b, c, axis="embed")
+    assert d.axes == (B, P, H)
+    np.testing.assert_allclose(d, jnp.einsum("bpe,eh,h->bph", a.array, b.array, c.array), rtol=1e-4, atol=1e-4)
+    assert hax.dot(None, a, b).axes == hax.dot(a, b, axis=None).axes == ()
+
+
+def test_the_product_may_be_replaced():
+    seen = []
+
+    def recorded(first, second, dimension_numbers, precision=None, preferred_element_type=None, **_):
+        seen.append((dimension_numbers, precision, preferred_element_type))
+        return jax.lax.dot_general(first, second, dimension_numbers)
+
+    a, b = normal(0, B, E), normal(1, E, H)
+    for call in (
+        lambda: hax.dot(a, b, axis=E, dot_general=recorded, precision="highest", preferred_element_type=jnp.float32),
+        lambda: hax.einsum("b e, e h -> b h", a, b, _dot_general=recorded),
+    ):
+        np.testing.assert_allclose(call(), a.array @ b.array, rtol=1e-4, atol=1e-4)
+    assert seen[0] == ((((1,), (0,)), ((), ())), "highest", jnp.float32) and len(seen) == 2
 
 
 def test_dtypes():

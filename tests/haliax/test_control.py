@@ -1,5 +1,9 @@
 """scan, fold, map, vmap and Stacked: against plain loops, forward and backward."""
 
+import contextlib
+import io
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -63,6 +67,146 @@ def test_vmap_choices():
     assert np.allclose(whole, x.array.sum(0) + x.array.sum(), atol=1e-5)
 
 
+y = hax.arange((A, B)) * 1.0
+rows = y.array
+times = jnp.arange(3.0)
+
+
+def step(carry, row, scale=1.0):
+    return carry + row * scale, row.sum()
+
+
+LOOPS = {
+    "by name": (lambda: hax.scan(step, "b")(hax.zeros(A), y), (rows.sum(1), rows.sum(0))),
+    "by axis": (lambda: hax.scan(f=step, axis=B)(hax.zeros(A), y), (rows.sum(1), rows.sum(0))),
+    "reverse": (
+        lambda: hax.scan(lambda c, row: (c + 1, row * c), "b", reverse=True)(0.0, y),
+        (3.0, rows.T * np.array([[2], [1], [0]])),
+    ),
+    "unroll": (lambda: hax.scan(step, "b", unroll=True)(hax.zeros(A), y, scale=times), (rows @ times, rows.sum(0))),
+    "numbers are whole": (lambda: hax.fold(lambda c, row, n: c + n, "b")(0.0, y, 2.0), 6.0),
+    "scalars are whole": (lambda: hax.fold(lambda c, row, n: c + n, "b")(0.0, y, jnp.float32(2)), 6.0),
+    "arrays without the axis are whole": (
+        lambda: hax.fold(lambda c, row, whole: c + whole.sum().array, "b")(0.0, y, hax.ones(E)),
+        12.0,
+    ),
+    "predicate": (
+        lambda: hax.fold(lambda c, row, v: c + v.sum(), "b", is_scanned=hax.is_named_array)(0.0, y, jnp.ones(2)),
+        6.0,
+    ),
+    "tree of choices": (
+        lambda: hax.fold(lambda c, row, v: c + v.sum(), "b", is_scanned=((True, False), {}))(0.0, y, jnp.ones(2)),
+        6.0,
+    ),
+    "no inputs": (lambda: hax.scan(lambda c: (c + 1, c), B)(0.0), (3.0, times)),
+    "nothing chosen": (lambda: hax.fold(lambda c, v: c + v.sum(), B, is_scanned=False)(0.0, jnp.ones(2)), 6.0),
+    "trees": (
+        lambda: hax.scan(lambda c, t: ({"s": c["s"] + t[0]}, [t[0], None]), "b")({"s": hax.zeros(A)}, [y]),
+        ({"s": rows.sum(1)}, [rows.T, None]),
+    ),
+    "map": (
+        lambda: hax.map(lambda row, n: row * n, B, reverse=True, unroll=2, remat=True)(y, times),
+        rows.T * times[:, None],
+    ),
+    "map of unnamed": (lambda: hax.map(lambda n: n * 2, "n")(times), times * 2),
+    "map, chosen": (lambda: hax.map(lambda r, n: r * n.sum(), B, is_mapped=hax.is_named_array)(y, times), rows.T * 3),
+    "vmap": (lambda: hax.vmap(lambda row: row * 2, "b")(y), rows.T * 2),
+    "vmap of unnamed": (lambda: hax.vmap(lambda n: n * 2, "n")(times), times * 2),
+    "vmap over several": (lambda: hax.vmap(lambda v: v * 2, ("b", A))(y), rows.T * 2),
+    "vmap over a mapping": (lambda: hax.vmap(lambda v: v * 2, {"b": 3})(y), rows.T * 2),
+    "vmap, dimensions": (lambda: hax.vmap(lambda r, v: r + v.sum(), B, args=(0, 1))(y, jnp.ones((2, 3))), rows.T + 2),
+    "vmap, last dimension": (lambda: hax.vmap(lambda v: v.sum(), B, default=-1)(jnp.ones((2, 3))), [2.0] * 3),
+    "vmap, default": (lambda: hax.vmap(lambda r, v: r + v.sum(), B, default=None)(y, jnp.ones(2)), rows.T + 2),
+    "vmap, function": (
+        lambda: hax.vmap(lambda r, v: r + v.sum(), B, default=lambda leaf: 1)(y, jnp.ones((2, 3))),
+        rows.T + 2,
+    ),
+    "vmap, None": (lambda: hax.vmap(lambda r, v: r + v.sum(), B, args=(0, None))(y, jnp.ones(2)), rows.T + 2),
+    "vmap, keywords": (
+        lambda: hax.vmap(lambda r, *, v: r + v.sum(), B, kwargs={"v": 1})(y, v=jnp.ones((2, 3))),
+        rows.T + 2,
+    ),
+    "vmap, trees": (
+        lambda: hax.vmap(lambda t: t["r"] * t["v"].sum(), B, args=({"r": 0, "v": None},))({"r": y, "v": jnp.ones(2)}),
+        rows.T * 2,
+    ),
+    "vmap of nothing": (lambda: hax.vmap(lambda: jnp.ones(2), B)(), np.ones((3, 2))),
+    "vmap, numbers stay": (lambda: hax.vmap(lambda r: (r.sum(), 1, None), B)(y), (rows.sum(0), 1, None)),
+    "vmap in vmap": (lambda: hax.vmap(hax.vmap(lambda v: v * 2, "b"), "a")(y), rows * 2),
+    "jit and grad": (lambda: jax.jit(jax.grad(lambda y: hax.vmap(lambda r: r * r, "b")(y).sum()))(y), 2 * rows),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops(name):
+    call, expected = LOOPS[name]
+    jax.tree.map(np.testing.assert_allclose, jax.tree.map(np.asarray, call(), is_leaf=hax.is_named_array), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: hax.scan(step, "z")(0.0, y), "scan over `z`, which no argument has"),
+        (lambda: hax.fold(step, hax.Axis("z", 3))(0.0, y), "scan over `z`, which no argument has"),
+        (lambda: hax.map(lambda v: v, "z")(y), "scan over `z`, which no argument has"),
+        (lambda: hax.vmap(lambda v: v, hax.Axis("z", 3))(y), "vmap over `z`, which no argument has"),
+        (lambda: hax.vmap(lambda: 0, "z")(), "vmap over `z`, which no argument has: it was given no arrays at all"),
+        (lambda: hax.scan(step, B.resize(4))(0.0, y), "axis `b` was asked for with size 4"),
+        (lambda: hax.vmap(lambda v: hax.zeros(B), B)(y), "axis `b` is there twice"),
+        (lambda: hax.fold(step, B, remat=hax.ScanCheckpointPolicy(nested=2))(0.0, y), "loop of size 3 cannot be cut"),
+        (lambda: hax.fold(step, B, remat="ofload"), "there is no checkpoint policy `ofload`"),
+    ],
+)
+def test_mistakes_in_loops(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+KEPT = {  # by policy: how many arrays of all layers, and what else, the backward pass of a loop of six gets
+    False: ("6", "6", "6", "6"),
+    "save_all": ("6", "6", "6", "6"),
+    True: ("6", "6"),
+    "recompute": ("6", "6"),
+    "full": ("6", "6"),
+    "offload": ("host 6", "host 6"),
+    "nested": ("2", "2,3"),
+    hax.ScanCheckpointPolicy(nested=3): ("3", "3,2"),
+    hax.ScanCheckpointPolicy(save_block_internals=["product"]): ("6", "6", "6"),
+    hax.ScanCheckpointPolicy(offload_block_internals=["product"]): ("host 6", "6", "6"),
+    hax.ScanCheckpointPolicy(save_block_internals=True): ("6", "6", "6", "6"),
+    hax.ScanCheckpointPolicy(simple=True, save_block_internals=["product"]): ("6", "6"),
+    hax.ScanCheckpointPolicy(save_inputs=True, save_carries=False): ("6", "6"),
+}
+
+
+@pytest.mark.parametrize("policy", KEPT, ids=str)
+def test_what_a_policy_keeps(policy):
+    def loss(weights, start):
+        def layer(carry, weight):
+            return hax.tanh(hax.tree_checkpoint_name(carry * weight, "product") + 1)
+
+        return hax.fold(layer, L, remat=policy)(start, weights).sum().array
+
+    weights, start = hax.random.normal(jax.random.key(0), (L, A)), hax.ones(A)
+    described = io.StringIO()
+    with contextlib.redirect_stdout(described):
+        jax.ad_checkpoint.print_saved_residuals(loss, weights, start)
+    found = []
+    for line in described.getvalue().splitlines():
+        (host, shape) = re.match(r"f(?:loat)?32(<host>)?\[([\d,]+),2\]", line).groups()
+        found.append(f"host {shape}" if host else shape)
+    assert sorted(found) == sorted(KEPT[policy])
+
+
+def test_policies_compare_and_hash():
+    policy = hax.ScanCheckpointPolicy
+    assert policy(save_block_internals=["a"]) == policy(save_block_internals=["a"])
+    assert hash(policy()) == hash(policy()) and policy().offload_block_internals == []
+    assert policy.from_bool_or_str("offload") == policy(save_carries="offload", save_inputs="offload")
+    assert policy.from_bool_or_str(True) == policy(simple=True)
+    assert policy.from_bool_or_str(False).disable and policy.of(policy(nested=2)).nested == 2
+
+
 class Block(eqx.Module):
     up: hnn.Linear
     down: hnn.Linear
@@ -118,8 +262,8 @@ def test_stacked_is_a_loop_over_its_blocks(kind, policy):
 
 def test_parameters_have_the_axis_of_the_layers_in_front():
     blocks = stacked()
-    assert blocks.stacked.up.weight.axes == (L, E, hax.Axis("mlp", 5))
-    assert blocks.get_layer(2).up.weight.axes == (E, hax.Axis("mlp", 5))
+    assert blocks.stacked.up.weight.axes == (L, hax.Axis("mlp", 5), E)
+    assert blocks.get_layer(2).up.weight.axes == (hax.Axis("mlp", 5), E)
     assert np.array_equal(blocks.get_layer(2).up.weight, blocks.unstacked()[2].up.weight)
     same = stacked(hnn.BlockSeq)
     assert np.array_equal(same.blocks[3].down.weight, blocks.unstacked()[3].down.weight)

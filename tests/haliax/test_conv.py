@@ -35,7 +35,10 @@ def test_conv(options):
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1, "output_padding": 1}], ids=str)
+TRANSPOSED = [{}, {"stride": 2, "padding": 1, "output_padding": 1}, {"groups": 2, "stride": 2, "dilation": 2}]
+
+
+@pytest.mark.parametrize("options", TRANSPOSED, ids=str)
 def test_conv_transpose(options):
     layer = hnn.ConvTranspose.init((H, W), I, O, 3, key=key, **options)
     expected = plain(eqx.nn.ConvTranspose, layer, **options)(image.array)
@@ -56,7 +59,7 @@ def test_axes_stay_where_they_stand():
 def test_pooling(name, options):
     window = hax.make_axes(height=3, width=2)
     kind = {"max": eqx.nn.MaxPool2d, "mean": eqx.nn.AvgPool2d}[name]
-    settings = {**options, "stride": options.get("stride", (3, 2))}
+    settings = {**options, "stride": options.get("stride", 1)}
     if name == "mean" and (settings.get("padding") or settings.get("use_ceil")):
         settings = None
     result = getattr(hnn, f"{name}_pool")(window, image, **options)
@@ -67,10 +70,14 @@ def test_pooling(name, options):
 def test_other_pooling():
     window = hax.Axis("width", 3)
     assert np.array_equal(hnn.min_pool(window, image), -np.asarray(hnn.max_pool(window, -image)))
+    count = hnn.pool.pool(hax.make_axes(height=2, width=3), hax.ones((H, W)), 0.0, jax.lax.add, stride=(2, 1))
+    assert count.shape == {"height": 4, "width": 7} and (count.array == 6).all()
+    for options, expected in ({"stride": 3}, [1, 4, 7]), ({"stride": 4, "use_ceil": True}, [1, 5, 8]):
+        assert hnn.max_pool(hax.Axis("width", 2), hax.arange(W), **options).tolist() == expected
     ones = hax.ones((H, W))
     assert (hnn.mean_pool(window, ones, padding=1) == 1).all()
     assert float(hnn.mean_pool(window, ones, padding=1, count_include_pad=True).min()) == pytest.approx(2 / 3)
-    assert hnn.max_pool(window, hax.arange(W), padding="SAME").tolist() == [2, 5, 8]
+    assert hnn.max_pool(window, hax.arange(W), padding="SAME", stride=3).tolist() == [2, 5, 8]
 
 
 def test_errors():

@@ -41,6 +41,11 @@ def test_rearrange(pattern, aliases, names, plain):
         ("{C}, {C D} -> ... D", "N H W D", "nhwc,cd->nhwd"),
         ("{C N}, {C} -> N ...", "N H W D", "nhwc,cd->nhwd"),
         ("-> D N", "D N", "nhwc,cd->dn"),
+        ("{C} -> ", "N H W D", "nhwc,cd->nhwd"),
+        ("{C H W} -> D ...", "D N", "nhwc,cd->dn"),
+        ("{C N} -> N", "H W D N", "nhwc,cd->hwdn"),
+        ("{...} -> D", "D", "nhwc,cd->d"),
+        ("n h w c, c d", "", "nhwc,cd->"),
         ("a b c d, d e -> e a", "D N", "nhwc,cd->dn"),
     ],
 )

@@ -1,4 +1,8 @@
-"""The literal text of every axis error, and that the user's own line is attached."""
+"""The literal text of every error of haliax, raised by its public functions, and that the user's line is attached."""
+
+import sys
+import unittest.mock
+import warnings
 
 import equinox as eqx
 import jax
@@ -9,14 +13,41 @@ import typeguard
 
 import haliax as hax
 import haliax.nn as hnn
+from haliax import errors, partitioning
 
-Batch, Embed, Pos = hax.make_axes(batch=4, embed=8, position=128)
+Batch, Embed, Pos, Experts = hax.make_axes(batch=4, embed=8, position=128, experts=2)
+KEY = jax.random.key(0)
+MESH = jax.make_mesh((4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 x = hax.zeros((Batch, Embed))
 y = hax.zeros((Batch, Pos))
 
+
+class Layer(eqx.Module):
+    weight: hax.NamedArray
+
+    @staticmethod
+    def init(*, key):
+        return Layer(hax.random.normal(key, Embed))
+
+
+def mixture(inputs, sizes):
+    return hnn.MoELinear.init(Experts, Embed, hax.Axis("mlp", 3), key=KEY)(inputs, sizes)
+
+
+def without_safetensors():
+    with unittest.mock.patch.dict(sys.modules, {"safetensors.numpy": None}):
+        return hax.state_dict.load_state_dict("nowhere")
+
+
 CASES = {
-    "absent": (lambda: x.sum("embd"), "axis `embd` is not in f32[batch=4, embed=8]; did you mean `embed`?"),
-    "absent, nothing near": (lambda: x.sum("vocab"), "axis `vocab` is not in f32[batch=4, embed=8]"),
+    "absent": (
+        lambda: x.sum("embd"),
+        "axis `embd` is not in f32[batch=4, embed=8]; did you mean `embed`?",
+    ),
+    "absent, nothing near": (
+        lambda: x.sum("vocab"),
+        "axis `vocab` is not in f32[batch=4, embed=8]",
+    ),
     "rename of an absent axis": (
         lambda: x.rename({"batches": "b"}),
         "axis `batches` is not in f32[batch=4, embed=8]; did you mean `batch`?",
@@ -27,8 +58,8 @@ CASES = {
     ),
     "another size": (
         lambda: x.sum(hax.Axis("embed", 9)),
-        "axis `embed` was asked for with size 9, but it has another size in f32[batch=4, embed=8]: "
-        "give the name alone, or resize the axis",
+        "axis `embed` was asked for with size 9, but it has another size in f32[batch=4, embed=8]: give "
+        "the name alone, or resize the axis",
     ),
     "two sizes": (
         lambda: y + hax.zeros(Pos.resize(64)),
@@ -37,17 +68,25 @@ CASES = {
     ),
     "two sizes in dot": (
         lambda: hax.dot(y, hax.zeros((Pos.resize(64), Embed)), axis="position"),
-        "axis `position` has two sizes: 128 in f32[batch=4, position=128] and 64 in f32[position=64, embed=8]: "
-        "slice or rename one of them",
+        "axis `position` has two sizes: 128 in f32[batch=4, position=128] and 64 in f32[position=64, "
+        "embed=8]: slice or rename one of them",
     ),
     "not broadcastable": (
         lambda: x * y,
-        "cannot broadcast f32[batch=4, embed=8] and f32[batch=4, position=128]: none has all axes of the others; "
-        "say which you want with `broadcast_axis` or `broadcast_to`, or rename an axis",
+        "cannot broadcast f32[batch=4, embed=8] and f32[batch=4, position=128]: none has all axes of the "
+        "others; say which you want with `broadcast_axis` or `broadcast_to`, or rename an axis",
     ),
     "unnamed": (
         lambda: x + np.zeros((3, 4, 8), np.float32),
         "cannot broadcast f32[batch=4, embed=8] with the unnamed f32[_=3, _=4, _=8]: name its axes with `haliax.named`",
+    ),
+    "neither an array nor a number": (
+        lambda: x + "embed",
+        "add is of arrays and numbers, not str ('embed')",
+    ),
+    "where with half of it": (
+        lambda: hax.where(x > 0, x),
+        "where(condition, x, y) or where(condition, fill_value=..., new_axis=...): give both x and y, or neither",
     ),
     "twice": (
         lambda: hax.zeros((Embed, Embed)),
@@ -57,43 +96,167 @@ CASES = {
         lambda: x.rename({"batch": "embed"}),
         "axis `embed` is there twice in [embed=4, embed=8]: rename one of them",
     ),
-    "shape": (
+    "shape in another order": (
         lambda: hax.NamedArray(jnp.ones((8, 4)), (Batch, Embed)),
-        "an array of shape (8, 4) cannot have the axes [batch=4, embed=8]: the same sizes in another order",
+        "an array of shape (8, 4) cannot have the axes [batch=4, embed=8]: give them in the order of the dimensions",
+    ),
+    "shape": (
+        lambda: hax.NamedArray(jnp.ones((4, 9)), (Batch, Embed)),
+        "an array of shape (4, 9) cannot have the axes [batch=4, embed=8]: their sizes differ",
     ),
     "rank": (
         lambda: hax.named(jnp.ones((8, 4)), "batch"),
-        "f32[_=8, _=4] has 2 dimensions, but 1 names: batch",
+        "an array of shape (8, 4) cannot have the axes [batch]: give one for each dimension",
     ),
     "a size is needed": (
         lambda: hax.zeros("batch"),
         "a size is needed here, and `batch` has none: give Axis('batch', size)",
     ),
+    "a name that is none": (
+        lambda: hax.Axis(4, 8),
+        "the name of an axis is a string, not 4: write Axis(name, size)",
+    ),
+    "a negative size": (
+        lambda: hax.Axis("batch", -1),
+        "axis `batch` cannot have the negative size -1",
+    ),
+    "an annotation that is none": (
+        lambda: hax.NamedArray["batch ... embed ..."],
+        '\'batch ... embed ...\' does not describe axes: write "batch ... embed", ("batch", ..., "embed") '
+        'or, for any order, {"batch", "embed", ...}, with names and at most one `...`',
+    ),
+    "an order that forgets an axis": (
+        lambda: x.rearrange(("embed",)),
+        "the order [embed] of [batch=4, embed=8] forgets `batch`: name it, or put `...` for the others",
+    ),
+    "nothing found": (
+        lambda: hax.util.index_where(lambda axis: axis == Pos, x.axes),
+        "no element satisfies the predicate",
+    ),
     "beyond the target": (
         lambda: x.broadcast_to((Batch, Pos)),
-        "f32[batch=4, embed=8] cannot become [batch=4, position=128], which lacks `embed`",
+        "f32[batch=4, embed=8] cannot become [batch=4, position=128], which lacks `embed`: reduce or index that first",
+    ),
+    "does not divide": (
+        lambda: hax.rearrange(x, "b (three: a three) -> b a three", three=3),
+        "axis `embed` of size 8 cannot be cut in parts of 3: it does not divide",
     ),
     "unflatten": (
         lambda: x.unflatten_axis("embed", hax.make_axes(a=3, b=2)),
-        "axis `embed` of size 8 cannot be unflattened to [a=3, b=2]: wrong product",
+        "axis `embed` has size 8, and [a=3, b=2] have 6 elements together: give sizes that multiply to 8",
     ),
     "split": (
         lambda: x.split("embed", hax.make_axes(a=3, b=2)),
-        "the parts of axis `embed` have 5 elements together, but it has 8",
+        "the parts of axis `embed` have 5 elements together, but it has 8: give sizes that sum to that",
     ),
     "stack": (
         lambda: hax.stack("new", [x, y]),
-        "stack needs the same axes everywhere, not f32[batch=4, embed=8] and f32[batch=4, position=128]",
+        "stack needs the same axes everywhere, not f32[batch=4, embed=8] and f32[batch=4, position=128]: "
+        "rename, slice or broadcast one of them",
     ),
-    "not a scalar": (lambda: x.scalar(), "f32[batch=4, embed=8] is not a scalar: reduce its axes first"),
+    "one stride for each axis": (
+        lambda: hnn.max_pool((Embed,), x, stride=(2, 2)),
+        "(2, 2) must be one value for each of the axes `embed`",
+    ),
+    "the same axis in and out": (
+        lambda: hnn.Linear.init(Embed, Embed, key=KEY),
+        "Linear has `embed` both in In and Out, and one array cannot have it twice: give Out another name, "
+        'Axis.alias("embed_out"), and rename the result',
+    ),
+    "tokens of a mixture": (
+        lambda: mixture(hax.zeros((Batch, Pos, Embed)), hax.zeros(Experts, dtype=int)),
+        "MoELinear needs `embed` and one axis of tokens, not f32[batch=4, position=128, embed=8]: merge "
+        "the others with `flatten_axes`",
+    ),
+    "attention over an axis of the query": (
+        lambda: hnn.attention.dot_product_attention(Pos, Batch, y, y, y),
+        "attention over `position`, which both the query f32[batch=4, position=128] and the key "
+        'f32[batch=4, position=128] have: rename it in the keys and values, rename({"position": '
+        '"key_position"}), and attend over that',
+    ),
+    "not named": (
+        lambda: hax.sort(jnp.ones(3), "batch"),
+        "sort needs a NamedArray, not ArrayImpl (f32[_=3]): name it with `haliax.named`",
+    ),
+    "axis of an unnamed array": (
+        lambda: hax.sum(jnp.ones(3), axis="batch"),
+        "sum was given an axis by name, but f32[_=3] has none: use `haliax.named` first",
+    ),
+    "not an axis": (
+        lambda: x.sum(0),
+        "an axis is an Axis or a name, not int (0): give its name",
+    ),
+    "not a scalar": (
+        lambda: x.scalar(),
+        "f32[batch=4, embed=8] is not a scalar: reduce its axes first",
+    ),
+    "a loss with axes": (
+        lambda: jax.grad(lambda x: x * x)(x),
+        "jax.grad needs a loss without axes, not f32[batch=4, embed=8]: reduce `batch`, `embed` first, "
+        "with `.mean()` or `.sum()`",
+    ),
+    "an argument with axes": (
+        lambda: hax.jax_utils.ensure_scalar(x, name="shift"),
+        "shift must be a scalar, not f32[batch=4, embed=8]: reduce its axes first",
+    ),
+    "one axis only": (
+        lambda: hax.wrap.wrap_reduction_call(
+            jnp.argmax, x, ("batch", "embed"), None, single_axis_only=True, supports_where=False
+        ),
+        "argmax only supports a single axis, not `batch`, `embed`: call it once for each",
+    ),
+    "no mask": (
+        lambda: hax.wrap.wrap_reduction_call(
+            jnp.argmax, x, "batch", x > 0, single_axis_only=True, supports_where=False
+        ),
+        "argmax takes no `where`: fill the elements that do not count, with `haliax.where`",
+    ),
+    "no keepdims": (
+        lambda: x.sum("embed", keepdims=True),
+        "sum has no keepdims, for f32[batch=4, embed=8] is broadcast by name: leave it out, or use `broadcast_axis`",
+    ),
+    "not a vector": (
+        lambda: hax.bincount(hax.zeros((Batch, Embed), dtype=int), Pos),
+        "bincount needs an array with one axis, not i32[batch=4, embed=8]: flatten it first",
+    ),
+    "immutable": (
+        lambda: setattr(x, "array", 1),
+        "a NamedArray does not change: `array` cannot be set; build a new one",
+    ),
+    "no arrays": (
+        lambda: hax.dot(axis="embed"),
+        "dot needs at least one NamedArray",
+    ),
+    "dot without an axis": (
+        lambda: hax.dot(x, x),
+        "dot of f32[batch=4, embed=8] and f32[batch=4, embed=8] does not say which axes to sum over: give "
+        "axis=..., or axis=None for all of them",
+    ),
     "matmul": (
         lambda: x @ y,
         "@ does not say which axis of f32[batch=4, embed=8] and f32[batch=4, position=128] to sum over: "
         "write haliax.dot(a, b, axis=...)",
     ),
-    "axis of an unnamed array": (
-        lambda: hax.sum(jnp.ones(3), axis="batch"),
-        "sum was given an axis by name, but f32[_=3] has none: use `haliax.named` first",
+    "random parameters": (
+        lambda: hax.random.gamma(KEY, Batch),
+        "random.gamma takes key, shape, a, dtype",
+    ),
+    "targets": (
+        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros(Batch)),
+        "the targets f32[batch=4] of logits f32[batch=4, embed=8] lack the axis `embed`, so they must be "
+        "integers: give classes as integers, or probabilities with the axis `embed`",
+    ),
+    "dropout of integers": (
+        lambda: hnn.dropout(hax.arange(Embed), 0.5, inference=False, key=KEY),
+        "dropout needs floating point numbers, not i32[embed=8]: convert it with `astype`",
+    ),
+    "dropout without a key": (
+        lambda: hnn.Dropout(0.5)(x),
+        "dropout needs a random key: pass key=..., or inference=True to drop nothing",
+    ),
+    "names of a static field": (
+        lambda: hax.field(static=True, axis_names=("batch",)),
+        "a static field holds no array, so it has no axis_names ('batch',): drop one of the two",
     ),
     "index out of range": (
         lambda: x["batch", 4],
@@ -103,9 +266,54 @@ CASES = {
         lambda: x.slice("batch", start=3, length=2),
         "the slice from 3 of length 2 is out of range for axis `batch` of f32[batch=4, embed=8]",
     ),
+    "slice without a length": (
+        lambda: x.slice("batch", start=3),
+        "a slice of axis `batch` of f32[batch=4, embed=8] needs a length: give length=..., or an Axis as new_axis",
+    ),
+    "traced end of a slice": (
+        lambda: jax.jit(lambda x, end: x["batch", 0:end])(x, 2),
+        "the ends of a slice of axis `batch` are traced, and the size of the result must be known: write "
+        'x["batch", haliax.ds(start, length)]',
+    ),
+    "index of another kind": (
+        lambda: x["batch", 1.5],
+        "axis `batch` cannot be indexed with 1.5: give an integer, a slice, a haliax.ds, or an array of "
+        "integers or booleans, named if it has several dimensions",
+    ),
     "no names in an index": (
         lambda: x[0],
         'cannot index with 0: use names, x["batch", 0] or x[{"batch": 0}], with integers, slices or integer arrays',
+    ),
+    "mask of another size": (
+        lambda: x["batch", jnp.ones(3, bool)],
+        "a mask for axis `batch` needs one dimension, of size 4, but it is bool[_=3]: for masks of several "
+        "axes use `haliax.where`",
+    ),
+    "traced mask": (
+        lambda: jax.jit(lambda x, mask: x["batch", mask])(x, jnp.ones(4, bool)),
+        "axis `batch` is indexed with the traced mask bool[_=4], and the size of the result must be known: "
+        "use `haliax.where`, or the argument `where` of a reduction",
+    ),
+    "class out of range": (
+        lambda: hnn.one_hot(8, Embed),
+        "8 is not a class of `embed`, which has 8: 0 to 7",
+    ),
+    "layer": (
+        lambda: hnn.Stacked.init(Batch, Layer)(key=KEY).get_layer(4),
+        "there is no layer 4: `batch` has 4, 0 to 3",
+    ),
+    "pattern": (
+        lambda: x.rearrange("b e -> b e -> e"),
+        'the pattern "b e -> b e -> e" cannot be read: it needs one `->`',
+    ),
+    "pattern with another rank": (
+        lambda: x.rearrange("b -> b"),
+        'the pattern "b -> b" lists 1 axes in order, but the array is f32[batch=4, embed=8]: put `...` for '
+        "the others, or braces to go by name",
+    ),
+    "pattern that forgets an axis": (
+        lambda: x.rearrange("b e -> b"),
+        'the right side of "b e -> b" forgets `embed` of f32[batch=4, embed=8]: name it, or put `...` for the others',
     ),
     "vmap over an absent axis": (
         lambda: hax.vmap(lambda x: x, "bath")(x),
@@ -117,64 +325,119 @@ CASES = {
     ),
     "leading dimension": (
         lambda: hax.vmap(lambda x: x, Batch)(jnp.ones((5, 2))),
-        "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] has another "
-        "size there: name its axes, or exclude it (is_scanned, default, args)",
-    ),
-    "the same axis in and out": (
-        lambda: hnn.Linear.init(Embed, Embed, key=jax.random.key(0)),
-        "Linear has `embed` both in In and Out, and one array cannot have it twice: "
-        'give Out another name, Axis.alias("embed_out"), and rename the result',
-    ),
-    "dropout without a key": (
-        lambda: hnn.Dropout(0.5)(x),
-        "dropout needs a random key: pass key=..., or inference=True to drop nothing",
-    ),
-    "targets": (
-        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros(Batch)),
-        "the targets f32[batch=4] of logits f32[batch=4, embed=8] lack the axis `embed`, so they must be integers: "
-        "give classes as integers, or probabilities with the axis `embed`",
-    ),
-    "attention over an axis of the query": (
-        lambda: hnn.attention.dot_product_attention(Pos, Batch, y, y, y),
-        "attention over `position`, which both the query f32[batch=4, position=128] and the key "
-        'f32[batch=4, position=128] have: rename it in the keys and values, rename({"position": "key_position"}), '
-        "and attend over that",
-    ),
-    "no mesh": (
-        lambda: hax.partitioning.physical_axis_size("batch", {"batch": "data"}),
-        "physical_axis_size needs a mesh: call it within `haliax.partitioning.set_mesh(mesh)`",
+        "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] has "
+        "another size there: name its axes, or exclude it (is_scanned, default, args)",
     ),
     "checkpoint policy": (
         lambda: hax.ScanCheckpointPolicy.from_bool_or_str("ofload"),
         "there is no checkpoint policy `ofload`: give True, False, a ScanCheckpointPolicy or one of "
         "offload, recompute, full, save_all, nested; did you mean `offload`?",
     ),
-    "layer": (
-        lambda: hnn.Stacked.init(Batch, Layer)(key=jax.random.key(0)).get_layer(4),
-        "there is no layer 4: `batch` has 4 layers",
+    "state dict without a name": (
+        lambda: hax.state_dict.to_state_dict(jnp.ones(3)),
+        "an array by itself has no name in a state dict: give a prefix",
     ),
-    "random parameters": (
-        lambda: hax.random.gamma(jax.random.key(0), Batch),
-        "random.gamma takes key, shape, a, dtype",
+    "state dict without an entry": (
+        lambda: hax.state_dict.from_state_dict({"a": x}, {"b": np.ones((4, 8))}),
+        "the state dict has no `a`",
+    ),
+    "state dict with another shape": (
+        lambda: hax.state_dict.from_state_dict({"a": x}, {"a": np.ones((8, 4))}),
+        "`a` of the state dict has shape (8, 4), where (4, 8) is expected",
+    ),
+    "no safetensors": (
+        lambda: without_safetensors(),
+        "state dict files need the package `safetensors`: pip install safetensors",
+    ),
+    "two quantizations": (
+        lambda: hax.quantization.QuantizationConfig(fp8=True, int8=True),
+        "a layer computes in fp8 or in int8, not in both: give one of fp8=True, int8=True",
+    ),
+    "no mapping": (
+        lambda: partitioning.pspec_for(x),
+        "pspec_for needs an axis mapping: give one, or call it within `haliax.axis_mapping(...)`",
+    ),
+    "no mesh": (
+        lambda: partitioning.physical_axis_size("batch", {"batch": "data"}),
+        "physical_axis_size needs a mesh: call it within `haliax.partitioning.set_mesh(mesh)`",
+    ),
+    "mesh axis": (
+        lambda: partitioning.sharding_for_axis(Batch, {"batch": "modle"}, MESH),
+        "the mesh has no axis `modle` (it has `data`, `model`); did you mean `model`?",
+    ),
+    "does not divide over devices": (
+        lambda: hax.shard(hax.zeros(Batch.resize(5)), {"batch": "model"}, MESH),
+        "axis `batch` of size 5 cannot be spread over `model`, which has 2 devices: it does not divide; "
+        "round_axis_for_partitioning makes it 6",
+    ),
+    "misspelt in a mapping": (
+        lambda: hax.shard(x, {"embd": ("data", "model")}, MESH),
+        "no array has the axis `embd`, which the mapping puts on `data` and `model`, so nothing is laid "
+        "out by it; did you mean `embed`?",
+    ),
+    "fsdp": (
+        lambda: hax.fsdp({"embed": "data"}),
+        "fsdp needs compute_mapping: write fsdp(function, parameter_mapping, compute_mapping)",
+    ),
+    "option of jit": (
+        lambda: hax.named_jit(static_argnums=0),
+        "named_jit does not take static_argnums: leaves that are not arrays are static already",
+    ),
+    "static without a hash": (
+        lambda: hax.named_jit(lambda x, names: x)(x, {"batch"}),
+        "named_jit compiles for the value of each leaf that is not an array, and set has no hash: {'batch'}",
     ),
 }
 
 
-class Layer(eqx.Module):
-    weight: hax.NamedArray
+def is_wording(name, value):
+    """Whether this is a function of the module that words an error or a warning."""
+    given = getattr(value, "__annotations__", {}).get("return", "")
+    return not name.startswith("_") and (str(given).endswith("Error") or name.startswith("warn_"))
 
-    @staticmethod
-    def init(*, key):
-        return Layer(hax.random.normal(key, Embed))
+
+WORDINGS = {name: value for name, value in vars(errors).items() if is_wording(name, value)}
+
+
+@pytest.fixture(scope="module")
+def raised():
+    """For each case the exception, and the functions that worded it."""
+    called = []
+
+    def noting(name):
+        def noted(*args, **kwargs):
+            called.append(name)
+            return WORDINGS[name](*args, **kwargs)
+
+        return noted
+
+    found = {}
+    with pytest.MonkeyPatch.context() as patch, typeguard.suppress_type_checks(), warnings.catch_warnings():
+        warnings.simplefilter("error", hax.AxisWarning)
+        for name in WORDINGS:
+            patch.setattr(errors, name, noting(name))
+        for name, (call, _) in CASES.items():
+            called.clear()
+            with pytest.raises(Exception) as caught:
+                call()
+            found[name] = caught.value, tuple(called)
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_text(name):
-    call, text = CASES[name]
-    errors = (hax.AxisError, hax.NamedTypeError, IndexError, ValueError)
-    with typeguard.suppress_type_checks(), pytest.raises(errors) as caught:
-        call()
-    assert str(caught.value) == text
+def test_text(raised, name):
+    error, _ = raised[name]
+    assert error.args == (CASES[name][1],)
+
+
+def test_every_wording_has_a_case(raised):
+    assert set(WORDINGS) - {name for _, called in raised.values() for name in called} == set()
+
+
+def test_every_error_is_placed(raised):
+    for error, _ in raised.values():
+        if not isinstance(error, Warning):
+            assert error.__notes__[0].startswith("test_errors.py:")
 
 
 def test_the_users_line_is_attached():
@@ -182,3 +445,29 @@ def test_the_users_line_is_attached():
         x.sum("embd")  # here
     (note,) = caught.value.__notes__
     assert note.startswith("test_errors.py:") and note.endswith('x.sum("embd")  # here')
+
+
+def test_the_numbers_of_an_array_are_never_in_an_error():
+    big = hax.random.normal(KEY, hax.make_axes(row=300, column=300))
+    for call in (
+        lambda: big.scalar(),
+        lambda: big["row", 300],
+        lambda: big + jnp.ones((2, 2)),
+        lambda: big.sum("rows"),
+    ):
+        with pytest.raises(Exception) as caught:
+            call()
+        assert len(str(caught.value)) < 200 and "row=300" in str(caught.value)
+
+
+def test_what_is_caught_with_other_libraries_is_caught_here():
+    """AxisErrors are ValueErrors; where arrays of `jnp` raise another error, or JAX does, that is caught too."""
+    assert issubclass(hax.AxisError, ValueError)
+    for kind, call in (
+        (IndexError, lambda: x["batch", 4]),
+        (TypeError, lambda: float(x)),
+        (AttributeError, lambda: setattr(x, "axes", ())),
+        (KeyError, lambda: partitioning.sharding_for_axis(Batch, {"batch": "modle"}, MESH)),
+    ):
+        with pytest.raises(kind):
+            call()

@@ -40,6 +40,20 @@ def test_parameters_are_broadcast_by_name():
     )
 
 
+def test_every_shape_and_spelling():
+    for shape in ((A, B), [A, B], {"a": 3, "b": 4}):
+        assert np.array_equal(hax.random.laplace(key, shape), jax.random.laplace(key, (3, 4)))
+    assert hax.random.normal(key, A).axes == (A,) and hax.random.normal(key, ()).axes == ()
+    assert hax.random.pareto(key, A, 2.0, jnp.bfloat16).dtype == jnp.bfloat16
+    assert np.array_equal(hax.random.pareto(key, A, b=2.0), jax.random.pareto(key, 2.0, (3,)))
+    assert np.array_equal(hax.random.uniform(key, A, minval=-2, maxval=hax.named(3.0, ())),
+                          jax.random.uniform(key, (3,), minval=-2, maxval=3.0))  # fmt: skip
+    logits = hax.random.normal(key, (A, B))
+    assert np.array_equal(hax.random.categorical(key, logits, "a"), jax.random.categorical(key, logits.array, 0))
+    with pytest.raises(hax.AxisError, match="there twice"):
+        hax.random.choice(key, A, hax.arange((A, B)), "b")
+
+
 def test_draws_from_arrays():
     logits = hax.log(hax.nn.one_hot(hax.arange(A), B) + 1e-9)
     assert hax.random.categorical(key, logits, "b").tolist() == [0, 1, 2]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import typeguard
 
 import haliax as hax
 
@@ -51,6 +52,40 @@ def test_functions_that_keep_the_axis():
     assert values.axes == places.axes == (A, B.resize(2), C)
     assert np.array_equal(values, -np.sort(-x.array, 1)[:, :2])
     assert hax.top_k(x, "b", 2, "best")[0].axes == (A, hax.Axis("best", 2), C)
+
+
+def test_flat_arrays_for_no_axis():
+    assert np.array_equal(hax.sort(x, None), np.sort(x.array, axis=None))
+    assert np.array_equal(x.argsort(None), np.argsort(x.array, axis=None))
+    assert np.array_equal(hax.cumsum(x, None), jnp.cumsum(x.array))
+    assert hax.cumsum(hax.arange(A), "a", dtype=jnp.float32).dtype == jnp.float32
+    assert hax.cumprod(hax.arange(A), A, jnp.float32).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("selection", ["b", B, ("b",), [B], {"b": 3}, {"b": None}, ("b", "b")])
+def test_axes_are_selected_in_any_form(selection):
+    assert x.sum(selection).axes == (A, C) and np.allclose(x.sum(selection), x.array.sum(1))
+
+
+def test_options():
+    assert np.allclose(x.var("b", None, 1), x.array.var(1, ddof=1)) and x.var("b", jnp.float16).dtype == jnp.float16
+    assert np.allclose(hax.std(x, ddof=1), x.array.std(ddof=1)) and hax.sum(x, dtype=jnp.float16).dtype == jnp.float16
+    assert np.array_equal(hax.sum(x, ()), x) and hax.sum(hax.zeros((A, hax.Axis("none", 0))), "none").tolist() == [0, 0]
+    assert float(hax.sum(hax.named(2.0, ()))) == 2.0 and int(hax.sum(jnp.ones(3))) == 3
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(lambda: x.sum("z"), lambda: x.sum(("a", "z")), lambda: x.sum(0), lambda: x.sum(A.resize(3))),
+        *(lambda: x.argmax(("a", "b")), lambda: hax.cumsum(x, ("a", "b")), lambda: hax.sort(x, "z")),
+        *(lambda: hax.sum(x["b", 0], where=x > 0), lambda: hax.max(x, "c", where=x > 0)),
+        *(lambda: hax.top_k(x, "c", 2, hax.Axis("k", 3)), lambda: hax.top_k(x, "c", 2, A)),
+    ],
+)
+def test_mistakes_are_value_errors(call):
+    with typeguard.suppress_type_checks(), pytest.raises(ValueError):
+        call()
 
 
 def test_trace():

@@ -25,15 +25,20 @@ def test_unique():
 
 
 def test_nonzero_searchsorted_bincount():
-    rows, columns = hax.nonzero(x == 2, "found")
+    rows, columns = hax.nonzero(x == 2, size=hax.Axis("found", 2))
     assert rows.axes == (hax.Axis("found", 2),) and (rows.tolist(), columns.tolist()) == ([0, 2], [3, 3])
-    assert hax.nonzero(x == 2, hax.Axis("found", 3), fill_value=9)[0].tolist() == [0, 2, 9]
+    assert hax.nonzero(x == 2, size=hax.Axis("found", 3), fill_value=9)[0].tolist() == [0, 2, 9]
+    found = hax.where(x == 2, fill_value=9, new_axis=hax.Axis("found", 3))
+    assert [positions.tolist() for positions in found] == [[0, 2, 9], [3, 3, 9]]
     edges = hax.named(jnp.array([1, 2, 3]), "edge")
     assert np.array_equal(
         hax.searchsorted(edges, x, side="right"), jnp.searchsorted(edges.array, x.array, side="right")
     )
     counts = hax.bincount(x.flatten("n"), hax.Axis("count", 4))
     assert counts.tolist() == [1, 5, 2, 4]
+    weights = jnp.arange(12.0)
+    weighted = hax.bincount(x.flatten("n"), hax.Axis("count", 4), weights=weights, minlength=2)
+    assert weighted.tolist() == jnp.bincount(x.array.ravel(), weights).tolist()
     with pytest.raises(hax.AxisError, match=r"bincount needs an array with one axis, not i32\[a=3, b=4\]"):
         hax.bincount(x, A)
 

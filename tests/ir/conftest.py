@@ -1,6 +1,6 @@
-"""Makes the helpers here and tests/passes/step_models.py importable: importlib mode adds no folder to the path."""
+"""Makes the helpers here and of tests/passes and tests/docs importable: importlib mode adds no folder to the path."""
 
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "passes")]
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("ir", "passes", "docs")]

@@ -1,8 +1,8 @@
 """The examples of docs/ir.md are what the printer prints, and there is one for each op kind."""
 
-import re
 from pathlib import Path
 
+import pages
 import pytest
 
 from ir.errors import ParseError
@@ -11,8 +11,8 @@ from ir.parser import parse
 from ir.printer import print_graph
 from ir.verify import verify
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "ir.md"
-EXAMPLES = re.findall(r"^```ir\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "ir.md").read_text(encoding="utf-8")
+EXAMPLES = [block.text for block in pages.fenced(DOCUMENT, "ir")]
 GRAPHS = [parse(example) for example in EXAMPLES]
 
 
@@ -30,7 +30,7 @@ def test_one_example_for_each_kind():
 
 
 def test_the_message_shown():
-    (message,) = re.findall(r"^```text\n(.*?)\n```", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (message,) = pages.fenced(DOCUMENT, "text")
     with pytest.raises(ParseError) as error:
         parse("graph g {\n  inputs\n    %0: f32[batch=4)  x\n}\n")
-    assert str(error.value) == message
+    assert f"{error.value}\n" == message.text

@@ -1,0 +1,166 @@
+"""Errors about axes: absent, twice there, of other sizes than expected, not to be broadcast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from haliax.errors.base import (
+    AxisError,
+    AxisSizeError,
+    AxisTypeError,
+    NamedTypeError,
+    all_shown,
+    axis_error,
+    names_in,
+    nearest,
+    placed,
+    shown,
+    type_error,
+)
+
+
+def axis_not_found(name: str, *owners: Any) -> AxisError:
+    known = [known_name for owner in owners for known_name in names_in(owner)]
+    return axis_error(f"axis `{name}` is not in {all_shown(owners)}{nearest(name, known)}")
+
+
+def wrong_axis_size(selector: Any, owner: Any) -> AxisSizeError:
+    return placed(
+        AxisSizeError(
+            f"axis `{selector.name}` was asked for with size {selector.size}, but it has another size in "
+            f"{shown(owner)}: give the name alone, or resize the axis"
+        )
+    )
+
+
+def two_sizes(name: str, first_size: int, first: Any, second_size: int, second: Any) -> AxisError:
+    return axis_error(
+        f"axis `{name}` has two sizes: {first_size} in {shown(first)} and {second_size} in {shown(second)}: "
+        f"slice or rename one of them"
+    )
+
+
+def duplicate_axis(axes: Sequence[Any]) -> AxisError:
+    names = names_in(list(axes))
+    twice = next(name for name in names if names.count(name) > 1)
+    return axis_error(f"axis `{twice}` is there twice in {shown(list(axes))}: rename one of them")
+
+
+def axis_without_size(axis: Any) -> AxisTypeError:
+    return placed(AxisTypeError(f"a size is needed here, and `{axis}` has none: give Axis({axis!r}, size)"))
+
+
+def bad_axes_annotation(spec: Any) -> NamedTypeError:
+    return type_error(
+        f'{spec!r} does not describe axes: write "batch ... embed", ("batch", ..., "embed") or, for any order, '
+        f'{{"batch", "embed", ...}}, with names and at most one `...`'
+    )
+
+
+def incomplete_order(order: Sequence[Any], axes: Sequence[Any]) -> AxisError:
+    missing = next(name for name in names_in(list(axes)) if name not in names_in(list(order)))
+    return axis_error(
+        f"the order {shown(list(order))} of {shown(list(axes))} forgets `{missing}`: "
+        f"name it, or put `...` for the others"
+    )
+
+
+def nothing_satisfies() -> ValueError:
+    return placed(ValueError("no element satisfies the predicate"))
+
+
+def bad_axis_name(name: Any) -> NamedTypeError:
+    return type_error(f"the name of an axis is a string, not {name!r}: write Axis(name, size)")
+
+
+def negative_axis_size(name: str, size: int) -> AxisError:
+    return axis_error(f"axis `{name}` cannot have the negative size {size}")
+
+
+def shape_mismatch(shape: Sequence[int], axes: Sequence[Any]) -> AxisError:
+    sizes = tuple(axis.size for axis in axes)
+    hint = "give them in the order of the dimensions" if sorted(shape) == sorted(sizes) else "their sizes differ"
+    return axis_error(f"an array of shape {tuple(shape)} cannot have the axes {shown(list(axes))}: {hint}")
+
+
+def wrong_rank(shape: Sequence[int], axes: Sequence[Any]) -> AxisError:
+    return axis_error(
+        f"an array of shape {tuple(shape)} cannot have the axes {shown(list(axes))}: give one for each dimension"
+    )
+
+
+def not_broadcastable(*operands: Any) -> AxisError:
+    return axis_error(
+        f"cannot broadcast {all_shown(operands)}: none has all axes of the others; "
+        f"say which you want with `broadcast_axis` or `broadcast_to`, or rename an axis"
+    )
+
+
+def unnamed_operand(named: Any, unnamed: Any) -> AxisError:
+    return axis_error(
+        f"cannot broadcast {shown(named)} with the unnamed {shown(unnamed)}: name its axes with `haliax.named`"
+    )
+
+
+def not_an_operand(function: str, operand: Any) -> NamedTypeError:
+    return type_error(f"{function} is of arrays and numbers, not {type(operand).__name__} ({operand!r})")
+
+
+def where_needs(what: str) -> ValueError:
+    return placed(ValueError(f"where(condition, x, y) or where(condition, fill_value=..., new_axis=...): {what}"))
+
+
+def different_axes(what: str, *operands: Any) -> AxisError:
+    return axis_error(
+        f"{what} needs the same axes everywhere, not {all_shown(operands)}: rename, slice or broadcast one of them"
+    )
+
+
+def axes_missing_in_target(missing: Sequence[str], array: Any, target: Sequence[Any]) -> AxisError:
+    return axis_error(
+        f"{shown(array)} cannot become {shown(list(target))}, which lacks `{missing[0]}`: reduce or index that first"
+    )
+
+
+def not_divisible(what: str, size: int, parts: int) -> AxisError:
+    return axis_error(f"{what} of size {size} cannot be cut in parts of {parts}: it does not divide")
+
+
+def sizes_do_not_sum(name: str, size: int, total: int) -> AxisError:
+    return axis_error(
+        f"the parts of axis `{name}` have {total} elements together, but it has {size}: give sizes that sum to that"
+    )
+
+
+def sizes_do_not_multiply(name: str, size: int, axes: Sequence[Any]) -> AxisError:
+    product = math.prod(axis.size for axis in axes)
+    return axis_error(
+        f"axis `{name}` has size {size}, and {shown(list(axes))} have {product} elements together: "
+        f"give sizes that multiply to {size}"
+    )
+
+
+def one_for_each_axis(values: Any, names: Sequence[str]) -> AxisError:
+    return axis_error(f"{tuple(values)} must be one value for each of the axes {', '.join(f'`{n}`' for n in names)}")
+
+
+def same_axis_in_and_out(module: str, name: str) -> AxisError:
+    return axis_error(
+        f"{module} has `{name}` both in In and Out, and one array cannot have it twice: "
+        f'give Out another name, Axis.alias("{name}_out"), and rename the result'
+    )
+
+
+def needs_one_token_axis(name: str, array: Any) -> AxisError:
+    return axis_error(
+        f"MoELinear needs `{name}` and one axis of tokens, not {shown(array)}: merge the others with `flatten_axes`"
+    )
+
+
+def query_has_key_position(name: str, query: Any, key: Any) -> AxisError:
+    return axis_error(
+        f"attention over `{name}`, which both the query {shown(query)} and the key {shown(key)} have: "
+        f'rename it in the keys and values, rename({{"{name}": "key_{name}"}}), and attend over that'
+    )

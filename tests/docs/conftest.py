@@ -1,0 +1,6 @@
+"""Makes `pages` and what writes docs/haliax/api.md importable: importlib mode adds no folder to the path."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "docs" / "haliax")]
