@@ -8,7 +8,7 @@ scores of four stays as small as it is, and the big operand is never transposed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.array import NamedArray, unchecked, wrap
+from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import Axis, AxisSelection, axes_of, ensure_tuple
 from haliax.eager import expand_dims, transpose
 
@@ -65,6 +65,7 @@ def aligned(operand: NamedArray, axes: tuple[Axis, ...]) -> Any:
     Raises:
         AxisError: if the operand has an axis that `axes` lacks.
     """
+    operand = held(operand)
     own = operand.axes
     if own == axes or not own:
         return operand.array
@@ -95,8 +96,10 @@ def _ranks_are_promoted() -> bool:
     return getattr(jax.config, "jax_numpy_rank_promotion", "allow") == "allow"
 
 
-def broadcast_raw(operands: Sequence[Any]) -> tuple[list[Any], tuple[Axis, ...]]:
-    """Raw arrays that broadcast against each other, and the axes of what comes out. Scalars pass through.
+def broadcast_raw(operands: Sequence[Any]) -> tuple[list[Any], tuple[Axis, ...], tuple[Axis, ...]]:
+    """Raw arrays that broadcast against each other, the axes of what comes out, and the order to `hold` it in.
+
+    Scalars pass through.
 
     Raises:
         AxisError: if no operand has all axes, or an unnamed array with dimensions stands beside named ones.
@@ -105,8 +108,15 @@ def broadcast_raw(operands: Sequence[Any]) -> tuple[list[Any], tuple[Axis, ...]]
     named_operands = [operand for operand in operands if isinstance(operand, NamedArray)]
     if not named_operands:
         raise errors.no_operands("this function")
-    axes = common_axes(named_operands)
-    return [_raw(operand, axes, named_operands[0]) for operand in operands], axes
+    order = common_axes(named_operands)
+    axes = common_axes([held(operand) for operand in named_operands])
+    return [_raw(operand, axes, named_operands[0]) for operand in operands], axes, order
+
+
+def broadcast_call(function: Callable[..., Any], operands: Sequence[Any]) -> NamedArray:
+    """`function` of the raw arrays of the operands, broadcast by name; it gives one array."""
+    raw, axes, order = broadcast_raw(operands)
+    return hold(unchecked(function(*raw), axes), order)
 
 
 def _raw(operand: Any, axes: tuple[Axis, ...], beside: NamedArray) -> Any:

@@ -6,6 +6,11 @@ type checkers see of them is in the generated stub `array.pyi`.
 
 As a pytree it has one child, the array, and its axes are structure. Flattening and unflattening do no checks, so the
 child may be anything that JAX puts there: a tracer, a `jax.ShapeDtypeStruct`, a sharding, a gradient.
+
+Inside a trace the array may be *held in another order* than that of its axes: a product gives its dimensions in the
+order that suits the multiplication, and to transpose it at once would cost a copy that nobody may need. What goes by
+name (elementwise functions, reductions, further products) works on the array as it is held; who asks for `array` gets
+it transposed to the order of `axes`. So the order that is promised is the order that is seen.
 """
 
 from __future__ import annotations
@@ -48,7 +53,8 @@ class NamedArray(metaclass=NamedArrayMeta):
     f32[batch=2] [4. 4.]
     """
 
-    __slots__ = ("__weakref__", "array", "axes")
+    # `array` is unset where the array is held in another order: `_held` then is a NamedArray in that order.
+    __slots__ = ("__weakref__", "_held", "array", "axes")
     __hash__ = None  # type: ignore[assignment]  # == is elementwise
 
     array: Any
@@ -72,6 +78,13 @@ class NamedArray(metaclass=NamedArrayMeta):
     def __delattr__(self, field: str) -> None:
         raise errors.immutable(field)
 
+    def __getattr__(self, field: str) -> Any:
+        if field != "array":
+            raise AttributeError(f"'NamedArray' object has no attribute '{field}'", name=field, obj=self)
+        held = _get_held(self)
+        # Not kept: this may be inside of a trace within that of the array.
+        return jnp.transpose(held.array, [held.axes.index(axis) for axis in self.axes])
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _make, (self.array, self.axes)
 
@@ -83,7 +96,7 @@ class NamedArray(metaclass=NamedArrayMeta):
     @property
     def dtype(self) -> Any:
         """The dtype of the array."""
-        return self.array.dtype
+        return held(self).array.dtype
 
     @property
     def ndim(self) -> int:
@@ -166,6 +179,10 @@ class NamedArray(metaclass=NamedArrayMeta):
 _new: Callable[[type[NamedArray]], NamedArray] = object.__new__
 _set_array = NamedArray.array.__set__  # type: ignore[attr-defined]
 _set_axes = NamedArray.axes.__set__  # type: ignore[attr-defined]
+_get_held = NamedArray._held.__get__  # type: ignore[attr-defined]
+_set_held = NamedArray._held.__set__  # type: ignore[attr-defined]
+
+_get_array: Callable[[NamedArray], Any] = NamedArray.array.__get__  # type: ignore[attr-defined]
 
 
 def wrap(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
@@ -192,6 +209,27 @@ def _unflatten(axes: tuple[Axis, ...], children: Any) -> NamedArray:
     return named_array
 
 
+def held(array: NamedArray) -> NamedArray:
+    """The same with its axes in the order that the array is held in, so that nothing is transposed."""
+    try:
+        _get_array(array)
+    except AttributeError:
+        return _get_held(array)
+    return array
+
+
+def hold(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
+    """The array as one whose axes are in the order `axes`. Inside a trace it is transposed only if someone asks."""
+    if array.axes == axes:
+        return array
+    if not isinstance(array.array, jax.core.Tracer):
+        return _make(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
+    named_array = _new(NamedArray)
+    _set_held(named_array, array)
+    _set_axes(named_array, axes)
+    return named_array
+
+
 _ARRAY_KEY = jax.tree_util.GetAttrKey("array")
 
 jax.tree_util.register_pytree_with_keys(
@@ -203,7 +241,9 @@ jax.tree_util.register_pytree_with_keys(
 
 
 def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
-    """A NamedArray that is neither checked nor marked: for loops, whose slices have a dimension more or less."""
+    """A NamedArray that is neither checked nor marked: where its names follow from those of operands, and for loops,
+    whose slices have a dimension more or less.
+    """
     return _make(array, axes)
 
 
@@ -275,6 +315,7 @@ def enable_shape_checks(enabled: bool = True) -> Iterator[bool]:
 
     >>> with hax.enable_shape_checks(False):
     ...     x = hax.NamedArray(jax.ShapeDtypeStruct((3, 2), jnp.float32), hax.make_axes(batch=2))
+    ...
     >>> x.axes
     (Axis(name='batch', size=2),)
     """

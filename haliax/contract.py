@@ -1,9 +1,10 @@
 """Contraction: `dot`, by the names of the axes.
 
 Axes that both operands have and that are not summed over are batch axes; the rest are free. The product is one
-`dot_general` with all contracted axes at once, and the result keeps the order that it gives: batch axes, then the free
-axes of the left operand, then those of the right. Nothing is reshaped or transposed, so the compiler sees the product
-that it likes best; ask with `out_axes` or `rearrange` where an order matters.
+`dot_general` with all contracted axes at once, which gives batch axes, then the free axes of the left operand, then
+those of the right. The result has its axes in the order in which the operands have them; inside a trace it is held as
+`dot_general` gives it (see `haliax.array`), so the compiler sees the product that it likes best, and no transposition
+that nobody asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jax import lax
 
 from haliax import errors
 from haliax.align import union_axes_of
-from haliax.array import NamedArray, wrap
+from haliax.array import NamedArray, held, hold, unchecked
 from haliax.axis import (
     Axis,
     AxisSelection,
@@ -51,12 +52,12 @@ def dot(
         axis: the axes to sum over, which must be said: None for all axes, `()` for none.
         precision: as in `jax.lax.dot_general`.
         preferred_element_type: the dtype to accumulate in and to return.
-        out_axes: an order of the result's axes, in which `...` may stand; by default as the product gives them.
+        out_axes: an order of the result's axes, in which `...` may stand for the others.
         dot_general: used in place of `jax.lax.dot_general`.
 
     Returns:
-        Unless `out_axes` is given: batch axes, free axes of the left operand, free axes of the right operand. If
-        nothing is summed over, or of more than two operands: the axes in the order in which the operands have them.
+        Unless `out_axes` is given, the axes are in the order in which the operands have them: those of the first, then
+        the further ones of the second.
 
     Raises:
         AxisError: for an axis that no operand has, or a name with two sizes.
@@ -83,11 +84,14 @@ def dot(
     summed = _summed_names(arrays, axis)
     options = {"precision": precision, "preferred_element_type": preferred_element_type}
     result = _contract_all(arrays, summed, dot_general or lax.dot_general, options)
-    if out_axes is not None:
-        return _in_order(result, rearrange_for_partial_order(out_axes, result.axes))
-    if summed and len(arrays) <= 2:
-        return result
-    return _in_order(result, tuple([a for a in union_axes_of(arrays) if a in result.axes]))
+    order = _first_seen(tuple([array.axes for array in arrays]), result.axes)
+    return hold(result, order if out_axes is None else rearrange_for_partial_order(out_axes, order))
+
+
+@lru_cache(maxsize=4096)
+def _first_seen(operands: tuple[tuple[Axis, ...], ...], axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """The axes in the order in which the operands have them."""
+    return tuple([axis for axis in dict.fromkeys(axis for own in operands for axis in own) if axis in axes])
 
 
 def _summed_names(arrays: Sequence[NamedArray], axis: AxisSelection | None) -> tuple[str, ...]:
@@ -111,11 +115,11 @@ def _contract_all(
     arrays: Sequence[NamedArray], summed: tuple[str, ...], dot_general: DotGeneral, options: dict[str, Any]
 ) -> NamedArray:
     """From left to right, each name summed as soon as no later operand has it."""
-    result = arrays[0]
+    result = held(arrays[0])
     for position, operand in enumerate(arrays[1:], start=1):
         later = {axis.name for array in arrays[position + 1 :] for axis in array.axes}
         now = tuple([n for n in summed if n not in later]) if later else summed
-        result = _contract_pair(result, operand, now, dot_general, options)
+        result = _contract_pair(result, held(operand), now, dot_general, options)
     lonely = [n for n in summed if any(axis.name == n for axis in result.axes)]
     return _summed(result, lonely)
 
@@ -127,7 +131,7 @@ def _contract_pair(
     first, second = _promoted(_summed(left, plan.only_left).array, _summed(right, plan.only_right).array)
     if dot_general is lax.dot_general:
         dot_general = _compiled_dot_general
-    return wrap(dot_general(first, second, plan.dimension_numbers, **options), plan.axes)
+    return unchecked(dot_general(first, second, plan.dimension_numbers, **options), plan.axes)
 
 
 class _Plan(NamedTuple):
@@ -201,13 +205,7 @@ def _summed(array: NamedArray, names: Sequence[str]) -> NamedArray:
         return array
     gone = tuple(position for position, axis in enumerate(array.axes) if axis.name in names)
     kept = tuple(axis for axis in array.axes if axis.name not in names)
-    return wrap(jnp.sum(array.array, axis=gone), kept)
-
-
-def _in_order(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
-    if axes == array.axes:
-        return array
-    return wrap(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
+    return unchecked(jnp.sum(array.array, axis=gone), kept)
 
 
 def matmul(first: NamedArray, second: NamedArray) -> NamedArray:

@@ -7,6 +7,7 @@ as in `jnp`. Given no NamedArray at all, each is the `jnp` function.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from numbers import Number
 from typing import Any
 
@@ -14,8 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.align import broadcast_raw
-from haliax.array import NamedArray, wrap
+from haliax.align import broadcast_call, broadcast_raw
+from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import Axis
 from haliax.typing import BinaryFunction, NamedOrNumeric, UnaryFunction
 
@@ -31,10 +32,16 @@ def unary(function: Callable[..., Any], doc: str | None = None) -> UnaryFunction
 
     def elementwise(a: Any, **options: Any) -> Any:
         if isinstance(a, NamedArray):
-            return wrap(function(a.array, **options), a.axes)
+            return _mapped(partial(function, **options) if options else function, a)
         return function(a, **options)
 
     return _described(elementwise, name, doc or f"`jnp.{name}`, elementwise: the axes stay as they are.")
+
+
+def _mapped(function: Callable[[Any], Any], a: NamedArray) -> NamedArray:
+    own = held(a)
+    result = unchecked(function(own.array), own.axes)
+    return result if own is a else hold(result, a.axes)
 
 
 def binary(function: Callable[[Any, Any], Any], doc: str | None = None) -> BinaryFunction:
@@ -46,23 +53,22 @@ def binary(function: Callable[[Any, Any], Any], doc: str | None = None) -> Binar
             if isinstance(a, NamedArray):
                 axes = a.axes
                 if isinstance(b, NamedArray):
-                    if axes is b.axes or axes == b.axes:
-                        return wrap(function(a.array, b.array), axes)
+                    if (axes is b.axes or axes == b.axes) and held(a) is a and held(b) is b:
+                        return unchecked(function(a.array, b.array), axes)
                 elif not getattr(b, "shape", ()):
-                    return wrap(function(a.array, b), axes)
+                    return _mapped(lambda array: function(array, b), a)
                 else:
                     return _beside_unnamed(function, a, b)
             elif not isinstance(b, NamedArray):
                 return function(a, b)
             elif not getattr(a, "shape", ()):
-                return wrap(function(a, b.array), b.axes)
+                return _mapped(lambda array: function(a, array), b)
             else:
                 return _beside_unnamed(function, a, b)
         except TypeError:
             _check_operands(name, a, b)
             raise
-        (left, right), axes = broadcast_raw((a, b))
-        return wrap(function(left, right), axes)
+        return broadcast_call(function, (a, b))
 
     return _described(elementwise, name, doc or f"`jnp.{name}`, elementwise: the operands are broadcast by name.")
 
@@ -94,9 +100,9 @@ def _pairwise(function: Any) -> Any:
     def pairwise(a: Any, b: Any) -> tuple[Any, Any]:
         if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
             return function(a, b)
-        (left, right), axes = broadcast_raw((a, b))
+        (left, right), axes, order = broadcast_raw((a, b))
         one, two = function(left, right)
-        return wrap(one, axes), wrap(two, axes)
+        return hold(unchecked(one, axes), order), hold(unchecked(two, axes), order)
 
     return _described(pairwise, function.__name__, f"`jnp.{function.__name__}`, elementwise: a pair of arrays.")
 
@@ -200,7 +206,7 @@ def astype(array: NamedOrNumeric, dtype: Any) -> Any:
         dtype: the new dtype.
     """
     if isinstance(array, NamedArray):
-        return array if array.dtype == dtype else wrap(array.array.astype(dtype), array.axes)
+        return array if array.dtype == dtype else _mapped(lambda raw: raw.astype(dtype), array)
     return jnp.asarray(array).astype(dtype)
 
 
@@ -212,7 +218,7 @@ def around(a: NamedOrNumeric, decimals: int = 0) -> Any:
         decimals: how many; negative ones round before the point.
     """
     if isinstance(a, NamedArray):
-        return wrap(jnp.round(a.array, decimals), a.axes)
+        return _mapped(lambda raw: jnp.round(raw, decimals), a)
     return jnp.round(a, decimals)
 
 
@@ -305,8 +311,7 @@ def where(
     operands: tuple[Any, ...] = (condition, x, y)
     if not any(isinstance(operand, NamedArray) for operand in operands):
         return jnp.where(*operands)
-    raw, axes = broadcast_raw(operands)
-    return wrap(jnp.where(*raw), axes)
+    return broadcast_call(jnp.where, operands)
 
 
 def isclose(
@@ -329,8 +334,7 @@ def isclose(
     """
     if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
         return jnp.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
-    (left, right), axes = broadcast_raw((a, b))
-    return wrap(jnp.isclose(left, right, rtol=rtol, atol=atol, equal_nan=equal_nan), axes)
+    return broadcast_call(partial(jnp.isclose, rtol=rtol, atol=atol, equal_nan=equal_nan), (a, b))
 
 
 def numpy_ufunc(array: NamedArray, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:

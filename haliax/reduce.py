@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from haliax import errors
 from haliax.align import aligned
-from haliax.array import NamedArray, wrap
+from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find
 from haliax.typing import NamedOrNumeric, ReductionFunction, SimpleReductionFunction
 
@@ -54,14 +54,16 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
             if axis is not None:
                 raise errors.axis_of_unnamed(name, array)
             return function(array, **options) if where is None else function(array, where=where, **options)
+        own = held(array)
         if isinstance(where, NamedArray):
-            where = aligned(where, array.axes)
+            where = aligned(where, own.axes)
         if "keepdims" in options:
             raise errors.no_keepdims(name, array)
         if where is not None:
             options["where"] = where
-        gone, kept = _parted(array, axis)
-        return wrap(function(array.array, axis=gone, **options), kept)
+        gone, kept = _parted(own, axis)
+        result = unchecked(function(own.array, axis=gone, **options), kept)
+        return result if own is array else hold(result, _parted(array, axis)[1])
 
     reduce.__name__ = reduce.__qualname__ = name
     reduce.__doc__ = f"""`jnp.{name}` over the selected axes, or over all.

@@ -282,5 +282,5 @@ def _answer(truth: Any) -> Any:
 def _raw_pair(a: NamedOrNumeric, b: NamedOrNumeric) -> tuple[Any, Any]:
     if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
         return a, b
-    (left, right), _ = broadcast_raw((a, b))
+    (left, right), _, _ = broadcast_raw((a, b))
     return left, right

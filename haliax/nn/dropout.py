@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from haliax import errors, random
 from haliax.align import aligned
-from haliax.array import NamedArray, wrap
+from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import AxisSelection, ensure_tuple
 
 
@@ -43,8 +43,9 @@ def dropout(
         raise errors.dropout_without_key()
     together = () if broadcast_axes is None else x.resolve_axis(ensure_tuple(broadcast_axes))
     kept = random.bernoulli(key, tuple(axis for axis in x.axes if axis not in together), 1 - pdrop)
-    scaled = x.array / jnp.asarray(1 - pdrop, x.dtype)
-    return wrap(jnp.where(aligned(kept, x.axes), scaled, jnp.zeros((), x.dtype)), x.axes)
+    own = held(x)
+    scaled = own.array / jnp.asarray(1 - pdrop, x.dtype)
+    return hold(unchecked(jnp.where(aligned(kept, own.axes), scaled, jnp.zeros((), x.dtype)), own.axes), x.axes)
 
 
 class Dropout(eqx.Module):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax.align import aligned
-from haliax.array import NamedArray, wrap
+from haliax.array import NamedArray, unchecked
 from haliax.axis import Axis, AxisSpec, axes_of
 from haliax.create import ones, zeros
 from haliax.reduce import positions
@@ -90,9 +90,9 @@ class LayerNormBase(ModuleWithStateDictSerialization):
         if self.bias is not None:
             normalized = normalized + aligned(self.bias, x.axes)
         if self.dtype is None:
-            return wrap(normalized, x.axes)
+            return unchecked(normalized, x.axes)
         parameters = [p.dtype for p in (self.weight, self.bias) if p is not None]
-        return wrap(normalized.astype(jnp.result_type(x.dtype, *parameters)), x.axes)
+        return unchecked(normalized.astype(jnp.result_type(x.dtype, *parameters)), x.axes)
 
 
 class LayerNorm(LayerNormBase):

@@ -12,7 +12,7 @@ import jax.nn
 import jax.numpy as jnp
 
 from haliax.align import aligned
-from haliax.array import NamedArray, wrap
+from haliax.array import NamedArray, held, hold, unchecked
 from haliax.axis import AxisSelection
 from haliax.reduce import positions
 from haliax.typing import NamedOrNumeric
@@ -53,7 +53,8 @@ def log_softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
 def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
     if not isinstance(a, NamedArray):
         return function(jnp.asarray(a), axis=axis)
-    return wrap(function(a.array, axis=positions(a, axis)), a.axes)
+    own = held(a)
+    return hold(unchecked(function(own.array, axis=positions(own, axis)), own.axes), a.axes)
 
 
 def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
@@ -69,9 +70,10 @@ def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     chosen: Any = axis
     if not isinstance(a, NamedArray):
         return jax.nn.logsumexp(jnp.asarray(a), axis=chosen)
-    gone = positions(a, chosen)
-    kept = tuple(own for position, own in enumerate(a.axes) if position not in gone)
-    return wrap(jax.nn.logsumexp(a.array, axis=gone), kept)
+    own = held(a)
+    gone = positions(own, chosen)
+    kept = tuple(axis for position, axis in enumerate(own.axes) if position not in gone)
+    return hold(unchecked(jax.nn.logsumexp(own.array, axis=gone), kept), tuple(axis for axis in a.axes if axis in kept))
 
 
 def standardize(
@@ -96,6 +98,8 @@ def standardize(
     Raises:
         AxisError: for an axis that the array lacks.
     """
+    order = x.axes
+    x = held(x)
     options: dict[str, Any] = {} if where is None else {"where": aligned(where, x.axes)}
     over = positions(x, axis)
     center = jnp.mean(x.array, axis=over, keepdims=True, **options) if mean is None else _beside(mean, x)
@@ -104,7 +108,7 @@ def standardize(
         spread = jnp.mean(jnp.square(shifted), axis=over, keepdims=True, **options)
     else:
         spread = _beside(variance, x)
-    return wrap(shifted * jax.lax.rsqrt(spread + epsilon), x.axes)
+    return hold(unchecked(shifted * jax.lax.rsqrt(spread + epsilon), x.axes), order)
 
 
 def _beside(value: NamedOrNumeric, x: NamedArray) -> Any:

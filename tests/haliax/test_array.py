@@ -152,7 +152,7 @@ def test_differentiation_and_maps_go_straight_through():
 
 def test_marks_are_left_only_while_staging():
     def primitives():
-        jaxpr = jax.make_jaxpr(lambda x: hax.exp(x).rename({"batch": "rows"}))(array(Batch))
+        jaxpr = jax.make_jaxpr(lambda x: hax.named(jnp.exp(x.array), Batch).rename({"batch": "rows"}))(array(Batch))
         return [equation.primitive.name for equation in jaxpr.eqns]
 
     assert primitives() == ["exp"]

@@ -18,7 +18,7 @@ def normal(seed, *axes):
     ("left", "right", "axis", "result", "equation"),
     [
         ((B, P, E), (E, H, K), E, (B, P, H, K), "bpe,ehk->bphk"),
-        ((B, P, H, K), (B, Q, H, K), K, (B, H, P, Q), "bphk,bqhk->bhpq"),
+        ((B, P, H, K), (B, Q, H, K), K, (B, P, H, Q), "bphk,bqhk->bphq"),
         ((B, H, P, Q), (B, Q, H, K), Q, (B, H, P, K), "bhpq,bqhk->bhpk"),
         ((B, P, H, K), (H, K, E), (H, K), (B, P, E), "bphk,hke->bpe"),
         ((B, P), (B, P), None, (), "bp,bp->"),
@@ -34,6 +34,72 @@ def test_dot_is_einsum_in_natural_order(left, right, axis, result, equation):
     c = hax.dot(a, b, axis=axis)
     assert c.axes == result
     np.testing.assert_allclose(c, jnp.einsum(equation, a.array, b.array), rtol=1e-4, atol=1e-5)
+
+
+def attention(query, key, value, mask):
+    scores = hax.dot(query, key, axis=K) * 0.5 + 1
+    weights = hax.nn.softmax(hax.where(mask, scores, -1e9), Q)
+    weights = weights / weights.sum(Q)
+    return hax.dot(weights.astype(jnp.float32), value, axis=Q)
+
+
+def test_a_product_is_transposed_only_if_its_order_is_asked_for():
+    query, key, value = normal(0, P, H, K), normal(1, Q, H, K), normal(2, Q, H, K)
+    mask = hax.nn.attention.causal_mask(P, Q)
+
+    def primitives(function):
+        jaxpr = jax.make_jaxpr(function)(query, key, value, mask)
+        return [e.primitive.name for e in jaxpr.eqns if e.primitive.name in ("dot_general", "transpose")]
+
+    assert primitives(lambda *a: attention(*a).sum().array) == ["dot_general", "dot_general"]
+    assert primitives(lambda *a: hax.dot(*a[:2], axis=K).array) == ["dot_general", "transpose"]
+    eagerly, traced = attention(query, key, value, mask), jax.jit(attention)(query, key, value, mask)
+    assert eagerly.axes == traced.axes == (P, H, K)
+    np.testing.assert_allclose(eagerly, traced, rtol=1e-4, atol=1e-5)
+
+
+def test_a_product_held_in_another_order_is_a_named_array_like_any_other():
+    a, b = normal(0, P, H, K), normal(1, Q, H, K)
+    expected = jnp.einsum("phk,qhk->phq", a.array, b.array)
+    seen = {}
+
+    def use(a, b):
+        c = hax.dot(a, b, axis=K)
+        seen.update(axes=c.axes, shape=c.shape, dtype=c.dtype, raw=c.array.shape, repr=repr(c))
+        with pytest.raises(AttributeError, match="'NamedArray' object has no attribute 'nothing'"):
+            _ = c.nothing
+        same, _ = jax.lax.scan(lambda carry, _: (carry, None), c, None, 1)
+        return {
+            "same": same,
+            "taken": c["head", 0],
+            "sum": c + jax.tree.map(lambda leaf: leaf, c),
+            "positive": c.sum(P, where=c > 0),
+            "beside": hax.add(c.sum(Q), c),
+            "standard": hax.nn.standardize(c, Q),
+            "exponents": hax.nn.logsumexp(c, H),
+        }
+
+    out = jax.jit(use)(a, b)
+    assert seen == {
+        "axes": (P, H, Q),
+        "shape": {"position": P.size, "head": H.size, "key_position": Q.size},
+        "dtype": jnp.float32,
+        "raw": (P.size, H.size, Q.size),
+        "repr": seen["repr"],
+    }
+    assert seen["repr"].startswith(f"f32[position={P.size}, head={H.size}, key_position={Q.size}]")
+    c = hax.named(expected, (P, H, Q))
+    for name, value in {
+        "same": c,
+        "taken": c["head", 0],
+        "sum": c + c,
+        "positive": c.sum(P, where=c > 0),
+        "beside": c.sum(Q) + c,
+        "standard": hax.nn.standardize(c, Q),
+        "exponents": hax.nn.logsumexp(c, H),
+    }.items():
+        assert out[name].axes == value.axes, name
+        np.testing.assert_allclose(out[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_dot_is_one_dot_general_without_reshapes():

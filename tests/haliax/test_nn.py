@@ -242,7 +242,7 @@ def test_attention():
     mask = hnn.attention.causal_mask(P, Q)
     assert mask.axes == (P, Q) and np.array_equal(mask, np.tril(np.ones((3, 3), bool)))
     answer = hnn.attention.dot_product_attention(Q, K, query, key, value, mask=mask)
-    assert answer.axes == (B, H, P, K)
+    assert answer.axes == (B, P, H, K)
     expected = jax.nn.dot_product_attention(query.array, key.array, value.array, mask=mask.array[None, None])
     np.testing.assert_allclose(answer.rearrange((B, P, H, K)), expected, rtol=1e-4, atol=1e-5)
     biased = hnn.attention.dot_product_attention_weights(K, Q, query, key, bias=hnn.attention.mask_to_bias(~mask))
