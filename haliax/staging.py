@@ -12,6 +12,7 @@ of JAX's jit cache key, so a function traced inside never leaks marks to a call 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import jax
@@ -45,10 +46,18 @@ def is_staging() -> bool:
 
 
 def mark(array: Any, names: Sequence[str | None]) -> Any:
-    """`array`, with the names of its dimensions recorded in the trace (one name, or None, per dimension)."""
+    """`array`, with the names of its dimensions recorded in the trace (one name, or None, per dimension).
+
+    A name like `__batch__` is a helper's own, for a moment: it is not recorded, and the dimension is what it was.
+    """
     if not _staging.get() or not isinstance(array, Tracer):
         return array
-    return named_p.bind(array, names=tuple(names))
+    return named_p.bind(array, names=_recorded(tuple(names)))
+
+
+@cache
+def _recorded(names: Names) -> Names:
+    return tuple([None if name is not None and name.startswith("__") else name for name in names])
 
 
 def mark_rename(array: Any, old: Sequence[str | None], new: Sequence[str | None]) -> Any:
@@ -60,6 +69,12 @@ def mark_rename(array: Any, old: Sequence[str | None], new: Sequence[str | None]
 
 def _with_batch_dim(names: Names, position: int) -> Names:
     return (*names[:position], None, *names[position:])
+
+
+def _jvp_named(primals: tuple[Any], tangents: tuple[Any], *, names: Names) -> tuple[Any, Any]:
+    # A tangent, or cotangent, meets its primal sooner or later and gets the names from there: a mark of its own would
+    # be one more equation to differentiate and transpose.
+    return named_p.bind(*primals, names=names), *tangents
 
 
 def _batch_named(args: tuple[Any], dims: tuple[int], *, names: Names) -> tuple[Any, int]:
@@ -82,6 +97,7 @@ for _primitive in (named_p, renamed_p):
     _primitive.def_abstract_eval(lambda aval, **_: aval)
     mlir.register_lowering(_primitive, lambda context, operand, **_: [operand])
 ad.deflinear2(named_p, lambda cotangent, array, *, names: [named_p.bind(cotangent, names=names)])
+ad.primitive_jvps[named_p] = _jvp_named
 ad.deflinear2(renamed_p, lambda cotangent, array, *, old, new: [renamed_p.bind(cotangent, old=new, new=old)])
 batching.primitive_batchers[named_p] = _batch_named
 batching.primitive_batchers[renamed_p] = _batch_renamed

@@ -1,5 +1,6 @@
 """The named-axis IR: a training step as a graph whose every dimension has a name."""
 
+from ir.diff import Changes, changes
 from ir.errors import ParseError
 from ir.graph import Constant, Graph, Node, Source, Value
 from ir.parser import parse
@@ -9,6 +10,7 @@ from ir.types import Dim, TensorType
 from ir.verify import MalformedGraph, verify
 
 __all__ = [
+    "Changes",
     "Constant",
     "Dim",
     "Graph",
@@ -18,6 +20,7 @@ __all__ = [
     "Source",
     "TensorType",
     "Value",
+    "changes",
     "parse",
     "print_graph",
     "trace",

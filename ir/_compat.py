@@ -16,6 +16,7 @@ import optax  # pyright: ignore[reportMissingTypeStubs]
 
 from haliax import staging
 from ir.graph import Source
+from ir.jax_api import make_jaxpr, tree_unflatten
 
 
 def _folder(module: Any) -> str:
@@ -43,13 +44,6 @@ def user_source(source_info: Any) -> Source | None:
     return None
 
 
-def joined_source_info(outer: Any, inner: Any) -> Any:
-    """The source info of an equation of an inlined function: its own line below the caller's name stack."""
-    if outer is None:
-        return inner
-    return inner.replace(name_stack=outer.name_stack + inner.name_stack)
-
-
 @contextmanager
 def equation_context(context: Any, source_info: Any) -> Generator[None]:
     """Binds within it carry the user's line and the settings (PRNG flags, XLA metadata) of the original equation."""
@@ -60,6 +54,18 @@ def equation_context(context: Any, source_info: Any) -> Generator[None]:
         return
     with source_info_util.user_context(source_info.traceback, name_stack=source_info.name_stack), manager:
         yield
+
+
+def expanded(equation: Any) -> Any:
+    """The closed jaxpr of what a composite primitive (`jax.experimental.hijax`, since JAX 0.11) stands for; its
+    equation keeps it as an object, under a private name."""
+    primitive = equation.params.get("_prim", equation.params.get("prim"))
+    avals = [variable.aval for variable in equation.invars]
+
+    def flat(*leaves: Any) -> Any:
+        return primitive.expand(*tree_unflatten(primitive.in_tree, leaves))
+
+    return make_jaxpr(flat)(*avals)
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:

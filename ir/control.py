@@ -8,12 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ir._compat import scan_counts
+from ir._compat import expanded, scan_counts
 from ir.names import Unifier
 from ir.proto import ProtoBody, ProtoOperand, ProtoValue
 from ir.rules.registry import Axes, Dims, Draft
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+INLINED = (
+    *("jit", "closed_call", "eval_jaxpr"),
+    *("custom_jvp_call", "custom_vjp_call", "custom_vmap_call", "remat_opt", "call_hi_primitive"),
+)
+"""Calls that only group equations."""
+
+_BODY_PARAMS = ("call_jaxpr", "jaxpr", "call", "fwd_jaxpr")
+
+
+def body_param(params: Mapping[str, Any]) -> str | None:
+    """Under which of its names JAX keeps the body of a call; None where there is none."""
+    return next((key for key in _BODY_PARAMS if hasattr(params.get(key), "eqns")), None)
 
 
 def inlined_jaxpr(equation: Any) -> Any | None:
@@ -21,14 +32,16 @@ def inlined_jaxpr(equation: Any) -> Any | None:
 
     A `jit` with shardings of its own is not inlined: they are the user's word.
     """
-    if equation.primitive.name not in _CALLS:
-        return None
     params = equation.params
+    if equation.primitive.name == "call_hi_primitive":
+        return expanded(equation)
+    if equation.primitive.name not in INLINED:
+        return None
     shardings = (*params.get("in_shardings", ()), *params.get("out_shardings", ()))
     if any(type(sharding).__name__ != "UnspecifiedValue" for sharding in shardings):
         return None
-    inner = params.get("call_jaxpr") or params.get("jaxpr") or params.get("fun_jaxpr")
-    return inner if hasattr(inner, "consts") else None
+    key = body_param(params)
+    return params[key] if key is not None and hasattr(params[key], "consts") else None
 
 
 @dataclass(frozen=True)
@@ -123,24 +136,69 @@ def branch(request: Request) -> StructuredDraft:
 
 
 def call(request: Request) -> StructuredDraft:
-    """A call that must stay one: `jax.checkpoint`, or a `jit` with shardings of its own."""
+    """A call that must stay one: `jax.checkpoint`, a composite, or a `jit` with shardings of its own."""
     inputs = [request.fresh_like(operand) for operand in request.operands]
-    body = request.make_body(request.params["jaxpr"], inputs, "body")
+    body = request.make_body(request.params[str(body_param(request.params))], inputs, "body")
     outputs = tuple(
         request.like(variable, request.dims(result))
         for variable, result in zip(request.outvars, body.outputs, strict=True)
     )
-    fn = "jit" if request.primitive in ("jit", "pjit") else "checkpoint"
-    return StructuredDraft(Draft("call", fn, (), {}), request.operands, outputs, (body,))
+    return StructuredDraft(Draft("call", _CALL_NAMES[request.primitive], (), {}), request.operands, outputs, (body,))
 
 
+def linear_solve(request: Request) -> StructuredDraft:
+    """Solves A x = b, where A is a function and comes with three more (Aᵀ, and how to solve with either): one
+    operation. Running A on the solution, for its names alone, says that A x is b, and so what x is."""
+    lengths, functions = request.params["const_lengths"], request.params["jaxprs"]
+    constants = [request.fresh_like(operand) for operand in request.operands[: lengths.matvec]]
+    known = request.operands[sum(lengths) :]
+    solution = tuple(
+        request.like(variable, tuple(request.unifier.fresh(size) for size in variable.aval.shape))
+        for variable in request.outvars
+    )
+    body = request.make_body(functions.matvec, [*constants, *solution], "matvec")
+    for result, operand in zip(body.outputs, known, strict=True):
+        request.unifier.same_all(request.dims(result), request.dims(operand))
+    taken = [dim for operand in request.operands for dim in request.dims(operand)]
+    attrs = {"along": Axes(tuple(dict.fromkeys(map(request.unifier.find, taken))))}
+    return StructuredDraft(Draft("linalg", "solve", (), attrs), request.operands, solution, ())
+
+
+def shard_map(request: Request) -> StructuredDraft:
+    """Every device runs the body on its part: a dim that the mesh cuts is a shorter one of the same name inside."""
+    unifier = request.unifier
+
+    def crossed(dims: Dims, shape: Sequence[int]) -> Dims:
+        """Dims on the other side of the border, where they have these sizes."""
+        return tuple(
+            dim if unifier.size_of(dim) == size else unifier.resized(dim, size)
+            for dim, size in zip(dims, shape, strict=True)
+        )
+
+    jaxpr = request.params["jaxpr"]
+    inputs = [
+        ProtoValue(crossed(request.dims(operand), variable.aval.shape), str(variable.aval.dtype))
+        for operand, variable in zip(request.operands, jaxpr.invars, strict=True)
+    ]
+    body = request.make_body(jaxpr, inputs, "body")
+    outputs = tuple(
+        request.like(variable, crossed(request.dims(result), variable.aval.shape))
+        for variable, result in zip(request.outvars, body.outputs, strict=True)
+    )
+    mesh = tuple(map(str, request.params["mesh"].axis_names))
+    return StructuredDraft(Draft("manual", "shard_map", (), {"mesh": mesh}), request.operands, outputs, (body,))
+
+
+_CALL_NAMES = {
+    "composite": "composite",
+    "jit": "jit",
+    "remat2": "checkpoint",
+}
 STRUCTURED: dict[str, Callable[[Request], StructuredDraft]] = {
     "scan": scan,
     "while": while_loop,
     "cond": branch,
-    "checkpoint": call,
-    "remat": call,
-    "remat2": call,
-    "jit": call,
-    "pjit": call,
+    "custom_linear_solve": linear_solve,
+    "shard_map": shard_map,
+    **dict.fromkeys(_CALL_NAMES, call),
 }

@@ -55,12 +55,23 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The JAX equation behind a node: what lowering binds again."""
+    """The JAX equation behind a node: what lowering binds again.
+
+    `own_info` is JAX's source info of the equation, `caller_info` that of the call around where it was inlined.
+    """
 
     primitive: Any
     params: Mapping[str, Any]
     context: Any = None
-    source_info: Any = None
+    own_info: Any = None
+    caller_info: Any = None
+
+    @property
+    def source_info(self) -> Any:
+        """The equation's own line, with its name stack below the caller's."""
+        if self.caller_info is None:
+            return self.own_info
+        return self.own_info.replace(name_stack=self.caller_info.name_stack + self.own_info.name_stack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,4 +21,12 @@ tree_unflatten: Callable[[Any, Iterable[Any]], Any] = _jax.tree_util.tree_unflat
 def leaves_with_path(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:
     """The leaves in JAX's flattening order, each behind its path, such as `0.model.weight`."""
     leaves, _ = _jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
-    return [(_jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
+    words: dict[Any, str] = {}  # a deep model has few different keys in its many paths
+
+    def word(key: Any) -> str:
+        known = words.get(key)
+        if known is None:
+            known = words[key] = _jax.tree_util.keystr((key,), simple=True)
+        return known
+
+    return [(".".join([word(key) for key in path]), leaf) for path, leaf in leaves]

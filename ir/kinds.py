@@ -7,10 +7,12 @@ never by dimension numbers:
 - `reduced(node)`: names over which the result is a sum (or max, …) of shards: sharded, they leave it partial;
 - `blocked(node)`: names that must be whole on every device;
 - `flops(node)`: floating-point operations of the whole op;
-- `fusible`: whether XLA computes it in place, without a round trip to memory.
+- `fusible`: whether XLA computes it in place, without a round trip to memory;
+- `structured`: whether its bodies are fed by its operands and give its results, dim by dim;
+- `sealed`: whether its bodies are the user's word, which passes read and leave as it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -58,6 +60,7 @@ class Kind:
     flops: Callable[[Node], int] = _no_flops
     fusible: bool = False
     structured: bool = False
+    sealed: bool = False
     communicates: bool = False
 
 
@@ -71,6 +74,8 @@ def _pair(first: Dim, second: Dim, rule: str, operands: tuple[int, int]) -> Iter
 
 
 def _elementwise(node: Node) -> Iterator[Mismatch]:
+    if len(node.outputs) != 1:  # side by side, each result by itself
+        return
     out = node.outputs[0].type
     for position in range(len(out.dims)):
         column = [
@@ -90,6 +95,26 @@ def _contraction(node: Node) -> Iterator[Mismatch]:
         for a, b in zip(node.dims(key), node.dims(other), strict=False):
             yield from _pair(a, b, "contract", (0, 1))
     yield from _duplicates(node)
+
+
+def _indexed(node: Node) -> Iterator[Mismatch]:
+    """Of a gather and a scatter, what the rule found apart: dims of the operand or the indices, dims of the indices or
+    the updates."""
+    last = len(node.inputs) - 1
+    for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False):
+        first = 0 if a in _dims(node.inputs[0]) else 1
+        second = last if b in _dims(node.inputs[last]) else 1
+        yield from _pair(a, b, node.kind, (first, second))
+
+
+def _side_by_side(node: Node) -> Iterator[Mismatch]:
+    """Of values that are sorted together, or a slice and what replaces it: dim by dim."""
+    if (node.kind, node.fn) in (("sort", "sort"), ("slice", "update")):
+        rank = len(_dims(node.inputs[0]))
+        for i, operand in enumerate(node.inputs[1:], start=1):
+            for a, b in zip(_dims(node.inputs[0]), _dims(operand), strict=False):
+                if len(_dims(operand)) == rank:
+                    yield from _pair(a, b, node.kind, (0, i))
 
 
 def _duplicates(node: Node) -> Iterator[Mismatch]:
@@ -142,11 +167,33 @@ def _names_of(values: tuple[Value, ...]) -> set[str]:
 
 
 def _contract_reduced(node: Node) -> Names:
-    return node.names("over")
+    return tuple(name for name in node.names("over") if name not in _contract_blocked(node))
+
+
+def _contract_blocked(node: Node) -> Names:
+    """A plain contraction asks for nothing; windows and groups must be whole."""
+    if not node.fn:
+        return ()
+    return _unique((*node.names("along"), *node.names("window"), *_made(node)))
 
 
 def _contract_flops(node: Node) -> int:
-    return 2 * node.outputs[0].type.elements * prod(dim.size for dim in node.dims("over"))
+    multiplied = (*node.dims("over"), *node.dims("window"))
+    return 2 * node.outputs[0].type.elements * prod(dim.size for dim in multiplied)
+
+
+def _unique(names: Iterable[str]) -> Names:
+    return tuple(dict.fromkeys(names))
+
+
+def _made(node: Node) -> Names:
+    """Names that only the results have."""
+    return tuple(sorted(_names_of(node.outputs) - _names_of(node.value_inputs)))
+
+
+def _linalg_blocked(node: Node) -> Names:
+    # XLA computes a Fourier transform whole on every device, whatever it is batched over.
+    return _all_names(node) if node.fn == "fft" else _unique((*_along(node), *_made(node)))
 
 
 def _reduce_reduced(node: Node) -> Names:
@@ -189,24 +236,33 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("map", mismatches=_elementwise, fusible=True),
-        Kind("contract", mismatches=_contraction, reduced=_contract_reduced, flops=_contract_flops),
+        Kind(
+            "contract",
+            mismatches=_contraction,
+            reduced=_contract_reduced,
+            blocked=_contract_blocked,
+            flops=_contract_flops,
+        ),
         Kind("reduce", reduced=_reduce_reduced, blocked=_reduce_blocked),
         Kind("broadcast", fusible=True),
         Kind("rename", fusible=True),
         Kind("reshape", blocked=_reshape_blocked, fusible=True),
-        Kind("slice", blocked=_along, fusible=True),
+        Kind("slice", mismatches=_side_by_side, blocked=_along, fusible=True),
         Kind("pad", blocked=_along, fusible=True),
         Kind("concat", mismatches=_aligned, blocked=_along),
-        Kind("gather", reduced=_gather_reduced, blocked=_whole),
-        Kind("scatter", reduced=_scatter_reduced, blocked=_scatter_blocked),
+        Kind("gather", mismatches=_indexed, reduced=_gather_reduced, blocked=_whole),
+        Kind("scatter", mismatches=_indexed, reduced=_scatter_reduced, blocked=_scatter_blocked),
         Kind("iota", fusible=True),
         Kind("constant"),
         Kind("cumulate", blocked=_along),
-        Kind("sort", blocked=_along),
+        Kind("sort", mismatches=_side_by_side, blocked=_along),
+        Kind("linalg", blocked=_linalg_blocked),
         Kind("random"),
         Kind("loop", mismatches=_loop, structured=True),
         Kind("branch", mismatches=_branches, structured=True),
         Kind("call", structured=True),
+        Kind("manual", blocked=_all_names, sealed=True),
+        Kind("collective", blocked=_all_names),
         Kind("opaque", blocked=_all_names),
         Kind("reshard", fusible=True),
         Kind("all_gather", communicates=True),
@@ -221,6 +277,11 @@ KINDS: dict[str, Kind] = {
 def kind_of(node: Node) -> Kind:
     """The row of a node's kind. Raises KeyError for a kind that is not in the table (see `ir.verify`)."""
     return KINDS[node.kind]
+
+
+def entered(node: Node) -> tuple[Graph, ...]:
+    """The bodies that passes go into: all but those of a sealed node."""
+    return () if KINDS[node.kind].sealed else node.bodies
 
 
 def body_operands(node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:

@@ -1,11 +1,12 @@
 """From draft to graph: values get their numbers, dims their names, nodes their phase."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
-from ir.graph import Attr, Constant, Graph, Node, Operand, Value
+from ir.graph import Attr, Graph, Node, Operand, Phase, Value
 from ir.names import DimClass, Unifier
-from ir.phases import assign_phases
+from ir.phases import phases_of
 from ir.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
 from ir.rules.registry import Axes, Plain
 from ir.types import Dim, TensorType
@@ -21,46 +22,58 @@ def finish(
     trees: Any,
 ) -> Graph:
     """The graph of a draft, numbered in the order in which it prints."""
-    numbered = _Numbering(unifier).graph(body)
-    graph = Graph(
-        numbered.name, numbered.inputs, numbered.nodes, numbered.outputs, input_paths, output_paths, carried, trees
-    )
-    return assign_phases(graph)
+    unifier.derive_names()
+    phases = phases_of(body.nodes, [body.outputs[position] for _, position in carried])
+    inputs, nodes, outputs = _Numbering(unifier).parts(body, phases)
+    return Graph(body.name, inputs, nodes, outputs, input_paths, output_paths, carried, trees)
 
 
 class _Numbering:
-    def __init__(self, unifier: Unifier) -> None:
-        self.unifier = unifier
-        self.values: dict[ProtoValue, Value] = {}
+    """Values in order of appearance. Dims and types are made once and shared."""
 
-    def dim(self, dim: DimClass) -> Dim:
-        return Dim(self.unifier.name_of(dim), self.unifier.size_of(dim))
+    def __init__(self, unifier: Unifier) -> None:
+        self.roots = unifier.roots()
+        made: dict[tuple[str | None, int], Dim] = {}
+        facts = [(unifier.name_of(root), unifier.size_of(root)) for root in self.roots]
+        self.dims = [made.get(fact) or made.setdefault(fact, Dim(*fact)) for fact in facts]
+        self.values: dict[ProtoValue, Value] = {}
+        self.types: dict[tuple[str, tuple[DimClass, ...]], TensorType] = {}
 
     def value(self, proto: ProtoValue) -> Value:
-        if proto not in self.values:
-            dims = tuple(self.dim(dim) for dim in proto.dims)
-            self.values[proto] = Value(len(self.values), TensorType(proto.dtype, dims))
-        return self.values[proto]
+        known = self.values.get(proto)
+        if known is None:
+            roots, dims = self.roots, self.dims
+            key = proto.dtype, tuple([roots[dim] for dim in proto.dims])
+            type_ = self.types.get(key)
+            if type_ is None:
+                type_ = self.types[key] = TensorType(proto.dtype, tuple([dims[dim] for dim in proto.dims]))
+            known = self.values[proto] = Value(len(self.values), type_)
+        return known
 
-    def operand(self, proto: ProtoOperand) -> Operand:
-        return proto if isinstance(proto, Constant) else self.value(proto)
+    def operands(self, protos: Sequence[ProtoOperand]) -> tuple[Operand, ...]:
+        """Constants as they are, values that were defined before by their numbers."""
+        values = self.values
+        return tuple([values[each] if isinstance(each, ProtoValue) else each for each in protos])
 
     def attrs(self, attrs: Mapping[str, Axes | Plain]) -> dict[str, Attr]:
         return {
-            key: tuple(self.dim(dim) for dim in attr.dims) if isinstance(attr, Axes) else attr
+            key: tuple([self.dims[dim] for dim in attr.dims]) if isinstance(attr, Axes) else attr
             for key, attr in attrs.items()
         }
 
-    def graph(self, body: ProtoBody) -> Graph:
-        inputs = tuple(self.value(value) for value in body.inputs)
-        nodes = tuple(self.node(node) for node in body.nodes)
-        return Graph(body.name, inputs, nodes, tuple(self.operand(operand) for operand in body.outputs))
+    def parts(
+        self, body: ProtoBody, phases: Iterable[Phase]
+    ) -> tuple[tuple[Value, ...], tuple[Node, ...], tuple[Operand, ...]]:
+        """Inputs, nodes and outputs of a body; at least a phase for each node."""
+        inputs = tuple([self.value(value) for value in body.inputs])
+        nodes = tuple([self.node(node, phase) for node, phase in zip(body.nodes, phases, strict=False)])
+        return inputs, nodes, self.operands(body.outputs)
 
-    def node(self, proto: ProtoNode) -> Node:
-        inputs = tuple(self.operand(operand) for operand in proto.inputs)
-        outputs = tuple(self.value(value) for value in proto.outputs)
-        bodies = tuple(self.graph(body) for body in proto.bodies)
-        phase = "backward" if proto.backward else "forward"
-        return Node(
-            proto.kind, proto.fn, inputs, outputs, self.attrs(proto.attrs), bodies, phase, proto.source, proto.origin
-        )
+    def node(self, proto: ProtoNode, phase: Phase) -> Node:
+        inputs = self.operands(proto.inputs)
+        outputs = tuple(map(self.value, proto.outputs))
+        attrs = self.attrs(proto.attrs) if proto.attrs else {}
+        bodies: tuple[Graph, ...] = ()
+        if proto.bodies:
+            bodies = tuple([Graph(body.name, *self.parts(body, repeat(phase))) for body in proto.bodies])
+        return Node(proto.kind, proto.fn, inputs, outputs, attrs, bodies, phase, proto.source, proto.origin)

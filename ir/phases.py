@@ -6,71 +6,44 @@ learning-rate schedule). The rest, metrics of the forward pass among it, is forw
 backward pass.
 """
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-import networkx as nx
-
-from ir.graph import Graph, Node, Phase, Value
-
-if TYPE_CHECKING:
-    Flow = nx.DiGraph[int]
-else:
-    Flow = nx.DiGraph  # only the type stubs of networkx know what its nodes are
+from ir.graph import Phase
+from ir.proto import ProtoNode, ProtoOperand, ProtoValue
 
 BACKWARD_MARK = "transpose("
 
 
-def assign_phases(graph: Graph) -> Graph:
-    """The graph with the phase of every node, bodies included. Draft nodes say `backward` or `forward` only."""
-    backward = [i for i, node in enumerate(graph.nodes) if node.phase == "backward"]
-    if not backward:
-        return graph
-    flow = dependencies(graph)
-    before = _reachable(flow.reverse(copy=False), backward)
-    after = _reachable(flow, backward)
-    state = (graph.outputs[position] for _, position in graph.carried)
-    state_ids = {operand.id for operand in state if isinstance(operand, Value)}
-    updates = [
-        i for i, node in enumerate(graph.nodes) if i in after or any(value.id in state_ids for value in node.outputs)
-    ]
-    feeding = _reachable(flow.reverse(copy=False), updates)
+def phases_of(nodes: Sequence[ProtoNode], new_state: Iterable[ProtoOperand]) -> list[Phase]:
+    """The phase of each node of a step; the nodes of a body have that of the node around.
+
+    Args:
+        nodes: of the outermost body, each after those it reads from.
+        new_state: the results that are the state after the step.
+    """
+    backward = [node.backward for node in nodes]
+    if not any(backward):
+        return ["forward"] * len(nodes)
+    maker = {value: i for i, node in enumerate(nodes) for value in node.outputs}
+    sources = [[maker[v] for v in node.inputs if isinstance(v, ProtoValue) and v in maker] for node in nodes]
+    before = _leading_to(backward, sources)
+    after: list[bool] = []
+    for i, marked in enumerate(backward):
+        after.append(marked or any([after[source] for source in sources[i]]))
+    kept = {maker[value] for value in new_state if isinstance(value, ProtoValue) and value in maker}
+    feeding = _leading_to([late or i in kept for i, late in enumerate(after)], sources)
     phases: list[Phase] = []
-    for i, node in enumerate(graph.nodes):
-        if node.phase == "backward":
-            phases.append("backward")
-        elif i not in before and (i in after or i in feeding):
-            phases.append("update")
-        else:
-            phases.append("forward")
-    return graph.with_nodes(tuple(_with_phase(n, phase) for n, phase in zip(graph.nodes, phases, strict=True)))
+    for i, marked in enumerate(backward):
+        update = not before[i] and (after[i] or feeding[i])
+        phases.append("backward" if marked else "update" if update else "forward")
+    return phases
 
 
-def dependencies(graph: Graph) -> Flow:
-    """The graph of node positions: an edge from the producer of a value to each consumer (bodies are closed)."""
-    producer = {value.id: i for i, node in enumerate(graph.nodes) for value in node.outputs}
-    flow: Flow = nx.DiGraph()
-    flow.add_nodes_from(range(len(graph.nodes)))
-    flow.add_edges_from(
-        (producer[value.id], i)
-        for i, node in enumerate(graph.nodes)
-        for value in node.value_inputs
-        if value.id in producer
-    )
-    return flow
-
-
-def _reachable(flow: Flow, starts: list[int]) -> set[int]:
-    seen: set[int] = set(starts)
-    stack = list(starts)
-    while stack:
-        for following in flow.successors(stack.pop()):
-            if following not in seen:
-                seen.add(following)
-                stack.append(following)
-    return seen
-
-
-def _with_phase(node: Node, phase: Phase) -> Node:
-    bodies = tuple(body.with_nodes(tuple(_with_phase(n, phase) for n in body.nodes)) for body in node.bodies)
-    return replace(node, phase=phase, bodies=bodies)
+def _leading_to(marked: Sequence[bool], sources: Sequence[Sequence[int]]) -> list[bool]:
+    """Which nodes are marked, or feed one that is, directly or not."""
+    leading = list(marked)
+    for i in range(len(leading) - 1, -1, -1):
+        if leading[i]:
+            for source in sources[i]:
+                leading[source] = True
+    return leading

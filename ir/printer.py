@@ -51,7 +51,23 @@ def print_type(type_: TensorType) -> str:
     # A dtype that is itself called like a short form is quoted: quoted dtypes are never expanded.
     dtype = dtype_text(short) if long_dtype(short) == type_.dtype else quote(type_.dtype)
     partial = f" partial({', '.join(map(name_text, type_.partial))})" if type_.partial else ""
-    return f"{dtype}[{', '.join(map(_dim, type_.dims))}]{partial}"
+    return f"{dtype}[{', '.join(map(print_dim, type_.dims))}]{partial}"
+
+
+def print_attributes(node: Node) -> str:
+    """The attributes of a node, each behind a blank: ` over=[embed=64]`."""
+    op = _op(node)
+    return "".join(f" {name_text(key)}={_attr(op, key, node.attrs[key])}" for key in sorted(node.attrs))
+
+
+def print_dim(dim: Dim) -> str:
+    """`batch=32@data`, or `_=32` without a name."""
+    name = "_" if dim.name is None else name_text(dim.name)
+    return f"{name}={dim.size}" + (f"@{','.join(map(name_text, dim.mesh))}" if dim.mesh else "")
+
+
+def _op(node: Node) -> str:
+    return name_text(node.kind) + (f".{name_text(node.fn)}" if node.fn else "")
 
 
 def _graph(graph: Graph, phase: Phase | None, indent: str) -> Iterator[str]:
@@ -90,7 +106,7 @@ def _node(node: Node, scope: _Scope, indent: str) -> Iterator[str]:
     definitions = [f"{value}: {print_type(value.type)}" for value in node.outputs]
     for definition in definitions[:-1]:
         yield f"{indent}{definition},"
-    op = name_text(node.kind) + (f".{name_text(node.fn)}" if node.fn else "")
+    op = _op(node)
     line = indent + (f"{definitions[-1]} = {op}(" if definitions else f"{op}(")
     operands = [_operand(operand, scope) for operand in node.inputs]
     if len(operands) > OPERANDS_PER_LINE:
@@ -101,7 +117,7 @@ def _node(node: Node, scope: _Scope, indent: str) -> Iterator[str]:
         line = indent
     else:
         line += ", ".join(operands)
-    line += ")" + "".join(f" {name_text(key)}={_attr(op, key, node.attrs[key])}" for key in sorted(node.attrs))
+    line += ")" + print_attributes(node)
     source = f"# {file_text(node.source.file)}:{node.source.line}" if node.source else ""
     if not node.bodies:
         yield _at_column(line, source, SOURCE_COLUMN)
@@ -121,18 +137,13 @@ def _operand(operand: Operand, scope: _Scope) -> str:
     return str(operand) if scope.get(operand.id) == operand.type else f"{operand}:{print_type(operand.type)}"
 
 
-def _dim(dim: Dim) -> str:
-    name = "_" if dim.name is None else name_text(dim.name)
-    return f"{name}={dim.size}" + (f"@{','.join(map(name_text, dim.mesh))}" if dim.mesh else "")
-
-
 def _attr(op: str, key: str, value: Attr) -> str:
     if not isinstance(value, tuple):
         return _scalar(op, key, value)
     # Either all are dims or none is: after `a=2@x,` a bare name is one more mesh axis.
     if len({isinstance(element, Dim) for element in value}) > 1:
         raise errors.unprintable_attribute(op, key, value)
-    return f"[{', '.join(_dim(e) if isinstance(e, Dim) else _scalar(op, key, e) for e in value)}]"
+    return f"[{', '.join(print_dim(e) if isinstance(e, Dim) else _scalar(op, key, e) for e in value)}]"
 
 
 def _scalar(op: str, key: str, value: object) -> str:

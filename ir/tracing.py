@@ -1,30 +1,26 @@
 """Staging: a JAX function with named arguments becomes a `Graph`.
 
-`jax.make_jaxpr` gives the whole step (loss, backward pass, update); one walk over its equations applies the rules and
-merges dims; then names are read off the classes and the graph is numbered. Calls that only group equations (`jit`,
-custom derivatives, which have done their work by then) are inlined; loops, branches and `checkpoint` keep their bodies.
+`jax.make_jaxpr` gives the whole step (loss, backward pass, update); one walk over its equations (`ir.walk`) applies the
+rules and merges dims; then names are read off the classes and the graph is numbered.
 """
 
+import gc
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
 
 from haliax.array import NamedArray
 from haliax.staging import staging
-from ir import control
-from ir._compat import joined_source_info, user_source
-from ir.graph import Constant, Graph, Origin, Source
+from ir.graph import Graph
 from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
 from ir.names import Unifier
 from ir.numbering import finish
-from ir.phases import BACKWARD_MARK
-from ir.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
-from ir.rules import RULES, Draft, Equation, opaque
-from ir.types import TensorType
+from ir.proto import ProtoValue
+from ir.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -44,24 +40,42 @@ def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
     """
     with staging():
         closed, shapes = make_jaxpr(step, return_shape=True)(*arguments)
-    builder = _Builder(Unifier())
+    with _no_collection():
+        return _graph(step, arguments, closed, shapes)
+
+
+def _graph(step: Callable[..., Any], arguments: Sequence[Any], closed: Any, shapes: Any) -> Graph:
+    unifier = Unifier()
+    walk = Walk(unifier)
     leaves, tree = _named_leaves(arguments)
     inputs = tuple(
-        builder.named_value(var.aval, names) for var, (_, names) in zip(closed.jaxpr.invars, leaves, strict=True)
+        [walk.named_value(var.aval, names) for var, (_, names) in zip(closed.jaxpr.invars, leaves, strict=True)]
     )
-    body = builder.body(closed.jaxpr, closed.consts, inputs, getattr(step, "__name__", "step"))
+    body = walk.body(closed.jaxpr, closed.consts, inputs, getattr(step, "__name__", "step"))
     out_leaves, out_tree = _named_leaves(shapes)
     for operand, (_, names) in zip(body.outputs, out_leaves, strict=True):
         if isinstance(operand, ProtoValue):
-            builder.suggest(operand, names)
+            walk.suggest(operand, names)
     return finish(
         body,
-        builder.unifier,
+        unifier,
         input_paths=_argument_paths(step, arguments, leaves),
         output_paths=tuple(path for path, _ in out_leaves),
         carried=_carried(arguments, closed.in_avals, shapes),
         trees=Trees(tree, out_tree),
     )
+
+
+@contextmanager
+def _no_collection() -> Generator[None]:
+    """No search for garbage for a moment: all that a graph is made of stays, and looking through it takes long."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _is_named(leaf: Any) -> bool:
@@ -75,7 +89,14 @@ def _named_leaves(tree: Any) -> tuple[list[tuple[str, tuple[str | None, ...]]], 
 
 
 def _names_of(leaf: Any) -> tuple[str | None, ...]:
-    return tuple(axis.name for axis in leaf.axes) if isinstance(leaf, NamedArray) else (None,) * np.ndim(leaf)
+    """The names of a leaf's dims: None for each where it has no axes, or axes that are not of its shape. An optimizer
+    that keeps less than the parameter (Adafactor) puts its arrays where the parameter's were, axes unchanged."""
+    if not isinstance(leaf, NamedArray):
+        return (None,) * np.ndim(leaf)
+    shape, axes = leaf.array.shape, leaf.axes
+    if shape != tuple([axis.size for axis in axes]):
+        return (None,) * len(shape)
+    return tuple([axis.name for axis in axes])
 
 
 def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
@@ -117,160 +138,3 @@ def _carried(arguments: Sequence[Any], avals: Sequence[Any], result: Any) -> tup
 def _storage(leaf: Any) -> tuple[str, list[int]]:
     array = leaf.array if isinstance(leaf, NamedArray) else leaf
     return str(array.dtype), sorted(array.shape)
-
-
-class _Builder:
-    """Walks jaxprs, applies rules, collects draft nodes."""
-
-    def __init__(self, unifier: Unifier) -> None:
-        self.unifier = unifier
-
-    def named_value(self, aval: Any, names: Sequence[str | None]) -> ProtoValue:
-        dims = tuple(self.unifier.fresh(size, name) for size, name in zip(aval.shape, names, strict=True))
-        return ProtoValue(dims, str(aval.dtype))
-
-    def suggest(self, value: ProtoValue, names: Sequence[str | None]) -> None:
-        """Names a result's dims after the NamedArray that it is in."""
-        for dim, name in zip(value.dims, names, strict=True):
-            if name is not None:
-                self.unifier.same(dim, self.unifier.fresh(self.unifier.size_of(dim), name))
-
-    def body(
-        self,
-        jaxpr: Any,
-        consts: Sequence[Any],
-        inputs: Sequence[ProtoValue],
-        name: str,
-        outer: Any = None,
-        backward: bool = False,
-    ) -> ProtoBody:
-        """The draft of a jaxpr whose inputs have the given dims."""
-        scope = _Scope(self, outer, backward)
-        constants = [scope.constant(var.aval, value) for var, value in zip(jaxpr.constvars, consts, strict=True)]
-        outputs = scope.run(jaxpr, constants, inputs, outer)
-        return ProtoBody(name, tuple(inputs), tuple(scope.nodes), tuple(outputs))
-
-
-class _Scope:
-    """One straight list of nodes: a body with the calls that were inlined into it."""
-
-    def __init__(self, builder: _Builder, outer: Any, backward: bool) -> None:
-        self.builder = builder
-        self.unifier = builder.unifier
-        self.nodes: list[ProtoNode] = []
-        self.outer_source = user_source(outer)
-        self.backward = backward
-
-    def constant(self, aval: Any, value: Any) -> ProtoValue:
-        """An array closed over by the step, kept as a node of its own."""
-        result = ProtoValue(tuple(self.unifier.fresh(size) for size in aval.shape), str(aval.dtype))
-        origin = Origin(None, {"value": value})
-        self.nodes.append(ProtoNode("constant", "", (), (result,), {}, (), False, None, origin))
-        return result
-
-    def run(
-        self, jaxpr: Any, constants: Sequence[ProtoOperand], inputs: Sequence[ProtoOperand], outer: Any
-    ) -> list[ProtoOperand]:
-        environment: dict[Any, ProtoOperand] = dict(
-            zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True)
-        )
-
-        def read(atom: Any) -> ProtoOperand:
-            return _literal(atom) if isinstance(atom, Literal) else environment[atom]
-
-        for equation in jaxpr.eqns:
-            results = self.equation(equation, [read(atom) for atom in equation.invars], outer)
-            environment.update(zip(equation.outvars, results, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    def equation(self, equation: Any, operands: list[ProtoOperand], outer: Any) -> Sequence[ProtoOperand]:
-        info = joined_source_info(outer, equation.source_info)
-        source = user_source(equation.source_info) or user_source(outer) or self.outer_source
-        inlined = control.inlined_jaxpr(equation)
-        if inlined is not None:
-            constants = [
-                self.constant(var.aval, value)
-                for var, value in zip(inlined.jaxpr.constvars, inlined.consts, strict=True)
-            ]
-            around, self.outer_source = self.outer_source, source
-            results = self.run(inlined.jaxpr, constants, operands, info)
-            self.outer_source = around
-            return results
-        backward = self.backward or BACKWARD_MARK in str(info.name_stack)
-        name = equation.primitive.name
-        if name in control.STRUCTURED:
-            return self.structured(equation, operands, info, backward, source)
-        request = Equation(
-            name,
-            equation.params,
-            tuple(operand.dims if isinstance(operand, ProtoValue) else () for operand in operands),
-            tuple(tuple(getattr(atom.aval, "shape", ())) for atom in equation.invars),
-            tuple(tuple(getattr(var.aval, "shape", ())) for var in equation.outvars),
-            self.unifier,
-        )
-        draft = RULES.get(name, opaque)(request)
-        if draft.kind == "identity":
-            return operands
-        outputs = tuple(
-            ProtoValue(dims, str(getattr(var.aval, "dtype", "token")))
-            for dims, var in zip(draft.out_dims, equation.outvars, strict=True)
-        )
-        self.add(draft, operands, outputs, (), backward, source, equation, info)
-        return outputs
-
-    def structured(
-        self, equation: Any, operands: list[ProtoOperand], info: Any, backward: bool, source: Source | None
-    ) -> Sequence[ProtoOperand]:
-        """Loops, branches and calls: the rule in `ir.control` says how operands reach the bodies."""
-
-        def make_body(closed: ClosedJaxpr | Any, inputs: Sequence[ProtoValue], label: str) -> ProtoBody:
-            jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
-            return self.builder.body(jaxpr, consts, inputs, label, info, backward)
-
-        request = control.Request(
-            equation.primitive.name, equation.params, operands, equation.outvars, self.unifier, make_body
-        )
-        draft = control.STRUCTURED[equation.primitive.name](request)
-        self.add(draft.draft, draft.operands, draft.outputs, draft.bodies, backward, source, equation, info)
-        return draft.outputs
-
-    def add(
-        self,
-        draft: Draft,
-        operands: Sequence[ProtoOperand],
-        outputs: Sequence[ProtoValue],
-        bodies: Sequence[ProtoBody],
-        backward: bool,
-        source: Source | None,
-        equation: Any,
-        info: Any,
-    ) -> None:
-        origin = Origin(equation.primitive, equation.params, equation.ctx, info)
-        self.nodes.append(
-            ProtoNode(
-                draft.kind,
-                draft.fn,
-                tuple(operands),
-                tuple(outputs),
-                draft.attrs,
-                tuple(bodies),
-                backward,
-                source,
-                origin,
-            )
-        )
-
-
-def _literal(atom: Any) -> Constant:
-    dtype = str(atom.aval.dtype)
-    return Constant(_shortest(atom.val, dtype), TensorType(dtype), atom.val)
-
-
-def _shortest(value: Any, dtype: str) -> str:
-    """The shortest text that reads back as the same number in its dtype (JAX's own scalars print more than that)."""
-    scalar = value.item() if hasattr(value, "item") else value
-    if isinstance(scalar, float):
-        return str(np.dtype(dtype).type(scalar)) if dtype in ("float16", "float32") else repr(float(scalar))
-    if isinstance(scalar, int) and not isinstance(scalar, bool):
-        return repr(int(scalar))
-    return repr(complex(scalar)) if isinstance(scalar, complex) else repr(scalar)

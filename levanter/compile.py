@@ -6,6 +6,7 @@ This is the only module of `levanter` that imports `ir` and `passes`.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ import ir
 import passes
 from levanter.config import dump, parse_mesh
 from levanter.config.schema import TrainConfig
-from levanter.errors import UserError, batch_does_not_divide
+from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
 from levanter.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline, summary
 from passes.planner.cost import OVERLAP
@@ -120,7 +121,8 @@ def report(
     Raises:
         UserError: see `compile_training`.
     """
-    with _user_errors():
+    with _user_errors(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", passes.AxisWarning)  # they are among the notes
         result = planned(config, mesh, hardware, dump_ir=dump_ir)
         plan, times = result.plan, summary.times(result.graph, result.placed, result.plan)
         collectives = summary.collectives(result.placed, plan)
@@ -167,6 +169,58 @@ def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str,
     return answer
 
 
+def check_step(
+    step: Callable[..., Any], arguments: Sequence[Any], ignore: Sequence[str], name: str
+) -> list[dict[str, Any]]:
+    """The axis mistakes of any step, found by tracing it: `code`, `severity`, `what`, `source` and `text` of each.
+
+    Args:
+        arguments: arrays, or shapes, as the step takes them.
+        ignore: codes of warnings that are not wanted.
+        name: what the user calls the step.
+
+    Raises:
+        UserError: JAX cannot trace the step for these arguments, or a code is no warning's.
+    """
+    try:
+        graph = ir.trace(step, *arguments)
+    except Exception as error:
+        raise cannot_trace(name, error) from error
+    with _user_errors():
+        found = passes.axis_findings(graph, ignore)
+    return [
+        {
+            "code": each.code,
+            "severity": each.severity,
+            "what": each.what,
+            "source": str(each.source) if each.source is not None else None,
+            "text": each.text,
+        }
+        for each in found
+    ]
+
+
+def check_config(config: TrainConfig, ignore: Sequence[str]) -> list[dict[str, Any]]:
+    """The axis mistakes of the training step of a config; see `check_step`."""
+    arguments = state_shape(config), batch_shape(config)
+    return check_step(train_step_of(config), arguments, ignore, config.trainer.run_name or "the training step")
+
+
+def graph_changes(before: str, after: str, before_name: str, after_name: str) -> str:
+    """What changed from one graph to another, both as text; see `ir.diff`.
+
+    Raises:
+        UserError: a text is no graph.
+    """
+    graphs: list[Graph] = []
+    for text, name in ((before, before_name), (after, after_name)):
+        try:
+            graphs.append(ir.parse(text))
+        except ir.ParseError as error:
+            raise no_graph(name, error) from error
+    return ir.changes(*graphs).text(before_name, after_name)
+
+
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The child's part of `verified`: the step of the request, laid out by the plan of the request, lowered."""
     from levanter.config import loads
@@ -198,7 +252,7 @@ def _user_errors() -> Iterator[None]:
     """What the compiler refuses is the user's to mend: the same words, as this package's error."""
     try:
         yield
-    except (passes.AxisErrors, passes.PlanError) as error:
+    except (passes.AxisErrors, passes.PlanError, passes.UnknownCode) as error:
         raise UserError(str(error)) from error
 
 
@@ -258,7 +312,8 @@ def _runner_up(plan: passes.Plan) -> dict[str, Any] | None:
 
 
 def _notes(result: pipeline.Result) -> list[str]:
-    """What the planner could not use, and why."""
+    """What the checker finds suspicious; what the planner could not use, and why."""
+    found = passes.axis_findings(result.graph)
+    notes = [f"{each.severity}[{each.code}]: {each.what} ({each.source})" for each in found]
     opaque = sorted({node.fn for node in result.graph.walk() if node.kind == "opaque"})
-    notes = [f"no rule for {', '.join(opaque)}: kept whole on every device"] if opaque else []
-    return notes
+    return [*notes, f"no rule for {', '.join(opaque)}: kept whole on every device"] if opaque else notes

@@ -42,3 +42,13 @@ def batch_does_not_divide(batch: int, axes: dict[str, int], shards: int) -> User
     lower = batch // shards * shards
     fix = f"{lower} or {lower + shards}" if lower else f"{shards}"
     return UserError(f"trainer.train_batch_size={batch} does not divide over {mesh}: use {fix}, or another mesh")
+
+
+def cannot_trace(name: str, error: Exception) -> UserError:
+    """A step that JAX, or a named operation in it, refuses."""
+    return UserError(f"cannot trace `{name}`: {type(error).__name__}: {error} (--debug shows where)")
+
+
+def no_graph(file: str, error: Exception) -> UserError:
+    """A file that is not the text of a graph."""
+    return UserError(f"`{file}` is no graph: {error}")

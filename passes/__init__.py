@@ -1,8 +1,8 @@
 """Passes over the named-axis IR: check, plan, partition, lower."""
 
 from passes.canonicalize import canonicalize
-from passes.check_axes import check_axes
-from passes.errors import AxisErrors, PlanError
+from passes.check_axes import axis_findings, check_axes
+from passes.errors import AxisErrors, AxisWarning, PlanError, UnknownCode
 from passes.lower import device_mesh, input_shardings, lower
 from passes.mesh import DeviceMesh
 from passes.partition import partition
@@ -12,9 +12,12 @@ from passes.planner.solve import plan
 
 __all__ = [
     "AxisErrors",
+    "AxisWarning",
     "DeviceMesh",
     "Plan",
     "PlanError",
+    "UnknownCode",
+    "axis_findings",
     "canonicalize",
     "check_axes",
     "device_mesh",

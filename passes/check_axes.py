@@ -1,65 +1,80 @@
-"""Finds axis errors: places where two names meet that are not the same axis, sizes agreeing or not.
+"""Finds axis mistakes: places where two names meet that are not the same axis, sizes agreeing or not, and places that
+no rule forbids and that look like a mistake all the same.
 
-Every finding says what was expected, the operands with their named types, the source line with a caret where the file
-can be read, and the fix.
+Every finding says what is wrong, the source line with a caret where the file can be read, the operands with their named
+types, where the names come from, and the fix. The checks are in `passes.axes`, one file for each family of mistakes;
+docs/checker.md has an example of each.
 """
 
-import linecache
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from ir.graph import Graph, Node
-from ir.kinds import Mismatch, kind_of
+from ir.graph import Graph
 from passes import errors
+from passes.axes import averages, duplicates, indices, meetings, orders, repeats, softmax
+from passes.axes.finding import Finding
+from passes.axes.program import Program
+
+MEETINGS = ("elementwise", "contract", "concat", "gather", "scatter", "slice", "sort", "named", "carry", "branch")
+ERRORS = (*MEETINGS, "state", "twice", "order")
+WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order")
+
+CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
+    meetings.check,
+    duplicates.check,
+    orders.check,
+    softmax.check,
+    averages.check,
+    repeats.check,
+    indices.check,
+)
 
 
 @dataclass(frozen=True)
 class CheckAxes:
-    """Pass: raises for axis errors, changes nothing."""
+    """Pass: raises for axis errors, warns of what is suspicious, changes nothing.
+
+    Attributes:
+        ignore: codes of warnings that are not wanted.
+    """
+
+    ignore: tuple[str, ...] = ()
 
     def __call__(self, graph: Graph) -> Graph:
-        """The same graph. Raises `AxisErrors` with every finding."""
-        findings = find_axis_errors(graph)
-        if findings:
-            raise errors.AxisErrors(findings)
+        """The same graph. Raises `AxisErrors` with every error; warns (`AxisWarning`) of everything else."""
+        findings = axis_findings(graph, self.ignore)
+        for each in findings:
+            if each.severity == "warning":
+                warnings.warn(str(each), errors.AxisWarning, stacklevel=2)
+        wrong = [each for each in findings if each.severity == "error"]
+        if wrong:
+            raise errors.AxisErrors(wrong)
         return graph
 
 
-def check_axes(graph: Graph) -> Graph:
-    """The same graph. Raises `AxisErrors`, which lists every finding."""
-    return CheckAxes()(graph)
+def check_axes(graph: Graph, ignore: Iterable[str] = ()) -> Graph:
+    """The same graph.
+
+    Args:
+        ignore: codes of warnings that are not wanted, such as "repeat".
+
+    Raises:
+        AxisErrors: with every axis error. What is only suspicious is a Python warning, `AxisWarning`.
+        UnknownCode: `ignore` has a code that is no warning's.
+    """
+    return CheckAxes(tuple(ignore))(graph)
 
 
-def find_axis_errors(graph: Graph) -> list[str]:
-    """All findings, in the order of the program, each once."""
-    found: dict[str, None] = {}
-    for node in graph.walk():
-        for mismatch in kind_of(node).mismatches(node):
-            found.setdefault(_worded(node, mismatch))
-    for before, after in graph.carried:
-        first, second = graph.inputs[before].type, graph.outputs[after].type
-        if any(a.name and b.name and a.name != b.name for a, b in zip(first.dims, second.dims, strict=True)):
-            found.setdefault(errors.state_changes_names(graph.input_paths[before], first, second))
-    return list(found)
+def axis_findings(graph: Graph, ignore: Iterable[str] = ()) -> list[Finding]:
+    """All findings, errors and warnings, check by check, each in the order of the program.
 
-
-def _worded(node: Node, mismatch: Mismatch) -> str:
-    types = [operand.type for operand in node.inputs]
-    if mismatch.rule == "carry":
-        body = node.bodies[-1]
-        before, after = body.inputs[mismatch.operands[0]].type, body.outputs[mismatch.operands[1]].type
-        types = [before, after]
-    elif mismatch.rule == "branch":
-        types = [body.outputs[mismatch.operands[0]].type for body in node.bodies]
-    elif mismatch.rule == "named":
-        types = [node.inputs[0].type, node.outputs[0].type]
-    return errors.axis_error(mismatch, node.kind, node.fn, types, _where(node))
-
-
-def _where(node: Node) -> str:
-    if node.source is None:
-        return "  (no source line)"
-    line = linecache.getline(node.source.path, node.source.line).rstrip() if node.source.path else ""
-    if not line.strip():
-        return f"  {node.source}"
-    code = line.strip()
-    return f"  {node.source}\n    {code}\n    {'^' * len(code)}"
+    Raises:
+        UnknownCode: `ignore` has a code that is no warning's.
+    """
+    silenced = set(ignore)
+    for code in sorted(silenced - set(WARNINGS)):
+        raise errors.error_not_silenced(code, WARNINGS) if code in ERRORS else errors.unknown_code(code, WARNINGS)
+    program = Program.of(graph)
+    found = [each for check in CHECKS for each in check(program) if each.code not in silenced]
+    return list({str(each): each for each in found}.values())

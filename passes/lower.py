@@ -16,8 +16,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ir import jax_api
 from ir._compat import equation_context
+from ir.control import body_param
 from ir.graph import Constant, Graph, Node, Operand, Value
-from ir.kinds import kind_of
+from ir.kinds import entered, kind_of
 from ir.types import TensorType
 from passes import errors
 from passes.canonicalize import canonicalize
@@ -149,11 +150,11 @@ class _Runner:
         if node.kind == "map" and node.fn == "named":
             return arrays
         params = dict(origin.params)
-        if node.bodies:
+        if entered(node):
             params |= self.bodies(node)
         with equation_context(origin.context, origin.source_info):
-            result = origin.primitive.bind(*arrays, **params)
-        return result if origin.primitive.multiple_results else [result]
+            result = origin.primitive.bind(*arrays, **origin.primitive.get_bind_params(params))
+        return list(result) if origin.primitive.multiple_results else [result]
 
     def summed(self, node: Node, array: Any) -> Any:
         """A sum over some mesh axes is first pinned in the place where it is made, then moved."""
@@ -174,7 +175,8 @@ class _Runner:
             return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
         if node.kind == "branch":
             return {"branches": tuple(closed)}
-        return {"jaxpr": closed[0] if hasattr(params["jaxpr"], "consts") else closed[0].jaxpr}
+        key = str(body_param(params))
+        return {key: closed[0] if hasattr(params[key], "consts") else closed[0].jaxpr}
 
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
         def function(*arrays: Any) -> list[Any]:
@@ -192,7 +194,7 @@ def _body_avals(node: Node) -> list[list[Any]]:
     elif node.kind == "branch":
         jaxprs = list(params["branches"])
     else:
-        jaxprs = [params["jaxpr"]]
+        jaxprs = [params[str(body_param(params))]]
     return [
         [
             jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ir.graph import Attr, Graph, Node, Operand, Value
+from ir.kinds import entered
 from passes.layout import Layout, with_layout
 from passes.mesh import DeviceMesh, Mask
 from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of, sums_due, value_layout
@@ -140,7 +141,7 @@ class _Scope:
         for operand in node.inputs:
             move = moves.get(operand.id) if isinstance(operand, Value) else None
             inputs.append(self.moved(move, node) if move is not None else self.read(operand))
-        if node.bodies:
+        if entered(node):
             leaving = dict(body_result_moves(node, owner.roles, owner.wish))
             bodies = tuple(owner.graph(body, results=leaving.get(i)) for i, body in enumerate(node.bodies))
             outputs = tuple(self.define(value, owner.placed(value)) for value in node.outputs)

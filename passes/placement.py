@@ -10,7 +10,7 @@ FSDP, the masked lookup in a sharded embedding are all this one rule.
 from dataclasses import dataclass
 
 from ir.graph import Node, Value
-from ir.kinds import body_operands, body_results, kind_of
+from ir.kinds import body_operands, body_results, entered, kind_of
 from ir.types import TensorType
 from passes.layout import Layout, Role, Wish, sizes_of
 from passes.mesh import Mask
@@ -93,7 +93,7 @@ def sums_due(space: Space, layout: Layout) -> tuple[Mask, ...]:
 
 def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
     """How the operands of a node get to where it wants them. Scalars need no moving and are left out."""
-    if not node.bodies:
+    if not entered(node):
         space = space_of(node, roles)
         layout = wish.layout(space.sizes, space.role, space.blocked)
         return [
@@ -113,7 +113,7 @@ def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
 
 def result_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
     """How the results of a node without bodies get from where it computes them to where they lie."""
-    if node.bodies:
+    if entered(node):
         return []
     space = space_of(node, roles)
     layout = wish.layout(space.sizes, space.role, space.blocked)

@@ -11,7 +11,7 @@ compute, a gradient is reduce-scattered where it turns from compute to storage.
 """
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import body_operands, body_results
+from ir.kinds import body_operands, body_results, entered
 from passes.layout import Role
 
 Roles = dict[int, Role]
@@ -44,7 +44,7 @@ def _spread_parameters(graph: Graph, storage: set[int]) -> None:
         if node.phase == "update":
             storage.update(value.id for value in node.outputs if value.type.dims)
             continue
-        if node.bodies:
+        if entered(node):
             for body, feeds in body_operands(node):
                 whole, carries = node.count("constants", 0), node.count("carries", 0)
                 for i, (operand, value, _) in enumerate(feeds):
@@ -67,7 +67,7 @@ def _gradients(graph: Graph, storage: set[int]) -> set[int]:
         value.id
         for node in graph.walk()
         if node.phase == "backward"
-        for value in (*node.outputs, *(v for body in node.bodies for v in body.inputs))
+        for value in (*node.outputs, *(v for body in entered(node) for v in body.inputs))
         if value.type.dims and value.id not in storage
     }
     kept_outputs = {operand.id for operand in graph.outputs if isinstance(operand, Value)}
@@ -91,7 +91,7 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
 
     def scope(body: Graph) -> None:
         for node in body.nodes:
-            if node.bodies:
+            if entered(node):
                 for inner, feeds in body_operands(node):
                     for operand, value, _ in feeds:
                         demand(operand, value.id in candidates)

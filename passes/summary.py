@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node
-from ir.kinds import kind_of
+from ir.kinds import entered, kind_of
 from passes.planner.cost import OVERLAP
 from passes.planner.hardware import Network, chip_of
 from passes.planner.memory import MEMORY_KINDS, memory_program
@@ -63,7 +63,7 @@ def _collect(graph: Graph, times: int, merged: dict[_Key, int]) -> None:
         if kind_of(node).communicates:
             key = _key(node)
             merged[key] = merged.get(key, 0) + times
-        for body in node.bodies:
+        for body in entered(node):
             _collect(body, times * node.count("trips", 1), merged)
 
 

@@ -1,6 +1,6 @@
 """Rules from JAX primitives to IR kinds, a file per family."""
 
-from ir.rules import contract, create, elementwise, index, reduce, shape
+from ir.rules import collective, contract, convolve, create, elementwise, index, linalg, reduce, shape, window
 from ir.rules.registry import RULES, Axes, Draft, Equation, opaque
 
 __all__ = [
@@ -8,11 +8,15 @@ __all__ = [
     "Axes",
     "Draft",
     "Equation",
+    "collective",
     "contract",
+    "convolve",
     "create",
     "elementwise",
     "index",
+    "linalg",
     "opaque",
     "reduce",
     "shape",
+    "window",
 ]

@@ -1,7 +1,7 @@
 """Gathers, scatters and dynamic updates."""
 
 from ir.names import DimClass
-from ir.rules.registry import Axes, Draft, Equation, Plain, changed, rule
+from ir.rules.registry import Axes, Draft, Equation, Plain, agreed, changed, rule
 
 
 @rule("gather")
@@ -10,8 +10,7 @@ def gather(equation: Equation) -> Draft:
     (operand, indices), unifier = equation.dims[:2], equation.unifier
     numbers, sizes = equation.numbers, equation.ints("slice_sizes")
     paired = zip(numbers("operand_batching_dims"), numbers("start_indices_batching_dims"), strict=True)
-    for operand_axis, index_axis in paired:
-        unifier.same(operand[operand_axis], indices[index_axis])
+    apart = agreed(equation, [(operand[operand_axis], indices[index_axis]) for operand_axis, index_axis in paired])
     dropped = set(numbers("collapsed_slice_dims")) | set(numbers("operand_batching_dims"))
     windows = iter([(dim, sizes[axis]) for axis, dim in enumerate(operand) if axis not in dropped])
     batch = iter(indices[:-1])
@@ -19,18 +18,18 @@ def gather(equation: Equation) -> Draft:
     for position in range(len(equation.out_shape)):
         if position in numbers("offset_dims"):
             dim, size = next(windows)
-            out.append(dim if unifier.size_of(dim) == size else unifier.fresh(size, unifier.name_of(dim)))
+            out.append(dim if unifier.size_of(dim) == size else unifier.resized(dim, size))
         else:
             out.append(next(batch))
     along = Axes(tuple(operand[axis] for axis in numbers("start_index_map")))
     whole = Axes(tuple(operand[axis] for axis in numbers("start_index_map") if sizes[axis] != 1))
-    attrs: dict[str, Axes | Plain] = {"along": along}
+    attrs: dict[str, Axes | Plain] = {"along": along, **apart}
     if whole.dims:
         attrs["whole"] = whole
     return Draft("gather", "take", (tuple(out),), attrs)
 
 
-@rule("scatter", *(f"scatter{mark}{fn}" for mark in "-_" for fn in ("add", "mul", "min", "max", "sub")))
+@rule("scatter", *(f"scatter-{fn}" for fn in ("add", "mul", "min", "max", "sub")))
 def scatter(equation: Equation) -> Draft:
     """The operand's dims; the updates' window dims are the operand's, the others those of the indices."""
     operand, indices, updates = equation.dims[:3]
@@ -39,20 +38,20 @@ def scatter(equation: Equation) -> Draft:
     window = iter([dim for axis, dim in enumerate(operand) if axis not in inserted])
     batch = iter(indices[:-1])
     whole: list[DimClass] = []
+    pairs: list[tuple[DimClass, DimClass]] = []
     for position, dim in enumerate(updates):
         if position in numbers("update_window_dims"):
             target = next(window)
-            unifier.same(dim, target)
+            pairs.append((target, dim))
             if unifier.size_of(dim) != unifier.size_of(target):
                 whole.append(target)
         else:
-            unifier.same(dim, next(batch))
+            pairs.append((next(batch), dim))
     paired = zip(numbers("operand_batching_dims"), numbers("scatter_indices_batching_dims"), strict=True)
-    for operand_axis, index_axis in paired:
-        unifier.same(operand[operand_axis], indices[index_axis])
+    pairs += [(operand[operand_axis], indices[index_axis]) for operand_axis, index_axis in paired]
     along = Axes(tuple(operand[axis] for axis in numbers("scatter_dims_to_operand_dims")))
     fn = equation.primitive.replace("scatter", "").strip("-_") or "set"
-    attrs: dict[str, Axes | Plain] = {"along": along}
+    attrs: dict[str, Axes | Plain] = {"along": along, **agreed(equation, pairs)}
     if whole:
         attrs["whole"] = Axes(tuple(whole))
     return Draft("scatter", fn, (operand,), attrs)

@@ -1,5 +1,7 @@
 """Reductions, cumulative operations and sorts."""
 
+from collections.abc import Sequence
+
 from ir.rules.registry import Axes, Draft, Equation, rule
 
 _REDUCE = {
@@ -19,10 +21,32 @@ _CUMULATE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 @rule(*_REDUCE)
 def reduce(equation: Equation) -> Draft:
     """Drops the reduced dims."""
-    dims, axes = equation.dims[0], equation.ints("axes")
-    over = Axes(tuple(dims[axis] for axis in axes))
-    out = tuple(dim for axis, dim in enumerate(dims) if axis not in axes)
-    return Draft("reduce", _REDUCE[equation.primitive], (out,), {"over": over})
+    return reduced(equation, _REDUCE[equation.primitive], equation.ints("axes"))
+
+
+def reduced(equation: Equation, fn: str, axes: Sequence[int]) -> Draft:
+    """A reduction of one or several operands of the same dims over the dims at the positions `axes`."""
+    operands = equation.dims[: len(equation.out_shapes)]
+    for dims in operands[1:]:
+        equation.unifier.same_all(operands[0], dims)
+    over = Axes(tuple(operands[0][axis] for axis in axes))
+    out = tuple(tuple(dim for axis, dim in enumerate(dims) if axis not in axes) for dims in operands)
+    return Draft("reduce", fn, out, {"over": over})
+
+
+@rule("reduce")
+def reduce_by(equation: Equation) -> Draft:
+    """A reduction by a function of the user's; initial values follow the operands."""
+    return reduced(equation, "function", equation.ints("dimensions"))
+
+
+_UNVMAP = {"unvmap_all": "and", "unvmap_any": "or", "unvmap_max": "max"}
+
+
+@rule(*_UNVMAP)
+def unvmap(equation: Equation) -> Draft:
+    """Equinox's reductions to one number, also over what `vmap` added."""
+    return reduced(equation, _UNVMAP[equation.primitive], range(len(equation.dims[0])))
 
 
 @rule(*_CUMULATE)
@@ -41,11 +65,13 @@ def sort(equation: Equation) -> Draft:
     return Draft("sort", "sort", equation.dims, {"along": along})
 
 
-@rule("top_k")
+@rule("top_k", "approx_top_k")
 def top_k(equation: Equation) -> Draft:
     """Values and indices of the k largest along one dim."""
     dims, shape = equation.dims[0], equation.out_shapes[0]
-    axis = equation.integer("axis", len(dims) - 1) % len(dims)
+    axis = equation.integer("axis" if equation.primitive == "top_k" else "reduction_dimension", len(dims) - 1) % len(
+        dims
+    )
     kept = equation.unifier.fresh(shape[axis])
     out = (*dims[:axis], kept, *dims[axis + 1 :])
-    return Draft("sort", "top_k", (out, out), {"along": Axes((dims[axis],))})
+    return Draft("sort", equation.primitive, (out, out), {"along": Axes((dims[axis],))})

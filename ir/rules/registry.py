@@ -18,11 +18,11 @@ class Axes:
     dims: tuple[DimClass, ...]
 
 
-Plain = str | int | float | bool
+Plain = str | int | float | bool | tuple[str, ...]
 Dims = tuple[DimClass, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every equation, and freezing takes as long as a rule
 class Equation:
     """A JAX equation as rules see it. `dims[i]` are the dim classes of operand i; shapes are plain ints.
 
@@ -52,14 +52,14 @@ class Equation:
 
     def numbers(self, part: str) -> tuple[int, ...]:
         """One list of dims out of the parameter `dimension_numbers`, by JAX's name for it."""
-        return tuple(getattr(self.params["dimension_numbers"], part))
+        return tuple(int(axis) for axis in getattr(self.params["dimension_numbers"], part))
 
     def fresh(self, shape: Sequence[int]) -> Dims:
         """New classes for a shape."""
         return tuple(self.unifier.fresh(size) for size in shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft:
     """What a rule answers: the node without its names."""
 
@@ -88,9 +88,19 @@ def carried_over(equation: Equation, dims: Sequence[DimClass], out_shape: Sequen
     """Positional dims of a result: an operand's class where the size is unchanged, a new class where it is not."""
     unifier = equation.unifier
     return tuple(
-        dim if unifier.size_of(dim) == size else unifier.fresh(size, unifier.name_of(dim))
+        dim if unifier.size_of(dim) == size else unifier.resized(dim, size)
         for dim, size in zip(dims, out_shape, strict=True)
     )
+
+
+def agreed(equation: Equation, pairs: Sequence[tuple[DimClass, DimClass]]) -> dict[str, Axes | Plain]:
+    """Merges pairs that are the same dim. The pairs of two names, which cannot be, are listed under `batch` and
+    `batch_with`."""
+    unifier = equation.unifier
+    apart = [(a, b) for a, b in pairs if not unifier.same(a, b) and unifier.size_of(a) == unifier.size_of(b)]
+    if not apart:
+        return {}
+    return {"batch": Axes(tuple(a for a, _ in apart)), "batch_with": Axes(tuple(b for _, b in apart))}
 
 
 def changed(equation: Equation, dims: Sequence[DimClass], out_shape: Sequence[int]) -> Axes:

@@ -32,15 +32,6 @@ def squeeze(equation: Equation) -> Draft:
     return Draft("reshape", "squeeze", (out,))
 
 
-@rule("expand_dims")
-def expand_dims(equation: Equation) -> Draft:
-    """Adds dims of size 1."""
-    shape, rest = equation.out_shape, iter(equation.dims[0])
-    added = equation.ints("dimensions")
-    out = tuple(equation.unifier.fresh(1) if axis in added else next(rest) for axis in range(len(shape)))
-    return Draft("reshape", "expand", (out,))
-
-
 @rule("rev")
 def reverse(equation: Equation) -> Draft:
     """Reverses dims, which must be whole on each device."""
@@ -128,6 +119,17 @@ def concatenate(equation: Equation) -> Draft:
                 unifier.same(a, b)
     along = Axes((first[axis],))
     return Draft("concat", "", (carried_over(equation, first, shape),), {"along": along})
+
+
+@rule("tile")
+def tile(equation: Equation) -> Draft:
+    """A value beside copies of itself. A repeated dim is no longer what it was: it loses its name."""
+    dims, shape = equation.dims[0], equation.out_shape
+    out = tuple(
+        dim if equation.unifier.size_of(dim) == size else equation.unifier.fresh(size)
+        for dim, size in zip(dims, shape, strict=True)
+    )
+    return Draft("concat", "tile", (out,), {"along": changed(equation, dims, shape)})
 
 
 @rule("split")

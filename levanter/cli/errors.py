@@ -42,3 +42,85 @@ def cannot_make_folder(path: str, error: OSError) -> UserError:
 def surprises(count: int) -> WorkFailed:
     noun = "surprise" if count == 1 else "surprises"
     return WorkFailed(f"verification found {count} {noun}: the compiled step does what the plan did not say")
+
+
+def nothing_to_check() -> UserError:
+    return UserError("nothing to check: name a step as MODULE:FUNCTION, or a configuration with --model or --config")
+
+
+def step_and_config() -> UserError:
+    return UserError("a step and a configuration are given: each is a step to check, so keep one of them")
+
+
+def arguments_without_step() -> UserError:
+    return UserError("--arguments without a step: name the step too, as MODULE:FUNCTION")
+
+
+def unexpected_arguments(arguments: Iterable[str]) -> UserError:
+    return UserError(f"unexpected argument `{' '.join(arguments)}`: see `levanter check --help`")
+
+
+def bad_target(target: str) -> UserError:
+    return UserError(f"bad step `{target}`: write MODULE:FUNCTION, such as my_model.train:step or my_model.py:step")
+
+
+def no_such_file(target: str, path: str) -> UserError:
+    return UserError(f"no file `{path}` (in `{target}`): check the path")
+
+
+def import_failed(target: str, error: BaseException) -> UserError:
+    return UserError(f"cannot import the module of `{target}`: {type(error).__name__}: {error} (--debug shows where)")
+
+
+def no_such_name(target: str, name: str, known: Iterable[str]) -> UserError:
+    return UserError(f"no `{name}` in the module of `{target}`: {suggestion(name, known)}")
+
+
+def not_a_step(target: str, kind: str) -> UserError:
+    return UserError(f"`{target}` is a {kind}: name the function that is the step, or one that returns it")
+
+
+def no_step_and_arguments(target: str, kind: str) -> UserError:
+    return UserError(f"`{target}` takes no arguments and returned a {kind}: return (step, arguments)")
+
+
+def no_arguments(target: str, wanted: str) -> UserError:
+    return UserError(
+        f"no arguments for `{target}`: define `{wanted}` beside it, a tuple of shapes or a function that returns one, "
+        "or name them with --arguments MODULE:NAME"
+    )
+
+
+def call_failed(target: str, error: Exception) -> UserError:
+    return UserError(f"calling `{target}` failed: {type(error).__name__}: {error} (--debug shows where)")
+
+
+def arguments_no_tuple(target: str, kind: str) -> UserError:
+    return UserError(f"the arguments of `{target}` are a {kind}: give a tuple, one element for each argument")
+
+
+def findings(wrong: int, count: int) -> WorkFailed:
+    counts = [(wrong, "axis error"), (count - wrong, "warning")]
+    return WorkFailed(" and ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts if n))
+
+
+def no_dumps(folder: str, count: int) -> UserError:
+    found = "one graph" if count else "no graphs"
+    return UserError(f"{found} in `{folder}`: give the folder of a --dump-ir, or two files")
+
+
+def no_folder(path: str) -> UserError:
+    return UserError(f"`{path}` is no folder: give the folder of a --dump-ir, or two files")
+
+
+def file_and_folder(first: str, second: str) -> UserError:
+    return UserError(f"`{first}` and `{second}`: give two files or two folders")
+
+
+def nothing_in_common(first: str, second: str) -> UserError:
+    return UserError(f"no graph is in both `{first}` and `{second}`: give two files")
+
+
+def cannot_read(path: str, error: Exception) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UserError(f"cannot read `{path}`: {reason.lower()}: check the path")

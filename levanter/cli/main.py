@@ -14,10 +14,12 @@ from collections.abc import Sequence
 import click
 
 from levanter.cli import errors
+from levanter.cli.check import check_command
 from levanter.cli.checkpoint import checkpoint
 from levanter.cli.compile import compile_command
 from levanter.cli.config import config_command
 from levanter.cli.group import Group
+from levanter.cli.ir import ir
 from levanter.cli.train import train
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
 from levanter.huge_pages import restart_with_them
@@ -25,7 +27,7 @@ from levanter.huge_pages import restart_with_them
 EXIT_BROKEN_PIPE = 141
 
 
-@click.group(cls=Group, commands=[train, compile_command, config_command, checkpoint])
+@click.group(cls=Group, commands=[train, compile_command, check_command, config_command, checkpoint, ir])
 @click.version_option(package_name="levanter-compiler", message="levanter-compiler %(version)s")
 def levanter() -> None:
     """Train language models written with named axes, on a layout that is planned and explained.
@@ -33,6 +35,7 @@ def levanter() -> None:
     \b
     levanter train                                    GPT-2 nano on a real corpus, in minutes on a CPU
     levanter compile --model gpt2_small --mesh 8x4    how its training step lies on 32 chips, and why
+    levanter check my_model.py:step                   which axes meet in it that should not
     """
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import kind_of
+from ir.kinds import entered, kind_of
 from passes.layout import Role, Wish, sizes_of
 from passes.planner.traffic import traffic
 from passes.roles import Roles
@@ -122,7 +122,7 @@ class _Writer:
             gathered = list(self._gathered(node))
             for value in gathered:
                 self.program.events.append(Event(1, self.entry(value, "compute"), "temporaries"))
-            for body in node.bodies:
+            for body in entered(node):
                 self.scope(body, set(), node.fn)
             for value in node.outputs:
                 if value.id in kept and value.id not in standing:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ir.graph import Graph
+from ir.kinds import entered
 from passes import errors
 from passes.canonicalize import canonicalize
 from passes.layout import Role, Wish, sizes_of
@@ -60,7 +61,7 @@ class Problem:
         for value in self.graph.values():
             shapes.setdefault((tuple(sizes_of(value.type).items()), self.roles[value.id]))
         for node in self.graph.walk():
-            if not node.bodies:
+            if not entered(node):
                 space = space_of(node, self.roles)
                 shapes.setdefault((tuple(space.sizes.items()), space.role))
         granted: dict[Role, dict[str, int]] = {"compute": {}, "storage": {}}

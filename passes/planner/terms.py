@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import body_operands
+from ir.kinds import body_operands, entered
 from passes.layout import Wish, sizes_of
 from passes.placement import Move, Space, body_result_moves, operand_moves, result_moves, space_of
 from passes.planner.cost import Cost, move_cost, operation_seconds
@@ -48,11 +48,11 @@ def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> 
     for node, moved in zip(graph.nodes, flow.moved, strict=True):
         for value in dict.fromkeys(value for value in node.value_inputs if value.type.dims):
             readers.setdefault(value.id, (value, []))[1].append(node)
-        if not node.bodies:
+        if not entered(node):
             yield _node_term(node, moved, roles, network, times)
             continue
         trips = times * node.count("trips", 1)
-        for body in node.bodies:
+        for body in entered(node):
             yield from _scope_terms(body, roles, network, trips)
         yield from _leaving_terms(node, roles, network, trips)
     for value, nodes in readers.values():
@@ -125,7 +125,7 @@ def _reader_term(
     chosen = list(wanting.values())
     names: dict[str, None] = dict.fromkeys(sizes_of(value.type))
     for node in chosen:
-        if not node.bodies:
+        if not entered(node):
             names.update(dict.fromkeys(space_of(node, roles).sizes))
 
     def price(wish: Wish) -> Cost:
@@ -148,7 +148,7 @@ def _reader_term(
 
 
 def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:
-    if node.bodies:
+    if entered(node):
         wanted = sorted({roles[inside.id] for operand, inside in _feeds(node) if operand == value})
         return ("body", tuple(sorted(sizes_of(value.type).items())), tuple(wanted))
     space = space_of(node, roles)
@@ -171,7 +171,7 @@ def _feeds(node: Node) -> list[tuple[Value, Value]]:
 
 
 def _reads_stored(node: Node, roles: Roles) -> bool:
-    if node.bodies:
+    if entered(node):
         return any(roles[inside.id] == "storage" for _, inside in _feeds(node))
     return space_of(node, roles).role == "storage"
 

@@ -8,7 +8,7 @@ all fused readers together.
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import kind_of
+from ir.kinds import entered, kind_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def traffic(graph: Graph) -> Traffic:
     read: set[int] = set()
     moved: list[tuple[Value, ...]] = []
     for node in graph.nodes:
-        moved.append(() if node.bodies else _moved(node, kept, read))
+        moved.append(() if entered(node) else _moved(node, kept, read))
     return Traffic(frozenset(kept), tuple(moved))
 
 

@@ -56,3 +56,71 @@ def test_splitting_what_was_merged_gives_the_parts_back(sizes):
     whole = unifier.merge_of(parts)
     assert unifier.split_of(whole, sizes) == parts
     assert unifier.merge_of(parts) == whole
+
+
+def test_merging_named_dims_gives_their_names_at_the_end():
+    unifier = Unifier()
+    batch, position, heads = unifier.fresh(4, "batch"), unifier.fresh(10, "position"), unifier.fresh(2, "heads")
+    row = unifier.merge_of([batch, position])
+    assert unifier.name_of(row) is None  # not yet: it meets no other name while classes are merged
+    more = unifier.merge_of([row, unifier.fresh(1), heads])
+    unifier.derive_names()
+    assert unifier.name_of(row) == "batch*position"
+    assert unifier.name_of(more) == "batch*position*heads"
+
+
+def test_splitting_a_named_dim_numbers_the_parts_that_nothing_names():
+    unifier = Unifier()
+    inner = unifier.fresh(14, "inner")
+    first, last = unifier.split_of(inner, [2, 7])
+    unifier.same(last, unifier.fresh(7, "head_size"))
+    unifier.derive_names()
+    assert (unifier.name_of(first), unifier.name_of(last)) == ("inner/0", "head_size")
+
+
+def test_a_cut_dim_keeps_a_name_that_comes_later():
+    unifier = Unifier()
+    whole = unifier.fresh(12)
+    part = unifier.resized(whole, 5)
+    rest = unifier.resized(part, 3)
+    unifier.same(whole, unifier.fresh(12, "position"))
+    unifier.derive_names()
+    assert [unifier.name_of(dim) for dim in (whole, part, rest)] == ["position"] * 3
+
+
+def test_a_name_goes_from_a_part_to_the_whole():
+    unifier = Unifier()
+    whole = unifier.fresh(12)
+    part = unifier.resized(whole, 5)
+    unifier.same(part, unifier.fresh(5, "position"))
+    unifier.derive_names()
+    assert unifier.name_of(whole) == "position"
+
+
+def test_a_class_is_called_once():
+    unifier = Unifier()
+    dim = unifier.fresh(4)
+    assert unifier.call(dim, None)
+    assert unifier.call(dim, "batch")
+    assert unifier.call(dim, "batch")
+    assert not unifier.call(dim, "embed")
+    assert unifier.name_of(dim) == "batch"
+
+
+@given(DIMS, PAIRS)
+@settings(max_examples=100, deadline=None)
+def test_roots_are_the_representatives(dims, pairs):
+    unifier, classes, _ = unified(dims, pairs)
+    found = [unifier.find(dim) for dim in classes]
+    assert [unifier.roots()[dim] for dim in classes] == found
+
+
+def test_products_are_found_when_their_classes_have_merged():
+    unifier = Unifier()
+    one, other, last = unifier.fresh(4), unifier.fresh(4), unifier.fresh(3)
+    whole = unifier.merge_of([other, last])
+    unifier.same(one, other)  # `one` is the older: it stands for both from here on
+    assert unifier.merge_of([one, last]) == whole
+    older = unifier.fresh(12)
+    unifier.same(whole, older)
+    assert unifier.split_of(older, [4, 3]) == [other, last]

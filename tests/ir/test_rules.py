@@ -3,6 +3,7 @@ purpose, so that only unification can tell the dims apart. Control flow is in te
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 from rule_cases import BE, IDS, INDEX, case, traced
@@ -95,15 +96,15 @@ CASES = [
         lambda x: x.reshape(8, 5).reshape(2, 4, 5),
         (shaped("heads size embed", 2, 4, 5),),
         """
-        %1: f32[_=8, embed=5] = reshape.reshape(%0) along=[heads=2, size=4]
-        %2: f32[heads=2, size=4, embed=5] = reshape.reshape(%1) along=[_=8]
+        %1: f32[heads*size=8, embed=5] = reshape.reshape(%0) along=[heads=2, size=4]
+        %2: f32[heads=2, size=4, embed=5] = reshape.reshape(%1) along=[heads*size=8]
         """,
     ),
     case(
         "splitting otherwise than it was merged forgets",
         lambda x: x.reshape(4, 2, 5),
         (shaped("heads size embed", 2, 4, 5),),
-        "%1: f32[_=4, _=2, embed=5] = reshape.reshape(%0) along=[heads=2, size=4]\n",
+        "%1: f32[heads*size/0=4, heads*size/1=2, embed=5] = reshape.reshape(%0) along=[heads=2, size=4]\n",
     ),
     case(
         "dims of size 1 come and go",
@@ -259,13 +260,74 @@ CASES = [
         """,
     ),
     case(
-        "an unknown primitive is opaque",
+        "a convolution: features are contracted, space is slid over",
+        lambda x, k: lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")),
+        (shaped("batch height width channels", 4, 8, 8, 4), shaped("kernel kernel2 channels out", 3, 3, 4, 4)),
+        "%2: f32[batch=4, height=4, width=4, out=4] = contract.convolve(%0, %1) along=[height=8, width=8]"
+        " over=[channels=4] window=[kernel=3, kernel2=3]\n",
+    ),
+    case(
+        "a depthwise convolution: features are batch dims",
+        lambda x, k: lax.conv_general_dilated(
+            x, k, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=4
+        ),
+        (shaped("batch position channels", 4, 8, 4), shaped("kernel one channels", 3, 1, 4)),
+        "%2: f32[batch=4, position=8, channels=4] = contract.convolve(%0, %1) along=[position=8] over=[]"
+        " window=[kernel=3]\n",
+    ),
+    case(
+        "a ragged product: rows and groups stay whole",
+        lambda x, w, n: lax.ragged_dot(x, w, n),
+        (BE, shaped("experts embed mlp", 4, 4, 4), shaped("experts", 4, dtype=jnp.int32)),
+        "%3: f32[batch=4, mlp=4] = contract.ragged(%0, %1, %2) along=[batch=4, experts=4] over=[embed=4]\n",
+    ),
+    case(
+        "pooling",
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2), (1, 2), "VALID"),
+        (BE,),
+        "%1: f32[batch=4, embed=2] = cumulate.window_max(%0) along=[embed=4]\n",
+    ),
+    case(
+        "linear algebra is batched over the dims in front",
         lambda x: jnp.linalg.qr(x)[1] * 2,
+        (shaped("batch row column", 4, 4, 4),),
+        """
+        %1: f32[batch=4, row=4, _=4],
+        %2: f32[batch=4, _=4, column=4] = linalg.qr(%0) along=[row=4, column=4]
+        %3: f32[batch=4, _=4, column=4] = map.mul(%2, 2.0:f32[])
+        """,
+    ),
+    case(
+        "what solves A x = b is called like the columns of A",
+        lambda a, b: jnp.linalg.solve(a, b),
+        (shaped("row column", 4, 4), shaped("row", 4)),
+        """
+        %2: f32[row=4, column=4] = map.stop_gradient(%0)
+        %3: f32[_=4, _=4],
+        %4: i32[_=4],
+        %5: i32[_=4] = linalg.lu(%2) along=[row=4, column=4]
+        %6: f32[column=4] = linalg.solve(%0, %0, %3, %5, %3, %5, %1) along=[row=4, column=4, _=4, _=4]
+        """,
+    ),
+    case(
+        "a Fourier transform",
+        lambda x: jnp.fft.rfft(x),
+        (BE,),
+        "%1: c64[batch=4, embed=3] = linalg.fft(%0) along=[embed=4]\n",
+    ),
+    case(
+        "a value beside itself",
+        lambda x: jnp.tile(x, (1, 2)),
+        (BE,),
+        "%1: f32[batch=4, _=8] = concat.tile(%0) along=[embed=4]\n",
+    ),
+    case(
+        "an unknown primitive is opaque",
+        lambda x: jax.pure_callback(np.sin, x, x) * 2,
         (BE,),
         """
-        %1: f32[_=4, _=4],
-        %2: f32[_=4, _=4] = opaque.qr(%0)
-        %3: f32[_=4, _=4] = map.mul(%2, 2.0:f32[])
+        %1: f32[_=4, _=4] = opaque.pure_callback(%0)
+        %2: f32[_=4, _=4] = map.mul(%1, 2.0:f32[])
         """,
     ),
 ]
@@ -282,7 +344,7 @@ def test_two_values_merged_alike_contract_over_one_dim():
         shaped("batch heads size", 4, 2, 3),
         shaped("heads size embed", 2, 3, 5),
     )
-    assert text.splitlines()[-1] == "%4: f32[batch=4, embed=5] = contract(%2, %3) over=[_=6]"
+    assert text.splitlines()[-1] == "%4: f32[batch=4, embed=5] = contract(%2, %3) over=[heads*size=6]"
 
 
 def test_constants_closed_over_are_nodes():

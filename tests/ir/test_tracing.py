@@ -15,7 +15,7 @@ import haliax as hax
 import ir
 from haliax import Axis, NamedArray
 from haliax.staging import is_staging, mark, staging
-from passes.check_axes import find_axis_errors
+from passes.check_axes import axis_findings
 
 BE = shaped("batch embed", 4, 4)
 STEPS = ("raw", "named", "named_checkpoint", "mlp")
@@ -50,7 +50,7 @@ def test_nearly_every_dim_of_a_step_has_a_name(name):
 @pytest.mark.parametrize("name", STEPS)
 def test_a_right_step_has_no_axis_error_and_nothing_opaque(name):
     graph = traced(name)
-    assert find_axis_errors(graph) == []
+    assert axis_findings(graph) == []
     assert [node.fn for node in graph.walk() if node.kind == "opaque"] == []
     ir.verify(graph)
 

@@ -59,7 +59,14 @@ def test_help_answers_in_under_half_a_second() -> None:
 
 def test_help_names_every_command() -> None:
     commands = levanter("--help").stdout.partition("Commands:")[2]
-    assert re.findall(r"^  (\w+) ", commands, re.MULTILINE) == ["checkpoint", "compile", "config", "train"]
+    assert re.findall(r"^  (\w+) ", commands, re.MULTILINE) == [
+        "check",
+        "checkpoint",
+        "compile",
+        "config",
+        "ir",
+        "train",
+    ]
     assert "..." not in commands
 
 
@@ -76,7 +83,7 @@ def test_version() -> None:
     ("arguments", "message"),
     [
         ("trian", "unknown command `levanter trian`: did you mean `train`?"),
-        ("frobnicate", "unknown command `levanter frobnicate`: known: checkpoint, compile, config, train"),
+        ("frobnicate", "unknown command `levanter frobnicate`: known: check, checkpoint, compile, config, ir, train"),
         ("checkpoint digst x", "unknown command `levanter checkpoint digst`: did you mean `digest`?"),
         ("checkpoint digest", "Missing argument 'PATH': see `levanter checkpoint digest --help`"),
         (

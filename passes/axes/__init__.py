@@ -1,0 +1,1 @@
+"""The checks behind `passes.check_axes`, a file per family of mistakes."""

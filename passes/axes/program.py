@@ -1,0 +1,76 @@
+"""A graph as the checks read it: who makes a value, who reads it, and how values cross the borders of bodies."""
+
+from dataclasses import dataclass, field
+
+from ir.graph import Graph, Node, Operand, Source, Value
+from ir.kinds import body_operands, body_results
+
+
+@dataclass
+class Program:
+    """An index over a graph with all its bodies; built once, shared by all checks.
+
+    Attributes:
+        nodes: every node, bodies included, in the order of the program.
+        producer: the node that makes a value; a value without one is an input of the graph or of a body.
+        readers: the nodes that read a value.
+        feeds: for an input of a body what comes in from outside, and from the iteration before; for a result of a
+            structured node what its bodies give.
+        paths: where an input of the graph stands in the step's arguments.
+    """
+
+    graph: Graph
+    nodes: list[Node] = field(default_factory=list[Node])
+    producer: dict[int, Node] = field(default_factory=dict[int, Node])
+    readers: dict[int, list[Node]] = field(default_factory=dict[int, list[Node]])
+    feeds: dict[int, list[Operand]] = field(default_factory=dict[int, list[Operand]])
+    paths: dict[int, str] = field(default_factory=dict[int, str])
+
+    @classmethod
+    def of(cls, graph: Graph) -> "Program":
+        """The index of a verified graph."""
+        program = cls(graph)
+        program.paths = {value.id: path for value, path in zip(graph.inputs, graph.input_paths, strict=False)}
+        for node in graph.walk():
+            program.nodes.append(node)
+            program.producer |= dict.fromkeys((value.id for value in node.outputs), node)
+            for value in node.value_inputs:
+                program.readers.setdefault(value.id, []).append(node)
+            if node.bodies:
+                program._cross(node)
+        return program
+
+    def _cross(self, node: Node) -> None:
+        for _, fed in body_operands(node):
+            for outside, inside, _ in fed:
+                self.feeds.setdefault(inside.id, []).append(outside)
+        for _, given in body_results(node):
+            for inside, outside, _ in given:
+                self.feeds.setdefault(outside.id, []).append(inside)
+        for before, after in carries(node):
+            self.feeds.setdefault(before.id, []).append(after)
+
+    def sources(self, value: Value) -> list[Value]:
+        """What a value is made from: the operands of its node, or what crosses the border of a body to it."""
+        if value.id in self.feeds:
+            return [operand for operand in self.feeds[value.id] if isinstance(operand, Value)]
+        node = self.producer.get(value.id)
+        return list(node.value_inputs) if node is not None and not node.bodies else []
+
+    def source_of(self, value: Value) -> Source | None:
+        """The user's line that makes a value."""
+        node = self.producer.get(value.id)
+        return node.source if node is not None else None
+
+
+def is_derived(name: str) -> bool:
+    """Whether `ir.names` made the name, of what was merged, `a*b`, or split, `a/0`: no user says that it is an axis."""
+    return "*" in name or "/" in name
+
+
+def carries(node: Node) -> list[tuple[Value, Operand]]:
+    """(before, after) of what a loop's body carries from one iteration to the next; empty for any other node."""
+    if node.kind != "loop":
+        return []
+    body, start, count = node.bodies[-1], node.count("constants", 0), node.count("carries", 0)
+    return list(zip(body.inputs[start : start + count], body.outputs[:count], strict=True))
