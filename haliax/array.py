@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from haliax import errors, pretty, staging
 from haliax.array_axes import NamedArrayMeta
@@ -222,7 +223,7 @@ def hold(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
     """The array as one whose axes are in the order `axes`. Inside a trace it is transposed only if someone asks."""
     if array.axes == axes:
         return array
-    if not isinstance(array.array, jax.core.Tracer):
+    if not isinstance(array.array, Tracer):
         return _make(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
     named_array = _new(NamedArray)
     _set_held(named_array, array)

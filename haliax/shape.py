@@ -111,6 +111,10 @@ def flatten_axes(array: NamedArray | AxisSpec, old_axes: AxisSelection, new_axis
         return axes
     order = before + merged + after
     raw = array.array if order == sorted(order) else jnp.transpose(array.array, order)
+    long = [own[position] for position in merged if own[position].size > 1]
+    if len(long) == 1:  # a dimension that is reshaped to itself, and renamed
+        now = [new.name if axis in long else None if axis.size == 1 else axis.name for axis in (own[p] for p in order)]
+        raw = staging.mark_rename(raw, [own[p].name for p in order], now)
     return wrap(jnp.reshape(raw, [axis.size for axis in axes]), axes)
 
 
@@ -135,7 +139,10 @@ def unflatten_axis(array: NamedArray, axis: AxisSelector, new_axes: AxisSpec) ->
         raise errors.sizes_do_not_multiply(old.name, old.size, new)
     axes = (*array.axes[:position], *new, *array.axes[position + 1 :])
     check_distinct(axes)
-    return wrap(jnp.reshape(array.array, [a.size for a in axes]), axes)
+    raw, long = array.array, [a.name for a in new if a.size > 1]
+    if len(long) == 1:  # a dimension that is reshaped to itself, and renamed
+        raw = staging.mark_rename(raw, names_of(array.axes), [long[0] if a is old else a.name for a in array.axes])
+    return wrap(jnp.reshape(raw, [a.size for a in axes]), axes)
 
 
 def flatten(array: NamedArray, new_axis_name: AxisSelector) -> NamedArray:

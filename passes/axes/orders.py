@@ -113,7 +113,8 @@ def _contradiction(first: _Product, second: _Product) -> Severity | None:
     if same_parts and first.parts != second.parts:
         if first.whole == second.whole:
             return "error" if first.named else "warning"
-        return "warning" if first.merges != second.merges else None
+        both_named = _is_given(first.whole) and _is_given(second.whole)  # two dims, on purpose
+        return "warning" if first.merges != second.merges and not both_named else None
     # A dim that has a name of its own may well be two products (heads, and groups to normalize); a merged one is not.
     is_permuted = sorted(first.sizes) == sorted(second.sizes) and first.sizes != second.sizes
     nameless = not any(map(_is_given, first.parts)) or not any(map(_is_given, second.parts))
