@@ -57,14 +57,23 @@ def mark(array: Any, names: Sequence[str | None]) -> Any:
 
 @cache
 def _recorded(names: Names) -> Names:
-    return tuple([None if name is not None and name.startswith("__") else name for name in names])
+    return tuple([None if _is_helpers(name) else name for name in names])
+
+
+def _is_helpers(name: str | None) -> bool:
+    return name is not None and name.startswith("__")
 
 
 def mark_rename(array: Any, old: Sequence[str | None], new: Sequence[str | None]) -> Any:
-    """`array`, whose dimensions are called `old` before this point of the trace and `new` after it."""
+    """`array`, whose dimensions are called `old` before this point of the trace and `new` after it.
+
+    A dimension that gets a helper's own name keeps the one it has.
+    """
     if not _staging.get() or not isinstance(array, Tracer):
         return array
-    return renamed_p.bind(array, old=tuple(old), new=tuple(new))
+    before = _recorded(tuple(old))
+    after = tuple([was if _is_helpers(now) else now for was, now in zip(before, new, strict=True)])
+    return array if after == before else renamed_p.bind(array, old=before, new=after)
 
 
 def _with_batch_dim(names: Names, position: int) -> Names:

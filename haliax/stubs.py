@@ -36,7 +36,9 @@ class NamedArray:
 _LINE_LENGTH = 120
 # What these give depends on what they are given; every other attached function gives a NamedArray.
 _ARRAY_VALUED = set(methods.attached()) - {"axis_indices", "axis_size", "resolve_axis"}
-_FUNCTIONS = "wrap unchecked held hold named raw_array_or_scalar check_shape are_shape_checks_enabled enable_shape_checks"
+_FUNCTIONS = (
+    "wrap unchecked held hold named raw_array_or_scalar check_shape are_shape_checks_enabled enable_shape_checks"
+)
 _UNWRITTEN = ("__array_ufunc__", "__replace__", "__str__")
 
 

@@ -237,7 +237,7 @@ def scan(c: Chooser) -> NamedArray:
         return carry, carry * row
 
     first = x[axis.name, 0]
-    last, rows = hax.scan(body, axis, checkpoint=bool(c.number() % 2))(first * 0.0, x)
+    last, rows = hax.scan(body, axis, remat=bool(c.number() % 2))(first * 0.0, x)
     return rows + last
 
 
