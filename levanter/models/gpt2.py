@@ -120,7 +120,9 @@ class Embeddings(eqx.Module):
     def __call__(self, tokens: NamedArray) -> NamedArray:
         """tokens [..., position] → [..., position, embed]"""
         length = tokens.resolve_axis("position").size
-        return self.tokens(tokens) + self.positions.weight["position", 0:length]
+        # Ids are those of the tokenizer, whose vocabulary the table covers; no check of each is computed.
+        vectors = self.tokens.weight.take(self.tokens.Vocab, tokens, mode="promise_in_bounds")
+        return vectors + self.positions.weight["position", 0:length]
 
 
 class Gpt2LMHeadModel(eqx.Module):
