@@ -316,7 +316,6 @@ def enable_shape_checks(enabled: bool = True) -> Iterator[bool]:
 
     >>> with hax.enable_shape_checks(False):
     ...     x = hax.NamedArray(jax.ShapeDtypeStruct((3, 2), jnp.float32), hax.make_axes(batch=2))
-    ...
     >>> x.axes
     (Axis(name='batch', size=2),)
     """
