@@ -87,7 +87,7 @@ class NamedArray(metaclass=NamedArrayMeta):
         return jnp.transpose(held.array, [held.axes.index(axis) for axis in self.axes])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, (self.array, self.axes)
+        return unchecked, (self.array, self.axes)
 
     @property
     def shape(self) -> dict[str, int]:
@@ -196,13 +196,6 @@ def wrap(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
     return named_array
 
 
-def _make(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
-    named_array = _new(NamedArray)
-    _set_array(named_array, array)
-    _set_axes(named_array, axes)
-    return named_array
-
-
 def _unflatten(axes: tuple[Axis, ...], children: Any) -> NamedArray:
     named_array = _new(NamedArray)
     _set_array(named_array, children[0])
@@ -224,7 +217,7 @@ def hold(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
     if array.axes == axes:
         return array
     if not isinstance(array.array, Tracer):
-        return _make(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
+        return unchecked(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
     named_array = _new(NamedArray)
     _set_held(named_array, array)
     _set_axes(named_array, axes)
@@ -245,7 +238,10 @@ def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
     """A NamedArray that is neither checked nor marked: where its names follow from those of operands, and for loops,
     whose slices have a dimension more or less.
     """
-    return _make(array, axes)
+    named_array = _new(NamedArray)
+    _set_array(named_array, array)
+    _set_axes(named_array, axes)
+    return named_array
 
 
 def named(a: Any, axis: AxisSelection) -> NamedArray:
