@@ -14,7 +14,7 @@ import jax._src.source_info_util as source_info_util  # `jax.extend.source_info_
 import jaxlib
 import optax  # pyright: ignore[reportMissingTypeStubs]
 
-from haliax import staging
+from haliax.core import staging
 from ir.graph import Source
 from ir.jax_api import make_jaxpr, tree_unflatten
 

@@ -1,7 +1,7 @@
 """The one table of what is attached to `NamedArray`: its operators and methods are functions of this package.
 
 A method *is* the function; its first parameter is the array. Importing this module attaches them all.
-`python -m haliax.stubs` writes the stub `array.pyi`, which shows them to editors and type checkers.
+`python -m haliax.ops.stubs` writes the stub `array.pyi`, which shows them to editors and type checkers.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from haliax import align, axis_of, contract, einops, elementwise, indexing, reduce, shape, sorting, updating
-from haliax.array import NamedArray
+from haliax.core import axis_of
+from haliax.core.array import NamedArray
+from haliax.ops import align, contract, einops, elementwise, indexing, reduce, shape, sorting, updating
 
 _NAMES = (
     (align, "broadcast_axis broadcast_to"),

@@ -7,9 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from haliax import eager, errors
-from haliax.array import NamedArray, wrap
+from haliax import errors
 from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, check_distinct, shape_of
+from haliax.core.array import NamedArray, wrap
+from haliax.ops import eager
 
 
 def full(shape: AxisSpec, fill_value: Any, dtype: Any = None) -> NamedArray:

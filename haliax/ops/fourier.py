@@ -14,9 +14,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSelection, ensure_tuple, find, names_of
-from haliax.reduce import positions
+from haliax.core.array import NamedArray, wrap
+from haliax.ops.reduce import positions
 
 
 def _targets(array: NamedArray, axis: Any) -> list[tuple[int, int | None, str]]:
@@ -63,7 +63,7 @@ def _transform(function: Callable[..., Any], several: Callable[..., Any] | None 
 
     Args:
         a: a NamedArray.
-        axis: what to transform; see `haliax.fourier`.
+        axis: what to transform; see `haliax.ops.fourier`.
         norm: as in `jnp.fft`.
 
     Raises:

@@ -1,7 +1,8 @@
 """Layouts by name: which axis of an array goes on which axis of the device mesh.
 
-A mapping says it for the names of axes, `{"batch": "data", "mlp": "model"}`; see `haliax.mapping` for the one in force.
-`shard` lays arrays out by it, and does nothing where no mapping or no mesh is in force, so that models call it freely.
+A mapping says it for the names of axes, `{"batch": "data", "mlp": "model"}`; see `haliax.partitioning.mapping` for the
+one in force. `shard` lays arrays out by it, and does nothing where no mapping or no mesh is in force, so that models
+call it freely.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 
 from haliax import errors
-from haliax.array import NamedArray, unchecked
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, names_of
+from haliax.core.array import NamedArray, unchecked
 from haliax.jax_utils import is_named
-from haliax.mapping import (
+from haliax.partitioning.mapping import (
     PhysicalAxisSpec,
     ResourceMapping,
     current_thread_local_mapping,

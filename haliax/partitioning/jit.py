@@ -19,8 +19,8 @@ import numpy as np
 
 from haliax import errors
 from haliax.jax_utils import broadcast_prefix, is_jax_array_like
-from haliax.layout import axis_names, laid_out
-from haliax.mapping import (
+from haliax.partitioning.layout import axis_names, laid_out
+from haliax.partitioning.mapping import (
     ResourceMapping,
     axis_mapping,
     cache_key,

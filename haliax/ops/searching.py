@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from haliax import errors
-from haliax.align import broadcast_raw
-from haliax.array import NamedArray, named, raw_array_or_scalar, wrap
 from haliax.axis import Axis, AxisSelector, find
+from haliax.core.array import NamedArray, named, raw_array_or_scalar, wrap
+from haliax.ops.align import broadcast_raw
 from haliax.typing import NamedOrNumeric
 
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.array import NamedArray, unchecked, wrap
 from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
-from haliax.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
+from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
 from haliax.jax_utils import (
     broadcast_prefix,
     is_jax_or_hax_array_like,
@@ -26,7 +26,7 @@ from haliax.jax_utils import (
     multilevel_scan,
     tree_checkpoint_name,
 )
-from haliax.shape import transposed
+from haliax.ops.shape import transposed
 
 
 def scan(

@@ -1,7 +1,7 @@
 """Elementwise functions: the table of what `jnp` has, lifted to named arrays.
 
-A unary function leaves the axes as they are; a binary one broadcasts by name (see `haliax.align`). Dtypes are promoted
-as in `jnp`. Given no NamedArray at all, each is the `jnp` function.
+A unary function leaves the axes as they are; a binary one broadcasts by name (see `haliax.ops.align`). Dtypes are
+promoted as in `jnp`. Given no NamedArray at all, each is the `jnp` function.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.align import broadcast_call, broadcast_raw
-from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import Axis
+from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.ops.align import broadcast_call, broadcast_raw
 from haliax.typing import BinaryFunction, NamedOrNumeric, UnaryFunction
 
 

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from haliax import eager, errors, staging
-from haliax.array import NamedArray, unchecked, wrap
+from haliax import errors
 from haliax.axis import (
     Axis,
     AxisSelection,
@@ -25,7 +24,10 @@ from haliax.axis import (
     names_of,
     rearrange_for_partial_order,
 )
-from haliax.reduce import positions
+from haliax.core import staging
+from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.ops import eager
+from haliax.ops.reduce import positions
 
 
 def rename(array: NamedArray, renames: Mapping[Any, Any]) -> NamedArray:

@@ -1,7 +1,7 @@
 """Writing elements by name: `x.at["batch", 0].set(1.0)` and `updated_slice`. Nothing changes; each gives a new array.
 
-The index means what it means in `haliax.indexing`, and becomes one scatter of `jnp`. An element that is known to be out
-of range is an error, unless `mode` says what to do; one that is found out of range when it runs is not written.
+The index means what it means in `haliax.ops.indexing`, and becomes one scatter of `jnp`. An element that is known to be
+out of range is an error, unless `mode` says what to do; one that is found out of range when it runs is not written.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from haliax.align import aligned, union_axes_of
-from haliax.array import NamedArray, unchecked, wrap
 from haliax.axis import Axis, find, names_of
-from haliax.dslice import dslice
-from haliax.indexing import gathered, index, lookup_of, normalized, selection_of, start_of
+from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.core.dslice import dslice
+from haliax.ops.align import aligned, union_axes_of
+from haliax.ops.indexing import gathered, index, lookup_of, normalized, selection_of, start_of
 from haliax.typing import NamedOrNumeric
 
 

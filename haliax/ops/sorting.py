@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSelector, check_distinct, find
+from haliax.core.array import NamedArray, wrap
 
 
 def axiswise(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,10 +17,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, check_distinct, names_of
-from haliax.contract import DotGeneral, dot
-from haliax.shape import rename, reordered, transposed
+from haliax.core.array import NamedArray, wrap
+from haliax.ops.contract import DotGeneral, dot
+from haliax.ops.shape import rename, reordered, transposed
 
 _TOKEN = re.compile(r"\s*(\.\.\.|[A-Za-z_]\w*|[(){}:])")
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import Axis, AxisSelection, axes_of, ensure_tuple
-from haliax.eager import expand_dims, transpose
+from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.ops.eager import expand_dims, transpose
 
 
 def common_axes(operands: Sequence[NamedArray]) -> tuple[Axis, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from haliax import _compat, errors
-from haliax.array import NamedArray, unchecked
+from haliax.core.array import NamedArray, unchecked
 
 
 def _scalar_check(original: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,9 +12,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.align import aligned
-from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find
+from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.ops.align import aligned
 from haliax.typing import NamedOrNumeric, ReductionFunction, SimpleReductionFunction
 
 

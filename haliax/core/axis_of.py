@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from haliax.array import NamedArray
-from haliax.array_axes import parse_spec
 from haliax.axis import Axis, AxisSelection, ensure_tuple, find, resolved
+from haliax.core.annotations import parse_spec
+from haliax.core.array import NamedArray
 
 
 def axis_indices(array: NamedArray, axis: AxisSelection) -> Any:

@@ -3,8 +3,8 @@
 Axes that both operands have and that are not summed over are batch axes; the rest are free. The product is one
 `dot_general` with all contracted axes at once, which gives batch axes, then the free axes of the left operand, then
 those of the right. The result has its axes in the order in which the operands have them; inside a trace it is held as
-`dot_general` gives it (see `haliax.array`), so the compiler sees the product that it likes best, and no transposition
-that nobody asked for.
+`dot_general` gives it (see `haliax.core.array`), so the compiler sees the product that it likes best, and no
+transposition that nobody asked for.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.align import union_axes_of
-from haliax.array import NamedArray, held, hold, unchecked
 from haliax.axis import (
     Axis,
     AxisSelection,
@@ -30,6 +28,8 @@ from haliax.axis import (
     names_of,
     rearrange_for_partial_order,
 )
+from haliax.core.array import NamedArray, held, hold, unchecked
+from haliax.ops.align import union_axes_of
 
 DotGeneral = Callable[..., Any]
 _NOT_GIVEN: Any = object()  # None is a selection: all axes

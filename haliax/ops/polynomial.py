@@ -12,8 +12,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.array import NamedArray, raw_array_or_scalar, wrap
 from haliax.axis import Axis, AxisSelector
+from haliax.core.array import NamedArray, raw_array_or_scalar, wrap
 from haliax.typing import NamedOrNumeric
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from jax import lax
 
 from haliax import errors
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSelection, AxisSelector, find, names_of
-from haliax.reduce import positions
+from haliax.core.array import NamedArray, wrap
+from haliax.ops.reduce import positions
 
 
 def roll(array: NamedArray, shift: Any, axis: AxisSelection) -> NamedArray:

@@ -1,8 +1,8 @@
 """`NamedArray`: an array whose axes have names.
 
 The class is a pair, an array and its axes, and nothing more. Its operators and methods are functions of the modules
-around (`elementwise`, `reduce`, `contract`, `shape`, …), attached from one table by `haliax.methods`; what editors and
-type checkers see of them is in the generated stub `array.pyi`.
+of `haliax.ops` (`elementwise`, `reduce`, `contract`, `shape`, …), attached from one table by `haliax.ops.methods`; what
+editors and type checkers see of them is in the generated stub `array.pyi`.
 
 As a pytree it has one child, the array, and its axes are structure. Flattening and unflattening do no checks, so the
 child may be anything that JAX puts there: a tracer, a `jax.ShapeDtypeStruct`, a sharding, a gradient.
@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from haliax import errors, pretty, staging
-from haliax.array_axes import NamedArrayMeta
+from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSpec, axes_of, check_distinct, ensure_tuple
+from haliax.core import printing, staging
+from haliax.core.annotations import NamedArrayMeta
 
 _shape_checks: ContextVar[bool] = ContextVar("haliax_shape_checks", default=True)
 
@@ -37,7 +38,7 @@ _shape_checks: ContextVar[bool] = ContextVar("haliax_shape_checks", default=True
 class NamedArray(metaclass=NamedArrayMeta):
     """An array with named axes: `NamedArray(jnp.ones((4, 8)), (Batch, Embed))`.
 
-    `NamedArray["batch embed"]` is an annotation: see `haliax.array_axes`.
+    `NamedArray["batch embed"]` is an annotation: see `haliax.core.annotations`.
 
     Args:
         array: a `jax.Array`, tracer, numpy array, number, or `jax.ShapeDtypeStruct`.
@@ -155,14 +156,14 @@ class NamedArray(metaclass=NamedArrayMeta):
         return complex(self.scalar())
 
     def __repr__(self) -> str:
-        return pretty.array_text(self)
+        return printing.array_text(self)
 
     __str__ = __repr__
 
     def __pdoc__(self, **_: Any) -> Any:
         import wadler_lindig
 
-        return wadler_lindig.TextDoc(pretty.shape_text(self))
+        return wadler_lindig.TextDoc(printing.shape_text(self))
 
     def __tree_pp__(self, **options: Any) -> Any:
         return self.__pdoc__(**options)

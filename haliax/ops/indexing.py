@@ -19,14 +19,15 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
-from haliax import eager, errors
-from haliax.align import aligned, union_axes_of
-from haliax.array import NamedArray, unchecked, wrap
+from haliax import errors
 from haliax.axis import Axis, AxisSelector, find, names_of
-from haliax.dslice import dblock as dblock
-from haliax.dslice import ds as ds
-from haliax.dslice import dslice, is_pallas_dslice
-from haliax.shape import transposed
+from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.core.dslice import dblock as dblock
+from haliax.core.dslice import ds as ds
+from haliax.core.dslice import dslice, is_pallas_dslice
+from haliax.ops import eager
+from haliax.ops.align import aligned, union_axes_of
+from haliax.ops.shape import transposed
 
 _slice = slice
 
