@@ -1,6 +1,7 @@
 """Miscellaneous functions, under the name that published code imports."""
 
 from haliax.core.array import raw_array_or_scalar as raw_array_or_scalar
+from haliax.ops import methods as methods  # attaches them to NamedArray
 from haliax.ops.elementwise import clip as clip
 from haliax.ops.elementwise import isclose as isclose
 from haliax.ops.elementwise import where as where
