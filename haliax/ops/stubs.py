@@ -25,8 +25,8 @@ import numpy as np
 
 from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, PartialAxisSpec
 from haliax.ops.contract import DotGeneral
-from haliax.typing import NamedOrNumeric
 from haliax.ops.updating import At
+from haliax.typing import NamedOrNumeric
 
 class NamedArray:
     array: Any
