@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
+from haliax._compat import INLINED_WHILE_TRACING
 from haliax.axis import (
     Axis,
     AxisSelection,
@@ -189,7 +190,9 @@ def _planned(left: tuple[Axis, ...], right: tuple[Axis, ...], summed: tuple[str,
 # Outside of a trace a compiled call is several times cheaper than binding the primitive. Inside, JAX remembers how a
 # product of these shapes is differentiated, and the call itself is inlined, as those of `jnp` are.
 _compiled_dot_general = jax.jit(
-    lax.dot_general, static_argnames=("dimension_numbers", "precision", "preferred_element_type"), inline=True
+    lax.dot_general,
+    static_argnames=("dimension_numbers", "precision", "preferred_element_type"),
+    inline=INLINED_WHILE_TRACING,
 )
 
 
