@@ -134,7 +134,7 @@ class Graph:
     trees: Any = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        from ir.printer import print_graph
+        from ir.text.print import print_graph
 
         return print_graph(self)
 

@@ -207,7 +207,7 @@ def check_config(config: TrainConfig, ignore: Sequence[str]) -> list[dict[str, A
 
 
 def graph_changes(before: str, after: str, before_name: str, after_name: str) -> str:
-    """What changed from one graph to another, both as text; see `ir.diff`.
+    """What changed from one graph to another, both as text; see `ir.analysis.diff`.
 
     Raises:
         UserError: a text is no graph.

@@ -16,9 +16,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ir import jax_api
 from ir._compat import equation_context
-from ir.control import body_param
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.kinds import entered, kind_of
+from ir.staging.control import body_param
 from ir.types import TensorType
 from passes import errors
 from passes.canonicalize import canonicalize

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ir.analysis.verify import verify
 from ir.graph import Graph
-from ir.verify import verify
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
 from passes.mesh import DeviceMesh

@@ -22,7 +22,7 @@ def check(program: Program) -> Iterator[Finding]:
         if node.kind not in _KINDS or node.phase != "forward":
             continue
         for name in _doubled(node):
-            if "/" in name:  # two halves of two things may be called alike by `ir.names`
+            if "/" in name:  # two halves of two things may be called alike by `ir.staging.unify`
                 continue
             bringing = [value for value in node.value_inputs if name in value.type.names]
             # Names that were only inferred (an identity matrix added to a square one) are nobody's mistake.

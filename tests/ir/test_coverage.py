@@ -21,9 +21,9 @@ from typeguard import suppress_type_checks
 
 import ir
 import passes
-from ir.control import INLINED, STRUCTURED
 from ir.kinds import kind_of
-from ir.rules import RULES
+from ir.staging.control import INLINED, STRUCTURED
+from ir.staging.primitives import RULES
 from passes import Plan
 
 ROWS = [row for family in FAMILIES for row in rows(family)]

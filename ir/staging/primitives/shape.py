@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ir.names import DimClass
-from ir.rules.registry import Axes, Dims, Draft, Equation, carried_over, changed, rule
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, carried_over, changed, rule
+from ir.staging.unify import DimClass
 
 
 @rule("broadcast_in_dim")

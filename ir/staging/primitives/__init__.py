@@ -1,7 +1,18 @@
 """Rules from JAX primitives to IR kinds, a file per family."""
 
-from ir.rules import collective, contract, convolve, create, elementwise, index, linalg, reduce, shape, window
-from ir.rules.registry import RULES, Axes, Draft, Equation, opaque
+from ir.staging.primitives import (
+    collective,
+    contract,
+    convolve,
+    create,
+    elementwise,
+    index,
+    linalg,
+    reduce,
+    shape,
+    window,
+)
+from ir.staging.primitives.registry import RULES, Axes, Draft, Equation, opaque
 
 __all__ = [
     "RULES",

@@ -1,7 +1,7 @@
 """Staging: a JAX function with named arguments becomes a `Graph`.
 
-`jax.make_jaxpr` gives the whole step (loss, backward pass, update); one walk over its equations (`ir.walk`) applies the
-rules and merges dims; then names are read off the classes and the graph is numbered.
+`jax.make_jaxpr` gives the whole step (loss, backward pass, update); one walk over its equations (`ir.staging.walk`)
+applies the rules and merges dims; then names are read off the classes and the graph is numbered.
 """
 
 import gc
@@ -17,10 +17,10 @@ from haliax.core.array import NamedArray
 from haliax.core.staging import staging
 from ir.graph import Graph
 from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
-from ir.names import Unifier
-from ir.numbering import finish
-from ir.proto import ProtoValue
-from ir.walk import Walk
+from ir.staging.numbering import finish
+from ir.staging.proto import ProtoValue
+from ir.staging.unify import Unifier
+from ir.staging.walk import Walk
 
 
 @dataclass(frozen=True)

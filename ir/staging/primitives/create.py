@@ -1,6 +1,6 @@
 """Values from nothing: iota and random bits."""
 
-from ir.rules.registry import Axes, Dims, Draft, Equation, rule
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, rule
 
 
 @rule("iota")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ir.rules.reduce import reduced
-from ir.rules.registry import Axes, Draft, Equation, Plain, carried_over, rule
+from ir.staging.primitives.reduce import reduced
+from ir.staging.primitives.registry import Axes, Draft, Equation, Plain, carried_over, rule
 
 _SUMS = ["psum", "pmax", "pmin", "psum_invariant", "unreduced_psum", "unreduced_pmax", "unreduced_pmin"]
 _GATHERS = ["all_gather", "all_gather_invariant", "all_gather_reduced"]

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ir.analysis.matching import Meanings, bare, is_move, operation, pair
 from ir.graph import Constant, Graph, Node, Operand, Value
-from ir.matching import Meanings, bare, is_move, operation, pair
-from ir.printer import SOURCE_COLUMN, print_attributes, print_dim, print_type
+from ir.text.print import SOURCE_COLUMN, print_attributes, print_dim, print_type
 from ir.types import Dim, TensorType
 
 _UNCHANGED = "no changes"

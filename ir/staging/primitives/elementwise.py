@@ -1,6 +1,6 @@
 """Elementwise primitives: every operand of full rank has the same dims as the result."""
 
-from ir.rules.registry import Axes, Draft, Equation, rule
+from ir.staging.primitives.registry import Axes, Draft, Equation, rule
 
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj

@@ -4,8 +4,8 @@ A form such as `mn->mk,kn` says which dims of the results are which dims of the 
 dim. A letter of the results alone is a new one, which no operand has: the columns of Q, the order of eigenvalues.
 """
 
-from ir.names import DimClass
-from ir.rules.registry import Axes, Draft, Equation, carried_over, rule
+from ir.staging.primitives.registry import Axes, Draft, Equation, carried_over, rule
+from ir.staging.unify import DimClass
 
 _FORMS = {
     "cholesky": "ij->ij",

@@ -3,7 +3,7 @@
 Dims that the window moves along keep their name and must be whole on each device; the others are the same dims.
 """
 
-from ir.rules.registry import Axes, Dims, Draft, Equation, carried_over, rule
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, carried_over, rule
 
 _POOLS = {
     "reduce_window": "window",

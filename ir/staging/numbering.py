@@ -5,10 +5,10 @@ from itertools import repeat
 from typing import Any
 
 from ir.graph import Attr, Graph, Node, Operand, Phase, Value
-from ir.names import DimClass, Unifier
-from ir.phases import phases_of
-from ir.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
-from ir.rules.registry import Axes, Plain
+from ir.staging.phases import phases_of
+from ir.staging.primitives.registry import Axes, Plain
+from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
+from ir.staging.unify import DimClass, Unifier
 from ir.types import Dim, TensorType
 
 

@@ -5,8 +5,8 @@ dim of the result along space is one of two things: a place (forward, and backwa
 the image's dim, or an offset of the window (backward to the kernel), which is the kernel's and named by what it meets.
 """
 
-from ir.names import DimClass
-from ir.rules.registry import Axes, Dims, Draft, Equation, Plain, agreed, rule
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, Plain, agreed, rule
+from ir.staging.unify import DimClass
 
 
 @rule("conv_general_dilated")

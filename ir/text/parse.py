@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
 from ir import errors
-from ir.cursor import Cursor
 from ir.errors import Spot
 from ir.graph import Attr, Constant, Graph, Node, Operand, Phase, Source, Value
-from ir.tokens import ATTRIBUTE_WORDS
+from ir.text.cursor import Cursor
+from ir.text.tokens import ATTRIBUTE_WORDS
 from ir.types import Dim, TensorType, long_dtype
 
 _PHASES: tuple[Phase, ...] = get_args(Phase)

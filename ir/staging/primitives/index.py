@@ -1,7 +1,7 @@
 """Gathers, scatters and dynamic updates."""
 
-from ir.names import DimClass
-from ir.rules.registry import Axes, Draft, Equation, Plain, agreed, changed, rule
+from ir.staging.primitives.registry import Axes, Draft, Equation, Plain, agreed, changed, rule
+from ir.staging.unify import DimClass
 
 
 @rule("gather")

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from ir import control
 from ir._compat import user_source
 from ir.graph import Constant, Origin, Source
-from ir.names import Unifier
-from ir.phases import BACKWARD_MARK
-from ir.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
-from ir.rules import RULES, Equation, opaque
+from ir.staging import control
+from ir.staging.phases import BACKWARD_MARK
+from ir.staging.primitives import RULES, Equation, opaque
+from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
+from ir.staging.unify import Unifier
 from ir.types import TensorType
 
 _UNREAD = object()
@@ -161,7 +161,7 @@ class _Scope:
     def structured(
         self, equation: Any, operands: list[ProtoOperand], backward: bool, source: Source | None, origin: Origin
     ) -> Sequence[ProtoOperand]:
-        """Loops, branches and calls: the rule in `ir.control` says how operands reach the bodies."""
+        """Loops, branches and calls: the rule in `ir.staging.control` says how operands reach the bodies."""
 
         def make_body(closed: ClosedJaxpr | Any, inputs: Sequence[ProtoValue], label: str) -> ProtoBody:
             jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ir.rules.registry import Axes, Draft, Equation, rule
+from ir.staging.primitives.registry import Axes, Draft, Equation, rule
 
 _REDUCE = {
     "reduce_sum": "sum",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ir.names import DimClass, Unifier
+from ir.staging.unify import DimClass, Unifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A place in a text that moves on word by word: what the rules of `ir.parser` are made of.
+"""A place in a text that moves on word by word: what the rules of `ir.text.parse` are made of.
 
 Methods called `at_…` look, the others read, and fail with the expected word, the one found, and the shape of the `rule`
 that was being read.
@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 from ir import errors
 from ir.errors import Rule, Spot
-from ir.tokens import Scanner, Token, unquote
+from ir.text.tokens import Scanner, Token, unquote
 
 _T = TypeVar("_T")
 

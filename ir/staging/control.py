@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ir._compat import expanded, scan_counts
-from ir.names import Unifier
-from ir.proto import ProtoBody, ProtoOperand, ProtoValue
-from ir.rules.registry import Axes, Dims, Draft
+from ir.staging.primitives.registry import Axes, Dims, Draft
+from ir.staging.proto import ProtoBody, ProtoOperand, ProtoValue
+from ir.staging.unify import Unifier
 
 INLINED = (
     *("jit", "closed_call", "eval_jaxpr"),

@@ -1,7 +1,7 @@
 """Contractions: `dot_general`, and its relatives for groups of rows of different lengths and for scaled blocks."""
 
-from ir.names import DimClass
-from ir.rules.registry import Axes, Draft, Equation, Plain, agreed, rule
+from ir.staging.primitives.registry import Axes, Draft, Equation, Plain, agreed, rule
+from ir.staging.unify import DimClass
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
 """Positions in the left and in the right operand."""

@@ -10,7 +10,7 @@
     }
 
 Columns are fixed and nothing depends on a neighbouring line, so that a change of one node changes one line of a diff.
-`ir.parser` reads it back. The grammar is in docs/ir.md.
+`ir.text.parse` reads it back. The grammar is in docs/ir.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from ir import errors
 from ir.graph import Attr, Constant, Graph, Node, Operand, Phase
-from ir.tokens import ATTRIBUTE_WORDS, dtype_text, file_text, name_text, path_text, quote, scalar_text
+from ir.text.tokens import ATTRIBUTE_WORDS, dtype_text, file_text, name_text, path_text, quote, scalar_text
 from ir.types import Dim, TensorType, long_dtype, short_dtype
 
 PATH_COLUMN = 56

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ir.graph import Constant, Origin, Source
-from ir.names import DimClass
-from ir.rules.registry import Axes, Plain
+from ir.staging.primitives.registry import Axes, Plain
+from ir.staging.unify import DimClass
 
 
 @dataclass(eq=False, slots=True)

@@ -9,7 +9,7 @@ backward pass.
 from collections.abc import Iterable, Sequence
 
 from ir.graph import Phase
-from ir.proto import ProtoNode, ProtoOperand, ProtoValue
+from ir.staging.proto import ProtoNode, ProtoOperand, ProtoValue
 
 BACKWARD_MARK = "transpose("
 
