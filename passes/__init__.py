@@ -4,11 +4,11 @@ from passes.canonicalize import canonicalize
 from passes.check_axes import axis_findings, check_axes
 from passes.errors import AxisErrors, AxisWarning, PlanError, UnknownCode
 from passes.lower import device_mesh, input_shardings, lower
-from passes.mesh import DeviceMesh
 from passes.partition import partition
 from passes.pipeline import run
 from passes.planner.plan import Plan
 from passes.planner.solve import plan
+from passes.sharding.mesh import DeviceMesh
 
 __all__ = [
     "AxisErrors",

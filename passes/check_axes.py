@@ -2,7 +2,7 @@
 no rule forbids and that look like a mistake all the same.
 
 Every finding says what is wrong, the source line with a caret where the file can be read, the operands with their named
-types, where the names come from, and the fix. The checks are in `passes.axes`, one file for each family of mistakes;
+types, where the names come from, and the fix. The checks are in `passes.checks`, one file for each family of mistakes;
 docs/checker.md has an example of each.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from ir.graph import Graph
 from passes import errors
-from passes.axes import averages, duplicates, indices, meetings, orders, repeats, softmax
-from passes.axes.finding import Finding
-from passes.axes.program import Program
+from passes.checks import averages, duplicates, indices, meetings, orders, repeats, softmax
+from passes.checks.finding import Finding
+from passes.checks.program import Program
 
 MEETINGS = ("elementwise", "contract", "concat", "gather", "scatter", "slice", "sort", "named", "carry", "branch")
 ERRORS = (*MEETINGS, "state", "twice", "order")

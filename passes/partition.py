@@ -9,12 +9,20 @@ from dataclasses import dataclass, replace
 
 from ir.graph import Attr, Graph, Node, Operand, Value
 from ir.kinds import entered
-from passes.layout import Layout, with_layout
-from passes.mesh import DeviceMesh, Mask
-from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of, sums_due, value_layout
 from passes.planner.plan import Plan
-from passes.roles import Roles, assign_roles
-from passes.transition import transition
+from passes.sharding.iteration_space import (
+    Move,
+    body_result_moves,
+    operand_moves,
+    result_moves,
+    space_of,
+    sums_due,
+    value_layout,
+)
+from passes.sharding.mesh import DeviceMesh, Mask
+from passes.sharding.reshard import transition
+from passes.sharding.roles import Roles, assign_roles
+from passes.sharding.rules import Layout, with_layout
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from ir.analysis.verify import verify
 from ir.graph import Graph
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
-from passes.mesh import DeviceMesh
 from passes.partition import Partition
 from passes.planner.plan import Plan
 from passes.planner.solve import plan as solve
 from passes.scatter_sums import ScatterSums
+from passes.sharding.mesh import DeviceMesh
 
 Pass = Callable[[Graph], Graph]
 

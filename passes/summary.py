@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from ir.graph import Graph, Node
 from ir.kinds import entered, kind_of
+from passes.hardware.network import Network, chip_of
 from passes.planner.cost import OVERLAP
-from passes.planner.hardware import Network, chip_of
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.plan import Plan
 from passes.planner.solve import Problem
-from passes.roles import assign_roles
+from passes.sharding.roles import assign_roles
 
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
 """(kind, axis, mesh axes, bytes, source, phase, what is moving) of a collective."""

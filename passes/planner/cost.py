@@ -18,11 +18,11 @@ import numpy as np
 from ir.graph import Node, Value
 from ir.kinds import kind_of
 from ir.types import item_size
-from passes.layout import Wish
-from passes.placement import Move, Space, space_of, value_layout
-from passes.planner.hardware import Chip, Network
-from passes.roles import Roles
-from passes.transition import transition
+from passes.hardware.network import Chip, Network
+from passes.sharding.iteration_space import Move, Space, space_of, value_layout
+from passes.sharding.reshard import transition
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Wish
 
 OVERLAP = 0.8
 """Share of the parameter gathers and gradient reductions that a latency-hiding scheduler is trusted to hide."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from passes.planner.hardware import SLOW_AXIS
+from passes.hardware.network import SLOW_AXIS
 
 Axes = Mapping[str, tuple[str, ...]]
 Reprice = Callable[[Axes, Axes], tuple[float, int]]

@@ -14,9 +14,9 @@ import numpy as np
 
 from ir.graph import Graph, Node, Value
 from ir.kinds import entered, kind_of
-from passes.layout import Role, Wish, sizes_of
 from passes.planner.traffic import traffic
-from passes.roles import Roles
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Role, Wish, sizes_of
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")

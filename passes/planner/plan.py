@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ir.types import TensorType
-from passes.layout import Role, Wish, sizes_of, with_layout
-from passes.mesh import DeviceMesh
+from passes.sharding.mesh import DeviceMesh
+from passes.sharding.rules import Role, Wish, sizes_of, with_layout
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from ir.graph import Graph
 from ir.kinds import entered
 from passes import errors
 from passes.canonicalize import canonicalize
-from passes.layout import Role, Wish, sizes_of
-from passes.mesh import DeviceMesh
-from passes.placement import space_of
+from passes.hardware.network import Chip, Network, chip_of
 from passes.planner.cost import Cost, step_seconds
 from passes.planner.explain import reasons
-from passes.planner.hardware import Chip, Network, chip_of
 from passes.planner.memory import MemoryProgram, memory_program
 from passes.planner.plan import Plan, RunnerUp, Search
 from passes.planner.search import Candidate, search
 from passes.planner.space import PlanSpace, plan_space
 from passes.planner.terms import Term, cost_terms
-from passes.roles import Roles, assign_roles
+from passes.sharding.iteration_space import space_of
+from passes.sharding.mesh import DeviceMesh
+from passes.sharding.roles import Roles, assign_roles
+from passes.sharding.rules import Role, Wish, sizes_of
 
 Axes = Mapping[str, tuple[str, ...]]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ir.graph import Graph
-from passes.layout import Wish
-from passes.mesh import DeviceMesh, IntArray
+from passes.sharding.mesh import DeviceMesh, IntArray
+from passes.sharding.rules import Wish
 
 
 @dataclass(frozen=True)

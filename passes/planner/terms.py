@@ -13,12 +13,12 @@ import numpy as np
 
 from ir.graph import Graph, Node, Value
 from ir.kinds import body_operands, entered
-from passes.layout import Wish, sizes_of
-from passes.placement import Move, Space, body_result_moves, operand_moves, result_moves, space_of
+from passes.hardware.network import Network
 from passes.planner.cost import Cost, move_cost, operation_seconds
-from passes.planner.hardware import Network
 from passes.planner.traffic import traffic
-from passes.roles import Roles
+from passes.sharding.iteration_space import Move, Space, body_result_moves, operand_moves, result_moves, space_of
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Wish, sizes_of
 
 
 @dataclass

@@ -17,10 +17,10 @@ from typeguard import suppress_type_checks
 import ir
 import passes
 from passes import DeviceMesh, PlanError, pipeline
-from passes.layout import Wish
+from passes.hardware.network import CHIPS
 from passes.planner.cost import step_seconds
-from passes.planner.hardware import CHIPS
 from passes.planner.solve import Problem
+from passes.sharding.rules import Wish
 
 
 def graph_of(step):

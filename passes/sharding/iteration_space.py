@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from ir.graph import Node, Value
 from ir.kinds import body_operands, body_results, entered, kind_of
 from ir.types import TensorType
-from passes.layout import Layout, Role, Wish, sizes_of
-from passes.mesh import Mask
-from passes.roles import Roles
+from passes.sharding.mesh import Mask
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Layout, Role, Wish, sizes_of
 
 _BY_INPUT = ("reduce", "cumulate")
 _ALWAYS_COMPUTE = ("contract", "gather", "scatter", "concat", "sort", "opaque")
@@ -23,7 +23,7 @@ _ALWAYS_COMPUTE = ("contract", "gather", "scatter", "concat", "sort", "opaque")
 @dataclass(frozen=True)
 class Move:
     """One value on its way: from `source` (with sums over `due` to be made) to `target`; `cut_between`
-    as in `passes.transition`."""
+    as in `passes.sharding.reshard`."""
 
     value: Value
     role: Role

@@ -12,9 +12,9 @@ from networkx.utils import UnionFind
 
 from ir.graph import Node, Operand, Value
 from passes import errors
-from passes.axes.finding import Finding, Severity, finding
-from passes.axes.flow import Place, groups, links
-from passes.axes.program import Program, is_derived
+from passes.checks.finding import Finding, Severity, finding
+from passes.checks.flow import Place, groups, links
+from passes.checks.program import Program, is_derived
 
 if TYPE_CHECKING:
     Classes = UnionFind[tuple[int, int]]

@@ -10,8 +10,8 @@ from math import isclose, prod
 
 from ir.graph import Constant, Node, Value
 from passes import errors
-from passes.axes.finding import Finding, finding
-from passes.axes.program import Program
+from passes.checks.finding import Finding, finding
+from passes.checks.program import Program
 
 CODE = "mean-then-sum"
 _LINEAR = ("add", "sub", "neg", "convert_element_type", "mul", "named", "copy", "stop_gradient", "select_n", "add_any")

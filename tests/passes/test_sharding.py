@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ir.types import Dim, TensorType
 from passes import DeviceMesh, PlanError
-from passes.layout import Wish, sizes_of, with_layout
-from passes.transition import transition
+from passes.sharding.reshard import transition
+from passes.sharding.rules import Wish, sizes_of, with_layout
 
 NAMES = ("a", "b", "c", "d")
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24)

@@ -14,8 +14,8 @@ from math import prod
 import numpy as np
 
 from ir.types import TensorType, item_size
-from passes.layout import Layout
-from passes.mesh import DeviceMesh, Mask
+from passes.sharding.mesh import DeviceMesh, Mask
+from passes.sharding.rules import Layout
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from passes import errors
-from passes.mesh import DeviceMesh, Mask
+from passes.sharding.mesh import DeviceMesh, Mask
 
 HOP_SECONDS = 1e-6
 SLOW_AXIS = "replica"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ir.types import Dim, TensorType
-from passes.mesh import DeviceMesh, Mask
+from passes.sharding.mesh import DeviceMesh, Mask
 
 Role = Literal["compute", "storage"]
 Layout = dict[str, Mask]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ir.graph import Node, Operand, Value
-from passes.axes.program import Program
+from passes.checks.program import Program
 
 _PLAIN = (
     "convert_element_type",

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from ir.graph import Node, Value
 from passes import errors
-from passes.axes.finding import Finding, finding
-from passes.axes.program import Program
-from passes.axes.provenance import chain
+from passes.checks.finding import Finding, finding
+from passes.checks.program import Program
+from passes.checks.provenance import chain
 
 _KINDS = ("contract", "map", "broadcast", "gather")
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from ir.graph import Node, Operand, Source, Value
 from ir.kinds import Mismatch, kind_of
 from passes import errors
-from passes.axes.finding import Finding, finding
-from passes.axes.program import Program, carries, is_derived
-from passes.axes.provenance import chain
+from passes.checks.finding import Finding, finding
+from passes.checks.program import Program, carries, is_derived
+from passes.checks.provenance import chain
 
 Pair = frozenset[str]
-TWICE = "twice"  # one name twice is not two names: see `passes.axes.duplicates`
+TWICE = "twice"  # one name twice is not two names: see `passes.checks.duplicates`
 
 
 def check(program: Program) -> Iterator[Finding]:

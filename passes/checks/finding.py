@@ -8,8 +8,8 @@ from typing import Literal
 from ir.graph import Node, Operand, Source, Value
 from passes import errors
 from passes._compat import columns
-from passes.axes.program import Program
-from passes.axes.provenance import chain
+from passes.checks.program import Program
+from passes.checks.provenance import chain
 
 Severity = Literal["error", "warning"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ir.graph import Source, Value
-from passes.axes.program import Program
+from passes.checks.program import Program
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from ir.graph import Node, Operand
 from ir.kinds import body_operands, body_results
 from ir.types import Dim
-from passes.axes.program import carries
+from passes.checks.program import carries
 
 Place = tuple[Operand, int]
 """A dim: a value, and the position of the dim."""

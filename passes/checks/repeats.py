@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from ir.graph import Node, Value
 from passes import errors
-from passes.axes.finding import Finding, finding
-from passes.axes.program import Program
+from passes.checks.finding import Finding, finding
+from passes.checks.program import Program
 
 CODE = "repeat"
 _KINDS = ("map", "broadcast", "reshape")

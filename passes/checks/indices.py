@@ -11,9 +11,9 @@ from networkx.utils import UnionFind
 
 from ir.graph import Node, Operand, Value
 from passes import errors
-from passes.axes.finding import Finding, finding
-from passes.axes.patterns import maker, narrow
-from passes.axes.program import Program
+from passes.checks.finding import Finding, finding
+from passes.checks.patterns import maker, narrow
+from passes.checks.program import Program
 
 if TYPE_CHECKING:
     Classes = UnionFind[str]

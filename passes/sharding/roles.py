@@ -12,7 +12,7 @@ compute, a gradient is reduce-scattered where it turns from compute to storage.
 
 from ir.graph import Graph, Node, Value
 from ir.kinds import body_operands, body_results, entered
-from passes.layout import Role
+from passes.sharding.rules import Role
 
 Roles = dict[int, Role]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from ir.graph import Node, Operand, Value
 from passes import errors
-from passes.axes.finding import Finding, finding
-from passes.axes.patterns import Normalized, maker, narrow, normalized, plain
-from passes.axes.program import Program
+from passes.checks.finding import Finding, finding
+from passes.checks.patterns import Normalized, maker, narrow, normalized, plain
+from passes.checks.program import Program
 
 CODE = "softmax-axis"
 _KEEPS = ("mul", "neg", "select_n", "convert_element_type", "named", "stop_gradient", "copy", "div")
