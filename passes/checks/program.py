@@ -64,7 +64,7 @@ class Program:
 
 
 def is_derived(name: str) -> bool:
-    """Whether unification made the name, of what was merged, `a*b`, or split, `a/0`: no user says that it is an axis."""
+    """Whether unification made the name, of what was merged, `a*b`, or split, `a/0`: no user calls it an axis."""
     return "*" in name or "/" in name
 
 
