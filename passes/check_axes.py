@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ir.graph import Graph
+from ir.ops import OPS
 from passes import errors
 from passes.axes import averages, duplicates, indices, meetings, orders, repeats, softmax
 from passes.axes.finding import Finding
 from passes.axes.program import Program
 
-MEETINGS = ("elementwise", "contract", "concat", "gather", "scatter", "slice", "sort", "named", "carry", "branch")
+MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "twice", "order")
 WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order")
 
