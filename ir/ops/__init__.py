@@ -2,7 +2,6 @@
 
 from ir.ops.grouping import factors, groups
 from ir.ops.linalg import FORMS
-from ir.ops.move import Move
 from ir.ops.op import Feed, Mismatch, Names, Op, Place
 from ir.ops.registry import OPS, entered, op_of
 from ir.ops.rule import Expected, Fault, Piece
@@ -15,7 +14,6 @@ __all__ = [
     "Fault",
     "Feed",
     "Mismatch",
-    "Move",
     "Names",
     "Op",
     "Piece",

@@ -14,18 +14,10 @@ from ir.ops.rule import Expected, Fault, Piece, count, like, must, operands, wor
 
 
 class Move(Op):
-    """The value stays what it is: dtype, names and sizes are the operand's.
-
-    Attributes:
-        crossings: how often each byte crosses the network, where a gather is once.
-        exchanges: each device sends a part of its shard to each other one.
-        passes_on: each device sends its whole shard to one other.
-    """
+    """The value stays what it is: dtype, names and sizes are the operand's."""
 
     attributes = frozenset(("axis", "mesh", "bytes", "moving"))
-    crossings: float = 1.0
-    exchanges: bool = False
-    passes_on: bool = False
+    crossings = 1.0
 
     def results(self, node: Node) -> Sequence[Expected]:
         (operand,) = operands(node, 1, 1)

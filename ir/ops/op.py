@@ -47,6 +47,9 @@ class Op(ABC):
         communicates: it sends between devices what the plan says must move.
         slices_shards: it keeps a part of what each device has, and sends nothing.
         completes_sums: it pays a pending reduction.
+        crossings: how often each byte crosses the network, where a gather is once.
+        exchanges: each device sends a part of its shard to each other one.
+        passes_on: each device sends its whole shard to one other.
         renames: its result is its operand under other names.
         understood: whether there is a rule for it; without one, its operands are replicated and its names unknown.
         has_effects: it may do more than give its results, so it is neither dropped nor merged.
@@ -79,6 +82,9 @@ class Op(ABC):
     communicates: ClassVar[bool] = False
     slices_shards: ClassVar[bool] = False
     completes_sums: ClassVar[bool] = False
+    crossings: ClassVar[float] = 0.0
+    exchanges: ClassVar[bool] = False
+    passes_on: ClassVar[bool] = False
     renames: ClassVar[bool] = False
     understood: ClassVar[bool] = True
     has_effects: ClassVar[bool] = False

@@ -16,6 +16,7 @@ from passes.axes.program import Program
 
 CODE = "mean-then-sum"
 _LINEAR = ("add", "sub", "neg", "convert_element_type", "mul", "named", "copy", "stop_gradient", "select_n", "add_any")
+_CASTS = ("convert_element_type", "named")
 
 
 def check(program: Program) -> Iterator[Finding]:
@@ -72,7 +73,9 @@ def _unchanged(program: Program, value: Value) -> list[Value]:
             if len(node.outputs) == 1:
                 result = node.outputs[0]
                 one_operand = len(node.inputs) == 1 and result.type.elements == each.type.elements
-                if one_operand and node.fn in ("convert_element_type", "reshape", "expand", "squeeze", "", "named"):
+                op = op_of(node)
+                kept = (op.is_elementwise and node.fn in _CASTS) or (op.stays_proportional and not op.transposes(node))
+                if one_operand and kept:
                     found.append(result)
     return found
 

@@ -42,7 +42,9 @@ def _counts(program: Program, node: Node, mismatch: Mismatch) -> bool:
     if mismatch.rule == TWICE or is_derived(mismatch.first) or is_derived(mismatch.second):
         return False
     op = op_of(node)
-    return not op.joins_unlike(node) and not (op.is_elementwise and not op.relabels(node) and _symmetrizes(program, node))
+    return not op.joins_unlike(node) and not (
+        op.is_elementwise and not op.relabels(node) and _symmetrizes(program, node)
+    )
 
 
 def _symmetrizes(program: Program, node: Node) -> bool:

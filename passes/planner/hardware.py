@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ir.ops import OPS, Move
+from ir.ops import OPS
 from passes import errors
 from passes.mesh import DeviceMesh, Mask
 
@@ -124,7 +124,6 @@ class Network:
         inside = np.maximum(latency, (fast - 1) / fast * volume / width)
         across = (slow - 1) / slow * volume / fast / slow_bandwidth + (slow > 1) * HOP_SECONDS
         move = OPS[kind]
-        assert isinstance(move, Move)
         if move.exchanges:
             inside = inside / (fast if self.chip.switched else 4.0)
             across = across / slow
