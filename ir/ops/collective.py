@@ -18,7 +18,7 @@ class Collective(Op):
     attributes = frozenset(("mesh",))
 
     def results(self, node: Node) -> Sequence[Expected]:
-        words(node, "mesh")
+        words(node, "mesh", least=0)
         operands(node, 1)
         must(bool(node.outputs), Piece("op"), errors.rule_needs("a result"))
         if node.fn.startswith(_KEEPING) and "scatter" not in node.fn:
@@ -27,19 +27,19 @@ class Collective(Op):
             operands(node, 2)
             return [like(node.inputs[1].type)]
         type_, out = node.inputs[0].type, node.outputs[0].type.dims
-        return [Expected((type_.dtype,), _regathered(type_.dims, out))]
+        return [Expected((type_.dtype,), _regathered(type_.dims, out, node.fn == "all_to_all"))]
 
     def blocked(self, node: Node) -> Names:
         return all_names(node)
 
 
-def _regathered(dims: Sequence[Dim], out: Sequence[Dim]) -> tuple[Slot, ...]:
-    """The operand's dims, of which one or two are longer or shorter; or one has come, gone or moved."""
+def _regathered(dims: Sequence[Dim], out: Sequence[Dim], exchanged: bool) -> tuple[Slot, ...]:
+    """The operand's dims, of which one or two are longer or shorter (or, `exchanged`, new); or one has come or gone."""
     if len(dims) == len(out):
         slots: list[Slot] = [a if a.size == b.size else Hole(b.size) for a, b in zip(dims, out, strict=True)]
-        moved = [slot for slot, dim in zip(slots, out, strict=True) if not fit(slot, dim)]
-        changed = sum(isinstance(slot, Hole) for slot in slots)
-        return tuple(slots) if changed <= 2 and not moved else tuple(dims) if changed <= 2 else tuple(out)
+        if exchanged:
+            slots = [slot if fit(slot, dim) else Hole(dim.size) for slot, dim in zip(slots, out, strict=True)]
+        return tuple(slots) if sum(isinstance(slot, Hole) for slot in slots) <= 2 else tuple(dims)
     longer, shorter = (dims, out) if len(dims) > len(out) else (out, dims)
     for at in range(len(longer)):
         rest = (*longer[:at], *longer[at + 1 :])

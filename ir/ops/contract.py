@@ -233,8 +233,8 @@ def _convolved(node: Node) -> tuple[Slot, ...]:
     if len(out) != len(image):
         raise Broken(Piece("result"), errors.rule_needs(f"{len(image)} dims"))
     free = list((*image, *sources))
-    for dim in over:
-        free = [each for each in free if not same(each, dim)]
+    for dim in (*over, *over):  # contracted features are a dim of either side
+        free = list(next(iter(without(free, (dim,))), free))
     holes = 0
     for dim in out:
         known = next((each for each in free if same(each, dim)), None)

@@ -9,7 +9,6 @@ from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Feed, Mismatch, Names, meeting
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
 from ir.ops.structured import Structured, same_sizes
-from ir.types import TensorType
 
 
 class Loop(Structured):
@@ -40,8 +39,9 @@ class Loop(Structured):
                 Piece("attribute", key="carries"),
                 errors.rule_needs(f"{len(node.inputs)} constants and carries"),
             )
-            answer = [operand.type for operand in node.bodies[0].outputs]
-            must(answer == [TensorType("bool")], OP, errors.bodies_do_not_fit("the condition must give one bool[]"))
+            # Under `vmap` there is an answer for each place; the loop goes on while one of them is true.
+            answer = [operand.type.dtype for operand in node.bodies[0].outputs]
+            must(answer == ["bool"], OP, errors.bodies_do_not_fit("the condition must give one bool"))
         return super().results(node)
 
     def made(self, node: Node) -> Sequence[Expected]:

@@ -7,15 +7,17 @@ from ir import errors
 from ir.graph import Node
 from ir.ops.grouping import factors, groups
 from ir.ops.op import Names, Op, matched, names_of
-from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, has, must, operands, same
+from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, listed, must, operands, same, without
+from ir.ops.slice import must_list
 from ir.types import Dim
 
 
 class Reshape(Op):
-    """`along` lists the operand's dims that are merged or split."""
+    """`along` lists the operand's dims that are merged or split; `order` all of them, where they are read in another
+    order than that of memory."""
 
     kind = "reshape"
-    attributes = frozenset(("along",))
+    attributes = frozenset(("along", "order"))
     fusible = True
     repeats_places = True
     stays_proportional = True
@@ -31,13 +33,8 @@ class Reshape(Op):
             must(node.fn == "reshape", Piece("op"), errors.rule_needs("`transpose`, `squeeze` or `reshape`"))
             if type_.elements != node.outputs[0].type.elements:
                 raise Broken(Piece("result"), errors.rule_needs(f"the {type_.elements} elements of {type_}"))
-            dims, along = _regrouped(type_.dims, [dim.size for dim in out])
-            # A reshape that reads its operand in another order takes the same dims, in that order.
-            listed = node.dims("along")
-            if len(listed) != len(along) or not all(has(along, dim) for dim in listed):
-                text = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in along)
-                piece = Piece("attribute", key="along") if "along" in node.attrs else Piece("op")
-                raise Broken(piece, errors.wrong_list("along", text))
+            dims, along = _regrouped(_read(node, type_.dims), [dim.size for dim in out])
+            must_list(node, "along", along)
         return [Expected((type_.dtype,), dims)]
 
     def blocked(self, node: Node) -> Names:
@@ -72,6 +69,17 @@ class Reshape(Op):
 
     def regroups(self, node: Node) -> bool:
         return node.fn == "reshape"
+
+
+def _read(node: Node, dims: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The operand's dims in the order in which they are read."""
+    order = listed(node, "order", dims, "the operand", required=False)
+    if "order" not in node.attrs:
+        return dims
+    if without(dims, order) != [()]:
+        text = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
+        raise Broken(Piece("attribute", key="order"), errors.rule_needs(f"the operand's dims in some order: {text}"))
+    return order
 
 
 def _transposed(dims: tuple[Dim, ...], out: tuple[Dim, ...]) -> tuple[Slot, ...]:

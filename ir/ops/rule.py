@@ -163,10 +163,10 @@ def count(node: Node, key: str) -> int:
     return value
 
 
-def words(node: Node, key: str) -> tuple[str, ...]:
-    """The words, at least one, under an attribute."""
+def words(node: Node, key: str, least: int = 1) -> tuple[str, ...]:
+    """The words, no two alike, under an attribute."""
     found = node.words(key)
-    if not found or len(found) != len(set(found)):
+    if len(found) < least or key not in node.attrs or len(found) != len(set(found)):
         piece = Piece("attribute", key=key) if key in node.attrs else OP
         raise Broken(piece, errors.no_words(key))
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ir.ops import groups
-from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, carried_over, changed, rule
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, Plain, carried_over, changed, rule
 from ir.staging.unify import DimClass
 
 
@@ -45,10 +45,16 @@ def reverse(equation: Equation) -> Draft:
 def reshape(equation: Equation) -> Draft:
     """One-to-one where sizes agree, merges and splits of neighbouring dims elsewhere."""
     dims, shape = equation.dims[0], equation.out_shape
+    attrs: dict[str, Axes | Plain] = {}
     if equation.params.get("dimensions") is not None:
-        dims = tuple(dims[axis] for axis in equation.ints("dimensions"))
+        read = equation.ints("dimensions")
+        dims = tuple(dims[axis] for axis in read)
+        if read != tuple(sorted(read)):
+            attrs["order"] = Axes(dims)
     out, whole = reshaped(equation, dims, shape)
-    return Draft("reshape", "reshape", (out,), {"along": Axes(whole)} if whole else {})
+    if whole:
+        attrs["along"] = Axes(whole)
+    return Draft("reshape", "reshape", (out,), attrs)
 
 
 def reshaped(equation: Equation, dims: Dims, shape: Sequence[int]) -> tuple[Dims, Dims]:
