@@ -204,6 +204,10 @@ def other_type(found: str, rule: str) -> str:
     return f"the result is {found}, but the rule gives {rule}"
 
 
+def other_type_with(found: str, attribute: str, rule: str) -> str:
+    return f"the result is {found}, but with `{attribute}` the rule gives {rule}"
+
+
 def result_count(rule: int, found: int) -> str:
     return f"the rule gives {_counted(rule, 'result')}, not {found}"
 

@@ -2,6 +2,7 @@
 blocks that have a scale each (`scaled`)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 
 from ir import errors
@@ -83,6 +84,15 @@ class Contract(Op):
             return ()
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *made)))
+
+    def repaired(self, node: Node, key: str) -> Node:
+        """Dims that both operands have, and the result has not, are summed over."""
+        if key != "over" or len(node.inputs) < 2:
+            return super().repaired(node, key)
+        left, right = (operand.type.dims for operand in node.inputs[:2])
+        kept = [dim for value in node.outputs for dim in value.type.dims]
+        over = tuple(Dim(dim.name, dim.size) for dim in left if has(right, dim) and not has(kept, dim))
+        return replace(node, attrs={**node.attrs, key: over})
 
     def flops(self, node: Node) -> int:
         multiplied = (*node.dims("over"), *node.dims("window"))

@@ -20,10 +20,10 @@ class Gather(Indexed):
 
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 2, 2)
-        along, _, pairs = looked_up(node)
+        along, whole, pairs = looked_up(node)
         must(bool(node.outputs), Piece("op"), errors.rule_needs("a result"))
         out = node.outputs[0].type.dims
-        must_interleave(node, Piece("result"), out, along, pairs)
+        must_interleave(node, Piece("result"), out, along, whole, pairs)
         return [Expected((node.inputs[0].type.dtype,), out)]
 
     def reduced(self, node: Node) -> Names:

@@ -36,7 +36,7 @@ def looked_up(node: Node) -> tuple[tuple[Dim, ...], tuple[Dim, ...], Pairs]:
     """(`along`, `whole`, pairs of two names) of a node whose first operands are the array and the indices."""
     dims, indices = node.inputs[0].type.dims, node.inputs[1].type
     along = listed(node, "along", dims, "the operand")
-    whole = listed(node, "whole", along, "`along`", required=False)
+    whole = listed(node, "whole", dims, "the operand", required=False)
     must(is_integer(indices.dtype), Piece("operand", 1), errors.operand_dtype(indices.dtype, "an integer"))
     fits = bool(indices.dims) and indices.dims[-1].size == len(along)
     must(
@@ -56,7 +56,12 @@ def looked_up(node: Node) -> tuple[tuple[Dim, ...], tuple[Dim, ...], Pairs]:
 
 
 def interleaves(
-    mixed: Sequence[Dim], windows: Sequence[Dim], batch: Sequence[Dim], along: Sequence[Dim], pairs: Pairs
+    mixed: Sequence[Dim],
+    windows: Sequence[Dim],
+    batch: Sequence[Dim],
+    along: Sequence[Dim],
+    whole: Sequence[Dim],
+    pairs: Pairs,
 ) -> bool:
     """Whether `mixed` is `batch`, in order, with `windows` between, in order.
 
@@ -79,7 +84,8 @@ def interleaves(
             return True
         for skipped in range(window, len(windows)):
             dim = windows[skipped]
-            shorter = mixed[at].size < dim.size
+            cut = has(whole, dim) or (mixed[at].size == 1 and has(along, dim))
+            shorter = mixed[at].size < dim.size and cut
             if (meets(dim, mixed[at]) or shorter) and fits(at + 1, skipped + 1, index):
                 return True
             if not may_go(dim):
@@ -89,10 +95,12 @@ def interleaves(
     return fits(0, 0, 0)
 
 
-def must_interleave(node: Node, piece: Piece, mixed: Sequence[Dim], along: Sequence[Dim], pairs: Pairs) -> None:
+def must_interleave(
+    node: Node, piece: Piece, mixed: Sequence[Dim], along: Sequence[Dim], whole: Sequence[Dim], pairs: Pairs
+) -> None:
     """Raises `Broken` where the result of a gather, or the updates of a scatter, are no such mixture."""
     windows, batch = node.inputs[0].type.dims, node.inputs[1].type.dims[:-1]
-    if not interleaves(tuple(mixed), windows, batch, along, pairs):
+    if not interleaves(tuple(mixed), windows, batch, along, whole, pairs):
         kept = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in windows if not has(along, dim))
         new = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in batch)
         raise Broken(piece, errors.rule_needs(f"the dims of the indices, [{new}], and between them [{kept}]"))

@@ -6,11 +6,11 @@ the op of a node (`ir.ops.op_of`); what a kind has nothing to say about keeps th
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ir.graph import Graph, Node, Operand, Value
-from ir.ops.rule import Expected, Fault, result_faults
+from ir.ops.rule import Expected, Fault, has, result_faults
 from ir.types import Dim
 
 Names = tuple[str, ...]
@@ -116,7 +116,14 @@ class Op(ABC):
 
     def faults(self, node: Node) -> Iterator[Fault]:
         """What is wrong with a node: how its results differ from `results`, or why there are none."""
-        return result_faults(node, self.attributes, self.results)
+        return result_faults(node, self.attributes, self.results, self.repaired)
+
+    def repaired(self, node: Node, key: str) -> Node:
+        """The node with a list of dims that may be right under `key`, so that a message can say what the rule would
+        give: here without those that no operand and no result has."""
+        every = [dim for each in (*node.inputs, *node.outputs) for dim in each.type.dims]
+        kept = tuple(dim for dim in node.dims(key) if has(every, dim))
+        return replace(node, attrs={**node.attrs, key: kept})
 
     # --- names ----------------------------------------------------------------------------------------------------
 

@@ -109,7 +109,10 @@ def has(dims: Sequence[Dim], dim: Dim) -> bool:
 
 
 def result_faults(
-    node: Node, attributes: Collection[str], rule: Callable[[Node], Sequence[Expected]]
+    node: Node,
+    attributes: Collection[str],
+    rule: Callable[[Node], Sequence[Expected]],
+    repaired: Callable[[Node, str], Node],
 ) -> Iterator[Fault]:
     """How the results of a node differ from what the rule gives, or why it gives nothing."""
     for key in node.attrs:
@@ -120,6 +123,8 @@ def result_faults(
         expected = rule(node)
     except Broken as broken:
         yield Fault(broken.piece, broken.what)
+        if broken.piece.part == "attribute" and node.dims(broken.piece.key):
+            yield from _as_if(repaired(node, broken.piece.key), broken.piece.key, rule)
         return
     if len(expected) != len(node.outputs):
         yield Fault(OP, errors.result_count(len(expected), len(node.outputs)))
@@ -127,6 +132,18 @@ def result_faults(
     for i, (each, value) in enumerate(zip(expected, node.outputs, strict=True)):
         if not each.fits(value.type):
             yield Fault(Piece("result", i), errors.other_type(str(value.type), str(each)))
+
+
+def _as_if(node: Node, key: str, rule: Callable[[Node], Sequence[Expected]]) -> Iterator[Fault]:
+    """What is wrong with the results of a node whose attribute was repaired."""
+    try:
+        expected = rule(node)
+    except Broken:
+        return
+    for i, (each, value) in enumerate(zip(expected, node.outputs, strict=False)):
+        if not each.fits(value.type):
+            listed_ = f"{key}=[{', '.join(map(_bare_text, node.dims(key)))}]"
+            yield Fault(Piece("result", i), errors.other_type_with(str(value.type), listed_, str(each)))
 
 
 # --- questions that many rules ask, each answered or `Broken` ---------------------------------------------------------

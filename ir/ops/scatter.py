@@ -21,9 +21,9 @@ class Scatter(Indexed):
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 3, 3)
         must(node.fn in _MEMBERS, Piece("op"), errors.rule_needs(f"one of {', '.join(_MEMBERS)}"))
-        along, _, pairs = looked_up(node)
+        along, whole, pairs = looked_up(node)
         same_dtype(node, (0, 2))
-        must_interleave(node, Piece("operand", 2), node.inputs[2].type.dims, along, pairs)
+        must_interleave(node, Piece("operand", 2), node.inputs[2].type.dims, along, whole, pairs)
         return [like(node.inputs[0].type)]
 
     def reduced(self, node: Node) -> Names:
