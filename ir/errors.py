@@ -242,6 +242,10 @@ def no_such_dim(key: str, dim: str, owner: str) -> str:
     return f"`{key}` lists {dim}, which is no dim of {owner}"
 
 
+def listed_twice(key: str, owner: str) -> str:
+    return f"`{key}` lists a dim more often than {owner} has it"
+
+
 def no_number(key: str) -> str:
     return f"`{key}` must be a whole number that is not negative, such as `{key}=4`"
 

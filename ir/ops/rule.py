@@ -168,6 +168,8 @@ def listed(node: Node, key: str, among: Sequence[Dim], owner: str, required: boo
     for dim in dims:
         if not has(among, dim):
             raise Broken(Piece("attribute", key=key), errors.no_such_dim(key, str(dim), owner))
+    if len(set(dims)) < len(dims) and not without(among, dims):
+        raise Broken(Piece("attribute", key=key), errors.listed_twice(key, owner))
     return dims
 
 
