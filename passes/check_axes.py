@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ir.graph import Graph
+from ir.ops import OPS
 from passes import errors
 from passes.checks import averages, duplicates, indices, meetings, orders, repeats, softmax
 from passes.checks.finding import Finding
 from passes.checks.program import Program
 
-MEETINGS = ("elementwise", "contract", "concat", "gather", "scatter", "slice", "sort", "named", "carry", "branch")
+MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "twice", "order")
 WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order")
 

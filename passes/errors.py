@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ir.graph import Source
-from ir.kinds import Mismatch
+from ir.ops import Mismatch
 from ir.types import TensorType
 
 
@@ -65,30 +65,15 @@ def name_origin(name: str, chain: Any) -> str:
     return f"`{name}` {verb} {chain.path}: {chain.start.type}{way}"
 
 
-_MEETING = {
-    "elementwise": "{op} of {pairs}: dims at the same place must be the same axis",
-    "contract": "contraction of {pairs}: only one axis can be summed with itself",
-    "gather": "a lookup of {pairs}: what is looked up together must be the same axis",
-    "scatter": "a scatter of {pairs}: what is written must have the axes of where it goes",
-    "slice": "an update of {pairs}: a part must have the axes of the whole",
-    "sort": "a sort of {pairs}: what is sorted together must have the same axes",
-    "named": "a value whose {axes} {first} is named {second}",
-    "concat": "concatenation of {pairs}: dims at the same place must be the same axis",
-    "carry": "a loop carries {first} in and {second} out: a carry keeps its axes from one iteration to the next",
-    "branch": "branches return {first} and {second} at the same place",
-}
-
-
-def meeting(mismatches: Sequence[Mismatch], kind: str, fn: str) -> str:
-    """What met, in one line."""
+def meeting(mismatches: Sequence[Mismatch], template: str, op: str) -> str:
+    """What met, in one line; `template` is the wording of the op (see `ir.ops.Op.meetings`)."""
     first = ", ".join(f"`{m.first}`" for m in mismatches)
     second = ", ".join(f"`{m.second}`" for m in mismatches)
     pairs = " and ".join(f"`{m.first}` with `{m.second}`" for m in mismatches)
     sizes = sorted({m.size for m in mismatches if m.size is not None})
     shown = f" (both have size {sizes[0]})" if len(sizes) == 1 else ""
-    template = _MEETING.get(mismatches[0].rule, _MEETING["elementwise"])
     axes = "axis is" if len(mismatches) == 1 else "axes are"
-    return template.format(first=first, second=second, pairs=pairs, op=fn or kind, axes=axes) + shown
+    return template.format(first=first, second=second, pairs=pairs, op=op, axes=axes) + shown
 
 
 def meeting_fix(mismatches: Sequence[Mismatch], first: TensorType, second: TensorType) -> str:

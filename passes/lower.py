@@ -17,8 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ir import jax_api
 from ir._compat import equation_context
 from ir.graph import Constant, Graph, Node, Operand, Value
-from ir.kinds import entered, kind_of
-from ir.staging.control import body_param
+from ir.ops import entered, op_of
 from ir.types import TensorType
 from passes import errors
 from passes.canonicalize import canonicalize
@@ -139,16 +138,14 @@ class _Runner:
         return jax_api.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
 
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
-        if node.kind == "reshard" or kind_of(node).communicates:
+        op, origin = op_of(node), node.origin
+        if op.moves_data_only:
             return [self.summed(node, arrays[0])]
-        if node.kind == "rename":
+        if op.relabels(node):
             return arrays
-        origin = node.origin
         assert origin is not None
-        if node.kind == "constant":
+        if op.holds_array:
             return [origin.params["value"]]
-        if node.kind == "map" and node.fn == "named":
-            return arrays
         params = dict(origin.params)
         if entered(node):
             params |= self.bodies(node)
@@ -167,16 +164,8 @@ class _Runner:
     def bodies(self, node: Node) -> dict[str, Any]:
         """The parameters of a structured primitive, with its bodies lowered."""
         assert node.origin is not None
-        params = node.origin.params
         closed = [self.closed(body, avals) for body, avals in zip(node.bodies, _body_avals(node), strict=True)]
-        if node.fn == "scan":
-            return {"jaxpr": closed[0]}
-        if node.fn == "while":
-            return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
-        if node.kind == "branch":
-            return {"branches": tuple(closed)}
-        key = str(body_param(params))
-        return {key: closed[0] if hasattr(params[key], "consts") else closed[0].jaxpr}
+        return op_of(node).with_jaxprs(node.origin.params, closed)
 
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
         def function(*arrays: Any) -> list[Any]:
@@ -188,17 +177,10 @@ class _Runner:
 def _body_avals(node: Node) -> list[list[Any]]:
     """Shapes of the inputs of each body, weak types included, as JAX traced them."""
     assert node.origin is not None
-    params = node.origin.params
-    if node.fn == "while":
-        jaxprs = [params["cond_jaxpr"], params["body_jaxpr"]]
-    elif node.kind == "branch":
-        jaxprs = list(params["branches"])
-    else:
-        jaxprs = [params[str(body_param(params))]]
     return [
         [
             jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
             for aval in (jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars])
         ]
-        for jaxpr in jaxprs
+        for jaxpr in op_of(node).jaxprs(node.origin.params)
     ]

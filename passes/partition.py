@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ir.graph import Attr, Graph, Node, Operand, Value
-from ir.kinds import entered
+from ir.ops import OPS, entered
 from passes.planner.plan import Plan
 from passes.sharding.iteration_space import (
     Move,
@@ -133,7 +133,7 @@ class _Scope:
             result = self.owner.fresh(move.value) if last is None or i + 1 < len(steps) else last
             placed = with_layout(move.value.type, step.after, self.owner.wish, int(step.partial))
             result = replace(result, type=placed)
-            summed = step.kind in ("all_reduce", "reduce_scatter")
+            summed = OPS[step.kind].completes_sums
             axis = _summed_names(move, over, int(step.mask)) if summed else (step.name or "",)
             attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
             attrs["moving"] = _moving(move)

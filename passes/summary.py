@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node
-from ir.kinds import entered, kind_of
+from ir.ops import entered, op_of
 from passes.hardware.network import Network, chip_of
 from passes.planner.cost import OVERLAP
 from passes.planner.memory import MEMORY_KINDS, memory_program
@@ -60,7 +60,7 @@ def collectives(placed: Graph, plan: Plan) -> list[Collective]:
 
 def _collect(graph: Graph, times: int, merged: dict[_Key, int]) -> None:
     for node in graph.nodes:
-        if kind_of(node).communicates:
+        if op_of(node).communicates:
             key = _key(node)
             merged[key] = merged.get(key, 0) + times
         for body in entered(node):

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
 from ir.graph import Attr, Constant, Graph, Node, Operand
-from ir.kinds import KINDS
+from ir.ops import OPS
 from ir.types import Dim, TensorType
 
 
 def is_move(node: Node) -> bool:
     """Whether a node only moves its operand to another place on the mesh: the value stays what it is."""
-    return node.kind == "reshard" or (node.kind in KINDS and KINDS[node.kind].communicates)
+    return node.kind in OPS and OPS[node.kind].moves_data_only
 
 
 def bare(type_: TensorType) -> TensorType:

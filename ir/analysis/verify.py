@@ -1,75 +1,97 @@
-"""The verifier: a graph is well formed. Run after every pass: a failure is a bug in the pass, not in the model."""
+"""The verifier: a graph is well formed, and every node is what the rule of its op makes of its operands.
 
-from ir.graph import Graph, Node, Value
-from ir.kinds import KINDS, body_operands, body_results
+Run after every pass: a failure is a bug in the pass, not in the model. A graph that holds an axis mistake of the user's
+is well formed; `passes.check_axes` finds it.
+"""
+
+from ir import errors
+from ir.analysis.excerpt import excerpt
+from ir.errors import MalformedGraph
+from ir.graph import Constant, Graph, Node, Value
+from ir.ops import OPS, Op
+from ir.text.print import print_op
 from ir.types import TensorType
 
-
-class MalformedGraph(Exception):
-    """A graph that breaks the IR's own rules."""
+__all__ = ["MalformedGraph", "verify"]
 
 
 def verify(graph: Graph) -> Graph:
-    """The same graph. Raises `MalformedGraph` for an unknown kind, a use before definition, a value defined twice or
-    used as another type, a body that does not fit what feeds it or what it gives, or paths and carried pairs that do
-    not match inputs and outputs."""
+    """The same graph.
+
+    Raises:
+        MalformedGraph: an unknown kind, a use before definition, a value defined twice or used as another type, paths
+            or carried pairs that do not match inputs and outputs, or a node whose operands, attributes, bodies and
+            results are not what the rule of its op says; the message shows such a node between its neighbours, with
+            carets under what is wrong.
+    """
     sides = (("inputs", graph.input_paths, graph.inputs), ("outputs", graph.output_paths, graph.outputs))
     for side, paths, values in sides:
         if paths and len(paths) != len(values):
-            raise MalformedGraph(f"graph {graph.name}: {len(paths)} paths for {len(values)} {side}")
+            raise errors.paths_for(graph.name, len(paths), len(values), side)
     for before, after in graph.carried:
         if not (0 <= before < len(graph.inputs) and 0 <= after < len(graph.outputs)):
-            raise MalformedGraph(f"graph {graph.name}: carried pair ({before}, {after}) is out of range")
-    _verify_scope(graph, set())
+            raise errors.carried_out_of_range(graph.name, before, after)
+    _Scope(set()).graph(graph)
+    for before, after in graph.carried:
+        old, new = graph.inputs[before].type, graph.outputs[after].type
+        if old.dtype != new.dtype or sorted(old.shape) != sorted(new.shape):
+            raise errors.carried_changes(graph.name, before, after, str(old), str(new))
     return graph
 
 
-def _verify_scope(graph: Graph, defined_anywhere: set[int]) -> None:
-    defined: dict[int, TensorType] = {}
+class _Scope:
+    """What is defined so far; numbers of values are unique in the whole graph."""
 
-    def define(value: Value) -> None:
-        if value.id in defined_anywhere:
-            raise MalformedGraph(f"graph {graph.name}: {value} is defined twice")
-        defined_anywhere.add(value.id)
-        defined[value.id] = value.type
+    def __init__(self, everywhere: set[int]) -> None:
+        self.everywhere = everywhere
+        self.defined: dict[int, TensorType] = {}
 
-    for value in graph.inputs:
-        define(value)
-    for node in graph.nodes:
-        if node.kind not in KINDS:
-            raise MalformedGraph(f"graph {graph.name}: unknown kind {node.kind!r} (add it to ir.kinds)")
-        for operand in node.value_inputs:
-            if operand.id not in defined:
-                raise MalformedGraph(f"graph {graph.name}: {node.kind} uses {operand}, which is not defined before it")
-            if operand.type != defined[operand.id]:
-                raise MalformedGraph(
-                    f"graph {graph.name}: {node.kind} uses {operand} as {operand.type}, but it is {defined[operand.id]}"
-                )
-        if KINDS[node.kind].structured:
-            _verify_bodies(graph, node)
+    def graph(self, graph: Graph) -> None:
+        """A graph, or the body of a node."""
+        for value in graph.inputs:
+            self.define(graph, value)
+        for position, node in enumerate(graph.nodes):
+            self.node(graph, position, node)
+        for operand in graph.outputs:
+            if isinstance(operand, Constant):
+                continue
+            known = self.defined.get(operand.id)
+            if known is None:
+                raise errors.undefined_result(graph.name, str(operand))
+            if known is not operand.type and known != operand.type:
+                raise errors.other_use(graph.name, "the result", str(operand), str(operand.type), str(known))
+
+    def node(self, graph: Graph, position: int, node: Node) -> None:
+        op = OPS.get(node.kind)
+        if op is None:
+            raise errors.unknown_kind(graph.name, node.kind, list(OPS))
+        defined = self.defined
+        for operand in node.inputs:
+            if isinstance(operand, Constant):
+                continue
+            known = defined.get(operand.id)
+            if known is None:
+                raise errors.undefined_operand(graph.name, node.kind, str(operand))
+            if known is not operand.type and known != operand.type:
+                raise errors.other_use(graph.name, node.kind, str(operand), str(operand.type), str(known))
         for body in node.bodies:
-            _verify_scope(body, defined_anywhere)
+            _Scope(self.everywhere).graph(body)
+        self.follows(graph, position, node, op)
         for value in node.outputs:
-            define(value)
-    for operand in graph.outputs:
-        if isinstance(operand, Value) and operand.id not in defined:
-            raise MalformedGraph(f"graph {graph.name}: returns {operand}, which is not defined")
+            self.define(graph, value)
 
+    def follows(self, graph: Graph, position: int, node: Node, op: Op) -> None:
+        """The node is what its rule says."""
+        if not (faults := list(op.faults(node))):
+            return
+        shown = excerpt(graph, position, [fault.piece for fault in faults])
+        raise errors.malformed_node(graph.name, print_op(node), [fault.what for fault in faults], shown)
 
-def _verify_bodies(graph: Graph, node: Node) -> None:
-    try:
-        fed, given = body_operands(node), body_results(node)
-    except (KeyError, ValueError) as problem:
-        raise MalformedGraph(
-            f"graph {graph.name}: the bodies of {node.kind}.{node.fn} do not fit its operands and results ({problem})"
-        ) from problem
-    for body, feeds in fed:
-        for operand, value, scanned in feeds:
-            outside = operand.type.shape[1:] if scanned else operand.type.shape
-            if outside != value.type.shape:
-                raise MalformedGraph(f"graph {graph.name}: {body.name} takes {value.type}, but is fed {operand.type}")
-    for body, results in given:
-        for operand, value, stacked in results:
-            outside = value.type.shape[1:] if stacked else value.type.shape
-            if outside != operand.type.shape:
-                raise MalformedGraph(f"graph {graph.name}: {body.name} gives {operand.type} where {value.type} is made")
+    def define(self, graph: Graph, value: Value) -> None:
+        if value.id in self.everywhere:
+            raise errors.value_defined_twice(graph.name, str(value))
+        for dim in value.type.dims:
+            if dim.size < 0:
+                raise errors.impossible_dim(graph.name, str(value), str(dim))
+        self.everywhere.add(value.id)
+        self.defined[value.id] = value.type

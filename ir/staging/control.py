@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ir._compat import expanded, scan_counts
+from ir.ops import body_param
 from ir.staging.primitives.registry import Axes, Dims, Draft
 from ir.staging.proto import ProtoBody, ProtoOperand, ProtoValue
 from ir.staging.unify import Unifier
@@ -18,13 +19,6 @@ INLINED = (
     *("custom_jvp_call", "custom_vjp_call", "custom_vmap_call", "remat_opt", "call_hi_primitive"),
 )
 """Calls that only group equations."""
-
-_BODY_PARAMS = ("call_jaxpr", "jaxpr", "call", "fwd_jaxpr")
-
-
-def body_param(params: Mapping[str, Any]) -> str | None:
-    """Under which of its names JAX keeps the body of a call; None where there is none."""
-    return next((key for key in _BODY_PARAMS if hasattr(params.get(key), "eqns")), None)
 
 
 def inlined_jaxpr(equation: Any) -> Any | None:

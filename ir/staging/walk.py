@@ -149,7 +149,7 @@ class _Scope:
             self.unifier,
         )
         draft = (rule or opaque)(request)
-        if draft.kind == "identity":
+        if not draft.kind:
             return operands
         results = zip(draft.out_dims, avals, strict=True)
         outputs = tuple([ProtoValue(dims, walk.dtype_of(aval)) for dims, aval in results])

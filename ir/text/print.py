@@ -56,8 +56,12 @@ def print_type(type_: TensorType) -> str:
 
 def print_attributes(node: Node) -> str:
     """The attributes of a node, each behind a blank: ` over=[embed=64]`."""
-    op = _op(node)
-    return "".join(f" {name_text(key)}={_attr(op, key, node.attrs[key])}" for key in sorted(node.attrs))
+    return "".join(f" {print_attribute(node, key)}" for key in sorted(node.attrs))
+
+
+def print_attribute(node: Node, key: str) -> str:
+    """`over=[embed=64]`."""
+    return f"{name_text(key)}={_attr(print_op(node), key, node.attrs[key])}"
 
 
 def print_dim(dim: Dim) -> str:
@@ -66,7 +70,8 @@ def print_dim(dim: Dim) -> str:
     return f"{name}={dim.size}" + (f"@{','.join(map(name_text, dim.mesh))}" if dim.mesh else "")
 
 
-def _op(node: Node) -> str:
+def print_op(node: Node) -> str:
+    """The kind and, behind a dot, the member of the kind."""
     return name_text(node.kind) + (f".{name_text(node.fn)}" if node.fn else "")
 
 
@@ -106,7 +111,7 @@ def _node(node: Node, scope: _Scope, indent: str) -> Iterator[str]:
     definitions = [f"{value}: {print_type(value.type)}" for value in node.outputs]
     for definition in definitions[:-1]:
         yield f"{indent}{definition},"
-    op = _op(node)
+    op = print_op(node)
     line = indent + (f"{definitions[-1]} = {op}(" if definitions else f"{op}(")
     operands = [_operand(operand, scope) for operand in node.inputs]
     if len(operands) > OPERANDS_PER_LINE:

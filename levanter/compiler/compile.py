@@ -17,6 +17,7 @@ import jax
 
 import ir
 import passes
+from ir.ops import op_of
 from levanter.config import dump, parse_mesh
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
@@ -315,5 +316,5 @@ def _notes(result: pipeline.Result) -> list[str]:
     """What the checker finds suspicious; what the planner could not use, and why."""
     found = passes.axis_findings(result.graph)
     notes = [f"{each.severity}[{each.code}]: {each.what} ({each.source})" for each in found]
-    opaque = sorted({node.fn for node in result.graph.walk() if node.kind == "opaque"})
+    opaque = sorted({node.fn for node in result.graph.walk() if not op_of(node).understood})
     return [*notes, f"no rule for {', '.join(opaque)}: kept whole on every device"] if opaque else notes

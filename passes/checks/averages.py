@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from math import isclose, prod
 
 from ir.graph import Constant, Node, Value
+from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program
 
 CODE = "mean-then-sum"
 _LINEAR = ("add", "sub", "neg", "convert_element_type", "mul", "named", "copy", "stop_gradient", "select_n", "add_any")
+_CASTS = ("convert_element_type", "named")
 
 
 def check(program: Program) -> Iterator[Finding]:
@@ -46,7 +48,7 @@ def _data_names(program: Program) -> set[str]:
 
 def _is_sum(node: Node, data: set[str]) -> bool:
     over = node.names("over")
-    return node.kind == "reduce" and node.fn == "sum" and node.phase == "forward" and bool(over) and set(over) <= data
+    return op_of(node).sums(node) and node.phase == "forward" and bool(over) and set(over) <= data
 
 
 def _divided(program: Program, total: Node) -> Value | None:
@@ -68,10 +70,12 @@ def _unchanged(program: Program, value: Value) -> list[Value]:
     found = [value]
     for each in found:
         for node in program.readers.get(each.id, []):
-            if node.kind != "reduce" and len(node.outputs) == 1 and node.fn not in ("neg", "transpose"):
+            if len(node.outputs) == 1:
                 result = node.outputs[0]
                 one_operand = len(node.inputs) == 1 and result.type.elements == each.type.elements
-                if one_operand and node.fn in ("convert_element_type", "reshape", "expand", "squeeze", "", "named"):
+                op = op_of(node)
+                kept = (op.is_elementwise and node.fn in _CASTS) or (op.stays_proportional and not op.transposes(node))
+                if one_operand and kept:
                     found.append(result)
     return found
 
@@ -86,8 +90,8 @@ def _later_sums(program: Program, mean: Value, averaged: tuple[str, ...], data: 
                 continue
             if _is_sum(node, data) and not set(averaged) & set(node.names("over")) and not _normalized(program, node):
                 yield node
-            result = node.outputs[0]
-            follows = (node.kind == "map" and node.fn in _LINEAR) or node.kind in ("reshape", "broadcast", "rename")
+            result, op = node.outputs[0], op_of(node)
+            follows = (op.is_elementwise and node.fn in _LINEAR) or op.stays_proportional
             # A mean that goes back to the size it was taken over is a statistic, as in a normalization.
             if follows and not set(averaged) & set(result.type.names) and result.id not in seen:
                 seen.add(result.id)

@@ -7,19 +7,18 @@ purpose.
 from collections.abc import Iterator
 
 from ir.graph import Node, Value
+from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program
 from passes.checks.provenance import chain
-
-_KINDS = ("contract", "map", "broadcast", "gather")
 
 
 def check(program: Program) -> Iterator[Finding]:
     """Each place where a name becomes two dims, once for each line."""
     seen: set[tuple[object, str]] = set()
     for node in program.nodes:
-        if node.kind not in _KINDS or node.phase != "forward":
+        if not op_of(node).doubles_names or node.phase != "forward":
             continue
         for name in _doubled(node):
             if "/" in name:  # two halves of two things may be called alike by `ir.staging.unify`
@@ -29,7 +28,7 @@ def check(program: Program) -> Iterator[Finding]:
             if not bringing or (node.source, name) in seen or not all(chain(program, v, name).flows for v in bringing):
                 continue
             seen.add((node.source, name))
-            what, fix = errors.twice(name, node.outputs[0].type, node.kind == "contract")
+            what, fix = errors.twice(name, node.outputs[0].type, op_of(node).multiplies)
             yield finding(program, "twice", node, what, fix, node.inputs, [(name, value) for value in bringing])
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from networkx.utils import UnionFind
 
 from ir.graph import Node, Operand, Value
+from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.patterns import maker, narrow
+from passes.checks.patterns import counter, elementwise, narrow
 from passes.checks.program import Program
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _renamed(program: Program) -> Classes:
     """Names of one axis: a rename gives it another."""
     same = Classes()
     for node in program.nodes:
-        if node.kind == "rename":
+        if op_of(node).renames:
             for old, new in zip(node.dims("old"), node.outputs[0].type.dims, strict=True):
                 if old.name is not None and new.name is not None:
                     same.union(old.name, new.name)
@@ -57,11 +58,11 @@ def _renamed(program: Program) -> Classes:
 
 def _lookups(program: Program, node: Node) -> Iterator[tuple[str, Operand]]:
     """(name, indices) of what a node looks up."""
-    if node.kind in ("gather", "scatter") and len(node.names("along")) == len(node.dims("along")) == 1:
-        yield node.names("along")[0], node.inputs[1]
-    if node.kind == "map" and node.fn == "eq" and len(node.inputs) == 2:
+    op = op_of(node)
+    yield from op.lookups(node)
+    if op.is_elementwise and node.fn == "eq" and len(node.inputs) == 2:
         for counted, indices in (node.inputs, node.inputs[::-1]):
-            iota = maker(program, narrow(program, counted), "iota")
+            iota = counter(program, narrow(program, counted))
             if iota is not None and len(iota.names("along")) == 1:
                 yield iota.names("along")[0], indices
 
@@ -69,12 +70,12 @@ def _lookups(program: Program, node: Node) -> Iterator[tuple[str, Operand]]:
 def _root(program: Program, indices: Operand) -> Operand:
     """The array of indices itself."""
     indices = narrow(program, indices)
-    wrapped = maker(program, indices, "map", "select_n")
+    wrapped = elementwise(program, indices, "select_n")
     if wrapped is not None and len(wrapped.inputs) == 3:  # select(i < 0, i, i + size)
-        plain_one, moved = narrow(program, wrapped.inputs[1]), maker(program, wrapped.inputs[2], "map", "add")
+        plain_one, moved = narrow(program, wrapped.inputs[1]), elementwise(program, wrapped.inputs[2], "add")
         if moved is not None and narrow(program, moved.inputs[0]) == plain_one:
             return _root(program, plain_one)
-    limited = maker(program, indices, "map", "clamp", "max", "min")
+    limited = elementwise(program, indices, "clamp", "max", "min")
     if limited is not None:
         bounded = [operand for operand in limited.inputs if operand.type.dims]
         if len(bounded) == 1:

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ir.graph import Node, Operand, Source, Value
-from ir.kinds import Mismatch, kind_of
+from ir.ops import Mismatch, op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program, carries, is_derived
+from passes.checks.program import Program, is_derived
 from passes.checks.provenance import chain
 
 Pair = frozenset[str]
@@ -26,8 +26,9 @@ def check(program: Program) -> Iterator[Finding]:
     for node in program.nodes:
         new = [
             (mismatch, *ends)
-            for mismatch in kind_of(node).mismatches(node)
-            if _counts(program, node, mismatch) and not known.explains(node, mismatch, *(ends := _ends(node, mismatch)))
+            for mismatch in op_of(node).mismatches(node)
+            if _counts(program, node, mismatch)
+            and not known.explains(node, mismatch, *(ends := op_of(node).ends(node, mismatch)))
         ]
         if new and known.is_first(node, [mismatch for mismatch, _, _ in new]):
             yield _worded(program, node, new)
@@ -40,9 +41,10 @@ def _counts(program: Program, node: Node, mismatch: Mismatch) -> bool:
     """Whether two names that meet are a mistake at all."""
     if mismatch.rule == TWICE or is_derived(mismatch.first) or is_derived(mismatch.second):
         return False
-    if mismatch.rule == "concat":  # parameters flattened into one vector
-        return len(node.inputs) == 2 or len(node.outputs[0].type.dims) > 1
-    return not (mismatch.rule == "elementwise" and _symmetrizes(program, node))
+    op = op_of(node)
+    return not op.joins_unlike(node) and not (
+        op.is_elementwise and not op.relabels(node) and _symmetrizes(program, node)
+    )
 
 
 def _symmetrizes(program: Program, node: Node) -> bool:
@@ -50,7 +52,7 @@ def _symmetrizes(program: Program, node: Node) -> bool:
     transposed = {
         maker.inputs[0]
         for operand in node.value_inputs
-        if (maker := program.producer.get(operand.id)) is not None and maker.fn == "transpose"
+        if (maker := program.producer.get(operand.id)) is not None and op_of(maker).transposes(maker)
     }
     if not transposed & set(node.inputs):
         return False
@@ -60,9 +62,14 @@ def _symmetrizes(program: Program, node: Node) -> bool:
             reader
             for value in each.outputs
             for reader in program.readers.get(value.id, [])
-            if reader.kind in ("map", "linalg") and reader.source == node.source and reader not in near
+            if _may_factorize(reader) and reader.source == node.source and reader not in near
         ]
-    return node.phase == "backward" or any(each.kind == "linalg" for each in near)
+    return node.phase == "backward" or any(op_of(each).factorizes for each in near)
+
+
+def _may_factorize(node: Node) -> bool:
+    op = op_of(node)
+    return op.is_elementwise or op.factorizes
 
 
 @dataclass
@@ -113,7 +120,7 @@ class _Known:
         self.pairs.add(frozenset((a, b)))
         if node.phase == "forward":
             self.forward.add(frozenset((a, b)))
-        results = [*node.outputs, *(before for before, _ in carries(node))]
+        results = [*node.outputs, *(before for before, _ in op_of(node).carries(node))]
         # A name that no argument brought was inferred from a use, which may be the wrong one of its uses.
         for operand, name in ((first, a), (second, b)):
             if isinstance(operand, Value) and not (found := chain(self.program, operand, name)).flows:
@@ -122,26 +129,14 @@ class _Known:
             self.confused.setdefault(value.id, set()).update(((a, b), (b, a)))
 
 
-def _ends(node: Node, mismatch: Mismatch) -> tuple[Operand, Operand]:
-    """The two values that carry the two names."""
-    first, second = mismatch.operands
-    if mismatch.rule == "carry":
-        body = node.bodies[-1]
-        return body.inputs[first], body.outputs[second]
-    if mismatch.rule == "branch":
-        return node.bodies[0].outputs[first], node.bodies[second].outputs[first]
-    if mismatch.rule == "named":
-        return node.inputs[0], node.outputs[0]
-    return node.inputs[first], node.inputs[second]
-
-
 def _worded(program: Program, node: Node, met: Sequence[tuple[Mismatch, Operand, Operand]]) -> Finding:
     mismatches = [mismatch for mismatch, _, _ in met]
     _, first, second = met[0]
-    operands = [first, second] if mismatches[0].rule in ("carry", "branch", "named") else list(node.inputs)
+    op = op_of(node)
+    operands = [first, second] if node.bodies or op.relabels(node) else list(node.inputs)
     names = [(name, value) for m, a, b in met for name, value in ((m.first, a), (m.second, b))]
     fix = _fix_of_state(program, node, met) or errors.meeting_fix(mismatches, first.type, second.type)
-    what = errors.meeting(mismatches, node.kind, node.fn)
+    what = errors.meeting(mismatches, op.meetings[mismatches[0].rule], node.fn or node.kind)
     return finding(program, mismatches[0].rule, node, what, fix, operands, names)
 
 

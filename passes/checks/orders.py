@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from networkx.utils import UnionFind
 
 from ir.graph import Node, Operand, Value
+from ir.ops import Place, factors, op_of
 from passes import errors
 from passes.checks.finding import Finding, Severity, finding
-from passes.checks.flow import Place, groups, links
 from passes.checks.program import Program, is_derived
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _is_given(key: Key) -> bool:
 
 def check(program: Program) -> Iterator[Finding]:
     """Each product that contradicts an earlier one of the same dim or of the same factors."""
-    reshapes = [node for node in program.nodes if node.fn == "reshape" and node.phase == "forward"]
+    reshapes = [node for node in program.nodes if op_of(node).regroups(node) and node.phase == "forward"]
     if not reshapes:
         return
     known: list[_Product] = []
@@ -74,7 +74,7 @@ class _Keys:
     def __init__(self, program: Program) -> None:
         self.same = Classes()
         for node in program.nodes:
-            for first, second in links(node):
+            for first, second in op_of(node).links(node):
                 if self._unnamed(first) and self._unnamed(second):
                     self.same.union(self._place(first), self._place(second))
 
@@ -96,7 +96,7 @@ class _Keys:
 
 def _products(node: Node, keys: _Keys) -> Iterator[_Product]:
     operand, result = node.inputs[0], node.outputs[0]
-    for left, right in groups(operand.type.shape, result.type.shape):
+    for left, right in factors(operand.type.shape, result.type.shape):
         if len(left) == len(right) == 1:
             continue
         # A reshape that should have been a transpose is a merge and a split in one.

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ir.graph import Node, Operand, Value
+from ir.ops import op_of
 from passes.checks.program import Program
 
 _PLAIN = (
@@ -22,7 +23,7 @@ def plain(program: Program, operand: Operand) -> Operand:
     while isinstance(operand, Value):
         node = program.producer.get(operand.id)
         feeds = program.feeds.get(operand.id, [])
-        if node is not None and node.kind == "map" and node.fn in _PLAIN and len(node.inputs) == 1:
+        if node is not None and op_of(node).is_elementwise and node.fn in _PLAIN and len(node.inputs) == 1:
             operand = node.inputs[0]
         elif len(feeds) == 1:
             operand = feeds[0]
@@ -36,24 +37,33 @@ def narrow(program: Program, operand: Operand) -> Operand:
     operand = plain(program, operand)
     while isinstance(operand, Value):
         node = program.producer.get(operand.id)
-        widens = node is not None and (
-            node.kind == "broadcast" or (node.kind == "reshape" and _same_elements(node) and node.fn != "transpose")
-        )
+        widens = node is not None and op_of(node).widens(node)
         if node is None or not widens:
             break
         operand = plain(program, node.inputs[0])
     return operand
 
 
-def _same_elements(node: Node) -> bool:
-    before, after = ([dim for dim in v.type.dims if dim.size != 1] for v in (node.inputs[0], node.outputs[0]))
-    return [dim.size for dim in before] == [dim.size for dim in after]
+def elementwise(program: Program, operand: Operand, *fns: str) -> Node | None:
+    """The node behind an operand, where it is one of these functions of elements."""
+    node = _maker(program, operand)
+    return node if node is not None and op_of(node).is_elementwise and node.fn in fns else None
 
 
-def maker(program: Program, operand: Operand, kind: str, *fns: str) -> Node | None:
-    """The node behind an operand, where it is of this kind and function."""
-    node = program.producer.get(operand.id) if isinstance(operand, Value) else None
-    return node if node is not None and node.kind == kind and (not fns or node.fn in fns) else None
+def total(program: Program, operand: Operand) -> Node | None:
+    """The node behind an operand, where it is a sum."""
+    node = _maker(program, operand)
+    return node if node is not None and op_of(node).sums(node) else None
+
+
+def counter(program: Program, operand: Operand) -> Node | None:
+    """The node behind an operand, where it is 0, 1, 2, …"""
+    node = _maker(program, operand)
+    return node if node is not None and op_of(node).counts else None
+
+
+def _maker(program: Program, operand: Operand) -> Node | None:
+    return program.producer.get(operand.id) if isinstance(operand, Value) else None
 
 
 @dataclass(frozen=True)
@@ -69,22 +79,23 @@ class Normalized:
 def normalized(program: Program) -> Iterator[Normalized]:
     """Every softmax and log-softmax of the forward pass: `u / sum(u)`, `z - log(sum(exp(z)))`."""
     for node in program.nodes:
-        if node.kind != "map" or node.fn not in ("div", "sub") or node.phase != "forward" or len(node.inputs) != 2:
+        divides = op_of(node).is_elementwise and node.fn in ("div", "sub")
+        if not divides or node.phase != "forward" or len(node.inputs) != 2:
             continue
         whole, part = plain(program, node.inputs[0]), narrow(program, node.inputs[1])
         if node.fn == "sub":
-            logarithm = maker(program, part, "map", "log")
+            logarithm = elementwise(program, part, "log")
             if logarithm is None:
                 continue
             part = narrow(program, logarithm.inputs[0])
-        total = maker(program, part, "reduce", "sum")
-        if total is None:
+        normalizer = total(program, part)
+        if normalizer is None:
             continue
-        summed = plain(program, total.inputs[0])
-        exponential = maker(program, summed, "map", "exp")
+        summed = plain(program, normalizer.inputs[0])
+        exponential = elementwise(program, summed, "exp")
         if node.fn == "sub":
             if exponential is None or plain(program, exponential.inputs[0]) != whole:
                 continue
         elif summed != whole or exponential is None:
             continue
-        yield Normalized(node.outputs[0], node, total.names("over"), exponential.inputs[0])
+        yield Normalized(node.outputs[0], node, normalizer.names("over"), exponential.inputs[0])

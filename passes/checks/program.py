@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ir.graph import Graph, Node, Operand, Source, Value
-from ir.kinds import body_operands, body_results
+from ir.ops import op_of
 
 
 @dataclass
@@ -41,13 +41,14 @@ class Program:
         return program
 
     def _cross(self, node: Node) -> None:
-        for _, fed in body_operands(node):
+        op = op_of(node)
+        for _, fed in op.body_operands(node):
             for outside, inside, _ in fed:
                 self.feeds.setdefault(inside.id, []).append(outside)
-        for _, given in body_results(node):
+        for _, given in op.body_results(node):
             for inside, outside, _ in given:
                 self.feeds.setdefault(outside.id, []).append(inside)
-        for before, after in carries(node):
+        for before, after in op.carries(node):
             self.feeds.setdefault(before.id, []).append(after)
 
     def sources(self, value: Value) -> list[Value]:
@@ -66,11 +67,3 @@ class Program:
 def is_derived(name: str) -> bool:
     """Whether unification made the name, of what was merged, `a*b`, or split, `a/0`: no user calls it an axis."""
     return "*" in name or "/" in name
-
-
-def carries(node: Node) -> list[tuple[Value, Operand]]:
-    """(before, after) of what a loop's body carries from one iteration to the next; empty for any other node."""
-    if node.kind != "loop":
-        return []
-    body, start, count = node.bodies[-1], node.count("constants", 0), node.count("carries", 0)
-    return list(zip(body.inputs[start : start + count], body.outputs[:count], strict=True))

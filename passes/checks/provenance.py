@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ir.graph import Source, Value
+from ir.ops import op_of
 from passes.checks.program import Program
 
 
@@ -38,7 +39,7 @@ def chain(program: Program, value: Value, name: str) -> Chain:
         return Chain(back[0], program.paths[back[0].id], back[0], _lines(program, back), True)
     made = back[0]
     # A rename and a mark are where a name begins, whatever it meets later.
-    if (node := program.producer.get(made.id)) is not None and (node.kind == "rename" or node.fn == "named"):
+    if (node := program.producer.get(made.id)) is not None and op_of(node).relabels(node):
         return Chain(made, "", made, _lines(program, back), True)
     met = _walk(value, name, program, lambda each: _around(program, each))
     if met[0].id in program.paths:

@@ -7,12 +7,12 @@ each place gets what belongs to another: mostly an index too many.
 from collections.abc import Iterator
 
 from ir.graph import Node, Value
+from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program
 
 CODE = "repeat"
-_KINDS = ("map", "broadcast", "reshape")
 
 
 def check(program: Program) -> Iterator[Finding]:
@@ -28,7 +28,7 @@ def check(program: Program) -> Iterator[Finding]:
             name: cut
             for operand in node.value_inputs
             for name, cut in single.get(operand.id, {}).items()
-            if node.kind in _KINDS
+            if op_of(node).repeats_places
         }
         wide = {dim.name for value in node.outputs for dim in value.type.dims if dim.size > 1}
         for name, cut in coming.items():

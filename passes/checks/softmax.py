@@ -8,9 +8,10 @@ rows.
 from collections.abc import Iterator
 
 from ir.graph import Node, Operand, Value
+from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.patterns import Normalized, maker, narrow, normalized, plain
+from passes.checks.patterns import Normalized, counter, elementwise, narrow, normalized, plain
 from passes.checks.program import Program
 
 CODE = "softmax-axis"
@@ -36,7 +37,7 @@ def _uses(program: Program, softmax: Normalized) -> Iterator[Finding]:
                 continue
             along = _used_along(program, node, value, softmax)
             if along:
-                what, fix = errors.softmax_axis(softmax.names, along, picked=node.kind != "contract")
+                what, fix = errors.softmax_axis(softmax.names, along, picked=not op_of(node).multiplies)
                 names = [(name, softmax.value) for name in (*softmax.names, *along)]
                 yield finding(program, CODE, softmax.node, what, fix, node.inputs, names, "warning")
             for result in _same_rows(node, softmax):
@@ -46,7 +47,8 @@ def _uses(program: Program, softmax: Normalized) -> Iterator[Finding]:
 
 
 def _same_rows(node: Node, softmax: Normalized) -> Iterator[Value]:
-    keeps = (node.kind == "map" and node.fn in _KEEPS) or (node.kind == "reshape" and node.fn != "reshape")
+    op = op_of(node)
+    keeps = (op.is_elementwise and node.fn in _KEEPS) or op.reorders(node)
     if keeps and set(softmax.names) <= set(node.outputs[0].type.names):
         yield node.outputs[0]
 
@@ -54,15 +56,16 @@ def _same_rows(node: Node, softmax: Normalized) -> Iterator[Value]:
 def _used_along(program: Program, node: Node, value: Value, softmax: Normalized) -> tuple[str, ...]:
     """The names along which a node uses the value, where none of them is the softmax's own."""
     along: tuple[str, ...] = ()
-    if node.kind == "contract":
+    op = op_of(node)
+    if op.multiplies:
         payload = [operand for operand in node.inputs if operand != value]
         over = node.names("over")
         # A weighted mean of nothing but the weights (a masked mean of probabilities) is no attention.
         brings = any(set(operand.type.names) - set(over) - set(value.type.names) for operand in payload)
         along = over if brings else ()
-    elif node.kind == "gather" and node.inputs[0] == value:
+    elif op.picks and node.inputs[0] == value:
         along = node.names("along")
-    elif node.kind == "reduce" and node.fn == "sum" and _is_one_hot_pick(program, value, node.names("over")):
+    elif op.sums(node) and _is_one_hot_pick(program, value, node.names("over")):
         along = node.names("over")
     own = set(softmax.names)
     return along if along and not own & set(along) and own <= set(value.type.names) else ()
@@ -74,9 +77,9 @@ def _is_one_hot_pick(program: Program, value: Value, over: tuple[str, ...]) -> b
     if node is None or node.fn not in ("mul", "select_n") or len(over) != 1:
         return False
     for operand in node.inputs:
-        equal = maker(program, narrow(program, operand), "map", "eq")
+        equal = elementwise(program, narrow(program, operand), "eq")
         counted = [] if equal is None else [narrow(program, each) for each in equal.inputs]
-        if any((iota := maker(program, each, "iota")) is not None and iota.names("along") == over for each in counted):
+        if any((iota := counter(program, each)) is not None and iota.names("along") == over for each in counted):
             return True
     return False
 
@@ -98,7 +101,7 @@ def _masked(program: Program, softmax: Normalized) -> Finding | None:
 def _select(program: Program, logits: Operand) -> Node | None:
     """The select behind the logits of a softmax, which come after their maximum was taken away."""
     logits = plain(program, logits)
-    less = maker(program, logits, "map", "sub")
+    less = elementwise(program, logits, "sub")
     if less is not None:
         logits = plain(program, less.inputs[0])
-    return maker(program, logits, "map", "select_n")
+    return elementwise(program, logits, "select_n")

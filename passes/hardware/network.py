@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ir.ops import OPS
 from passes import errors
 from passes.sharding.mesh import DeviceMesh, Mask
 
@@ -122,10 +123,10 @@ class Network:
         latency = 0.0 if self.chip.switched else hops * HOP_SECONDS
         inside = np.maximum(latency, (fast - 1) / fast * volume / width)
         across = (slow - 1) / slow * volume / fast / slow_bandwidth + (slow > 1) * HOP_SECONDS
-        if kind == "all_to_all":
+        move = OPS[kind]
+        if move.exchanges:
             inside = inside / (fast if self.chip.switched else 4.0)
             across = across / slow
-        if kind == "permute":  # every device sends its shard to one other
+        if move.passes_on:
             return np.maximum(latency, volume / width) * (fast * slow > 1)
-        factor = 2.0 if kind == "all_reduce" else 1.0
-        return factor * (inside + across)
+        return move.crossings * (inside + across)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ir.graph import Node, Value
-from ir.kinds import kind_of
+from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.network import Chip, Network
 from passes.sharding.iteration_space import Move, Space, space_of, value_layout
@@ -60,7 +60,7 @@ def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, wish: Wi
     traffic: Any = 0
     for value in moved:
         traffic = traffic + local_bytes(value, roles, wish)
-    flops: Any = float(kind_of(node).flops(node))
+    flops: Any = float(op_of(node).flops(node))
     if flops:
         space: Space = space_of(node, roles)
         for mask in wish.layout(space.sizes, space.role, space.blocked).values():
@@ -74,7 +74,7 @@ def move_cost(move: Move, wish: Wish, network: Network, active: Any = 1.0) -> Co
     for step in transition(
         move.value.type, move.source, move.due, move.target, network.mesh, move.cut_between, wish.compute
     ):
-        if step.kind != "reshard":
+        if OPS[step.kind].communicates:
             seconds = seconds + network.seconds(step.kind, step.mask, step.bytes)
     seconds = seconds * active
     if move.role == "compute" and move.target_role == "compute":

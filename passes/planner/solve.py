@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from ir.graph import Graph
-from ir.kinds import entered
+from ir.ops import entered
 from passes import errors
 from passes.canonicalize import canonicalize
 from passes.hardware.network import Chip, Network, chip_of

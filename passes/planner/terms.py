@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import body_operands, entered
+from ir.ops import entered, op_of
 from passes.hardware.network import Network
 from passes.planner.cost import Cost, move_cost, operation_seconds
 from passes.planner.traffic import traffic
@@ -152,7 +152,7 @@ def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:
         wanted = sorted({roles[inside.id] for operand, inside in _feeds(node) if operand == value})
         return ("body", tuple(sorted(sizes_of(value.type).items())), tuple(wanted))
     space = space_of(node, roles)
-    renamed = str(node.outputs[0].type) if node.kind == "rename" else ""
+    renamed = str(node.outputs[0].type) if op_of(node).renames else ""
     return ("space", *space.key, renamed)
 
 
@@ -164,7 +164,7 @@ def _own_space(value: Value, roles: Roles) -> Hashable:
 def _feeds(node: Node) -> list[tuple[Value, Value]]:
     return [
         (operand, inside)
-        for _, feeds in body_operands(node)
+        for _, feeds in op_of(node).body_operands(node)
         for operand, inside, _ in feeds
         if isinstance(operand, Value)
     ]

@@ -10,14 +10,11 @@ FSDP, the masked lookup in a sharded embedding are all this one rule.
 from dataclasses import dataclass
 
 from ir.graph import Node, Value
-from ir.kinds import body_operands, body_results, entered, kind_of
+from ir.ops import entered, op_of
 from ir.types import TensorType
 from passes.sharding.mesh import Mask
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, Role, Wish, sizes_of
-
-_BY_INPUT = ("reduce", "cumulate")
-_ALWAYS_COMPUTE = ("contract", "gather", "scatter", "concat", "sort", "opaque")
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,19 @@ class Space:
 def space_of(node: Node, roles: Roles) -> Space:
     """The iteration space of a node without bodies."""
     sizes: dict[str, int] = {}
-    values = node.outputs if node.kind == "rename" else (*node.outputs, *node.value_inputs)
+    op = op_of(node)
+    values = node.outputs if op.renames else (*node.outputs, *node.value_inputs)
     for value in values:
         for name, size in sizes_of(value.type).items():
             sizes.setdefault(name, size)
-    kind = kind_of(node)
-    return Space(sizes, _node_role(node, roles), kind.reduced(node), kind.blocked(node))
+    return Space(sizes, _node_role(node, roles), op.reduced(node), op.blocked(node))
 
 
 def _node_role(node: Node, roles: Roles) -> Role:
-    if node.kind in _ALWAYS_COMPUTE:
+    op = op_of(node)
+    if op.always_computes:
         return "compute"
-    values = node.value_inputs if node.kind in _BY_INPUT else node.outputs
+    values = node.value_inputs if op.placed_by_operands else node.outputs
     tensors = [value for value in values if value.type.dims]
     return "storage" if tensors and all(roles[value.id] == "storage" for value in tensors) else "compute"
 
@@ -80,7 +78,7 @@ def restricted(layout: Layout, type_: TensorType, wish: Wish) -> Layout:
 
 def operand_layout(node: Node, value: Value, layout: Layout, wish: Wish) -> Layout:
     """What the node, computed in `layout`, asks of an operand."""
-    if node.kind != "rename":
+    if not op_of(node).renames:
         return restricted(layout, value.type, wish)
     renamed = zip(value.type.dims, node.outputs[0].type.dims, strict=True)
     return {old.name: layout.get(new.name or "", 0) for old, new in renamed if old.name is not None}
@@ -102,7 +100,7 @@ def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
             if v.type.dims
         ]
     moves: list[Move] = []
-    for _, feeds in body_operands(node):
+    for _, feeds in op_of(node).body_operands(node):
         for operand, inside, _ in feeds:
             if isinstance(operand, Value) and operand.type.dims:
                 target = restricted(value_layout(inside, roles, wish), operand.type, wish)
@@ -121,7 +119,7 @@ def result_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
     moves: list[Move] = []
     for value in node.outputs:
         made, wanted = restricted(layout, value.type, wish), value_layout(value, roles, wish)
-        moves.append(Move(value, space.role, roles[value.id], made, due, wanted, node.kind == "contract"))
+        moves.append(Move(value, space.role, roles[value.id], made, due, wanted, op_of(node).cut_after_each_sum))
     return moves
 
 
@@ -129,7 +127,7 @@ def body_result_moves(node: Node, roles: Roles, wish: Wish) -> list[tuple[int, l
     """For each body whose results leave the node: its position, and per result how it gets to the result's place (None
     for constants and scalars)."""
     answer: list[tuple[int, list[Move | None]]] = []
-    for body, results in body_results(node):
+    for body, results in op_of(node).body_results(node):
         position = next(i for i, candidate in enumerate(node.bodies) if candidate is body)
         moves: list[Move | None] = []
         for inside, outside, _ in results:

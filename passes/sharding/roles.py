@@ -11,7 +11,7 @@ compute, a gradient is reduce-scattered where it turns from compute to storage.
 """
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import body_operands, body_results, entered
+from ir.ops import entered, op_of
 from passes.sharding.rules import Role
 
 Roles = dict[int, Role]
@@ -26,15 +26,6 @@ def assign_roles(graph: Graph, at_rest: tuple[int, ...] = ()) -> Roles:
     return {value.id: "storage" if value.id in storage else "compute" for value in graph.values()}
 
 
-def _passes_on(node: Node) -> bool:
-    """Whether the result is the operand, element by element, up to the order of dims and dims of size 1."""
-    if node.kind == "map":
-        return True
-    if node.kind not in ("reshape", "broadcast", "reduce") or "along" in node.attrs or not node.value_inputs:
-        return False
-    return node.value_inputs[0].type.elements == node.outputs[0].type.elements
-
-
 def _tensors(node: Node) -> list[Value]:
     return [value for value in node.value_inputs if value.type.dims]
 
@@ -45,19 +36,20 @@ def _spread_parameters(graph: Graph, storage: set[int]) -> None:
             storage.update(value.id for value in node.outputs if value.type.dims)
             continue
         if entered(node):
-            for body, feeds in body_operands(node):
-                whole, carries = node.count("constants", 0), node.count("carries", 0)
+            op = op_of(node)
+            for body, feeds in op.body_operands(node):
                 for i, (operand, value, _) in enumerate(feeds):
-                    is_carry = node.kind == "loop" and whole <= i < whole + carries
-                    if isinstance(operand, Value) and operand.id in storage and not is_carry:
+                    if isinstance(operand, Value) and operand.id in storage and not op.is_carry(node, i):
                         storage.add(value.id)
                 _spread_parameters(body, storage)
-            for _, results in body_results(node):
+            for _, results in op.body_results(node):
                 for operand, value, stacked in results:
                     kept = isinstance(operand, Value) and operand.id in storage
-                    if kept and (stacked or node.kind == "call"):
+                    if kept and (stacked or op.runs_once):
                         storage.add(value.id)
-        elif _passes_on(node) and _tensors(node) and all(value.id in storage for value in _tensors(node)):
+        elif (
+            op_of(node).keeps_elements(node) and _tensors(node) and all(value.id in storage for value in _tensors(node))
+        ):
             storage.update(value.id for value in node.outputs)
 
 
@@ -92,18 +84,18 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
     def scope(body: Graph) -> None:
         for node in body.nodes:
             if entered(node):
-                for inner, feeds in body_operands(node):
+                for inner, feeds in op_of(node).body_operands(node):
                     for operand, value, _ in feeds:
                         demand(operand, value.id in candidates)
                     scope(inner)
-                for _, results in body_results(node):
+                for _, results in op_of(node).body_results(node):
                     for operand, value, _ in results:
                         demand(operand, value.id in candidates)
                         if isinstance(operand, Value) and operand.id not in candidates:
                             demand(value, False)
                 _demand_carries(node, candidates, lost)
             elif node.phase != "update":
-                kept = _passes_on(node) and all(value.id in candidates for value in node.outputs)
+                kept = op_of(node).keeps_elements(node) and all(value.id in candidates for value in node.outputs)
                 for operand in node.inputs:
                     demand(operand, kept)
 
@@ -113,12 +105,8 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
 
 def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
     """A carry is one value before, in and after the loop: it is a candidate everywhere or nowhere."""
-    if node.kind != "loop":
-        return
-    body = node.bodies[-1]
-    start, carries = node.count("constants", 0), node.count("carries", 0)
-    for i in range(carries):
-        members = [body.inputs[start + i], body.outputs[i], node.outputs[i]]
+    for (before, after), result in zip(op_of(node).carries(node), node.outputs, strict=False):
+        members = [before, after, result]
         ids = [member.id for member in members if isinstance(member, Value)]
         if not all(identity in candidates for identity in ids):
             lost.update(identity for identity in ids if identity in candidates)

@@ -7,7 +7,7 @@ import pytest
 
 from ir.analysis.verify import verify
 from ir.errors import ParseError
-from ir.kinds import KINDS
+from ir.ops import OPS
 from ir.text.parse import parse
 from ir.text.print import print_graph
 
@@ -24,7 +24,7 @@ def test_example(example):
 
 
 def test_one_example_for_each_kind():
-    assert sorted(graph.name for graph in GRAPHS[1:]) == sorted(KINDS)
+    assert sorted(graph.name for graph in GRAPHS[1:]) == sorted(OPS)
     for graph in GRAPHS[1:]:
         assert graph.name in {node.kind for node in graph.walk()}
 

@@ -53,7 +53,7 @@ def named(equation: Equation) -> Draft:
     pairs = list(zip(dims, equation.params["names"], strict=True))
     agreed = [unifier.call(dim, name) for dim, name in pairs]
     if all(agreed):
-        return Draft("identity", "", (dims,))
+        return Draft("", "", (dims,))
     out = [d if ok else unifier.fresh(unifier.size_of(d), n) for (d, n), ok in zip(pairs, agreed, strict=True)]
     return Draft("map", "named", (tuple(out),))
 

@@ -22,7 +22,15 @@ def gather(equation: Equation) -> Draft:
         else:
             out.append(next(batch))
     along = Axes(tuple(operand[axis] for axis in numbers("start_index_map")))
-    whole = Axes(tuple(operand[axis] for axis in numbers("start_index_map") if sizes[axis] != 1))
+    indexed = numbers("start_index_map")
+    # A part longer than one place of an indexed dim, or a part at all of another one.
+    cut = [axis for axis in indexed if sizes[axis] != 1]
+    cut += [
+        axis
+        for axis, dim in enumerate(operand)
+        if axis not in dropped and axis not in indexed and sizes[axis] != unifier.size_of(dim)
+    ]
+    whole = Axes(tuple(operand[axis] for axis in cut))
     attrs: dict[str, Axes | Plain] = {"along": along, **apart}
     if whole.dims:
         attrs["whole"] = whole

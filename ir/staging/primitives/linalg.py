@@ -1,38 +1,17 @@
 """Dense linear algebra and Fourier transforms: functions of whole matrices, batched over the dims in front.
 
-A form such as `mn->mk,kn` says which dims of the results are which dims of the operands: equal letters are the same
-dim. A letter of the results alone is a new one, which no operand has: the columns of Q, the order of eigenvalues.
+Which dims of the results are which dims of the operands is in `ir.ops.linalg.FORMS`.
 """
 
+from ir.ops import FORMS
 from ir.staging.primitives.registry import Axes, Draft, Equation, carried_over, rule
 from ir.staging.unify import DimClass
 
-_FORMS = {
-    "cholesky": "ij->ij",
-    "cholesky_update": "ij,j->ij,j",
-    "eig": "ij->k,ik,ik",
-    "eigh": "ij->ik,k",
-    "geqp3": "mn,n->mn,n,k",
-    "geqrf": "mn->mn,k",
-    "hessenberg": "ij->ij,k",
-    "householder_product": "mn,k->mn",
-    # Packed factors: the rows of L, in pivoted order, and the columns of U share an array, so neither names its dims.
-    "lu": "mn->pq,k,p",
-    "lu_pivots_to_permutation": "k->p",
-    "ormqr": "mn,k,ij->ij",
-    "qr": "mn->mk,kn",
-    "schur": "ij->kl,il",
-    "svd": "mn->k,mk,kn",
-    "symmetric_product": "nk,nm->nm",
-    "tridiagonal": "ij->ij,d,e,t",
-    "tridiagonal_solve": "n,n,n,nk->nk",
-}
 
-
-@rule(*_FORMS)
+@rule(*FORMS)
 def linalg(equation: Equation) -> Draft:
     """The dims that a form's letters stand for; those of the operands must be whole on each device."""
-    operands, results = (side.split(",") for side in _FORMS[equation.primitive].split("->"))
+    operands, results = (side.split(",") for side in FORMS[equation.primitive].split("->"))
     return _formed(equation, operands, results)
 
 

@@ -61,7 +61,7 @@ class Equation:
 
 @dataclass(slots=True)
 class Draft:
-    """What a rule answers: the node without its names."""
+    """What a rule answers: the node without its names. Without a kind there is none: the result is the operand."""
 
     kind: str
     fn: str

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, carried_over, changed, rule
+from ir.ops import groups
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, Plain, carried_over, changed, rule
 from ir.staging.unify import DimClass
 
 
@@ -44,50 +45,32 @@ def reverse(equation: Equation) -> Draft:
 def reshape(equation: Equation) -> Draft:
     """One-to-one where sizes agree, merges and splits of neighbouring dims elsewhere."""
     dims, shape = equation.dims[0], equation.out_shape
+    attrs: dict[str, Axes | Plain] = {}
     if equation.params.get("dimensions") is not None:
-        dims = tuple(dims[axis] for axis in equation.ints("dimensions"))
+        read = equation.ints("dimensions")
+        dims = tuple(dims[axis] for axis in read)
+        if read != tuple(sorted(read)):
+            attrs["order"] = Axes(dims)
     out, whole = reshaped(equation, dims, shape)
-    return Draft("reshape", "reshape", (out,), {"along": Axes(whole)} if whole else {})
+    if whole:
+        attrs["along"] = Axes(whole)
+    return Draft("reshape", "reshape", (out,), attrs)
 
 
 def reshaped(equation: Equation, dims: Dims, shape: Sequence[int]) -> tuple[Dims, Dims]:
     """Dims after a reshape, and the operand dims that were merged or split."""
     unifier = equation.unifier
-    out: list[DimClass] = []
+    out = [unifier.fresh(size) for size in shape]
     whole: list[DimClass] = []
-    source, target = 0, 0
-    while source < len(dims) or target < len(shape):
-        # Dims of size 1 come and go freely.
-        one_before = source < len(dims) and unifier.size_of(dims[source]) == 1
-        one_after = target < len(shape) and shape[target] == 1
-        if one_after and not one_before:
-            out.append(unifier.fresh(1))
-            target += 1
-            continue
-        if one_before and not one_after:
-            source += 1
-            continue
-        if source == len(dims) or target == len(shape):  # a zero-size reshape: nothing to align
-            out += [unifier.fresh(size) for size in shape[target:]]
-            break
-        taken, made = [dims[source]], [shape[target]]
-        left, right = unifier.size_of(dims[source]), shape[target]
-        source, target = source + 1, target + 1
-        while left != right and (source < len(dims) or target < len(shape)):
-            if (left < right and source < len(dims)) or target == len(shape):
-                taken.append(dims[source])
-                left *= unifier.size_of(dims[source])
-                source += 1
-            else:
-                made.append(shape[target])
-                right *= shape[target]
-                target += 1
-        if len(taken) == len(made) == 1:
-            out.append(taken[0])
-            continue
-        whole += taken
-        merged = taken[0] if len(taken) == 1 else unifier.merge_of(taken)
-        out += [merged] if len(made) == 1 else unifier.split_of(merged, made)
+    for left, right in groups([unifier.size_of(dim) for dim in dims], shape):
+        if len(left) == len(right) == 1:
+            out[right[0]] = dims[left[0]]
+        elif left and right:
+            taken = [dims[position] for position in left]
+            whole += taken
+            merged = taken[0] if len(taken) == 1 else unifier.merge_of(taken)
+            made = [merged] if len(right) == 1 else unifier.split_of(merged, [shape[position] for position in right])
+            out[right[0] : right[-1] + 1] = made
     return tuple(out), tuple(whole)
 
 
