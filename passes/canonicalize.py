@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from ir.graph import Graph, Node, Operand, Value
+from passes import require
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Canonicalize:
 
 def canonicalize(graph: Graph) -> Graph:
     """The graph without dead and repeated nodes."""
-    return Canonicalize()(graph)
+    return Canonicalize()(require.graph(graph, "canonicalize"))
 
 
 def _effects(node: Node) -> bool:

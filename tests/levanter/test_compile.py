@@ -173,7 +173,7 @@ def test_the_graphs_are_dumped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mesh", "hardware", "start"),
-    [(MESH, "v5x", "hardware 'v5x': known are v4, v5e,"), ({"data": 0}, "v5e", "mesh {'data': 0}: a mesh needs")],
+    [(MESH, "v5x", "hardware 'v5x': known are v4, v5e,"), ({"data": 0}, "v5e", "bad mesh `{'data': 0}`: axis")],
 )
 def test_what_the_compiler_refuses_is_a_user_error(mesh: dict[str, int], hardware: str, start: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passes import DeviceMesh, PlanError
-from passes.hardware.network import CHIPS, Network, chip_of
+from passes.hardware.chip import CHIPS, chip_of
+from passes.hardware.network import Network
 
 MB = 10**6
 KINDS = ("all_gather", "reduce_scatter", "all_reduce", "all_to_all")
