@@ -326,7 +326,8 @@ def chip_key_twice(path: str, line: int, key: str, chip: str | None, first: int)
 
 
 def chip_unknown_key(path: str, line: int, chip: str, key: str, known: Sequence[str]) -> PlanError:
-    fix = _nearest(key, known) or f"; known are {', '.join(known)}"
+    close = get_close_matches(key, known, n=1)
+    fix = f"; did you mean `{close[0]}`?" if close else f"; known are {', '.join(known)}"
     return PlanError(f"{path}:{line}: unknown key `{key}` of chip `{chip}`{fix}")
 
 
@@ -361,8 +362,8 @@ def does_not_fit(
 
 
 def gib(count: float) -> str:
-    """Bytes as people read them: `14.90 GiB`."""
-    return f"{count / 2**30:.2f} GiB"
+    """Bytes as people read them: `14.90 GiB`, `12.50 MiB`."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.2f} MiB"
 
 
 def _sized(sizes: Mapping[str, int]) -> str:

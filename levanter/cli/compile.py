@@ -20,7 +20,7 @@ PLAIN_WIDTH = 120
 @click.command("compile", context_settings=OVERRIDES)
 @config_options
 @mesh_option
-@click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100.")
+@click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
 @click.option("--batch-size", metavar="N", help="Sequences in a step.")
 @click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from levanter.errors import UserError
 from passes.errors import PlanError
+from passes.hardware.chip import chip_of
 from passes.sharding.mesh import DeviceMesh
 
-__all__ = ["ONE_DEVICE", "DeviceMesh", "parse_mesh"]
+__all__ = ["ONE_DEVICE", "DeviceMesh", "check_hardware", "parse_mesh"]
 
 ONE_DEVICE = DeviceMesh(("data",), (1,))
 
@@ -24,5 +25,17 @@ def parse_mesh(text: str | None) -> DeviceMesh:
         return ONE_DEVICE
     try:
         return DeviceMesh.of(text)
+    except PlanError as error:
+        raise UserError(str(error)) from None
+
+
+def check_hardware(hardware: str) -> None:
+    """Whether `hardware` names a chip: one that ships, or `my_chips.yaml:NAME`.
+
+    Raises:
+        UserError: there is no such chip, or its file is wrong.
+    """
+    try:
+        chip_of(hardware)
     except PlanError as error:
         raise UserError(str(error)) from None

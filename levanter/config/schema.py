@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from levanter.compiler.question import DeviceMesh, parse_mesh
+from levanter.compiler.question import DeviceMesh, check_hardware, parse_mesh
 from levanter.config import errors
 from levanter.data.config import DataConfig, SotuDataConfig
 from levanter.errors import UserError
@@ -28,6 +28,10 @@ class TrainConfig:
             _ = self.mesh
         except UserError as error:
             raise errors.in_field("trainer.mesh", error) from None
+        try:
+            check_hardware(self.trainer.hardware)
+        except UserError as error:
+            raise errors.in_field("trainer.hardware", error) from None
 
     @cached_property
     def mesh(self) -> DeviceMesh:

@@ -186,7 +186,8 @@ def test_a_model_that_fits_nowhere_is_a_user_error() -> None:
     from levanter.config import load
 
     with pytest.raises(
-        UserError, match=r"^no plan fits: the leanest on mesh 2 needs \d+\.\d\d GB a device, v5e has 16 GB; use more"
+        UserError,
+        match=r"^no plan fits: the leanest on mesh data=2 needs \d+\.\d\d GiB a device \(.*\), and v5e has 14.90 GiB",
     ):
         compiler.report(load("gpt2_xl"), {"data": 2}, "v5e")
 
