@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops import op_of
+from passes import require
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Canonicalize:
 
 def canonicalize(graph: Graph) -> Graph:
     """The graph without dead and repeated nodes."""
-    return Canonicalize()(graph)
+    return Canonicalize()(require.graph(graph, "canonicalize"))
 
 
 def _effects(node: Node) -> bool:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from ir.graph import Attr, Graph, Node, Operand, Value
 from ir.ops import OPS, entered
+from passes import require
+from passes.follow import warn_of_unfollowed
 from passes.planner.plan import Plan
 from passes.sharding.iteration_space import (
     Move,
@@ -34,13 +36,14 @@ class Partition:
 
     def __call__(self, graph: Graph) -> Graph:
         """The placed graph, with collectives as nodes."""
+        warn_of_unfollowed(graph, self.plan)
         roles = assign_roles(graph, self.at_rest)
         return _Partitioner(self.plan, roles, _next_id(graph)).graph(graph, outermost=True)
 
 
 def partition(graph: Graph, plan: Plan) -> Graph:
     """The graph placed according to `plan`, with collectives as nodes."""
-    return Partition(plan)(graph)
+    return Partition(require.plan(plan, "partition"))(require.graph(graph, "partition"))
 
 
 def _next_id(graph: Graph) -> int:

@@ -19,6 +19,7 @@ from ir.graph import Graph
 from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
 from ir.staging.numbering import finish
 from ir.staging.proto import ProtoValue
+from ir.staging.static_leaves import has_static, hidden, shown
 from ir.staging.unify import Unifier
 from ir.staging.walk import Walk
 
@@ -29,6 +30,8 @@ class Trees:
 
     arguments: Any
     outputs: Any
+    static: bool = False
+    """Whether the arguments have leaves that are no arrays, which are structure here (see `ir.static_leaves`)."""
 
 
 def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
@@ -37,14 +40,30 @@ def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
     Leaves of `arguments` are `NamedArray`s, arrays or `jax.ShapeDtypeStruct`s (also inside a `NamedArray`); only
     shapes, dtypes and names are read. Where the step returns its first argument's structure, alone or first in a tuple,
     the leaves of the two that have the same size and dtype are `carried`: state, before and after.
+
+    A leaf that is no array (a function, text) is static, as under `eqx.filter_jit`: the step is traced for its value.
     """
+    static = has_static(arguments)
     with staging():
-        closed, shapes = make_jaxpr(step, return_shape=True)(*arguments)
+        if static:
+            arguments = hidden(arguments)
+            closed, shapes = make_jaxpr(_with_static(step), return_shape=True)(*arguments)
+        else:
+            closed, shapes = make_jaxpr(step, return_shape=True)(*arguments)
     with _no_collection():
-        return _graph(step, arguments, closed, shapes)
+        return _graph(step, arguments, closed, shapes, static)
 
 
-def _graph(step: Callable[..., Any], arguments: Sequence[Any], closed: Any, shapes: Any) -> Graph:
+def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step for arguments whose static leaves are hidden; its result has them hidden too."""
+
+    def hiding(*arguments: Any) -> Any:
+        return hidden(step(*shown(arguments)))
+
+    return hiding
+
+
+def _graph(step: Callable[..., Any], arguments: Sequence[Any], closed: Any, shapes: Any, static: bool) -> Graph:
     unifier = Unifier()
     walk = Walk(unifier)
     leaves, tree = _named_leaves(arguments)
@@ -62,7 +81,7 @@ def _graph(step: Callable[..., Any], arguments: Sequence[Any], closed: Any, shap
         input_paths=_argument_paths(step, arguments, leaves),
         output_paths=tuple(path for path, _ in out_leaves),
         carried=_carried(arguments, closed.in_avals, shapes),
-        trees=Trees(tree, out_tree),
+        trees=Trees(tree, out_tree, static),
     )
 
 

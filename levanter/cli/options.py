@@ -33,7 +33,7 @@ def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--mesh",
         metavar="SHAPE",
         callback=_mesh,
-        help="Device mesh: 4x2 is data=4,model=2. Left out: the configuration's, or one device.",
+        help="Device mesh: 4x2 is data=4,model=2; any axes can be named. Left out: the configuration's, or one device.",
     )(command)
 
 
@@ -61,7 +61,7 @@ def load_config(ctx: click.Context, model: str | None, path: str | None, **short
 
 def _mesh(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        from levanter.config.mesh import parse_mesh
+        from levanter.compiler.question import parse_mesh
 
         parse_mesh(value)
     return value

@@ -18,12 +18,11 @@ import jax
 import ir
 import passes
 from ir.ops import op_of
-from levanter.config import dump, parse_mesh
+from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline, summary
-from passes.planner.cost import OVERLAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +34,6 @@ PEAK_DIFFERS = (
     "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
     "assigned otherwise and which keeps copies"
 )
-ONE_DEVICE = {"data": 1}
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) 
         UserError: the axes do not agree, the batch does not divide, nothing fits, or there are too few devices.
     """
     with _user_errors():
-        result = planned(config, mesh_of(config), config.trainer.hardware)
+        result = planned(config, config.mesh.as_dict(), config.trainer.hardware)
         mesh = passes.device_mesh(result.plan, devices)
         state_shardings, batch_shardings = passes.input_shardings(result.placed, mesh)
         step = passes.lower(result.graph, result.plan, devices, donate=True)
@@ -98,11 +96,6 @@ def planned(
     if plan is None and all(size == 1 for size in mesh.values()):
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
     return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir)
-
-
-def mesh_of(config: TrainConfig) -> dict[str, int]:
-    """The mesh of a config by axis name."""
-    return parse_mesh(config.trainer.mesh) if config.trainer.mesh else dict(ONE_DEVICE)
 
 
 def report(
@@ -139,7 +132,7 @@ def report(
         "parameters": _parameter_rows(result.placed, mesh),
         "collectives": [_collective_row(each) for each in collectives],
         "memory": memory,
-        "time": {**asdict(times), "bound": times.bound, "overlap": OVERLAP},
+        "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
         "notes": _notes(result),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from levanter.compiler.question import DeviceMesh, check_hardware, parse_mesh
 from levanter.config import errors
-from levanter.config.mesh import parse_mesh
 from levanter.data import DataConfig, SotuDataConfig
 from levanter.errors import UserError
 from levanter.models import Gpt2Config, ModelConfig
@@ -23,8 +24,16 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        if self.trainer.mesh is not None:
-            try:
-                parse_mesh(self.trainer.mesh)
-            except UserError as error:
-                raise errors.in_field("trainer.mesh", error) from None
+        try:
+            _ = self.mesh
+        except UserError as error:
+            raise errors.in_field("trainer.mesh", error) from None
+        try:
+            check_hardware(self.trainer.hardware)
+        except UserError as error:
+            raise errors.in_field("trainer.hardware", error) from None
+
+    @cached_property
+    def mesh(self) -> DeviceMesh:
+        """The device mesh of `trainer.mesh`; one device where it is null."""
+        return parse_mesh(self.trainer.mesh)

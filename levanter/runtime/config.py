@@ -20,9 +20,9 @@ class TrainerConfig:
     """Sequences in one step, over all devices: the size of axis `batch`."""
     num_train_steps: int = 1000
     mesh: str | None = None
-    """Device mesh, such as 4x2 (data=4, model=2) or data=4,model=2; null trains on one device."""
+    """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
     hardware: str = "v5e"
-    """The chip whose memory and bandwidths the planner reckons with."""
+    """The chip to plan for: v4, v5e, v5p, v6e, a100, h100, h200, or my_chips.yaml:NAME for one of your own."""
     run_dir: str | None = None
     """Where the run is kept; null means runs/RUN_NAME below the working directory."""
     run_name: str | None = None

@@ -1,6 +1,6 @@
-"""The chips the planner knows, and what a collective costs on their networks.
+"""What a collective costs on the network of a mesh of chips.
 
-Numbers and formulas: "How To Scale Your Model" (JAX team), chapters on sharded matrices and on GPUs. A mesh axis called
+Formulas: "How To Scale Your Model" (JAX team), chapters on sharded matrices and on GPUs. A mesh axis called
 `replica` crosses the slow network (data-centre network, or InfiniBand); the other axes of a TPU mesh lie on its torus;
 on GPUs the innermost axes lie inside a node as far as their product is at most the node's size.
 """
@@ -12,56 +12,11 @@ from typing import Any
 import numpy as np
 
 from ir.ops import OPS
-from passes import errors
+from passes.hardware.chip import Chip
 from passes.sharding.mesh import DeviceMesh, Mask
 
 HOP_SECONDS = 1e-6
 SLOW_AXIS = "replica"
-
-
-@dataclass(frozen=True)
-class Chip:
-    """One accelerator. Rates are per second, `link` is bytes one way on one link (TPU) or egress of one GPU.
-
-    `wraps_at` is the multiple at which a torus dimension closes into a ring (0: switched network, no torus).
-    """
-
-    name: str
-    flops: float
-    capacity: int
-    memory_bandwidth: float
-    link: float
-    wraps_at: int
-    slow_per_host: float
-    host: int
-
-    @property
-    def switched(self) -> bool:
-        return self.wraps_at == 0
-
-
-_GB = 10**9
-CHIPS: dict[str, Chip] = {
-    chip.name: chip
-    for chip in (
-        Chip("v4", 2.75e14, 32 * _GB, 1.2e12, 45e9, 4, 25e9, 4),
-        Chip("v5e", 1.97e14, 16 * _GB, 8.1e11, 45e9, 16, 25e9, 8),
-        Chip("v5p", 4.59e14, 96 * _GB, 2.8e12, 90e9, 4, 25e9, 4),
-        Chip("v6e", 9.20e14, 32 * _GB, 1.6e12, 90e9, 16, 25e9, 8),
-        Chip("a100", 3.1e14, 80 * _GB, 2.0e12, 300e9, 0, 200e9, 8),
-        Chip("h100", 9.9e14, 80 * _GB, 3.4e12, 370e9, 0, 400e9, 8),
-        Chip("h200", 9.9e14, 141 * _GB, 4.8e12, 370e9, 0, 400e9, 8),
-    )
-}
-
-
-def chip_of(hardware: "str | Chip") -> Chip:
-    """The chip called `hardware` (any case). Raises `PlanError` for an unknown one."""
-    if isinstance(hardware, Chip):
-        return hardware
-    if hardware.lower() not in CHIPS:
-        raise errors.unknown_hardware(hardware, tuple(CHIPS))
-    return CHIPS[hardware.lower()]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 A step takes
 
-    T = C + A + O - min(overlap * O, C)
+    T = C + A + O - min(o * O + a * A, C)
 
 where C is the time of the operations (each the larger of its arithmetic and its memory traffic), A the communication of
-activations, which nothing hides, and O the communication of parameters and gradients, of which up to the fraction
-`OVERLAP` runs while the chip computes.
+activations, and O the communication of parameters and gradients. `o` and `a` are the shares of the two that the chip is
+trusted to hide behind its computing (`Chip.overlap`).
 """
 
 from collections.abc import Iterable
@@ -18,14 +18,12 @@ import numpy as np
 from ir.graph import Node, Value
 from ir.ops import OPS, op_of
 from ir.types import item_size
-from passes.hardware.network import Chip, Network
+from passes.hardware.chip import Chip, Overlap
+from passes.hardware.network import Network
 from passes.sharding.iteration_space import Move, Space, space_of, value_layout
 from passes.sharding.reshard import transition
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Wish
-
-OVERLAP = 0.8
-"""Share of the parameter gathers and gradient reductions that a latency-hiding scheduler is trusted to hide."""
 
 
 @dataclass
@@ -42,9 +40,10 @@ class Cost:
         self.hidden = self.hidden + times * other.hidden
 
 
-def step_seconds(compute: Any, activations: Any, hidden: Any) -> Any:
+def step_seconds(compute: Any, activations: Any, hidden: Any, overlap: Overlap) -> Any:
     """T of the module's formula."""
-    return compute + activations + hidden - np.minimum(OVERLAP * hidden, compute)
+    hideable = overlap.state * hidden + overlap.activations * activations
+    return compute + activations + hidden - np.minimum(hideable, compute)
 
 
 def local_bytes(value: Value, roles: Roles, wish: Wish) -> Any:

@@ -4,35 +4,64 @@ A mask is an integer whose bit i stands for mesh axis i. All layout arithmetic w
 int) or whole arrays of candidates (numpy), with the same code.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from passes import errors
+from passes.sharding.mesh_forms import checked_sizes, read_mesh
 
 Mask = Any  # an int, or an integer array of candidates
 IntArray = npt.NDArray[np.int64]
 
 
+class JaxMesh(Protocol):
+    """A `jax.sharding.Mesh` or `AbstractMesh`: what is read of it."""
+
+    @property
+    def axis_names(self) -> tuple[Any, ...]: ...
+
+    @property
+    def shape(self) -> Any: ...
+
+
 @dataclass(frozen=True)
 class DeviceMesh:
-    """Mesh axes in order, outermost (slowest network) first."""
+    """Mesh axes in order, outermost (slowest network) first, and how many devices lie along each.
+
+    Raises `PlanError` where an axis occurs twice or a size is not a whole number of at least 1.
+    """
 
     axes: tuple[str, ...]
     sizes: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        shown = dict(zip(self.axes, self.sizes, strict=False))
+        sizes = checked_sizes(shown, self.axes, self.sizes)
+        object.__setattr__(self, "axes", tuple(sizes))
+        object.__setattr__(self, "sizes", tuple(sizes.values()))
+
     @classmethod
-    def of(cls, mesh: "Mapping[str, int] | DeviceMesh") -> "DeviceMesh":
-        """From `{"data": 4, "model": 2}`. Raises `PlanError` for an empty mesh or a size below 1."""
+    def of(cls, mesh: MeshLike) -> DeviceMesh:
+        """From any way of writing a mesh (see `passes.sharding.mesh_forms`): `{"data": 4, "model": 2}`, `"4x2"`,
+        `"replica=2,data=16,sequence=4,model=4"`, a `jax.sharding.Mesh`, or a `DeviceMesh` itself.
+
+        Raises `PlanError` where it is none of these, has no axes, or a size is not a whole number of at least 1.
+        """
         if isinstance(mesh, DeviceMesh):
             return mesh
-        if not mesh or any(size < 1 for size in mesh.values()):
-            raise errors.bad_mesh(dict(mesh))
-        return cls(tuple(mesh), tuple(int(size) for size in mesh.values()))
+        sizes = read_mesh(mesh)
+        return cls(tuple(sizes), tuple(sizes.values()))
+
+    def __str__(self) -> str:
+        """The mesh as `of` reads it back: `data=4,model=2`."""
+        return ",".join(f"{axis}={size}" for axis, size in zip(self.axes, self.sizes, strict=True))
 
     @property
     def devices(self) -> int:
@@ -83,7 +112,7 @@ class DeviceMesh:
         """The axes of a mask, in mesh order."""
         return tuple(axis for i, axis in enumerate(self.axes) if mask >> i & 1)
 
-    def mask(self, names: tuple[str, ...] | list[str]) -> int:
+    def mask(self, names: Sequence[str]) -> int:
         """The mask of some axes. Raises `PlanError` for a name that is not a mesh axis."""
         result = 0
         for name in names:
@@ -94,3 +123,7 @@ class DeviceMesh:
 
     def as_dict(self) -> dict[str, int]:
         return dict(zip(self.axes, self.sizes, strict=True))
+
+
+MeshLike: TypeAlias = DeviceMesh | str | Mapping[str, int] | JaxMesh
+"""What `DeviceMesh.of` takes, and with it every function that takes a mesh."""

@@ -87,7 +87,13 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (
             "trainer:\n  mesh: 4y2\n",
             "trainer.mesh: bad mesh `4y2`: "
-            "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model) or data=4,model=2 (set in c.yaml:2)",
+            "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model), 2x16x4x4 (replica, data, sequence, "
+            "model), or name the axes: data=4,model=2 (set in c.yaml:2)",
+        ),
+        (
+            "trainer:\n  hardware: v5x\n",
+            "trainer.hardware: hardware 'v5x': known are v4, v5e, v5p, v6e, a100, h100, h200; did you mean 'v5p'? "
+            "(set in c.yaml:2)",
         ),
         ("trainer:\n  seed: -1\n", "trainer.seed is -1: it must be at least 0 (set in c.yaml:2)"),
         (

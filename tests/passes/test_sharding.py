@@ -1,9 +1,13 @@
 """Laws of meshes, layouts and transitions, for any plan and any value."""
 
+import subprocess
+import sys
 from math import prod
 
+import jax
 import numpy as np
 import pytest
+import typeguard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,13 +243,75 @@ def test_a_mesh_by_name():
     assert DeviceMesh.of(mesh) is mesh
 
 
-@pytest.mark.parametrize("bad", [{}, {"data": 0}, {"data": 4, "model": -1}])
-def test_a_bad_mesh_is_refused(bad):
+FORMS = (
+    "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model), 2x16x4x4 (replica, data, sequence, model), or "
+    "name the axes: data=4,model=2"
+)
+LEAST = "sizes must be whole numbers of at least 1"
+KINDS = "pass {'data': 4, 'model': 2}, text such as \"4x2\", a jax.sharding.Mesh, or a passes.DeviceMesh"
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({}, f"bad mesh `{{}}`: a mesh needs at least one axis, each with a size; {FORMS}"),
+        ({"data": 0}, f"bad mesh `{{'data': 0}}`: axis `data` has size 0; {LEAST}"),
+        ({"data": 4, "model": -1}, f"bad mesh `{{'data': 4, 'model': -1}}`: axis `model` has size -1; {LEAST}"),
+        ({"data": 2.5}, f"bad mesh `{{'data': 2.5}}`: axis `data` has size 2.5; {LEAST}"),
+        ({"data": 2.0}, f"bad mesh `{{'data': 2.0}}`: axis `data` has size 2.0; {LEAST}"),
+        ({"data": True}, f"bad mesh `{{'data': True}}`: axis `data` has size True; {LEAST}"),
+        ({"data": "4"}, f"bad mesh `{{'data': '4'}}`: axis `data` has size '4'; {LEAST}"),
+        ({"data": None}, f"bad mesh `{{'data': None}}`: axis `data` has size None; {LEAST}"),
+        ({4: 2}, "bad mesh `{4: 2}`: 4 is not an axis name; names are text, such as 'data'"),
+        ({"": 2}, "bad mesh `{'': 2}`: '' is not an axis name; names are text, such as 'data'"),
+        (
+            {"data": 2**40},
+            f"bad mesh `{{'data': {2**40}}}`: it has {2**40} devices, and the most is {2**31}; {FORMS}",
+        ),
+        (8, f"bad mesh `8` (int): {KINDS}"),
+        ((4, 2), f"bad mesh `(4, 2)` (tuple): {KINDS}"),
+        (None, f"bad mesh `None` (NoneType): {KINDS}"),
+        ("4 by 2", f"bad mesh `4 by 2`: {FORMS}"),
+    ],
+)
+@typeguard.suppress_type_checks
+def test_a_bad_mesh_is_refused(bad, message):
     with pytest.raises(PlanError) as caught:
         DeviceMesh.of(bad)
-    assert str(caught.value) == (
-        f"mesh {bad}: a mesh needs at least one axis, each of size 1 or more, such as data=4, model=2"
-    )
+    assert str(caught.value) == message
+
+
+def test_every_way_of_writing_a_mesh_is_the_same_mesh():
+    mesh = DeviceMesh(("data", "model"), (4, 2))
+    jax_mesh = jax.make_mesh((4, 2), ("data", "model"))
+    for same in ({"data": 4, "model": 2}, {"data": np.int64(4), "model": 2}, "4x2", "data=4,model=2", jax_mesh, mesh):
+        assert DeviceMesh.of(same) == mesh
+    assert DeviceMesh.of(jax_mesh.abstract_mesh) == mesh
+    assert str(mesh) == "data=4,model=2"
+    assert all(type(size) is int for size in DeviceMesh.of({"data": np.int64(4)}).sizes)
+
+
+@pytest.mark.parametrize(("axes", "sizes"), [(("a", "a"), (2, 2)), (("a",), (0,)), (("a", "b"), (2,)), ((), ())])
+def test_a_mesh_made_by_its_parts_is_held_to_the_same(axes, sizes):
+    with pytest.raises(PlanError, match="^bad mesh"):
+        DeviceMesh(axes, sizes)
+
+
+PLAIN = """
+import sys
+import passes
+from passes.sharding.mesh import DeviceMesh
+from passes.hardware import chip
+assert passes.DeviceMesh.of("4x2").devices == 8
+assert "jax" not in sys.modules, "a mesh can be read before JAX is imported"
+import passes.lower, passes.canonicalize, passes.partition, passes.check_axes
+assert all(not isinstance(getattr(passes, name), type(sys)) for name in passes.__all__)
+assert set(passes.__all__) <= set(dir(passes))
+"""
+
+
+def test_a_mesh_and_a_chip_need_no_jax():
+    subprocess.run([sys.executable, "-c", PLAIN], check=True, timeout=120)
 
 
 def test_an_unknown_mesh_axis_is_refused_with_the_nearest():
