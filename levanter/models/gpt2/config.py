@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
-@ModelConfig.register_subclass("gpt2")
 @dataclass(frozen=True)
 class Gpt2Config(ModelConfig):
     """GPT-2 (Radford et al., 2019). The defaults are GPT-2 small."""

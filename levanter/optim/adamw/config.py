@@ -9,10 +9,9 @@ from levanter.optim import errors
 from levanter.optim.config import OptimizerConfig
 
 if TYPE_CHECKING:
-    from levanter.optim.adamw.adamw import Optimizer
+    from levanter.optim.optimizer import Optimizer
 
 
-@OptimizerConfig.register_subclass("adamw")
 @dataclass(frozen=True)
 class AdamWConfig(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019) and clipping of the global gradient norm."""
