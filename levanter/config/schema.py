@@ -12,6 +12,7 @@ from levanter.models.config import ModelConfig
 from levanter.optim.config import OptimizerConfig
 from levanter.registry import MODELS, OPTIMIZERS, SOURCES
 from levanter.runtime.config import TrainerConfig
+from levanter.trackers.section import TrackersConfig
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=SOURCES.make_default)
     optimizer: OptimizerConfig = field(default_factory=OPTIMIZERS.make_default)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trackers: TrackersConfig = field(default_factory=TrackersConfig)
 
     def __post_init__(self) -> None:
         if self.trainer.mesh is not None:
