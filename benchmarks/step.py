@@ -38,6 +38,7 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, load
+from levanter.optim.schedule import learning_rate
 from levanter.runtime import huge_pages
 from levanter.runtime.run_directory import open_run
 from levanter.runtime.state import LmBatch, TrainState, batch_axes, flat_names, init_state
@@ -96,7 +97,7 @@ def compare_steps(config: TrainConfig, compiled: Compiled, tokens: text.TokenDat
     state = init_state(config, compiled.state_shardings)
     settings: Any = config.optimizer
     optimizer = plain_gpt2.make_optimizer(
-        settings.build(config.trainer.num_train_steps).learning_rate,
+        learning_rate(settings, config.trainer.num_train_steps),
         settings.weight_decay,
         settings.beta1,
         settings.beta2,

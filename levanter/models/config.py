@@ -17,6 +17,7 @@ from levanter.registry import MODELS, Choice
 
 if TYPE_CHECKING:
     from haliax import Axis
+    from levanter.models.lm_model import LmModel
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
     """Token ids the model knows; at least as many as the tokenizer has."""
 
     @property
-    @abc.abstractmethod
     def Vocab(self) -> Axis:
         """Axis `vocab` as the model stores it (it may be longer than `vocab_size`)."""
+        return axis("vocab", self.vocab_size)
 
     @property
     def Pos(self) -> Axis:
@@ -39,12 +40,8 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
         return axis("position", self.seq_len)
 
     @abc.abstractmethod
-    def build(self, Vocab: Axis, *, key: Any) -> Any:
-        """A freshly initialized model over the axis `Vocab`.
-
-        The model maps tokens [..., position] to logits [..., position, vocab] when called, and has
-        `loss(tokens, targets)`, a float32 scalar in nats per token.
-        """
+    def build(self, Vocab: Axis, *, key: Any) -> LmModel:
+        """A freshly initialized model over the axis `Vocab`; see `LmModel` for what it must be able to do."""
 
 
 def axis(name: str, size: int) -> Axis:

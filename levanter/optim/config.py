@@ -12,7 +12,7 @@ from levanter.optim import errors
 from levanter.registry import OPTIMIZERS, Choice
 
 if TYPE_CHECKING:
-    from levanter.optim.optimizer import Optimizer
+    from levanter.optim.optimizer import Decays, Optimizer
 
 LR_SCHEDULES = ("cosine", "linear", "constant")
 
@@ -41,5 +41,9 @@ class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZE
             raise errors.out_of_range("min_lr_ratio", self.min_lr_ratio, "between 0 and 1")
 
     @abc.abstractmethod
-    def build(self, num_train_steps: int) -> Optimizer:
-        """The optimizer for a run of `num_train_steps` steps."""
+    def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
+        """The optimizer for a run of `num_train_steps` steps.
+
+        Args:
+            decays: what weight decay applies to, if there is any; the model says it.
+        """

@@ -202,7 +202,7 @@ def test_dropout_is_of_the_step(config: TrainConfig) -> None:
     small = dataclasses.replace(config, model=model)
     state = init_state(small)
     batch = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), batch_shape(small))
-    step = jax.jit(make_train_step(model, small.optimizer.build(6), seed=0))
+    step = jax.jit(make_train_step(small.optimizer.build(6, type(state.model).decays), seed=0))
     after, metrics = step(state, batch)
     assert step(state, batch)[1]["loss"] == metrics["loss"]
     assert step(dataclasses.replace(state, step=state.step + 1), batch)[1]["loss"] != metrics["loss"]
