@@ -36,6 +36,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{match}`?" if match else f"known: {', '.join(names)}"
 
 
+def component_exists(kind: str, name: str, place: str, other: str) -> UserError:
+    return UserError(f"two components of the kind {kind} are called `{name}`, {place} and {other}: rename one of them")
+
+
+def component_incomplete(kind: str, place: str, missing: Iterable[str]) -> UserError:
+    return UserError(f"the {kind} {place} is incomplete: define {', '.join(f'`{name}`' for name in missing)} in it")
+
+
 def batch_does_not_divide(batch: int, axes: dict[str, int], shards: int) -> UserError:
     """A batch that the batch axes of a mesh cannot share out evenly."""
     mesh = ", ".join(f"{axis}={size}" for axis, size in axes.items())

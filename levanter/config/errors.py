@@ -78,6 +78,12 @@ def extends_circle(files: Sequence[str]) -> UserError:
     return UserError(f"`extends` goes in a circle ({' -> '.join(files)}): remove one of them")
 
 
+def moved_value(old: str, where: str, value: object, new: str) -> UserError:
+    return UserError(
+        f"bad value `{value}` for `{old}`{_at(where)}, which has become `{new}`: set that to true or false"
+    )
+
+
 def in_field(name: str, error: UserError) -> UserError:
     return UserError(f"{name}: {error}")
 

@@ -7,21 +7,24 @@ from functools import cached_property
 
 from levanter.compiler.question import DeviceMesh, check_hardware, parse_mesh
 from levanter.config import errors
-from levanter.data import DataConfig, SotuDataConfig
+from levanter.data.config import DataConfig
 from levanter.errors import UserError
-from levanter.models import Gpt2Config, ModelConfig
-from levanter.optim import AdamWConfig, OptimizerConfig
+from levanter.models.config import ModelConfig
+from levanter.optim.config import OptimizerConfig
+from levanter.registry import MODELS, OPTIMIZERS, SOURCES
 from levanter.runtime.config import TrainerConfig
+from levanter.trackers.section import TrackersConfig
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """What `levanter train` and `levanter compile` work on."""
 
-    model: ModelConfig = field(default_factory=Gpt2Config)
-    data: DataConfig = field(default_factory=SotuDataConfig)
-    optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
+    model: ModelConfig = field(default_factory=MODELS.make_default)
+    data: DataConfig = field(default_factory=SOURCES.make_default)
+    optimizer: OptimizerConfig = field(default_factory=OPTIMIZERS.make_default)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trackers: TrackersConfig = field(default_factory=TrackersConfig)
 
     def __post_init__(self) -> None:
         try:

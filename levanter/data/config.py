@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import draccus
 
 from levanter.data import errors
+from levanter.registry import SOURCES, Choice
 
 if TYPE_CHECKING:
     from levanter.data.corpus import Corpus
 
 
 @dataclass(frozen=True)
-class DataConfig(draccus.ChoiceRegistry, ABC):
+class DataConfig(Choice, draccus.ChoiceRegistry, ABC, registry=SOURCES):
     """What every source of text has in common; `type` says which source it is."""
 
     tokenizer: str = "gpt2"
@@ -31,10 +32,6 @@ class DataConfig(draccus.ChoiceRegistry, ABC):
     def __post_init__(self) -> None:
         if not 0 < self.heldout_fraction < 1:
             raise errors.heldout_fraction(self.heldout_fraction)
-
-    @classmethod
-    def default_choice_name(cls) -> str | None:
-        return "sotu"
 
     @abstractmethod
     def corpus(self) -> Corpus:

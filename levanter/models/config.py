@@ -13,27 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import draccus
 
+from levanter.registry import MODELS, Choice
+
 if TYPE_CHECKING:
     from haliax import Axis
+    from levanter.models.lm_model import LmModel
 
 
 @dataclass(frozen=True)
-class ModelConfig(draccus.ChoiceRegistry, abc.ABC):
-    """A kind of model, chosen by `type:`. A subclass registers its name and builds itself."""
+class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
+    """A kind of model, chosen by `type:`. A subclass builds the model that it describes."""
 
     seq_len: int = 1024
     """Tokens in one training sequence: the size of axis `position`."""
     vocab_size: int = 50257
     """Token ids the model knows; at least as many as the tokenizer has."""
 
-    @classmethod
-    def default_choice_name(cls) -> str:
-        return "gpt2"
-
     @property
-    @abc.abstractmethod
     def Vocab(self) -> Axis:
         """Axis `vocab` as the model stores it (it may be longer than `vocab_size`)."""
+        return axis("vocab", self.vocab_size)
 
     @property
     def Pos(self) -> Axis:
@@ -41,12 +40,8 @@ class ModelConfig(draccus.ChoiceRegistry, abc.ABC):
         return axis("position", self.seq_len)
 
     @abc.abstractmethod
-    def build(self, Vocab: Axis, *, key: Any) -> Any:
-        """A freshly initialized model over the axis `Vocab`.
-
-        The model maps tokens [..., position] to logits [..., position, vocab] when called, and has
-        `loss(tokens, targets)`, a float32 scalar in nats per token.
-        """
+    def build(self, Vocab: Axis, *, key: Any) -> LmModel:
+        """A freshly initialized model over the axis `Vocab`; see `LmModel` for what it must be able to do."""
 
 
 def axis(name: str, size: int) -> Axis:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import draccus
 
 from levanter.optim import errors
+from levanter.registry import OPTIMIZERS, Choice
 
 if TYPE_CHECKING:
-    from levanter.optim.adamw.adamw import Optimizer
+    from levanter.optim.optimizer import Decays, Optimizer
 
 LR_SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)
-class OptimizerConfig(draccus.ChoiceRegistry, abc.ABC):
+class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZERS):
     """A kind of optimizer, chosen by `type:`. Every one has a learning-rate schedule."""
 
     learning_rate: float = 6e-4
@@ -39,10 +40,10 @@ class OptimizerConfig(draccus.ChoiceRegistry, abc.ABC):
         if not 0 <= self.min_lr_ratio <= 1:
             raise errors.out_of_range("min_lr_ratio", self.min_lr_ratio, "between 0 and 1")
 
-    @classmethod
-    def default_choice_name(cls) -> str:
-        return "adamw"
-
     @abc.abstractmethod
-    def build(self, num_train_steps: int) -> Optimizer:
-        """The optimizer for a run of `num_train_steps` steps."""
+    def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
+        """The optimizer for a run of `num_train_steps` steps.
+
+        Args:
+            decays: what weight decay applies to, if there is any; the model says it.
+        """

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from levanter.checkpoint.config import CheckpointConfig
 from levanter.runtime import errors
 
-TRACKERS = ("none", "wandb")
-
 
 @dataclass(frozen=True)
 class TrainerConfig:
@@ -27,15 +25,11 @@ class TrainerConfig:
     """Where the run is kept; null means runs/RUN_NAME below the working directory."""
     run_name: str | None = None
     """Name of the run; null takes the name of the config."""
-    tracker: str = "none"
-    """Where metrics are mirrored besides metrics.jsonl: none or wandb."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval_every: int = 500
     """Steps between evaluations on held-out text; 0 evaluates at the end only."""
     eval_batches: int = 16
     """Batches of one evaluation; 0 turns evaluation off."""
-    log_every: int = 10
-    """Steps between progress lines where there is no terminal (metrics.jsonl has every step)."""
     sample_tokens: int = 64
     """Tokens of the sample printed at the end; 0 prints none."""
 
@@ -46,10 +40,7 @@ class TrainerConfig:
             ("num_train_steps", 1),
             ("eval_every", 0),
             ("eval_batches", 0),
-            ("log_every", 1),
             ("sample_tokens", 0),
         ):
             if getattr(self, name) < least:
                 raise errors.out_of_range(name, getattr(self, name), least)
-        if self.tracker not in TRACKERS:
-            raise errors.unknown_tracker(self.tracker, TRACKERS)

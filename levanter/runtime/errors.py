@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from levanter.errors import UserError, WorkFailed
@@ -10,10 +9,6 @@ from levanter.errors import UserError, WorkFailed
 
 def out_of_range(field: str, value: int, least: int) -> UserError:
     return UserError(f"trainer.{field} is {value}: it must be at least {least}")
-
-
-def unknown_tracker(value: str, known: Sequence[str]) -> UserError:
-    return UserError(f"trainer.tracker is '{value}': use one of {', '.join(known)}")
 
 
 def not_finite(step: int, name: str, value: float, learning_rate: float) -> WorkFailed:

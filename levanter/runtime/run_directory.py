@@ -39,6 +39,7 @@ MAY_CHANGE = (
     "trainer.run_name",
     "trainer.sample_tokens",
     "trainer.tracker",
+    "trackers",
 )
 """Keys of the config, with all below them, that a resumed run may change: where things lie, how long and how often."""
 

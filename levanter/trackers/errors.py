@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from levanter.errors import UserError
@@ -14,14 +15,24 @@ def damaged_record(path: Path, line: int) -> UserError:
     )
 
 
+def out_of_range(field: str, value: float, least: float) -> UserError:
+    return UserError(f"trackers.{field} is {value}: it must be at least {least}")
+
+
+def unknown_wandb_mode(value: str, known: Sequence[str]) -> UserError:
+    return UserError(f"trackers.wandb.mode is '{value}': use one of {', '.join(known)}, or null")
+
+
 def wandb_missing() -> UserError:
-    return UserError("the tracker wandb is not installed (trainer.tracker): run pip install wandb, or use none")
+    return UserError(
+        "the tracker wandb is not installed (trackers.wandb.enabled): run pip install wandb, or turn it off"
+    )
 
 
 def wandb_unavailable(reason: str) -> UserError:
     return UserError(
-        f"cannot start the tracker wandb (trainer.tracker): {reason}; "
-        "run `wandb login`, or set WANDB_MODE=offline, or use --trainer.tracker none"
+        f"cannot start the tracker wandb (trackers.wandb): {reason}; "
+        "run `wandb login`, or use --trackers.wandb.mode offline, or --trackers.wandb.enabled false"
     )
 
 

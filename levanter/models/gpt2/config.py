@@ -10,11 +10,11 @@ from levanter.models.config import ModelConfig, axis
 
 if TYPE_CHECKING:
     from haliax import Axis
+    from levanter.models.lm_model import LmModel
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
-@ModelConfig.register_subclass("gpt2")
 @dataclass(frozen=True)
 class Gpt2Config(ModelConfig):
     """GPT-2 (Radford et al., 2019). The defaults are GPT-2 small."""
@@ -80,7 +80,7 @@ class Gpt2Config(ModelConfig):
     def Layers(self) -> Axis:
         return axis("layers", self.num_layers)
 
-    def build(self, Vocab: Axis, *, key: Any) -> Any:
+    def build(self, Vocab: Axis, *, key: Any) -> LmModel:
         from levanter.models.gpt2.gpt2 import Gpt2LMHeadModel
 
         return Gpt2LMHeadModel.init(self, Vocab, key=key)

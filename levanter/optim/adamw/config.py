@@ -9,16 +9,15 @@ from levanter.optim import errors
 from levanter.optim.config import OptimizerConfig
 
 if TYPE_CHECKING:
-    from levanter.optim.adamw.adamw import Optimizer
+    from levanter.optim.optimizer import Decays, Optimizer
 
 
-@OptimizerConfig.register_subclass("adamw")
 @dataclass(frozen=True)
 class AdamWConfig(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019) and clipping of the global gradient norm."""
 
     weight_decay: float = 0.1
-    """Applied to matrices only; biases and norms are left alone."""
+    """Applied to what the model says: for GPT-2 to matrices only, biases and norms are left alone."""
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
@@ -37,7 +36,7 @@ class AdamWConfig(OptimizerConfig):
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:
             raise errors.out_of_range("max_grad_norm", self.max_grad_norm, "above 0, or null for no clipping")
 
-    def build(self, num_train_steps: int) -> Optimizer:
+    def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
         from levanter.optim.adamw.adamw import adamw
 
-        return adamw(self, num_train_steps)
+        return adamw(self, num_train_steps, decays)

@@ -16,16 +16,22 @@ from typing import Any
 from levanter import durable
 from levanter.trackers import errors
 from levanter.trackers.scalars import Scalar, plain
+from levanter.trackers.tracker import Tracker
 
 
-class WandbMirror:
-    """A wandb run of the run directory at `path`; WANDB_MODE, WANDB_PROJECT and WANDB_ENTITY work as ever.
+class WandbMirror(Tracker):
+    """A wandb run of the run directory at `path`.
+
+    Args:
+        config: the resolved config as nested plain data, to be shown there.
+        arguments: for `wandb.init`: project, entity, name, tags, mode and so on. What is not given there is taken from
+            the WANDB_ variables.
 
     Raises:
         UserError: wandb is not installed, or would not start.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
         try:
             import wandb
         except ModuleNotFoundError as error:
@@ -33,8 +39,7 @@ class WandbMirror:
         self._failures = (wandb.Error, OSError)
         try:
             self._run: Any = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "levanter"),
-                name=path.name,
+                **{"project": os.environ.get("WANDB_PROJECT", "levanter"), "name": path.name, **arguments},
                 id=_run_id(path / "wandb_id"),
                 resume="allow",
                 dir=str(path),
@@ -44,7 +49,7 @@ class WandbMirror:
             )
         except self._failures as error:
             raise errors.wandb_unavailable(_first_line(error)) from error
-        if not self._run.offline:
+        if not self._run.offline and not self._run.disabled:
             print(f"wandb: {self._run.url}", file=sys.stderr, flush=True)
 
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
@@ -55,9 +60,6 @@ class WandbMirror:
             except self._failures as error:
                 print(errors.wandb_stopped(_first_line(error)), file=sys.stderr, flush=True)
                 self._run = None
-
-    def sync(self) -> None:
-        """Nothing: the mirror is no record."""
 
     def close(self) -> None:
         if self._run is not None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 ROWS = ("documents", "lines")
 
 
-@DataConfig.register_subclass("hf")
 @dataclass(frozen=True)
 class HfDataConfig(DataConfig):
     """A data set of the Hugging Face hub (or a local folder that the `datasets` library reads)."""
