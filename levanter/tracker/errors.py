@@ -14,10 +14,6 @@ def damaged_record(path: Path, line: int) -> UserError:
     )
 
 
-def wandb_missing() -> UserError:
-    return UserError("the tracker wandb is not installed (trainer.tracker): run pip install wandb, or use none")
-
-
 def wandb_unavailable(reason: str) -> UserError:
     return UserError(
         f"cannot start the tracker wandb (trainer.tracker): {reason}; "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from levanter import durable
+from levanter.optional import require
 from levanter.tracker import errors
 from levanter.tracker.scalars import Scalar, plain
 
@@ -26,10 +27,7 @@ class WandbMirror:
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ModuleNotFoundError as error:
-            raise errors.wandb_missing() from error
+        wandb = require("wandb", "the tracker wandb (trainer.tracker)", "wandb")
         self._failures = (wandb.Error, OSError)
         try:
             self._run: Any = wandb.init(
