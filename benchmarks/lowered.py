@@ -25,7 +25,7 @@ import numpy as np
 import ir
 import passes
 from levanter.config import load
-from levanter.state import batch_shape, init_state, state_shape, train_step_of
+from levanter.runtime.state import batch_shape, init_state, state_shape, train_step_of
 
 RESULTS = Path(__file__).parent / "results"
 

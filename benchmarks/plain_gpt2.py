@@ -1,7 +1,7 @@
 """GPT-2 and its AdamW step by hand, in plain `jax.numpy`: what `benchmarks/step.py` measures against.
 
 No names, no modules, no library of ours: parameters are a dict of arrays, stacked over layers, and the step is what a
-careful person writes for this size. It computes the same numbers as the model in `levanter/models/gpt2.py`.
+careful person writes for this size. It computes the same numbers as the model in `levanter/models/gpt2/gpt2.py`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def decays(parameters: Parameters) -> Parameters:
 
 
 def from_arrays(arrays: dict[str, jax.Array]) -> Parameters:
-    """The parameters, taken from a model of `levanter/models/gpt2.py` by the names that its checkpoints have."""
+    """The parameters, taken from a model of `levanter/models/gpt2/gpt2.py` by the names that its checkpoints have."""
     block = {
         "ln_1": "attention_norm.weight",
         "ln_1_bias": "attention_norm.bias",

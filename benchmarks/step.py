@@ -35,14 +35,14 @@ from rich.console import Console
 
 from haliax import named
 from levanter import data as text
-from levanter import huge_pages
 from levanter.checkpoint import Checkpointer
-from levanter.compile import Compiled, compile_training
+from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, load
-from levanter.run_directory import open_run
-from levanter.state import LmBatch, TrainState, batch_axes, flat_names, init_state
-from levanter.tracker import open_trackers
-from levanter.trainer import Loop, StopSignal
+from levanter.runtime import huge_pages
+from levanter.runtime.run_directory import open_run
+from levanter.runtime.state import LmBatch, TrainState, batch_axes, flat_names, init_state
+from levanter.runtime.trainer import Loop, StopSignal
+from levanter.trackers import open_trackers
 
 RESULTS = Path(__file__).parent / "results"
 

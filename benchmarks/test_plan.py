@@ -12,7 +12,7 @@ import pytest
 import ir
 import passes
 from levanter.config import load
-from levanter.state import batch_shape, state_shape, train_step_of
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
 
 CASES = [
     ("gpt2_nano", {"data": 4, "model": 2}),

@@ -39,8 +39,8 @@ import haliax as hax
 import haliax.nn as hnn
 import ir
 from haliax import Axis, NamedArray
-from levanter.models.config import Gpt2Config
-from levanter.models.gpt2 import Block
+from levanter.models.gpt2.config import Gpt2Config
+from levanter.models.gpt2.gpt2 import Block
 from levanter.models.loss import next_token_loss
 
 RESULTS = Path(__file__).parent / "results"

@@ -73,13 +73,13 @@ def _findings(
 ) -> list[dict[str, Any]]:
     if target is None:
         config = load_config(ctx, model, path)
-        from levanter.compile import check_config
+        from levanter.compiler.compile import check_config
 
         return check_config(config, ignore)
     from levanter.cli.target import load_step
 
     step, given = load_step(target, arguments)
-    from levanter.compile import check_step
+    from levanter.compiler.compile import check_step
 
     return check_step(step, given, ignore, target)
 

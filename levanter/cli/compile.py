@@ -61,7 +61,7 @@ def compile_command(
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # What libraries print on the way must not end up in front of the JSON.
     with contextlib.redirect_stdout(sys.stderr):
-        from levanter.compile import report
+        from levanter.compiler.compile import report
 
         result = report(
             config,
@@ -91,7 +91,7 @@ def _print(result: dict[str, Any], as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from levanter.report import compile_tables
+    from levanter.compiler.report import compile_tables
 
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     # Written by us and not by rich, which ends the process its own way when the reader of a pipe has gone.

@@ -27,7 +27,7 @@ def diff(before: str, after: str | None) -> None:
     that both have. Value numbers mean nothing.
     """
     pairs = _pairs(Path(before), Path(after) if after is not None else None)
-    from levanter.compile import graph_changes
+    from levanter.compiler.compile import graph_changes
 
     texts = [graph_changes(_read(first), _read(second), str(first), str(second)) for first, second in pairs]
     print("\n".join(texts), end="")

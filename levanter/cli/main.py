@@ -22,7 +22,7 @@ from levanter.cli.group import Group
 from levanter.cli.ir import ir
 from levanter.cli.train import train
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
-from levanter.huge_pages import restart_with_them
+from levanter.runtime.huge_pages import restart_with_them
 
 EXIT_BROKEN_PIPE = 141
 

@@ -27,6 +27,6 @@ def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | N
         devices.prepare(shape)
         devices.require(shape)
 
-    from levanter.trainer import train as run
+    from levanter.runtime.trainer import train as run
 
     run(config)

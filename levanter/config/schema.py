@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from levanter.config import errors
 from levanter.config.mesh import parse_mesh
-from levanter.data.config import DataConfig, SotuDataConfig
+from levanter.data import DataConfig, SotuDataConfig
 from levanter.errors import UserError
-from levanter.models.config import Gpt2Config, ModelConfig
-from levanter.optim.config import AdamWConfig, OptimizerConfig
-from levanter.trainer_config import TrainerConfig
+from levanter.models import Gpt2Config, ModelConfig
+from levanter.optim import AdamWConfig, OptimizerConfig
+from levanter.runtime.config import TrainerConfig
 
 
 @dataclass(frozen=True)

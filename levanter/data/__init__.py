@@ -9,7 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from levanter.data.config import DataConfig, HfDataConfig, SotuDataConfig, TextDataConfig
+    from levanter.data.config import DataConfig
+    from levanter.data.sources.hf.config import HfDataConfig
+    from levanter.data.sources.sotu.config import SotuDataConfig
+    from levanter.data.sources.text.config import TextDataConfig
     from levanter.data.token_data import TokenData, build
     from levanter.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -26,9 +29,9 @@ __all__ = [
 
 _HOMES = {
     "DataConfig": "config",
-    "HfDataConfig": "config",
-    "SotuDataConfig": "config",
-    "TextDataConfig": "config",
+    "HfDataConfig": "sources.hf.config",
+    "SotuDataConfig": "sources.sotu.config",
+    "TextDataConfig": "sources.text.config",
     "TokenData": "token_data",
     "Tokenizer": "tokenizer",
     "build": "token_data",

@@ -22,7 +22,7 @@ import numpy as np
 
 from levanter import durable
 from levanter.data import errors
-from levanter.data.corpora import HELDOUT, TRAIN, Corpus, Document
+from levanter.data.corpus import HELDOUT, TRAIN, Corpus, Document
 from levanter.data.split import BY_TAIL, Survey, document_side, survey, tail_start
 from levanter.data.tokenizer import Tokenizer, pieces
 

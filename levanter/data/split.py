@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from levanter.data.corpora import HELDOUT, TRAIN, Corpus, Document
+from levanter.data.corpus import HELDOUT, TRAIN, Corpus, Document
 
 BY_SOURCE = "source"
 BY_DOCUMENT = "documents"

@@ -14,7 +14,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from levanter.cli.main import main as levanter
-from levanter.huge_pages import restart_with_them
+from levanter.runtime.huge_pages import restart_with_them
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
-"""Models. `config` is plain data and light to import; each model has a file of its own beside it."""
+"""Models: `config` is what all have in common, light to import; each family has a folder of its own beside it."""
 
-from levanter.models.config import Gpt2Config, ModelConfig
+from levanter.models.config import ModelConfig
+from levanter.models.gpt2.config import Gpt2Config
 
 __all__ = ["Gpt2Config", "ModelConfig"]

@@ -1,8 +1,8 @@
-"""What a model is made from, as plain data.
+"""What every model is made from, as plain data.
 
 The dataclasses here are what a YAML file and the command line fill in, so this file imports neither JAX nor haliax:
-`levanter --help` and a config error must not wait for them. The model itself is in a sibling file that `build` and
-the axis properties import when they are first used.
+`levanter --help` and a config error must not wait for them. A family has a folder of its own beside this file, whose
+model is imported when `build` is called.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import draccus
 
-from levanter.models import errors
-
 if TYPE_CHECKING:
     from haliax import Axis
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class ModelConfig(draccus.ChoiceRegistry, abc.ABC):
     @property
     def Pos(self) -> Axis:
         """Axis `position`, of size `seq_len`."""
-        return _axis("position", self.seq_len)
+        return axis("position", self.seq_len)
 
     @abc.abstractmethod
     def build(self, Vocab: Axis, *, key: Any) -> Any:
@@ -53,79 +49,7 @@ class ModelConfig(draccus.ChoiceRegistry, abc.ABC):
         """
 
 
-@ModelConfig.register_subclass("gpt2")
-@dataclass(frozen=True)
-class Gpt2Config(ModelConfig):
-    """GPT-2 (Radford et al., 2019). The defaults are GPT-2 small."""
-
-    hidden_dim: int = 768
-    """Size of axis `embed`, the residual stream."""
-    num_heads: int = 12
-    """Size of axis `heads`; `head_size` is hidden_dim / num_heads."""
-    num_layers: int = 12
-    """Size of axis `layers`."""
-    mlp_scale: int = 4
-    """Axis `mlp` is this many times `embed`."""
-    dropout: float = 0.0
-    """Probability that a value of the embedding or of a branch's output is dropped while training."""
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
-    """Standard deviation of the initial weights; branch outputs are scaled down by sqrt(2 * num_layers) besides."""
-    tie_word_embeddings: bool = True
-    """Whether the token embedding is also the output head."""
-    gradient_checkpointing: bool = True
-    """Whether a block is computed again in the backward pass, so that only its input is kept."""
-    vocab_multiple: int = 128
-    """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
-    compute_dtype: str = "float32"
-    """What matrix products are computed in; parameters, softmax, norms and the loss are always float32."""
-
-    def __post_init__(self) -> None:
-        for field in ("seq_len", "vocab_size", "hidden_dim", "num_heads", "num_layers", "mlp_scale", "vocab_multiple"):
-            if getattr(self, field) < 1:
-                raise errors.not_positive(field, getattr(self, field))
-        if self.hidden_dim % self.num_heads:
-            raise errors.heads_do_not_divide(self.hidden_dim, self.num_heads)
-        if not 0.0 <= self.dropout < 1.0:
-            raise errors.bad_dropout(self.dropout)
-        if self.compute_dtype not in COMPUTE_DTYPES:
-            raise errors.bad_compute_dtype(self.compute_dtype, COMPUTE_DTYPES)
-
-    @property
-    def Vocab(self) -> Axis:
-        return _axis("vocab", -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple)
-
-    @property
-    def KeyPos(self) -> Axis:
-        return _axis("key_position", self.seq_len)
-
-    @property
-    def Embed(self) -> Axis:
-        return _axis("embed", self.hidden_dim)
-
-    @property
-    def Mlp(self) -> Axis:
-        return _axis("mlp", self.hidden_dim * self.mlp_scale)
-
-    @property
-    def Heads(self) -> Axis:
-        return _axis("heads", self.num_heads)
-
-    @property
-    def HeadSize(self) -> Axis:
-        return _axis("head_size", self.hidden_dim // self.num_heads)
-
-    @property
-    def Layers(self) -> Axis:
-        return _axis("layers", self.num_layers)
-
-    def build(self, Vocab: Axis, *, key: Any) -> Any:
-        from levanter.models.gpt2 import Gpt2LMHeadModel
-
-        return Gpt2LMHeadModel.init(self, Vocab, key=key)
-
-
-def _axis(name: str, size: int) -> Axis:
+def axis(name: str, size: int) -> Axis:
     from haliax import Axis
 
     return Axis(name, size)

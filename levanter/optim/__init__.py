@@ -1,5 +1,6 @@
-"""Optimizers. `config` is plain data and light to import; `adamw` and `schedule` build what it describes."""
+"""Optimizers: `config` is what all have in common, light to import; each has a folder of its own beside it."""
 
-from levanter.optim.config import AdamWConfig, OptimizerConfig
+from levanter.optim.adamw.config import AdamWConfig
+from levanter.optim.config import OptimizerConfig
 
 __all__ = ["AdamWConfig", "OptimizerConfig"]

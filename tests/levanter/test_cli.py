@@ -22,13 +22,13 @@ LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
 
 PROGRAM = """
 import sys, types
-trainer, compiler = types.ModuleType("levanter.trainer"), types.ModuleType("levanter.compile")
+trainer, compiler = types.ModuleType("levanter.runtime.trainer"), types.ModuleType("levanter.compiler.compile")
 def train(config):
     {train}
 def report(config, mesh, hardware, dump_ir, verify):
     {report}
 trainer.train, compiler.report = train, report
-sys.modules["levanter.trainer"], sys.modules["levanter.compile"] = trainer, compiler
+sys.modules["levanter.runtime.trainer"], sys.modules["levanter.compiler.compile"] = trainer, compiler
 from levanter.cli.main import main
 sys.exit(main())
 """
@@ -203,8 +203,8 @@ def test_ctrl_c_exits_130_with_one_line() -> None:
 
 
 TABLES = """
-import levanter.report
-levanter.report.compile_tables = lambda report, console: console.print(report["line"])
+import levanter.compiler.report
+levanter.compiler.report.compile_tables = lambda report, console: console.print(report["line"])
 """
 
 

@@ -1,4 +1,4 @@
-"""`levanter.compile`: the report of design §8, and predictions that the compiler confirms to the byte."""
+"""`levanter.compiler.compile`: the report of design §8, and predictions that the compiler confirms to the byte."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typeguard import suppress_type_checks
 
 import ir
 import passes
-from levanter import compile as compiler
+from levanter.compiler import compile as compiler
 from levanter.errors import UserError
-from levanter.evaluate import eval_step
-from levanter.state import LmBatch, TrainState, batch_shape, init_state, state_shape, train_step_of
+from levanter.runtime.evaluate import eval_step
+from levanter.runtime.state import LmBatch, TrainState, batch_shape, init_state, state_shape, train_step_of
 from passes import Plan
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "passes"))

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levanter.data import TextDataConfig, TokenData, build
+from levanter.data import SotuDataConfig, TextDataConfig, TokenData, build
 from levanter.data.cache import CachedTokens, default_cache_dir
-from levanter.data.config import SotuDataConfig
 from levanter.data.tokenizer import Gpt2Tokenizer
 from levanter.errors import UserError
 

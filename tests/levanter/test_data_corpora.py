@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levanter.data.config import DataConfig, HfDataConfig, SotuDataConfig, TextDataConfig
-from levanter.data.corpora import HELDOUT, TRAIN, Document
+from levanter.data import DataConfig, HfDataConfig, SotuDataConfig, TextDataConfig
+from levanter.data.corpus import HELDOUT, TRAIN, Document
 from levanter.data.split import document_side, survey, tail_start
 from levanter.errors import UserError
 

@@ -12,8 +12,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from levanter.compiler.verify.hlo import CompiledCollective, collectives
 from levanter.errors import WorkFailed
-from levanter.verify.hlo import CompiledCollective, collectives
 
 GRID = {"data": 4, "model": 2}
 CUBE = {"replica": 2, "data": 2, "model": 2}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from levanter.compiler.verify.groups import MeshAxes, parse_groups, parse_pairs
 from levanter.errors import WorkFailed
-from levanter.verify.groups import MeshAxes, parse_groups, parse_pairs
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from levanter.compiler.verify.hlo_text import Shape, parse, parse_instruction, split
 from levanter.errors import WorkFailed
-from levanter.verify.hlo_text import Shape, parse, parse_instruction, split
 
 
 def test_an_instruction() -> None:

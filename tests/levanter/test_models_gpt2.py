@@ -17,13 +17,13 @@ import optax
 import pytest
 
 import haliax as hax
-from levanter import rng
 from levanter.config import TrainConfig
 from levanter.errors import UserError
-from levanter.models.config import Gpt2Config
-from levanter.models.gpt2 import Gpt2LMHeadModel
+from levanter.models.gpt2.config import Gpt2Config
+from levanter.models.gpt2.gpt2 import Gpt2LMHeadModel
 from levanter.models.loss import next_token_loss
-from levanter.state import flat_names, state_shape
+from levanter.runtime import rng
+from levanter.runtime.state import flat_names, state_shape
 
 TINY = Gpt2Config(
     seq_len=8, vocab_size=61, hidden_dim=12, num_heads=3, num_layers=2, vocab_multiple=16, initializer_range=0.3

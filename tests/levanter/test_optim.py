@@ -12,11 +12,11 @@ import pytest
 
 import haliax as hax
 from levanter.errors import UserError
-from levanter.models.config import Gpt2Config
-from levanter.optim.adamw import decays
-from levanter.optim.config import AdamWConfig
+from levanter.models.gpt2.config import Gpt2Config
+from levanter.optim.adamw.adamw import decays
+from levanter.optim.adamw.config import AdamWConfig
 from levanter.optim.schedule import learning_rate, warmup_steps
-from levanter.state import flat_names
+from levanter.runtime.state import flat_names
 
 Embed, Mlp, Layers = hax.Axis("embed", 4), hax.Axis("mlp", 3), hax.Axis("layers", 2)
 

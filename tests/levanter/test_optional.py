@@ -82,7 +82,7 @@ def test_what_is_missing_is_named_with_the_command(
 
 def test_a_missing_tracker_is_named_with_the_command(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path\nfrom levanter.tracker.wandb_mirror import WandbMirror\n"
+        "from pathlib import Path\nfrom levanter.trackers.wandb.mirror import WandbMirror\n"
         "from levanter.errors import UserError\n"
         "try:\n    WandbMirror(Path('.'), {})\nexcept UserError as error:\n    print(error)"
     )

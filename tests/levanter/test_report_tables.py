@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from levanter.report import compile_tables
+from levanter.compiler.report import compile_tables
 
 SAMPLE = Path(__file__).parents[1] / "golden" / "compile_report.json"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from levanter.report import format_bytes, format_change, format_percent, format_seconds
+from levanter.compiler.report import format_bytes, format_change, format_percent, format_seconds
 
 
 @pytest.mark.parametrize(

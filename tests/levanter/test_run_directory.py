@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from levanter.errors import UserError
-from levanter.run_directory import open_run
+from levanter.runtime.run_directory import open_run
 
 CONFIG = """\
 model:
@@ -29,7 +29,7 @@ trainer:
 
 HOLDER = """
 import sys, time
-from levanter.run_directory import open_run
+from levanter.runtime.run_directory import open_run
 with open_run(sys.argv[1], "trainer: {seed: 0}"):
     print("holding", flush=True)
     time.sleep(60)

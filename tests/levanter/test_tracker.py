@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from levanter.errors import UserError
-from levanter.run_directory import RunDirectory
-from levanter.tracker import ConsoleProgress, MetricsFile, open_trackers
-from levanter.tracker.console import duration
-from levanter.tracker.metrics_file import SYNC_SECONDS
-from levanter.tracker.scalars import plain, record
+from levanter.runtime.run_directory import RunDirectory
+from levanter.trackers import ConsoleProgress, MetricsFile, open_trackers
+from levanter.trackers.console.progress import duration
+from levanter.trackers.metrics_file.metrics_file import SYNC_SECONDS
+from levanter.trackers.scalars import plain, record
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -206,7 +206,7 @@ def test_trackers_log_everywhere(tmp_path: Path) -> None:
 MIRRORING = """
 import sys
 from pathlib import Path
-from levanter.tracker.wandb_mirror import WandbMirror
+from levanter.trackers.wandb.mirror import WandbMirror
 mirror = WandbMirror(Path(sys.argv[1]), {"trainer": {"seed": 0}})
 for step in (1, 2, 3):
     mirror.log(step, {"loss": 1.0 / step})

@@ -18,14 +18,15 @@ from rich.console import Console
 
 from levanter import checkpoint
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.compile import compile_training
+from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig
-from levanter.data.config import TextDataConfig
+from levanter.data import TextDataConfig
 from levanter.errors import UserError, WorkFailed
-from levanter.generate import generate
-from levanter.models.config import Gpt2Config
-from levanter.optim.config import AdamWConfig
-from levanter.state import (
+from levanter.models.gpt2.config import Gpt2Config
+from levanter.optim.adamw.config import AdamWConfig
+from levanter.runtime.config import TrainerConfig
+from levanter.runtime.generate import generate
+from levanter.runtime.state import (
     batch_shape,
     flat_names,
     from_flat_names,
@@ -33,8 +34,7 @@ from levanter.state import (
     make_train_step,
     state_shape,
 )
-from levanter.trainer import Pace, StopSignal, train
-from levanter.trainer_config import TrainerConfig
+from levanter.runtime.trainer import Pace, StopSignal, train
 
 TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from levanter import huge_pages
+from levanter.runtime import huge_pages
 
 MADVISE = "always [madvise] never\n"
 
@@ -32,7 +32,7 @@ def test_the_variable_is_set_where_it_helps(current: dict[str, str], policy: str
 
 def test_a_process_starts_again_once_with_its_arguments() -> None:
     code = (
-        "import os, sys, pathlib; from levanter import huge_pages; "
+        "import os, sys, pathlib; from levanter.runtime import huge_pages; "
         f"huge_pages._policy = lambda: {MADVISE!r}; huge_pages.platform.libc_ver = lambda: ('glibc', '2.36'); "
         "print(os.getpid(), flush=True); huge_pages.restart_with_them(); "
         "print(sys.argv[1:], os.environ['GLIBC_TUNABLES'])"

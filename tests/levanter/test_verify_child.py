@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from levanter.compiler.verify import collectives, compile_in_child
 from levanter.errors import UserError, WorkFailed
-from levanter.verify import collectives, compile_in_child
 
 LOWER = """
 import os

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from levanter.verify import CompiledCollective, Explanation, compare
+from levanter.compiler.verify import CompiledCollective, Explanation, compare
 
 MESH = {"data": 4, "model": 2}
 

@@ -21,11 +21,11 @@ import passes
 from haliax import Axis, NamedArray
 from haliax.staging import mark_rename
 from ir.graph import Graph, Node
+from levanter.compiler.verify import collectives as read_collectives
+from levanter.compiler.verify import compare
 from levanter.config import load
 from levanter.config.schema import TrainConfig
-from levanter.state import batch_shape, state_shape, train_step_of
-from levanter.verify import collectives as read_collectives
-from levanter.verify import compare
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import device_mesh, input_shardings, lower, pipeline, summary
 from passes.planner.plan import Plan
 

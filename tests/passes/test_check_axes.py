@@ -19,7 +19,7 @@ import passes
 from haliax import NamedArray
 from levanter.config import load
 from levanter.config.files import model_names
-from levanter.state import batch_shape, state_shape, train_step_of
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
 
 BE, BM, MB = shaped("batch embed", 4, 4), shaped("batch mlp", 4, 4), shaped("mlp batch", 4, 4)
 

@@ -3,7 +3,7 @@
 from zoo.training import Step
 
 from levanter.config import load
-from levanter.state import batch_shape, state_shape, train_step_of
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
 
 SIZES = {
     "model.seq_len": 10,

@@ -1,0 +1,319 @@
+"""Where the runtime meets the compiler: the training step of a config is staged, planned for a mesh, lowered, reported.
+
+This is the only module of `levanter` that imports `ir` and `passes`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+import ir
+import passes
+from levanter.config import dump, parse_mesh
+from levanter.config.schema import TrainConfig
+from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
+from levanter.runtime.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
+from passes import pipeline, summary
+from passes.planner.cost import OVERLAP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ir.graph import Graph
+
+BATCH_AXES = ("replica", "data")
+PEAK_DIFFERS = (
+    "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
+    "assigned otherwise and which keeps copies"
+)
+ONE_DEVICE = {"data": 1}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A training step laid out on devices.
+
+    Attributes:
+        graph: the canonical graph that was planned.
+        plan: the layout of every name.
+        train_step: (state, batch) → (state, metrics), jitted; the state is donated.
+        state_shardings, batch_shardings: a sharding for every array of the state and of a batch, in their structure.
+    """
+
+    graph: Graph
+    plan: passes.Plan
+    train_step: Callable[[TrainState, LmBatch], tuple[TrainState, Metrics]]
+    state_shardings: Any
+    batch_shardings: Any
+    devices: Sequence[Any] | None = None
+
+    def lower_for(self, function: Callable[..., Any], *shapes: Any) -> Callable[..., Any]:
+        """Another function of the same axes (an evaluation, say), jitted under the same plan.
+
+        Args:
+            shapes: its arguments, with a `jax.ShapeDtypeStruct` for every array; the first is (part of) the state.
+        """
+        with _user_errors():
+            return passes.lower(pipeline.prepare(ir.trace(function, *shapes)), self.plan, self.devices, at_rest=(0,))
+
+
+def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) -> Compiled:
+    """The training step of a config for its mesh (`trainer.mesh`; one device where there is none).
+
+    Args:
+        devices: as many as the mesh has; default: the first of `jax.devices()`.
+
+    Raises:
+        UserError: the axes do not agree, the batch does not divide, nothing fits, or there are too few devices.
+    """
+    with _user_errors():
+        result = planned(config, mesh_of(config), config.trainer.hardware)
+        mesh = passes.device_mesh(result.plan, devices)
+        state_shardings, batch_shardings = passes.input_shardings(result.placed, mesh)
+        step = passes.lower(result.graph, result.plan, devices, donate=True)
+    return Compiled(result.graph, result.plan, step, state_shardings, batch_shardings, devices)
+
+
+def planned(
+    config: TrainConfig,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    plan: passes.Plan | None = None,
+    dump_ir: Path | None = None,
+) -> pipeline.Result:
+    """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
+    it runs on is the user's business, not the planner's."""
+    _check_batch(config.trainer.train_batch_size, mesh)
+    graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
+    if plan is None and all(size == 1 for size in mesh.values()):
+        plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
+    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir)
+
+
+def mesh_of(config: TrainConfig) -> dict[str, int]:
+    """The mesh of a config by axis name."""
+    return parse_mesh(config.trainer.mesh) if config.trainer.mesh else dict(ONE_DEVICE)
+
+
+def report(
+    config: TrainConfig,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    dump_ir: Path | None = None,
+    verify: bool = False,
+) -> dict[str, Any]:
+    """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
+
+    Args:
+        dump_ir: a folder for the graph after each pass.
+        verify: whether to compile the step for the mesh and compare.
+
+    Raises:
+        UserError: see `compile_training`.
+    """
+    with _user_errors(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", passes.AxisWarning)  # they are among the notes
+        result = planned(config, mesh, hardware, dump_ir=dump_ir)
+        plan, times = result.plan, summary.times(result.graph, result.placed, result.plan)
+        collectives = summary.collectives(result.placed, plan)
+        memory = summary.memory(result.graph, plan)
+    answer: dict[str, Any] = {
+        "mesh": dict(mesh),
+        "devices": plan.mesh.devices,
+        "hardware": hardware,
+        "batch_size": config.trainer.train_batch_size,
+        "seq_len": config.model.seq_len,
+        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage)},
+        "axes": _axis_rows(result),
+        "parameters": _parameter_rows(result.placed, mesh),
+        "collectives": [_collective_row(each) for each in collectives],
+        "memory": memory,
+        "time": {**asdict(times), "bound": times.bound, "overlap": OVERLAP},
+        "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
+        "runner_up": _runner_up(plan),
+        "notes": _notes(result),
+    }
+    if verify:
+        answer["verify"] = verified(config, plan, answer["collectives"], memory["peak"])
+    return answer
+
+
+def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int) -> dict[str, Any]:
+    """The prediction set against what XLA makes of the step on as many CPU devices, in a child process."""
+    from levanter.compiler.verify import collectives as read_collectives
+    from levanter.compiler.verify import compare, compile_in_child
+
+    mesh = plan.mesh.as_dict()
+    request = {
+        "config": dump(config),
+        "mesh": mesh,
+        "hardware": plan.hardware,
+        "order": list(plan.order),
+        "compute": _axes(plan.compute),
+        "storage": _axes(plan.storage),
+    }
+    program = compile_in_child(request, devices=plan.mesh.devices)
+    found = read_collectives(program.text, mesh) if program.text else []
+    answer = compare(collectives, found, mesh, predicted_peak=peak, compiled_peak=program.peak)
+    answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
+    return answer
+
+
+def check_step(
+    step: Callable[..., Any], arguments: Sequence[Any], ignore: Sequence[str], name: str
+) -> list[dict[str, Any]]:
+    """The axis mistakes of any step, found by tracing it: `code`, `severity`, `what`, `source` and `text` of each.
+
+    Args:
+        arguments: arrays, or shapes, as the step takes them.
+        ignore: codes of warnings that are not wanted.
+        name: what the user calls the step.
+
+    Raises:
+        UserError: JAX cannot trace the step for these arguments, or a code is no warning's.
+    """
+    try:
+        graph = ir.trace(step, *arguments)
+    except Exception as error:
+        raise cannot_trace(name, error) from error
+    with _user_errors():
+        found = passes.axis_findings(graph, ignore)
+    return [
+        {
+            "code": each.code,
+            "severity": each.severity,
+            "what": each.what,
+            "source": str(each.source) if each.source is not None else None,
+            "text": each.text,
+        }
+        for each in found
+    ]
+
+
+def check_config(config: TrainConfig, ignore: Sequence[str]) -> list[dict[str, Any]]:
+    """The axis mistakes of the training step of a config; see `check_step`."""
+    arguments = state_shape(config), batch_shape(config)
+    return check_step(train_step_of(config), arguments, ignore, config.trainer.run_name or "the training step")
+
+
+def graph_changes(before: str, after: str, before_name: str, after_name: str) -> str:
+    """What changed from one graph to another, both as text; see `ir.diff`.
+
+    Raises:
+        UserError: a text is no graph.
+    """
+    graphs: list[Graph] = []
+    for text, name in ((before, before_name), (after, after_name)):
+        try:
+            graphs.append(ir.parse(text))
+        except ir.ParseError as error:
+            raise no_graph(name, error) from error
+    return ir.changes(*graphs).text(before_name, after_name)
+
+
+def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
+    """The child's part of `verified`: the step of the request, laid out by the plan of the request, lowered."""
+    from levanter.config import loads
+
+    config = loads(request["config"])
+    mesh = request["mesh"]
+    plan = passes.Plan(
+        passes.DeviceMesh.of(mesh),
+        tuple(request["order"]),
+        {name: tuple(axes) for name, axes in request["compute"].items()},
+        {name: tuple(axes) for name, axes in request["storage"].items()},
+        request["hardware"],
+    )
+    result = planned(config, mesh, request["hardware"], plan=plan)
+    step = passes.lower(result.graph, plan, donate=True)
+    lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
+    return lowered
+
+
+def _check_batch(batch: int, mesh: Mapping[str, int]) -> None:
+    """The axes of a mesh that are there for the batch must divide it; the planner may put it on others besides."""
+    shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
+    if shards > 0 and batch % shards:
+        raise batch_does_not_divide(batch, {axis: mesh[axis] for axis in BATCH_AXES if axis in mesh}, shards)
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """What the compiler refuses is the user's to mend: the same words, as this package's error."""
+    try:
+        yield
+    except (passes.AxisErrors, passes.PlanError, passes.UnknownCode) as error:
+        raise UserError(str(error)) from error
+
+
+def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {name: list(axes) for name, axes in mapping.items()}
+
+
+def _axis_rows(result: pipeline.Result) -> list[dict[str, Any]]:
+    """Every axis of the step, those with a place on the mesh first."""
+    plan, sizes = result.plan, result.graph.axis_sizes()
+    placed = [name for name in plan.order if name in plan.compute or name in plan.storage]
+    rest = [name for name in sizes if name not in placed]
+    return [
+        {
+            "name": name,
+            "size": sizes[name],
+            "compute": list(plan.compute.get(name, ())),
+            "storage": list(plan.storage.get(name, ())),
+            "reason": plan.reasons.get(name, "one device" if plan.mesh.devices == 1 else "given"),
+        }
+        for name in (*placed, *rest)
+    ]
+
+
+def _parameter_rows(placed: Graph, mesh: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The parameters of the model: the state that is not the optimizer's."""
+    rows: list[dict[str, Any]] = []
+    carried = {before for before, _ in placed.carried}
+    for i, (value, path) in enumerate(zip(placed.inputs, placed.input_paths, strict=True)):
+        if i not in carried or not path.startswith("state.model."):
+            continue
+        type_ = value.type
+        shards = math.prod(mesh[axis] for dim in type_.dims for axis in dim.mesh)
+        rows.append(
+            {
+                "path": ".".join(part for part in path.removeprefix("state.").split(".") if part not in WRAPPERS),
+                "dtype": type_.dtype,
+                "axes": {dim.name or f"_{k}": dim.size for k, dim in enumerate(type_.dims)},
+                "layout": [list(dim.mesh) for dim in type_.dims],
+                "bytes": type_.bytes,
+                "bytes_per_device": type_.bytes // shards,
+            }
+        )
+    return rows
+
+
+def _collective_row(each: summary.Collective) -> dict[str, Any]:
+    return {**asdict(each), "mesh_axes": list(each.mesh_axes)}
+
+
+def _runner_up(plan: passes.Plan) -> dict[str, Any] | None:
+    other = plan.runner_up
+    if other is None:
+        return None
+    layouts = {"compute": _axes(other.compute), "storage": _axes(other.storage)}
+    return {"plan": layouts, "step": other.step, "peak": other.peak}
+
+
+def _notes(result: pipeline.Result) -> list[str]:
+    """What the checker finds suspicious; what the planner could not use, and why."""
+    found = passes.axis_findings(result.graph)
+    notes = [f"{each.severity}[{each.code}]: {each.what} ({each.source})" for each in found]
+    opaque = sorted({node.fn for node in result.graph.walk() if node.kind == "opaque"})
+    return [*notes, f"no rule for {', '.join(opaque)}: kept whole on every device"] if opaque else notes

@@ -1,0 +1,15 @@
+"""Sets what a plan predicts beside what the compiler made."""
+
+from levanter.compiler.verify.compare import Difference, Explanation, compare
+from levanter.compiler.verify.hlo import CompiledCollective, collectives
+from levanter.compiler.verify.isolate import CompiledProgram, compile_in_child
+
+__all__ = [
+    "CompiledCollective",
+    "CompiledProgram",
+    "Difference",
+    "Explanation",
+    "collectives",
+    "compare",
+    "compile_in_child",
+]

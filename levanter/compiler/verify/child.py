@@ -1,0 +1,54 @@
+"""The compiling process: `python -m levanter.compiler.verify.child`, with one JSON request on stdin.
+
+XLA fixes the number of CPU devices when it starts, so a mesh of 8 is compiled in a process of its own. The request
+names a function that gives a `jax.stages.Lowered`; the process compiles it, and leaves the partitioned module and the
+memory numbers at the paths that the request names. `levanter.compiler.verify.isolate` is the other end.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from levanter.errors import EXIT_USER_ERROR, UserError
+
+_MEMORY = {
+    "arguments": "argument_size_in_bytes",
+    "outputs": "output_size_in_bytes",
+    "aliased": "alias_size_in_bytes",
+    "temporaries": "temp_size_in_bytes",
+}
+
+
+def main() -> int:
+    """Reads the request, compiles, writes the result; the status is that of the `levanter` command."""
+    request = json.load(sys.stdin)
+    try:
+        answer, status = _compile(request["function"], request["request"], request["dump"]), 0
+    except UserError as error:
+        answer, status = {"user_error": str(error)}, EXIT_USER_ERROR
+    Path(request["result"]).write_text(json.dumps(answer))
+    return status
+
+
+def _compile(function: str, request: dict[str, Any], dump: str) -> dict[str, Any]:
+    module, _, name = function.partition(":")
+    lowered = getattr(importlib.import_module(module), name)(request)
+    # Options of this one compile, so that nothing else the process compiles is dumped. Level 0 saves LLVM's time and
+    # changes neither the partitioner nor the buffers.
+    options = {
+        "xla_dump_to": dump,
+        "xla_dump_hlo_pass_re": "spmd.*",
+        "xla_dump_hlo_as_text": True,
+        "xla_dump_large_constants": True,
+        "xla_backend_optimization_level": 0,
+    }
+    analysis = lowered.compile(compiler_options=options).memory_analysis()
+    return {"memory": {name: int(getattr(analysis, field)) for name, field in _MEMORY.items()}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Lists the collectives of a compiled step, from the text of the module right after XLA's SPMD partitioner.
+
+That module is the truth that a plan is compared with: sharding has become communication, and the backend has not yet
+merged, split or hidden any of it. Each collective gets the mesh axes it runs over, its bytes, how many times a step
+does it (loops included), and the source line it came from.
+
+Bytes are those of design §8, per group: an all-gather's result; an all-reduce's or reduce-scatter's operand; an
+all-to-all's or permute's operand, which is one device's part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path, PurePath
+
+import levanter
+from levanter.compiler.verify.groups import Groups, MeshAxes, parse_groups, parse_pairs
+from levanter.compiler.verify.hlo_text import Computation, Instruction, Module, parse, split
+from levanter.compiler.verify.loops import Scope, trip_count
+from levanter.compiler.verify.shards import read_in_shards
+
+KINDS = {
+    "all-gather": "all_gather",
+    "all-reduce": "all_reduce",
+    "reduce-scatter": "reduce_scatter",
+    "all-to-all": "all_to_all",
+    "ragged-all-to-all": "all_to_all",
+    "collective-permute": "permute",
+    "collective-broadcast": "broadcast",
+}
+_CALLED_ONCE = ("calls", "to_apply", "true_computation", "false_computation", "branch_computations")
+
+
+@dataclass(frozen=True)
+class CompiledCollective:
+    """One collective of the compiled step.
+
+    Attributes:
+        kind: all_gather, all_reduce, reduce_scatter, all_to_all, permute or broadcast.
+        mesh_axes: the mesh axes it runs over, in mesh order; () when its groups are no set of mesh axes.
+        bytes: per group and occurrence, after gathering or before reducing.
+        count: how many times a step does it.
+        source: "file.py:line" of the user's code, or None when the compiler recorded none.
+        op_name: JAX's name of the operation it came from.
+        instruction: its name in the compiled program.
+        count_known: False inside a loop whose trip count the program does not say; such a loop counts as one trip.
+    """
+
+    kind: str
+    mesh_axes: tuple[str, ...]
+    bytes: int
+    count: int
+    source: str | None
+    op_name: str
+    instruction: str
+    count_known: bool = True
+
+
+def collectives(text: str, mesh: Mapping[str, int]) -> list[CompiledCollective]:
+    """The collectives in the text of a partitioned module, in program order, those over one device left out.
+
+    Args:
+        text: the HLO module, as XLA dumps it after `spmd-partitioning`.
+        mesh: axis name → size, in mesh order; partition ids are row-major over it.
+
+    Raises:
+        WorkFailed: the text is not HLO as this reader knows it.
+    """
+    module = parse(text)
+    reader = _Reader(module, MeshAxes(mesh), max(module.num_partitions, prod(mesh.values())))
+    return list(reader.read(Scope(module.computations[module.entry]), times=1, known=True))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Walks the computations as the program runs them, multiplying counts by trip counts."""
+
+    module: Module
+    axes: MeshAxes
+    partitions: int
+
+    def read(self, scope: Scope, times: int, known: bool) -> Iterator[CompiledCollective]:
+        for instruction in scope.computation.instructions.values():
+            kind = KINDS.get(instruction.opcode.removesuffix("-start"))
+            if kind is not None:
+                yield from self._collective(scope.computation, instruction, kind, times, known)
+            elif instruction.opcode == "while":
+                yield from self._loop(scope, instruction, times, known)
+            else:
+                for name in _called(instruction):
+                    yield from self.read(Scope(self.module.computations[name]), times, known)
+
+    def _loop(self, scope: Scope, loop: Instruction, times: int, known: bool) -> Iterator[CompiledCollective]:
+        trips = trip_count(self.module, scope, loop)
+        known, trips = known and trips is not None, 1 if trips is None else trips
+        for attribute, runs in (("condition", trips + 1), ("body", trips)):
+            computation = self.module.computations[loop.attributes[attribute].lstrip("%")]
+            yield from self.read(Scope(computation, loop, scope), times * runs, known)
+
+    def _collective(
+        self, computation: Computation, instruction: Instruction, kind: str, times: int, known: bool
+    ) -> Iterator[CompiledCollective]:
+        if kind == "permute":
+            groups = parse_pairs(instruction.attributes["source_target_pairs"])
+            alone = all(source == target for source, target in groups)
+            axes = () if alone else self.axes.of_pairs(groups)
+        else:
+            groups = parse_groups(instruction.attributes.get("replica_groups", ""), self.partitions)
+            alone = all(len(group) == 1 for group in groups)
+            axes = self.axes.of_groups(groups)
+        if alone or times == 0:
+            return
+        for element, size in enumerate(_sizes(computation, instruction, kind)):
+            yield CompiledCollective(
+                self._kind(computation, instruction, element, kind, groups),
+                axes,
+                size,
+                times,
+                _source(self.module.frames(instruction)),
+                instruction.op_name,
+                instruction.name,
+                known,
+            )
+
+    def _kind(self, computation: Computation, instruction: Instruction, element: int, kind: str, groups: Groups) -> str:
+        if kind == "all_reduce" and read_in_shards(computation, instruction, element, groups, self.partitions):
+            return "reduce_scatter"
+        return kind
+
+
+def _sizes(computation: Computation, instruction: Instruction, kind: str) -> list[int]:
+    """The bytes of each array a collective moves: several when it is variadic."""
+    operands = [sum(s.bytes for s in computation.instructions[name].shapes) for name in instruction.operands]
+    if kind == "all_gather":
+        # The asynchronous form returns (operands, results).
+        return [shape.bytes for shape in instruction.shapes[-len(operands) :]]
+    if kind == "all_to_all" and instruction.is_tuple:
+        # One operand for each member of the group: together they are one all-to-all.
+        return [sum(operands)]
+    return operands[:1] if kind == "permute" else operands
+
+
+def _called(instruction: Instruction) -> list[str]:
+    """The computations an instruction runs once: calls, fusions, and each branch of a conditional."""
+    if not any(f"{key}=" in instruction.attribute_text for key in _CALLED_ONCE):
+        return []
+    found: list[str] = []
+    for key in _CALLED_ONCE:
+        value = instruction.attributes.get(key, "")
+        found.extend(name.lstrip("%") for name in split(value.strip("{}")))
+    return found
+
+
+def _source(frames: list[tuple[str, int]]) -> str | None:
+    """The innermost frame of the user's code: models of `levanter` are, the libraries below them are not."""
+    if not frames:
+        return None
+    own = Path(levanter.__file__).resolve().parent.parent
+    file, line = next((frame for frame in frames if not _is_library(frame[0], own)), frames[0])
+    return f"{PurePath(file).name}:{line}"
+
+
+def _is_library(file: str, own: Path) -> bool:
+    path = PurePath(file)
+    if path.is_relative_to(own):
+        return path.relative_to(own).parts[0] in ("haliax", "ir", "passes")
+    return bool({"site-packages", "dist-packages"} & set(path.parts))

@@ -1,0 +1,112 @@
+"""Compiles a step for a mesh of CPU devices in a child process, whatever platform and device count this process has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from levanter.compiler.verify import errors
+from levanter.errors import EXIT_USER_ERROR, UserError
+
+LOWER_STEP = "levanter.compiler.compile:lower_for_verify"
+_PARTITIONED = "module_*after_spmd-partitioning*.txt"
+_LAST_LINES = 12
+_DEVICE_FLAG = "--xla_force_host_platform_device_count"
+
+
+@dataclass(frozen=True)
+class CompiledProgram:
+    """What the compiler made of a step.
+
+    Attributes:
+        text: the HLO module right after the SPMD partitioner; "" for one device, where it does not run.
+        memory: bytes per device: `arguments`, `outputs`, `aliased` (outputs in the place of arguments), `temporaries`.
+        seconds: how long the child process took.
+    """
+
+    text: str
+    memory: Mapping[str, int]
+    seconds: float
+
+    @property
+    def peak(self) -> int:
+        """Bytes per device while the step runs: arguments + outputs − aliased + temporaries."""
+        memory = self.memory
+        return memory["arguments"] + memory["outputs"] - memory["aliased"] + memory["temporaries"]
+
+
+def compile_in_child(
+    request: Mapping[str, Any], *, devices: int, function: str = LOWER_STEP, timeout: float | None = None
+) -> CompiledProgram:
+    """Compiles what `function` lowers, in a child process with that many CPU devices.
+
+    Args:
+        request: a JSON object, handed to the function.
+        devices: how many CPU devices the child has.
+        function: `module:name` of a function that takes the request and returns a `jax.stages.Lowered`.
+        timeout: seconds after which to give up.
+
+    Raises:
+        UserError: the function raised one; its message is the same.
+        WorkFailed: the compile failed, was killed, ran too long, or left no partitioned module.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="levanter-verify-") as name:
+        dump, result_file = Path(name, "dump"), Path(name, "result.json")
+        paths = {"dump": str(dump), "result": str(result_file)}
+        message = json.dumps({"function": function, "request": dict(request), **paths})
+        try:
+            child = subprocess.run(
+                [sys.executable, "-m", "levanter.compiler.verify.child"],
+                input=message,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=_environment(devices),
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise errors.child_too_slow(devices, error.timeout) from None
+        result = _result(child, result_file, devices)
+        text = _partitioned(dump)
+    if devices > 1 and not text:
+        raise errors.no_partitioned_module(devices)
+    return CompiledProgram(text, result["memory"], time.perf_counter() - started)
+
+
+def _result(child: subprocess.CompletedProcess[str], path: Path, devices: int) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if child.returncode == EXIT_USER_ERROR and "user_error" in result:
+        raise UserError(result["user_error"])
+    if child.returncode != 0 or "memory" not in result:
+        last = "\n".join(child.stderr.strip().splitlines()[-_LAST_LINES:])
+        raise errors.child_failed(devices, child.returncode, last)
+    return result
+
+
+def _partitioned(dump: Path) -> str:
+    """The text of the partitioned module; only one module is compiled with the dump on."""
+    files = sorted(dump.glob(_PARTITIONED)) if dump.exists() else []
+    return files[-1].read_text(errors="replace") if files else ""
+
+
+def _environment(devices: int) -> dict[str, str]:
+    """This process's environment with CPU devices instead; what it can import, the child can import."""
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(_DEVICE_FLAG)]
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": " ".join([*flags, f"{_DEVICE_FLAG}={devices}"]),
+        # A program that comes out of a cache is not partitioned again, so nothing would be dumped.
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }

@@ -1,0 +1,40 @@
+"""A data set of the Hugging Face hub, as plain data (no data set library here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from levanter.data import errors
+from levanter.data.config import DataConfig
+
+if TYPE_CHECKING:
+    from levanter.data.corpus import Corpus
+
+ROWS = ("documents", "lines")
+
+
+@DataConfig.register_subclass("hf")
+@dataclass(frozen=True)
+class HfDataConfig(DataConfig):
+    """A data set of the Hugging Face hub (or a local folder that the `datasets` library reads)."""
+
+    id: str = "Salesforce/wikitext"
+    name: str | None = None
+    """Which configuration of the data set, such as wikitext-2-raw-v1; null where it has one only."""
+    train_split: str = "train"
+    heldout_split: str | None = "validation"
+    """Split of the held-out text; null means a share of the training split is held out."""
+    text_column: str = "text"
+    rows: str = "documents"
+    """documents: each row is a document. lines: the rows of a split are one running text, as in WikiText."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rows not in ROWS:
+            raise errors.unknown_rows(self.rows, ROWS)
+
+    def corpus(self) -> Corpus:
+        from levanter.data.sources.hf.corpus import HfCorpus
+
+        return HfCorpus(self.id, self.name, self.train_split, self.heldout_split, self.text_column, self.rows)

@@ -1,0 +1,1 @@
+"""Every State of the Union message."""

@@ -1,0 +1,67 @@
+"""Local text files as a corpus."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from levanter.data import errors
+from levanter.data.corpus import HELDOUT, TRAIN, Document
+
+
+@dataclass(frozen=True)
+class TextCorpus:
+    """Local files in the order they are named; the files of one pattern in the order of their paths."""
+
+    paths: tuple[str, ...]
+    heldout_paths: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        return ", ".join(self.paths)
+
+    def documents(self) -> Iterator[Document]:
+        if not self.paths:
+            raise errors.no_paths()
+        train_side = TRAIN if self.heldout_paths else None
+        # Every name is checked before the first text is read: a typo in the last one shows at once.
+        train = _expand("paths", self.paths)
+        heldout = _expand("heldout_paths", self.heldout_paths)
+        for file in train:
+            yield Document(_read("paths", file), train_side)
+        for file in heldout:
+            yield Document(_read("heldout_paths", file), HELDOUT)
+
+
+def _expand(field: str, patterns: Iterable[str]) -> list[str]:
+    files = []
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            raise errors.is_folder(field, pattern)
+        if path.exists():
+            files.append(str(path))
+        elif glob.has_magic(pattern):
+            matches = [match for match in sorted(glob.glob(str(path), recursive=True)) if Path(match).is_file()]
+            if not matches:
+                raise errors.no_match(field, pattern)
+            files += matches
+        else:
+            raise errors.no_such_file(field, pattern)
+    return files
+
+
+def _read(field: str, path: str) -> str:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise errors.file_unreadable(field, path, error.strerror or str(error)) from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise errors.file_not_text(field, path, error.start) from error
+    if not text.strip():
+        raise errors.file_empty(field, path)
+    return text

@@ -1,0 +1,86 @@
+"""What a GPT-2 is made from, as plain data (no JAX here; see `levanter.models.config`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from levanter.models import errors
+from levanter.models.config import ModelConfig, axis
+
+if TYPE_CHECKING:
+    from haliax import Axis
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+@ModelConfig.register_subclass("gpt2")
+@dataclass(frozen=True)
+class Gpt2Config(ModelConfig):
+    """GPT-2 (Radford et al., 2019). The defaults are GPT-2 small."""
+
+    hidden_dim: int = 768
+    """Size of axis `embed`, the residual stream."""
+    num_heads: int = 12
+    """Size of axis `heads`; `head_size` is hidden_dim / num_heads."""
+    num_layers: int = 12
+    """Size of axis `layers`."""
+    mlp_scale: int = 4
+    """Axis `mlp` is this many times `embed`."""
+    dropout: float = 0.0
+    """Probability that a value of the embedding or of a branch's output is dropped while training."""
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    """Standard deviation of the initial weights; branch outputs are scaled down by sqrt(2 * num_layers) besides."""
+    tie_word_embeddings: bool = True
+    """Whether the token embedding is also the output head."""
+    gradient_checkpointing: bool = True
+    """Whether a block is computed again in the backward pass, so that only its input is kept."""
+    vocab_multiple: int = 128
+    """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
+    compute_dtype: str = "float32"
+    """What matrix products are computed in; parameters, softmax, norms and the loss are always float32."""
+
+    def __post_init__(self) -> None:
+        for field in ("seq_len", "vocab_size", "hidden_dim", "num_heads", "num_layers", "mlp_scale", "vocab_multiple"):
+            if getattr(self, field) < 1:
+                raise errors.not_positive(field, getattr(self, field))
+        if self.hidden_dim % self.num_heads:
+            raise errors.heads_do_not_divide(self.hidden_dim, self.num_heads)
+        if not 0.0 <= self.dropout < 1.0:
+            raise errors.bad_dropout(self.dropout)
+        if self.compute_dtype not in COMPUTE_DTYPES:
+            raise errors.bad_compute_dtype(self.compute_dtype, COMPUTE_DTYPES)
+
+    @property
+    def Vocab(self) -> Axis:
+        return axis("vocab", -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple)
+
+    @property
+    def KeyPos(self) -> Axis:
+        return axis("key_position", self.seq_len)
+
+    @property
+    def Embed(self) -> Axis:
+        return axis("embed", self.hidden_dim)
+
+    @property
+    def Mlp(self) -> Axis:
+        return axis("mlp", self.hidden_dim * self.mlp_scale)
+
+    @property
+    def Heads(self) -> Axis:
+        return axis("heads", self.num_heads)
+
+    @property
+    def HeadSize(self) -> Axis:
+        return axis("head_size", self.hidden_dim // self.num_heads)
+
+    @property
+    def Layers(self) -> Axis:
+        return axis("layers", self.num_layers)
+
+    def build(self, Vocab: Axis, *, key: Any) -> Any:
+        from levanter.models.gpt2.gpt2 import Gpt2LMHeadModel
+
+        return Gpt2LMHeadModel.init(self, Vocab, key=key)

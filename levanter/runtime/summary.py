@@ -1,0 +1,69 @@
+"""What a person reads when a run has ended: how good the model is, what it writes, and what to try next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from levanter.config import TrainConfig
+from levanter.data import TokenData
+from levanter.runtime.generate import generate, sample_key
+
+PROMPT = "The"
+
+
+def ended(
+    console: Console,
+    config: TrainConfig,
+    path: Path,
+    tokens: TokenData,
+    model: Any,
+    heldout_loss: float | None,
+    heldout: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Print the end of a run that has made all its steps. Losses are in nats per token."""
+    if heldout_loss is not None:
+        unigram = tokens.unigram_loss(heldout)
+        _print(console, f"\nheld-out loss {heldout_loss:.4f} (perplexity {math.exp(heldout_loss):,.1f})")
+        _print(console, f"unigram model {unigram:.4f} (perplexity {math.exp(unigram):,.1f}): token frequencies alone")
+    if config.trainer.sample_tokens:
+        _print(console, f"\nsample: {sample(model, tokens, config)}")
+    _print(console, f"\nrun directory: {path} (config.yaml, metrics.jsonl, checkpoints/)")
+    _print(console, "what to try next:")
+    steps = 2 * config.trainer.num_train_steps
+    mesh = "4x2" if config.trainer.train_batch_size % 4 == 0 else "2x2"
+    for command, does in (
+        (f"levanter train --trainer.num_train_steps {steps} --run-dir {path}-longer", "train for longer"),
+        (f"levanter train --mesh {mesh} --run-dir {path}-{mesh}", "the same run on a mesh of CPU devices"),
+        ("levanter compile --model gpt2_small --mesh 8x4", "how a larger model would lie on 32 chips, and why"),
+    ):
+        _print(console, f"  {command}\n      {does}")
+
+
+def stopped(console: Console, path: Path, step: int, num_train_steps: int) -> None:
+    """Print that a run was asked to stop before its last step."""
+    _print(console, f"stopped after step {step} of {num_train_steps}, saved in {path}/checkpoints/step-{step}")
+    _print(console, "the same command goes on from there")
+
+
+def sample(model: Any, tokens: TokenData, config: TrainConfig) -> str:
+    """A text that the model writes, with its prompt. The same model and seed give the same text."""
+    prompt = tokens.tokenizer.encode(PROMPT) or [0]
+    drawn = generate(
+        model,
+        prompt,
+        config.trainer.sample_tokens,
+        vocab_size=tokens.vocab_size,
+        key=sample_key(config.trainer.seed),
+    )
+    return tokens.tokenizer.decode([*prompt, *drawn])
+
+
+def _print(console: Console, text: str) -> None:
+    # The text is the user's or the model's: rich must not read markup in it, nor wrap a command.
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

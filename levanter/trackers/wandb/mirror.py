@@ -1,0 +1,76 @@
+"""Weights & Biases as a mirror of `metrics.jsonl`.
+
+The id of the run on their side is kept in the run directory, so a run that was killed goes on as the same one. Nothing
+that happens there can stop or change training: once it has started, a failure is told in one line and the mirror rests.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from levanter import durable
+from levanter.optional import require
+from levanter.trackers import errors
+from levanter.trackers.scalars import Scalar, plain
+
+
+class WandbMirror:
+    """A wandb run of the run directory at `path`; WANDB_MODE, WANDB_PROJECT and WANDB_ENTITY work as ever.
+
+    Raises:
+        UserError: wandb is not installed, or would not start.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        wandb = require("wandb", "the tracker wandb (trainer.tracker)", "wandb")
+        self._failures = (wandb.Error, OSError)
+        try:
+            self._run: Any = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "levanter"),
+                name=path.name,
+                id=_run_id(path / "wandb_id"),
+                resume="allow",
+                dir=str(path),
+                config=dict(config),
+                # The console is the progress bar's; wandb would wrap stdout to copy it.
+                settings=wandb.Settings(console="off", silent=True),
+            )
+        except self._failures as error:
+            raise errors.wandb_unavailable(_first_line(error)) from error
+        if not self._run.offline:
+            print(f"wandb: {self._run.url}", file=sys.stderr, flush=True)
+
+    def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
+        """Mirror the record of `step`. Steps that wandb has already are ignored there."""
+        if self._run is not None:
+            try:
+                self._run.log({name: plain(value) for name, value in metrics.items()}, step=step)
+            except self._failures as error:
+                print(errors.wandb_stopped(_first_line(error)), file=sys.stderr, flush=True)
+                self._run = None
+
+    def sync(self) -> None:
+        """Nothing: the mirror is no record."""
+
+    def close(self) -> None:
+        if self._run is not None:
+            try:
+                self._run.finish()
+            except self._failures as error:
+                print(errors.wandb_stopped(_first_line(error)), file=sys.stderr, flush=True)
+            self._run = None
+
+
+def _run_id(path: Path) -> str:
+    if not path.exists():
+        durable.write_file(path, f"{secrets.token_hex(4)}\n".encode())
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
