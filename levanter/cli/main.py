@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: list[str]) -> int:
     """Run one command; every problem is raised."""
     try:
-        with levanter.make_context("levanter", arguments) as context:
+        with levanter.make_context("levanter", list(arguments), obj=tuple(arguments)) as context:
             levanter.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code

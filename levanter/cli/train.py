@@ -10,7 +10,11 @@ from levanter.cli.options import OVERRIDES, config_options, load_config, mesh_op
 @click.command(context_settings=OVERRIDES)
 @config_options
 @mesh_option
-@click.option("--run-dir", metavar="PATH", help="Where the run is kept. Left out: runs/NAME.")
+@click.option(
+    "--run-dir",
+    metavar="PATH",
+    help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
+)
 @click.pass_context
 def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | None, run_dir: str | None) -> None:
     """Train a model, or go on with a run.
@@ -27,6 +31,7 @@ def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | N
         devices.prepare(shape)
         devices.require(shape)
 
+    from levanter.runtime.command import Command
     from levanter.runtime.trainer import train as run
 
-    run(config)
+    run(config, command=Command(ctx.obj or ("train",)))

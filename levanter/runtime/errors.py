@@ -7,6 +7,9 @@ from pathlib import Path
 
 from levanter.errors import UserError, WorkFailed
 
+_SHOWN = 8
+_SHOWN_FILES = 3
+
 
 def out_of_range(field: str, value: int, least: int) -> UserError:
     return UserError(f"trainer.{field} is {value}: it must be at least {least}")
@@ -35,3 +38,46 @@ def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "
         f"set it to {step} or more, or start another run with --run-dir"
     )
+
+
+def run_in_use(path: Path, holder: str) -> UserError:
+    return UserError(
+        f"another process is writing the run directory {path} ({holder or 'unknown'}): "
+        "wait for it or stop it, or choose another one with --run-dir"
+    )
+
+
+def other_config(path: Path, differences: Sequence[str], another: str | None) -> UserError:
+    """`another` is the command that starts the run in a directory of its own, where that is known."""
+    shown = "; ".join(differences[:_SHOWN])
+    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    fix = f"start this one with `{another}`" if another else "choose another directory with --run-dir"
+    return UserError(
+        f"the run directory {path} has checkpoints of a run with another config ({shown}{more}): "
+        f"set these back to resume it, or {fix}"
+    )
+
+
+def kept_elsewhere(path: Path, differences: Sequence[str], chosen: Path) -> str:
+    shown = "; ".join(differences[:_SHOWN])
+    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    return f"{path} holds another run ({shown}{more}): this one is kept in {chosen}"
+
+
+def unreadable_config(path: Path) -> UserError:
+    return UserError(
+        f"{path} is not a config of a run: put back the one of this run, or choose another directory with --run-dir"
+    )
+
+
+def foreign_files(path: Path, names: Sequence[str]) -> UserError:
+    shown = ", ".join(names[:_SHOWN_FILES])
+    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
+    return UserError(
+        f"{path} is not a run directory: it holds other files ({shown}{more}); "
+        "choose a new or empty directory with --run-dir"
+    )
+
+
+def cannot_make_run(path: Path, reason: str) -> UserError:
+    return UserError(f"cannot use {path} as a run directory: {reason}; choose another one with --run-dir")

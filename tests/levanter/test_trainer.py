@@ -24,6 +24,7 @@ from levanter.data import TextDataConfig
 from levanter.errors import UserError, WorkFailed
 from levanter.models.gpt2.config import Gpt2Config
 from levanter.optim.adamw.config import AdamWConfig
+from levanter.runtime.command import Command
 from levanter.runtime.config import TrainerConfig
 from levanter.runtime.generate import generate
 from levanter.runtime.state import (
@@ -34,7 +35,7 @@ from levanter.runtime.state import (
     make_train_step,
     state_shape,
 )
-from levanter.runtime.trainer import Pace, StopSignal, train
+from levanter.runtime.trainer import Loop, Pace, StopSignal, train
 
 TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
 
@@ -112,6 +113,60 @@ def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "numbers.txt").write_text(TEXT + "One more line.\n")
     with pytest.raises(UserError, match=r"the text or the tokenizer is not the one that .*step-7 was trained on: put"):
         run(with_trainer(config, num_train_steps=8))
+
+
+def test_rates_leave_out_compilation(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still but while a step is compiled (an hour) and while a batch is made (a second)."""
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+
+    class Slow(Loop):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            step = self._compiled.train_step
+
+            def compiling(*arguments: Any) -> Any:
+                nonlocal now, step
+                now += 3600.0
+                try:
+                    return step(*arguments)
+                finally:
+                    self._compiled = dataclasses.replace(self._compiled, train_step=step)
+
+            self._compiled = dataclasses.replace(self._compiled, train_step=compiling)
+
+        def _place(self, batch: Any) -> Any:
+            nonlocal now
+            now += 1.0
+            return super()._place(batch)
+
+    monkeypatch.setattr("levanter.runtime.trainer.Loop", Slow)
+    run(with_trainer(config, eval_batches=0, checkpoint=CheckpointConfig(every_steps=100)))
+    rates = [each["tokens_per_second"] for each in records(Path(str(config.trainer.run_dir)))]
+    assert min(rates) > 4 * 16 / 2.1, rates
+
+
+def test_what_to_try_next_is_the_users_own_command(config: TrainConfig, tmp_path: Path) -> None:
+    out = io.StringIO()
+    typed = ("train", "--config", "my model.yaml", "--run-dir", "here", "--trainer.num_train_steps=6")
+    train(with_trainer(config, sample_tokens=0), Console(file=out, width=200), Command(typed))
+    folder = tmp_path / "run"
+    assert out.getvalue().partition("what to try next:\n")[2].splitlines() == [
+        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps 12 --run-dir {folder}-longer",
+        "      train for longer",
+        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x2 --run-dir {folder}-4x2",
+        "      the same run on a mesh of CPU devices",
+        "  levanter compile --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x4",
+        "      how this model would lie on 16 chips, and why",
+    ]
+    other = with_trainer(config, seed=5)
+    with pytest.raises(UserError) as refused:
+        train(other, Console(file=out), Command(typed))
+    assert str(refused.value) == (
+        f"the run directory {folder} has checkpoints of a run with another config (trainer.seed: 0 → 5): set these "
+        "back to resume it, or start this one with `levanter train --config 'my model.yaml' "
+        f"--trainer.num_train_steps=6 --run-dir {folder}-seed=5`"
+    )
 
 
 def test_divergence_is_said_and_recorded(config: TrainConfig, tmp_path: Path) -> None:
