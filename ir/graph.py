@@ -133,11 +133,6 @@ class Graph:
     carried: tuple[tuple[int, int], ...] = ()
     trees: Any = field(default=None, compare=False, repr=False)
 
-    def __str__(self) -> str:
-        from ir.printer import print_graph
-
-        return print_graph(self)
-
     def with_nodes(self, nodes: tuple[Node, ...]) -> "Graph":
         return replace(self, nodes=nodes)
 

@@ -176,3 +176,7 @@ def _runs(pairs: Sequence[tuple[int, int]]) -> list[tuple[tuple[int, int], tuple
 
 def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}..{last}"
+
+
+# A graph does not import its printer, which imports the graph; `ir` imports both.
+Graph.__str__ = print_graph

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from levanter.checkpoint.checkpointer import Checkpointer
     from levanter.checkpoint.config import CheckpointConfig
-    from levanter.checkpoint.directory import clean, committed, latest, resolve
+    from levanter.checkpoint.directory import clean, committed, resolve
     from levanter.checkpoint.errors import CheckpointMismatch, DamagedCheckpoint
     from levanter.checkpoint.loading import load
     from levanter.checkpoint.manifest import ArrayRecord, Manifest, read_manifest
-    from levanter.checkpoint.reading import digest, verify
+    from levanter.checkpoint.reading import digest, latest, verify
     from levanter.checkpoint.writing import save
 
 __all__ = [
@@ -46,7 +46,7 @@ _HOMES = {
     "clean": "directory",
     "committed": "directory",
     "digest": "reading",
-    "latest": "directory",
+    "latest": "reading",
     "load": "loading",
     "read_manifest": "manifest",
     "resolve": "directory",

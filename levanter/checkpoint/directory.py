@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-import sys
 from pathlib import Path
 
 from levanter import durable
@@ -35,37 +34,6 @@ def committed(directory: Path | str) -> list[Path]:
         return []
     found = [path for path in directory.iterdir() if _STEP.fullmatch(path.name)]
     return sorted(found, key=_step)
-
-
-def latest(directory: Path | str, problems: list[str] | None = None) -> Path | None:
-    """The newest whole checkpoint of a folder, or None where there is no checkpoint at all.
-
-    Every byte is compared with its checksum. A damaged checkpoint is passed over for the one before it, and a line that
-    names it is appended to `problems`, or printed on stderr without `problems`.
-
-    Raises:
-        DamagedCheckpoint: there are checkpoints and not one of them is whole.
-    """
-    from levanter.checkpoint.reading import verify
-
-    refused: list[errors.DamagedCheckpoint] = []
-    found = None
-    for path in reversed(committed(directory)):
-        try:
-            verify(path)
-        except errors.DamagedCheckpoint as problem:
-            refused.append(problem)
-        else:
-            found = path
-            break
-    if refused and found is None:
-        raise errors.all_damaged(refused)
-    for problem in refused:
-        if problems is None:
-            print(errors.left_out(problem), file=sys.stderr, flush=True)
-        else:
-            problems.append(errors.left_out(problem))
-    return found
 
 
 def resolve(path: Path | str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from levanter.checkpoint import errors
 from levanter.checkpoint.arrays import read_array
-from levanter.checkpoint.directory import resolve
+from levanter.checkpoint.directory import committed, resolve
 from levanter.checkpoint.manifest import Manifest, read_manifest
 
 _THREADS = 4
@@ -31,6 +33,35 @@ def verify(path: Path | str) -> Manifest:
     manifest = read_manifest(path)
     for_each_array(path, manifest, list(manifest.arrays), lambda name, values: None)
     return manifest
+
+
+def latest(directory: Path | str, problems: list[str] | None = None) -> Path | None:
+    """The newest whole checkpoint of a folder, or None where there is no checkpoint at all.
+
+    Every byte is compared with its checksum. A damaged checkpoint is passed over for the one before it, and a line that
+    names it is appended to `problems`, or printed on stderr without `problems`.
+
+    Raises:
+        DamagedCheckpoint: there are checkpoints and not one of them is whole.
+    """
+    refused: list[errors.DamagedCheckpoint] = []
+    found = None
+    for path in reversed(committed(directory)):
+        try:
+            verify(path)
+        except errors.DamagedCheckpoint as problem:
+            refused.append(problem)
+        else:
+            found = path
+            break
+    if refused and found is None:
+        raise errors.all_damaged(refused)
+    for problem in refused:
+        if problems is None:
+            print(errors.left_out(problem), file=sys.stderr, flush=True)
+        else:
+            problems.append(errors.left_out(problem))
+    return found
 
 
 def digest(path: Path | str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import draccus
@@ -31,9 +32,9 @@ def section(kind: Any) -> type | None:
     return None
 
 
-def choices(kind: type) -> dict[str, type]:
+def choices(kind: type) -> Mapping[str, type]:
     """The dataclasses of a section by the `type` that names them; a plain section has one, named ''."""
-    return dict(kind.get_known_choices()) if is_choice(kind) else {"": kind}  # type: ignore[attr-defined]
+    return kind.get_known_choices() if is_choice(kind) else {"": kind}  # type: ignore[attr-defined]
 
 
 def members(cls: type) -> dict[str, Any]:

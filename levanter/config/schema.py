@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from levanter.config import errors
 from levanter.config.mesh import parse_mesh
-from levanter.data import DataConfig, SotuDataConfig
+from levanter.data.config import DataConfig
 from levanter.errors import UserError
-from levanter.models import Gpt2Config, ModelConfig
-from levanter.optim import AdamWConfig, OptimizerConfig
+from levanter.models.config import ModelConfig
+from levanter.optim.config import OptimizerConfig
+from levanter.registry import MODELS, OPTIMIZERS, SOURCES
 from levanter.runtime.config import TrainerConfig
 
 
@@ -17,9 +18,9 @@ from levanter.runtime.config import TrainerConfig
 class TrainConfig:
     """What `levanter train` and `levanter compile` work on."""
 
-    model: ModelConfig = field(default_factory=Gpt2Config)
-    data: DataConfig = field(default_factory=SotuDataConfig)
-    optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
+    model: ModelConfig = field(default_factory=MODELS.make_default)
+    data: DataConfig = field(default_factory=SOURCES.make_default)
+    optimizer: OptimizerConfig = field(default_factory=OPTIMIZERS.make_default)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:

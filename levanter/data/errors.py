@@ -8,14 +8,6 @@ from pathlib import Path
 from levanter.errors import UserError, suggestion
 
 
-def heldout_fraction(value: float) -> UserError:
-    return UserError(f"data.heldout_fraction is {value}: it must be more than 0 and less than 1")
-
-
-def unknown_rows(value: str, known: Iterable[str]) -> UserError:
-    return UserError(f"data.rows is '{value}': {suggestion(value, known)}")
-
-
 def no_paths() -> UserError:
     return UserError("no text is named (data.paths): give at least one file, such as --data.paths '[books/*.txt]'")
 

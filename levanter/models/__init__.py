@@ -1,6 +1,5 @@
 """Models: `config` is what all have in common, light to import; each family has a folder of its own beside it."""
 
 from levanter.models.config import ModelConfig
-from levanter.models.gpt2.config import Gpt2Config
 
-__all__ = ["Gpt2Config", "ModelConfig"]
+__all__ = ["ModelConfig"]

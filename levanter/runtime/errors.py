@@ -11,10 +11,6 @@ _SHOWN = 8
 _SHOWN_FILES = 3
 
 
-def out_of_range(field: str, value: int, least: int) -> UserError:
-    return UserError(f"trainer.{field} is {value}: it must be at least {least}")
-
-
 def unknown_tracker(value: str, known: Sequence[str]) -> UserError:
     return UserError(f"trainer.tracker is '{value}': use one of {', '.join(known)}")
 

@@ -18,7 +18,7 @@ import optax
 from haliax import Axis, NamedArray
 from levanter.config.schema import TrainConfig
 from levanter.models.config import ModelConfig
-from levanter.optim.adamw.adamw import Optimizer
+from levanter.optim.optimizer import Optimizer
 from levanter.runtime import rng
 
 Metrics = dict[str, Any]

@@ -89,9 +89,9 @@ def test_what_is_wrong_with_files_is_said(here: Path) -> None:
 
 
 def test_what_is_wrong_with_the_config_is_said() -> None:
-    with pytest.raises(UserError, match=r"^data\.heldout_fraction is 1\.5: it must be more than 0 and less than 1$"):
+    with pytest.raises(UserError, match=r"^data\.heldout_fraction is 1\.5: it must be below 1$"):
         SotuDataConfig(heldout_fraction=1.5)
-    with pytest.raises(UserError, match=r"^data\.rows is 'line': did you mean `lines`\?$"):
+    with pytest.raises(UserError, match=r"^data\.rows is 'line': use one of documents, lines$"):
         HfDataConfig(rows="line")
 
 

@@ -12,6 +12,7 @@ No function here mentions a batch: an axis that a function does not name passes 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -20,9 +21,11 @@ import jax.numpy as jnp
 import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
-from levanter.models.gpt2.config import Gpt2Config
 from levanter.models.loss import next_token_loss, output_logits
 from levanter.runtime import rng
+
+if TYPE_CHECKING:
+    from levanter.models.gpt2.config import Gpt2Config
 
 MASKED = -1e9
 """A score that softmax turns into exactly zero, finite so that a fully masked row is not NaN."""

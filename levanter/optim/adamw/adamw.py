@@ -6,23 +6,17 @@ names. The stages are named, so a checkpoint calls a moment `opt_state.adam.mu.b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import optax
 
 from haliax import NamedArray
-from levanter.optim.adamw.config import AdamWConfig
-from levanter.optim.schedule import Schedule, learning_rate
+from levanter.optim.optimizer import Optimizer
+from levanter.optim.schedule import learning_rate
 
-
-@dataclass(frozen=True)
-class Optimizer:
-    """What a training step needs of an optimizer."""
-
-    transform: optax.GradientTransformation
-    learning_rate: Schedule
+if TYPE_CHECKING:
+    from levanter.optim.adamw.config import AdamWConfig
 
 
 def adamw(config: AdamWConfig, num_train_steps: int) -> Optimizer:

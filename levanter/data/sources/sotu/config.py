@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from levanter.data.corpus import Corpus
 
 
-@DataConfig.register_subclass("sotu")
 @dataclass(frozen=True)
 class SotuDataConfig(DataConfig):
     """Every State of the Union message, 1790 to now: 12 MB of English from the package `sotu`, no network needed."""

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from levanter.data.corpus import Corpus
 
 
-@DataConfig.register_subclass("text")
 @dataclass(frozen=True)
 class TextDataConfig(DataConfig):
     """Local UTF-8 text files, one document each."""

@@ -1,0 +1,152 @@
+"""Which components there are, by name: the one list that configurations, `--help` and the documentation read.
+
+A component is a model family, an optimizer, a source of text or a tracker. Each has a folder of its own, its config
+beside its code, and one line here: its name and `module:Class` of its config. A class is imported when it is asked for
+and not before, so that listing the names costs nothing, and a config of one model imports no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from levanter import errors
+
+
+class Registry(Mapping[str, type[Any]]):
+    """The config classes of one kind of component by name; looking one up imports it.
+
+    Args:
+        kind: what a component is called in a message, such as "optimizer".
+        components: name → `module:Class`.
+        default: the name that stands where a configuration gives none.
+    """
+
+    def __init__(self, kind: str, components: Mapping[str, str], default: str | None = None) -> None:
+        self.kind = kind
+        self.default = default
+        self._places = dict(components)
+        self._classes: dict[str, type[Any]] = {}
+
+    def __getitem__(self, name: str) -> type[Any]:
+        if name not in self._classes:
+            module, _, cls = self._places[name].partition(":")
+            self._classes[name] = getattr(import_module(module), cls)
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def add(self, name: str, component: str | type[Any]) -> None:
+        """Register one more component, by `module:Class` of its config or by the class itself.
+
+        Raises:
+            UserError: another component has that name.
+        """
+        place = component if isinstance(component, str) else _place(component)
+        if self._places.get(name, place) != place:
+            raise errors.component_exists(self.kind, name, self._places[name], place)
+        self._places[name] = place
+        if not isinstance(component, str):
+            self._classes[name] = component
+
+    def remove(self, name: str) -> None:
+        """Take a component off the list."""
+        del self._places[name]
+        self._classes.pop(name, None)
+
+    def name_of(self, cls: type) -> str:
+        """The name that `cls` is registered under.
+
+        Raises:
+            ValueError: it is not registered.
+        """
+        for name, place in self._places.items():
+            if place == _place(cls):
+                return name
+        raise ValueError(f"{cls.__name__} is not a registered {self.kind}")
+
+    def make_default(self) -> Any:
+        """The config of the default component, with all its defaults."""
+        if self.default is None:
+            raise ValueError(f"no {self.kind} is the default")
+        return self[self.default]()
+
+
+class Choice:
+    """Makes the base class of a kind's configs a choice type of `draccus` whose choices are those of a registry.
+
+    `class OptimizerConfig(Choice, draccus.ChoiceRegistry, registry=OPTIMIZERS)`: in YAML, `type:` says which it is.
+    """
+
+    registry: Registry
+
+    def __init_subclass__(cls, registry: Registry | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if registry is not None:
+            cls.registry = registry
+
+    def __new__(cls, *arguments: Any, **fields: Any) -> Any:
+        if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+            raise errors.component_incomplete(cls.registry.kind, _place(cls), missing)
+        return super().__new__(cls)
+
+    @classmethod
+    def register_subclass(cls, name: str, choice_type: type[Any] | None = None) -> Any:
+        """Register a class of one's own under `name`, also as a decorator; see `Registry.add`."""
+        if choice_type is None:
+            return partial(cls.register_subclass, name)
+        cls.registry.add(name, choice_type)
+        return choice_type
+
+    @classmethod
+    def get_known_choices(cls) -> Mapping[str, type[Any]]:
+        return cls.registry
+
+    @classmethod
+    def get_choice_class(cls, name: str) -> type[Any]:
+        return cls.registry[name]
+
+    @classmethod
+    def get_choice_name(cls, subcls: type) -> str:
+        return cls.registry.name_of(subcls)
+
+    @classmethod
+    def default_choice_name(cls) -> str | None:
+        return cls.registry.default
+
+
+def _place(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+MODELS = Registry("model", {"gpt2": "levanter.models.gpt2.config:Gpt2Config"}, default="gpt2")
+
+OPTIMIZERS = Registry("optimizer", {"adamw": "levanter.optim.adamw.config:AdamWConfig"}, default="adamw")
+
+SOURCES = Registry(
+    "source of text",
+    {
+        "sotu": "levanter.data.sources.sotu.config:SotuDataConfig",
+        "text": "levanter.data.sources.text.config:TextDataConfig",
+        "hf": "levanter.data.sources.hf.config:HfDataConfig",
+    },
+    default="sotu",
+)
+
+TRACKERS = Registry(
+    "tracker",
+    {
+        "metrics_file": "levanter.trackers.metrics_file.config:MetricsFileConfig",
+        "console": "levanter.trackers.console.config:ConsoleConfig",
+        "wandb": "levanter.trackers.wandb.config:WandbConfig",
+    },
+)
