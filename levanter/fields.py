@@ -38,7 +38,9 @@ class Range:
         return above and below and not (isinstance(value, float) and not math.isfinite(value))
 
     def __str__(self) -> str:
-        return " and ".join(part for part in (self._lower(), self._upper()) if part)
+        # That a size fits 31 bits need not be told to those who write one.
+        upper = "" if self.high == LARGEST_SIZE else self._upper()
+        return " and ".join(part for part in (self._lower(), upper) if part)
 
     def broken_by(self, value: float) -> str:
         """In words, what `value` is to be and is not."""

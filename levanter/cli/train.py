@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from levanter.cli.options import OVERRIDES, config_options, load_config, mesh_option
+from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, mesh_option
 
 
-@click.command(context_settings=OVERRIDES)
+@click.command(cls=ConfigCommand, context_settings=OVERRIDES)
 @config_options
 @mesh_option
 @click.option(

@@ -23,6 +23,7 @@ from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_g
 from levanter.runtime.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline, summary
 from passes.planner.cost import OVERLAP
+from passes.planner.hardware import CHIPS, chip_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,11 +93,17 @@ def planned(
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
+    chip_of(hardware)  # one device is planned for no chip, and a name that is no chip's is a mistake all the same
     _check_batch(config.trainer.train_batch_size, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and all(size == 1 for size in mesh.values()):
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
     return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir)
+
+
+def chip_names() -> list[str]:
+    """The chips that can be planned for, sorted."""
+    return sorted(CHIPS)
 
 
 def mesh_of(config: TrainConfig) -> dict[str, int]:

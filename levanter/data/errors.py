@@ -30,9 +30,9 @@ def file_empty(field: str, path: str) -> UserError:
     return UserError(f"the file '{path}' is empty (data.{field}): take it off the list or give it text")
 
 
-def file_not_text(field: str, path: str, offset: int) -> UserError:
+def file_not_text(field: str, path: str, encoding: str, offset: int) -> UserError:
     return UserError(
-        f"the file '{path}' is not UTF-8 text (data.{field}, byte {offset}): "
+        f"the file '{path}' is not {encoding} text (data.{field}, byte {offset}): "
         "convert it, for example with iconv -f latin1 -t utf-8"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from levanter.errors import UserError, WorkFailed
@@ -20,6 +20,26 @@ def not_finite(step: int, name: str, value: float, learning_rate: float) -> Work
         f"training diverged: {name} is {value} at step {step}. Try a lower --optimizer.learning_rate "
         f"(now {learning_rate:g}) or a longer --optimizer.warmup, in a new --run-dir"
     )
+
+
+def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int]) -> UserError:
+    """A step that does not fit; `step` and `model` are fields of the trainer and of the model, with their sizes."""
+    return UserError(
+        f"out of memory while training ({reason}): make {_sizes('trainer', step)} smaller, or one of "
+        f"{_sizes('model', model)}; --model.gradient_checkpointing true needs less where the model has it"
+    )
+
+
+def state_too_large(needed: int, there: int, model: Mapping[str, int]) -> UserError:
+    """Parameters and moments that do not fit, before anything is allocated. Both numbers are bytes."""
+    return UserError(
+        f"the model and its optimizer need {needed / 2**30:,.1f} GiB and there are {there / 2**30:,.1f} GiB: "
+        f"make one of {_sizes('model', model)} smaller (`levanter compile --mesh SHAPE` says what it needs on a mesh)"
+    )
+
+
+def _sizes(section: str, sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{section}.{name} ({size})" for name, size in sizes.items())
 
 
 def other_data(checkpoint: Path) -> UserError:

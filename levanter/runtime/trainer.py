@@ -29,7 +29,7 @@ from levanter.checkpoint import Checkpointer, latest, load, read_manifest
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, dump
 from levanter.models.errors import vocabulary_too_small
-from levanter.runtime import errors, evaluate, summary
+from levanter.runtime import errors, evaluate, memory, summary
 from levanter.runtime.command import Command
 from levanter.runtime.run_directory import Difference, RunDirectory, open_run
 from levanter.runtime.run_names import beside, default_directory
@@ -61,7 +61,8 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
     console = console or Console()
-    with opened_run(config, console, command) as run:
+    memory.check_state(config)
+    with memory.explained(config), opened_run(config, console, command) as run:
         command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,

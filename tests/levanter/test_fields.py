@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,19 +13,9 @@ from levanter.config import TrainConfig, kinds
 from levanter.errors import UserError
 from levanter.fields import Range, above, at_least, between, fraction, range_of
 
-
-def configs(cls: type = TrainConfig, path: str = "") -> Iterator[tuple[str, str, type]]:
-    """Every config class of the whole configuration, with its dotted section and its `type`."""
-    for name, choice in kinds.choices(cls).items():
-        yield path, name, choice
-        for field, kind in kinds.members(choice).items():
-            if (inner := kinds.section(kind)) is not None:
-                yield from configs(inner, f"{path}.{field}".lstrip("."))
-
-
 NUMBERS = [
     pytest.param(section, kind, cls, field, id=f"{section}.{field.name}-{kind}")
-    for section, kind, cls in configs()
+    for section, kind, cls in kinds.sections(TrainConfig)
     for field in dataclasses.fields(cls)
     if {int, float} & set(kinds.alternatives(kinds.members(cls)[field.name]))
 ]

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import signal
 import threading
 from pathlib import Path
@@ -24,6 +25,7 @@ from levanter.data import TextDataConfig
 from levanter.errors import UserError, WorkFailed
 from levanter.models.gpt2.config import Gpt2Config
 from levanter.optim.adamw.config import AdamWConfig
+from levanter.runtime import memory
 from levanter.runtime.command import Command
 from levanter.runtime.config import TrainerConfig
 from levanter.runtime.generate import generate
@@ -180,6 +182,51 @@ def test_divergence_is_said_and_recorded(config: TrainConfig, tmp_path: Path) ->
         "(now 1e+38) or a longer --optimizer.warmup, in a new --run-dir"
     )
     assert checkpoint.committed(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_model_that_is_too_large_is_refused_before_anything_is_made(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run(dataclasses.replace(config, model=dataclasses.replace(config.model, hidden_dim=2**30)))
+    assert re.fullmatch(
+        r"the model and its optimizer need [\d,]+\.\d GiB and there are [\d,]+\.\d GiB: make one of "
+        r"model\.seq_len \(16\), model\.vocab_size \(50257\), model\.hidden_dim \(1073741824\), "
+        r"model\.num_heads \(2\), model\.num_layers \(2\), model\.mlp_scale \(4\) smaller "
+        r"\(`levanter compile --mesh SHAPE` says what it needs on a mesh\)",
+        str(caught.value),
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError("Unable to allocate 96.1 GiB for an array"), "Unable to allocate 96.1 GiB for an array"),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes."),
+            "Out of memory allocating 9 bytes",
+        ),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room\nmore"), "no room"),
+    ],
+)
+def test_a_step_that_is_too_large_says_what_to_make_smaller(config: TrainConfig, error: Any, reason: str) -> None:
+    with pytest.raises(UserError) as caught, memory.explained(config):
+        raise error
+    assert str(caught.value) == (
+        f"out of memory while training ({reason}): make trainer.train_batch_size (4) smaller, or one of "
+        "model.seq_len (16), model.vocab_size (50257), model.hidden_dim (16), model.num_heads (2), "
+        "model.num_layers (2), model.mlp_scale (4); "
+        "--model.gradient_checkpointing true needs less where the model has it"
+    )
+
+
+def test_another_failure_of_jax_is_not_taken_for_one_of_memory(config: TrainConfig) -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError), memory.explained(config):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+def test_an_unknown_chip_is_refused_on_one_device_too(config: TrainConfig) -> None:
+    with pytest.raises(UserError, match=r"^hardware 'v99': known are "):
+        run(with_trainer(config, hardware="v99"))
 
 
 def test_a_vocabulary_that_is_too_small_is_refused(config: TrainConfig) -> None:
