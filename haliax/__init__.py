@@ -300,6 +300,7 @@ from haliax.typing import ReductionFunction as ReductionFunction
 from haliax.typing import Scalar as Scalar
 from haliax.typing import SimpleReductionFunction as SimpleReductionFunction
 from haliax.util import is_named_array as is_named_array
+from haliax.version import __version__ as __version__
 from haliax.wrap import wrap_axiswise_call as wrap_axiswise_call
 from haliax.wrap import wrap_elemwise_binary as wrap_elemwise_binary
 from haliax.wrap import wrap_elemwise_unary as wrap_elemwise_unary

@@ -3,6 +3,7 @@
 The functions build the exceptions; the caller raises them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -38,6 +39,10 @@ class ParseError(ValueError):
         self.column = column
 
 
+_LONGEST_LINE = 160
+_LONG_WORD = re.compile(r"`([^`]{60})[^`]+`")
+
+
 @dataclass(frozen=True, slots=True)
 class Spot:
     """A stretch of a text, from `start` up to `end`."""
@@ -59,15 +64,21 @@ class Spot:
         return self.text.rfind("\n", 0, self.start) + 1
 
     def excerpt(self) -> str:
-        """The line, and carets under the stretch."""
+        """The line, or the part of a long one around the stretch, and carets under it."""
         line = self.text[self._line_start :].split("\n", 1)[0].rstrip("\r")
-        before = "".join("\t" if c == "\t" else " " for c in line[: self.column - 1])
+        start = self.column - 1
+        first = max(0, start - _LONGEST_LINE // 2) if len(line) > _LONGEST_LINE else 0
+        part = line[first : first + _LONGEST_LINE]
+        line = "…" * (first > 0) + part + "…" * (first + len(part) < len(line))
+        start += (first > 0) - first
+        before = "".join("\t" if c == "\t" else " " for c in line[:start])
         carets = "^" * max(1, min(self.end - self.start, len(line) - len(before)))
         number = str(self.line)
         return f"  {number} | {line}\n  {' ' * len(number)} | {before}{carets}"
 
 
 def _error(spot: Spot, what: str, fix: str) -> ParseError:
+    what, fix = (re.sub(_LONG_WORD, r"`\1…`", text) for text in (what, fix))
     message = f"{what} (line {spot.line}, column {spot.column}): {fix}\n{spot.excerpt()}"
     return ParseError(message, spot.line, spot.column)
 

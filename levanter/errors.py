@@ -36,6 +36,24 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{match}`?" if match else f"known: {', '.join(names)}"
 
 
+def out_of_range(name: str, value: object, allowed: str) -> UserError:
+    """A field, by its dotted name, whose number makes no sense."""
+    return UserError(f"{name} is {value}: it must be {allowed}")
+
+
+def not_a_choice(name: str, value: str, known: Iterable[str]) -> UserError:
+    """A field, by its dotted name, whose word is none of the few it can be."""
+    return UserError(f"{name} is '{value}': use one of {', '.join(known)}")
+
+
+def package_missing(package: str, what: str, extra: str) -> UserError:
+    """A package of an extra that is not installed; `what` needs it or is in it."""
+    return UserError(
+        f"{what} needs the Python package `{package}`, which is not installed: "
+        f'run pip install "levanter-compiler[{extra}]", or pip install -e ".[{extra}]" in the checkout'
+    )
+
+
 def component_exists(kind: str, name: str, place: str, other: str) -> UserError:
     return UserError(f"two components of the kind {kind} are called `{name}`, {place} and {other}: rename one of them")
 

@@ -76,7 +76,3 @@ def cannot_write(path: Path, reason: str) -> WorkFailed:
         f"cannot write the checkpoint {path} ({reason}): the one before it is whole; "
         "make room and run the same command again"
     )
-
-
-def out_of_range(field: str, value: float, bound: str) -> UserError:
-    return UserError(f"trainer.checkpoint.{field} is {value}: it must be {bound}")

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from levanter.cli import errors
-from levanter.cli.options import OVERRIDES, config_options, load_config
+from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config
 
 
-@click.command("check", context_settings=OVERRIDES)
+@click.command("check", cls=ConfigCommand, context_settings=OVERRIDES)
 @click.argument("target", metavar="[MODULE:FUNCTION]", required=False)
 @config_options
 @click.option("--arguments", metavar="MODULE:NAME", help="Where the step's arguments are, if not beside it.")

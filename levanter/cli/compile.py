@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from levanter.cli import errors
-from levanter.cli.options import OVERRIDES, config_options, load_config, mesh_option
+from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, mesh_option
 
 PLAIN_WIDTH = 120
 
 
-@click.command("compile", context_settings=OVERRIDES)
+@click.command("compile", cls=ConfigCommand, context_settings=OVERRIDES)
 @config_options
 @mesh_option
 @click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import click
 
-from levanter.cli.options import OVERRIDES, config_options, load_config
+from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config
 
 
-@click.command("config", context_settings=OVERRIDES)
+@click.command("config", cls=ConfigCommand, context_settings=OVERRIDES)
 @config_options
+@click.option("--explain", "with_meaning", is_flag=True, help="Say above each field what it means and what it can be.")
 @click.pass_context
-def config_command(ctx: click.Context, model: str | None, path: str | None) -> None:
-    """Print a configuration, every field resolved."""
-    from levanter.config import dump
+def config_command(ctx: click.Context, model: str | None, path: str | None, with_meaning: bool) -> None:
+    """Print a configuration, every field resolved.
 
-    print(dump(load_config(ctx, model, path)), end="")
+    The output is YAML that --config reads. Every field can be set by its dotted name, such as --model.num_layers 24.
+    """
+    config = load_config(ctx, model, path)
+    if with_meaning:
+        from levanter.config.explain import explain
+
+        print(explain(config), end="")
+    else:
+        from levanter.config import dump
+
+        print(dump(config), end="")

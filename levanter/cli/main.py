@@ -27,8 +27,16 @@ from levanter.runtime.huge_pages import restart_with_them
 EXIT_BROKEN_PIPE = 141
 
 
+def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked:
+        from levanter.version import DISTRIBUTION, installed_version
+
+        click.echo(f"{DISTRIBUTION} {installed_version()}")
+        ctx.exit()
+
+
 @click.group(cls=Group, commands=[train, compile_command, check_command, config_command, checkpoint, ir])
-@click.version_option(package_name="levanter-compiler", message="levanter-compiler %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def levanter() -> None:
     """Train language models written with named axes, on a layout that is planned and explained.
 
@@ -61,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: list[str]) -> int:
     """Run one command; every problem is raised."""
     try:
-        with levanter.make_context("levanter", arguments) as context:
+        with levanter.make_context("levanter", list(arguments), obj=tuple(arguments)) as context:
             levanter.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code

@@ -13,6 +13,25 @@ if TYPE_CHECKING:
 # Options that are not ours are kept in `ctx.args` for the configuration to read.
 OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
 
+
+class ConfigCommand(click.Command):
+    """A command that works on a configuration: its help ends with the names that there are."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the models, the chips, and where the fields are explained."""
+        from levanter.compiler.question import chip_names
+        from levanter.config import model_names
+
+        with formatter.section("Names"):
+            formatter.write_dl(
+                [
+                    ("models", f"{', '.join(model_names())} (--model)"),
+                    ("chips", f"{', '.join(chip_names())} (--trainer.hardware)"),
+                    ("fields", "`levanter config --explain` prints every one with its meaning, choices and default"),
+                ]
+            )
+
+
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback where something goes wrong.")
 
 

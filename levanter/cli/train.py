@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import click
 
-from levanter.cli.options import OVERRIDES, config_options, load_config, mesh_option
+from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, mesh_option
 
 
-@click.command(context_settings=OVERRIDES)
+@click.command(cls=ConfigCommand, context_settings=OVERRIDES)
 @config_options
 @mesh_option
-@click.option("--run-dir", metavar="PATH", help="Where the run is kept. Left out: runs/NAME.")
+@click.option(
+    "--run-dir",
+    metavar="PATH",
+    help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
+)
 @click.pass_context
 def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | None, run_dir: str | None) -> None:
     """Train a model, or go on with a run.
@@ -25,6 +29,7 @@ def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | N
         devices.prepare(config.mesh)
         devices.require(config.mesh)
 
+    from levanter.runtime.command import Command
     from levanter.runtime.trainer import train as run
 
-    run(config)
+    run(config, command=Command(ctx.obj or ("train",)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from levanter.errors import UserError
 from passes.errors import PlanError
-from passes.hardware.chip import chip_of
+from passes.hardware.chip import CHIPS, chip_of
 from passes.sharding.mesh import DeviceMesh
 
-__all__ = ["ONE_DEVICE", "DeviceMesh", "check_hardware", "parse_mesh"]
+__all__ = ["ONE_DEVICE", "DeviceMesh", "check_hardware", "chip_names", "parse_mesh"]
 
 ONE_DEVICE = DeviceMesh(("data",), (1,))
 
@@ -27,6 +27,11 @@ def parse_mesh(text: str | None) -> DeviceMesh:
         return DeviceMesh.of(text)
     except PlanError as error:
         raise UserError(str(error)) from None
+
+
+def chip_names() -> list[str]:
+    """The chips that can be planned for, sorted."""
+    return sorted(CHIPS)
 
 
 def check_hardware(hardware: str) -> None:

@@ -63,6 +63,8 @@ class _Checker:
 
     def value(self, kind: Any, value: Any, path: Key, default: Any) -> Any:
         inner, allowed = kinds.section(kind), kinds.alternatives(kind)
+        if value == "" and str in allowed:
+            raise errors.empty_text(self.name(path), self.document.mark(path).where, type(None) in allowed)
         if value is None and type(None) in allowed:
             return None
         if inner is not None and isinstance(value, Mapping):

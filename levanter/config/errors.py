@@ -21,6 +21,11 @@ def bad_value(name: str, where: str, expected: str, got: str) -> UserError:
     return UserError(f"bad value for `{name}`{_at(where)}: expected {expected}, got `{got}`")
 
 
+def empty_text(name: str, where: str, may_be_null: bool) -> UserError:
+    fix = "give it a value, write null, or leave it out" if may_be_null else "give it a value, or leave it out"
+    return UserError(f"`{name}`{_at(where)} is empty: {fix}")
+
+
 def missing_key(section: str, key: str, where: str) -> UserError:
     return UserError(f"`{section}` has no `{key}`{_at(where)}: it has no default, so set `{section}.{key}`")
 

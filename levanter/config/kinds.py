@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import draccus
@@ -52,6 +52,15 @@ def defaults(cls: type) -> dict[str, Any]:
         elif field.default_factory is not dataclasses.MISSING:
             found[field.name] = field.default_factory()
     return found
+
+
+def sections(cls: type, path: str = "") -> Iterator[tuple[str, str, type]]:
+    """Every dataclass of a configuration: the dotted name of its section, its `type` (or ''), and the class."""
+    for name, choice in choices(cls).items():
+        yield path, name, choice
+        for field, kind in members(choice).items():
+            if (inner := section(kind)) is not None:
+                yield from sections(inner, f"{path}.{field}".lstrip("."))
 
 
 def dotted_names(cls: type) -> list[str]:

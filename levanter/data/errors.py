@@ -8,21 +8,6 @@ from pathlib import Path
 from levanter.errors import UserError, suggestion
 
 
-def heldout_fraction(value: float) -> UserError:
-    return UserError(f"data.heldout_fraction is {value}: it must be more than 0 and less than 1")
-
-
-def unknown_rows(value: str, known: Iterable[str]) -> UserError:
-    return UserError(f"data.rows is '{value}': {suggestion(value, known)}")
-
-
-def package_missing(package: str, what: str) -> UserError:
-    return UserError(
-        f"{what} is not installed (Python package `{package}`): "
-        'run pip install -e ".[quickstart]" in the checkout, or pip install "levanter-compiler[quickstart]" elsewhere'
-    )
-
-
 def no_paths() -> UserError:
     return UserError("no text is named (data.paths): give at least one file, such as --data.paths '[books/*.txt]'")
 
@@ -45,9 +30,9 @@ def file_empty(field: str, path: str) -> UserError:
     return UserError(f"the file '{path}' is empty (data.{field}): take it off the list or give it text")
 
 
-def file_not_text(field: str, path: str, offset: int) -> UserError:
+def file_not_text(field: str, path: str, encoding: str, offset: int) -> UserError:
     return UserError(
-        f"the file '{path}' is not UTF-8 text (data.{field}, byte {offset}): "
+        f"the file '{path}' is not {encoding} text (data.{field}, byte {offset}): "
         "convert it, for example with iconv -f latin1 -t utf-8"
     )
 

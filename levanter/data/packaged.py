@@ -5,19 +5,19 @@ from __future__ import annotations
 from importlib import resources, util
 from typing import TYPE_CHECKING
 
-from levanter.data import errors
+from levanter import errors
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 
 def package_files(package: str, what: str) -> Traversable:
-    """The folder of the installed `package`; `what` names the thing it holds in the error.
+    """The folder of the installed `package` of the extra `quickstart`; `what` names in the error what it is for.
 
     Raises:
         UserError: the package is not installed.
     """
     spec = util.find_spec(package)
     if spec is None:
-        raise errors.package_missing(package.replace("_", "-"), what)
+        raise errors.package_missing(package.replace("_", "-"), what, "quickstart")
     return resources.files(util.module_from_spec(spec))

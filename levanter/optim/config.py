@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import draccus
 
-from levanter.optim import errors
+from levanter.fields import LARGEST_SIZE, at_least, between, check, number, word
 from levanter.registry import OPTIMIZERS, Choice
 
 if TYPE_CHECKING:
@@ -21,24 +21,17 @@ LR_SCHEDULES = ("cosine", "linear", "constant")
 class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZERS):
     """A kind of optimizer, chosen by `type:`. Every one has a learning-rate schedule."""
 
-    learning_rate: float = 6e-4
+    learning_rate: float = number(6e-4, at_least(0))
     """The highest learning rate, reached at the end of the warmup."""
-    warmup: float = 0.01
+    warmup: float = number(0.01, between(0, LARGEST_SIZE))
     """Steps over which the rate rises from 0: a fraction of all steps if below 1, else a number of steps."""
-    lr_schedule: str = "cosine"
+    lr_schedule: str = word("cosine", LR_SCHEDULES)
     """How the rate falls after the warmup: cosine, linear or constant."""
-    min_lr_ratio: float = 0.1
+    min_lr_ratio: float = number(0.1, between(0, 1))
     """The rate at the last step, as a fraction of `learning_rate` (constant does not fall)."""
 
     def __post_init__(self) -> None:
-        if self.lr_schedule not in LR_SCHEDULES:
-            raise errors.bad_schedule(self.lr_schedule, LR_SCHEDULES)
-        if self.learning_rate < 0:
-            raise errors.out_of_range("learning_rate", self.learning_rate, "at least 0")
-        if self.warmup < 0:
-            raise errors.out_of_range("warmup", self.warmup, "at least 0")
-        if not 0 <= self.min_lr_ratio <= 1:
-            raise errors.out_of_range("min_lr_ratio", self.min_lr_ratio, "between 0 and 1")
+        check(self, "optimizer")
 
     @abc.abstractmethod
     def build(self, num_train_steps: int, decays: Decays) -> Optimizer:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.runtime import errors
+from levanter.fields import COUNT, SEED, SIZE, check, number
 
 
 @dataclass(frozen=True)
 class TrainerConfig:
     """Everything about a run that is neither model, data nor optimizer."""
 
-    seed: int = 0
+    seed: int = number(0, SEED)
     """Fixes the initial weights, the order of the data and every random number, and so every bit of the run."""
-    train_batch_size: int = 32
+    train_batch_size: int = number(32, SIZE)
     """Sequences in one step, over all devices: the size of axis `batch`."""
-    num_train_steps: int = 1000
+    num_train_steps: int = number(1000, SIZE)
+    """Steps of the whole run, those before a resume included."""
     mesh: str | None = None
     """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
     hardware: str = "v5e"
@@ -26,21 +27,12 @@ class TrainerConfig:
     run_name: str | None = None
     """Name of the run; null takes the name of the config."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    eval_every: int = 500
+    eval_every: int = number(500, COUNT)
     """Steps between evaluations on held-out text; 0 evaluates at the end only."""
-    eval_batches: int = 16
+    eval_batches: int = number(16, COUNT)
     """Batches of one evaluation; 0 turns evaluation off."""
-    sample_tokens: int = 64
+    sample_tokens: int = number(64, COUNT)
     """Tokens of the sample printed at the end; 0 prints none."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("seed", 0),
-            ("train_batch_size", 1),
-            ("num_train_steps", 1),
-            ("eval_every", 0),
-            ("eval_batches", 0),
-            ("sample_tokens", 0),
-        ):
-            if getattr(self, name) < least:
-                raise errors.out_of_range(name, getattr(self, name), least)
+        check(self, "trainer")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from levanter.errors import UserError, WorkFailed
 
-
-def out_of_range(field: str, value: int, least: int) -> UserError:
-    return UserError(f"trainer.{field} is {value}: it must be at least {least}")
+_SHOWN = 8
+_SHOWN_FILES = 3
 
 
 def not_finite(step: int, name: str, value: float, learning_rate: float) -> WorkFailed:
@@ -16,6 +16,26 @@ def not_finite(step: int, name: str, value: float, learning_rate: float) -> Work
         f"training diverged: {name} is {value} at step {step}. Try a lower --optimizer.learning_rate "
         f"(now {learning_rate:g}) or a longer --optimizer.warmup, in a new --run-dir"
     )
+
+
+def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int]) -> UserError:
+    """A step that does not fit; `step` and `model` are fields of the trainer and of the model, with their sizes."""
+    return UserError(
+        f"out of memory while training ({reason}): make {_sizes('trainer', step)} smaller, or one of "
+        f"{_sizes('model', model)}; --model.gradient_checkpointing true needs less where the model has it"
+    )
+
+
+def state_too_large(needed: int, there: int, model: Mapping[str, int]) -> UserError:
+    """Parameters and moments that do not fit, before anything is allocated. Both numbers are bytes."""
+    return UserError(
+        f"the model and its optimizer need {needed / 2**30:,.1f} GiB and there are {there / 2**30:,.1f} GiB: "
+        f"make one of {_sizes('model', model)} smaller (`levanter compile --mesh SHAPE` says what it needs on a mesh)"
+    )
+
+
+def _sizes(section: str, sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{section}.{name} ({size})" for name, size in sizes.items())
 
 
 def other_data(checkpoint: Path) -> UserError:
@@ -30,3 +50,46 @@ def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "
         f"set it to {step} or more, or start another run with --run-dir"
     )
+
+
+def run_in_use(path: Path, holder: str) -> UserError:
+    return UserError(
+        f"another process is writing the run directory {path} ({holder or 'unknown'}): "
+        "wait for it or stop it, or choose another one with --run-dir"
+    )
+
+
+def other_config(path: Path, differences: Sequence[str], another: str | None) -> UserError:
+    """`another` is the command that starts the run in a directory of its own, where that is known."""
+    shown = "; ".join(differences[:_SHOWN])
+    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    fix = f"start this one with `{another}`" if another else "choose another directory with --run-dir"
+    return UserError(
+        f"the run directory {path} has checkpoints of a run with another config ({shown}{more}): "
+        f"set these back to resume it, or {fix}"
+    )
+
+
+def kept_elsewhere(path: Path, differences: Sequence[str], chosen: Path) -> str:
+    shown = "; ".join(differences[:_SHOWN])
+    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    return f"{path} holds another run ({shown}{more}): this one is kept in {chosen}"
+
+
+def unreadable_config(path: Path) -> UserError:
+    return UserError(
+        f"{path} is not a config of a run: put back the one of this run, or choose another directory with --run-dir"
+    )
+
+
+def foreign_files(path: Path, names: Sequence[str]) -> UserError:
+    shown = ", ".join(names[:_SHOWN_FILES])
+    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
+    return UserError(
+        f"{path} is not a run directory: it holds other files ({shown}{more}); "
+        "choose a new or empty directory with --run-dir"
+    )
+
+
+def cannot_make_run(path: Path, reason: str) -> UserError:
+    return UserError(f"cannot use {path} as a run directory: {reason}; choose another one with --run-dir")

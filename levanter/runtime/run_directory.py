@@ -7,8 +7,8 @@
               .lock             held by the process that is writing
 
 The lock is the system's (`flock`), so it is gone the moment its holder dies, by `kill -9` too; the text in the file
-only tells people who holds it. Starting again with the same command goes on; starting with another config is refused
-where that would make another run of it.
+only tells people who holds it. Starting again with the same command resumes. What a directory protects is its
+checkpoints: with another config, one that has a checkpoint is refused, and one that has none is taken over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,25 +26,38 @@ from typing import Any, TextIO
 import yaml
 
 from levanter import durable
-from levanter.errors import UserError
+from levanter.runtime import errors
 
 MAY_CHANGE = (
     "data.cache_dir",
     "trainer.checkpoint",
     "trainer.eval_batches",
     "trainer.eval_every",
-    "trainer.log_every",
     "trainer.num_train_steps",
     "trainer.run_dir",
     "trainer.run_name",
     "trainer.sample_tokens",
-    "trainer.tracker",
     "trackers",
+    *("trainer.log_every", "trainer.tracker"),  # as run directories made before `trackers` have them
 )
 """Keys of the config, with all below them, that a resumed run may change: where things lie, how long and how often."""
 
-_ABSENT = "(not set)"
-_SHOWN = 8
+ABSENT = "(not set)"
+CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
+WANDB_ID = "wandb_id"
+_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, "wandb", f".{CONFIG}.tmp", f".{WANDB_ID}.tmp"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field, by its dotted name, that has one value in the config of a run directory and another one now."""
+
+    name: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before} → {self.now}"
 
 
 @dataclass(frozen=True)
@@ -55,40 +68,52 @@ class RunDirectory:
 
     @property
     def config_path(self) -> Path:
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def metrics_path(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def checkpoints_path(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
 
 @contextlib.contextmanager
-def open_run(path: Path | str, config_text: str, *, may_change: Iterable[str] = MAY_CHANGE) -> Iterator[RunDirectory]:
+def open_run(
+    path: Path | str,
+    config_text: str,
+    *,
+    may_change: Iterable[str] = MAY_CHANGE,
+    another: Callable[[list[Difference]], str] | None = None,
+) -> Iterator[RunDirectory]:
     """Make or take up the run directory at `path`, and be its only writer until the block ends.
 
     Args:
         config_text: the resolved config as YAML; written to `config.yaml`.
         may_change: dotted keys that may differ from the config the run was started with.
+        another: gives the command that starts this run in a directory of its own, for the refusal to print.
 
     Raises:
-        UserError: another process is writing it, it was started with another config, or it cannot be made.
+        UserError: another process is writing it, it has checkpoints of another config, it holds files that are not a
+            run's, or it cannot be made.
     """
     run = RunDirectory(Path(path))
+    if foreign := foreign_files(run.path):
+        raise errors.foreign_files(run.path, foreign)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        lock = open(run.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 (closed by the `with` below)
+        lock = open(run.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (closed by the `with` below)
     except OSError as error:
-        raise cannot_make(run.path, error.strerror or str(error)) from error
+        raise errors.cannot_make_run(run.path, error.strerror or str(error)) from error
     with lock:
         _take(lock, run.path)
         if run.config_path.exists():
-            differences = _differences(_read_config(run.config_path), yaml.safe_load(config_text), tuple(may_change))
-            if differences:
-                raise other_config(run.path, differences)
+            changed = differences(run.path, config_text, may_change)
+            if changed and has_checkpoint(run.path):
+                raise errors.other_config(run.path, list(map(str, changed)), another(changed) if another else None)
+            if changed:
+                _forget(run)
         if not run.config_path.exists() or run.config_path.read_text(encoding="utf-8") != config_text:
             durable.write_file(run.config_path, config_text.encode())
         run.checkpoints_path.mkdir(exist_ok=True)
@@ -97,12 +122,60 @@ def open_run(path: Path | str, config_text: str, *, may_change: Iterable[str] = 
         yield run
 
 
+def has_checkpoint(path: Path) -> bool:
+    """Whether there is anything at `path` that a run directory protects: a checkpoint, a damaged one included."""
+    return any((path / CHECKPOINTS).glob("step-*"))
+
+
+def foreign_files(path: Path) -> list[str]:
+    """The names in the folder `path` that are no run's, sorted; empty where it is a run directory, new or not."""
+    if not path.is_dir() or ((path / CONFIG).is_file() and (path / CHECKPOINTS).is_dir()):
+        return []
+    return sorted({entry.name for entry in path.iterdir()} - _OURS)
+
+
+def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CHANGE) -> list[Difference]:
+    """Where `config_text` differs from the config of the run at `path`, by name, the keys in `may_change` left out.
+
+    Raises:
+        UserError: the file there is not a config of a run.
+    """
+    before, now = _read_config(path / CONFIG), yaml.safe_load(config_text)
+    if before.keys() != now.keys() and not has_checkpoint(path):
+        raise errors.unreadable_config(path / CONFIG)
+    old, new = dict(_flat(before)), dict(_flat(now))
+    free = tuple(may_change)
+    return [
+        Difference(key, old.get(key, ABSENT), new.get(key, ABSENT))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, ABSENT) != new.get(key, ABSENT) and not any(f"{key}.".startswith(f"{each}.") for each in free)
+    ]
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing the run directory at `path` just now."""
+    try:
+        with open(path / LOCK, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _forget(run: RunDirectory) -> None:
+    """Drop what is left of a run that never came to a checkpoint: its numbers, and its name at the tracker."""
+    for name in (METRICS, WANDB_ID):
+        (run.path / name).unlink(missing_ok=True)
+
+
 def _take(lock: TextIO, path: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
-        raise in_use(path, lock.read().strip()) from error
+        raise errors.run_in_use(path, lock.read().strip()) from error
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     lock.flush()
@@ -112,20 +185,10 @@ def _read_config(path: Path) -> Any:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise unreadable_config(path) from error
+        raise errors.unreadable_config(path) from error
     if not isinstance(config, dict):
-        raise unreadable_config(path)
+        raise errors.unreadable_config(path)
     return config
-
-
-def _differences(before: Any, now: Any, may_change: tuple[str, ...]) -> list[str]:
-    old, new = dict(_flat(before)), dict(_flat(now))
-    return [
-        f"{key}: {old.get(key, _ABSENT)} → {new.get(key, _ABSENT)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, _ABSENT) != new.get(key, _ABSENT)
-        and not any(f"{key}.".startswith(f"{free}.") for free in may_change)
-    ]
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -135,29 +198,3 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def in_use(path: Path, holder: str) -> UserError:
-    return UserError(
-        f"another process is writing the run directory {path} ({holder or 'unknown'}): "
-        "wait for it or stop it, or choose another one with --run-dir"
-    )
-
-
-def other_config(path: Path, differences: list[str]) -> UserError:
-    shown = "; ".join(differences[:_SHOWN])
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-    return UserError(
-        f"the run directory {path} belongs to a run with another config ({shown}{more}): "
-        "set these back to go on with it, or choose another directory with --run-dir"
-    )
-
-
-def unreadable_config(path: Path) -> UserError:
-    return UserError(
-        f"{path} is not a config: put back the one of this run, or choose another directory with --run-dir"
-    )
-
-
-def cannot_make(path: Path, reason: str) -> UserError:
-    return UserError(f"cannot use {path} as a run directory: {reason}; choose another one with --run-dir")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from levanter.config import TrainConfig
 from levanter.data import TokenData
+from levanter.runtime.command import Command
 from levanter.runtime.generate import generate, sample_key
 
 PROMPT = "The"
@@ -19,6 +20,7 @@ PROMPT = "The"
 
 def ended(
     console: Console,
+    command: Command,
     config: TrainConfig,
     path: Path,
     tokens: TokenData,
@@ -26,7 +28,11 @@ def ended(
     heldout_loss: float | None,
     heldout: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> None:
-    """Print the end of a run that has made all its steps. Losses are in nats per token."""
+    """Print the end of a run that has made all its steps. Losses are in nats per token.
+
+    Args:
+        command: what started it; the commands to try next are this one with other options.
+    """
     if heldout_loss is not None:
         unigram = tokens.unigram_loss(heldout)
         _print(console, f"\nheld-out loss {heldout_loss:.4f} (perplexity {math.exp(heldout_loss):,.1f})")
@@ -35,14 +41,25 @@ def ended(
         _print(console, f"\nsample: {sample(model, tokens, config)}")
     _print(console, f"\nrun directory: {path} (config.yaml, metrics.jsonl, checkpoints/)")
     _print(console, "what to try next:")
-    steps = 2 * config.trainer.num_train_steps
-    mesh = "4x2" if config.trainer.train_batch_size % 4 == 0 else "2x2"
-    for command, does in (
-        (f"levanter train --trainer.num_train_steps {steps} --run-dir {path}-longer", "train for longer"),
-        (f"levanter train --mesh {mesh} --run-dir {path}-{mesh}", "the same run on a mesh of CPU devices"),
-        ("levanter compile --model gpt2_small --mesh 8x4", "how a larger model would lie on 32 chips, and why"),
-    ):
-        _print(console, f"  {command}\n      {does}")
+    for line, does in _next(command, config, path):
+        _print(console, f"  {line}\n      {does}")
+
+
+def _next(command: Command, config: TrainConfig, path: Path) -> list[tuple[str, str]]:
+    """Commands to try after this run, with what each does."""
+    longer = command.text(trainer__num_train_steps=2 * config.trainer.num_train_steps, run_dir=f"{path}-longer")
+    found = [(longer, "train for longer")]
+    batch = config.trainer.train_batch_size
+    if config.trainer.mesh is None:
+        mesh = f"{math.gcd(batch, 4)}x2"
+        spread = command.text(mesh=mesh, run_dir=f"{path}-{mesh}")
+        found.append((spread, "the same run on a mesh of CPU devices"))
+    if command.is_bare:
+        planned = "levanter compile --model gpt2_small --mesh 8x4"
+        return [*found, (planned, "how a larger model would lie on 32 chips, and why")]
+    data = math.gcd(batch, 8)
+    planned = command.text("compile", leave_out=("--run-dir",), mesh=f"{data}x4")
+    return [*found, (planned, f"how this model would lie on {data * 4} chips, and why")]
 
 
 def stopped(console: Console, path: Path, step: int, num_train_steps: int) -> None:

@@ -13,6 +13,7 @@ import math
 import signal
 import time
 from collections import deque
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,8 +29,10 @@ from levanter.checkpoint import Checkpointer, latest, load, read_manifest
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, dump
 from levanter.models.errors import vocabulary_too_small
-from levanter.runtime import errors, evaluate, summary
-from levanter.runtime.run_directory import RunDirectory, open_run
+from levanter.runtime import errors, evaluate, memory, summary
+from levanter.runtime.command import Command
+from levanter.runtime.run_directory import Difference, RunDirectory, open_run
+from levanter.runtime.run_names import beside, default_directory
 from levanter.runtime.state import (
     LmBatch,
     Metrics,
@@ -45,10 +48,13 @@ from levanter.trackers.config import TrackedRun
 from levanter.trackers.trackers import Trackers, open_trackers
 
 
-def train(config: TrainConfig, console: Console | None = None) -> TrainState:
+def train(config: TrainConfig, console: Console | None = None, command: Command | None = None) -> TrainState:
     """Train as `config` says, or go on with a run that was stopped, and return the last state.
 
     Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
+
+    Args:
+        command: what the user typed, for hints and refusals to repeat; default: one that reads the run's own config.
 
     Raises:
         KeyboardInterrupt: the run was stopped so; everything is saved.
@@ -56,8 +62,9 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainState:
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
     console = console or Console()
-    name = config.trainer.run_name or "run"
-    with open_run(config.trainer.run_dir or Path("runs") / name, dump(config)) as run:
+    memory.check_state(config)
+    with memory.explained(config), opened_run(config, console, command) as run:
+        command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,
             seq_len=config.model.seq_len,
@@ -88,8 +95,28 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainState:
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
             raise KeyboardInterrupt
         heldout_loss = loop.final_heldout_loss(state.model)
-        summary.ended(console, config, run.path, tokens, state.model, heldout_loss, loop.heldout)
+        summary.ended(console, command, config, run.path, tokens, state.model, heldout_loss, loop.heldout)
         return state
+
+
+def opened_run(config: TrainConfig, console: Console, command: Command | None) -> AbstractContextManager[RunDirectory]:
+    """The run directory that the config names, or the default one for it.
+
+    Raises:
+        UserError: see `open_run`.
+    """
+    if config.trainer.run_dir is None:
+        path, note = default_directory(Path("runs"), config.trainer.run_name or "run", dump(config))
+        if note:
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+        return open_run(path, dump(config))
+    path = Path(config.trainer.run_dir)
+
+    def another(changed: list[Difference]) -> str:
+        assert command is not None
+        return command.text(run_dir=beside(path, changed))
+
+    return open_run(path, dump(config), another=another if command else None)
 
 
 def starting_state(
@@ -141,9 +168,15 @@ class Loop:
         """Make the steps that are left, or those until `stop`; returns the state and the steps it has done."""
         last = self._trainer.num_train_steps
         running: tuple[int, Metrics] | None = None
+        first = True
         batch = self._place(self._tokens.train_batch(step))
         while step < last and not stop.requested:
             state, metrics = self._compiled.train_step(state, batch)
+            if first:
+                # The call has compiled the step and returns while the devices make it: from here time is training's.
+                self._pace.pause()
+                self._trackers.compiled()
+                first = False
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
             batch = self._place(self._tokens.train_batch(step))

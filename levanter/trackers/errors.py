@@ -15,18 +15,8 @@ def damaged_record(path: Path, line: int) -> UserError:
     )
 
 
-def out_of_range(field: str, value: float, least: float) -> UserError:
-    return UserError(f"trackers.{field} is {value}: it must be at least {least}")
-
-
 def unknown_wandb_mode(value: str, known: Sequence[str]) -> UserError:
     return UserError(f"trackers.wandb.mode is '{value}': use one of {', '.join(known)}, or null")
-
-
-def wandb_missing() -> UserError:
-    return UserError(
-        "the tracker wandb is not installed (trackers.wandb.enabled): run pip install wandb, or turn it off"
-    )
 
 
 def wandb_unavailable(reason: str) -> UserError:

@@ -23,6 +23,10 @@ class Trackers:
         for tracker in self._all:
             tracker.log(step, metrics)
 
+    def compiled(self) -> None:
+        """The first step has been compiled: the time left is reckoned from here."""
+        self._progress.compiled()
+
     def note(self, text: str) -> None:
         """Show a line to people, above the progress bar where there is one."""
         for tracker in self._all:

@@ -368,7 +368,7 @@ def test_write_array_refuses_what_zarr_cannot_hold(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"every_steps": 0}, "trainer.checkpoint.every_steps is 0: it must be at least 1, or null"),
-        ({"every_minutes": 0.0}, "trainer.checkpoint.every_minutes is 0.0: it must be more than 0, or null"),
+        ({"every_minutes": 0.0}, "trainer.checkpoint.every_minutes is 0.0: it must be above 0, or null"),
         ({"keep": 0}, "trainer.checkpoint.keep is 0: it must be at least 1"),
     ],
 )

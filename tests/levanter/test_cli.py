@@ -23,7 +23,7 @@ LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
 PROGRAM = """
 import sys, types
 trainer, compiler = types.ModuleType("levanter.runtime.trainer"), types.ModuleType("levanter.compiler.compile")
-def train(config):
+def train(config, command):
     {train}
 def report(config, mesh, hardware, dump_ir, verify):
     {report}
@@ -48,13 +48,13 @@ def work(*arguments: str, train: str = "pass", report: str = REPORT, **env: str)
     return run(sys.executable, "-c", PROGRAM.format(train=train, report=report), *arguments, **env)
 
 
-def test_help_answers_in_under_half_a_second() -> None:
+def test_help_answers_in_under_a_fifth_of_a_second() -> None:
     def once() -> float:
         start = time.perf_counter()
         assert levanter("--help").returncode == 0
         return time.perf_counter() - start
 
-    assert min(once() for _ in range(5)) < 0.5
+    assert min(once() for _ in range(9)) < 0.2
 
 
 def test_help_names_every_command() -> None:
@@ -129,6 +129,13 @@ def test_train_hands_over_the_configuration() -> None:
     line = "t = config.trainer; print(config.model.num_layers, t.run_dir, t.run_name, t.mesh, t.num_train_steps)"
     done = work("train", "--run-dir", "here", "--trainer.num_train_steps", "9", "--model.num_layers=2", train=line)
     assert (done.returncode, done.stdout) == (0, "2 here gpt2_nano None 9\n")
+
+
+def test_train_hands_over_the_command() -> None:
+    arguments = ["train", "--run-dir=a", "--optimizer.learning_rate", "1e-3"]
+    done = work(*arguments, train="print(command.text(run_dir='b c'), command.is_bare)")
+    assert done.stdout == "levanter train --optimizer.learning_rate 1e-3 --run-dir 'b c' False\n"
+    assert work("train", train="print(command.text(), command.is_bare)").stdout == "levanter train True\n"
 
 
 def test_train_makes_the_cpu_devices_of_the_mesh() -> None:

@@ -76,6 +76,20 @@ def test_two_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 18_000, "x " * 9_000, "graph g { " + "y" * 18_000, "graph g {\n  %0 = " + "f(" * 9_000, "é\n" * 9_000],
+)
+def test_a_long_text_that_is_no_graph_is_not_echoed(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "good.txt"
+    file.write_text(text)
+    code, printed, message = diff(capsys, file, file)
+    assert (code, printed) == (2, "") and message.startswith(f"error: `{file}` is no graph: ")
+    assert len(message) < 800 and "^" in message
+
+
 def test_wrong_input_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, broken, empty = tmp_path / "one.ir", tmp_path / "broken.ir", tmp_path / "empty"
     one.write_text(GRAPH.format(fn="sin"))

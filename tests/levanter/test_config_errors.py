@@ -97,6 +97,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ),
         ("trainer:\n  seed: -1\n", "trainer.seed is -1: it must be at least 0 (set in c.yaml:2)"),
         (
+            "trainer:\n  run_name: ''\n",
+            "`trainer.run_name` (c.yaml:2) is empty: give it a value, write null, or leave it out",
+        ),
+        (
             "trainer:\n  seed: 1\n  mesh: 4\n  seed: 2\n",
             "key `trainer.seed` is given twice (c.yaml:4, first at line 2): remove one of them",
         ),
@@ -140,6 +144,8 @@ def test_a_wrong_file(write, text: str | bytes, expected: str | None) -> None:
          "write `--trainer.seed VALUE` or `--trainer.seed=VALUE`"),
         ("seed", "unexpected argument `seed`: a field is set as `--section.field VALUE`"),
         ("--trainer.seed -1", "trainer.seed is -1: it must be at least 0"),
+        ("--trainer.run_dir=", "`--trainer.run_dir` is empty: give it a value, write null, or leave it out"),
+        ("--data.tokenizer=", "`--data.tokenizer` is empty: give it a value, or leave it out"),
     ],
 )  # fmt: skip
 def test_a_wrong_override(overrides: str, expected: str) -> None:

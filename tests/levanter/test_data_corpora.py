@@ -63,6 +63,21 @@ def test_a_byte_order_mark_is_not_text(here: Path) -> None:
     assert [document.text for document in TextDataConfig(paths=["a.txt"]).corpus().documents()] == ["Hello"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_byte_order_mark_says_the_encoding(here: Path, encoding: str) -> None:
+    mark = "" if encoding.endswith("sig") else "\ufeff"
+    (here / "a.txt").write_bytes((mark + "voilà, 日本語 😀").encode(encoding))
+    assert [document.text for document in TextDataConfig(paths=["a.txt"]).corpus().documents()] == ["voilà, 日本語 😀"]
+
+
+def test_text_that_is_not_what_its_mark_says_is_refused(here: Path) -> None:
+    (here / "torn.txt").write_bytes("\ufeffab".encode("utf-16-le")[:-1])
+    assert message(TextDataConfig(paths=["torn.txt"])) == (
+        "the file 'torn.txt' is not UTF-16 text (data.paths, byte 4): "
+        "convert it, for example with iconv -f latin1 -t utf-8"
+    )
+
+
 def test_what_is_wrong_with_files_is_said(here: Path) -> None:
     (here / "empty.txt").write_text(" \n")
     (here / "latin.txt").write_bytes("voilà".encode("latin-1"))
@@ -89,9 +104,9 @@ def test_what_is_wrong_with_files_is_said(here: Path) -> None:
 
 
 def test_what_is_wrong_with_the_config_is_said() -> None:
-    with pytest.raises(UserError, match=r"^data\.heldout_fraction is 1\.5: it must be more than 0 and less than 1$"):
+    with pytest.raises(UserError, match=r"^data\.heldout_fraction is 1\.5: it must be below 1$"):
         SotuDataConfig(heldout_fraction=1.5)
-    with pytest.raises(UserError, match=r"^data\.rows is 'line': did you mean `lines`\?$"):
+    with pytest.raises(UserError, match=r"^data\.rows is 'line': use one of documents, lines$"):
         HfDataConfig(rows="line")
 
 

@@ -205,7 +205,7 @@ DROPOUT_KEY = [1744108528, 2104326136]
         ("num_heads", 5, "model.hidden_dim 12 does not divide into model.num_heads 5: "
          "set hidden_dim to a multiple of num_heads, for example 10 or 15"),
         ("num_layers", 0, "model.num_layers is 0: it must be at least 1"),
-        ("dropout", 1.0, "model.dropout is 1.0: it is a probability, at least 0 and below 1"),
+        ("dropout", 1.0, "model.dropout is 1.0: it must be below 1"),
         ("compute_dtype", "float8", "model.compute_dtype is 'float8': use one of float32, bfloat16"),
     ],
 )  # fmt: skip

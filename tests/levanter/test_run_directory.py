@@ -77,23 +77,76 @@ def test_what_keeps_the_promise_may_change(tmp_path: Path) -> None:
             assert run.config_path.read_text() == config
 
 
+def saved(path: Path, step: int = 100) -> None:
+    """Put something where checkpoints are."""
+    (path / "checkpoints" / f"step-{step}").mkdir(parents=True)
+
+
 def test_another_config_is_refused(tmp_path: Path) -> None:
     with open_run(tmp_path, CONFIG):
-        pass
+        saved(tmp_path)
     other = CONFIG.replace("64", "128").replace("seed: 0", "seed: 1").replace("  mesh: 4x2\n", "").replace("100", "9")
-    assert refusal(tmp_path, other.replace("b.txt", "c.txt")) == (
-        f"the run directory {tmp_path} belongs to a run with another config (data.paths: ['a.txt', 'b.txt'] → "
+    said = (
+        f"the run directory {tmp_path} has checkpoints of a run with another config (data.paths: ['a.txt', 'b.txt'] → "
         "['a.txt', 'c.txt']; model.hidden_dim: 64 → 128; trainer.mesh: 4x2 → (not set); trainer.seed: 0 → 1): "
-        "set these back to go on with it, or choose another directory with --run-dir"
+        "set these back to resume it, or "
     )
+    other = other.replace("b.txt", "c.txt")
+    assert refusal(tmp_path, other) == said + "choose another directory with --run-dir"
+    with pytest.raises(UserError) as caught, open_run(tmp_path, other, another=lambda changed: f"say {len(changed)}"):
+        pass
+    assert str(caught.value) == said + "start this one with `say 4`"
     assert (tmp_path / "config.yaml").read_text() == CONFIG
     with open_run(tmp_path, CONFIG.replace("4x2", "8x1"), may_change=["trainer.mesh"]):
+        pass
+
+
+def test_without_a_checkpoint_a_directory_is_taken_over(tmp_path: Path) -> None:
+    with open_run(tmp_path, CONFIG) as run:
+        run.metrics_path.write_text('{"step": 1}\n')
+        (tmp_path / "wandb_id").write_text("abc\n")
+    with open_run(tmp_path, CONFIG):  # the same run keeps what it has
+        assert (tmp_path / "wandb_id").exists()
+    other = CONFIG.replace("64", "128")
+    with open_run(tmp_path, other) as run:
+        assert run.config_path.read_text() == other
+        assert not run.metrics_path.exists() and not (tmp_path / "wandb_id").exists()
+
+
+@pytest.mark.parametrize("name", ["step-5", "step-5.damaged"])
+def test_a_checkpoint_protects_damaged_or_not(tmp_path: Path, name: str) -> None:
+    with open_run(tmp_path, CONFIG) as run:
+        (run.checkpoints_path / name).mkdir()
+    assert "has checkpoints of a run with another config" in refusal(tmp_path, CONFIG.replace("64", "128"))
+
+
+def test_a_folder_of_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    for name in ("thesis.tex", "a.bib", "notes.md", "z.pdf"):
+        (tmp_path / name).touch()
+    assert refusal(tmp_path, CONFIG) == (
+        f"{tmp_path} is not a run directory: it holds other files (a.bib, notes.md, thesis.tex and 1 more); "
+        "choose a new or empty directory with --run-dir"
+    )
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_config_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("site: mine\n")
+    assert refusal(tmp_path, CONFIG).startswith(f"{tmp_path}/config.yaml is not a config of a run: ")
+    assert (tmp_path / "config.yaml").read_text() == "site: mine\n"
+
+
+def test_files_put_into_a_run_do_no_harm(tmp_path: Path) -> None:
+    with open_run(tmp_path, CONFIG):
+        (tmp_path / "notes.md").touch()
+    with open_run(tmp_path, CONFIG):
         pass
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     with open_run(tmp_path, "".join(f"k{i}: 0\n" for i in range(12))):
         pass
+    saved(tmp_path)
     message = refusal(tmp_path, "".join(f"k{i}: 1\n" for i in range(12)))
     assert "(k0: 0 → 1; k1: 0 → 1; k10: 0 → 1; " in message and "; and 4 more)" in message
 
@@ -102,7 +155,7 @@ def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
     for damaged in ("[", "just text"):
         (tmp_path / "config.yaml").write_text(damaged)
         assert refusal(tmp_path, CONFIG) == (
-            f"{tmp_path}/config.yaml is not a config: put back the one of this run, "
+            f"{tmp_path}/config.yaml is not a config of a run: put back the one of this run, "
             "or choose another directory with --run-dir"
         )
         assert (tmp_path / "config.yaml").read_text() == damaged

@@ -174,6 +174,19 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     assert progress_text(5, terminal=False, resumed_step=3).startswith("step 4/5  loss 2.0000  12,346 tokens/s  30s")
 
 
+def test_the_time_left_leaves_out_compilation() -> None:
+    now = 0.0
+    output = io.StringIO()
+    progress = ConsoleProgress(
+        Console(file=output, width=100), resumed_step=0, total_steps=10, log_every=1, clock=lambda: now
+    )
+    now += 3600.0
+    progress.compiled()
+    now += 2.0
+    progress.log(1, {})
+    assert output.getvalue() == "step 1/10    18s left\n"
+
+
 def test_a_bar_in_a_terminal() -> None:
     text = progress_text(5, terminal=True)
     assert "5/5" in text and "loss 1.6000  12,346 tokens/s" in text

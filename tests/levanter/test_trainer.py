@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import signal
 import threading
 from pathlib import Path
@@ -25,6 +26,8 @@ from levanter.data import TextDataConfig
 from levanter.errors import UserError, WorkFailed
 from levanter.models.gpt2.config import Gpt2Config
 from levanter.optim.adamw.config import AdamWConfig
+from levanter.runtime import memory
+from levanter.runtime.command import Command
 from levanter.runtime.config import TrainerConfig
 from levanter.runtime.generate import generate
 from levanter.runtime.state import (
@@ -35,7 +38,7 @@ from levanter.runtime.state import (
     make_train_step,
     state_shape,
 )
-from levanter.runtime.trainer import Pace, StopSignal, train
+from levanter.runtime.trainer import Loop, Pace, StopSignal, train
 from levanter.trackers.section import TrackersConfig
 
 TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
@@ -116,6 +119,60 @@ def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
         run(with_trainer(config, num_train_steps=8))
 
 
+def test_rates_leave_out_compilation(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still but while a step is compiled (an hour) and while a batch is made (a second)."""
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+
+    class Slow(Loop):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            step = self._compiled.train_step
+
+            def compiling(*arguments: Any) -> Any:
+                nonlocal now, step
+                now += 3600.0
+                try:
+                    return step(*arguments)
+                finally:
+                    self._compiled = dataclasses.replace(self._compiled, train_step=step)
+
+            self._compiled = dataclasses.replace(self._compiled, train_step=compiling)
+
+        def _place(self, batch: Any) -> Any:
+            nonlocal now
+            now += 1.0
+            return super()._place(batch)
+
+    monkeypatch.setattr("levanter.runtime.trainer.Loop", Slow)
+    run(with_trainer(config, eval_batches=0, checkpoint=CheckpointConfig(every_steps=100)))
+    rates = [each["tokens_per_second"] for each in records(Path(str(config.trainer.run_dir)))]
+    assert min(rates) > 4 * 16 / 2.1, rates
+
+
+def test_what_to_try_next_is_the_users_own_command(config: TrainConfig, tmp_path: Path) -> None:
+    out = io.StringIO()
+    typed = ("train", "--config", "my model.yaml", "--run-dir", "here", "--trainer.num_train_steps=6")
+    train(with_trainer(config, sample_tokens=0), Console(file=out, width=200), Command(typed))
+    folder = tmp_path / "run"
+    assert out.getvalue().partition("what to try next:\n")[2].splitlines() == [
+        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps 12 --run-dir {folder}-longer",
+        "      train for longer",
+        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x2 --run-dir {folder}-4x2",
+        "      the same run on a mesh of CPU devices",
+        "  levanter compile --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x4",
+        "      how this model would lie on 16 chips, and why",
+    ]
+    other = with_trainer(config, seed=5)
+    with pytest.raises(UserError) as refused:
+        train(other, Console(file=out), Command(typed))
+    assert str(refused.value) == (
+        f"the run directory {folder} has checkpoints of a run with another config (trainer.seed: 0 → 5): set these "
+        "back to resume it, or start this one with `levanter train --config 'my model.yaml' "
+        f"--trainer.num_train_steps=6 --run-dir {folder}-seed=5`"
+    )
+
+
 def test_divergence_is_said_and_recorded(config: TrainConfig, tmp_path: Path) -> None:
     config = dataclasses.replace(config, optimizer=AdamWConfig(learning_rate=1e38, warmup=0.0, lr_schedule="constant"))
     with pytest.raises(WorkFailed) as caught:
@@ -127,6 +184,51 @@ def test_divergence_is_said_and_recorded(config: TrainConfig, tmp_path: Path) ->
         "(now 1e+38) or a longer --optimizer.warmup, in a new --run-dir"
     )
     assert checkpoint.committed(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_model_that_is_too_large_is_refused_before_anything_is_made(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run(dataclasses.replace(config, model=dataclasses.replace(config.model, hidden_dim=2**30)))
+    assert re.fullmatch(
+        r"the model and its optimizer need [\d,]+\.\d GiB and there are [\d,]+\.\d GiB: make one of "
+        r"model\.seq_len \(16\), model\.vocab_size \(50257\), model\.hidden_dim \(1073741824\), "
+        r"model\.num_heads \(2\), model\.num_layers \(2\), model\.mlp_scale \(4\) smaller "
+        r"\(`levanter compile --mesh SHAPE` says what it needs on a mesh\)",
+        str(caught.value),
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError("Unable to allocate 96.1 GiB for an array"), "Unable to allocate 96.1 GiB for an array"),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: Error dispatching computation: Out of memory allocating 9 bytes."),
+            "Out of memory allocating 9 bytes",
+        ),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room\nmore"), "no room"),
+    ],
+)
+def test_a_step_that_is_too_large_says_what_to_make_smaller(config: TrainConfig, error: Any, reason: str) -> None:
+    with pytest.raises(UserError) as caught, memory.explained(config):
+        raise error
+    assert str(caught.value) == (
+        f"out of memory while training ({reason}): make trainer.train_batch_size (4) smaller, or one of "
+        "model.seq_len (16), model.vocab_size (50257), model.hidden_dim (16), model.num_heads (2), "
+        "model.num_layers (2), model.mlp_scale (4); "
+        "--model.gradient_checkpointing true needs less where the model has it"
+    )
+
+
+def test_another_failure_of_jax_is_not_taken_for_one_of_memory(config: TrainConfig) -> None:
+    with pytest.raises(jax.errors.JaxRuntimeError), memory.explained(config):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+def test_an_unknown_chip_is_refused_on_one_device_too(config: TrainConfig) -> None:
+    with pytest.raises(UserError, match=r"^hardware 'v99': known are "):
+        run(with_trainer(config, hardware="v99"))
 
 
 def test_a_vocabulary_that_is_too_small_is_refused(config: TrainConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from levanter.fields import SIZE, above, fraction, number, word
 from levanter.models import errors
 from levanter.models.config import ModelConfig, axis
 
@@ -19,38 +20,33 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 class Gpt2Config(ModelConfig):
     """GPT-2 (Radford et al., 2019). The defaults are GPT-2 small."""
 
-    hidden_dim: int = 768
+    hidden_dim: int = number(768, SIZE)
     """Size of axis `embed`, the residual stream."""
-    num_heads: int = 12
+    num_heads: int = number(12, SIZE)
     """Size of axis `heads`; `head_size` is hidden_dim / num_heads."""
-    num_layers: int = 12
+    num_layers: int = number(12, SIZE)
     """Size of axis `layers`."""
-    mlp_scale: int = 4
+    mlp_scale: int = number(4, SIZE)
     """Axis `mlp` is this many times `embed`."""
-    dropout: float = 0.0
+    dropout: float = number(0.0, fraction())
     """Probability that a value of the embedding or of a branch's output is dropped while training."""
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
+    layer_norm_epsilon: float = number(1e-5, above(0))
+    """Added to the variance in a layer norm, so that a constant input is not divided by 0."""
+    initializer_range: float = number(0.02, above(0))
     """Standard deviation of the initial weights; branch outputs are scaled down by sqrt(2 * num_layers) besides."""
     tie_word_embeddings: bool = True
     """Whether the token embedding is also the output head."""
     gradient_checkpointing: bool = True
     """Whether a block is computed again in the backward pass, so that only its input is kept."""
-    vocab_multiple: int = 128
+    vocab_multiple: int = number(128, SIZE)
     """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
-    compute_dtype: str = "float32"
+    compute_dtype: str = word("float32", COMPUTE_DTYPES)
     """What matrix products are computed in; parameters, softmax, norms and the loss are always float32."""
 
     def __post_init__(self) -> None:
-        for field in ("seq_len", "vocab_size", "hidden_dim", "num_heads", "num_layers", "mlp_scale", "vocab_multiple"):
-            if getattr(self, field) < 1:
-                raise errors.not_positive(field, getattr(self, field))
+        super().__post_init__()
         if self.hidden_dim % self.num_heads:
             raise errors.heads_do_not_divide(self.hidden_dim, self.num_heads)
-        if not 0.0 <= self.dropout < 1.0:
-            raise errors.bad_dropout(self.dropout)
-        if self.compute_dtype not in COMPUTE_DTYPES:
-            raise errors.bad_compute_dtype(self.compute_dtype, COMPUTE_DTYPES)
 
     @property
     def Vocab(self) -> Axis:

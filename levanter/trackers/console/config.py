@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from levanter.trackers import errors
+from levanter.fields import SIZE, check, number
 from levanter.trackers.config import TrackedRun, TrackerConfig
 
 if TYPE_CHECKING:
@@ -18,12 +18,11 @@ class ConsoleConfig(TrackerConfig):
 
     enabled: bool = True
     """Whether progress is shown."""
-    log_every: int = 10
+    log_every: int = number(10, SIZE)
     """Steps between progress lines where there is no terminal (metrics.jsonl has every step)."""
 
     def __post_init__(self) -> None:
-        if self.log_every < 1:
-            raise errors.out_of_range("console.log_every", self.log_every, 1)
+        check(self, "trackers.console")
 
     @property
     def on(self) -> bool:

@@ -44,6 +44,10 @@ class ConsoleProgress(Tracker):
         self._started = clock()
         self._bar = _bar(console, resumed_step, total_steps) if console.is_terminal else None
 
+    def compiled(self) -> None:
+        """Steps begin now; what came before says nothing of the time left."""
+        self._started = self._clock()
+
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
         """Show that `step` steps are done."""
         if self._bar is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from levanter.trackers import errors
+from levanter.fields import at_least, check, number
 from levanter.trackers.config import TrackedRun, TrackerConfig
 
 if TYPE_CHECKING:
@@ -17,12 +16,11 @@ if TYPE_CHECKING:
 class MetricsFileConfig(TrackerConfig):
     """`metrics.jsonl` in the run directory: the record of a run, so it cannot be turned off."""
 
-    sync_seconds: float = 1.0
+    sync_seconds: float = number(1.0, at_least(0))
     """Most seconds between flushes to the disk: what a power cut can lose. A killed process loses nothing."""
 
     def __post_init__(self) -> None:
-        if not (self.sync_seconds >= 0 and math.isfinite(self.sync_seconds)):
-            raise errors.out_of_range("metrics_file.sync_seconds", self.sync_seconds, 0)
+        check(self, "trackers.metrics_file")
 
     @property
     def on(self) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from levanter import durable
+from levanter.optional import require
 from levanter.trackers import errors
 from levanter.trackers.scalars import Scalar, plain
 from levanter.trackers.tracker import Tracker
@@ -32,10 +33,7 @@ class WandbMirror(Tracker):
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ModuleNotFoundError as error:
-            raise errors.wandb_missing() from error
+        wandb = require("wandb", "the tracker wandb (trackers.wandb.enabled)", "wandb")
         self._failures = (wandb.Error, OSError)
         try:
             self._run: Any = wandb.init(

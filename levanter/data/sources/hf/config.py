@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from levanter.data import errors
 from levanter.data.config import DataConfig
+from levanter.fields import word
 
 if TYPE_CHECKING:
     from levanter.data.corpus import Corpus
@@ -19,19 +19,17 @@ class HfDataConfig(DataConfig):
     """A data set of the Hugging Face hub (or a local folder that the `datasets` library reads)."""
 
     id: str = "Salesforce/wikitext"
+    """Name of the data set on the hub, or the path of a local folder."""
     name: str | None = None
     """Which configuration of the data set, such as wikitext-2-raw-v1; null where it has one only."""
     train_split: str = "train"
+    """Split of the training text."""
     heldout_split: str | None = "validation"
     """Split of the held-out text; null means a share of the training split is held out."""
     text_column: str = "text"
-    rows: str = "documents"
+    """Column of the rows that has the text."""
+    rows: str = word("documents", ROWS)
     """documents: each row is a document. lines: the rows of a split are one running text, as in WikiText."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rows not in ROWS:
-            raise errors.unknown_rows(self.rows, ROWS)
 
     def corpus(self) -> Corpus:
         from levanter.data.sources.hf.corpus import HfCorpus

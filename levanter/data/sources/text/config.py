@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextDataConfig(DataConfig):
-    """Local UTF-8 text files, one document each."""
+    """Local text files, one document each: UTF-8, or with a byte order mark UTF-16 or UTF-32."""
 
     paths: list[str] = field(default_factory=list)
     """Files or patterns such as books/**/*.txt, from the working directory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,16 @@ from pathlib import Path
 
 from levanter.data import errors
 from levanter.data.corpus import HELDOUT, TRAIN, Document
+
+# A byte order mark says which encoding a file has; the longer marks come first, since UTF-32's begins with UTF-16's.
+_MARKED = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_NAMES = {"utf-16": "UTF-16", "utf-32": "UTF-32"}
 
 
 @dataclass(frozen=True)
@@ -58,10 +69,11 @@ def _read(field: str, path: str) -> str:
         content = Path(path).read_bytes()
     except OSError as error:
         raise errors.file_unreadable(field, path, error.strerror or str(error)) from error
+    encoding = next((name for mark, name in _MARKED.items() if content.startswith(mark)), "utf-8")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise errors.file_not_text(field, path, error.start) from error
+        raise errors.file_not_text(field, path, _NAMES.get(encoding, "UTF-8"), error.start) from error
     if not text.strip():
         raise errors.file_empty(field, path)
     return text
