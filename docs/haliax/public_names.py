@@ -46,8 +46,18 @@ HOMES = tuple(
 # The machinery: compiled calls, how arrays print, how names reach a trace, how methods and the stub are made, and the
 # wordings of errors.
 INTERNAL = (
-    *("_compat", "ops.eager", "ops.methods", "core.printing", "core.staging", "ops.stubs"),
-    *("errors.axes", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
+    *(
+        "_compat",
+        "core.printing",
+        "core.sizes",
+        "core.staging",
+        "nn._inputs",
+        "ops.eager",
+        "ops.foreign",
+        "ops.methods",
+    ),
+    "ops.stubs",
+    *("errors.axes", "errors.foreign", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
 )
 
 _FIRST = ("haliax", "haliax.nn", "haliax.partitioning")
