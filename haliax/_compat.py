@@ -30,6 +30,18 @@ def current_mesh() -> Any:
     return None if mesh.empty else mesh
 
 
+def refuse_in_primitives(kind: type, refusal: Callable[[Any], Any]) -> None:
+    """Registers what is called with a value of this type where an operation of `jax.lax` is given one.
+
+    It is the registry by which JAX makes arrays of other types of values; what `refusal` raises is raised there.
+    """
+    from jax.interpreters import xla
+
+    handlers = getattr(xla, "canonicalize_dtype_handlers", None)
+    if handlers is not None:
+        handlers[kind] = refusal
+
+
 def extend_grad(scalar_check: Wrapper, unit_cotangent: Wrapper) -> None:
     """Puts wrappers around the two functions by which `jax.value_and_grad` tells and starts from a scalar loss.
 

@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from jax.core import Tracer
+from jax.export import is_symbolic_dim
+
 from haliax import errors
 from haliax.core.dslice import dblock as dblock
 from haliax.core.dslice import ds as ds
@@ -38,8 +42,8 @@ class Axis:
         if not isinstance(self.name, str):
             raise errors.bad_axis_name(self.name)
         size = self.size
-        if type(size) is not int and hasattr(size, "__index__"):  # numpy integers; not symbolic dimensions
-            object.__setattr__(self, "size", size.__index__())
+        if type(size) is not int and not is_symbolic_dim(size):
+            object.__setattr__(self, "size", _whole(self.name, size))
         if isinstance(self.size, int) and self.size < 0:
             raise errors.negative_axis_size(self.name, self.size)
 
@@ -53,6 +57,18 @@ class Axis:
 
     def __str__(self) -> str:
         return f"{self.name}({self.size})"
+
+
+def _whole(name: str, size: Any) -> int:
+    """A size given as another kind of integer, such as one of numpy."""
+    if isinstance(size, Tracer):
+        raise errors.traced_axis_size(name)
+    if isinstance(size, bool | np.bool_) or not hasattr(size, "__index__"):
+        raise errors.bad_axis_size(name, size)
+    try:
+        return size.__index__()
+    except TypeError:
+        raise errors.bad_axis_size(name, size) from None
 
 
 ShapeDict = Mapping[str, int]

@@ -30,6 +30,7 @@ from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSpec, axes_of, check_distinct, ensure_tuple
 from haliax.core import printing, staging
 from haliax.core.annotations import NamedArrayMeta
+from haliax.core.sizes import NamedShape
 
 _shape_checks: ContextVar[bool] = ContextVar("haliax_shape_checks", default=True)
 
@@ -82,7 +83,7 @@ class NamedArray(metaclass=NamedArrayMeta):
 
     def __getattr__(self, field: str) -> Any:
         if field != "array":
-            raise AttributeError(f"'NamedArray' object has no attribute '{field}'", name=field, obj=self)
+            raise errors.no_attribute(self, field)
         held = _get_held(self)
         # Not kept: this may be inside of a trace within that of the array.
         return jnp.transpose(held.array, [held.axes.index(axis) for axis in self.axes])
@@ -93,7 +94,7 @@ class NamedArray(metaclass=NamedArrayMeta):
     @property
     def shape(self) -> dict[str, int]:
         """The sizes by name."""
-        return {axis.name: axis.size for axis in self.axes}
+        return NamedShape((axis.name, axis.size) for axis in self.axes)
 
     @property
     def dtype(self) -> Any:

@@ -76,7 +76,20 @@ def bad_axis_name(name: Any) -> NamedTypeError:
 
 
 def negative_axis_size(name: str, size: int) -> AxisError:
-    return axis_error(f"axis `{name}` cannot have the negative size {size}")
+    return axis_error(f"axis `{name}` cannot have the negative size {size}: sizes are integers from 0 on")
+
+
+def bad_axis_size(name: str, size: Any) -> NamedTypeError:
+    whole = f": write Axis({name!r}, {int(size)})" if isinstance(size, float) and size.is_integer() else ""
+    given = shown(size) if hasattr(size, "shape") else repr(size)
+    return type_error(f"the size of axis `{name}` is an integer from 0 on, not {type(size).__name__} ({given}){whole}")
+
+
+def traced_axis_size(name: str) -> NamedTypeError:
+    return type_error(
+        f"the size of axis `{name}` is traced, and the shapes of a compiled function must be known: "
+        f"pass the size as a Python integer, static under jit"
+    )
 
 
 def shape_mismatch(shape: Sequence[int], axes: Sequence[Any]) -> AxisError:

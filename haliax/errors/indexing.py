@@ -59,6 +59,12 @@ def bad_subscript(key: Any) -> NamedTypeError:
     )
 
 
+def indexed_twice(name: str) -> AxisError:
+    return axis_error(
+        f'axis `{name}` is indexed twice at once: index it once, or one after the other, x["{name}", …]["{name}", …]'
+    )
+
+
 def bad_mask(name: str, size: int, mask: Any) -> NamedIndexError:
     return placed(
         NamedIndexError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import lax
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
-from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.core.array import NamedArray, raw_array_or_scalar, unchecked, wrap
 from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
 from haliax.jax_utils import (
     broadcast_prefix,
@@ -28,16 +28,19 @@ from haliax.jax_utils import (
 )
 from haliax.ops.shape import transposed
 
+Carry = TypeVar("Carry")
+Output = TypeVar("Output")
+
 
 def scan(
-    f: Callable[..., tuple[Any, Any]],
+    f: Callable[..., tuple[Carry, Output]],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., tuple[Any, Any]]:
+) -> Callable[..., tuple[Carry, Output]]:
     """A loop that carries a value along the axis: `scan(f, Layers)(init, *inputs)` is `(carry, outputs)`.
 
     Args:
@@ -60,29 +63,39 @@ def scan(
         arrays, statics = _partition(init)
         arrays = [x if is_jax_or_hax_array_like(x) else jnp.asarray(x) for x in arrays]
 
+        def outcome(carry: Any, xs: Any) -> tuple[Any, Any, Any]:
+            positional, keywords = slices.joined(xs)
+            whole = _joined(carry, statics)
+            result = f(whole, *positional, **keywords)
+            if not isinstance(result, tuple | list) or len(result) != 2:
+                raise errors.no_carry_and_output(result)
+            return whole, _like(result[0], whole, slices.axis), result[1]
+
         def step(carry: Any, xs: Any) -> tuple[Any, Any]:
             if not policy.disable:
                 carry, xs = _labelled(policy, carry, xs)
-            positional, keywords = slices.joined(xs)
-            whole = _joined(carry, statics)
-            after, output = f(whole, *positional, **keywords)
-            return _partition(_like(after, whole))[0], output
+            _, after, output = outcome(carry, xs)
+            return _partition(after)[0], output
 
-        carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
+        try:
+            carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
+        except TypeError:
+            jax.eval_shape(lambda carry, xs: _check_carry(slices.axis, *outcome(carry, xs)[:2]), arrays, slices.first())
+            raise
         return _joined(carry, statics), with_axis(outputs, slices.axis)
 
     return scanned
 
 
 def fold(
-    fn: Callable[..., Any],
+    fn: Callable[..., Carry],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Any]:
+) -> Callable[..., Carry]:
     """A loop that carries a value along the axis: `fold(f, Layers)(init, *inputs)` is the last carry.
 
     Args and errors are those of `scan`, but `fn` gives the next carry only.
@@ -99,14 +112,14 @@ def fold(
 
 
 def map(
-    fn: Callable[..., Any],
+    fn: Callable[..., Output],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_mapped: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Any]:
+) -> Callable[..., Output]:
     """`fn` of each slice along the axis, one after the other; the results gain the axis. `vmap` does all at once.
 
     Args and errors are those of `scan`; `is_mapped` is its `is_scanned`.
@@ -123,13 +136,13 @@ def map(
 
 
 def vmap(
-    fn: Callable[..., Any],
+    fn: Callable[..., Output],
     axis: AxisSelection,
     *,
     default: Any = is_jax_or_hax_array_like,
     args: Any = (),
     kwargs: Any = None,
-) -> Callable[..., Any]:
+) -> Callable[..., Output]:
     """`fn` of each slice along the axis, all at once; the arrays of the results gain the axis.
 
     Args:
@@ -224,6 +237,16 @@ class Slices:
         """The leaves that are taken apart, with the axis in front; a NamedArray does not list it any more."""
         return [_leading(x, d) for x, d in zip(self.leaves, self.dimensions, strict=True) if d is not None]
 
+    def first(self) -> list[Any]:
+        """The first slice of each leaf that is taken apart; of one without elements, one of the same shape."""
+
+        def slice_of(leaf: Any, dimension: int) -> Any:
+            shape = [size for position, size in enumerate(raw_array_or_scalar(leaf).shape) if position != dimension]
+            raw = jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+            return unchecked(raw, _without(leaf.axes, dimension)) if isinstance(leaf, NamedArray) else raw
+
+        return [slice_of(x, d) for x, d in zip(self.leaves, self.dimensions, strict=True) if d is not None]
+
     def joined(self, xs: list[Any]) -> Any:
         """The arguments of one step: the given slices, and the other leaves whole."""
         parts = iter(xs)
@@ -271,8 +294,12 @@ def _resolved(function: str, axis: AxisSelector, chosen: list[tuple[Any, Any]]) 
 def _leading(leaf: Any, dimension: int) -> Any:
     if isinstance(leaf, NamedArray):
         raw = leaf.array if dimension == 0 else jnp.moveaxis(leaf.array, dimension, 0)
-        return unchecked(raw, leaf.axes[:dimension] + leaf.axes[dimension + 1 :])
+        return unchecked(raw, _without(leaf.axes, dimension))
     return leaf if dimension == 0 else jnp.moveaxis(leaf, dimension, 0)
+
+
+def _without(axes: tuple[Axis, ...], dimension: int) -> tuple[Axis, ...]:
+    return axes[:dimension] + axes[dimension + 1 :]
 
 
 def with_axis(tree: Any, axis: Axis) -> Any:
@@ -322,8 +349,12 @@ def _joined(arrays: list[Any], statics: tuple[Any, list[Any]]) -> Any:
     return jax.tree.unflatten(structure, [next(parts) if place is None else place[0] for place in places])
 
 
-def _like(after: Any, before: Any) -> Any:
-    """The new carry, with the axes of each NamedArray in the order of the old one."""
+def _like(after: Any, before: Any, axis: Axis) -> Any:
+    """The new carry, with the axes of each NamedArray in the order of the old one.
+
+    Raises:
+        CarryError: if it has another structure.
+    """
 
     def ordered(new: Any, old: Any) -> Any:
         if is_named(new) and is_named(old) and new.axes != old.axes and set(new.axes) == set(old.axes):
@@ -331,8 +362,38 @@ def _like(after: Any, before: Any) -> Any:
         return new
 
     if jax.tree.structure(after, is_leaf=is_named) != jax.tree.structure(before, is_leaf=is_named):
-        return after  # lax.scan says what differs
+        path, old, new = _first_change(before, after)
+        raise (
+            errors.carry_structure(axis, before, after) if path is None else errors.carry_changes(axis, path, old, new)
+        )
     return jax.tree.map(ordered, after, before, is_leaf=is_named)
+
+
+def _check_carry(axis: Axis, before: Any, after: Any) -> None:
+    """Raises CarryError for the first leaf of the carry whose type a step has changed."""
+    path, old, new = _first_change(before, after)
+    if path is not None:
+        raise errors.carry_changes(axis, path, old, new)
+
+
+def _first_change(before: Any, after: Any) -> tuple[str | None, Any, Any]:
+    """Path, old and new value of the first leaf that differs, None where it is missing; no path if none differs."""
+    old, new = ({jax.tree_util.keystr(path): leaf for path, leaf in _with_paths(tree)} for tree in (before, after))
+    for path in dict.fromkeys([*old, *new]):
+        if path not in old or path not in new or _kind(old[path]) != _kind(new[path]):
+            return path, old.get(path), new.get(path)
+    return None, None, None
+
+
+def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_named)[0]
+
+
+def _kind(leaf: Any) -> Any:
+    """What must stay the same of a leaf of the carry."""
+    if isinstance(leaf, NamedArray):
+        return NamedArray, leaf.axes, jnp.dtype(leaf.dtype)
+    return (jnp.shape(leaf), jnp.result_type(leaf)) if _is_dynamic(leaf) else ()
 
 
 def _labelled(policy: ScanCheckpointPolicy, carry: Any, xs: Any) -> tuple[Any, Any]:

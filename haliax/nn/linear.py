@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors, random
-from haliax.axis import Axis, AxisSpec, axes_of, find, names_of
+from haliax.axis import Axis, AxisSpec, axes_of, names_of
 from haliax.core.array import NamedArray, wrap
 from haliax.nn import mup
+from haliax.nn._inputs import require
 from haliax.nn.mup import AbstractLinearReparam, LinearStandardParam, ReparamEnabled
 from haliax.ops.contract import DotGeneral, dot
 from haliax.ops.create import zeros
@@ -93,8 +94,7 @@ class Linear(ModuleWithStateDictSerialization, ReparamEnabled):
         Raises:
             AxisError: if `inputs` lacks an axis of `In`.
         """
-        for axis in axes_of(self.In):
-            find(inputs.axes, axis, inputs)
+        require("Linear", "inputs", inputs, axes_of(self.In), In=self.In, Out=self.Out)
         plain = isinstance(self.dot_general, DefaultDotGeneralOp)
         output = dot(inputs, self.weight, axis=self.In, dot_general=None if plain else self.dot_general)
         scale = self.reparam.active_scale
@@ -228,7 +228,8 @@ class MoELinear(eqx.Module):
             AxisError: if the inputs do not have exactly these two axes, or `group_sizes` not exactly `Experts`.
         """
         (expert,), (source,), (target,) = axes_of(self.Experts), axes_of(self.In), axes_of(self.Out)
-        find(inputs.axes, source, inputs)
+        require("MoELinear", "inputs", inputs, source, Experts=expert, In=source, Out=target)
+        require("MoELinear", "group_sizes", group_sizes, expert, Experts=expert, In=source, Out=target)
         if len(inputs.axes) != 2:
             raise errors.needs_one_token_axis(source.name, inputs)
         if group_sizes.axes != (expert,):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import AxisSelection, AxisSelector, find
 from haliax.core.array import NamedArray, wrap
+from haliax.nn._inputs import require
 from haliax.nn.softmax import logsumexp
 from haliax.ops import elementwise
 from haliax.ops.align import aligned
@@ -66,6 +67,8 @@ def cross_entropy_loss_and_log_normalizers(
 
     Args and errors are those of `cross_entropy_loss`.
     """
+    require("cross_entropy_loss", "logits", pred_y, Label)
+    require("cross_entropy_loss", "targets", target_y, ())
     label = pred_y.axes[find(pred_y.axes, Label, pred_y)]
     logits = _at_least_float32(pred_y)
     log_normalizers = logsumexp(logits, label)
@@ -102,6 +105,7 @@ def binary_cross_entropy_loss(
 
     The other arguments are those of `cross_entropy_loss`.
     """
+    require("binary_cross_entropy_loss", "logits", logits, ())
     x = _at_least_float32(logits)
     y = astype(targets, x.dtype)
     loss = wrap(jnp.logaddexp(x.array, 0.0), x.axes) - x * y

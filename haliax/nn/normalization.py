@@ -13,6 +13,7 @@ from jax import lax
 
 from haliax.axis import Axis, AxisSpec, axes_of
 from haliax.core.array import NamedArray, unchecked
+from haliax.nn._inputs import require
 from haliax.ops.align import aligned
 from haliax.ops.create import ones, zeros
 from haliax.ops.reduce import positions
@@ -82,6 +83,7 @@ class LayerNormBase(ModuleWithStateDictSerialization):
         return dataclasses.replace(self, axis=template.axis, weight=weight, bias=bias)
 
     def _computed(self, x: NamedArray) -> NamedArray:
+        require(type(self).__name__, "x", x, axes_of(self.axis), axis=self.axis)
         return x if self.dtype is None else x.astype(self.dtype)
 
     def _scaled(self, normalized: Any, x: NamedArray) -> NamedArray:

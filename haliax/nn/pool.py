@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.axis import AxisSpec, axes_of, find
+from haliax.axis import AxisSpec, axes_of, find, names_of
 from haliax.core.array import NamedArray, wrap
+from haliax.nn._inputs import require
 
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 """`"SAME"`, `"VALID"`, or elements on both sides: a number for all axes, one for each, or (before, after)."""
@@ -40,6 +41,7 @@ def pool(
         AxisError: if the inputs lack an axis.
     """
     window = axes_of(Window)
+    require("pool", "inputs", inputs, names_of(Window), Window=Window)
     sizes = [1] * inputs.ndim
     strides, pads = list(sizes), [(0, 0)] * inputs.ndim
     given = _strides(stride, window)

@@ -6,10 +6,11 @@ Given an unnamed array, the first three take the numbers of its dimensions, as i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax.nn
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from haliax.axis import AxisSelection
 from haliax.core.array import NamedArray, held, hold, unchecked
@@ -19,6 +20,14 @@ from haliax.typing import NamedOrNumeric
 
 Dimensions = AxisSelection | int | Sequence[int] | None
 """Axes of a NamedArray by name, or dimensions of a plain array by number; None for all."""
+
+
+@overload
+def softmax(a: NamedArray, axis: Dimensions = None) -> NamedArray: ...
+
+
+@overload
+def softmax(a: ArrayLike, axis: Dimensions = None) -> jax.Array: ...
 
 
 def softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
@@ -35,6 +44,14 @@ def softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     f32[batch=1, embed=4] [[0.25 0.25 0.25 0.25]]
     """
     return _along(jax.nn.softmax, a, axis)
+
+
+@overload
+def log_softmax(a: NamedArray, axis: Dimensions = None) -> NamedArray: ...
+
+
+@overload
+def log_softmax(a: ArrayLike, axis: Dimensions = None) -> jax.Array: ...
 
 
 def log_softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
@@ -55,6 +72,14 @@ def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
         return function(jnp.asarray(a), axis=axis)
     own = held(a)
     return hold(unchecked(function(own.array, axis=positions(own, axis)), own.axes), a.axes)
+
+
+@overload
+def logsumexp(a: NamedArray, axis: Dimensions = None) -> NamedArray: ...
+
+
+@overload
+def logsumexp(a: ArrayLike, axis: Dimensions = None) -> jax.Array: ...
 
 
 def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:

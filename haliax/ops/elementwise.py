@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from numbers import Number
-from typing import Any
+from typing import Any, overload
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from haliax import errors
 from haliax.axis import Axis
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
 from haliax.ops.align import broadcast_call, broadcast_raw
-from haliax.typing import BinaryFunction, NamedOrNumeric, UnaryFunction
+from haliax.typing import BinaryFunction, NamedOrNumeric, PairFunction, UnaryFunction
 
 
 def unary(function: Callable[..., Any], doc: str | None = None) -> UnaryFunction:
@@ -94,7 +96,7 @@ def _described(function: Any, name: str, doc: str) -> Any:
     return function
 
 
-def _pairwise(function: Any) -> Any:
+def _pairwise(function: Any) -> PairFunction:
     """A function of two arrays that gives a pair, such as `divmod`."""
 
     def pairwise(a: Any, b: Any) -> tuple[Any, Any]:
@@ -198,6 +200,14 @@ power = binary(jnp.power)
 subtract = binary(jnp.subtract)
 
 
+@overload
+def astype(array: NamedArray, dtype: Any) -> NamedArray: ...
+
+
+@overload
+def astype(array: ArrayLike, dtype: Any) -> jax.Array: ...
+
+
 def astype(array: NamedOrNumeric, dtype: Any) -> Any:
     """The array with its numbers converted to `dtype`.
 
@@ -208,6 +218,14 @@ def astype(array: NamedOrNumeric, dtype: Any) -> Any:
     if isinstance(array, NamedArray):
         return array if array.dtype == dtype else _mapped(lambda raw: raw.astype(dtype), array)
     return jnp.asarray(array).astype(dtype)
+
+
+@overload
+def around(a: NamedArray, decimals: int = 0) -> NamedArray: ...
+
+
+@overload
+def around(a: ArrayLike, decimals: int = 0) -> jax.Array: ...
 
 
 def around(a: NamedOrNumeric, decimals: int = 0) -> Any:
@@ -225,6 +243,14 @@ def around(a: NamedOrNumeric, decimals: int = 0) -> Any:
 round = around
 
 
+@overload
+def rsqrt(a: NamedArray) -> NamedArray: ...
+
+
+@overload
+def rsqrt(a: ArrayLike) -> jax.Array: ...
+
+
 def rsqrt(a: NamedOrNumeric) -> Any:
     """The reciprocal of the square root, elementwise."""
     return _rsqrt(a)
@@ -238,6 +264,14 @@ def _floating_rsqrt(a: Any) -> Any:
 _rsqrt = unary(_floating_rsqrt)
 
 
+@overload
+def frexp(a: NamedArray) -> tuple[NamedArray, NamedArray]: ...
+
+
+@overload
+def frexp(a: ArrayLike) -> tuple[jax.Array, jax.Array]: ...
+
+
 def frexp(a: NamedOrNumeric) -> Any:
     """The mantissa and the exponent of each element, as a pair."""
     if not isinstance(a, NamedArray):
@@ -249,6 +283,22 @@ def frexp(a: NamedOrNumeric) -> Any:
 def ndim(a: NamedOrNumeric) -> int:
     """How many axes there are."""
     return len(a.axes) if isinstance(a, NamedArray) else jnp.ndim(a)
+
+
+@overload
+def clip(array: NamedArray, a_min: NamedOrNumeric | None = None, a_max: NamedOrNumeric | None = None) -> NamedArray: ...
+
+
+@overload
+def clip(array: ArrayLike, a_min: NamedArray, a_max: NamedOrNumeric | None = None) -> NamedArray: ...
+
+
+@overload
+def clip(array: ArrayLike, a_min: NamedOrNumeric | None = None, *, a_max: NamedArray) -> NamedArray: ...
+
+
+@overload
+def clip(array: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None) -> jax.Array: ...
 
 
 def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: NamedOrNumeric | None = None) -> Any:
@@ -268,6 +318,26 @@ def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: Name
     if a_min is not None:
         array = maximum(array, a_min)
     return array if a_max is None else minimum(array, a_max)
+
+
+@overload
+def where(condition: NamedArray, *, fill_value: Any, new_axis: Axis) -> tuple[NamedArray, ...]: ...
+
+
+@overload
+def where(condition: NamedArray, x: NamedOrNumeric, y: NamedOrNumeric) -> NamedArray: ...
+
+
+@overload
+def where(condition: ArrayLike, x: NamedArray, y: NamedOrNumeric) -> NamedArray: ...
+
+
+@overload
+def where(condition: ArrayLike, x: ArrayLike, y: NamedArray) -> NamedArray: ...
+
+
+@overload
+def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array: ...
 
 
 def where(
@@ -314,6 +384,24 @@ def where(
     return broadcast_call(jnp.where, operands)
 
 
+@overload
+def isclose(
+    a: NamedArray, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> NamedArray: ...
+
+
+@overload
+def isclose(
+    a: ArrayLike, b: NamedArray, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> NamedArray: ...
+
+
+@overload
+def isclose(
+    a: ArrayLike, b: ArrayLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> jax.Array: ...
+
+
 def isclose(
     a: NamedOrNumeric, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:
@@ -341,5 +429,6 @@ def numpy_ufunc(array: NamedArray, ufunc: Any, method: str, *inputs: Any, **opti
     """What `numpy.exp(named)` and `numpy_array + named` do: the function of this module that has the ufunc's name."""
     function = globals().get(ufunc.__name__)
     if method != "__call__" or options or function is None:
-        return NotImplemented
+        called = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        raise errors.given_to_another_library(f"np.{called}", array)
     return function(*inputs)

@@ -11,7 +11,7 @@ integer), and beyond the end of a `dslice` as 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,6 +53,8 @@ def index(array: NamedArray, slices: Mapping[Any, Any]) -> NamedArray:
     i32[batch=2, chosen=2] [[2 0] [5 3]]
     """
     places: dict[str, Any] = {}
+    if len(slices) > 1:
+        check_indexed_once(list(slices))
     for selector, chosen in slices.items():
         name = array.axes[find(array.axes, selector, array)].name
         chosen = normalized(array, name, chosen)
@@ -80,7 +82,16 @@ def selection_of(key: Any) -> Mapping[Any, Any]:
         return key[0]
     if not isinstance(key, tuple) or len(key) % 2 or not all(isinstance(name, str | Axis) for name in key[::2]):
         raise errors.bad_subscript(key)
+    if len(key) > 2:
+        check_indexed_once(key[::2])
     return dict(zip(key[::2], key[1::2], strict=True))
+
+
+def check_indexed_once(selectors: Sequence[AxisSelector]) -> None:
+    """Raises AxisError if two selectors, names or axes, mean the same axis."""
+    names = [selector if isinstance(selector, str) else selector.name for selector in selectors]
+    if len(set(names)) < len(names):
+        raise errors.indexed_twice(next(name for name in names if names.count(name) > 1))
 
 
 def take(array: NamedArray, axis: AxisSelector, index: Any, *, mode: str | None = None) -> NamedArray:

@@ -7,9 +7,11 @@ order; it is lined up by name and not broadcast.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
+import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find
@@ -81,7 +83,7 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
     >>> hax.{name}(x, "embed").axes
     (Axis(name='batch', size=2),)
     """
-    return reduce
+    return reduce  # type: ignore[return-value]
 
 
 def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
@@ -112,7 +114,7 @@ def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
     >>> hax.{name}(x, "embed").axes
     (Axis(name='batch', size=2),)
     """
-    return reduce
+    return reduce  # type: ignore[return-value]
 
 
 all = reduction(jnp.all)
@@ -132,6 +134,28 @@ nanprod = reduction(jnp.nanprod)
 nanstd = reduction(jnp.nanstd)
 nansum = reduction(jnp.nansum)
 nanvar = reduction(jnp.nanvar)
+
+
+@overload
+def var(
+    array: NamedArray,
+    axis: AxisSelection | None = None,
+    dtype: Any = None,
+    ddof: int = 0,
+    *,
+    where: NamedOrNumeric | None = None,
+) -> NamedArray: ...
+
+
+@overload
+def var(
+    array: ArrayLike,
+    axis: AxisSelection | None = None,
+    dtype: Any = None,
+    ddof: int = 0,
+    *,
+    where: NamedOrNumeric | None = None,
+) -> jax.Array: ...
 
 
 def var(

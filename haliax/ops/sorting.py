@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import Axis, AxisSelector, check_distinct, find
 from haliax.core.array import NamedArray, wrap
+from haliax.typing import AxiswiseFunction
 
 
-def axiswise(function: Callable[..., Any]) -> Callable[..., Any]:
+def axiswise(function: Callable[..., Any]) -> AxiswiseFunction:
     """The `function` along one axis, for named arrays. Options are passed on by keyword."""
     name = function.__name__
 
@@ -45,7 +46,7 @@ def axiswise(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> hax.{name}(x, "embed").shape
     {{'batch': 2, 'embed': 3}}
     """
-    return along
+    return along  # type: ignore[return-value]
 
 
 argsort = axiswise(jnp.argsort)

@@ -17,7 +17,7 @@ from haliax.axis import Axis, find, names_of
 from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.core.dslice import dslice
 from haliax.ops.align import aligned, union_axes_of
-from haliax.ops.indexing import gathered, index, lookup_of, normalized, selection_of, start_of
+from haliax.ops.indexing import check_indexed_once, gathered, index, lookup_of, normalized, selection_of, start_of
 from haliax.typing import NamedOrNumeric
 
 
@@ -109,7 +109,8 @@ class Place:
 
 def _places(array: NamedArray, selection: Mapping[Any, Any], is_strict: bool) -> dict[str, Any]:
     """For each axis an integer, a slice with known ends, or a NamedArray of integers."""
-    places = {}
+    places: dict[str, Any] = {}
+    check_indexed_once(list(selection))
     for selector, chosen in selection.items():
         axis = array.axes[find(array.axes, selector, array)]
         place = normalized(array, axis.name, chosen, is_strict)

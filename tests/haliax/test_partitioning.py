@@ -6,6 +6,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ import haliax as hax
 from haliax import partitioning
 
 A, B = hax.make_axes(a=8, b=4)
-x = hax.random.normal(jax.random.key(0), (A, B))
+x = inputs.normal(0, (A, B))
 
 
 @pytest.fixture(scope="module")

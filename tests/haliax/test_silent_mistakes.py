@@ -2,6 +2,7 @@
 
 import threading
 
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ import haliax.nn as hnn
 from haliax import partitioning
 
 Batch, Embed = hax.make_axes(batch=4, embed=8)
-x = hax.random.normal(jax.random.key(0), (Batch, Embed))
+x = inputs.normal(0, (Batch, Embed))
 
 
 @pytest.fixture(scope="module")
