@@ -25,6 +25,7 @@ from haliax.errors.axes import same_axis_in_and_out as same_axis_in_and_out
 from haliax.errors.axes import shape_mismatch as shape_mismatch
 from haliax.errors.axes import sizes_do_not_multiply as sizes_do_not_multiply
 from haliax.errors.axes import sizes_do_not_sum as sizes_do_not_sum
+from haliax.errors.axes import stale_axes as stale_axes
 from haliax.errors.axes import two_sizes as two_sizes
 from haliax.errors.axes import unnamed_operand as unnamed_operand
 from haliax.errors.axes import where_needs as where_needs
@@ -62,6 +63,7 @@ from haliax.errors.kinds import immutable as immutable
 from haliax.errors.kinds import loss_with_axes as loss_with_axes
 from haliax.errors.kinds import matmul as matmul
 from haliax.errors.kinds import module_problems as module_problems
+from haliax.errors.kinds import named_loss as named_loss
 from haliax.errors.kinds import no_keepdims as no_keepdims
 from haliax.errors.kinds import no_operands as no_operands
 from haliax.errors.kinds import not_a_vector as not_a_vector
@@ -80,6 +82,7 @@ from haliax.errors.partitioning import no_mesh as no_mesh
 from haliax.errors.partitioning import not_for_named_jit as not_for_named_jit
 from haliax.errors.partitioning import unhashable_static as unhashable_static
 from haliax.errors.partitioning import unknown_mesh_axis as unknown_mesh_axis
+from haliax.errors.partitioning import warn_of_foreign_mapping as warn_of_foreign_mapping
 from haliax.errors.partitioning import warn_of_misspelt_axis as warn_of_misspelt_axis
 from haliax.errors.structure import array_without_name as array_without_name
 from haliax.errors.structure import entry_shape as entry_shape

@@ -11,7 +11,7 @@ from typing import Any
 
 from haliax.core import axis_of
 from haliax.core.array import NamedArray
-from haliax.ops import align, contract, einops, elementwise, indexing, reduce, shape, sorting, updating
+from haliax.ops import align, contract, einops, elementwise, indexing, losses, reduce, shape, sorting, updating
 
 _NAMES = (
     (align, "broadcast_axis broadcast_to"),
@@ -31,6 +31,7 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 
 PROPERTIES: dict[str, Callable[..., Any]] = {
+    "__jax_array__": losses.jax_array,
     "at": updating.at,
     "imag": elementwise.imag,
     "real": elementwise.real,

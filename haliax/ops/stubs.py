@@ -40,7 +40,7 @@ _ARRAY_VALUED = set(methods.attached()) - {"axis_indices", "axis_size", "resolve
 _FUNCTIONS = (
     "wrap unchecked held hold named raw_array_or_scalar check_shape are_shape_checks_enabled enable_shape_checks"
 )
-_UNWRITTEN = ("__array_ufunc__", "__replace__", "__str__")
+_UNWRITTEN = ("__array_ufunc__", "__jax_array__", "__replace__", "__str__", "array")
 
 
 def stub() -> str:
