@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -229,17 +230,28 @@ def _unflatten(axes: Any, children: Any) -> NamedArray:
         axes = axes.own
     if type(children) is not tuple:
         children = tuple(children)
-    child = children[0]
+    (child,) = children
     try:
-        shape = child.aval.shape  # of an array or tracer; `shape` itself is a function of Python there
+        rank = len(child.aval.shape)  # of an array or tracer; `shape` itself is a function of Python there
     except AttributeError:
-        shape = getattr(child.array if type(child) is NamedArray else child, "shape", None)
-    if type(shape) is tuple and (type(child) is NamedArray or not fits(axes, shape)) and _shape_checks.get():
-        children, axes = _StaleChildren(children), StaleAxes(axes, shape)
+        rank = -1  # anything else
+    if (rank != len(axes) or isinstance(child, Tracer)) and _is_stale(axes, child):
+        children, axes = _StaleChildren(children), StaleAxes(axes, _shape_of(child))
     named_array = _new(NamedArray)
     _set_children(named_array, children)
     _set_axes(named_array, axes)
     return named_array
+
+
+def _is_stale(axes: tuple[Axis, ...], child: Any) -> bool:
+    shape = _shape_of(child)
+    if not isinstance(shape, tuple) or not _shape_checks.get():
+        return False
+    return isinstance(child, NamedArray) or not fits(axes, shape)
+
+
+def _shape_of(child: Any) -> Any:
+    return getattr(child.array if isinstance(child, NamedArray) else child, "shape", None)
 
 
 def held(array: NamedArray) -> NamedArray:
@@ -272,7 +284,7 @@ jax.tree_util.register_pytree_with_keys(
     NamedArray,
     flatten_with_keys=lambda x: (((_ARRAY_KEY, x.array),), x.axes),
     unflatten_func=_unflatten,
-    flatten_func=lambda x: (x._children, x.axes),
+    flatten_func=attrgetter("_children", "axes"),
 )
 
 

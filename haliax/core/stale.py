@@ -51,9 +51,4 @@ def own_axes(axes: Any) -> tuple[Axis, ...]:
 
 def fits(axes: tuple[Axis, ...], shape: tuple[Any, ...]) -> bool:
     """Whether an array of this shape can have the axes."""
-    if len(axes) != len(shape):
-        return False
-    for axis, size in zip(axes, shape, strict=True):  # noqa: SIM110  # a third of the time of `all`
-        if axis.size != size:
-            return False
-    return True
+    return len(axes) == len(shape) and all(axis.size == size for axis, size in zip(axes, shape, strict=True))

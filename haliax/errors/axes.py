@@ -95,8 +95,8 @@ def stale_axes(axes: Sequence[Any], shape: Sequence[int]) -> AxisError:
         )
     if len(shape) > len(axes):
         return axis_error(
-            f"{owner}: it was given dimensions without names, as the results of jax.vmap, jax.lax.scan and jax.jacobian "
-            f"are. Map by name (haliax.vmap, haliax.map, haliax.scan), or name them all: haliax.named(x, (...))"
+            f"{owner}: it was given dimensions without names, as the results of jax.vmap, jax.lax.scan and "
+            f"jax.jacobian are. Map by name (haliax.vmap, haliax.map, haliax.scan), or name them all: haliax.named(x, (...))"
         )
     gone = _taken_away(axes, shape)
     if gone is None:
@@ -105,8 +105,8 @@ def stale_axes(axes: Sequence[Any], shape: Sequence[int]) -> AxisError:
         which, axis = f"`{gone}`", f'"{gone}"'
         left = _as_code([name for name in names_in(list(axes)) if name != gone])
     return axis_error(
-        f"{owner}: it was sliced without its names, as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take "
-        f"{which} away by name use haliax.vmap(f, {axis}), haliax.map(f, {axis}), haliax.scan(f, {axis}) or "
+        f"{owner}: it was sliced without its names, as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. "
+        f"To take {which} away by name use haliax.vmap(f, {axis}), haliax.map(f, {axis}), haliax.scan(f, {axis}) or "
         f"haliax.nn.Stacked; or name what is left: haliax.named(x, {left})"
     )
 

@@ -6,9 +6,8 @@ thread starts without one, also one that is started within a mapping. What is ru
 `contextvars.copy_context().run` does the same.
 
 What JAX compiles under one mapping must not be used under another, so the mapping is part of its cache key. JAX keeps
-that key for each thread, not for each task: it is brought up to date wherever haliax looks for the mapping, which
-`named_jit` does at each call. A function of `jax.jit` that is traced where another task has left its key gives a
-warning.
+that key for each thread, not for each task: `named_jit` sets it for each call where it is not that of its task, and a
+function of `jax.jit` that is traced where another task has left its key gives a warning.
 
 A misspelt name in a mapping would lay nothing out and say nothing. So each entry remembers which axes were looked up
 in it, and at its end warns of a name that no array had, where an array had one that is spelt almost the same. A
@@ -57,27 +56,25 @@ _jit_cache_key = jax.make_user_context(default_value=None)
 def in_force() -> InForce | None:
     """The mapping of this thread or asyncio task."""
     entry = _own.get()
-    if _jit_cache_key.value != _key_of(entry):
-        _left_by_another_task(entry)
+    if _jit_cache_key.value != _key_of(entry) and is_in_jit():
+        errors.warn_of_foreign_mapping(None if entry is None else entry.mapping)
     return entry
 
 
-def cache_key() -> Any:
-    """A hashable value that differs wherever the mapping in force, or the mesh that comes with it, does."""
-    return _key_of(in_force())
+def is_cached_under_own_key() -> bool:
+    """Whether what JAX compiles now is remembered for the mapping in force, and for the mesh that comes with it."""
+    return _jit_cache_key.value == _key_of(_own.get())
+
+
+def own_cache_key() -> Any:
+    """The context within which it is."""
+    return _jit_cache_key(_key_of(_own.get()))
 
 
 def _key_of(entry: InForce | None) -> Any:
     if entry is None:
         return None
     return entry.key if entry.thread == threading.get_ident() else (entry.key, entry.mesh)
-
-
-def _left_by_another_task(entry: InForce | None) -> None:
-    if is_in_jit():
-        errors.warn_of_foreign_mapping(None if entry is None else entry.mapping)
-    else:
-        _set_jit_cache_key(entry)
 
 
 def mesh_in_force() -> Any:

@@ -227,9 +227,9 @@ CASES = {
         "haliax.map, haliax.scan), or name them all: haliax.named(x, (...))",
     ),
     "a part": (
-        lambda: jax.tree.map(lambda array: array[:1], x) + 1,
-        "the axes [batch=4, embed=8] are not those of the array, whose shape is (1, 8): it was sliced without its names, "
-        "as jax.shard_map and jax.tree.map do. Slice by name, or name what there is: "
+        lambda: jax.jit(lambda x: jax.tree.map(lambda array: array[:1], x) + 1)(x),
+        "the axes [batch=4, embed=8] are not those of the array, whose shape is (1, 8): it was sliced without its "
+        "names, as jax.shard_map and jax.tree.map do. Slice by name, or name what there is: "
         'haliax.named(x, ("batch", "embed"))',
     ),
     "an argument with axes": (
@@ -409,8 +409,8 @@ CASES = {
     ),
     "traced for another task": (
         lambda: traced_for_another_task(),
-        "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio task "
-        "or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` stand within "
+        "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio "
+        "task or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` stand within "
         "axis_mapping(...)",
     ),
     "misspelt in a mapping": (

@@ -132,9 +132,10 @@ from jax._src.lax import lax
 jax.jit(lambda x: x + 1)(jax.numpy.zeros(())).block_until_ready()  # starts the backend, as importing haliax does
 
 def seen():
-    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] in ("jax", "equinox", "optax")}
     values = {}
-    for name, module in list(modules.items()):
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] not in ("jax", "equinox", "optax"):
+            continue
         for key, value in list(vars(module).items()):
             values[name, key] = value
             if isinstance(value, type) and value.__module__.split(".")[0] in ("jax", "equinox", "optax"):
