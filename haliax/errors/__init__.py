@@ -26,6 +26,7 @@ from haliax.errors.axes import same_axis_in_and_out as same_axis_in_and_out
 from haliax.errors.axes import shape_mismatch as shape_mismatch
 from haliax.errors.axes import sizes_do_not_multiply as sizes_do_not_multiply
 from haliax.errors.axes import sizes_do_not_sum as sizes_do_not_sum
+from haliax.errors.axes import stale_axes as stale_axes
 from haliax.errors.axes import traced_axis_size as traced_axis_size
 from haliax.errors.axes import two_sizes as two_sizes
 from haliax.errors.axes import unnamed_operand as unnamed_operand
@@ -44,6 +45,7 @@ from haliax.errors.base import NamedTypeError as NamedTypeError
 from haliax.errors.base import UnknownMeshAxisError as UnknownMeshAxisError
 from haliax.errors.base import nearest as nearest
 from haliax.errors.base import user_line as user_line
+from haliax.errors.foreign import HINTED_ATTRIBUTES as HINTED_ATTRIBUTES
 from haliax.errors.foreign import given_to_a_primitive as given_to_a_primitive
 from haliax.errors.foreign import given_to_another_library as given_to_another_library
 from haliax.errors.foreign import no_attribute as no_attribute
@@ -74,6 +76,7 @@ from haliax.errors.kinds import immutable as immutable
 from haliax.errors.kinds import loss_with_axes as loss_with_axes
 from haliax.errors.kinds import matmul as matmul
 from haliax.errors.kinds import module_problems as module_problems
+from haliax.errors.kinds import named_loss as named_loss
 from haliax.errors.kinds import no_keepdims as no_keepdims
 from haliax.errors.kinds import no_operands as no_operands
 from haliax.errors.kinds import not_a_vector as not_a_vector
@@ -92,6 +95,7 @@ from haliax.errors.partitioning import no_mesh as no_mesh
 from haliax.errors.partitioning import not_for_named_jit as not_for_named_jit
 from haliax.errors.partitioning import unhashable_static as unhashable_static
 from haliax.errors.partitioning import unknown_mesh_axis as unknown_mesh_axis
+from haliax.errors.partitioning import warn_of_foreign_mapping as warn_of_foreign_mapping
 from haliax.errors.partitioning import warn_of_misspelt_axis as warn_of_misspelt_axis
 from haliax.errors.structure import array_without_name as array_without_name
 from haliax.errors.structure import carry_changes as carry_changes

@@ -98,6 +98,45 @@ def shape_mismatch(shape: Sequence[int], axes: Sequence[Any]) -> AxisError:
     return axis_error(f"an array of shape {tuple(shape)} cannot have the axes {shown(list(axes))}: {hint}")
 
 
+def stale_axes(axes: Sequence[Any], shape: Sequence[int]) -> AxisError:
+    """Of a NamedArray that JAX gave an array of another shape: see `haliax.core.stale`."""
+    owner = f"the axes {shown(list(axes))} are not those of the array, whose shape is {tuple(shape)}"
+    if len(shape) == len(axes):
+        return axis_error(
+            f"{owner}: it was sliced without its names, as jax.shard_map and jax.tree.map do. "
+            f"Slice by name, or name what there is: haliax.named(x, {_as_code(names_in(list(axes)))})"
+        )
+    if len(shape) > len(axes):
+        return axis_error(
+            f"{owner}: it was given dimensions without names, as the results of jax.vmap, jax.lax.scan and "
+            "jax.jacobian are. Map by name (haliax.vmap, haliax.map, haliax.scan), or name them all: "
+            "haliax.named(x, (...))"
+        )
+    gone = _taken_away(axes, shape)
+    if gone is None:
+        which, axis, left = "dimensions", "axis", "(...)"
+    else:
+        which, axis = f"`{gone}`", f'"{gone}"'
+        left = _as_code([name for name in names_in(list(axes)) if name != gone])
+    return axis_error(
+        f"{owner}: it was sliced without its names, as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. "
+        f"To take {which} away by name use haliax.vmap(f, {axis}), haliax.map(f, {axis}), haliax.scan(f, {axis}) or "
+        f"haliax.nn.Stacked; or name what is left: haliax.named(x, {left})"
+    )
+
+
+def _taken_away(axes: Sequence[Any], shape: Sequence[int]) -> str | None:
+    """The name of the one axis without which the others have this shape; None if there is none or several."""
+    sizes = [axis.size for axis in axes]
+    gone = [axis.name for at, axis in enumerate(axes) if sizes[:at] + sizes[at + 1 :] == list(shape)]
+    return gone[0] if len(gone) == 1 else None
+
+
+def _as_code(names: Sequence[str]) -> str:
+    inside = ", ".join(f'"{name}"' for name in names)
+    return f"({inside},)" if len(names) == 1 else f"({inside})"
+
+
 def wrong_rank(shape: Sequence[int], axes: Sequence[Any]) -> AxisError:
     return axis_error(
         f"an array of shape {tuple(shape)} cannot have the axes {shown(list(axes))}: give one for each dimension"

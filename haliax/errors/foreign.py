@@ -45,6 +45,8 @@ _HINTS: dict[str, str] = {
     "numel": "`x.size` is the number of elements",
     "unique": "`haliax.unique(x, axis)`",
 }
+HINTED_ATTRIBUTES = tuple(_HINTS)
+"""What arrays of other libraries have, and a NamedArray has under another name or not at all."""
 _ROOMS = ("haliax", "haliax.nn", "haliax.random")
 
 

@@ -18,6 +18,7 @@ from jax import lax
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
 from haliax.core.array import NamedArray, raw_array_or_scalar, unchecked, wrap
+from haliax.core.stale import fits, own_axes
 from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
 from haliax.jax_utils import (
     broadcast_prefix,
@@ -306,14 +307,18 @@ def with_axis(tree: Any, axis: Axis) -> Any:
     """The tree whose NamedArrays have arrays with one dimension more in front than they have axes: `axis`.
 
     Raises:
-        AxisError: for one that has an axis of this name already.
+        AxisError: for one that has an axis of this name already, or whose axes were stale without that dimension.
     """
 
     def grown(leaf: Any) -> Any:
         if not is_named(leaf):
             return leaf
-        axes = (axis, *leaf.axes)
+        own = own_axes(leaf.axes)
+        axes = (axis, *own)
         check_distinct(axes)
+        shape = getattr(leaf.array, "shape", None)
+        if isinstance(shape, tuple) and not fits(axes, shape):
+            raise errors.stale_axes(own, shape[1:])  # the function gave it so
         return wrap(leaf.array, axes)
 
     return jax.tree.map(grown, tree, is_leaf=is_named)

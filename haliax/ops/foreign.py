@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from haliax import errors
+from haliax import _compat, errors
 from haliax.core.array import NamedArray
 from haliax.ops import elementwise, reduce
 
@@ -83,6 +83,8 @@ def jax_array(array: NamedArray) -> Callable[[], Any]:
     caller = sys._getframe(1)
     if not _is_jax(caller):
         return lambda: array.array
+    if _compat.is_scalar_check(caller):
+        raise errors.named_loss(array)
     asking = caller.f_code.co_name
     if asking.startswith("_operator") or asking == "deferring_binary_op":
         return lambda: array  # the operator of a plain array then leaves it to that of the NamedArray

@@ -52,7 +52,7 @@ _PARAMETERS = {("__getitem__", "key"): "Subscript"}
 _FUNCTIONS = (
     "wrap unchecked held hold named raw_array_or_scalar check_shape are_shape_checks_enabled enable_shape_checks"
 )
-_UNWRITTEN = ("__array_ufunc__", "__replace__", "__str__", "__getattr__")
+_UNWRITTEN = ("__array_ufunc__", "__replace__", "__str__", "array")
 
 
 def stub() -> str:

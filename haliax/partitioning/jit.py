@@ -23,10 +23,11 @@ from haliax.partitioning.layout import axis_names, laid_out
 from haliax.partitioning.mapping import (
     ResourceMapping,
     axis_mapping,
-    cache_key,
     in_force,
+    is_cached_under_own_key,
     mesh_in_force,
     note_names,
+    own_cache_key,
     warn_of_misspelt,
 )
 
@@ -115,14 +116,17 @@ class NamedJit(Generic[P, R]):
         self._in, self._compute, self._out = mappings
         self._donated = donated
         self._only_arrays = donated == (None, None)
-        self._of_arrays = jax.jit(self._run_of_arrays, static_argnums=0, **options)
+        self._of_arrays = jax.jit(self._run_of_arrays, **options)
         self._of_leaves = jax.jit(self._run_of_leaves, static_argnums=0, donate_argnums=1, **options)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """What the function gives for these arguments."""
+        if not is_cached_under_own_key():
+            with own_cache_key():
+                return self(*args, **kwargs)
         if self._only_arrays:
             try:
-                result = self._of_arrays(cache_key(), args, kwargs)
+                result = self._of_arrays(*args, **kwargs)
                 return result.tree() if type(result) is _Result else result
             except (_MaybeStatic, TypeError, OverflowError) as error:
                 if type(error) is not _MaybeStatic and _places(jax.tree.leaves((args, kwargs))) is None:
@@ -133,7 +137,8 @@ class NamedJit(Generic[P, R]):
 
     def lower(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The function lowered for these arguments, as by `jax.jit(...).lower`."""
-        return self._of_leaves.lower(*self._flat(args, kwargs))
+        with own_cache_key():
+            return self._of_leaves.lower(*self._flat(args, kwargs))
 
     @overload
     def __get__(self, instance: None, owner: Any = None) -> NamedJit[P, R]: ...
@@ -157,7 +162,7 @@ class NamedJit(Generic[P, R]):
             mask = self._mask(args, kwargs, leaves)
             donated = [array for array, gone in zip(arrays, mask, strict=True) if gone]
             kept = [array for array, gone in zip(arrays, mask, strict=True) if not gone]
-        return (structure, places, mask, exact, cache_key()), donated, kept
+        return (structure, places, mask, exact), donated, kept
 
     def _mask(self, args: Any, kwargs: Any, leaves: list[Any]) -> tuple[bool, ...]:
         """For each array whether it is donated."""
@@ -174,7 +179,7 @@ class NamedJit(Generic[P, R]):
             if _is_array(leaf)
         )
 
-    def _run_of_arrays(self, _: Any, args: Any, kwargs: Any) -> Any:
+    def _run_of_arrays(self, /, *args: Any, **kwargs: Any) -> Any:
         """What JAX traces if all leaves are arrays."""
         for leaf in jax.tree.leaves((args, kwargs)):
             seen = jax.typeof(leaf)

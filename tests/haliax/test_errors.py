@@ -1,5 +1,6 @@
 """The literal text of every error of haliax, raised by its public functions, and that the user's line is attached."""
 
+import contextvars
 import sys
 import unittest.mock
 import warnings
@@ -40,6 +41,11 @@ def linear():
 
 INSTEAD = "use `{}`, which goes by name, or pass `x.array`"
 NO_NAMESAKE = "pass `x.array`, and name the result with `haliax.named`"
+
+
+def traced_for_another_task():
+    with hax.axis_mapping({"batch": "data"}):
+        return contextvars.Context().run(jax.jit(hax.auto_sharded), x)
 
 
 def without_safetensors():
@@ -199,9 +205,40 @@ CASES = {
         "f32[batch=4, embed=8] is not a scalar: reduce its axes first",
     ),
     "a loss with axes": (
-        lambda: jax.grad(lambda x: x * x)(x),
-        "jax.grad needs a loss without axes, not f32[batch=4, embed=8]: reduce `batch`, `embed` first, "
+        lambda: hax.grad(lambda x: x * x)(x),
+        "a gradient needs a loss without axes, not f32[batch=4, embed=8]: reduce `batch`, `embed` first, "
         "with `.mean()` or `.sum()`",
+    ),
+    "a named loss for JAX": (
+        lambda: jax.grad(lambda x: x.sum("batch"))(x),
+        "jax.grad takes an array for a loss, not the NamedArray f32[embed=8]: reduce `embed` first, and return "
+        "`loss.scalar()`, or call haliax.grad or haliax.value_and_grad instead",
+    ),
+    "a slice of jax.vmap": (
+        lambda: jax.vmap(lambda row: row + 1)(x),
+        "the axes [batch=4, embed=8] are not those of the array, whose shape is (8,): it was sliced without its names, "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take `batch` away by name use "
+        'haliax.vmap(f, "batch"), haliax.map(f, "batch"), haliax.scan(f, "batch") or haliax.nn.Stacked; '
+        'or name what is left: haliax.named(x, ("embed",))',
+    ),
+    "a slice of which nobody knows": (
+        lambda: jax.vmap(lambda row: row + 1)(hax.zeros({"a": 2, "b": 2})),
+        "the axes [a=2, b=2] are not those of the array, whose shape is (2,): it was sliced without its names, "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take dimensions away by name use "
+        "haliax.vmap(f, axis), haliax.map(f, axis), haliax.scan(f, axis) or haliax.nn.Stacked; "
+        "or name what is left: haliax.named(x, (...))",
+    ),
+    "a result of jax.vmap": (
+        lambda: jax.vmap(lambda number: x * number)(jnp.ones(3)) + 1,
+        "the axes [batch=4, embed=8] are not those of the array, whose shape is (3, 4, 8): it was given dimensions "
+        "without names, as the results of jax.vmap, jax.lax.scan and jax.jacobian are. Map by name (haliax.vmap, "
+        "haliax.map, haliax.scan), or name them all: haliax.named(x, (...))",
+    ),
+    "a part": (
+        lambda: jax.jit(lambda x: jax.tree.map(lambda array: array[:1], x) + 1)(x),
+        "the axes [batch=4, embed=8] are not those of the array, whose shape is (1, 8): it was sliced without its "
+        "names, as jax.shard_map and jax.tree.map do. Slice by name, or name what there is: "
+        'haliax.named(x, ("batch", "embed"))',
     ),
     "an argument with axes": (
         lambda: hax.jax_utils.ensure_scalar(x, name="shift"),
@@ -590,6 +627,13 @@ CASES = {
         lambda: hax.shard(hax.zeros(Batch.resize(5)), {"batch": "model"}, MESH),
         "axis `batch` of size 5 cannot be spread over `model`, which has 2 devices: it does not divide; "
         "round_axis_for_partitioning makes it 6",
+    ),
+    "traced for another task": (
+        lambda: traced_for_another_task(),
+        "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio "
+        "task or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` stand "
+        "within "
+        "axis_mapping(...)",
     ),
     "misspelt in a mapping": (
         lambda: hax.shard(x, {"embd": ("data", "model")}, MESH),
