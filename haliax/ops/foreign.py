@@ -78,11 +78,12 @@ def _unnamed(tree: Any) -> Any:
 def jax_array(array: NamedArray) -> Callable[[], Any]:
     """The method by which JAX gets the array, which it looks for wherever one of its functions is given `array`.
 
-    Only `jnp.asarray(x)` and `jnp.array(x)` get it, and who asks by name, as equinox does.
+    Only `jnp.asarray(x)` and `jnp.array(x)` get it. Others than JAX find no such method: to equinox, a NamedArray is a
+    tree and no array.
     """
     caller = sys._getframe(1)
     if not _is_jax(caller):
-        return lambda: array.array
+        raise AttributeError("a NamedArray has no attribute `__jax_array__`", name="__jax_array__", obj=array)
     if _compat.is_scalar_check(caller):
         raise errors.named_loss(array)
     asking = caller.f_code.co_name
