@@ -16,7 +16,7 @@ from jax import random as raw
 from haliax import errors
 from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, check_distinct, find, shape_of
 from haliax.core.array import NamedArray, wrap
-from haliax.ops.align import broadcast_to
+from haliax.ops.align import broadcast_axis, broadcast_to
 from haliax.typing import NamedOrNumeric
 
 
@@ -211,8 +211,9 @@ def categorical(key: jax.Array, logits: NamedArray, axis: AxisSelector, shape: A
     if shape is None:
         return wrap(raw.categorical(key, logits.array, position), batch)
     axes = axes_of(shape)
-    spread = broadcast_to(logits, (*axes, logits.axes[position]))
-    return wrap(raw.categorical(key, spread.array, -1, shape_of(axes)), axes)
+    broadcast_to(logits, (*axes, logits.axes[position]))  # raises if `logits` has further axes
+    spread = broadcast_axis(logits, axes)
+    return wrap(raw.categorical(key, spread.array, spread.axes.index(logits.axes[position]), shape_of(axes)), axes)
 
 
 def permutation(key: jax.Array, x: NamedArray, axis: AxisSelector, independent: bool = False) -> NamedArray:

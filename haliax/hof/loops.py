@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -57,19 +58,19 @@ def scan(
     @wraps(f, updated=())
     def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         slices = Slices("scan", axis, (args, kwargs), is_scanned, by_predicate=True)
-        arrays, statics = _partition(init)
-        arrays = [x if is_jax_or_hax_array_like(x) else jnp.asarray(x) for x in arrays]
+        arrays, statics = _carried(init)
+        arrays = jax.tree.map(lambda x: x if is_named(x) else jnp.asarray(x), arrays, is_leaf=is_named)
 
         def step(carry: Any, xs: Any) -> tuple[Any, Any]:
             if not policy.disable:
                 carry, xs = _labelled(policy, carry, xs)
             positional, keywords = slices.joined(xs)
-            whole = _joined(carry, statics)
+            whole = _whole(carry, statics)
             after, output = f(whole, *positional, **keywords)
-            return _partition(_like(after, whole))[0], output
+            return _carried(_like(after, whole))[0], output
 
         carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
-        return _joined(carry, statics), with_axis(outputs, slices.axis)
+        return _whole(carry, statics), with_axis(outputs, slices.axis)
 
     return scanned
 
@@ -177,7 +178,7 @@ class Slices:
     Args:
         function: who takes them apart, for errors.
         axis: the axis.
-        tree: the arguments.
+        tree: the arguments: `(args, kwargs)`.
         choices: for each leaf True, False, None, or a dimension; a predicate, one value, or a tree of these.
         by_predicate: whether the choices are of yes and no, also for NamedArrays; else None keeps unnamed ones whole.
         must_map: whether it is an error that arrays are chosen and none has the axis.
@@ -198,13 +199,12 @@ class Slices:
             wanted = [bool(choice) for choice in wanted]
         chosen = [(x, choice) for x, choice in zip(self.leaves, wanted, strict=True) if _is_chosen(x, choice)]
         self.axis = _resolved(function, axis, chosen)
-        self.dimensions = [
-            self._dimension(function, leaf, choice) for leaf, choice in zip(self.leaves, wanted, strict=True)
-        ]
+        self.dimensions = [self._dimension(function, tree, at, choice) for at, choice in enumerate(wanted)]
         if must_map and chosen and all(dimension is None for dimension in self.dimensions):
             raise errors.nothing_to_map(function, axis, [x for x, _ in chosen])
 
-    def _dimension(self, function: str, leaf: Any, choice: Any) -> int | None:
+    def _dimension(self, function: str, tree: Any, at: int, choice: Any) -> int | None:
+        leaf = self.leaves[at]
         if not _is_chosen(leaf, choice):
             return None
         if isinstance(leaf, NamedArray):
@@ -213,11 +213,11 @@ class Slices:
                 return None
             dimension = names.index(self.axis.name)
             if leaf.axes[dimension].size != self.axis.size:
-                raise errors.wrong_axis_size(self.axis, leaf)
+                raise errors.wrong_axis_size(self.axis, leaf, _path(tree, at))
             return dimension
         dimension = range(len(leaf.shape))[int(choice) if choice is not True else 0]
         if leaf.shape[dimension] != self.axis.size:
-            raise errors.leading_size(function, self.axis, leaf)
+            raise errors.leading_size(function, self.axis, leaf, _path(tree, at))
         return dimension
 
     def leading(self) -> list[Any]:
@@ -229,6 +229,12 @@ class Slices:
         parts = iter(xs)
         leaves = [next(parts) if d is not None else x for x, d in zip(self.leaves, self.dimensions, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+def _path(tree: Any, at: int) -> str:
+    """Where in `(args, kwargs)` the leaf number `at` is: `args[0]['weight']`; nothing if it is an argument."""
+    path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_named)[0][at]
+    return ("args", "kwargs")[path[0].idx] + jax.tree_util.keystr(path[1:]) if len(path) > 2 else ""
 
 
 def _is_chosen(leaf: Any, choice: Any) -> bool:
@@ -310,8 +316,8 @@ def _is_dynamic(leaf: Any) -> bool:
     return isinstance(leaf, NamedArray | bool | int | float | complex) or is_jax_or_hax_array_like(leaf)
 
 
-def _partition(tree: Any, is_dynamic: Callable[[Any], bool] = _is_dynamic) -> tuple[Any, tuple[Any, list[Any]]]:
-    """The arrays of a tree (numbers too, by default), and all that is needed to put the tree together again."""
+def _partition(tree: Any, is_dynamic: Callable[[Any], bool]) -> tuple[Any, tuple[Any, list[Any]]]:
+    """The arrays of a tree, and all that is needed to put the tree together again."""
     leaves, structure = jax.tree.flatten(tree, is_leaf=is_named)
     return [x for x in leaves if is_dynamic(x)], (structure, [None if is_dynamic(x) else (x,) for x in leaves])
 
@@ -320,6 +326,15 @@ def _joined(arrays: list[Any], statics: tuple[Any, list[Any]]) -> Any:
     structure, places = statics
     parts = iter(arrays)
     return jax.tree.unflatten(structure, [next(parts) if place is None else place[0] for place in places])
+
+
+def _carried(tree: Any) -> tuple[Any, Any]:
+    """The arrays and numbers of a carry, and all else, each in the structure of the carry: so errors say the path."""
+    return eqx.partition(tree, _is_dynamic, is_leaf=is_named)
+
+
+def _whole(arrays: Any, statics: Any) -> Any:
+    return eqx.combine(arrays, statics, is_leaf=is_named)
 
 
 def _like(after: Any, before: Any) -> Any:

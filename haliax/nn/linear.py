@@ -23,7 +23,7 @@ from haliax.ops.create import zeros
 from haliax.ops.dot_general import DefaultDotGeneralOp, as_operation
 from haliax.ops.shape import flatten_axes, reordered, unflatten_axis
 from haliax.partitioning.layout import auto_sharded
-from haliax.state_dict import ModuleWithStateDictSerialization
+from haliax.state_dict import ModuleWithStateDictSerialization, StateDict
 
 FLAT_IN, FLAT_OUT = "__IN__", "__OUT__"
 """What the merged axes of a layer are called in the shape that it has outside."""
@@ -130,6 +130,15 @@ class Linear(ModuleWithStateDictSerialization, ReparamEnabled):
         """The parameterization of a layer whose output does not grow with the width."""
         return mup.OutputLinearMup if use_mup else LinearStandardParam
 
+    def to_state_dict(self, prefix: str | None = None) -> StateDict:
+        """The weight times the output scale of the parameterization, which a layer outside does not have; the bias."""
+        scale = self.reparam.active_scale
+        return super(Linear, _scaled(self, scale)).to_state_dict(prefix)
+
+    def from_state_dict(self, state_dict: StateDict, prefix: str | None = None) -> Linear:
+        """The layer with the arrays of the state dict, the weight divided by the output scale."""
+        return _scaled(super().from_state_dict(state_dict, prefix), 1 / self.reparam.active_scale)
+
     def flatten_for_export(self) -> Linear:
         """The layer with one axis `__IN__` and one axis `__OUT__`; one whose `In` and `Out` are one `Axis` each stays.
 
@@ -155,6 +164,10 @@ class Linear(ModuleWithStateDictSerialization, ReparamEnabled):
         if bias is not None and template.bias is not None:
             bias = reordered(unflatten_axis(bias, FLAT_OUT, outs), template.bias.axes)
         return dataclasses.replace(self, weight=weight, bias=bias, In=template.In, Out=template.Out)
+
+
+def _scaled(layer: Linear, scale: float) -> Linear:
+    return layer if scale == 1 else dataclasses.replace(layer, weight=layer.weight * scale)
 
 
 def _merged(array: NamedArray, axes: tuple[Axis, ...], name: str) -> NamedArray:

@@ -166,21 +166,27 @@ def one_hot(x: NamedArray | int, class_axis: Axis, *, dtype: Any = None) -> Name
     """For each integer a vector along `class_axis`, last in the result, that is one there and zero elsewhere.
 
     Args:
-        x: integers. In an array, one that is out of range gives zeros.
+        x: integers. In an array, one that is out of range, such as a negative one, gives zeros; a Python integer counts
+            from the end if it is negative.
         class_axis: the axis of the classes.
         dtype: of the result; `float32` unless said otherwise.
 
     Raises:
         AxisError: if `x` has the axis already.
         ContradictionError: for a Python integer out of range.
+        NamedTypeError: for an unnamed array with dimensions.
 
     >>> hax.nn.one_hot(hax.named([2, 0], "batch"), hax.Axis("classes", 3))
     f32[batch=2, classes=3] [[0. 0. 1.] [1. 0. 0.]]
     """
     dtype = jnp.float32 if dtype is None else dtype
     if not isinstance(x, NamedArray):
-        if isinstance(x, int) and not 0 <= x < class_axis.size:
-            raise errors.class_out_of_range(x, class_axis)
+        if isinstance(x, int | np.integer):
+            if not -class_axis.size <= x < class_axis.size:
+                raise errors.class_out_of_range(int(x), class_axis)
+            x = int(x) % class_axis.size
+        elif getattr(x, "shape", ()):
+            raise errors.not_named("one_hot", x)
         return wrap((jnp.arange(class_axis.size) == x).astype(dtype), (class_axis,))
     axes = (*x.axes, class_axis)
     check_distinct(axes)

@@ -26,7 +26,7 @@ from haliax.core.dslice import dblock as dblock
 from haliax.core.dslice import ds as ds
 from haliax.core.dslice import dslice, is_pallas_dslice
 from haliax.ops import eager
-from haliax.ops.align import aligned, union_axes_of
+from haliax.ops.align import aligned, all_axes, union_axes_of
 from haliax.ops.shape import transposed
 
 _slice = slice
@@ -351,11 +351,12 @@ _gather = eager.quick(_read, 1, 2)
 def lookup_of(array: NamedArray, places: Mapping[str, Any]) -> tuple[Lookup, tuple[Axis, ...]]:
     """How `jnp` indexes the raw array at the places, and the axes of the result.
 
-    Their order is the one that `jnp` gives: the index axes stand where the indexed axes stood, or in front if these,
+    Index arrays are broadcast as by `haliax.broadcast_arrays`. The order is the one that `jnp` gives: the index axes
+    stand where the indexed axes stood, or in front if these,
     those with one integer counted among them, are apart.
     """
     arrays = {name: place for name, place in places.items() if isinstance(place, NamedArray)}
-    index_axes = union_axes_of([*arrays.values()]) if arrays else ()
+    index_axes = all_axes([*arrays.values()])
     index_names = {axis.name for axis in index_axes}
     kept = [axis for axis in array.axes if axis.name not in places]
     union_axes_of([*arrays.values(), unchecked(array.array, tuple(kept))])  # one size for each name

@@ -13,6 +13,7 @@ from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, find, names_of
 from haliax.core.array import NamedArray, wrap
 from haliax.ops.reduce import positions
+from haliax.ops.shape import reordered
 
 
 def roll(array: NamedArray, shift: Any, axis: AxisSelection) -> NamedArray:
@@ -129,6 +130,8 @@ def tile(a: NamedArray, reps: Mapping[Any, int]) -> NamedArray:
 def tril(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0) -> NamedArray:
     """The array with zeros above the diagonal `k` of the matrices that `axis1` (rows) and `axis2` (columns) make.
 
+    These two stand last in the result.
+
     Args:
         array: a NamedArray.
         axis1: the rows.
@@ -147,6 +150,8 @@ def tril(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0
 def triu(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0) -> NamedArray:
     """The array with zeros below the diagonal `k` of the matrices that `axis1` (rows) and `axis2` (columns) make.
 
+    These two stand last in the result.
+
     Args:
         array: a NamedArray.
         axis1: the rows.
@@ -163,9 +168,10 @@ def triu(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0
 
 
 def _triangle(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int, lower: bool) -> NamedArray:
-    row_position, column_position = find(array.axes, axis1, array), find(array.axes, axis2, array)
+    last = array.axes[find(array.axes, axis1, array)], array.axes[find(array.axes, axis2, array)]
+    array = reordered(array, (..., *last))
     shape = tuple(axis.size for axis in array.axes)
-    rows = lax.broadcasted_iota(jnp.int32, shape, row_position)
-    columns = lax.broadcasted_iota(jnp.int32, shape, column_position)
+    rows = lax.broadcasted_iota(jnp.int32, shape, array.ndim - 2)
+    columns = lax.broadcasted_iota(jnp.int32, shape, array.ndim - 1)
     kept = columns <= rows + k if lower else columns >= rows + k
     return wrap(jnp.where(kept, array.array, jnp.zeros((), array.dtype)), array.axes)

@@ -7,7 +7,7 @@ call it freely.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, names_of
 from haliax.core.array import NamedArray, unchecked
+from haliax.field import map_with_field_names
 from haliax.jax_utils import is_named
 from haliax.partitioning.mapping import (
     PhysicalAxisSpec,
@@ -150,7 +151,8 @@ def pspec_for(
 ) -> Any:
     """The tree with a `PartitionSpec` for each array.
 
-    That of a NamedArray follows the mapping; an unnamed array or a number is on every device. Other leaves give None.
+    That of a NamedArray follows the mapping, and so does that of an unnamed array in a field that names its dimensions,
+    `hax.field(axis_names=...)`. Any other array or number is on every device. Other leaves give None.
 
     Args:
         tree: any tree.
@@ -163,13 +165,15 @@ def pspec_for(
     if resource_mapping is None and current_thread_local_mapping() is None:
         raise errors.no_mapping("pspec_for")
 
-    def spec_of(leaf: Any) -> PartitionSpec | None:
+    def spec_of(leaf: Any, names: Sequence[str] | None) -> PartitionSpec | None:
         if not isinstance(leaf, NamedArray):
             whole = hasattr(leaf, "ndim") or isinstance(leaf, bool | int | float | complex)
+            if whole and names is not None and len(names) == getattr(leaf, "ndim", 0):
+                return pspec_for_axis(tuple(names), resource_mapping)
             return PartitionSpec(*[None] * getattr(leaf, "ndim", 0)) if whole else None
         return None if preserve_existing_shardings and _placed(leaf) else pspec_for_axis(leaf.axes, resource_mapping)
 
-    return jax.tree.map(spec_of, tree, is_leaf=is_named)
+    return map_with_field_names(spec_of, tree)
 
 
 def infer_resource_partitions(
