@@ -18,6 +18,7 @@ from jax import lax
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
+from haliax.core import explicit
 from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
 from haliax.jax_utils import (
@@ -67,7 +68,7 @@ def scan(
             positional, keywords = slices.joined(xs)
             whole = _whole(carry, statics)
             after, output = f(whole, *positional, **keywords)
-            return _carried(_like(after, whole))[0], output
+            return explicit.like(_carried(_like(after, whole))[0], carry), output
 
         carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
         return _whole(carry, statics), with_axis(outputs, slices.axis)
@@ -363,7 +364,8 @@ def _loop(
     policy: ScanCheckpointPolicy, step: Callable[..., Any], init: Any, slices: Slices, reverse: bool, unroll: int | bool
 ) -> tuple[Any, Any]:
     """`lax.scan` under the policy: plain, or in blocks that are checkpointed themselves."""
-    body, xs, trips = policy.checkpointed(step), slices.leading(), slices.axis.size
+    body, xs, trips = policy.checkpointed(step), explicit.loop_inputs(slices.leading()), slices.axis.size
+    init = explicit.first_carry(body, init, xs)
     blocks = policy.blocks(trips)
     if blocks is None:
         return lax.scan(body, init, xs, length=trips, reverse=reverse, unroll=unroll)

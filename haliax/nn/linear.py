@@ -16,6 +16,7 @@ from jax import lax
 from haliax import errors, random
 from haliax.axis import Axis, AxisSpec, axes_of, find, names_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.nn import mup
 from haliax.nn.mup import AbstractLinearReparam, LinearStandardParam, ReparamEnabled
 from haliax.ops.contract import DotGeneral, dot
@@ -226,6 +227,7 @@ class MoELinear(eqx.Module):
         weight = random.truncated_normal(key, axes, -3.0, 3.0) * scale
         return MoELinear(weight, zeros(outs) if use_bias else None, Experts, In, Out, use_gmm)
 
+    @on_any_mesh
     def __call__(self, inputs: NamedArray, group_sizes: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
         """The product over `In`, for tokens that are sorted by their expert.
 

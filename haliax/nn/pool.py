@@ -11,11 +11,13 @@ from jax import lax
 from haliax import errors
 from haliax.axis import AxisSpec, axes_of, find
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 """`"SAME"`, `"VALID"`, or elements on both sides: a number for all axes, one for each, or (before, after)."""
 
 
+@on_any_mesh
 def pool(
     Window: AxisSpec,
     inputs: NamedArray,

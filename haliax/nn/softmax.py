@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from haliax.axis import AxisSelection
 from haliax.core.array import NamedArray, held, hold, unchecked
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.align import aligned
 from haliax.ops.reduce import positions
 from haliax.typing import NamedOrNumeric
@@ -50,6 +51,7 @@ def log_softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     return _along(jax.nn.log_softmax, a, axis)
 
 
+@on_any_mesh
 def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
     if not isinstance(a, NamedArray):
         return function(jnp.asarray(a), axis=axis)
@@ -57,6 +59,7 @@ def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
     return hold(unchecked(function(own.array, axis=positions(own, axis)), own.axes), a.axes)
 
 
+@on_any_mesh
 def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     """The logarithm of the sum of exponentials over the axes, computed without overflow; the axes go away.
 
@@ -76,6 +79,7 @@ def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     return hold(unchecked(jax.nn.logsumexp(own.array, axis=gone), kept), tuple(axis for axis in a.axes if axis in kept))
 
 
+@on_any_mesh
 def standardize(
     x: NamedArray,
     axis: AxisSelection | None = None,

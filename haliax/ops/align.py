@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, axes_of, ensure_tuple
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
 from haliax.ops.eager import expand_dims, transpose
 
 
@@ -116,7 +117,10 @@ def broadcast_raw(operands: Sequence[Any]) -> tuple[list[Any], tuple[Axis, ...],
 def broadcast_call(function: Callable[..., Any], operands: Sequence[Any]) -> NamedArray:
     """`function` of the raw arrays of the operands, broadcast by name; it gives one array."""
     raw, axes, order = broadcast_raw(operands)
-    return hold(unchecked(function(*raw), axes), order)
+    try:
+        return hold(unchecked(function(*raw), axes), order)
+    except SHARDING_ERRORS as error:
+        return retried(error, lambda *again: broadcast_call(function, again), *operands)
 
 
 def _raw(operand: Any, axes: tuple[Axis, ...], beside: NamedArray) -> Any:
@@ -135,6 +139,7 @@ def _fits(shape: Sequence[int], axes: Sequence[Axis]) -> bool:
     return tail is not None and all(size in (1, own) for size, own in zip(shape, tail, strict=True))
 
 
+@on_any_mesh
 def broadcast_to(
     a: Any, axes: AxisSelection, ensure_order: bool = True, enforce_no_extra_axes: bool = True
 ) -> NamedArray:

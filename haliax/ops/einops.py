@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import Axis, check_distinct, names_of, rearrange_for_partial_order
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.contract import DotGeneral, dot
 from haliax.ops.shape import rename, reordered, transposed
 
@@ -165,6 +166,7 @@ def rearrange(array: NamedArray, *axes: Any, **aliases: Any) -> NamedArray:
     return reordered(array, axes[0] if len(axes) == 1 and not isinstance(axes[0], str | Axis) else axes)
 
 
+@on_any_mesh
 def _by_pattern(array: NamedArray, pattern: str, aliases: Mapping[str, Any]) -> NamedArray:
     left_text, right_text = pattern.split("->") if pattern.count("->") == 1 else _no_arrow(pattern)
     left, right = _side(left_text, pattern), _side(right_text, pattern)

@@ -17,6 +17,7 @@ from jax import lax
 from haliax import errors
 from haliax.axis import Axis
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
 from haliax.ops.align import broadcast_call, broadcast_raw
 from haliax.typing import BinaryFunction, NamedOrNumeric, UnaryFunction
 
@@ -68,6 +69,8 @@ def binary(function: Callable[[Any, Any], Any], doc: str | None = None) -> Binar
         except TypeError:
             _check_operands(name, a, b)
             raise
+        except SHARDING_ERRORS as error:
+            return retried(error, elementwise, a, b)
         return broadcast_call(function, (a, b))
 
     return _described(elementwise, name, doc or f"`jnp.{name}`, elementwise: the operands are broadcast by name.")
@@ -97,6 +100,7 @@ def _described(function: Any, name: str, doc: str) -> Any:
 def _pairwise(function: Any) -> Any:
     """A function of two arrays that gives a pair, such as `divmod`."""
 
+    @on_any_mesh
     def pairwise(a: Any, b: Any) -> tuple[Any, Any]:
         if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
             return function(a, b)
@@ -251,6 +255,7 @@ def ndim(a: NamedOrNumeric) -> int:
     return len(a.axes) if isinstance(a, NamedArray) else jnp.ndim(a)
 
 
+@on_any_mesh
 def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: NamedOrNumeric | None = None) -> Any:
     """The array with its elements limited to the range, whose ends may be named arrays; None is no limit.
 
@@ -270,6 +275,7 @@ def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: Name
     return array if a_max is None else minimum(array, a_max)
 
 
+@on_any_mesh
 def where(
     condition: NamedOrNumeric,
     x: NamedOrNumeric | None = None,
@@ -314,6 +320,7 @@ def where(
     return broadcast_call(jnp.where, operands)
 
 
+@on_any_mesh
 def isclose(
     a: NamedOrNumeric, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:

@@ -25,6 +25,7 @@ from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.core.dslice import dblock as dblock
 from haliax.core.dslice import ds as ds
 from haliax.core.dslice import dslice, is_pallas_dslice
+from haliax.core.explicit import on_any_mesh
 from haliax.ops import eager
 from haliax.ops.align import aligned, all_axes, union_axes_of
 from haliax.ops.shape import transposed
@@ -35,6 +36,7 @@ Lookup = tuple[Any, ...]
 """What `jnp` indexes with: for each dimension an integer, a slice with known ends, or an integer array."""
 
 
+@on_any_mesh
 def index(array: NamedArray, slices: Mapping[Any, Any]) -> NamedArray:
     """The elements that `slices` names: from axes to integers, slices, `dslice`s, integer arrays or masks.
 
@@ -83,6 +85,7 @@ def selection_of(key: Any) -> Mapping[Any, Any]:
     return dict(zip(key[::2], key[1::2], strict=True))
 
 
+@on_any_mesh
 def take(array: NamedArray, axis: AxisSelector, index: Any, *, mode: str | None = None) -> NamedArray:
     """The elements along the axis at the given positions.
 
@@ -116,6 +119,7 @@ def take(array: NamedArray, axis: AxisSelector, index: Any, *, mode: str | None 
     return transposed(found, (*[own for own in place.axes if own not in others], *others))
 
 
+@on_any_mesh
 def slice(  # noqa: A001
     array: NamedArray,
     axis: AxisSelector | Mapping[Any, Any] | None = None,
@@ -324,6 +328,7 @@ def _out_of_range_value(dtype: Any) -> Any:
     return True if dtype == np.bool_ else None
 
 
+@on_any_mesh
 def gathered(array: NamedArray, places: Mapping[str, Any], options: Mapping[str, Any]) -> NamedArray:
     """One gather of the places, with the options of `jnp.ndarray.at[…].get`."""
     lookup, axes = lookup_of(array, places)

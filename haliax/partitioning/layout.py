@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, names_of
 from haliax.core.array import NamedArray, unchecked
+from haliax.core.explicit import laid_out_by
 from haliax.field import map_with_field_names
 from haliax.jax_utils import is_named
 from haliax.partitioning.mapping import (
@@ -215,7 +216,8 @@ def _placed(leaf: NamedArray) -> bool:
 def shard(x: Any, mapping: ResourceMapping | None = None, mesh: Any = None) -> Any:
     """The tree with its NamedArrays laid out by the mapping; unnamed arrays stay as they are.
 
-    Inside of `jax.jit` this is a constraint for the compiler, outside it moves the data. Where no mapping or no mesh is
+    Inside of `jax.jit` this is a constraint for the compiler, or under an Explicit mesh a reshard; outside it moves the
+    data. Where no mapping or no mesh is
     given or in force, nothing happens.
 
     Args:
@@ -253,7 +255,7 @@ def _leaf_laid_out(leaf: Any, mapping: ResourceMapping | None, mesh: Any) -> Any
         return leaf
     sharding = sharding_for_axis(leaf.axes, mapping, mesh)
     if isinstance(leaf.array, Tracer):
-        return unchecked(jax.lax.with_sharding_constraint(leaf.array, sharding), leaf.axes)
+        return unchecked(laid_out_by(leaf.array, sharding), leaf.axes)
     if isinstance(leaf.array, jax.ShapeDtypeStruct):
         return unchecked(jax.ShapeDtypeStruct(leaf.array.shape, leaf.array.dtype, sharding=sharding), leaf.axes)
     return unchecked(jax.device_put(leaf.array, sharding), leaf.axes)

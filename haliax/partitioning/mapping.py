@@ -21,6 +21,7 @@ import jax
 
 from haliax import errors
 from haliax._compat import current_mesh
+from haliax.core import explicit
 
 PhysicalAxisSpec = str | Sequence[str]
 """The mesh axis, or the mesh axes in order, that an axis is spread over."""
@@ -78,6 +79,9 @@ def current_thread_local_mapping() -> ResourceMapping | None:
     """The mapping in force: the innermost of this thread, else of the thread that entered one last; None without."""
     entry = in_force()
     return None if entry is None else entry.mapping
+
+
+explicit.MAPPINGS[:] = [current_thread_local_mapping]
 
 
 @contextmanager
