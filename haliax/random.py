@@ -264,3 +264,13 @@ def choice(
     check_distinct(new + rest)
     moved = jnp.moveaxis(jnp.asarray(a.array), position, 0)
     return wrap(raw.choice(key, moved, shape_of(new), replace, probabilities), new + rest)
+
+
+def generate_sharded(fn: Callable[..., Any], axis: AxisSelector | None = None) -> Callable[..., Any]:
+    """The function as it is: random numbers do not depend on how they are sharded.
+
+    Args:
+        fn: a function of this module.
+        axis: the axis to generate the numbers along; of no effect.
+    """
+    return fn

@@ -46,7 +46,8 @@ HOMES = tuple(
 # The machinery: compiled calls, how arrays print, how names reach a trace, how methods and the stub are made, and the
 # wordings of errors.
 INTERNAL = (
-    *("_compat", "ops.eager", "ops.methods", "core.printing", "core.staging", "ops.stubs"),
+    *("_compat", "core.explicit", "compat", "_src", "_src.dot", "_src.einsum", "_src.rearrange", "_src.scan"),
+    *("_src.state_dict", "_src.util", "ops.eager", "ops.methods", "core.printing", "core.staging", "ops.stubs"),
     *("errors.axes", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
 )
 
