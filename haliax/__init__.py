@@ -4,7 +4,9 @@
 from haliax import core as core
 
 # isort: split
+from haliax import _src as _src
 from haliax import axis as axis
+from haliax import compat as compat
 from haliax import debug as debug
 from haliax import errors as errors
 from haliax import haxtyping as haxtyping

@@ -8,6 +8,17 @@ from typing import Any
 
 import jax
 
+
+def _sharding_errors() -> tuple[type[Exception], ...]:
+    """What an operation raises under an Explicit mesh if it cannot tell its sharding: these have no public names."""
+    from jax._src import core, named_sharding
+
+    found = [getattr(core, "ShardingTypeError", None), getattr(named_sharding, "DuplicateSpecError", None)]
+    return tuple([error for error in found if error is not None])
+
+
+SHARDING_ERRORS = _sharding_errors()
+
 Wrapper = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
 

@@ -411,6 +411,17 @@ def replace_missing_with_ellipsis(ax1: AxisSelection, ax2: AxisSelection) -> tup
     )
 
 
+def overlapping_axes(ax1: AxisSelection, ax2: AxisSelection) -> tuple[AxisSelector, ...]:
+    """The axes of `ax1` whose names `ax2` has too, each with its size if either gives one.
+
+    >>> hax.axis.overlapping_axes(hax.make_axes(batch=1, embed=2), hax.make_axes(embed=2, mlp=2))
+    (Axis(name='embed', size=2),)
+    """
+    others = {names_of(axis)[0]: axis for axis in ensure_tuple(ax2)}
+    shared = [axis for axis in ensure_tuple(ax1) if names_of(axis)[0] in others]
+    return tuple(others[axis] if isinstance(axis, str) else axis for axis in shared)
+
+
 def rearrange_for_partial_order(partial_order: PartialAxisSpec, axes: Sequence[Any]) -> tuple[Any, ...]:
     """`axes` in the given order, in which each `...` stands for some of the axes that are not named.
 

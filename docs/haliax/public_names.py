@@ -46,17 +46,9 @@ HOMES = tuple(
 # The machinery: compiled calls, how arrays print, how names reach a trace, how methods and the stub are made, and the
 # wordings of errors.
 INTERNAL = (
-    *(
-        "_compat",
-        "core.printing",
-        "core.sizes",
-        "core.staging",
-        "nn._inputs",
-        "ops.eager",
-        "ops.foreign",
-        "ops.methods",
-    ),
-    "ops.stubs",
+    *("_compat", "compat", "_src", "_src.dot", "_src.einsum", "_src.rearrange", "_src.scan", "_src.state_dict"),
+    *("_src.util", "core.explicit", "core.printing", "core.sizes", "core.staging", "core.stale", "nn._inputs"),
+    *("ops.eager", "ops.foreign", "ops.methods", "ops.stubs"),
     *("errors.axes", "errors.foreign", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
 )
 

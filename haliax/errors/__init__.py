@@ -58,6 +58,7 @@ from haliax.errors.indexing import bad_mask as bad_mask
 from haliax.errors.indexing import bad_pattern as bad_pattern
 from haliax.errors.indexing import bad_subscript as bad_subscript
 from haliax.errors.indexing import class_out_of_range as class_out_of_range
+from haliax.errors.indexing import contradictory_alias as contradictory_alias
 from haliax.errors.indexing import index_out_of_range as index_out_of_range
 from haliax.errors.indexing import indexed_twice as indexed_twice
 from haliax.errors.indexing import layer_out_of_range as layer_out_of_range
@@ -67,6 +68,7 @@ from haliax.errors.indexing import slice_out_of_range as slice_out_of_range
 from haliax.errors.indexing import slice_without_length as slice_without_length
 from haliax.errors.indexing import traced_mask as traced_mask
 from haliax.errors.indexing import traced_slice_end as traced_slice_end
+from haliax.errors.indexing import unused_alias as unused_alias
 from haliax.errors.kinds import argument_not_scalar as argument_not_scalar
 from haliax.errors.kinds import axis_names_of_static_field as axis_names_of_static_field
 from haliax.errors.kinds import axis_of_unnamed as axis_of_unnamed

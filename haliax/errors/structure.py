@@ -28,10 +28,11 @@ def nothing_to_map(function: str, axis: Any, operands: Sequence[Any]) -> AxisErr
     return axis_error(f"{function} over `{name}`, which no argument has: it was given {shown}{nearest(name, known)}")
 
 
-def leading_size(function: str, axis: Any, array: Any) -> AxisError:
+def leading_size(function: str, axis: Any, array: Any, where: str = "") -> AxisError:
     return axis_error(
         f"{function} over `{axis.name}` of size {axis.size} maps the first dimension of an unnamed array, "
-        f"but {shown(array)} has another size there: name its axes, or exclude it (is_scanned, default, args)"
+        f"but {shown(array)}{where and f' at {where}'} has another size there: name its axes, or exclude it "
+        f"(is_scanned, default, args)"
     )
 
 

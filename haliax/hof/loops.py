@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
+from haliax.core import explicit
 from haliax.core.array import NamedArray, raw_array_or_scalar, unchecked, wrap
 from haliax.core.stale import fits, own_axes
 from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
@@ -61,12 +63,12 @@ def scan(
     @wraps(f, updated=())
     def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         slices = Slices("scan", axis, (args, kwargs), is_scanned, by_predicate=True)
-        arrays, statics = _partition(init)
-        arrays = [x if is_jax_or_hax_array_like(x) else jnp.asarray(x) for x in arrays]
+        arrays, statics = _carried(init)
+        arrays = jax.tree.map(lambda x: x if is_named(x) else jnp.asarray(x), arrays, is_leaf=is_named)
 
         def outcome(carry: Any, xs: Any) -> tuple[Any, Any, Any]:
             positional, keywords = slices.joined(xs)
-            whole = _joined(carry, statics)
+            whole = _whole(carry, statics)
             result = f(whole, *positional, **keywords)
             if not isinstance(result, tuple | list) or len(result) != 2:
                 raise errors.no_carry_and_output(result)
@@ -76,14 +78,14 @@ def scan(
             if not policy.disable:
                 carry, xs = _labelled(policy, carry, xs)
             _, after, output = outcome(carry, xs)
-            return _partition(after)[0], output
+            return explicit.like(_carried(after)[0], carry), output
 
         try:
             carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
         except TypeError:
             jax.eval_shape(lambda carry, xs: _check_carry(slices.axis, *outcome(carry, xs)[:2]), arrays, slices.first())
             raise
-        return _joined(carry, statics), with_axis(outputs, slices.axis)
+        return _whole(carry, statics), with_axis(outputs, slices.axis)
 
     return scanned
 
@@ -191,7 +193,7 @@ class Slices:
     Args:
         function: who takes them apart, for errors.
         axis: the axis.
-        tree: the arguments.
+        tree: the arguments: `(args, kwargs)`.
         choices: for each leaf True, False, None, or a dimension; a predicate, one value, or a tree of these.
         by_predicate: whether the choices are of yes and no, also for NamedArrays; else None keeps unnamed ones whole.
         must_map: whether it is an error that arrays are chosen and none has the axis.
@@ -212,13 +214,12 @@ class Slices:
             wanted = [bool(choice) for choice in wanted]
         chosen = [(x, choice) for x, choice in zip(self.leaves, wanted, strict=True) if _is_chosen(x, choice)]
         self.axis = _resolved(function, axis, chosen)
-        self.dimensions = [
-            self._dimension(function, leaf, choice) for leaf, choice in zip(self.leaves, wanted, strict=True)
-        ]
+        self.dimensions = [self._dimension(function, tree, at, choice) for at, choice in enumerate(wanted)]
         if must_map and chosen and all(dimension is None for dimension in self.dimensions):
             raise errors.nothing_to_map(function, axis, [x for x, _ in chosen])
 
-    def _dimension(self, function: str, leaf: Any, choice: Any) -> int | None:
+    def _dimension(self, function: str, tree: Any, at: int, choice: Any) -> int | None:
+        leaf = self.leaves[at]
         if not _is_chosen(leaf, choice):
             return None
         if isinstance(leaf, NamedArray):
@@ -227,11 +228,11 @@ class Slices:
                 return None
             dimension = names.index(self.axis.name)
             if leaf.axes[dimension].size != self.axis.size:
-                raise errors.wrong_axis_size(self.axis, leaf)
+                raise errors.wrong_axis_size(self.axis, leaf, _path(tree, at))
             return dimension
         dimension = range(len(leaf.shape))[int(choice) if choice is not True else 0]
         if leaf.shape[dimension] != self.axis.size:
-            raise errors.leading_size(function, self.axis, leaf)
+            raise errors.leading_size(function, self.axis, leaf, _path(tree, at))
         return dimension
 
     def leading(self) -> list[Any]:
@@ -253,6 +254,12 @@ class Slices:
         parts = iter(xs)
         leaves = [next(parts) if d is not None else x for x, d in zip(self.leaves, self.dimensions, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+def _path(tree: Any, at: int) -> str:
+    """Where in `(args, kwargs)` the leaf number `at` is: `args[0]['weight']`; nothing if it is an argument."""
+    path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_named)[0][at]
+    return ("args", "kwargs")[path[0].idx] + jax.tree_util.keystr(path[1:]) if len(path) > 2 else ""
 
 
 def _is_chosen(leaf: Any, choice: Any) -> bool:
@@ -342,8 +349,8 @@ def _is_dynamic(leaf: Any) -> bool:
     return isinstance(leaf, NamedArray | bool | int | float | complex) or is_jax_or_hax_array_like(leaf)
 
 
-def _partition(tree: Any, is_dynamic: Callable[[Any], bool] = _is_dynamic) -> tuple[Any, tuple[Any, list[Any]]]:
-    """The arrays of a tree (numbers too, by default), and all that is needed to put the tree together again."""
+def _partition(tree: Any, is_dynamic: Callable[[Any], bool]) -> tuple[Any, tuple[Any, list[Any]]]:
+    """The arrays of a tree, and all that is needed to put the tree together again."""
     leaves, structure = jax.tree.flatten(tree, is_leaf=is_named)
     return [x for x in leaves if is_dynamic(x)], (structure, [None if is_dynamic(x) else (x,) for x in leaves])
 
@@ -352,6 +359,15 @@ def _joined(arrays: list[Any], statics: tuple[Any, list[Any]]) -> Any:
     structure, places = statics
     parts = iter(arrays)
     return jax.tree.unflatten(structure, [next(parts) if place is None else place[0] for place in places])
+
+
+def _carried(tree: Any) -> tuple[Any, Any]:
+    """The arrays and numbers of a carry, and all else, each in the structure of the carry: so errors say the path."""
+    return eqx.partition(tree, _is_dynamic, is_leaf=is_named)
+
+
+def _whole(arrays: Any, statics: Any) -> Any:
+    return eqx.combine(arrays, statics, is_leaf=is_named)
 
 
 def _like(after: Any, before: Any, axis: Axis) -> Any:
@@ -414,7 +430,8 @@ def _loop(
     policy: ScanCheckpointPolicy, step: Callable[..., Any], init: Any, slices: Slices, reverse: bool, unroll: int | bool
 ) -> tuple[Any, Any]:
     """`lax.scan` under the policy: plain, or in blocks that are checkpointed themselves."""
-    body, xs, trips = policy.checkpointed(step), slices.leading(), slices.axis.size
+    body, xs, trips = policy.checkpointed(step), explicit.loop_inputs(slices.leading()), slices.axis.size
+    init = explicit.first_carry(body, init, xs)
     blocks = policy.blocks(trips)
     if blocks is None:
         return lax.scan(body, init, xs, length=trips, reverse=reverse, unroll=unroll)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from haliax import errors, random
 from haliax.axis import Axis, AxisSpec, axes_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.nn._inputs import require
 from haliax.nn.mup import AbstractEmbeddingReparam, EmbeddingStandardParam, ReparamEnabled
 from haliax.ops.contract import dot
@@ -71,6 +72,7 @@ class Embedding(eqx.Module, ReparamEnabled):
         """See `embed`; the key is not used."""
         return self.embed(input_ids)
 
+    @on_any_mesh
     def embed(self, input_ids: NamedArray | int | jax.Array) -> NamedArray:
         """The vectors of the words: the axes of `input_ids`, then `Embed`.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import AxisSelection, AxisSelector, find
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.nn._inputs import require
 from haliax.nn.softmax import logsumexp
 from haliax.ops import elementwise
@@ -84,6 +85,7 @@ def cross_entropy_loss_and_log_normalizers(
     return astype(loss, dtype), astype(log_normalizers, pred_y.dtype)
 
 
+@on_any_mesh
 def _selected(logits: NamedArray, classes: NamedArray, targets: NamedArray) -> NamedArray:
     """The logits where the class is the target, zero elsewhere."""
     hit = jnp.equal(aligned(classes, logits.axes), aligned(targets, logits.axes))
@@ -94,6 +96,7 @@ def _at_least_float32(array: NamedArray) -> NamedArray:
     return astype(array, jnp.promote_types(array.dtype, jnp.float32))
 
 
+@on_any_mesh
 def binary_cross_entropy_loss(
     logits: NamedArray,
     targets: NamedArray,

@@ -13,6 +13,7 @@ from jax import lax
 
 from haliax.axis import Axis, AxisSpec, axes_of
 from haliax.core.array import NamedArray, unchecked
+from haliax.core.explicit import on_any_mesh
 from haliax.nn._inputs import require
 from haliax.ops.align import aligned
 from haliax.ops.create import ones, zeros
@@ -105,6 +106,7 @@ class LayerNorm(LayerNormBase):
     f32[batch=2, embed=2] [[-1. 1.] [-1. 1.]]
     """
 
+    @on_any_mesh
     def __call__(self, x: NamedArray) -> NamedArray:
         """The normalized `x`, with its axes.
 
@@ -121,6 +123,7 @@ class LayerNorm(LayerNormBase):
 class RmsNorm(LayerNormBase):
     """Scales to mean square 1 over the axes, then applies scale and offset."""
 
+    @on_any_mesh
     def __call__(self, x: NamedArray) -> NamedArray:
         """The normalized `x`, with its axes.
 

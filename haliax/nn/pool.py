@@ -11,12 +11,14 @@ from jax import lax
 from haliax import errors
 from haliax.axis import AxisSpec, axes_of, find, names_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.nn._inputs import require
 
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 """`"SAME"`, `"VALID"`, or elements on both sides: a number for all axes, one for each, or (before, after)."""
 
 
+@on_any_mesh
 def pool(
     Window: AxisSpec,
     inputs: NamedArray,

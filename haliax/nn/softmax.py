@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from haliax.axis import AxisSelection
 from haliax.core.array import NamedArray, held, hold, unchecked
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.align import aligned
 from haliax.ops.reduce import positions
 from haliax.typing import NamedOrNumeric
@@ -67,6 +68,7 @@ def log_softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     return _along(jax.nn.log_softmax, a, axis)
 
 
+@on_any_mesh
 def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
     if not isinstance(a, NamedArray):
         return function(jnp.asarray(a), axis=axis)
@@ -82,6 +84,7 @@ def logsumexp(a: NamedArray, axis: Dimensions = None) -> NamedArray: ...
 def logsumexp(a: ArrayLike, axis: Dimensions = None) -> jax.Array: ...
 
 
+@on_any_mesh
 def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     """The logarithm of the sum of exponentials over the axes, computed without overflow; the axes go away.
 
@@ -101,6 +104,7 @@ def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     return hold(unchecked(jax.nn.logsumexp(own.array, axis=gone), kept), tuple(axis for axis in a.axes if axis in kept))
 
 
+@on_any_mesh
 def standardize(
     x: NamedArray,
     axis: AxisSelection | None = None,

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from haliax import errors
 from haliax.axis import Axis
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
 from haliax.ops.align import broadcast_call, broadcast_raw
 from haliax.typing import BinaryFunction, NamedOrNumeric, PairFunction, UnaryFunction
 
@@ -70,6 +71,8 @@ def binary(function: Callable[[Any, Any], Any], doc: str | None = None) -> Binar
         except TypeError:
             _check_operands(name, a, b)
             raise
+        except SHARDING_ERRORS as error:
+            return retried(error, elementwise, a, b)
         return broadcast_call(function, (a, b))
 
     return _described(elementwise, name, doc or f"`jnp.{name}`, elementwise: the operands are broadcast by name.")
@@ -99,6 +102,7 @@ def _described(function: Any, name: str, doc: str) -> Any:
 def _pairwise(function: Any) -> PairFunction:
     """A function of two arrays that gives a pair, such as `divmod`."""
 
+    @on_any_mesh
     def pairwise(a: Any, b: Any) -> tuple[Any, Any]:
         if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
             return function(a, b)
@@ -301,6 +305,7 @@ def clip(array: ArrayLike, a_min: NamedOrNumeric | None = None, *, a_max: NamedA
 def clip(array: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None) -> jax.Array: ...
 
 
+@on_any_mesh
 def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: NamedOrNumeric | None = None) -> Any:
     """The array with its elements limited to the range, whose ends may be named arrays; None is no limit.
 
@@ -340,6 +345,7 @@ def where(condition: ArrayLike, x: ArrayLike, y: NamedArray) -> NamedArray: ...
 def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array: ...
 
 
+@on_any_mesh
 def where(
     condition: NamedOrNumeric,
     x: NamedOrNumeric | None = None,
@@ -402,6 +408,7 @@ def isclose(
 ) -> jax.Array: ...
 
 
+@on_any_mesh
 def isclose(
     a: NamedOrNumeric, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
 from haliax.ops.align import aligned
 from haliax.typing import NamedOrNumeric, ReductionFunction, SimpleReductionFunction
 
@@ -57,14 +58,15 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
                 raise errors.axis_of_unnamed(name, array)
             return function(array, **options) if where is None else function(array, where=where, **options)
         own = held(array)
-        if isinstance(where, NamedArray):
-            where = aligned(where, own.axes)
         if "keepdims" in options:
             raise errors.no_keepdims(name, array)
         if where is not None:
-            options["where"] = where
+            options["where"] = aligned(where, own.axes) if isinstance(where, NamedArray) else where
         gone, kept = _parted(own, axis)
-        result = unchecked(function(own.array, axis=gone, **options), kept)
+        try:
+            result = unchecked(function(own.array, axis=gone, **options), kept)
+        except SHARDING_ERRORS as error:
+            return retried(error, reduce, array, axis, **{**options, "where": where})
         return result if own is array else hold(result, _parted(array, axis)[1])
 
     reduce.__name__ = reduce.__qualname__ = name
@@ -90,6 +92,7 @@ def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
     """The reduction `function`, which gives a position along one axis, for named arrays."""
     name = function.__name__
 
+    @on_any_mesh
     def reduce(array: Any, axis: AxisSelector | None = None) -> Any:
         if not isinstance(array, NamedArray):
             if axis is not None:
@@ -187,6 +190,7 @@ nanargmax = position_reduction(jnp.nanargmax)
 nanargmin = position_reduction(jnp.nanargmin)
 
 
+@on_any_mesh
 def trace(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, offset: int = 0, dtype: Any = None) -> Any:
     """The sum of the diagonal over two axes, which go away.
 

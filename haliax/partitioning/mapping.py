@@ -26,6 +26,7 @@ import jax
 
 from haliax import errors
 from haliax._compat import current_mesh
+from haliax.core import explicit
 from haliax.jax_utils import is_in_jit
 
 PhysicalAxisSpec = str | Sequence[str]
@@ -89,6 +90,9 @@ def current_thread_local_mapping() -> ResourceMapping | None:
     """The mapping in force: the innermost that this thread or asyncio task has entered; None without."""
     entry = in_force()
     return None if entry is None else entry.mapping
+
+
+explicit.MAPPINGS[:] = [current_thread_local_mapping]
 
 
 @contextmanager

@@ -554,7 +554,7 @@ CASES = {
     ),
     "class out of range": (
         lambda: hnn.one_hot(8, Embed),
-        "8 is not a class of `embed`, which has 8: 0 to 7",
+        "8 is not a class of `embed`, which has 8: 0 to 7, or from the end -8 to -1",
     ),
     "layer": (
         lambda: hnn.Stacked.init(Batch, Layer)(key=KEY).get_layer(4),

@@ -73,7 +73,7 @@ def test_pad_roll_repeat_tile_triangles():
     assert np.array_equal(hax.tile(x, {"b": 2}), jnp.tile(x.array, (1, 2, 1)))
     assert np.array_equal(hax.tril(x, "b", "c"), jnp.tril(x.array))
     assert np.array_equal(hax.triu(x, "b", "c", 1), jnp.triu(x.array, 1))
-    assert np.array_equal(hax.tril(x, "c", "b"), np.swapaxes(np.tril(np.swapaxes(x, 1, 2)), 1, 2))
+    assert np.array_equal(hax.tril(x, "c", "b"), np.tril(np.swapaxes(x, 1, 2)))
 
 
 m = inputs.counting((A, B))
