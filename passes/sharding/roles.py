@@ -46,9 +46,9 @@ def _spread_parameters(graph: Graph, storage: set[int]) -> None:
             continue
         if entered(node):
             for body, feeds in body_operands(node):
-                whole, carries = node.count("constants", 0), node.count("carries", 0)
+                constants, carries = node.count("constants", 0), node.count("carries", 0)
                 for i, (operand, value, _) in enumerate(feeds):
-                    is_carry = node.kind == "loop" and whole <= i < whole + carries
+                    is_carry = node.kind == "loop" and constants <= i < constants + carries
                     if isinstance(operand, Value) and operand.id in storage and not is_carry:
                         storage.add(value.id)
                 _spread_parameters(body, storage)
