@@ -99,16 +99,13 @@ class Plan:
 
 def _axes_by_name(role: str, rules: Any, mesh: DeviceMesh) -> dict[str, tuple[str, ...]]:
     """Sharding rules as the user wrote them, each name with a tuple of mesh axes."""
-    if not isinstance(rules, Mapping):
+    if not hasattr(rules, "items"):
         raise errors.rules_kind(role, rules)
     found: dict[str, tuple[str, ...]] = {}
-    entries: Mapping[Any, Any] = rules
-    for name, written in entries.items():
-        axes: Any = (written,) if isinstance(written, str) else written
-        if not isinstance(name, str) or not isinstance(axes, Sequence):
-            raise errors.rule_kind(role, name, written)
-        listed: list[Any] = list(axes)
-        if not all(isinstance(axis, str) for axis in listed):
+    for name, written in rules.items():
+        several = hasattr(written, "__iter__") and not isinstance(written, str)
+        listed: list[Any] = list(written) if several else [written]
+        if not isinstance(name, str) or not all(isinstance(axis, str) for axis in listed):
             raise errors.rule_kind(role, name, written)
         for axis in listed:
             if axis not in mesh.axes:

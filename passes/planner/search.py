@@ -156,7 +156,8 @@ class _Search:
         parts = np.zeros((3, *shape))
         for table in tables:
             parts += _expand(table, names)
-        seconds = step_seconds(*parts, self.overlap).reshape(-1)
+        compute, activations, hidden = parts
+        seconds: Float = step_seconds(compute, activations, hidden, self.overlap).reshape(-1)
         for indices in _chunks(seconds, self.limit):
             if seconds[indices[0]] >= self.limit:
                 return
