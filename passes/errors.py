@@ -172,7 +172,7 @@ def unknown_code(code: str, known: Sequence[str]) -> UnknownCode:
 
 
 def error_not_silenced(code: str, known: Sequence[str]) -> UnknownCode:
-    return UnknownCode(f"{code!r} is an error, which is mended and not silenced; warnings are {', '.join(known)}")
+    return UnknownCode(f"{code!r} is an error, which is fixed and not silenced; warnings are {', '.join(known)}")
 
 
 MESH_FORMS = (

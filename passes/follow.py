@@ -17,7 +17,7 @@ def warn_of_unfollowed(graph: Graph, plan: Plan) -> None:
 
 def unfollowed(graph: Graph, plan: Plan) -> list[str]:
     """What `warn_of_unfollowed` says."""
-    sizes, mesh, rules = graph.axis_sizes(), plan.mesh, plan.wish
+    sizes, mesh, rules = graph.axis_sizes(), plan.mesh, plan.rules
     found: list[str] = []
     for name in plan.order:
         if name not in sizes:

@@ -111,10 +111,18 @@ def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:
         return call
 
     def hiding(function: Callable[..., Any]) -> Callable[..., Any]:
-        return (lambda *arguments, **named: function(*hidden(arguments), **named)) if static else function
+        def call(*arguments: Any, **named: Any) -> Any:
+            return function(*hidden(arguments), **named)
 
-    called = (lambda *arguments, **named: shown(hiding(jitted)(*arguments, **named))) if static else jitted
-    step: Any = functools.update_wrapper(explained(called), jitted)
+        return call if static else function
+
+    def showing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            return shown(function(*arguments, **named))
+
+        return call if static else function
+
+    step: Any = functools.update_wrapper(explained(showing(hiding(jitted))), jitted)
     for name in ("lower", "trace", "eval_shape"):
         setattr(step, name, explained(hiding(getattr(jitted, name))))
     step.clear_cache = jitted.clear_cache

@@ -13,16 +13,16 @@ from passes import require
 from passes.follow import warn_of_unfollowed
 from passes.planner.plan import Plan
 from passes.sharding.iteration_space import (
-    Move,
-    body_result_moves,
-    operand_moves,
-    result_moves,
+    Reshard,
+    body_result_reshards,
+    operand_reshards,
+    pending_reductions,
+    result_reshards,
     space_of,
-    sums_due,
     value_layout,
 )
 from passes.sharding.mesh import DeviceMesh, Mask
-from passes.sharding.reshard import transition
+from passes.sharding.reshard import reshard_steps
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import Layout, with_layout
 
@@ -53,7 +53,7 @@ def _next_id(graph: Graph) -> int:
 class _Partitioner:
     def __init__(self, plan: Plan, roles: Roles, next_id: int) -> None:
         self.mesh: DeviceMesh = plan.mesh
-        self.wish = plan.wish
+        self.rules = plan.rules
         self.roles = roles
         self.next_id = next_id
 
@@ -63,19 +63,19 @@ class _Partitioner:
 
     def placed(self, value: Value) -> Value:
         """The value in the place that its role gives it."""
-        return replace(value, type=with_layout(value.type, value_layout(value, self.roles, self.wish), self.wish))
+        return replace(value, type=with_layout(value.type, value_layout(value, self.roles, self.rules), self.rules))
 
-    def graph(self, graph: Graph, outermost: bool = False, results: list[Move | None] | None = None) -> Graph:
+    def graph(self, graph: Graph, outermost: bool = False, results: list[Reshard | None] | None = None) -> Graph:
         scope = _Scope(self)
         inputs = tuple(scope.define(value, self.placed(value)) for value in graph.inputs)
         for node in graph.nodes:
             scope.node(node)
         outputs = [scope.read(operand) for operand in graph.outputs]
         last = graph.nodes[-1] if graph.nodes else None
-        for i, move in enumerate(results or []):
+        for i, reshard in enumerate(results or []):
             operand = graph.outputs[i]
-            if move is not None and isinstance(operand, Value):
-                outputs[i] = scope.moved(move, scope.maker.get(operand.id, last))
+            if reshard is not None and isinstance(operand, Value):
+                outputs[i] = scope.moved(reshard, scope.maker.get(operand.id, last))
         if outermost:
             outputs = self.settled(graph, inputs, outputs, scope)
         return replace(graph, inputs=inputs, nodes=tuple(scope.nodes), outputs=tuple(outputs))
@@ -87,11 +87,11 @@ class _Partitioner:
         for before, after in graph.carried:
             operand = graph.outputs[after]
             if isinstance(operand, Value) and operand.type.dims:
-                source = value_layout(operand, self.roles, self.wish)
-                target = value_layout(graph.inputs[before], self.roles, self.wish)
+                source = value_layout(operand, self.roles, self.rules)
+                target = value_layout(graph.inputs[before], self.roles, self.rules)
                 target = {name: target.get(name, 0) for name in source}
-                move = Move(operand, self.roles[operand.id], "storage", source, (), target)
-                outputs[after] = scope.moved(move, scope.maker.get(operand.id))
+                reshard = Reshard(operand, self.roles[operand.id], "storage", source, (), target)
+                outputs[after] = scope.moved(reshard, scope.maker.get(operand.id))
         return outputs
 
 
@@ -112,34 +112,40 @@ class _Scope:
     def read(self, operand: Operand) -> Operand:
         return self.values[operand.id] if isinstance(operand, Value) else operand
 
-    def moved(self, move: Move, cause: Node | None) -> Value:
+    def moved(self, reshard: Reshard, cause: Node | None) -> Value:
         """The operand in the place asked for; a copy made before serves again."""
-        wanted = tuple(sorted((name, int(mask)) for name, mask in move.target.items()))
-        if wanted == tuple(sorted((name, int(mask)) for name, mask in move.source.items())):
-            return self.values[move.value.id]
-        key = (move.value.id, wanted)
+        wanted = tuple(sorted((name, int(mask)) for name, mask in reshard.target.items()))
+        if wanted == tuple(sorted((name, int(mask)) for name, mask in reshard.source.items())):
+            return self.values[reshard.value.id]
+        key = (reshard.value.id, wanted)
         if key not in self.copies:
-            self.copies[key] = self.emit(move, self.values[move.value.id], cause, ())
+            self.copies[key] = self.emit(reshard, self.values[reshard.value.id], cause, ())
         return self.copies[key]
 
     def emit(
-        self, move: Move, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None
+        self, reshard: Reshard, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None
     ) -> Value:
-        """Appends the steps of a move; the result of the last one may be given (a node's own result)."""
+        """Appends the steps of a reshard; the result of the last one may be given (a node's own result)."""
         mesh = self.owner.mesh
         steps = list(
-            transition(
-                move.value.type, move.source, move.due, move.target, mesh, move.cut_between, self.owner.wish.compute
+            reshard_steps(
+                reshard.value.type,
+                reshard.source,
+                reshard.pending,
+                reshard.target,
+                mesh,
+                reshard.cut_between,
+                self.owner.rules.compute,
             )
         )
         for i, step in enumerate(steps):
-            result = self.owner.fresh(move.value) if last is None or i + 1 < len(steps) else last
-            placed = with_layout(move.value.type, step.after, self.owner.wish, int(step.partial))
+            result = self.owner.fresh(reshard.value) if last is None or i + 1 < len(steps) else last
+            placed = with_layout(reshard.value.type, step.after, self.owner.rules, int(step.partial))
             result = replace(result, type=placed)
             summed = OPS[step.kind].completes_sums
-            axis = _summed_names(move, over, int(step.mask)) if summed else (step.name or "",)
+            axis = _summed_names(reshard, over, int(step.mask)) if summed else (step.name or "",)
             attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
-            attrs["moving"] = _moving(move)
+            attrs["moving"] = _moving(reshard)
             phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
             self.nodes.append(Node(step.kind, "", (value,), (result,), attrs, (), phase, source))
             value = result
@@ -147,35 +153,35 @@ class _Scope:
 
     def node(self, node: Node) -> None:
         owner = self.owner
-        moves = {move.value.id: move for move in operand_moves(node, owner.roles, owner.wish)}
+        reshards = {reshard.value.id: reshard for reshard in operand_reshards(node, owner.roles, owner.rules)}
         inputs: list[Operand] = []
         for operand in node.inputs:
-            move = moves.get(operand.id) if isinstance(operand, Value) else None
-            inputs.append(self.moved(move, node) if move is not None else self.read(operand))
+            reshard = reshards.get(operand.id) if isinstance(operand, Value) else None
+            inputs.append(self.moved(reshard, node) if reshard is not None else self.read(operand))
         if entered(node):
-            leaving = dict(body_result_moves(node, owner.roles, owner.wish))
+            leaving = dict(body_result_reshards(node, owner.roles, owner.rules))
             bodies = tuple(owner.graph(body, results=leaving.get(i)) for i, body in enumerate(node.bodies))
             outputs = tuple(self.define(value, owner.placed(value)) for value in node.outputs)
             self.append(replace(node, inputs=tuple(inputs), bodies=bodies, outputs=outputs))
             return
-        results = result_moves(node, owner.roles, owner.wish)
+        results = result_reshards(node, owner.roles, owner.rules)
         space = space_of(node, owner.roles)
-        layout = owner.wish.layout(space.sizes, space.role, space.blocked)
+        layout = owner.rules.layout(space.sizes, space.role, space.blocked)
         made: list[Value] = []
-        for move in results:
-            settled = owner.placed(move.value)
-            partial = _union(move.due)
-            direct = _same(move.source, move.target) and not partial
-            first = settled if direct else owner.fresh(move.value)
-            made.append(replace(first, type=with_layout(move.value.type, move.source, owner.wish, partial)))
+        for reshard in results:
+            settled = owner.placed(reshard.value)
+            partial = _union(reshard.pending)
+            direct = _same(reshard.source, reshard.target) and not partial
+            first = settled if direct else owner.fresh(reshard.value)
+            made.append(replace(first, type=with_layout(reshard.value.type, reshard.source, owner.rules, partial)))
         self.append(replace(node, inputs=tuple(inputs), outputs=tuple(made)))
-        due = zip(space.reduced, sums_due(space, layout), strict=True)
-        over = tuple(name for name, mask in due if int(mask))
-        for move, value in zip(results, made, strict=True):
-            settled = owner.placed(move.value)
+        pending = zip(space.reduced, pending_reductions(space, layout), strict=True)
+        over = tuple(name for name, mask in pending if int(mask))
+        for reshard, value in zip(results, made, strict=True):
+            settled = owner.placed(reshard.value)
             if value.id != settled.id:
-                self.emit(move, value, node, over, last=settled)
-            self.define(move.value, settled)
+                self.emit(reshard, value, node, over, last=settled)
+            self.define(reshard.value, settled)
 
     def append(self, node: Node) -> None:
         self.nodes.append(node)
@@ -190,17 +196,17 @@ def _union(masks: Sequence[Mask]) -> int:
     return result
 
 
-def _summed_names(move: Move, over: tuple[str, ...], mask: int) -> tuple[str, ...]:
+def _summed_names(reshard: Reshard, over: tuple[str, ...], mask: int) -> tuple[str, ...]:
     """The names whose shards are summed over `mask`."""
-    due = [int(each) for each in move.due if int(each)]
-    return tuple(name for name, each in zip(over, due, strict=True) if each == mask)
+    pending = [int(each) for each in reshard.pending if int(each)]
+    return tuple(name for name, each in zip(over, pending, strict=True) if each == mask)
 
 
-def _moving(move: Move) -> str:
-    """What is on its way: a parameter, a gradient, or an activation. Overlap is reckoned by it."""
-    if move.role == "storage" and move.target_role == "compute":
+def _moving(reshard: Reshard) -> str:
+    """What is on its way: a parameter, a gradient, or an activation. The cost model decides by it what may overlap."""
+    if reshard.role == "storage" and reshard.target_role == "compute":
         return "parameter"
-    if move.target_role == "storage":
+    if reshard.target_role == "storage":
         return "gradient"
     return "activation"
 

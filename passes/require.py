@@ -1,6 +1,5 @@
 """What the functions of `passes` ask of their arguments, so that a wrong one is named and not met deep inside."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def plan(value: Any, function: str) -> Plan:
 
 def codes(value: Any, function: str) -> tuple[str, ...]:
     """Codes of warnings given to `passes.FUNCTION`; one alone may be text."""
-    listed = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    listed = (value,) if isinstance(value, str) else tuple(_members(value))
     if not all(isinstance(code, str) for code in listed):
         raise errors.wrong_argument(function, "ignore", value, "codes of warnings, such as ('repeat',)")
     return listed
@@ -40,7 +39,7 @@ def folder(value: Any, function: str) -> Path | None:
 
 def positions(value: Any, count: int, function: str) -> tuple[int, ...]:
     """Positions of arguments of a step that has `count` of them."""
-    listed: list[Any] = list(value) if isinstance(value, Sequence) else [value]
+    listed = _members(value)
     for each in listed:
         if not isinstance(each, int) or isinstance(each, bool) or not 0 <= each < count:
             raise errors.wrong_argument(function, "at_rest", value, f"positions of arguments, from 0 to {count - 1}")
@@ -53,7 +52,13 @@ def devices(value: Any, function: str) -> list[Any] | None:
         return None
     grid: Any = getattr(value, "devices", value)
     flat: Any = getattr(grid, "flat", grid)
-    listed: list[Any] = list(flat) if isinstance(flat, Iterable) and not isinstance(flat, str) else [flat]
+    listed = _members(flat)
     if not all(hasattr(each, "platform") for each in listed):
         raise errors.wrong_argument(function, "devices", value, "JAX devices, such as jax.devices()")
     return listed
+
+
+def _members(value: Any) -> list[Any]:
+    """The members of a container other than text; anything else is one member."""
+    several = hasattr(value, "__iter__") and not isinstance(value, str)
+    return list(value) if several else [value]

@@ -76,7 +76,7 @@ def _key(node: Node) -> _Key:
 def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
     problem = Problem.of(graph, plan.mesh, plan.chip)
-    cost, _ = problem.price(plan.wish)
+    cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
     exposed = sum(each.seconds for each in found if each.moving == "activation")
     hidden = sum(each.seconds for each in found if each.moving != "activation")
@@ -88,6 +88,6 @@ def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
 def memory(graph: Graph, plan: Plan) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
     roles = assign_roles(graph)
-    peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.wish))
+    peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.rules))
     capacity = plan.chip.capacity
     return {**{kind: int(parts[kind]) for kind in MEMORY_KINDS}, "peak": int(peak), "capacity": capacity}

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 _tree: Any = jax.tree_util
-_NUMBERS = (bool, int, float, complex, np.generic)
+_NUMBERS: tuple[type, ...] = (bool, int, float, complex, np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,13 +27,21 @@ class Static:
         try:
             return hash(self.value)
         except TypeError:
-            return hash(type(self.value))
+            return hash(type(self.value).__name__)
 
     def __repr__(self) -> str:
         return getattr(self.value, "__qualname__", repr(self.value))
 
 
-_tree.register_pytree_node(Static, lambda leaf: ((), leaf), lambda leaf, _: leaf)
+def _flattened(leaf: Static) -> tuple[tuple[()], Static]:
+    return (), leaf
+
+
+def _unflattened(leaf: Static, _: object) -> Static:
+    return leaf
+
+
+_tree.register_pytree_node(Static, _flattened, _unflattened)
 
 
 def has_static(tree: Any) -> bool:
@@ -43,22 +51,29 @@ def has_static(tree: Any) -> bool:
 
 def hidden(tree: Any) -> Any:
     """The tree with every leaf that is no array as structure."""
-    return _tree.tree_map(lambda leaf: leaf if _is_array(leaf) else Static(leaf), tree)
+    return _tree.tree_map(_hidden, tree)
 
 
 def shown(tree: Any) -> Any:
     """The inverse of `hidden`."""
-    return _tree.tree_map(
-        lambda leaf: leaf.value if isinstance(leaf, Static) else leaf,
-        tree,
-        is_leaf=lambda leaf: isinstance(leaf, Static),
-    )
+    return _tree.tree_map(_shown, tree, is_leaf=_is_static)
+
+
+def _hidden(leaf: Any) -> Any:
+    return leaf if _is_array(leaf) else Static(leaf)
+
+
+def _shown(leaf: Any) -> Any:
+    return leaf.value if isinstance(leaf, Static) else leaf
+
+
+def _is_static(leaf: Any) -> bool:
+    return isinstance(leaf, Static)
 
 
 def _is_array(leaf: Any) -> bool:
     return (
-        hasattr(leaf, "dtype")
-        and hasattr(leaf, "shape")
-        or isinstance(leaf, _NUMBERS)
+        isinstance(leaf, _NUMBERS)
         or hasattr(leaf, "__jax_array__")
+        or (hasattr(leaf, "dtype") and hasattr(leaf, "shape"))
     )

@@ -11,6 +11,8 @@ import yaml
 
 from passes import errors
 
+_yaml: Any = yaml
+
 NUMBERS = {
     "bf16_tflops": "a number above 0",
     "memory_gb": "a number above 0",
@@ -44,7 +46,7 @@ def read_chips(text: str, path: str) -> dict[str, ChipRow]:
             or with a bad value. The message has the file and the line.
     """
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
+        root: Any = _yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise errors.chip_file_yaml(path, mark.line + 1 if mark else 1, error.problem or "it cannot be read") from None

@@ -20,10 +20,10 @@ from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
 from passes.hardware.network import Network
-from passes.sharding.iteration_space import Move, Space, space_of, value_layout
-from passes.sharding.reshard import transition
+from passes.sharding.iteration_space import Reshard, Space, space_of, value_layout
+from passes.sharding.reshard import reshard_steps
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Wish
+from passes.sharding.rules import ShardingRules
 
 
 @dataclass
@@ -46,36 +46,42 @@ def step_seconds(compute: Any, activations: Any, hidden: Any, overlap: Overlap) 
     return compute + activations + hidden - np.minimum(hideable, compute)
 
 
-def local_bytes(value: Value, roles: Roles, wish: Wish) -> Any:
-    """Bytes of a value on one device, where it lies."""
+def local_bytes(value: Value, roles: Roles, rules: ShardingRules) -> Any:
+    """Bytes of a value on one device, as it is sharded."""
     size: Any = value.type.elements * item_size(value.type.dtype)
-    for mask in value_layout(value, roles, wish).values():
-        size = size // wish.mesh.group(mask)
+    for mask in value_layout(value, roles, rules).values():
+        size = size // rules.mesh.group(mask)
     return size
 
 
-def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, wish: Wish, chip: Chip) -> Any:
+def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, rules: ShardingRules, chip: Chip) -> Any:
     """Time of the operation itself: the larger of arithmetic and memory traffic."""
     traffic: Any = 0
     for value in moved:
-        traffic = traffic + local_bytes(value, roles, wish)
+        traffic = traffic + local_bytes(value, roles, rules)
     flops: Any = float(op_of(node).flops(node))
     if flops:
         space: Space = space_of(node, roles)
-        for mask in wish.layout(space.sizes, space.role, space.blocked).values():
-            flops = flops / wish.mesh.group(mask)
+        for mask in rules.layout(space.sizes, space.role, space.blocked).values():
+            flops = flops / rules.mesh.group(mask)
     return np.maximum(flops / chip.flops, traffic / chip.memory_bandwidth)
 
 
-def move_cost(move: Move, wish: Wish, network: Network, active: Any = 1.0) -> Cost:
-    """Price of bringing a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
+def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0) -> Cost:
+    """Price of resharding a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
     seconds: Any = 0.0
-    for step in transition(
-        move.value.type, move.source, move.due, move.target, network.mesh, move.cut_between, wish.compute
+    for step in reshard_steps(
+        reshard.value.type,
+        reshard.source,
+        reshard.pending,
+        reshard.target,
+        network.mesh,
+        reshard.cut_between,
+        rules.compute,
     ):
         if OPS[step.kind].communicates:
             seconds = seconds + network.seconds(step.kind, step.mask, step.bytes)
     seconds = seconds * active
-    if move.role == "compute" and move.target_role == "compute":
+    if reshard.role == "compute" and reshard.target_role == "compute":
         return Cost(activations=seconds)
     return Cost(hidden=seconds)

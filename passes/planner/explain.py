@@ -38,7 +38,7 @@ def _reason(name: str, compute: Axes, storage: Axes, seconds: float, capacity: i
     if extra:
         kept = {key: axes if key != name else compute.get(name, ()) for key, axes in storage.items()}
         parts.append(_worth("stored", extra, *reprice(compute, kept), seconds, capacity))
-    return "; ".join(parts) or "whole: no way of splitting it is faster"
+    return "; ".join(parts) or "replicated: no way of sharding it is faster"
 
 
 def _worth(role: str, axes: tuple[str, ...], slower: float, peak: int, seconds: float, capacity: int) -> str:

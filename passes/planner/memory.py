@@ -16,7 +16,7 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from passes.planner.traffic import traffic
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Role, Wish, sizes_of
+from passes.sharding.rules import Role, ShardingRules, sizes_of
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
@@ -39,11 +39,11 @@ class Entry:
     bytes: int
     role: Role
 
-    def local(self, wish: Wish) -> Any:
+    def local(self, rules: ShardingRules) -> Any:
         """Bytes on one device."""
         result: Any = self.bytes
-        for mask in wish.layout(dict(self.sizes), self.role).values():
-            result = result // wish.mesh.group(mask)
+        for mask in rules.layout(dict(self.sizes), self.role).values():
+            result = result // rules.mesh.group(mask)
         return result
 
 
@@ -137,7 +137,7 @@ class _Writer:
             self.free(value, kind)
 
     def _gathered(self, node: Node) -> Iterator[Value]:
-        """Stored operands that a contraction or a lookup needs whole for a moment."""
+        """Stored operands that a contraction or a lookup needs gathered for a moment."""
         if op_of(node).reads_whole_parameters and node.phase != "update":
             for value in node.value_inputs:
                 if self.roles[value.id] == "storage":

@@ -1,4 +1,4 @@
-"""A plan: which name goes on which mesh axes, in two roles, in which order, and what it is predicted to cost."""
+"""A plan: which name goes on which mesh axes, in two roles, in which priority order, and its predicted cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from ir.types import TensorType
 from passes import errors
 from passes.hardware.chip import Chip, chip_of
 from passes.sharding.mesh import DeviceMesh, MeshLike
-from passes.sharding.rules import Role, Wish, sizes_of, with_layout
+from passes.sharding.rules import Role, ShardingRules, sizes_of, with_layout
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class RunnerUp:
 class Plan:
     """Layouts by name on a mesh.
 
-    `order` is the order in which names are served; `compute` and `storage` map names to mesh axes (names that are whole
-    are absent). `storage` repeats the compute axes and adds the storage-only ones.
+    `order` is the priority order of names; `compute` and `storage` map names to mesh axes (replicated names are
+    absent). `storage` repeats the compute axes and adds the storage-only ones.
     """
 
     mesh: DeviceMesh
@@ -57,7 +57,7 @@ class Plan:
         storage: Mapping[str, str | Sequence[str]] | None = None,
         hardware: str | Chip = "v5e",
     ) -> "Plan":
-        """A plan of your own; names are served in the order in which `compute`, then `storage`, lists them.
+        """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
         A name goes on one mesh axis (`{"batch": "data"}`) or on several (`{"batch": ("replica", "data")}`). A name that
         the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is used.
@@ -83,32 +83,29 @@ class Plan:
         return self.custom_chip or chip_of(self.hardware)
 
     @cached_property
-    def wish(self) -> Wish:
-        """The plan in the form that the layout rule reads."""
+    def rules(self) -> ShardingRules:
+        """The sharding rules of the plan."""
         # On a mesh axis of one device nothing is split: it must not show as a collective of one.
         idle = self.mesh.mask([axis for axis, size in self.mesh.as_dict().items() if size == 1])
         compute = {name: self.mesh.mask(axes) & ~idle for name, axes in self.compute.items()}
         stored = {name: self.mesh.mask(axes) & ~idle for name, axes in self.storage.items()}
         extra = {name: mask & ~compute.get(name, 0) for name, mask in stored.items() if mask & ~compute.get(name, 0)}
-        return Wish(self.mesh, self.order, compute, extra)
+        return ShardingRules(self.mesh, self.order, compute, extra)
 
     def placed(self, type_: TensorType, role: Role) -> TensorType:
         """The type of a value with its layout under this plan."""
-        return with_layout(type_, self.wish.layout(sizes_of(type_), role), self.wish)
+        return with_layout(type_, self.rules.layout(sizes_of(type_), role), self.rules)
 
 
 def _axes_by_name(role: str, rules: Any, mesh: DeviceMesh) -> dict[str, tuple[str, ...]]:
     """Sharding rules as the user wrote them, each name with a tuple of mesh axes."""
-    if not isinstance(rules, Mapping):
+    if not hasattr(rules, "items"):
         raise errors.rules_kind(role, rules)
     found: dict[str, tuple[str, ...]] = {}
-    entries: Mapping[Any, Any] = rules
-    for name, written in entries.items():
-        axes: Any = (written,) if isinstance(written, str) else written
-        if not isinstance(name, str) or not isinstance(axes, Sequence):
-            raise errors.rule_kind(role, name, written)
-        listed: list[Any] = list(axes)
-        if not all(isinstance(axis, str) for axis in listed):
+    for name, written in rules.items():
+        several = hasattr(written, "__iter__") and not isinstance(written, str)
+        listed: list[Any] = list(written) if several else [written]
+        if not isinstance(name, str) or not all(isinstance(axis, str) for axis in listed):
             raise errors.rule_kind(role, name, written)
         for axis in listed:
             if axis not in mesh.axes:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from passes.hardware.chip import Chip, Overlap
 from passes.planner.cost import step_seconds
 from passes.planner.memory import Entry, MemoryProgram
-from passes.planner.space import Extension, PlanSpace
+from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.terms import Term
 
 LEAF = 1 << 17
@@ -35,7 +35,7 @@ class Candidate:
 
     seconds: float
     peak: int
-    extension: Extension
+    stored: StorageAxes
     masks: Assignment
 
 
@@ -67,14 +67,14 @@ def search(
     return _Search(space, terms, memory, chip).run()
 
 
-def tabulate(space: PlanSpace, terms: list[Term], extension: Extension) -> list[Table]:
+def tabulate(space: PlanSpace, terms: list[Term], stored: StorageAxes) -> list[Table]:
     """The tables of some terms under one storage choice, those over the same names added up."""
     total: dict[tuple[str, ...], Float] = {}
     for term in terms:
         names = tuple(name for name in space.names if name in term.names)
         shape = (len(space.options[name]) for name in names)
         values = total.setdefault(names, np.zeros((3, *shape)))
-        cost = term.price(space.wish(extension, names))
+        cost = term.price(space.rules(stored, names))
         for row, part in enumerate((cost.compute, cost.activations, cost.hidden)):
             values[row] += part * term.times
     return _absorb([Table(names, values) for names, values in total.items()])
@@ -111,21 +111,21 @@ class _Search:
         self.leanest: Candidate | None = None
 
     def run(self) -> tuple[list[Candidate], Candidate | None]:
-        shared = tabulate(self.space, self.free_terms, Extension(None, 0))
+        shared = tabulate(self.space, self.free_terms, StorageAxes(None, 0))
         branches: list[tuple[float, int, list[Table]]] = []
         indifferent: dict[str | None, list[Table]] = {}
-        for i, extension in enumerate(self.space.extensions):
-            host = extension.host
-            if host not in indifferent:
+        for i, stored in enumerate(self.space.storage_choices):
+            name = stored.name
+            if name not in indifferent:
                 # A storage choice changes nothing for terms that do not mention its name.
-                rest = [term for term in self.stored_terms if host not in term.names]
-                indifferent[host] = _absorb(shared + tabulate(self.space, rest, Extension(None, 0)))
-            concerned = [term for term in self.stored_terms if host in term.names]
-            tables = _absorb(indifferent[host] + tabulate(self.space, concerned, extension))
+                rest = [term for term in self.stored_terms if name not in term.names]
+                indifferent[name] = _absorb(shared + tabulate(self.space, rest, StorageAxes(None, 0)))
+            concerned = [term for term in self.stored_terms if name in term.names]
+            tables = _absorb(indifferent[name] + tabulate(self.space, concerned, stored))
             branches.append((self.bound(tables), i, tables))
         for bound, i, tables in sorted(branches, key=lambda branch: branch[:2]):
             if bound < self.limit:
-                self.branch(self.space.extensions[i], tables, {})
+                self.branch(self.space.storage_choices[i], tables, {})
         return self.best, self.leanest
 
     def bound(self, tables: list[Table]) -> float:
@@ -136,10 +136,10 @@ class _Search:
         """What a branch must beat: the second best so far."""
         return self.best[1].seconds if len(self.best) > 1 else np.inf
 
-    def branch(self, extension: Extension, tables: list[Table], fixed: Assignment) -> None:
+    def branch(self, stored: StorageAxes, tables: list[Table], fixed: Assignment) -> None:
         open_names = [name for name in self.space.names if name not in fixed]
         if prod(len(self.space.options[name]) for name in open_names) <= LEAF:
-            self.leaf(extension, tables, fixed, tuple(open_names))
+            self.leaf(stored, tables, fixed, tuple(open_names))
             return
         name = max(open_names, key=lambda n: (sum(n in table.names for table in tables), -open_names.index(n)))
         children: list[tuple[float, int, list[Table]]] = []
@@ -148,15 +148,16 @@ class _Search:
             children.append((self.bound(narrowed), option, narrowed))
         for bound, option, narrowed in sorted(children, key=lambda child: child[:2]):
             if bound < self.limit:
-                self.branch(extension, narrowed, fixed | {name: option})
+                self.branch(stored, narrowed, fixed | {name: option})
 
-    def leaf(self, extension: Extension, tables: list[Table], fixed: Assignment, names: tuple[str, ...]) -> None:
+    def leaf(self, stored: StorageAxes, tables: list[Table], fixed: Assignment, names: tuple[str, ...]) -> None:
         """Every plan of a branch at once."""
         shape = tuple(len(self.space.options[name]) for name in names)
         parts = np.zeros((3, *shape))
         for table in tables:
             parts += _expand(table, names)
-        seconds = step_seconds(*parts, self.overlap).reshape(-1)
+        compute, activations, hidden = parts
+        seconds: Float = step_seconds(compute, activations, hidden, self.overlap).reshape(-1)
         for indices in _chunks(seconds, self.limit):
             if seconds[indices[0]] >= self.limit:
                 return
@@ -165,21 +166,21 @@ class _Search:
                 name: self.space.options[name][options[name] if name in options else np.full(len(indices), fixed[name])]
                 for name in self.space.names
             }
-            peaks = self.peaks(extension, masks, len(indices))
+            peaks = self.peaks(stored, masks, len(indices))
             least = int(np.argmin(peaks))
             for k in (least, *np.flatnonzero(peaks <= self.capacity)):
                 chosen = {name: int(masks[name][k]) for name in self.space.names}
-                candidate = Candidate(float(seconds[indices[k]]), int(peaks[k]), extension, chosen)
+                candidate = Candidate(float(seconds[indices[k]]), int(peaks[k]), stored, chosen)
                 if self.leanest is None or candidate.peak < self.leanest.peak:
                     self.leanest = candidate
                 if candidate.peak <= self.capacity:
                     self.keep(candidate)
 
-    def peaks(self, extension: Extension, masks: dict[str, Any], count: int) -> Any:
-        wish = self.space.wish(extension, self.space.names, chosen=masks)
+    def peaks(self, stored: StorageAxes, masks: dict[str, Any], count: int) -> Any:
+        rules = self.space.rules(stored, self.space.names, chosen=masks)
 
         def local(entry: Entry) -> Any:
-            return entry.local(wish)
+            return entry.local(rules)
 
         peak, _ = self.memory.peak(local)
         return np.broadcast_to(peak, (count,))
@@ -206,7 +207,7 @@ def _chunks(seconds: Float, limit: float) -> Iterator[npt.NDArray[np.int64]]:
 
 
 def _uses(candidate: Candidate) -> int:
-    return sum(mask.bit_count() for mask in (*candidate.masks.values(), candidate.extension.mask))
+    return sum(mask.bit_count() for mask in (*candidate.masks.values(), candidate.stored.mask))
 
 
 def _rank(candidate: Candidate) -> tuple[Any, ...]:
@@ -214,5 +215,5 @@ def _rank(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def _simplicity(candidate: Candidate) -> tuple[Any, ...]:
-    host = candidate.extension.host or ""
-    return (_uses(candidate), tuple(sorted(candidate.masks.items())), host, candidate.extension.mask)
+    name = candidate.stored.name or ""
+    return (_uses(candidate), tuple(sorted(candidate.masks.items())), name, candidate.stored.mask)

@@ -21,7 +21,7 @@ from passes.planner.terms import Term, cost_terms
 from passes.sharding.iteration_space import space_of
 from passes.sharding.mesh import DeviceMesh, MeshLike
 from passes.sharding.roles import Roles, assign_roles
-from passes.sharding.rules import Role, Wish, sizes_of
+from passes.sharding.rules import Role, ShardingRules, sizes_of
 
 Axes = Mapping[str, tuple[str, ...]]
 
@@ -45,20 +45,20 @@ class Problem:
         terms = cost_terms(graph, roles, network)
         return cls(graph, network, roles, plan_space(graph, mesh), terms, memory_program(graph, roles))
 
-    def price(self, wish: Wish) -> tuple[Cost, int]:
+    def price(self, rules: ShardingRules) -> tuple[Cost, int]:
         """Seconds by kind, and peak bytes, of a single plan."""
         total = Cost()
         for term in self.terms:
-            total.add(term.price(wish), term.times)
-        peak, _ = self.memory.peak(lambda entry: entry.local(wish))
+            total.add(term.price(rules), term.times)
+        peak, _ = self.memory.peak(lambda entry: entry.local(rules))
         return total, int(peak)
 
     def named(self, candidate: Candidate) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
-        """(compute, storage) of a candidate, without wishes that no value ever grants."""
+        """(compute, storage) of a candidate, without rules that no value ever follows."""
         mesh = self.network.mesh
-        extension = candidate.extension
-        extra = {extension.host: extension.mask} if extension.host is not None else {}
-        wish = Wish(mesh, self.space.order, candidate.masks, extra)
+        stored = candidate.stored
+        extra = {stored.name: stored.mask} if stored.name is not None else {}
+        rules = ShardingRules(mesh, self.space.order, candidate.masks, extra)
         shapes: dict[tuple[tuple[tuple[str, int], ...], Role], None] = {}
         for value in self.graph.values():
             shapes.setdefault((tuple(sizes_of(value.type).items()), self.roles[value.id]))
@@ -68,7 +68,7 @@ class Problem:
                 shapes.setdefault((tuple(space.sizes.items()), space.role))
         granted: dict[Role, dict[str, int]] = {"compute": {}, "storage": {}}
         for sizes, role in shapes:
-            for name, mask in wish.layout(dict(sizes), role).items():
+            for name, mask in rules.layout(dict(sizes), role).items():
                 granted[role][name] = granted[role].get(name, 0) | int(mask)
         used = granted["compute"]
         kept = granted["storage"]
@@ -79,10 +79,10 @@ class Problem:
     def does_not_fit(self, leanest: Candidate | None) -> errors.PlanError:
         """What the leanest plan needs memory for, and which axes to make smaller."""
         assert leanest is not None  # the space always has the plan that shards nothing
-        extension, chip = leanest.extension, self.network.chip
-        extra = {extension.host: extension.mask} if extension.host is not None else {}
-        wish = Wish(self.network.mesh, self.space.order, leanest.masks, extra)
-        peak, parts = self.memory.peak(lambda entry: entry.local(wish))
+        stored, chip = leanest.stored, self.network.chip
+        extra = {stored.name: stored.mask} if stored.name is not None else {}
+        rules = ShardingRules(self.network.mesh, self.space.order, leanest.masks, extra)
+        peak, parts = self.memory.peak(lambda entry: entry.local(rules))
         carried = {before for before, _ in self.graph.carried}
         batch = [value.type for i, value in enumerate(self.graph.inputs) if i not in carried]
         model = [value.type for i, value in enumerate(self.graph.inputs) if i in carried]
@@ -129,7 +129,7 @@ def plan(graph: Graph, mesh: MeshLike, hardware: str | Chip = "v5e") -> Plan:
 
     def reprice(changed_compute: Axes, changed_storage: Axes) -> tuple[float, int]:
         changed = Plan(layout, problem.space.order, changed_compute, changed_storage, chip.name)
-        cost, peak = problem.price(changed.wish)
+        cost, peak = problem.price(changed.rules)
         return float(step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap)), peak
 
     why = reasons(problem.space.order, problem.space.fixed, compute, storage, best[0].seconds, chip.capacity, reprice)

@@ -1,9 +1,9 @@
 """The space of plans of a graph on a mesh.
 
 Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on one
-name of the state. Names that a loop scans over are left whole: each iteration needs its slice on every device.
+name of the state. Names that a loop scans over are replicated: each iteration needs its slice on every device.
 
-Names are served in a fixed order: first the leading names of the batch, then the others from the most specific to the
+Names have a fixed priority order: first the leading names of the batch, then the others from the most specific to the
 most widespread (by how many values have them). So `mlp` or `heads` get a mesh axis before `position` does, and
 `position` takes it wherever they leave it free: sequence parallelism.
 """
@@ -16,31 +16,31 @@ import numpy as np
 from ir.graph import Graph
 from ir.ops import op_of
 from passes.sharding.mesh import DeviceMesh, IntArray
-from passes.sharding.rules import Wish
+from passes.sharding.rules import ShardingRules
 
 
 @dataclass(frozen=True)
-class Extension:
-    """A storage choice: the mesh axes of `mask` are added to the name `host` (None: nothing is added)."""
+class StorageAxes:
+    """A storage choice: the storage (FSDP) axes of `mask` are added to `name` (None: nothing is added)."""
 
-    host: str | None
+    name: str | None
     mask: int
 
 
 @dataclass(frozen=True)
 class PlanSpace:
-    """Names with a choice, in serving order, their options as masks, and the storage choices."""
+    """Names with a choice, in priority order, their options as masks, and the storage choices."""
 
     mesh: DeviceMesh
     order: tuple[str, ...]
     options: dict[str, IntArray]
-    extensions: tuple[Extension, ...]
+    storage_choices: tuple[StorageAxes, ...]
     fixed: dict[str, str]
 
     @property
     def plans(self) -> int:
         """How many plans the space has."""
-        total = len(self.extensions)
+        total = len(self.storage_choices)
         for options in self.options.values():
             total *= len(options)
         return total
@@ -49,8 +49,10 @@ class PlanSpace:
     def names(self) -> tuple[str, ...]:
         return tuple(self.options)
 
-    def wish(self, extension: Extension, names: tuple[str, ...], chosen: dict[str, IntArray] | None = None) -> Wish:
-        """A grid of wishes over the options of `names` (one array axis each), or over `chosen` masks."""
+    def rules(
+        self, stored: StorageAxes, names: tuple[str, ...], chosen: dict[str, IntArray] | None = None
+    ) -> ShardingRules:
+        """A grid of rules over the options of `names` (one array axis each), or over `chosen` masks."""
         compute: dict[str, IntArray] = {}
         for position, name in enumerate(names):
             if chosen is not None:
@@ -59,15 +61,15 @@ class PlanSpace:
             shape = [1] * len(names)
             shape[position] = -1
             compute[name] = self.options[name].reshape(shape)
-        extra = {extension.host: extension.mask} if extension.host is not None else {}
-        return Wish(self.mesh, self.order, compute, extra)
+        extra = {stored.name: stored.mask} if stored.name is not None else {}
+        return ShardingRules(self.mesh, self.order, compute, extra)
 
 
 def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     """All plans of the graph on the mesh; `fixed` says of each name without a choice why it has none."""
     sizes = graph.axis_sizes()
     scanned = {name for node in graph.walk() for name in op_of(node).scanned(node)}
-    order = _serving_order(graph)
+    order = _priority_order(graph)
     options: dict[str, IntArray] = {}
     fixed: dict[str, str] = {}
     idle = mesh.mask([axis for axis, size in mesh.as_dict().items() if size == 1])
@@ -82,15 +84,15 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
         else:
             options[name] = np.array(dividing, dtype=np.int64)
     state = {name for before, _ in graph.carried for name in graph.inputs[before].type.names}
-    hosts = [name for name in order if name in state and name not in scanned]
-    extensions = [Extension(None, 0)]
-    for host in hosts:
-        fitting = mesh.fitting(sizes[host])
-        extensions += [Extension(host, mask) for mask in useful if mask and fitting[mask] == mask]
-    return PlanSpace(mesh, order, options, tuple(extensions), fixed)
+    names = [name for name in order if name in state and name not in scanned]
+    storage_choices = [StorageAxes(None, 0)]
+    for name in names:
+        fitting = mesh.fitting(sizes[name])
+        storage_choices += [StorageAxes(name, mask) for mask in useful if mask and fitting[mask] == mask]
+    return PlanSpace(mesh, order, options, tuple(storage_choices), fixed)
 
 
-def _serving_order(graph: Graph) -> tuple[str, ...]:
+def _priority_order(graph: Graph) -> tuple[str, ...]:
     mentions: Counter[str] = Counter()
     for value in graph.values():
         mentions.update(set(value.type.names))

@@ -14,11 +14,18 @@ import numpy as np
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from passes.hardware.network import Network
-from passes.planner.cost import Cost, move_cost, operation_seconds
+from passes.planner.cost import Cost, operation_seconds, reshard_cost
 from passes.planner.traffic import traffic
-from passes.sharding.iteration_space import Move, Space, body_result_moves, operand_moves, result_moves, space_of
+from passes.sharding.iteration_space import (
+    Reshard,
+    Space,
+    body_result_reshards,
+    operand_reshards,
+    result_reshards,
+    space_of,
+)
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Wish, sizes_of
+from passes.sharding.rules import ShardingRules, sizes_of
 
 
 @dataclass
@@ -27,7 +34,7 @@ class Term:
 
     names: tuple[str, ...]
     stored: bool
-    price: Callable[[Wish], Cost]
+    price: Callable[[ShardingRules], Cost]
     times: float = 1.0
 
 
@@ -69,10 +76,10 @@ def _node_term(
     space = space_of(node, roles)
     stored = space.role == "storage" or any(roles[value.id] == "storage" for value in (*node.outputs, *moved))
 
-    def price(wish: Wish) -> Cost:
-        cost = Cost(compute=operation_seconds(node, moved, roles, wish, network.chip))
-        for move in result_moves(node, roles, wish):
-            cost.add(move_cost(move, wish, network))
+    def price(rules: ShardingRules) -> Cost:
+        cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
+        for reshard in result_reshards(node, roles, rules):
+            cost.add(reshard_cost(reshard, rules, network))
         return cost
 
     key = (
@@ -97,18 +104,18 @@ def _names(space: Space, moved: tuple[Value, ...]) -> tuple[str, ...]:
 
 def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
     """Results of a body that must be brought to where the results of the node lie."""
-    for position, results in body_result_moves(node, roles, Wish(network.mesh, (), {}, {})):
-        for i, move in enumerate(results):
-            if move is None or move.role == move.target_role:
+    for position, results in body_result_reshards(node, roles, ShardingRules(network.mesh, (), {}, {})):
+        for i, reshard in enumerate(results):
+            if reshard is None or reshard.role == reshard.target_role:
                 continue
 
-            def price(wish: Wish, position: int = position, i: int = i) -> Cost:
-                moves = dict(body_result_moves(node, roles, wish))[position]
-                move = moves[i]
-                return move_cost(move, wish, network) if move is not None else Cost()
+            def price(rules: ShardingRules, position: int = position, i: int = i) -> Cost:
+                reshards = dict(body_result_reshards(node, roles, rules))[position]
+                reshard = reshards[i]
+                return reshard_cost(reshard, rules, network) if reshard is not None else Cost()
 
-            key = ("leaving", _signature(move.value, roles), move.target_role)
-            yield key, Term(tuple(sizes_of(move.value.type)), True, price, times)
+            key = ("leaving", _signature(reshard.value, roles), reshard.target_role)
+            yield key, Term(tuple(sizes_of(reshard.value.type)), True, price, times)
 
 
 def _reader_term(
@@ -128,18 +135,18 @@ def _reader_term(
         if not entered(node):
             names.update(dict.fromkeys(space_of(node, roles).sizes))
 
-    def price(wish: Wish) -> Cost:
+    def price(rules: ShardingRules) -> Cost:
         cost = Cost()
-        earlier: list[Move] = []
+        earlier: list[Reshard] = []
         for node in chosen:
-            for move in operand_moves(node, roles, wish):
-                if move.value.id != value.id:
+            for reshard in operand_reshards(node, roles, rules):
+                if reshard.value.id != value.id:
                     continue
                 fresh = np.float64(1.0)
                 for other in earlier:
-                    fresh = fresh * (1.0 - _same_target(move, other))
-                cost.add(move_cost(move, wish, network, fresh))
-                earlier.append(move)
+                    fresh = fresh * (1.0 - _same_target(reshard, other))
+                cost.add(reshard_cost(reshard, rules, network, fresh))
+                earlier.append(reshard)
         return cost
 
     stored = roles[value.id] == "storage" or any(_reads_stored(node, roles) for node in chosen)
@@ -176,7 +183,7 @@ def _reads_stored(node: Node, roles: Roles) -> bool:
     return space_of(node, roles).role == "storage"
 
 
-def _same_target(first: Move, second: Move) -> Any:
+def _same_target(first: Reshard, second: Reshard) -> Any:
     same = np.array(True)
     for name, mask in first.target.items():
         same = same & (np.asarray(mask) == np.asarray(second.target.get(name, 0)))

@@ -1,10 +1,10 @@
-"""What layouts an operation asks for, and in what state it leaves its results.
+"""What layouts an operation asks for, and how its results are sharded when it has made them.
 
 An operation is computed over its *iteration space*: all the names of its operands and results. The plan lays that space
 out by the same rule as a value, so each mesh axis serves one name of it. Operands are brought to that layout
-(restricted to their names); results come out of it, with a sum due over the mesh axes of reduced names, and are brought
-to their own. A contraction over a sharded `mlp`, Megatron's all-reduce, the gathers of sequence parallelism and of
-FSDP, the masked lookup in a sharded embedding are all this one rule.
+(restricted to their names); results come out of it, with a pending reduction over the mesh axes of reduced names, and
+are resharded to their own. A contraction over a sharded `mlp`, Megatron's all-reduce, the gathers of sequence
+parallelism and of FSDP, the masked lookup in a sharded embedding are all this one rule.
 """
 
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from ir.ops import entered, op_of
 from ir.types import TensorType
 from passes.sharding.mesh import Mask
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Layout, Role, Wish, sizes_of
+from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
 
 @dataclass(frozen=True)
-class Move:
-    """One value on its way: from `source` (with sums over `due` to be made) to `target`; `cut_between`
+class Reshard:
+    """One value resharded: from `source` (with reductions over `pending` to be made) to `target`; `cut_between`
     as in `passes.sharding.reshard`."""
 
     value: Value
     role: Role
     target_role: Role
     source: Layout
-    due: tuple[Mask, ...]
+    pending: tuple[Mask, ...]
     target: Layout
     cut_between: bool = True
 
 
 @dataclass(frozen=True)
 class Space:
-    """The iteration space of a node: sizes by name, and the names that are reduced or must be whole."""
+    """The iteration space of a node: sizes by name, and the names that are reduced or must be replicated."""
 
     sizes: dict[str, int]
     role: Role
@@ -66,76 +66,79 @@ def _node_role(node: Node, roles: Roles) -> Role:
     return "storage" if tensors and all(roles[value.id] == "storage" for value in tensors) else "compute"
 
 
-def value_layout(value: Value, roles: Roles, wish: Wish) -> Layout:
-    """Where a value lies between the operations."""
-    return wish.layout(sizes_of(value.type), roles[value.id])
+def value_layout(value: Value, roles: Roles, rules: ShardingRules) -> Layout:
+    """How a value is sharded between the operations."""
+    return rules.layout(sizes_of(value.type), roles[value.id])
 
 
-def restricted(layout: Layout, type_: TensorType, wish: Wish) -> Layout:
+def restricted(layout: Layout, type_: TensorType, rules: ShardingRules) -> Layout:
     """The part of a layout that concerns the names of a value, as far as its own sizes allow."""
-    return {name: wish.mesh.fitting(size)[layout.get(name, 0)] for name, size in sizes_of(type_).items()}
+    return {name: rules.mesh.fitting(size)[layout.get(name, 0)] for name, size in sizes_of(type_).items()}
 
 
-def operand_layout(node: Node, value: Value, layout: Layout, wish: Wish) -> Layout:
+def operand_layout(node: Node, value: Value, layout: Layout, rules: ShardingRules) -> Layout:
     """What the node, computed in `layout`, asks of an operand."""
     if not op_of(node).renames:
-        return restricted(layout, value.type, wish)
+        return restricted(layout, value.type, rules)
     renamed = zip(value.type.dims, node.outputs[0].type.dims, strict=True)
     return {old.name: layout.get(new.name or "", 0) for old, new in renamed if old.name is not None}
 
 
-def sums_due(space: Space, layout: Layout) -> tuple[Mask, ...]:
-    """For each reduced name, the mesh axes over which the results of a node are partial sums."""
+def pending_reductions(space: Space, layout: Layout) -> tuple[Mask, ...]:
+    """For each reduced name, the mesh axes over which the results of a node are partial."""
     return tuple(layout.get(name, 0) for name in space.reduced)
 
 
-def operand_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
-    """How the operands of a node get to where it wants them. Scalars need no moving and are left out."""
+def operand_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Reshard]:
+    """How the operands of a node are resharded to what it asks for. Scalars need none of it and are left out."""
     if not entered(node):
         space = space_of(node, roles)
-        layout = wish.layout(space.sizes, space.role, space.blocked)
+        layout = rules.layout(space.sizes, space.role, space.blocked)
         return [
-            Move(v, roles[v.id], space.role, value_layout(v, roles, wish), (), operand_layout(node, v, layout, wish))
+            Reshard(
+                v, roles[v.id], space.role, value_layout(v, roles, rules), (), operand_layout(node, v, layout, rules)
+            )
             for v in node.value_inputs
             if v.type.dims
         ]
-    moves: list[Move] = []
+    reshards: list[Reshard] = []
     for _, feeds in op_of(node).body_operands(node):
         for operand, inside, _ in feeds:
             if isinstance(operand, Value) and operand.type.dims:
-                target = restricted(value_layout(inside, roles, wish), operand.type, wish)
-                source = value_layout(operand, roles, wish)
-                moves.append(Move(operand, roles[operand.id], roles[inside.id], source, (), target))
-    return moves
+                target = restricted(value_layout(inside, roles, rules), operand.type, rules)
+                source = value_layout(operand, roles, rules)
+                reshards.append(Reshard(operand, roles[operand.id], roles[inside.id], source, (), target))
+    return reshards
 
 
-def result_moves(node: Node, roles: Roles, wish: Wish) -> list[Move]:
-    """How the results of a node without bodies get from where it computes them to where they lie."""
+def result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Reshard]:
+    """How the results of a node without bodies are resharded from how it computes them to how they are kept."""
     if entered(node):
         return []
     space = space_of(node, roles)
-    layout = wish.layout(space.sizes, space.role, space.blocked)
-    due = sums_due(space, layout)
-    moves: list[Move] = []
+    layout = rules.layout(space.sizes, space.role, space.blocked)
+    pending = pending_reductions(space, layout)
+    reshards: list[Reshard] = []
     for value in node.outputs:
-        made, wanted = restricted(layout, value.type, wish), value_layout(value, roles, wish)
-        moves.append(Move(value, space.role, roles[value.id], made, due, wanted, op_of(node).cut_after_each_sum))
-    return moves
+        made, wanted = restricted(layout, value.type, rules), value_layout(value, roles, rules)
+        cut = op_of(node).cut_after_each_sum
+        reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, cut))
+    return reshards
 
 
-def body_result_moves(node: Node, roles: Roles, wish: Wish) -> list[tuple[int, list[Move | None]]]:
+def body_result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[tuple[int, list[Reshard | None]]]:
     """For each body whose results leave the node: its position, and per result how it gets to the result's place (None
     for constants and scalars)."""
-    answer: list[tuple[int, list[Move | None]]] = []
+    answer: list[tuple[int, list[Reshard | None]]] = []
     for body, results in op_of(node).body_results(node):
         position = next(i for i, candidate in enumerate(node.bodies) if candidate is body)
-        moves: list[Move | None] = []
+        reshards: list[Reshard | None] = []
         for inside, outside, _ in results:
             if not isinstance(inside, Value) or not inside.type.dims:
-                moves.append(None)
+                reshards.append(None)
                 continue
-            target = restricted(value_layout(outside, roles, wish), inside.type, wish)
-            source = value_layout(inside, roles, wish)
-            moves.append(Move(inside, roles[inside.id], roles[outside.id], source, (), target))
-        answer.append((position, moves))
+            target = restricted(value_layout(outside, roles, rules), inside.type, rules)
+            source = value_layout(inside, roles, rules)
+            reshards.append(Reshard(inside, roles[inside.id], roles[outside.id], source, (), target))
+        answer.append((position, reshards))
     return answer

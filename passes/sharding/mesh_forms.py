@@ -38,22 +38,17 @@ def read_mesh(mesh: Any) -> dict[str, int]:
     if isinstance(mesh, str):
         return _checked(mesh, *_parsed(mesh))
     # A JAX mesh is known by what it has, so that JAX need not be imported to ask.
-    if hasattr(mesh, "axis_names") and isinstance(getattr(mesh, "shape", None), Mapping):
-        return _checked(dict(mesh.shape), *_parts(mesh.shape.items()))
-    if isinstance(mesh, Mapping):
-        items: Iterable[tuple[Any, Any]] = mesh.items()  # pyright: ignore[reportUnknownVariableType]
-        return _checked(dict(items), *_parts(items))
-    raise errors.mesh_kind(mesh)
+    shape: Any = getattr(mesh, "shape", None) if hasattr(mesh, "axis_names") else None
+    sizes: Any = mesh if shape is None else shape
+    if not isinstance(sizes, Mapping):
+        raise errors.mesh_kind(mesh)
+    items: list[tuple[Any, Any]] = [*sizes.items()]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return _checked(dict(items), [axis for axis, _ in items], [size for _, size in items])
 
 
 def checked_sizes(shown: object, axes: Iterable[Any], sizes: Iterable[Any]) -> dict[str, int]:
     """Axes and sizes as a mapping, each known to make sense; `shown` is the mesh as messages repeat it."""
     return _checked(shown, list(axes), list(sizes))
-
-
-def _parts(items: Iterable[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
-    pairs = list(items)
-    return [axis for axis, _ in pairs], [size for _, size in pairs]
 
 
 def _checked(shown: object, axes: list[Any], sizes: list[Any]) -> dict[str, int]:

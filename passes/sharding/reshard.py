@@ -1,6 +1,6 @@
 """From one layout to another: the sequence of collectives, for the cost tables and for the partitioned graph alike.
 
-The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: sums that are due
+The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: pending reductions
 first, one for each reduced name (a reduce-scatter where one dim of the result takes over all its mesh axes, an
 all-reduce where not), then free slices, then axes that move from one dim to another (all-to-all), then all-gathers.
 Where an outer mesh axis of a dim comes or goes, shards change places besides (permute). Bytes are those of a group:
@@ -20,7 +20,7 @@ from passes.sharding.rules import Layout
 
 @dataclass(frozen=True)
 class Step:
-    """One move, to the layout `after`. Of an array of candidates, `mask` is 0 for those that do not make it."""
+    """One collective, to the layout `after`. Of an array of candidates, `mask` is 0 for those that do not make it."""
 
     kind: str
     name: str | None
@@ -30,10 +30,10 @@ class Step:
     partial: Mask
 
 
-def transition(
+def reshard_steps(
     type_: TensorType,
     source: Layout,
-    due: Sequence[Mask],
+    pending: Sequence[Mask],
     target: Layout,
     mesh: DeviceMesh,
     cut_between: bool = True,
@@ -42,20 +42,20 @@ def transition(
     """The steps that bring a value of `type_` from `source` to `target`.
 
     Args:
-        due: sums still to be made, a mask of mesh axes for each reduced name.
+        pending: reductions still to be made, a mask of mesh axes for each reduced name.
         cut_between: whether the partitioner cuts the result after each of several sums, as it does for contractions.
             Elsewhere it makes all sums first, the first name's last, so that only that one can be a reduce-scatter.
         computed: the compute axes of each name, which are the outer ones of its dim (see `layout.with_layout`).
     """
     walk = _Walk(type_, source, target, mesh, computed or {})
-    yield from walk.sums(due, cut_between)
+    yield from walk.sums(pending, cut_between)
     yield from walk.slices()
     yield from walk.swaps()
     yield from walk.gathers()
 
 
 class _Walk:
-    """A value on its way: where its dims lie `now`, and the mesh axes over which sums are still `partial`."""
+    """A value on its way: how its dims are sharded `now`, and the mesh axes over which it is still `partial`."""
 
     def __init__(
         self, type_: TensorType, source: Layout, target: Layout, mesh: DeviceMesh, computed: Mapping[str, Mask]
@@ -88,12 +88,12 @@ class _Walk:
     def place(self, name: str, mask: Mask) -> None:
         self.now = self.now | {name: mask}
 
-    def sums(self, due: Sequence[Mask], cut_between: bool) -> Iterator[Step]:
-        for mask in due:
+    def sums(self, pending: Sequence[Mask], cut_between: bool) -> Iterator[Step]:
+        for mask in pending:
             self.partial = self.partial | mask
         gains = {name: self.gain(name) for name in self.names}
         earlier: Mask = 0
-        for mask in due:
+        for mask in pending:
             scattered: Mask = 0
             for name in self.names:
                 scattered = scattered | mask * ((mask & gains[name]) == mask)
@@ -102,7 +102,7 @@ class _Walk:
             if _any(summed):
                 self.partial = self.partial & ~summed
                 yield self.step("all_reduce", None, summed, self.local())
-        for mask in due:
+        for mask in pending:
             for name in self.names:
                 scattered = mask * (((mask & gains[name]) == mask) & ((mask & self.partial) == mask))
                 if _any(scattered):

@@ -1,11 +1,11 @@
-"""Where a value lies: the layout rule, shared by the planner's tables and the partitioner.
+"""How a value is sharded: the sharding rules, shared by the planner's tables and the partitioner.
 
-A plan is ordered. Going through the names of a value in the plan's order, a name takes the mesh axes that it wants,
+Names have a priority order. Going through the names of a value in that order, a name takes the mesh axes of its rule
 that no earlier name of the value has taken, and that divide its size. In the storage role (parameters, gradients and
 optimizer state at rest) a second round then gives the storage-only axes out of what is left, so a stored value is
 always a refinement of the same value in use: going from one to the other is an all-gather, never a shuffle.
 
-`Wish` may hold single masks or arrays of candidates; the code is the same.
+`ShardingRules` may hold single masks or arrays of candidates; the code is the same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,8 +21,11 @@ Sizes = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What each name would like, in the order in which names are served."""
+class ShardingRules:
+    """Sharding rules: the mesh axes of each name, in priority order.
+
+    `compute` are those it is sharded over in use, `extra` those that are added in storage (FSDP).
+    """
 
     mesh: DeviceMesh
     order: tuple[str, ...]
@@ -68,18 +71,18 @@ def sizes_of(type_: TensorType) -> dict[str, int]:
     return sizes
 
 
-def with_layout(type_: TensorType, layout: Layout, wish: Wish, partial: int = 0) -> TensorType:
-    """The type with its dims placed on the mesh (single masks only).
+def with_layout(type_: TensorType, layout: Layout, rules: ShardingRules, partial: int = 0) -> TensorType:
+    """The type with its dims sharded over the mesh (single masks only).
 
-    A dim lies on its compute axes first, so that gathering the storage-only ones leaves contiguous shards.
+    A dim is sharded over its compute axes first, so that gathering the storage-only ones leaves contiguous shards.
     """
     seen: set[str] = set()
     dims: list[Dim] = []
     for dim in type_.dims:
         axes: tuple[str, ...] = ()
         if dim.name is not None and dim.name not in seen:
-            mask, computed = int(layout.get(dim.name, 0)), int(wish.compute.get(dim.name, 0))
-            axes = wish.mesh.names(mask & computed) + wish.mesh.names(mask & ~computed)
+            mask, computed = int(layout.get(dim.name, 0)), int(rules.compute.get(dim.name, 0))
+            axes = rules.mesh.names(mask & computed) + rules.mesh.names(mask & ~computed)
             seen.add(dim.name)
         dims.append(Dim(dim.name, dim.size, axes))
-    return TensorType(type_.dtype, tuple(dims), wish.mesh.names(partial))
+    return TensorType(type_.dtype, tuple(dims), rules.mesh.names(partial))

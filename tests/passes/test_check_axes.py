@@ -92,7 +92,7 @@ def test_a_warning_is_no_error():
         ),
         (
             "contract",
-            "'contract' is an error, which is mended and not silenced; "
+            "'contract' is an error, which is fixed and not silenced; "
             "warnings are softmax-axis, mean-then-sum, repeat, index, split-order",
         ),
     ],

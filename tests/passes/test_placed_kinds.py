@@ -74,12 +74,12 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_placed_and_gives_the_same_numbers(name):
-    function, arguments, wishes, expected = CASES[name]
+    function, arguments, rules, expected = CASES[name]
 
     def step(*values):
         return function(*(value.array for value in values))
 
-    plan = Plan.by_hand({"data": 4, "model": 2}, {axis: [mesh] for axis, mesh in wishes.items()})
+    plan = Plan.by_hand({"data": 4, "model": 2}, {axis: [mesh] for axis, mesh in rules.items()})
     graph = passes.canonicalize(ir.trace(step, *arguments))
     placed = passes.partition(graph, plan)
     moves = [node.kind for node in placed.walk() if op_of(node).communicates]

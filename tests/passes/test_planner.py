@@ -20,7 +20,7 @@ from passes import DeviceMesh, PlanError, pipeline
 from passes.hardware.chip import CHIPS
 from passes.planner.cost import step_seconds
 from passes.planner.solve import Problem
-from passes.sharding.rules import Wish
+from passes.sharding.rules import ShardingRules
 
 
 def graph_of(step):
@@ -36,11 +36,11 @@ def every_plan(problem):
     space = problem.space
     prices = []
     with suppress_type_checks():  # thousands of plans: the checks would take most of the time
-        for extension in space.extensions:
-            extra = {extension.host: extension.mask} if extension.host is not None else {}
+        for stored in space.storage_choices:
+            extra = {stored.name: stored.mask} if stored.name is not None else {}
             for masks in product(*space.options.values()):
                 compute = dict(zip(space.options, map(int, masks), strict=True))
-                cost, peak = problem.price(Wish(space.mesh, space.order, compute, extra))
+                cost, peak = problem.price(ShardingRules(space.mesh, space.order, compute, extra))
                 prices.append((seconds_of(cost), peak))
     assert len(prices) == space.plans
     return prices
@@ -79,7 +79,7 @@ def test_the_solver_finds_what_trying_every_plan_finds(name):
         second = [seconds for seconds in fitting if seconds > best * (1 + 1e-6)]
         with suppress_type_checks():
             plan = passes.plan(graph, mesh, replace(chip, capacity=capacity))
-        cost, peak = problem.price(plan.wish)
+        cost, peak = problem.price(plan.rules)
         assert seconds_of(cost) == pytest.approx(best, rel=1e-9)
         assert peak <= capacity
         assert plan.search is not None
@@ -168,14 +168,14 @@ def test_memory_forces_fully_sharded_data_parallelism():
     stored = [name for name, axes in plan.storage.items() if axes == ("data",) and name != "batch"]
     assert stored
     problem = Problem.of(graph, DeviceMesh.of(mesh), chip)
-    _, with_it = problem.price(plan.wish)
-    _, without = problem.price(passes.Plan.by_hand(mesh, {"batch": ("data",)}).wish)
+    _, with_it = problem.price(plan.rules)
+    _, without = problem.price(passes.Plan.by_hand(mesh, {"batch": ("data",)}).rules)
     assert with_it <= chip.capacity < without
     assert any("without it a device needs" in plan.reasons[name] for name in stored)
     # With memory for it, the same model on the same mesh keeps the whole of it on every device where that is faster.
     roomy = passes.plan(graph, mesh, replace(chip, capacity=10**12))
-    roomy_cost, _ = problem.price(roomy.wish)
-    cost, _ = problem.price(plan.wish)
+    roomy_cost, _ = problem.price(roomy.rules)
+    cost, _ = problem.price(plan.rules)
     assert seconds_of(roomy_cost) <= seconds_of(cost)
 
 
@@ -250,7 +250,7 @@ def test_a_deep_and_wide_model_on_many_devices_is_planned_in_seconds():
     plan = passes.plan(graph, {"data": 16, "model": 16}, "v5e")
     assert perf_counter() - started < 10
     assert plan.search is not None and plan.search.optimal
-    cost, peak = Problem.of(graph, DeviceMesh.of({"data": 16, "model": 16}), CHIPS["v5e"]).price(plan.wish)
+    cost, peak = Problem.of(graph, DeviceMesh.of({"data": 16, "model": 16}), CHIPS["v5e"]).price(plan.rules)
     assert peak <= CHIPS["v5e"].capacity
     assert seconds_of(cost) <= plan.runner_up.step
     assert jax.tree.leaves(step_of("mlp").state)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ir.types import Dim, TensorType
 from passes import DeviceMesh, PlanError
-from passes.sharding.reshard import transition
-from passes.sharding.rules import Wish, sizes_of, with_layout
+from passes.sharding.reshard import reshard_steps
+from passes.sharding.rules import ShardingRules, sizes_of, with_layout
 
 NAMES = ("a", "b", "c", "d")
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
@@ -25,13 +25,13 @@ TYPES = st.lists(
 
 
 @st.composite
-def wishes(draw):
+def rules(draw):
     mesh = DeviceMesh.of(draw(MESHES))
     masks = st.integers(0, mesh.masks - 1)
     order = tuple(draw(st.permutations(NAMES)))
     compute = draw(st.dictionaries(st.sampled_from(NAMES), masks))
     extra = draw(st.dictionaries(st.sampled_from(NAMES), masks))
-    return Wish(mesh, order, compute, extra)
+    return ShardingRules(mesh, order, compute, extra)
 
 
 def tensor(dims):
@@ -52,65 +52,67 @@ def test_what_fits_divides_is_asked_for_and_could_not_be_wider(mesh, size):
     assert list(mesh.fitting(mesh.devices)) == list(range(mesh.masks))
 
 
-@given(wishes(), TYPES, st.sampled_from(["compute", "storage"]))
+@given(rules(), TYPES, st.sampled_from(["compute", "storage"]))
 @settings(max_examples=300, deadline=None)
-def test_a_mesh_axis_serves_one_dim_of_a_value_and_divides_it(wish, dims, role):
-    layout = wish.layout(dict(dims), role)
+def test_a_mesh_axis_serves_one_dim_of_a_value_and_divides_it(rules, dims, role):
+    layout = rules.layout(dict(dims), role)
     seen = 0
     for name, size in dims:
         mask = int(layout.get(name, 0))
         assert seen & mask == 0
         seen |= mask
-        assert size % wish.mesh.group(mask) == 0
+        assert size % rules.mesh.group(mask) == 0
         assert (
-            mask & ~(int(wish.compute.get(name, 0)) | (int(wish.extra.get(name, 0)) if role == "storage" else 0)) == 0
+            mask & ~(int(rules.compute.get(name, 0)) | (int(rules.extra.get(name, 0)) if role == "storage" else 0)) == 0
         )
 
 
-@given(wishes(), TYPES)
+@given(rules(), TYPES)
 @settings(max_examples=300, deadline=None)
-def test_storage_refines_compute(wish, dims):
-    compute, storage = wish.layout(dict(dims), "compute"), wish.layout(dict(dims), "storage")
+def test_storage_refines_compute(rules, dims):
+    compute, storage = rules.layout(dict(dims), "compute"), rules.layout(dict(dims), "storage")
     for name, _ in dims:
         assert int(compute.get(name, 0)) & ~int(storage.get(name, 0)) == 0
 
 
-@given(wishes(), TYPES, st.sampled_from(["compute", "storage"]), st.sampled_from(NAMES))
+@given(rules(), TYPES, st.sampled_from(["compute", "storage"]), st.sampled_from(NAMES))
 @settings(max_examples=200, deadline=None)
-def test_blocking_a_name_moves_no_other(wish, dims, role, blocked):
-    free, held = wish.layout(dict(dims), role), wish.layout(dict(dims), role, (blocked,))
+def test_blocking_a_name_moves_no_other(rules, dims, role, blocked):
+    free, held = rules.layout(dict(dims), role), rules.layout(dict(dims), role, (blocked,))
     for name, _ in dims:
         assert int(held.get(name, 0)) == (0 if name == blocked else int(free.get(name, 0)))
 
 
-@given(wishes(), TYPES, st.sampled_from(["compute", "storage"]))
+@given(rules(), TYPES, st.sampled_from(["compute", "storage"]))
 @settings(max_examples=200, deadline=None)
-def test_the_type_says_what_the_layout_says(wish, dims, role):
-    layout = wish.layout(dict(dims), role)
-    placed = with_layout(tensor(dims), layout, wish)
+def test_the_type_says_what_the_layout_says(rules, dims, role):
+    layout = rules.layout(dict(dims), role)
+    placed = with_layout(tensor(dims), layout, rules)
     assert [(dim.name, dim.size) for dim in placed.dims] == dims and placed.dtype == "float32"
     for dim in placed.dims:
-        assert wish.mesh.mask(dim.mesh) == int(layout.get(dim.name, 0))
+        assert rules.mesh.mask(dim.mesh) == int(layout.get(dim.name, 0))
         assert len(set(dim.mesh)) == len(dim.mesh)
 
 
 def test_of_a_name_that_occurs_twice_the_first_is_sharded():
-    wish = Wish(DeviceMesh.of({"x": 2}), ("a",), {"a": 1}, {})
+    rules = ShardingRules(DeviceMesh.of({"x": 2}), ("a",), {"a": 1}, {})
     type_ = tensor([("a", 4), ("a", 4)])
-    assert str(with_layout(type_, wish.layout(sizes_of(type_), "compute"), wish)) == "f32[a=4@x, a=4]"
+    assert str(with_layout(type_, rules.layout(sizes_of(type_), "compute"), rules)) == "f32[a=4@x, a=4]"
 
 
-@given(wishes(), TYPES, st.sampled_from(["compute", "storage"]))
+@given(rules(), TYPES, st.sampled_from(["compute", "storage"]))
 @settings(max_examples=100, deadline=None)
-def test_a_grid_of_candidates_is_laid_out_like_each_of_them(wish, dims, role):
+def test_a_grid_of_candidates_is_laid_out_like_each_of_them(rules, dims, role):
     """The planner evaluates whole arrays of masks with the code that lays out a single plan."""
-    masks = np.arange(wish.mesh.masks)
-    first, second = wish.order[0], wish.order[1]
-    grid = Wish(wish.mesh, wish.order, {**wish.compute, first: masks[:, None], second: masks[None, :]}, wish.extra)
+    masks = np.arange(rules.mesh.masks)
+    first, second = rules.order[0], rules.order[1]
+    grid = ShardingRules(
+        rules.mesh, rules.order, {**rules.compute, first: masks[:, None], second: masks[None, :]}, rules.extra
+    )
     many = grid.layout(dict(dims), role)
     for i in masks:
         for j in masks:
-            one = Wish(wish.mesh, wish.order, {**wish.compute, first: int(i), second: int(j)}, wish.extra)
+            one = ShardingRules(rules.mesh, rules.order, {**rules.compute, first: int(i), second: int(j)}, rules.extra)
             for name, mask in one.layout(dict(dims), role).items():
                 assert int(np.broadcast_to(many[name], (len(masks), len(masks)))[i, j]) == int(mask)
 
@@ -147,7 +149,7 @@ def moves(draw):
 def test_a_transition_ends_where_it_should_with_nothing_due(move):
     mesh, type_, source, due, target = move
     now, partial = dict(source), sum(due)
-    for step in transition(type_, source, due, target, mesh):
+    for step in reshard_steps(type_, source, due, target, mesh):
         held = 0
         for mask in step.after.values():
             assert held & mask == 0, "a mesh axis serves two dims on the way"
@@ -183,7 +185,7 @@ def test_a_transition_ends_where_it_should_with_nothing_due(move):
 @settings(max_examples=200, deadline=None)
 def test_no_transition_does_nothing_needless(move):
     mesh, type_, source, due, target = move
-    kinds = [step.kind for step in transition(type_, source, due, target, mesh) if step.mask]
+    kinds = [step.kind for step in reshard_steps(type_, source, due, target, mesh) if step.mask]
     if not any(due) and source == target:
         assert kinds == []
     if not any(due):
@@ -209,7 +211,7 @@ def test_no_transition_does_nothing_needless(move):
 )
 def test_shards_change_places_where_an_outer_axis_comes_or_goes(source, target, computed, kinds):
     mesh, type_ = DeviceMesh(("x", "y"), (4, 2)), tensor([("a", 16)])
-    steps = list(transition(type_, {"a": source}, (), {"a": target}, mesh, computed={"a": computed}))
+    steps = list(reshard_steps(type_, {"a": source}, (), {"a": target}, mesh, computed={"a": computed}))
     assert [step.kind for step in steps] == kinds
     assert all(step.bytes == 4 * 16 // 8 for step in steps if step.kind == "permute")
 
@@ -220,13 +222,13 @@ def test_a_grid_of_transitions_is_each_of_them(move, data):
     mesh, type_, source, due, target = move
     other = {name: data.draw(st.sampled_from([0, mask])) for name, mask in target.items()}
     both = {name: np.array([target[name], other[name]]) for name in target}
-    grid = list(transition(type_, source, due, both, mesh))
+    grid = list(reshard_steps(type_, source, due, both, mesh))
 
     def at(figure, k):
         return int(np.broadcast_to(figure, 2)[k])
 
     for k, wanted in enumerate((target, other)):
-        single = [step for step in transition(type_, source, due, wanted, mesh) if step.mask]
+        single = [step for step in reshard_steps(type_, source, due, wanted, mesh) if step.mask]
         many = [(step.kind, step.name, at(step.mask, k), at(step.bytes, k)) for step in grid if at(step.mask, k)]
         assert many == [(step.kind, step.name, int(step.mask), int(step.bytes)) for step in single]
 
