@@ -1,9 +1,9 @@
 """The wording of every error of the passes, once."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
+from haliax.errors import nearest_name
 from ir.graph import Source
 from ir.ops import Mismatch
 from ir.types import TensorType
@@ -217,5 +217,5 @@ def wrong_devices(wanted: int, given: int, platform: str) -> PlanError:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest_name(name, known)
+    return f"; did you mean {close!r}?" if close else ""

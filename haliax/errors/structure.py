@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from haliax.errors.base import AxisError, ContradictionError, all_shown, axis_error, names_in, nearest, placed, shown
+from haliax.errors.base import AxisError, ContradictionError, all_shown, axis_error, names_in, placed, shown
+from haliax.errors.suggest import nearest
 
 
 def nothing_to_map(function: str, axis: Any, operands: Sequence[Any]) -> AxisError:
