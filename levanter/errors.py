@@ -8,7 +8,6 @@ surprise), it is a `WorkFailed` and the command exits with 1. Any other exceptio
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 EXIT_USER_ERROR = 2
 EXIT_WORK_FAILED = 1
@@ -25,8 +24,9 @@ class WorkFailed(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most likely meant, or None when nothing is close."""
-    matches = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    from haliax.errors import nearest_name  # brings JAX along, which a command that goes well need not wait for
+
+    return nearest_name(name, sorted(known))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

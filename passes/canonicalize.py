@@ -6,10 +6,12 @@ effects, of which JAX tells, are kept as they are.
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ir.graph import Graph, Node, Operand, Value
+from ir.analysis.uses import has_effects, live
+from ir.graph import Graph, Node
 from ir.ops import op_of
+from ir.rewrite import Scope
 from passes import require
 
 
@@ -21,8 +23,8 @@ class Canonicalize:
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph without dead and repeated nodes; inputs and outputs are unchanged."""
-        merged = _merge_equal(graph, {}) if self.merge_equal else graph
-        return _drop_dead(merged)
+        merged = _merge_equal(graph) if self.merge_equal else graph
+        return _drop_dead(merged, live(merged))
 
 
 def canonicalize(graph: Graph) -> Graph:
@@ -30,27 +32,17 @@ def canonicalize(graph: Graph) -> Graph:
     return Canonicalize()(require.graph(graph, "canonicalize"))
 
 
-def _effects(node: Node) -> bool:
-    if op_of(node).has_effects:
-        return True
-    return any(_effects(inner) for body in node.bodies for inner in body.nodes)
-
-
-def _drop_dead(graph: Graph) -> Graph:
-    used = {operand.id for operand in graph.outputs if isinstance(operand, Value)}
-    kept: list[Node] = []
-    for node in reversed(graph.nodes):
-        if not any(value.id in used for value in node.outputs) and not _effects(node):
-            continue
-        node = replace(node, bodies=tuple(_drop_dead(body) for body in node.bodies))
-        used.update(value.id for value in node.value_inputs)
-        kept.append(node)
-    return graph.with_nodes(tuple(reversed(kept)))
+def _drop_dead(graph: Graph, used: set[int]) -> Graph:
+    scope = Scope()
+    for node in graph.nodes:
+        if has_effects(node) or any(value.id in used for value in node.outputs):
+            scope.append(scope.current(node, lambda body: _drop_dead(body, used)))
+    return scope.finish(graph)
 
 
 def _key(node: Node) -> Hashable | None:
     """What makes two nodes the same; None for a node that is never merged."""
-    if node.bodies or _effects(node) or op_of(node).holds_array:
+    if node.bodies or has_effects(node) or op_of(node).holds_array:
         return None
     attrs = tuple((key, str(value)) for key, value in node.attrs.items())
     params = str(sorted(node.origin.params.items(), key=lambda item: item[0])) if node.origin is not None else ""
@@ -59,22 +51,15 @@ def _key(node: Node) -> Hashable | None:
     return (node.kind, node.fn, operands, results, attrs, params, node.phase == "update")
 
 
-def _merge_equal(graph: Graph, renamed: dict[int, Value]) -> Graph:
+def _merge_equal(graph: Graph) -> Graph:
     seen: dict[Hashable, Node] = {}
-    nodes: list[Node] = []
-
-    def current(operand: Operand) -> Operand:
-        return renamed.get(operand.id, operand) if isinstance(operand, Value) else operand
-
+    scope = Scope()
     for node in graph.nodes:
-        bodies = tuple(_merge_equal(body, renamed) for body in node.bodies)
-        node = replace(node, inputs=tuple(current(operand) for operand in node.inputs), bodies=bodies)
+        node = scope.current(node, _merge_equal)
         key = _key(node)
-        if key is not None and key in seen:
-            renamed.update(zip((v.id for v in node.outputs), seen[key].outputs, strict=True))
-            continue
-        if key is not None:
-            seen[key] = node
-        nodes.append(node)
-    outputs = tuple(current(operand) for operand in graph.outputs)
-    return replace(graph, nodes=tuple(nodes), outputs=outputs)
+        first = seen.setdefault(key, node) if key is not None else node
+        if first is node:
+            scope.append(node)
+        for old, new in zip(node.outputs, first.outputs, strict=True):
+            scope.define(old, new)
+    return scope.finish(graph)

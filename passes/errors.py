@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 # No JAX in here: a mesh and the name of a chip are read before JAX is imported, and may be wrong.
@@ -311,8 +310,8 @@ def chip_key_twice(path: str, line: int, key: str, chip: str | None, first: int)
 
 
 def chip_unknown_key(path: str, line: int, chip: str, key: str, known: Sequence[str]) -> PlanError:
-    close = get_close_matches(key, known, n=1)
-    fix = f"; did you mean `{close[0]}`?" if close else f"; known are {', '.join(known)}"
+    close = _nearest_name(key, known)
+    fix = f"; did you mean `{close}`?" if close else f"; known are {', '.join(known)}"
     return PlanError(f"{path}:{line}: unknown key `{key}` of chip `{chip}`{fix}")
 
 
@@ -432,6 +431,12 @@ def wrong_devices(wanted: int, given: int, platform: str) -> PlanError:
     )
 
 
+def _nearest_name(name: str, known: Sequence[str]) -> str | None:
+    from haliax.errors import nearest_name  # brings JAX along, for which only an error has the time
+
+    return nearest_name(name, known)
+
+
 def _nearest(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = _nearest_name(name, known)
+    return f"; did you mean {close!r}?" if close else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ir.graph import Attr, Graph, Node, Operand, Value
 from ir.ops import OPS, entered
+from ir.rewrite import Rewriter, Scope
 from passes import require
 from passes.follow import warn_of_unfollowed
 from passes.planner.plan import Plan
@@ -38,7 +39,7 @@ class Partition:
         """The placed graph, with collectives as nodes."""
         warn_of_unfollowed(graph, self.plan)
         roles = assign_roles(graph, self.at_rest)
-        return _Partitioner(self.plan, roles, _next_id(graph)).graph(graph, outermost=True)
+        return _Partitioner(self.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
 
 
 def partition(graph: Graph, plan: Plan) -> Graph:
@@ -46,20 +47,12 @@ def partition(graph: Graph, plan: Plan) -> Graph:
     return Partition(require.plan(plan, "partition"))(require.graph(graph, "partition"))
 
 
-def _next_id(graph: Graph) -> int:
-    return 1 + max((value.id for value in graph.values()), default=-1)
-
-
 class _Partitioner:
-    def __init__(self, plan: Plan, roles: Roles, next_id: int) -> None:
+    def __init__(self, plan: Plan, roles: Roles, rewriter: Rewriter) -> None:
         self.mesh: DeviceMesh = plan.mesh
         self.rules = plan.rules
         self.roles = roles
-        self.next_id = next_id
-
-    def fresh(self, value: Value) -> Value:
-        self.next_id += 1
-        return Value(self.next_id - 1, value.type)
+        self.fresh = rewriter.fresh
 
     def placed(self, value: Value) -> Value:
         """The value in the place that its role gives it."""
@@ -70,7 +63,7 @@ class _Partitioner:
         inputs = tuple(scope.define(value, self.placed(value)) for value in graph.inputs)
         for node in graph.nodes:
             scope.node(node)
-        outputs = [scope.read(operand) for operand in graph.outputs]
+        outputs = list(scope.reads(graph.outputs))
         last = graph.nodes[-1] if graph.nodes else None
         for i, reshard in enumerate(results or []):
             operand = graph.outputs[i]
@@ -78,7 +71,7 @@ class _Partitioner:
                 outputs[i] = scope.moved(reshard, scope.maker.get(operand.id, last))
         if outermost:
             outputs = self.settled(graph, inputs, outputs, scope)
-        return replace(graph, inputs=inputs, nodes=tuple(scope.nodes), outputs=tuple(outputs))
+        return scope.finish(graph, inputs=inputs, outputs=tuple(outputs))
 
     def settled(
         self, graph: Graph, inputs: tuple[Value, ...], outputs: list[Operand], scope: "_Scope"
@@ -95,22 +88,14 @@ class _Partitioner:
         return outputs
 
 
-class _Scope:
+class _Scope(Scope):
     """One body being placed: the values so far, and copies of them in other places, made once each."""
 
     def __init__(self, owner: _Partitioner) -> None:
+        super().__init__()
         self.owner = owner
-        self.nodes: list[Node] = []
-        self.values: dict[int, Value] = {}
         self.copies: dict[tuple[int, tuple[tuple[str, int], ...]], Value] = {}
         self.maker: dict[int, Node] = {}
-
-    def define(self, old: Value, new: Value) -> Value:
-        self.values[old.id] = new
-        return new
-
-    def read(self, operand: Operand) -> Operand:
-        return self.values[operand.id] if isinstance(operand, Value) else operand
 
     def moved(self, reshard: Reshard, cause: Node | None) -> Value:
         """The operand in the place asked for; a copy made before serves again."""
@@ -184,7 +169,7 @@ class _Scope:
             self.define(reshard.value, settled)
 
     def append(self, node: Node) -> None:
-        self.nodes.append(node)
+        super().append(node)
         for value in node.outputs:
             self.maker[value.id] = node
 

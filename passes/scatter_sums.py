@@ -4,11 +4,12 @@ Partitioning decides value by value; where the only reader of an all-reduce (tra
 result over the same mesh axes, the two are one collective of half the cost. Compilers see the same thing.
 """
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
-from ir.graph import Graph, Node, Value
+from ir.analysis.uses import Uses
+from ir.graph import Graph, Node
 from ir.ops import op_of
+from ir.rewrite import Scope
 from ir.types import TensorType
 
 
@@ -18,24 +19,23 @@ class ScatterSums:
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with such pairs merged, bodies included."""
-        makers = {value.id: node for node in graph.nodes for value in node.outputs}
-        readers = _readers(graph)
+        uses = Uses.of_scope(graph)
         replaced: dict[int, Node] = {}
         dropped: set[int] = set()
         for node in graph.nodes:
-            chain = _sum_behind(node, makers, readers)
+            chain = _sum_behind(node, uses)
             if not chain:
                 continue
             dropped.add(node.outputs[0].id)
             for link in chain:
                 last = link is chain[0]
                 replaced[link.outputs[0].id] = _sliced(link, node, last)
-        nodes = [
-            replaced.get(node.outputs[0].id, node) if node.outputs else node
-            for node in graph.nodes
-            if not (node.outputs and node.outputs[0].id in dropped)
-        ]
-        return graph.with_nodes(tuple(replace(n, bodies=tuple(self(body) for body in n.bodies)) for n in nodes))
+        scope = Scope()
+        for node in graph.nodes:
+            made = node.outputs[0].id if node.outputs else None
+            if made not in dropped:
+                scope.append(scope.current(replaced.get(made, node) if made is not None else node, self))
+        return scope.finish(graph)
 
 
 def scatter_sums(graph: Graph) -> Graph:
@@ -43,14 +43,14 @@ def scatter_sums(graph: Graph) -> Graph:
     return ScatterSums()(graph)
 
 
-def _sum_behind(node: Node, makers: dict[int, Node], readers: Counter[int]) -> list[Node]:
+def _sum_behind(node: Node, uses: Uses) -> list[Node]:
     """From the operand of a slice back to the all-reduce that makes it, last first; empty where it is no such pair."""
     if not op_of(node).slices_shards:
         return []
     chain: list[Node] = []
     value = node.value_inputs[0]
-    while value.id in makers and readers[value.id] == 1 and not value.type.partial:
-        maker = makers[value.id]
+    while value.id in uses.producer and uses.reads[value.id] == 1 and not value.type.partial:
+        maker = uses.producer[value.id]
         chain.append(maker)
         if op_of(maker).scattered:
             return chain if maker.attrs["mesh"] == node.attrs["mesh"] else []
@@ -75,11 +75,3 @@ def _sliced(link: Node, slice_: Node, last: bool) -> Node:
 def _placed_like(type_: TensorType, other: TensorType) -> TensorType:
     places = {dim.name: dim.mesh for dim in other.dims}
     return replace(type_, dims=tuple(replace(dim, mesh=places[dim.name]) for dim in type_.dims))
-
-
-def _readers(graph: Graph) -> Counter[int]:
-    count: Counter[int] = Counter()
-    for node in graph.nodes:
-        count.update(value.id for value in node.value_inputs)
-    count.update(operand.id for operand in graph.outputs if isinstance(operand, Value))
-    return count

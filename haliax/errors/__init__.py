@@ -43,7 +43,6 @@ from haliax.errors.base import ContradictionError as ContradictionError
 from haliax.errors.base import NamedIndexError as NamedIndexError
 from haliax.errors.base import NamedTypeError as NamedTypeError
 from haliax.errors.base import UnknownMeshAxisError as UnknownMeshAxisError
-from haliax.errors.base import nearest as nearest
 from haliax.errors.base import user_line as user_line
 from haliax.errors.foreign import HINTED_ATTRIBUTES as HINTED_ATTRIBUTES
 from haliax.errors.foreign import given_to_a_primitive as given_to_a_primitive
@@ -114,3 +113,5 @@ from haliax.errors.structure import nothing_to_map as nothing_to_map
 from haliax.errors.structure import safetensors_missing as safetensors_missing
 from haliax.errors.structure import two_quantizations as two_quantizations
 from haliax.errors.structure import unknown_checkpoint_policy as unknown_checkpoint_policy
+from haliax.errors.suggest import nearest as nearest
+from haliax.errors.suggest import nearest_name as nearest_name

@@ -14,11 +14,11 @@ from haliax.errors.base import (
     all_shown,
     axis_error,
     names_in,
-    nearest,
     placed,
     shown,
     type_error,
 )
+from haliax.errors.suggest import nearest
 
 
 def axis_not_found(name: str, *owners: Any) -> AxisError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import linecache
 import os
 import sys
@@ -133,12 +132,6 @@ def all_shown(values: Iterable[Any]) -> str:
 def names_in(value: Any) -> list[str]:
     axes = value if isinstance(value, tuple | list) else getattr(value, "axes", ())
     return [axis if isinstance(axis, str) else axis.name for axis in axes]
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """`; did you mean `embed`?` where a candidate is near, else the empty string."""
-    close = difflib.get_close_matches(name, list(candidates), n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def described(value: Any) -> str:

@@ -14,11 +14,11 @@ from haliax.errors.base import (
     NamedTypeError,
     axis_error,
     names_in,
-    nearest,
     placed,
     shown,
     type_error,
 )
+from haliax.errors.suggest import nearest
 
 _REORDER = "dimensions go by name, so there is seldom a need to reorder; `x.rearrange((..., {last}))` does"
 _RESHAPE = "`x.flatten_axes(({last}, …), new)` merges axes and `x.unflatten_axis({last}, axes)` splits one"

@@ -12,11 +12,11 @@ from haliax.errors.base import (
     NamedTypeError,
     axis_error,
     described,
-    nearest,
     placed,
     shown,
     type_error,
 )
+from haliax.errors.suggest import nearest
 
 
 def index_out_of_range(name: str, index: int, array: Any) -> NamedIndexError:

@@ -12,11 +12,11 @@ from haliax.errors.base import (
     NamedTypeError,
     UnknownMeshAxisError,
     axis_error,
-    nearest,
     placed,
     type_error,
     user_frame,
 )
+from haliax.errors.suggest import nearest
 
 
 def no_mapping(function: str) -> AxisError:

@@ -14,11 +14,11 @@ from haliax.errors.base import (
     all_shown,
     axis_error,
     names_in,
-    nearest,
     placed,
     shown,
     type_error,
 )
+from haliax.errors.suggest import nearest
 
 
 def nothing_to_map(function: str, axis: Any, operands: Sequence[Any]) -> AxisError:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ir.analysis.matching import Meanings, bare, is_move, operation, pair
+from ir.analysis.uses import Uses, live
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.text.print import SOURCE_COLUMN, print_attributes, print_dim, print_type
 from ir.types import Dim, TensorType
@@ -92,7 +93,7 @@ class _Names:
 
     def __init__(self, graph: Graph) -> None:
         self.paths = {value.id: path for value, path in zip(graph.inputs, graph.input_paths, strict=False)}
-        self.producer = {value.id: node for node in graph.walk() for value in node.outputs}
+        self.producer = Uses.of(graph).producer
         self.inputs = {
             value.id: f"{body.name}.{position}"
             for node in graph.walk()
@@ -100,7 +101,7 @@ class _Names:
             for position, value in enumerate(body.inputs)
         }
         self.inputs |= {value.id: f"input {position}" for position, value in enumerate(graph.inputs)}
-        self.used = _used(graph, set())
+        self.used = live(graph)
 
     def operand(self, operand: Operand) -> str:
         """`params.up`, `body.0`, `contract:12`, `0.5`."""
@@ -231,17 +232,6 @@ class _Comparison:
 
     def add(self, mark: str, text: str, scope: str, phase: str = "", is_edit: bool = False) -> None:
         self.found.lines.append(Change(mark, text, scope, phase, is_edit))
-
-
-def _used(graph: Graph, used: set[int]) -> set[int]:
-    """The values that an output is made from, those of bodies among them."""
-    used |= {operand.id for operand in graph.outputs if isinstance(operand, Value)}
-    for node in reversed(graph.nodes):
-        if not node.outputs or any(value.id in used for value in node.outputs):
-            used |= {value.id for value in node.value_inputs}
-            for body in node.bodies:
-                _used(body, used)
-    return used
 
 
 def _listed(graph: Graph, side: str) -> Iterator[tuple[str, Operand]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Op, matched
+from ir.ops.op import Op, matched, params_of
 from ir.ops.rule import Broken, Expected, Piece, operands, same
 from ir.types import Dim
 
@@ -28,7 +28,7 @@ class Broadcast(Op):
 
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
-        params = node.origin.params if node.origin is not None else {}
+        params = params_of(node)
         if "broadcast_dimensions" in params:
             return list(map(int, params["broadcast_dimensions"]))
         return matched(before, after)

@@ -7,7 +7,7 @@ dim. A letter of the results alone is a new one, which no operand has: the colum
 from collections.abc import Sequence
 
 from ir import errors
-from ir.graph import Node
+from ir.graph import Node, Value
 from ir.ops.dtypes import related
 from ir.ops.op import Names, Op, all_names, names_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
@@ -71,8 +71,8 @@ class Linalg(Op):
         return tuple(dict.fromkeys((*node.names("along"), *made)))
 
 
-def _fits(expected: Expected, value: object) -> bool:
-    return expected.fits(value.type)  # pyright: ignore[reportAttributeAccessIssue]
+def _fits(expected: Expected, value: Value) -> bool:
+    return expected.fits(value.type)
 
 
 def _transformed(node: Node, along: Sequence[Dim]) -> Expected:
@@ -115,12 +115,12 @@ def _formed(node: Node, taken: Sequence[str], given: Sequence[str]) -> list[Expe
     # Eigenvectors and singular vectors are results only where they were asked for.
     for i, letters in enumerate(given[: max(1, len(node.outputs))]):
         out = node.outputs[i].type.dims if i < len(node.outputs) else ()
-        dims: list[Slot] = list(batch)
+        made: list[Slot] = list(batch)
         for letter, found in zip(letters, out[len(batch) :], strict=False):
             dim = known.get((letter, found.size))
             # A matrix over one space has it on two sides, of which one keeps the name.
-            twice = dim is not None and has([each for each in dims if isinstance(each, Dim)], dim)
-            dims.append(dim if dim is not None and not twice else Hole(found.size))
-        dims += [Hole()] * (len(batch) + len(letters) - len(dims))
-        answers.append(Expected(dtypes, tuple(dims)))
+            twice = dim is not None and has([each for each in made if isinstance(each, Dim)], dim)
+            made.append(dim if dim is not None and not twice else Hole(found.size))
+        made += [Hole()] * (len(batch) + len(letters) - len(made))
+        answers.append(Expected(dtypes, tuple(made)))
     return answers

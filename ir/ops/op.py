@@ -279,6 +279,11 @@ def _shifted(outside: Operand, inside: Operand, by: int) -> Iterator[tuple[Place
         yield (outside, position + by), (inside, position)
 
 
+def params_of(node: Node) -> Mapping[str, Any]:
+    """The parameters of the primitive that a traced node remembers; none of a node that was read from text."""
+    return node.origin.params if node.origin is not None else {}
+
+
 def matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[int | None]:
     """Each dim with the first free one of its name and size."""
     free = list(range(len(after)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Names, Op
+from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Piece, fit_all, listed, must, operands, same_shape, without
 
 _BY_SHARDS = ("sum", "max", "min", "prod", "and", "or", "xor")
@@ -51,7 +51,7 @@ class Reduce(Op):
 
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
-        params = node.origin.params if node.origin is not None else {}
+        params = params_of(node)
         gone = set(map(int, params["axes"])) if "axes" in params else self._gone(node)
         kept = iter(range(len(after)))
         return [None if position in gone else next(kept, None) for position in range(len(before))]

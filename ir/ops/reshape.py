@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ir import errors
 from ir.graph import Node
 from ir.ops.grouping import factors, groups
-from ir.ops.op import Names, Op, matched, names_of
+from ir.ops.op import Names, Op, matched, names_of, params_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, listed, must, operands, same, without
 from ir.ops.slice import must_list
 from ir.types import Dim
@@ -44,7 +44,7 @@ class Reshape(Op):
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
         if self.transposes(node):
-            params = node.origin.params if node.origin is not None else {}
+            params = params_of(node)
             if "permutation" not in params:
                 return matched(before, after)
             return [tuple(params["permutation"]).index(position) for position in range(len(before))]

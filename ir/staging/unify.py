@@ -13,14 +13,16 @@ come last and so meet no other: they never make an axis error.
 from collections.abc import Sequence
 from functools import partial
 
+from ir.union_find import UnionFind
+
 DimClass = int
 
 
-class Unifier:
-    """Union-find over dim classes, each with a size and at most one name."""
+class Unifier(UnionFind):
+    """Classes of dims, each with a size and at most one name."""
 
     def __init__(self) -> None:
-        self._parent: list[int] = []
+        super().__init__()
         self._size: list[int] = []
         self._name: list[str | None] = []
         self._products: list[tuple[DimClass, tuple[DimClass, ...]]] = []
@@ -43,22 +45,6 @@ class Unifier:
         self._resized.append((dim, new))
         return new
 
-    def find(self, dim: DimClass) -> DimClass:
-        """The representative of a class."""
-        parents = self._parent
-        while (parent := parents[dim]) != dim:
-            grandparent = parents[parent]
-            parents[dim] = grandparent
-            dim = grandparent
-        return dim
-
-    def roots(self) -> list[DimClass]:
-        """The representative of every class, in the order in which they were made."""
-        parents = self._parent
-        for dim, parent in enumerate(parents):
-            parents[dim] = parents[parent]  # the parent is the older one, so its own parent is its root by now
-        return parents
-
     def name_of(self, dim: DimClass) -> str | None:
         return self._name[self.find(dim)]
 
@@ -73,9 +59,7 @@ class Unifier:
         names = self._name[first], self._name[second]
         if self._size[first] != self._size[second] or (None not in names and names[0] != names[1]):
             return False
-        # The older class stays the representative, so that the result does not depend on the order of arguments.
-        first, second = min(first, second), max(first, second)
-        self._parent[second] = first
+        first, second = self.join(first, second)
         self._name[first] = names[0] if names[0] is not None else names[1]
         for index in (self._by_whole, self._by_first):
             if second in index:

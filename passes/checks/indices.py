@@ -5,21 +5,14 @@ broadcasts and the handling of negative numbers, one array of indices should cou
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-from networkx.utils import UnionFind
 
 from ir.graph import Node, Operand, Value
 from ir.ops import op_of
+from ir.union_find import Classes
 from passes import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.patterns import counter, elementwise, narrow
 from passes.checks.program import Program
-
-if TYPE_CHECKING:
-    Classes = UnionFind[str]
-else:
-    Classes = UnionFind  # only the type stubs of networkx know what its elements are
 
 CODE = "index"
 
@@ -45,9 +38,9 @@ def check(program: Program) -> Iterator[Finding]:
                 yield finding(program, CODE, node, what, fix, list(operands), names, "warning")
 
 
-def _renamed(program: Program) -> Classes:
+def _renamed(program: Program) -> Classes[str]:
     """Names of one axis: a rename gives it another."""
-    same = Classes()
+    same = Classes[str]()
     for node in program.nodes:
         if op_of(node).renames:
             for old, new in zip(node.dims("old"), node.outputs[0].type.dims, strict=True):

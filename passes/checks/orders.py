@@ -6,20 +6,13 @@ position from where it is made to where it is used; two products of the same dim
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from networkx.utils import UnionFind
 
 from ir.graph import Node, Operand, Value
 from ir.ops import Place, factors, op_of
+from ir.union_find import Classes
 from passes import errors
 from passes.checks.finding import Finding, Severity, finding
 from passes.checks.program import Program, is_derived
-
-if TYPE_CHECKING:
-    Classes = UnionFind[tuple[int, int]]
-else:
-    Classes = UnionFind  # only the type stubs of networkx know what its elements are
 
 Key = str | tuple[int, int]
 """What tells dims apart: the name, or for a dim without one the first place on its way."""
@@ -72,7 +65,7 @@ class _Keys:
     """Which dims without a name are the same dim."""
 
     def __init__(self, program: Program) -> None:
-        self.same = Classes()
+        self.same = Classes[tuple[int, int]]()
         for node in program.nodes:
             for first, second in op_of(node).links(node):
                 if self._unnamed(first) and self._unnamed(second):

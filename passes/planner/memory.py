@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from passes.planner.traffic import traffic
@@ -87,7 +88,8 @@ def memory_program(graph: Graph, roles: Roles) -> MemoryProgram:
 
 def _forward_readers(graph: Graph) -> set[int]:
     """Ids of the inputs that the forward or backward pass reads: parameters; other state is the optimizer's."""
-    return {value.id for node in graph.nodes if node.phase != "update" for value in node.value_inputs}
+    readers = Uses.of_scope(graph).readers
+    return {value for value, nodes in readers.items() if any(node.phase != "update" for node in nodes)}
 
 
 class _Writer:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from passes.hardware.network import Network
@@ -51,10 +52,7 @@ def cost_terms(graph: Graph, roles: Roles, network: Network) -> list[Term]:
 
 def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
     flow = traffic(graph)
-    readers: dict[int, tuple[Value, list[Node]]] = {}
     for node, moved in zip(graph.nodes, flow.moved, strict=True):
-        for value in dict.fromkeys(value for value in node.value_inputs if value.type.dims):
-            readers.setdefault(value.id, (value, []))[1].append(node)
         if not entered(node):
             yield _node_term(node, moved, roles, network, times)
             continue
@@ -62,8 +60,10 @@ def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> 
         for body in entered(node):
             yield from _scope_terms(body, roles, network, trips)
         yield from _leaving_terms(node, roles, network, trips)
-    for value, nodes in readers.values():
-        yield from _reader_term(value, nodes, roles, network, times)
+    values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
+    readers = Uses.of_scope(graph).readers
+    for identity, value in values.items():
+        yield from _reader_term(value, readers[identity], roles, network, times)
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:

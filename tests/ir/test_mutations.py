@@ -180,7 +180,7 @@ def positions(dims: tuple[Dim, ...], out: tuple[Dim, ...]) -> tuple[int, ...]:
 
 
 def retargeted(node: Node) -> Node:
-    """The node with the primitive that its attributes, names or dtype ask for, where JAX has a parameter for it."""
+    """The node with the primitive that its `along`, names or dtype ask for, where JAX has a parameter for it."""
     if node.origin is not None and BROADCAST in node.origin.params and node.inputs:
         places = positions(node.inputs[0].type.dims, node.outputs[0].type.dims)
         return replace(node, origin=replace(node.origin, params={**node.origin.params, BROADCAST: places}))

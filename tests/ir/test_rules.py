@@ -45,6 +45,12 @@ CASES = [
         """,
     ),
     case(
+        "a reshape that reads its operand in another order",
+        lambda x: lax.reshape(x, (16,), (1, 0)),
+        (BE,),
+        "%1: f32[embed*batch=16] = reshape.reshape(%0) along=[embed=4, batch=4] order=[embed=4, batch=4]\n",
+    ),
+    case(
         "dot_general",
         lambda x, w: x @ w,
         (BE, shaped("embed mlp", 4, 4)),

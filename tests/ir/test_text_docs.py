@@ -5,7 +5,7 @@ from pathlib import Path
 import pages
 import pytest
 
-from ir.analysis.verify import verify
+from ir.analysis.verify import MalformedGraph, verify
 from ir.errors import ParseError
 from ir.ops import OPS
 from ir.text.parse import parse
@@ -30,7 +30,22 @@ def test_one_example_for_each_kind():
 
 
 def test_the_message_shown():
-    (message,) = pages.fenced(DOCUMENT, "text")
+    message, _ = pages.fenced(DOCUMENT, "text")
     with pytest.raises(ParseError) as error:
         parse("graph g {\n  inputs\n    %0: f32[batch=4)  x\n}\n")
+    assert f"{error.value}\n" == message.text
+
+
+def test_the_refusal_shown():
+    _, message = pages.fenced(DOCUMENT, "text")
+    text = """graph step {
+  inputs
+    %0: f32[batch=32, embed=64]
+    %1: f32[embed=64, mlp=8]
+  %2: f32[batch=32, heads=8] = contract(%0, %1) over=[embed=64]  # model.py:12
+  %3: f32[batch=32, heads=8] = map.tanh(%2)
+}
+"""
+    with pytest.raises(MalformedGraph) as error:
+        verify(parse(text))
     assert f"{error.value}\n" == message.text
