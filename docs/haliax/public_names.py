@@ -103,7 +103,11 @@ class Item:
         body = self.node.body if isinstance(self.node, ast.ClassDef) else []
         own = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
         names = [name for name in own if not name.startswith("_")] + ["__call__"] * ("__call__" in own)
-        found = [Member(name, vars(self.value)[name], ast.get_docstring(own[name]) or "") for name in names]
+        found = [
+            Member(name, vars(self.value)[name], ast.get_docstring(own[name]) or "")
+            for name in names
+            if name in vars(self.value)
+        ]
         return [member for member in found if member.doc or not self._overrides(member.name)]
 
     def _overrides(self, name: str) -> bool:

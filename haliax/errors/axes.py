@@ -45,7 +45,7 @@ def two_sizes(name: str, first_size: int, first: Any, second_size: int, second: 
 def duplicate_axis(axes: Sequence[Any]) -> AxisError:
     names = names_in(list(axes))
     twice = next(name for name in names if names.count(name) > 1)
-    return axis_error(f"axis `{twice}` is there twice in {shown(list(axes))}: rename one of them")
+    return axis_error(f"duplicate axis `{twice}` in {shown(list(axes))}: rename one of them")
 
 
 def axis_without_size(axis: Any) -> AxisTypeError:

@@ -36,7 +36,7 @@ def unknown_mesh_axis(name: str, mesh_axes: Sequence[str]) -> UnknownMeshAxisErr
 def indivisible_axis(axis: Any, mesh_axes: Sequence[str], devices: int) -> AxisError:
     fitting = -(-axis.size // devices) * devices
     return axis_error(
-        f"axis `{axis.name}` of size {axis.size} cannot be spread over {_mesh_axes_shown(mesh_axes)}, which has "
+        f"axis `{axis.name}` of size {axis.size} cannot be sharded over {_mesh_axes_shown(mesh_axes)}, which has "
         f"{devices} devices: it does not divide; round_axis_for_partitioning makes it {fitting}"
     )
 
@@ -58,8 +58,8 @@ def unhashable_static(leaf: Any) -> NamedTypeError:
 
 def warn_of_misspelt_axis(name: str, mesh_axes: Any, near: str) -> None:
     message = (
-        f"no array has the axis `{name}`, which the mapping puts on {_mesh_axes_shown(mesh_axes)}, "
-        f"so nothing is laid out by it; did you mean `{near}`?"
+        f"no array has the axis `{name}`, which the mapping shards over {_mesh_axes_shown(mesh_axes)}, "
+        f"so nothing is sharded by it; did you mean `{near}`?"
     )
     _warn(message)
 

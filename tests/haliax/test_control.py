@@ -162,7 +162,7 @@ def test_loops(name):
         (lambda: hax.vmap(lambda v: v, hax.Axis("z", 3))(y), "vmap over `z`, which no argument has"),
         (lambda: hax.vmap(lambda: 0, "z")(), "vmap over `z`, which no argument has: it was given no arrays at all"),
         (lambda: hax.scan(step, B.resize(4))(0.0, y), "axis `b` was asked for with size 4"),
-        (lambda: hax.vmap(lambda v: hax.zeros(B), B)(y), "axis `b` is there twice"),
+        (lambda: hax.vmap(lambda v: hax.zeros(B), B)(y), "duplicate axis `b` in"),
         (lambda: hax.fold(step, B, remat=hax.ScanCheckpointPolicy(nested=2))(0.0, y), "loop of size 3 cannot be cut"),
         (lambda: hax.fold(step, B, remat="ofload"), "there is no checkpoint policy `ofload`"),
     ],

@@ -104,11 +104,11 @@ CASES = {
     ),
     "twice": (
         lambda: hax.zeros((Embed, Embed)),
-        "axis `embed` is there twice in [embed=8, embed=8]: rename one of them",
+        "duplicate axis `embed` in [embed=8, embed=8]: rename one of them",
     ),
     "twice after a rename": (
         lambda: x.rename({"batch": "embed"}),
-        "axis `embed` is there twice in [embed=4, embed=8]: rename one of them",
+        "duplicate axis `embed` in [embed=4, embed=8]: rename one of them",
     ),
     "shape in another order": (
         lambda: hax.NamedArray(jnp.ones((8, 4)), (Batch, Embed)),
@@ -625,7 +625,7 @@ CASES = {
     ),
     "does not divide over devices": (
         lambda: hax.shard(hax.zeros(Batch.resize(5)), {"batch": "model"}, MESH),
-        "axis `batch` of size 5 cannot be spread over `model`, which has 2 devices: it does not divide; "
+        "axis `batch` of size 5 cannot be sharded over `model`, which has 2 devices: it does not divide; "
         "round_axis_for_partitioning makes it 6",
     ),
     "traced for another task": (
@@ -637,8 +637,8 @@ CASES = {
     ),
     "misspelt in a mapping": (
         lambda: hax.shard(x, {"embd": ("data", "model")}, MESH),
-        "no array has the axis `embd`, which the mapping puts on `data` and `model`, so nothing is laid "
-        "out by it; did you mean `embed`?",
+        "no array has the axis `embd`, which the mapping shards over `data` and `model`, so nothing is "
+        "sharded by it; did you mean `embed`?",
     ),
     "fsdp": (
         lambda: hax.fsdp({"embed": "data"}),

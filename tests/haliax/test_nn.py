@@ -288,7 +288,7 @@ def test_masks():
         (attention.causal_mask(P, Q, k_start=starts), attention.causal_mask(P, Q, k_start=2)),
     ):
         assert batched.axes == (B, P, Q) and np.array_equal(batched["batch", 1], row)
-    with pytest.raises(hax.AxisError, match="axis `position` is there twice"):
+    with pytest.raises(hax.AxisError, match="duplicate axis `position` in"):
         attention.causal_mask(P, P)
     assert attention.combine_masks_and(None, causal) is causal and attention.combine_masks_or(None, None) is None
     assert np.array_equal(attention.combine_masks_and(causal, prefix), causal)

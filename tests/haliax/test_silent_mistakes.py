@@ -82,7 +82,7 @@ def test_grad_takes_a_loss_that_is_a_named_array():
 
 
 def test_numpy_gets_the_numbers():
-    for numbers in (np.asarray(x), np.array(x), np.stack([x, x])[1]):
+    for numbers in (np.asarray(x), np.array(x), np.array([x, x])[1]):
         assert numbers.dtype == np.float32 and np.array_equal(numbers, x.array)
     assert np.asarray(x, dtype=np.float64).dtype == np.float64
 

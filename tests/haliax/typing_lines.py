@@ -1,7 +1,7 @@
 """Lines as users write them, right and wrong, for the type checker; nothing here is run.
 
-A line that ends in a comment "error" with rules of pyright must be flagged with exactly these, and no other line. The
-right lines state the type of what they compute by `assert_type`.
+A line that ends in a comment "error" with rules of pyright must be flagged with exactly these, and no
+other line at all. The right lines state the type of what they compute by `assert_type`.
 """
 
 from typing import assert_type
