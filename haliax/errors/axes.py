@@ -96,7 +96,8 @@ def stale_axes(axes: Sequence[Any], shape: Sequence[int]) -> AxisError:
     if len(shape) > len(axes):
         return axis_error(
             f"{owner}: it was given dimensions without names, as the results of jax.vmap, jax.lax.scan and "
-            f"jax.jacobian are. Map by name (haliax.vmap, haliax.map, haliax.scan), or name them all: haliax.named(x, (...))"
+            f"jax.jacobian are. Map by name (haliax.vmap, haliax.map, haliax.scan), or name them all: "
+            f"haliax.named(x, (...))"
         )
     gone = _taken_away(axes, shape)
     if gone is None:

@@ -46,7 +46,7 @@ _UNWRITTEN = ("__array_ufunc__", "__jax_array__", "__replace__", "__str__", "arr
 def stub() -> str:
     """The text of `array.pyi`."""
     own = {name: value for name, value in vars(NamedArray).items() if _is_shown(name, value)}
-    members = {**own, **methods.attached()}
+    members = {**own, **{name: value for name, value in methods.attached().items() if name != "__jax_array__"}}
     methods_text = "".join(_member(name, value) for name, value in members.items())
     functions_text = "".join(_signature(name, getattr(array, name), "") for name in _FUNCTIONS.split())
     return _HEADER + methods_text + "\n" + functions_text
