@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from haliax import errors
-from haliax.core.array import NamedArray, unchecked
+from haliax.core.array import NamedArray, held, unchecked
 from haliax.jax_utils import is_jax_array_like
 
 StateDict = dict[str, Any]
@@ -81,6 +81,7 @@ def to_state_dict(tree: Any, prefix: str | None = None) -> StateDict:
     if isinstance(tree, ModuleWithStateDictSerialization):
         return tree.to_state_dict(prefix)
     if isinstance(tree, NamedArray):
+        held(tree)  # an error if its axes are stale
         return {_name(prefix): tree.array}
     if is_jax_array_like(tree) or _is_plain(tree):
         return {_name(prefix): tree}

@@ -95,7 +95,8 @@ class NamedArray(metaclass=NamedArrayMeta):
     @property
     def dtype(self) -> Any:
         """The dtype of the array."""
-        return held(self).array.dtype
+        children = self._children
+        return (children.own if type(children) is _Held else self).array.dtype
 
     @property
     def ndim(self) -> int:

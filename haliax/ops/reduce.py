@@ -98,6 +98,7 @@ def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
             if axis is not None:
                 raise errors.axis_of_unnamed(name, array)
             return function(array)
+        held(array)  # an error if its axes are stale
         if axis is None:
             return wrap(function(array.array), ())
         gone = find(array.axes, axis, array)

@@ -631,9 +631,8 @@ CASES = {
     "traced for another task": (
         lambda: traced_for_another_task(),
         "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio "
-        "task or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` stand "
-        "within "
-        "axis_mapping(...)",
+        "task or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` "
+        "stand within axis_mapping(...)",
     ),
     "misspelt in a mapping": (
         lambda: hax.shard(x, {"embd": ("data", "model")}, MESH),
