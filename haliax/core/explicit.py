@@ -52,17 +52,18 @@ def on_any_mesh(function: Callable[P, R]) -> Callable[P, R]:
 
 def retried(error: Exception, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
     """What the function gives with XLA as its partitioner, if the error is one of shardings; else raises the error."""
-    if not (isinstance(error, SHARDING_ERRORS) or any(word in str(error) for word in ("shard", "mesh"))):
+    if not (isinstance(error, SHARDING_ERRORS) or any(word in str(error) for word in ("shard", "mesh", "replicated"))):
         raise error
     mesh = explicit_mesh()
     if mesh is None:
         raise error
-    leaves, structure = jax.tree.flatten((args, kwargs), is_leaf=_is_named)
-    lifted = [leaf for leaf in leaves if _is_array(leaf)]
+    lifted: list[Any] = []
+    _with_arrays((args, kwargs), lifted.append)
 
     def inside(arrays: list[Any]) -> Any:
         rest = iter(arrays)
-        return _call(function, jax.tree.unflatten(structure, [next(rest) if _is_array(x) else x for x in leaves]))
+        positional, named = _with_arrays((args, kwargs), lambda _: next(rest))
+        return function(*positional, **named)
 
     try:
         shapes = jax.eval_shape(jax.sharding.auto_axes(inside, out_sharding=PartitionSpec()), lifted)
@@ -73,9 +74,13 @@ def retried(error: Exception, function: Callable[..., R], *args: Any, **kwargs: 
     return jax.sharding.auto_axes(inside, out_sharding=specs)(lifted)
 
 
-def _call(function: Callable[..., R], arguments: tuple[Any, Any]) -> R:
-    args, kwargs = arguments
-    return function(*args, **kwargs)
+def _with_arrays(tree: Any, replaced: Callable[[Any], Any]) -> Any:
+    """The tree with each array in it replaced. Unlike those of pytrees, entries of a dict keep their order."""
+    if type(tree) is dict:
+        return {key: _with_arrays(value, replaced) for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)([_with_arrays(value, replaced) for value in tree])
+    return jax.tree.map(lambda leaf: replaced(leaf) if _is_array(leaf) else leaf, tree, is_leaf=_is_named)
 
 
 def _is_named(leaf: Any) -> bool:

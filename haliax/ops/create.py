@@ -12,6 +12,7 @@ from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, check_distinct, s
 from haliax.core.array import NamedArray, wrap
 from haliax.core.explicit import made
 from haliax.ops import eager
+from haliax.typing import NamedOrNumeric
 
 
 def full(shape: AxisSpec, fill_value: Any, dtype: Any = None) -> NamedArray:
@@ -163,7 +164,7 @@ def geomspace(axis: AxisSelector, *, start: Any, stop: Any, endpoint: bool = Tru
     return made(wrap(jnp.geomspace(start, stop, new.size, endpoint, dtype), (new,)))
 
 
-def one_hot(x: NamedArray | int, class_axis: Axis, *, dtype: Any = None) -> NamedArray:
+def one_hot(x: NamedOrNumeric, class_axis: Axis, *, dtype: Any = None) -> NamedArray:
     """For each integer a vector along `class_axis`, last in the result, that is one there and zero elsewhere.
 
     Args:

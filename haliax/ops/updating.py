@@ -98,15 +98,20 @@ class Place:
         """The array with `func`, an elementwise function of raw arrays, applied there."""
         return self._updated("apply", func, options)
 
-    @on_any_mesh
     def _updated(self, method: str, update: Any, options: Mapping[str, Any]) -> NamedArray:
-        array = self._array
-        lookup, axes = lookup_of(array, _places(array, self._selection, is_strict=options.get("mode") is None))
-        if isinstance(update, NamedArray):
-            union_axes_of([unchecked(None, axes), update])  # one size for each name
-            update = aligned(update, axes)
-        place = jnp.asarray(array.array).at[lookup]
-        return wrap(getattr(place, method)(update, **options), array.axes)
+        return _scattered(self._array, self._selection, method, update, options)
+
+
+@on_any_mesh
+def _scattered(
+    array: NamedArray, selection: Mapping[Any, Any], method: str, update: Any, options: Mapping[str, Any]
+) -> NamedArray:
+    lookup, axes = lookup_of(array, _places(array, selection, is_strict=options.get("mode") is None))
+    if isinstance(update, NamedArray):
+        union_axes_of([unchecked(None, axes), update])  # one size for each name
+        update = aligned(update, axes)
+    place = jnp.asarray(array.array).at[lookup]
+    return wrap(getattr(place, method)(update, **options), array.axes)
 
 
 def _places(array: NamedArray, selection: Mapping[Any, Any], is_strict: bool) -> dict[str, Any]:
