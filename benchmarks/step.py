@@ -38,11 +38,13 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, load
+from levanter.optim.schedule import learning_rate
 from levanter.runtime import huge_pages
 from levanter.runtime.run_directory import open_run
 from levanter.runtime.state import LmBatch, TrainState, batch_axes, flat_names, init_state
 from levanter.runtime.trainer import Loop, StopSignal
-from levanter.trackers import open_trackers
+from levanter.trackers.config import TrackedRun
+from levanter.trackers.trackers import open_trackers
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -95,7 +97,7 @@ def compare_steps(config: TrainConfig, compiled: Compiled, tokens: text.TokenDat
     state = init_state(config, compiled.state_shardings)
     settings: Any = config.optimizer
     optimizer = plain_gpt2.make_optimizer(
-        settings.build(config.trainer.num_train_steps).learning_rate,
+        learning_rate(settings, config.trainer.num_train_steps),
         settings.weight_decay,
         settings.beta1,
         settings.beta2,
@@ -183,13 +185,7 @@ def loop_of(config: TrainConfig, compiled: Compiled, tokens: text.TokenData) -> 
         open_run(folder, "{}") as run,
         Checkpointer(run.checkpoints_path, config.trainer.checkpoint, resumed_step=None) as checkpointer,
         open_trackers(
-            run,
-            tracker="none",
-            config={},
-            resumed_step=0,
-            total_steps=config.trainer.num_train_steps,
-            log_every=config.trainer.log_every,
-            console=Console(file=io.StringIO()),
+            config.trackers, TrackedRun(run, {}, 0, config.trainer.num_train_steps, Console(file=io.StringIO()))
         ) as trackers,
         StopSignal() as stop,
     ):

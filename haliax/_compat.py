@@ -10,6 +10,10 @@ import jax
 Wrapper = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
 
+INLINED_WHILE_TRACING: Any = jax.Inline.JAX_EARLY if hasattr(jax, "Inline") else True
+"""What `jax.jit(inline=…)` takes for a call that leaves its equations in the trace, not a call; True before 0.12."""
+
+
 def current_mesh() -> Any:
     """The device mesh in force, by `jax.set_mesh` or `with mesh:`; None if there is none."""
     concrete = getattr(jax.sharding, "get_mesh", None)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from haliax import errors
-from haliax.dslice import dblock as dblock
-from haliax.dslice import ds as ds
-from haliax.dslice import dslice as dslice
-from haliax.partial_order import arranged
+from haliax.core.dslice import dblock as dblock
+from haliax.core.dslice import ds as ds
+from haliax.core.dslice import dslice as dslice
+from haliax.core.order import arranged
 
 
 @dataclass(frozen=True, slots=True)

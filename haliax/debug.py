@@ -9,9 +9,10 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from haliax import errors, pretty
-from haliax.array import NamedArray
+from haliax import errors
 from haliax.axis import Axis
+from haliax.core import printing
+from haliax.core.array import NamedArray
 from haliax.jax_utils import is_named
 
 
@@ -19,7 +20,7 @@ def describe_array(arr: Any) -> str:
     """The named shape, and the sharding over a mesh where there is one: `f32[batch=4] batch->data`."""
     raw = arr.array if isinstance(arr, NamedArray) else arr
     sharding = getattr(raw, "sharding", None)
-    text = pretty.shape_text(arr)
+    text = printing.shape_text(arr)
     if not isinstance(sharding, jax.sharding.NamedSharding):
         return text
     names = [axis.name for axis in arr.axes] if isinstance(arr, NamedArray) else [str(d) for d in range(raw.ndim)]
@@ -70,7 +71,7 @@ class ModuleProblems(Exception):
         return bool(self.reused_arrays or self.static_arrays)
 
     def __str__(self) -> str:
-        reused = [(pretty.shape_text(array), places) for array, places in self.reused_arrays]
+        reused = [(printing.shape_text(array), places) for array, places in self.reused_arrays]
         return errors.module_problems(reused, self.static_arrays)
 
 

@@ -1,7 +1,7 @@
 """Annotations with a dtype: `f32[NamedArray, "batch embed"]`, `Float[NamedArray, "batch ..."]`.
 
-Each name here is subscribed with an array type and a spec of axes (see `haliax.array_axes`), and gives what a type
-checker reads as that array type. For NamedArrays it is `typing.Annotated[NamedArray, NamedArrayAxes(...)]`, which
+Each name here is subscribed with an array type and a spec of axes (see `haliax.core.annotations`), and gives what a
+type checker reads as that array type. For NamedArrays it is `typing.Annotated[NamedArray, NamedArrayAxes(...)]`, which
 `x.matches_axes(...)` checks; for other arrays it is the annotation of `jaxtyping`.
 """
 
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import jaxtyping
 
 from haliax import errors
-from haliax.array import NamedArray
-from haliax.array_axes import DTypeCategory as DTypeCategory
-from haliax.array_axes import NamedArrayAxes as NamedArrayAxes
-from haliax.array_axes import NamedArrayAxesSpec as NamedArrayAxesSpec
-from haliax.array_axes import parse_spec
+from haliax.core.annotations import DTypeCategory as DTypeCategory
+from haliax.core.annotations import NamedArrayAxes as NamedArrayAxes
+from haliax.core.annotations import NamedArrayAxesSpec as NamedArrayAxesSpec
+from haliax.core.annotations import parse_spec
+from haliax.core.array import NamedArray
 
 
 class _Annotation:

@@ -14,9 +14,9 @@ from jax.core import Tracer
 from jax.experimental import multihost_utils
 
 from haliax import errors
-from haliax.array import NamedArray
 from haliax.axis import axes_of
-from haliax.dslice import is_pallas_dslice as is_pallas_dslice
+from haliax.core.array import NamedArray
+from haliax.core.dslice import is_pallas_dslice as is_pallas_dslice
 
 
 class Static(eqx.Module):

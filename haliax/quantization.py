@@ -28,10 +28,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.dot_general import DefaultDotGeneralOp as DefaultDotGeneralOp
-from haliax.dot_general import DotGeneralOp as DotGeneralOp
 from haliax.nn.linear import Linear
 from haliax.nn.scan import Stacked
+from haliax.ops.dot_general import DefaultDotGeneralOp as DefaultDotGeneralOp
+from haliax.ops.dot_general import DotGeneralOp as DotGeneralOp
 
 T = TypeVar("T")
 INPUT_FORMAT, GRADIENT_FORMAT = jnp.float8_e4m3fn, jnp.float8_e5m2

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import random as raw
 
 from haliax import errors
-from haliax.align import broadcast_to
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, check_distinct, find, shape_of
+from haliax.core.array import NamedArray, wrap
+from haliax.ops.align import broadcast_to
 from haliax.typing import NamedOrNumeric
 
 

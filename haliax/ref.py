@@ -6,7 +6,7 @@
 f32[position=2, embed=2] [[0. 0.] [1. 1.]]
 
 A `NamedRef` is a JAX reference, the axes of its array, and for each of them the part that is in view. Reading and
-writing name elements as everywhere (see `haliax.indexing`); `slice` narrows the view and copies nothing.
+writing name elements as everywhere (see `haliax.ops.indexing`); `slice` narrows the view and copies nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 from jax import ref as jax_ref
 
-from haliax import errors, pretty
-from haliax.align import aligned
-from haliax.array import NamedArray, unchecked, wrap
+from haliax import errors
 from haliax.axis import Axis, AxisSelector, find, names_of
-from haliax.dslice import dslice
-from haliax.indexing import index, lookup_of, normalized, selection_of, start_of
+from haliax.core import printing
+from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.core.dslice import dslice
+from haliax.ops.align import aligned
+from haliax.ops.indexing import index, lookup_of, normalized, selection_of, start_of
 
 _slice = slice
 
@@ -172,7 +173,7 @@ class NamedRef:
         return jnp.broadcast_to(jnp.asarray(raw), shape).astype(self.dtype)
 
     def __repr__(self) -> str:
-        return f"NamedRef({pretty.shape_text(self)})"
+        return f"NamedRef({printing.shape_text(self)})"
 
 
 def _place(seen: NamedArray, name: str, chosen: Any) -> Any:

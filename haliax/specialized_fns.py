@@ -1,3 +1,3 @@
 """Functions of their own kind, under the name that published code imports."""
 
-from haliax.sorting import top_k as top_k
+from haliax.ops.sorting import top_k as top_k

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from haliax import errors
-from haliax.array import NamedArray, unchecked
+from haliax.core.array import NamedArray, unchecked
 from haliax.jax_utils import is_jax_array_like
 
 StateDict = dict[str, Any]

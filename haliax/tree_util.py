@@ -9,14 +9,15 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from haliax import random, shape
-from haliax.align import broadcast_to
-from haliax.array import NamedArray
+from haliax import random
 from haliax.axis import AxisSelector, names_of
-from haliax.control import vmap
-from haliax.indexing import slice as slice_axis
+from haliax.core.array import NamedArray
+from haliax.hof.loops import vmap
 from haliax.jax_utils import is_named, maybe_rng_split
 from haliax.nn.scan import Stacked
+from haliax.ops import shape
+from haliax.ops.align import broadcast_to
+from haliax.ops.indexing import slice as slice_axis
 
 IsLeaf = Callable[[Any], bool] | None
 """What else is a leaf of a tree, besides NamedArrays; None for nothing."""

@@ -9,8 +9,8 @@ from jax.lax import PrecisionLike as PrecisionLike
 from jax.typing import ArrayLike
 from jax.typing import DTypeLike as DTypeLike
 
-from haliax.array import NamedArray
 from haliax.axis import AxisSelection, AxisSelector
+from haliax.core.array import NamedArray
 
 Scalar: TypeAlias = ArrayLike
 """A number, or an array without dimensions."""

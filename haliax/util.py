@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 
-from haliax.array import NamedArray
 from haliax.axis import ensure_tuple as ensure_tuple
 from haliax.axis import index_where as index_where
+from haliax.core.array import NamedArray
 from haliax.jax_utils import is_jax_array_like as is_jax_array_like
 from haliax.jax_utils import is_jax_or_hax_array_like as is_jax_or_hax_array_like
 

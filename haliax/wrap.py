@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from haliax import errors
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSelection, ensure_tuple
-from haliax.elementwise import binary
-from haliax.reduce import positions, reduction
+from haliax.core.array import NamedArray, wrap
+from haliax.ops.elementwise import binary
+from haliax.ops.reduce import positions, reduction
 from haliax.typing import ReductionFunction as ReductionFunction
 from haliax.typing import SimpleReductionFunction as SimpleReductionFunction
 

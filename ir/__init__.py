@@ -1,13 +1,13 @@
 """The named-axis IR: a training step as a graph whose every dimension has a name."""
 
-from ir.diff import Changes, changes
+from ir.analysis.diff import Changes, changes
+from ir.analysis.verify import MalformedGraph, verify
 from ir.errors import ParseError
 from ir.graph import Constant, Graph, Node, Source, Value
-from ir.parser import parse
-from ir.printer import print_graph
-from ir.tracing import trace
+from ir.staging.trace import trace
+from ir.text.parse import parse
+from ir.text.print import print_graph
 from ir.types import Dim, TensorType
-from ir.verify import MalformedGraph, verify
 
 __all__ = [
     "Changes",

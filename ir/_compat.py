@@ -14,7 +14,7 @@ import jax._src.source_info_util as source_info_util  # `jax.extend.source_info_
 import jaxlib
 import optax  # pyright: ignore[reportMissingTypeStubs]
 
-from haliax import staging
+import haliax
 from ir.graph import Source
 from ir.jax_api import make_jaxpr, tree_unflatten
 
@@ -23,7 +23,7 @@ def _folder(module: Any) -> str:
     return os.path.dirname(module.__file__) + os.sep
 
 
-_LIBRARIES = tuple(_folder(module) for module in (jax, jaxlib, staging, equinox, optax)) + (
+_LIBRARIES = tuple(_folder(module) for module in (jax, jaxlib, haliax, equinox, optax)) + (
     os.path.dirname(__file__) + os.sep,
 )
 _is_library: dict[str, bool] = {}

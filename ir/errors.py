@@ -6,8 +6,9 @@ The functions build the exceptions; the caller raises them.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
+
+from haliax.errors import nearest
 
 Rule = Literal[
     "graph", "input", "node", "output", "carried", "type", "dim", "operand", "attribute", "body", "phase", "source"
@@ -118,8 +119,7 @@ def misplaced_section(spot: Spot, section: str, known: Sequence[str]) -> ParseEr
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
+    return nearest(word, known).removeprefix("; ") or f"known: {', '.join(known)}"
 
 
 def path_after_gap(spot: Spot) -> ParseError:
@@ -155,3 +155,143 @@ def unprintable_attribute(op: str, key: str, value: object) -> TypeError:
         f"no text form for a {type(value).__name__} (attribute `{key}` of `{op}`): "
         "use str, int, float, bool, or a tuple of one of these or of Dim"
     )
+
+
+# --- what the verifier says of a graph --------------------------------------------------------------------------------
+
+
+class MalformedGraph(Exception):
+    """A graph that breaks the IR's own rules."""
+
+
+def paths_for(graph: str, paths: int, values: int, side: str) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: {paths} paths for {values} {side}")
+
+
+def carried_out_of_range(graph: str, before: int, after: int) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: carried pair ({before}, {after}) is out of range")
+
+
+def carried_changes(graph: str, before: int, after: int, old: str, new: str) -> MalformedGraph:
+    return MalformedGraph(
+        f"graph {graph}: carried pair ({before}, {after}) is {old} before the step and {new} after it: "
+        "state keeps its dtype and its sizes"
+    )
+
+
+def value_defined_twice(graph: str, value: str) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: {value} is defined twice")
+
+
+def impossible_dim(graph: str, value: str, dim: str) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: {value} has the dim {dim}: sizes are at least 0")
+
+
+def undefined_operand(graph: str, kind: str, value: str) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: {kind} uses {value}, which is not defined before it")
+
+
+def undefined_result(graph: str, value: str) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: returns {value}, which is not defined")
+
+
+def other_use(graph: str, user: str, value: str, used: str, defined: str) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: {user} uses {value} as {used}, but it is {defined}")
+
+
+def unknown_kind(graph: str, kind: str, known: Sequence[str]) -> MalformedGraph:
+    return MalformedGraph(
+        f"graph {graph}: unknown kind {kind!r}{nearest(kind, known)} (a kind is a file in ir/ops and a line in its "
+        "registry)"
+    )
+
+
+def malformed_node(graph: str, node: str, faults: Sequence[str], excerpt: str) -> MalformedGraph:
+    """`node` is the operation with its line; `excerpt` shows it between its neighbours, carets under what is wrong."""
+    return MalformedGraph(f"graph {graph}: {node}: {'; '.join(faults)}\n{excerpt}")
+
+
+def other_type(found: str, rule: str) -> str:
+    return f"the result is {found}, but the rule gives {rule}"
+
+
+def other_type_with(found: str, attribute: str, rule: str) -> str:
+    return f"the result is {found}, but with `{attribute}` the rule gives {rule}"
+
+
+def result_count(rule: int, found: int) -> str:
+    return f"the rule gives {_counted(rule, 'result')}, not {found}"
+
+
+def operand_count(least: int, most: int | None, found: int) -> str:
+    if most is None:
+        wanted = f"at least {_counted(least, 'operand')}"
+    else:
+        wanted = _counted(least, "operand") if least == most else f"{least} to {most} operands"
+    return f"it takes {wanted}, not {found}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def no_attribute(kind: str, key: str, known: Sequence[str]) -> str:
+    if not known:
+        return f"`{kind}` has no attribute `{key}`; it has none at all"
+    return f"`{kind}` has no attribute `{key}`{nearest(key, known)}; it may have {', '.join(known)}"
+
+
+def attribute_missing(key: str) -> str:
+    return f"the attribute `{key}` is missing"
+
+
+def no_dims(key: str) -> str:
+    return f"`{key}` must list dims, such as `{key}=[embed=64]`"
+
+
+def no_such_dim(key: str, dim: str, owner: str) -> str:
+    return f"`{key}` lists {dim}, which is no dim of {owner}"
+
+
+def listed_twice(key: str, owner: str) -> str:
+    return f"`{key}` lists a dim more often than {owner} has it"
+
+
+def no_number(key: str) -> str:
+    return f"`{key}` must be a whole number that is not negative, such as `{key}=4`"
+
+
+def no_words(key: str) -> str:
+    return f"`{key}` must list different names, such as `{key}=[data]`"
+
+
+def wrong_list(key: str, rule: str) -> str:
+    return f"the rule gives `{key}=[{rule}]`"
+
+
+def operand_dtype(found: str, wanted: str) -> str:
+    return f"an operand of {found} where {wanted} is needed"
+
+
+def operand_shape(found: str, wanted: str) -> str:
+    return f"the operand is {found}: its sizes must be those of {wanted}"
+
+
+def operand_rank(found: str, rule: str) -> str:
+    return f"the operand is {found}, but the rule needs {rule}"
+
+
+def rule_needs(what: str) -> str:
+    return f"the rule needs {what}"
+
+
+def body_type(body: str, inside: str, outside: str) -> str:
+    return f"{body} takes {inside}, but is fed {outside}"
+
+
+def body_gives(body: str, inside: str, outside: str) -> str:
+    return f"{body} gives {inside} where {outside} is made"
+
+
+def bodies_do_not_fit(problem: str) -> str:
+    return f"its bodies do not fit its operands and results ({problem})"

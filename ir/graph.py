@@ -76,7 +76,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation. `kind` is one of `ir.kinds`; `fn` says which member of the kind (`add`, `sum`, `scan`, …)."""
+    """One operation. `kind` is one of `ir.ops`; `fn` says which member of the kind (`add`, `sum`, `scan`, …)."""
 
     kind: str
     fn: str

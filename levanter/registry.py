@@ -81,11 +81,8 @@ class Registry(Mapping[str, type[Any]]):
         return self[self.default]()
 
 
-class Choice:
-    """Makes the base class of a kind's configs a choice type of `draccus` whose choices are those of a registry.
-
-    `class OptimizerConfig(Choice, draccus.ChoiceRegistry, registry=OPTIMIZERS)`: in YAML, `type:` says which it is.
-    """
+class Component:
+    """What the base class of a kind's configs inherits, with its registry: an incomplete config is refused in words."""
 
     registry: Registry
 
@@ -98,6 +95,13 @@ class Choice:
         if missing := sorted(getattr(cls, "__abstractmethods__", ())):
             raise errors.component_incomplete(cls.registry.kind, _place(cls), missing)
         return super().__new__(cls)
+
+
+class Choice(Component):
+    """Makes the base class of a kind's configs a choice type of `draccus` whose choices are those of its registry.
+
+    `class OptimizerConfig(Choice, draccus.ChoiceRegistry, registry=OPTIMIZERS)`: in YAML, `type:` says which it is.
+    """
 
     @classmethod
     def register_subclass(cls, name: str, choice_type: type[Any] | None = None) -> Any:

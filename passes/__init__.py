@@ -1,21 +1,32 @@
 """Passes over the named-axis IR: check, plan, partition, lower."""
 
-from passes.canonicalize import canonicalize
-from passes.check_axes import axis_findings, check_axes
-from passes.errors import AxisErrors, AxisWarning, PlanError, UnknownCode
-from passes.lower import device_mesh, input_shardings, lower
-from passes.mesh import DeviceMesh
-from passes.partition import partition
-from passes.pipeline import run
-from passes.planner.plan import Plan
-from passes.planner.solve import plan
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from passes.canonicalize import canonicalize
+    from passes.check_axes import axis_findings, check_axes
+    from passes.errors import AxisErrors, AxisWarning, PlanError, PlanWarning, UnknownCode
+    from passes.hardware.chip import Chip
+    from passes.lower import device_mesh, input_shardings, lower
+    from passes.partition import partition
+    from passes.pipeline import run
+    from passes.planner.plan import Plan
+    from passes.planner.solve import plan
+    from passes.sharding.mesh import DeviceMesh
 
 __all__ = [
     "AxisErrors",
     "AxisWarning",
+    "Chip",
     "DeviceMesh",
     "Plan",
     "PlanError",
+    "PlanWarning",
     "UnknownCode",
     "axis_findings",
     "canonicalize",
@@ -27,3 +38,44 @@ __all__ = [
     "plan",
     "run",
 ]
+
+# A configuration names a mesh and a chip before JAX is imported, so a name is imported when it is first asked for.
+_HOMES = {
+    "AxisErrors": "passes.errors",
+    "AxisWarning": "passes.errors",
+    "Chip": "passes.hardware.chip",
+    "DeviceMesh": "passes.sharding.mesh",
+    "Plan": "passes.planner.plan",
+    "PlanError": "passes.errors",
+    "PlanWarning": "passes.errors",
+    "UnknownCode": "passes.errors",
+    "axis_findings": "passes.check_axes",
+    "canonicalize": "passes.canonicalize",
+    "check_axes": "passes.check_axes",
+    "device_mesh": "passes.lower",
+    "input_shardings": "passes.lower",
+    "lower": "passes.lower",
+    "partition": "passes.partition",
+    "plan": "passes.planner.solve",
+    "run": "passes.pipeline",
+}
+
+
+class _Passes(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(_HOMES[name]), name)
+        setattr(self, name, found)
+        return found
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing the module `passes.lower` must not hide the function `passes.lower`.
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Passes

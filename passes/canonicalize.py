@@ -9,6 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from ir.graph import Graph, Node, Operand, Value
+from ir.ops import op_of
+from passes import require
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,11 @@ class Canonicalize:
 
 def canonicalize(graph: Graph) -> Graph:
     """The graph without dead and repeated nodes."""
-    return Canonicalize()(graph)
+    return Canonicalize()(require.graph(graph, "canonicalize"))
 
 
 def _effects(node: Node) -> bool:
-    if node.kind == "opaque":
+    if op_of(node).has_effects:
         return True
     return any(_effects(inner) for body in node.bodies for inner in body.nodes)
 
@@ -48,7 +50,7 @@ def _drop_dead(graph: Graph) -> Graph:
 
 def _key(node: Node) -> Hashable | None:
     """What makes two nodes the same; None for a node that is never merged."""
-    if node.bodies or _effects(node) or node.kind == "constant":
+    if node.bodies or _effects(node) or op_of(node).holds_array:
         return None
     attrs = tuple((key, str(value)) for key, value in node.attrs.items())
     params = str(sorted(node.origin.params.items(), key=lambda item: item[0])) if node.origin is not None else ""

@@ -2,7 +2,7 @@
 no rule forbids and that look like a mistake all the same.
 
 Every finding says what is wrong, the source line with a caret where the file can be read, the operands with their named
-types, where the names come from, and the fix. The checks are in `passes.axes`, one file for each family of mistakes;
+types, where the names come from, and the fix. The checks are in `passes.checks`, one file for each family of mistakes;
 docs/checker.md has an example of each.
 """
 
@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ir.graph import Graph
-from passes import errors
-from passes.axes import averages, duplicates, indices, meetings, orders, repeats, softmax
-from passes.axes.finding import Finding
-from passes.axes.program import Program
+from ir.ops import OPS
+from passes import errors, require
+from passes.checks import averages, duplicates, indices, meetings, orders, repeats, softmax
+from passes.checks.finding import Finding
+from passes.checks.program import Program
 
-MEETINGS = ("elementwise", "contract", "concat", "gather", "scatter", "slice", "sort", "named", "carry", "branch")
+MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "twice", "order")
 WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order")
 
@@ -57,13 +58,13 @@ def check_axes(graph: Graph, ignore: Iterable[str] = ()) -> Graph:
     """The same graph.
 
     Args:
-        ignore: codes of warnings that are not wanted, such as "repeat".
+        ignore: codes of warnings that are not wanted; one alone, such as "repeat", may be text.
 
     Raises:
         AxisErrors: with every axis error. What is only suspicious is a Python warning, `AxisWarning`.
         UnknownCode: `ignore` has a code that is no warning's.
     """
-    return CheckAxes(tuple(ignore))(graph)
+    return CheckAxes(require.codes(ignore, "check_axes"))(require.graph(graph, "check_axes"))
 
 
 def axis_findings(graph: Graph, ignore: Iterable[str] = ()) -> list[Finding]:
@@ -72,9 +73,9 @@ def axis_findings(graph: Graph, ignore: Iterable[str] = ()) -> list[Finding]:
     Raises:
         UnknownCode: `ignore` has a code that is no warning's.
     """
-    silenced = set(ignore)
+    silenced = set(require.codes(ignore, "axis_findings"))
     for code in sorted(silenced - set(WARNINGS)):
         raise errors.error_not_silenced(code, WARNINGS) if code in ERRORS else errors.unknown_code(code, WARNINGS)
-    program = Program.of(graph)
+    program = Program.of(require.graph(graph, "axis_findings"))
     found = [each for check in CHECKS for each in check(program) if each.code not in silenced]
     return list({str(each): each for each in found}.values())

@@ -1,12 +1,16 @@
 """The wording of every error of the passes, once."""
 
-from collections.abc import Sequence
-from difflib import get_close_matches
-from typing import Any
+from __future__ import annotations
 
-from ir.graph import Source
-from ir.kinds import Mismatch
-from ir.types import TensorType
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+# No JAX in here: a mesh and the name of a chip are read before JAX is imported, and may be wrong.
+if TYPE_CHECKING:
+    from ir.graph import Source
+    from ir.ops import Mismatch
+    from ir.types import TensorType
 
 
 class PlanError(Exception):
@@ -23,6 +27,10 @@ class AxisErrors(Exception):
 
 class AxisWarning(UserWarning):
     """A place that is no axis error and yet looks like a mistake. Its code silences it."""
+
+
+class PlanWarning(UserWarning):
+    """A plan made by hand says something that the graph cannot follow."""
 
 
 class UnknownCode(ValueError):
@@ -65,30 +73,15 @@ def name_origin(name: str, chain: Any) -> str:
     return f"`{name}` {verb} {chain.path}: {chain.start.type}{way}"
 
 
-_MEETING = {
-    "elementwise": "{op} of {pairs}: dims at the same place must be the same axis",
-    "contract": "contraction of {pairs}: only one axis can be summed with itself",
-    "gather": "a lookup of {pairs}: what is looked up together must be the same axis",
-    "scatter": "a scatter of {pairs}: what is written must have the axes of where it goes",
-    "slice": "an update of {pairs}: a part must have the axes of the whole",
-    "sort": "a sort of {pairs}: what is sorted together must have the same axes",
-    "named": "a value whose {axes} {first} is named {second}",
-    "concat": "concatenation of {pairs}: dims at the same place must be the same axis",
-    "carry": "a loop carries {first} in and {second} out: a carry keeps its axes from one iteration to the next",
-    "branch": "branches return {first} and {second} at the same place",
-}
-
-
-def meeting(mismatches: Sequence[Mismatch], kind: str, fn: str) -> str:
-    """What met, in one line."""
+def meeting(mismatches: Sequence[Mismatch], template: str, op: str) -> str:
+    """What met, in one line; `template` is the wording of the op (see `ir.ops.Op.meetings`)."""
     first = ", ".join(f"`{m.first}`" for m in mismatches)
     second = ", ".join(f"`{m.second}`" for m in mismatches)
     pairs = " and ".join(f"`{m.first}` with `{m.second}`" for m in mismatches)
     sizes = sorted({m.size for m in mismatches if m.size is not None})
     shown = f" (both have size {sizes[0]})" if len(sizes) == 1 else ""
-    template = _MEETING.get(mismatches[0].rule, _MEETING["elementwise"])
     axes = "axis is" if len(mismatches) == 1 else "axes are"
-    return template.format(first=first, second=second, pairs=pairs, op=fn or kind, axes=axes) + shown
+    return template.format(first=first, second=second, pairs=pairs, op=op, axes=axes) + shown
 
 
 def meeting_fix(mismatches: Sequence[Mismatch], first: TensorType, second: TensorType) -> str:
@@ -182,24 +175,184 @@ def error_not_silenced(code: str, known: Sequence[str]) -> UnknownCode:
     return UnknownCode(f"{code!r} is an error, which is mended and not silenced; warnings are {', '.join(known)}")
 
 
-def bad_mesh(mesh: dict[str, int]) -> PlanError:
-    return PlanError(f"mesh {mesh}: a mesh needs at least one axis, each of size 1 or more, such as data=4, model=2")
+MESH_FORMS = (
+    "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model), 2x16x4x4 (replica, data, sequence, model), or "
+    "name the axes: data=4,model=2"
+)
+
+
+def mesh_form(mesh: object) -> PlanError:
+    return PlanError(f"bad mesh `{mesh}`: {MESH_FORMS}")
+
+
+def mesh_kind(mesh: object) -> PlanError:
+    return PlanError(
+        f"bad mesh `{mesh!r}` ({_kind(mesh)}): pass {{'data': 4, 'model': 2}}, text such as \"4x2\", "
+        "a jax.sharding.Mesh, or a passes.DeviceMesh"
+    )
+
+
+def mesh_empty(mesh: object) -> PlanError:
+    return PlanError(f"bad mesh `{mesh}`: a mesh needs at least one axis, each with a size; {MESH_FORMS}")
+
+
+def mesh_rank(mesh: object, rank: int, most: int) -> PlanError:
+    return PlanError(
+        f"bad mesh `{mesh}`: {rank} sizes, and names are known for at most {most}; name the axes, outermost first: "
+        "replica=2,data=4,expert=2,sequence=2,model=4"
+    )
+
+
+def mesh_size(mesh: object, axis: str, size: object) -> PlanError:
+    return PlanError(f"bad mesh `{mesh}`: axis `{axis}` has size {size!r}; sizes must be whole numbers of at least 1")
+
+
+def mesh_axis_name(mesh: object, axis: object) -> PlanError:
+    return PlanError(f"bad mesh `{mesh}`: {axis!r} is not an axis name; names are text, such as 'data'")
+
+
+def mesh_axis_twice(mesh: object, axis: str) -> PlanError:
+    return PlanError(f"bad mesh `{mesh}`: axis `{axis}` is given twice; remove one of them")
+
+
+def mesh_too_large(mesh: object, devices: int, most: int) -> PlanError:
+    return PlanError(f"bad mesh `{mesh}`: it has {devices} devices, and the most is {most}; {MESH_FORMS}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
 
 
 def unknown_mesh_axis(name: str, axes: Sequence[str]) -> PlanError:
     return PlanError(f"mesh axis {name!r}: this mesh has {', '.join(axes)}{_nearest(name, axes)}")
 
 
+def rules_kind(role: str, rules: object) -> PlanError:
+    return PlanError(f"{role} {rules!r} ({_kind(rules)}): give mesh axes by name, such as {{'batch': 'data'}}")
+
+
+def rule_kind(role: str, name: object, axes: object) -> PlanError:
+    return PlanError(
+        f"{role} of {name!r}: {axes!r} ({_kind(axes)}); a name goes on a mesh axis or a tuple of them, such as "
+        "'data' or ('replica', 'data')"
+    )
+
+
+def rule_mesh_axis(role: str, name: str, axis: str, axes: Sequence[str]) -> PlanError:
+    return PlanError(f"{role} of {name!r}: mesh axis {axis!r}: this mesh has {', '.join(axes)}{_nearest(axis, axes)}")
+
+
+def rule_axis_twice(role: str, name: str, axes: object) -> PlanError:
+    return PlanError(f"{role} of {name!r}: {axes!r} names a mesh axis twice; remove one of them")
+
+
+def rule_without_axis(name: str, known: Sequence[str], graph: str) -> str:
+    fix = _nearest(name, known) or f"; it has {', '.join(known)}"
+    return f"the plan shards {name!r}, an axis that graph {graph!r} does not have{fix}"
+
+
+def rule_does_not_divide(role: str, name: str, size: int, mesh: str, group: int, kept: Sequence[str]) -> str:
+    instead = f"sharded over {', '.join(kept)} alone" if kept else "replicated"
+    legal = ", ".join(str(n) for n in range(1, min(size, 4096) + 1) if size % n == 0)
+    return (
+        f"{role}: {name!r} has size {size}, which {mesh} ({group} devices) does not divide, so it is {instead}; "
+        f"make {name!r} a multiple of {group}, or shard it over as many devices as divide {size}: {legal}"
+    )
+
+
+def wrong_argument(function: str, argument: str, value: object, expected: str) -> PlanError:
+    return PlanError(f"passes.{function}: {argument} is {shown(value)} ({_kind(value)}); pass {expected}")
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+SHOWN_CHARACTERS = 60
+
+
 def unknown_hardware(name: str, known: Sequence[str]) -> PlanError:
     return PlanError(f"hardware {name!r}: known are {', '.join(known)}{_nearest(name, known)}")
 
 
-def does_not_fit(peak: int, capacity: int, hardware: str, mesh: dict[str, int]) -> PlanError:
-    shape = "x".join(str(n) for n in mesh.values())
+def hardware_kind(hardware: object, known: Sequence[str]) -> PlanError:
     return PlanError(
-        f"no plan fits: the leanest on mesh {shape} needs {peak / 1e9:.2f} GB a device, {hardware} has "
-        f"{capacity / 1e9:.0f} GB; use more devices, a smaller batch, or gradient checkpointing"
+        f"hardware {hardware!r} ({_kind(hardware)}): give the name of a chip ({', '.join(known)}), "
+        '"my_chips.yaml:NAME" for one of your own, or a passes.Chip'
     )
+
+
+def unknown_chip(hardware: str, path: str, name: str, known: Sequence[str]) -> PlanError:
+    if not name:
+        return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}; say which, as in {path}:{known[0]}")
+    return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}{_nearest(name, known)}")
+
+
+def chip_file_unreadable(hardware: str, path: str, reason: str) -> PlanError:
+    return PlanError(f"hardware {hardware!r}: cannot read {path}: {reason}")
+
+
+def chip_file_yaml(path: str, line: int, problem: str) -> PlanError:
+    return PlanError(f"{path}:{line}: not valid YAML: {problem}")
+
+
+def chip_file_empty(path: str) -> PlanError:
+    return PlanError(f"{path}: it holds no chips; write `NAME:` and below it `source:`, `bf16_tflops:` and so on")
+
+
+def chip_not_a_mapping(path: str, line: int, chip: str) -> PlanError:
+    return PlanError(f"{path}:{line}: chip `{chip}` is not a section of keys and values, such as `memory_gb: 80`")
+
+
+def chip_key_twice(path: str, line: int, key: str, chip: str | None, first: int) -> PlanError:
+    what = f"chip `{key}`" if chip is None else f"`{key}` of chip `{chip}`"
+    return PlanError(f"{path}:{line}: {what} is given twice (first at line {first}); remove one of them")
+
+
+def chip_unknown_key(path: str, line: int, chip: str, key: str, known: Sequence[str]) -> PlanError:
+    close = get_close_matches(key, known, n=1)
+    fix = f"; did you mean `{close[0]}`?" if close else f"; known are {', '.join(known)}"
+    return PlanError(f"{path}:{line}: unknown key `{key}` of chip `{chip}`{fix}")
+
+
+def chip_missing_keys(path: str, line: int, chip: str, missing: Sequence[str]) -> PlanError:
+    return PlanError(f"{path}:{line}: chip `{chip}` lacks {', '.join(f'`{key}`' for key in missing)}")
+
+
+def chip_bad_value(path: str, line: int, chip: str, key: str, value: str, expected: str) -> PlanError:
+    return PlanError(f"{path}:{line}: `{key}` of chip `{chip}` is `{value}`; expected {expected}")
+
+
+def does_not_fit(
+    peak: int,
+    capacity: int,
+    hardware: str,
+    mesh: str,
+    parts: Mapping[str, int],
+    batch: Mapping[str, int],
+    model: Mapping[str, int],
+) -> PlanError:
+    """`parts` are the bytes of the leanest plan by kind; `batch` and `model` the sizes of axes to make smaller."""
+    listed = ", ".join(f"{kind} {gib(part)}" for kind, part in sorted(parts.items(), key=lambda p: -p[1]) if part)
+    state = sum(parts.get(kind, 0) for kind in ("parameters", "optimizer", "gradients"))
+    if 2 * state > sum(parts.values()):
+        smaller = f"make the model smaller ({_sized(model)})"
+    else:
+        smaller = f"make the batch smaller ({_sized(batch)}) or use gradient checkpointing"
+    return PlanError(
+        f"no plan fits: the leanest on mesh {mesh} needs {gib(peak)} a device ({listed}), and {hardware} has "
+        f"{gib(capacity)}; {smaller}, or use more devices"
+    )
+
+
+def gib(count: float) -> str:
+    """Bytes as people read them: `14.90 GiB`, `12.50 MiB`."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.2f} MiB"
+
+
+def _sized(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"`{name}` is {size}" for name, size in sizes.items()) or "its axes have no names"
 
 
 def no_origin(name: str) -> PlanError:
@@ -209,19 +362,67 @@ def no_origin(name: str) -> PlanError:
     )
 
 
-def other_structure(name: str, wanted: str, given: str) -> TypeError:
-    return TypeError(
-        f"{name} was traced for arguments of another structure\n  traced for {wanted}\n  given      {given}\n"
-        "  fix: trace, plan and lower the step for these arguments"
+CALL_TRACE_AGAIN = "trace, plan and lower the step for these arguments"
+CALL_PASS_AN_ARRAY = "pass an array"
+CALL_PASS_RAW = "the step was traced with a raw array; pass x.array"
+
+
+def call_by_name(name: str, given: Sequence[str], parameters: Sequence[str]) -> str:
+    names = ", ".join(f"`{each}`" for each in given)
+    return f"{name} takes its arguments by position, and {names} came by name; call {name}({', '.join(parameters)})"
+
+
+def call_count(name: str, parameters: Sequence[str], given: int) -> str:
+    wanted = f"{name} takes {counted(len(parameters), 'argument')} ({', '.join(parameters)}); got {given}"
+    missing = [f"`{each}`" for each in parameters[given:]]
+    return wanted + (f": {', '.join(missing)} missing" if missing else f": {given - len(parameters)} too many")
+
+
+def call_missing(path: str, wanted: str) -> str:
+    return f"argument `{path}` is missing: it is {wanted}"
+
+
+def call_extra(path: str, given: str) -> str:
+    return f"argument `{path}` ({given}) is none of the step's; leave it out"
+
+
+def call_leaf(path: str, wanted: str, given: str, fix: str) -> str:
+    return f"argument `{path}` is {wanted}; got {given}: {fix}"
+
+
+def call_differs(name: str, found: Sequence[str]) -> str:
+    more = [f"and {len(found) - MOST_LINES} more"] if len(found) > MOST_LINES else []
+    if len(found) == 1:
+        return f"{name}: {found[0]}"
+    return f"{name} was traced for other arguments\n" + "\n".join(f"  {line}" for line in [*found[:MOST_LINES], *more])
+
+
+def call_structure(name: str, wanted: str, given: str) -> str:
+    return (
+        f"{name} was traced for arguments of another structure (their arrays agree; what is static in them differs)\n"
+        f"  traced for {wanted}\n  given      {given}\n  fix: {CALL_TRACE_AGAIN}"
     )
 
 
-def other_array(name: str, path: str, wanted: TensorType, dtype: str, shape: tuple[int, ...]) -> TypeError:
-    sizes = ", ".join(str(size) for size in shape)
-    return TypeError(
-        f"{name} was traced with {path}: {wanted}, given {dtype}[{sizes}]\n"
-        "  fix: trace, plan and lower the step for these arguments"
-    )
+def call_name_it(names: Sequence[str]) -> str:
+    return f"give it its axes, hax.named(x, {tuple(names)!r})"
+
+
+def call_rearrange(names: Sequence[str]) -> str:
+    return f"the same axes in another order; pass x.rearrange({tuple(names)!r})"
+
+
+def call_dtype(dtype: str) -> str:
+    return f"another dtype; pass x.astype({dtype!r})"
+
+
+def call_sizes(sizes: Sequence[tuple[str, int, int]]) -> str:
+    listed = ", ".join(f"`{name}` is {given} and was {traced}" for name, given, traced in sizes)
+    return f"{listed} when traced; {CALL_TRACE_AGAIN}"
+
+
+def call_rename(renamed: Mapping[str, str]) -> str:
+    return f"other axes of the same sizes; if they are the same, pass x.rename({dict(renamed)!r})"
 
 
 def wrong_devices(wanted: int, given: int, platform: str) -> PlanError:

@@ -5,6 +5,7 @@ for the partitioner to guess. A collective node is two pins in a row: where the 
 there are no pins and the program is the traced one.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,23 +17,27 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ir import jax_api
 from ir._compat import equation_context
-from ir.control import body_param
 from ir.graph import Constant, Graph, Node, Operand, Value
-from ir.kinds import entered, kind_of
+from ir.ops import entered, op_of
+from ir.staging.static_leaves import hidden, shown
 from ir.types import TensorType
-from passes import errors
+from passes import errors, require
+from passes.arguments import difference
 from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 
 
-def device_mesh(plan: Plan, devices: Sequence[Any] | None = None) -> Mesh:
+def device_mesh(plan: Plan, devices: Sequence[Any] | Mesh | None = None) -> Mesh:
     """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`).
 
-    Raises `PlanError` where there are too few devices, or a given list does not have as many as the mesh.
+    `devices` may be a sequence, an array of devices or a `jax.sharding.Mesh`, whose devices are taken in its order.
+
+    Raises `PlanError` where there are too few devices, or not as many are given as the mesh has.
     """
-    wanted = plan.mesh.devices
-    found = list(devices) if devices is not None else jax_api.devices()[:wanted]
+    wanted = require.plan(plan, "device_mesh").mesh.devices
+    given = require.devices(devices, "device_mesh")
+    found = given if given is not None else jax_api.devices()[:wanted]
     if len(found) != wanted:
         raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
     shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
@@ -42,7 +47,7 @@ def device_mesh(plan: Plan, devices: Sequence[Any] | None = None) -> Mesh:
 def lower(
     graph: Graph,
     plan: Plan,
-    devices: Sequence[Any] | None = None,
+    devices: Sequence[Any] | Mesh | None = None,
     *,
     donate: bool = False,
     at_rest: Sequence[int] = (),
@@ -55,29 +60,65 @@ def lower(
 
     Raises:
         PlanError: the graph was parsed from text, or the devices do not fit the plan's mesh.
+
+    The step itself raises `TypeError` for arguments of another structure, shape, dtype or other axes than were traced.
     """
-    if graph.trees is None:
+    if require.graph(graph, "lower").trees is None:
         raise errors.no_origin(graph.name)
+    at_rest = require.positions(at_rest, len(graph.trees.arguments.children()), "lower")
     mesh = device_mesh(plan, devices)
-    placed = place(canonicalize(graph), plan, _leaf_positions(graph, at_rest))
+    placed = place(canonicalize(graph), require.plan(plan, "lower"), _leaf_positions(graph, at_rest))
     run = _Runner(mesh if mesh.size > 1 else None)
 
     def step(*arguments: Any) -> Any:
-        leaves, given = jax_api.tree_flatten(arguments)
-        _check_arguments(graph, leaves, given)
-        outputs = run.graph(placed, leaves)
+        different = difference(graph, arguments, {})
+        if different is not None:  # JAX traces again for other arguments
+            raise TypeError(different)
+        outputs = run.graph(placed, jax_api.tree_leaves(arguments))
         return jax_api.tree_unflatten(graph.trees.outputs, outputs)
 
     step.__name__ = step.__qualname__ = graph.name
     donated = (0,) if donate and graph.carried else ()
     if mesh.size == 1:
-        return jax_api.jit(step, donate_argnums=donated)
-    return jax_api.jit(
+        return _named_errors(graph, jax_api.jit(step, donate_argnums=donated))
+    jitted = jax_api.jit(
         step,
-        in_shardings=input_shardings(placed, mesh),
+        in_shardings=_input_shardings(placed, mesh),
         out_shardings=output_shardings(placed, mesh),
         donate_argnums=donated,
     )
+    return _named_errors(graph, jitted)
+
+
+def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:
+    """The jitted step; where it refuses its arguments, the error says why in named types and not in those of pytrees.
+
+    What a jitted function has besides being called (`lower`, `trace`, `eval_shape`, …) it has too.
+    """
+
+    static = graph.trees.static
+
+    def explained(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            try:
+                return function(*arguments, **named)
+            except (TypeError, ValueError):
+                different = difference(graph, hidden(arguments) if static else arguments, named)
+                if different is None:
+                    raise
+                raise TypeError(different) from None
+
+        return call
+
+    def hiding(function: Callable[..., Any]) -> Callable[..., Any]:
+        return (lambda *arguments, **named: function(*hidden(arguments), **named)) if static else function
+
+    called = (lambda *arguments, **named: shown(hiding(jitted)(*arguments, **named))) if static else jitted
+    step: Any = functools.update_wrapper(explained(called), jitted)
+    for name in ("lower", "trace", "eval_shape"):
+        setattr(step, name, explained(hiding(getattr(jitted, name))))
+    step.clear_cache = jitted.clear_cache
+    return step
 
 
 def _leaf_positions(graph: Graph, arguments: Sequence[int]) -> tuple[int, ...]:
@@ -86,17 +127,16 @@ def _leaf_positions(graph: Graph, arguments: Sequence[int]) -> tuple[int, ...]:
     return tuple(i for a in arguments for i in range(sum(counts[:a]), sum(counts[: a + 1])))
 
 
-def _check_arguments(graph: Graph, leaves: Sequence[Any], given: Any) -> None:
-    """The step was traced for these arguments and no others. Runs while JAX traces, not while the step runs."""
-    if given != graph.trees.arguments:
-        raise errors.other_structure(graph.name, str(graph.trees.arguments), str(given))
-    for path, value, leaf in zip(graph.input_paths, graph.inputs, leaves, strict=True):
-        if tuple(leaf.shape) != value.type.shape or str(leaf.dtype) != value.type.dtype:
-            raise errors.other_array(graph.name, path, value.type, str(leaf.dtype), tuple(leaf.shape))
-
-
 def input_shardings(placed: Graph, mesh: Mesh) -> Any:
     """The shardings of the step's arguments, in their structure."""
+    if require.graph(placed, "input_shardings").trees is None:
+        raise errors.no_origin(placed.name)
+    if not isinstance(mesh, Mesh):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise errors.wrong_argument("input_shardings", "mesh", mesh, "a jax.sharding.Mesh, from passes.device_mesh")
+    return shown(_input_shardings(placed, mesh))
+
+
+def _input_shardings(placed: Graph, mesh: Mesh) -> Any:
     leaves = [named_sharding(value.type, mesh) for value in placed.inputs]
     return jax_api.tree_unflatten(placed.trees.arguments, leaves)
 
@@ -139,16 +179,14 @@ class _Runner:
         return jax_api.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
 
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
-        if node.kind == "reshard" or kind_of(node).communicates:
+        op, origin = op_of(node), node.origin
+        if op.moves_data_only:
             return [self.summed(node, arrays[0])]
-        if node.kind == "rename":
+        if op.relabels(node):
             return arrays
-        origin = node.origin
         assert origin is not None
-        if node.kind == "constant":
+        if op.holds_array:
             return [origin.params["value"]]
-        if node.kind == "map" and node.fn == "named":
-            return arrays
         params = dict(origin.params)
         if entered(node):
             params |= self.bodies(node)
@@ -167,16 +205,8 @@ class _Runner:
     def bodies(self, node: Node) -> dict[str, Any]:
         """The parameters of a structured primitive, with its bodies lowered."""
         assert node.origin is not None
-        params = node.origin.params
         closed = [self.closed(body, avals) for body, avals in zip(node.bodies, _body_avals(node), strict=True)]
-        if node.fn == "scan":
-            return {"jaxpr": closed[0]}
-        if node.fn == "while":
-            return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
-        if node.kind == "branch":
-            return {"branches": tuple(closed)}
-        key = str(body_param(params))
-        return {key: closed[0] if hasattr(params[key], "consts") else closed[0].jaxpr}
+        return op_of(node).with_jaxprs(node.origin.params, closed)
 
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
         def function(*arrays: Any) -> list[Any]:
@@ -188,17 +218,10 @@ class _Runner:
 def _body_avals(node: Node) -> list[list[Any]]:
     """Shapes of the inputs of each body, weak types included, as JAX traced them."""
     assert node.origin is not None
-    params = node.origin.params
-    if node.fn == "while":
-        jaxprs = [params["cond_jaxpr"], params["body_jaxpr"]]
-    elif node.kind == "branch":
-        jaxprs = list(params["branches"])
-    else:
-        jaxprs = [params[str(body_param(params))]]
     return [
         [
             jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
             for aval in (jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars])
         ]
-        for jaxpr in jaxprs
+        for jaxpr in op_of(node).jaxprs(node.origin.params)
     ]

@@ -8,13 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ir.graph import Attr, Graph, Node, Operand, Value
-from ir.kinds import entered
-from passes.layout import Layout, with_layout
-from passes.mesh import DeviceMesh, Mask
-from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of, sums_due, value_layout
+from ir.ops import OPS, entered
+from passes import require
+from passes.follow import warn_of_unfollowed
 from passes.planner.plan import Plan
-from passes.roles import Roles, assign_roles
-from passes.transition import transition
+from passes.sharding.iteration_space import (
+    Move,
+    body_result_moves,
+    operand_moves,
+    result_moves,
+    space_of,
+    sums_due,
+    value_layout,
+)
+from passes.sharding.mesh import DeviceMesh, Mask
+from passes.sharding.reshard import transition
+from passes.sharding.roles import Roles, assign_roles
+from passes.sharding.rules import Layout, with_layout
 
 
 @dataclass(frozen=True)
@@ -26,13 +36,14 @@ class Partition:
 
     def __call__(self, graph: Graph) -> Graph:
         """The placed graph, with collectives as nodes."""
+        warn_of_unfollowed(graph, self.plan)
         roles = assign_roles(graph, self.at_rest)
         return _Partitioner(self.plan, roles, _next_id(graph)).graph(graph, outermost=True)
 
 
 def partition(graph: Graph, plan: Plan) -> Graph:
     """The graph placed according to `plan`, with collectives as nodes."""
-    return Partition(plan)(graph)
+    return Partition(require.plan(plan, "partition"))(require.graph(graph, "partition"))
 
 
 def _next_id(graph: Graph) -> int:
@@ -125,7 +136,7 @@ class _Scope:
             result = self.owner.fresh(move.value) if last is None or i + 1 < len(steps) else last
             placed = with_layout(move.value.type, step.after, self.owner.wish, int(step.partial))
             result = replace(result, type=placed)
-            summed = step.kind in ("all_reduce", "reduce_scatter")
+            summed = OPS[step.kind].completes_sums
             axis = _summed_names(move, over, int(step.mask)) if summed else (step.name or "",)
             attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
             attrs["moving"] = _moving(move)

@@ -4,19 +4,21 @@ After each pass the graph is verified; with a folder to dump to, it is written t
 `00-traced.ir`, `01-check_axes.ir`, …
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ir.analysis.verify import verify
 from ir.graph import Graph
-from ir.verify import verify
+from passes import require
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
-from passes.mesh import DeviceMesh
+from passes.hardware.chip import Chip
 from passes.partition import Partition
 from passes.planner.plan import Plan
 from passes.planner.solve import plan as solve
 from passes.scatter_sums import ScatterSums
+from passes.sharding.mesh import MeshLike
 
 Pass = Callable[[Graph], Graph]
 
@@ -32,16 +34,17 @@ class Result:
 
 def run(
     graph: Graph,
-    mesh: Mapping[str, int] | DeviceMesh,
-    hardware: str = "v5e",
+    mesh: MeshLike,
+    hardware: str | Chip = "v5e",
     *,
     plan: Plan | None = None,
-    dump: Path | None = None,
+    dump: Path | str | None = None,
 ) -> Result:
     """All passes on a traced graph. A given `plan` is used as it is. Raises `AxisErrors` and `PlanError`."""
-    dump_graph(dump, 0, "traced", verify(graph))
+    dump = require.folder(dump, "run")
+    dump_graph(dump, 0, "traced", verify(require.graph(graph, "run")))
     graph = _applied(graph, front(), dump)
-    chosen = plan if plan is not None else solve(graph, mesh, hardware)
+    chosen = require.plan(plan, "run") if plan is not None else solve(graph, mesh, hardware)
     placed = _applied(graph, back(chosen), dump, first=1 + len(front()))
     return Result(graph, chosen, placed)
 

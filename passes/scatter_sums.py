@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from ir.graph import Graph, Node, Value
+from ir.ops import op_of
 from ir.types import TensorType
 
 
@@ -44,16 +45,16 @@ def scatter_sums(graph: Graph) -> Graph:
 
 def _sum_behind(node: Node, makers: dict[int, Node], readers: Counter[int]) -> list[Node]:
     """From the operand of a slice back to the all-reduce that makes it, last first; empty where it is no such pair."""
-    if node.kind != "reshard":
+    if not op_of(node).slices_shards:
         return []
     chain: list[Node] = []
     value = node.value_inputs[0]
     while value.id in makers and readers[value.id] == 1 and not value.type.partial:
         maker = makers[value.id]
         chain.append(maker)
-        if maker.kind == "all_reduce":
+        if op_of(maker).scattered:
             return chain if maker.attrs["mesh"] == node.attrs["mesh"] else []
-        if (maker.kind, maker.fn) != ("reshape", "transpose"):
+        if not op_of(maker).transposes(maker):
             return []
         value = maker.value_inputs[0]
     return []
@@ -64,13 +65,11 @@ def _sliced(link: Node, slice_: Node, last: bool) -> Node:
     made = link.outputs[0]
     result = slice_.outputs[0] if last else replace(made, type=_placed_like(made.type, slice_.outputs[0].type))
     operands = link.inputs
-    if link.kind != "all_reduce":
+    if not (scattered := op_of(link).scattered):
         (operand,) = link.value_inputs
         operands = (replace(operand, type=_placed_like(operand.type, slice_.outputs[0].type)),)
         return replace(link, inputs=operands, outputs=(result,))
-    return replace(
-        link, kind="reduce_scatter", outputs=(result,), attrs={**link.attrs, "moving": slice_.attrs["moving"]}
-    )
+    return replace(link, kind=scattered, outputs=(result,), attrs={**link.attrs, "moving": slice_.attrs["moving"]})
 
 
 def _placed_like(type_: TensorType, other: TensorType) -> TensorType:

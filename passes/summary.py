@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node
-from ir.kinds import entered, kind_of
-from passes.planner.cost import OVERLAP
-from passes.planner.hardware import Network, chip_of
+from ir.ops import entered, op_of
+from passes.hardware.network import Network
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.plan import Plan
 from passes.planner.solve import Problem
-from passes.roles import assign_roles
+from passes.sharding.roles import assign_roles
 
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
 """(kind, axis, mesh axes, bytes, source, phase, what is moving) of a collective."""
@@ -33,12 +32,14 @@ class Collective:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a step: arithmetic and memory, all communication, the part of it that is not hidden, the sum."""
+    """Seconds of a step: arithmetic and memory, all communication, the part of it that is not hidden, the sum; and the
+    share of parameters' and gradients' communication that is trusted to be hidden."""
 
     compute: float
     communication: float
     exposed: float
     step: float
+    overlap: float
 
     @property
     def bound(self) -> str:
@@ -48,7 +49,7 @@ class Times:
 
 def collectives(placed: Graph, plan: Plan) -> list[Collective]:
     """The collectives of a step, equal ones together, in program order."""
-    network = Network(plan.mesh, chip_of(plan.hardware))
+    network = Network(plan.mesh, plan.chip)
     merged: dict[_Key, int] = {}
     _collect(placed, 1, merged)
     result: list[Collective] = []
@@ -60,7 +61,7 @@ def collectives(placed: Graph, plan: Plan) -> list[Collective]:
 
 def _collect(graph: Graph, times: int, merged: dict[_Key, int]) -> None:
     for node in graph.nodes:
-        if kind_of(node).communicates:
+        if op_of(node).communicates:
             key = _key(node)
             merged[key] = merged.get(key, 0) + times
         for body in entered(node):
@@ -74,19 +75,19 @@ def _key(node: Node) -> _Key:
 
 def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
-    problem = Problem.of(graph, plan.mesh, chip_of(plan.hardware))
+    problem = Problem.of(graph, plan.mesh, plan.chip)
     cost, _ = problem.price(plan.wish)
     found = collectives(placed, plan)
     exposed = sum(each.seconds for each in found if each.moving == "activation")
     hidden = sum(each.seconds for each in found if each.moving != "activation")
-    compute = float(cost.compute)
-    visible = exposed + hidden - min(OVERLAP * hidden, compute)
-    return Times(compute, exposed + hidden, visible, compute + visible)
+    compute, overlap = float(cost.compute), plan.chip.overlap
+    visible = exposed + hidden - min(overlap.state * hidden + overlap.activations * exposed, compute)
+    return Times(compute, exposed + hidden, visible, compute + visible, overlap.state)
 
 
 def memory(graph: Graph, plan: Plan) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
     roles = assign_roles(graph)
     peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.wish))
-    capacity = chip_of(plan.hardware).capacity
+    capacity = plan.chip.capacity
     return {**{kind: int(parts[kind]) for kind in MEMORY_KINDS}, "peak": int(peak), "capacity": capacity}

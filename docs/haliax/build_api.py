@@ -23,7 +23,7 @@ from typing import Any
 from public_names import SECTIONS, Item, items, module_names
 
 import haliax
-from haliax import methods
+from haliax.ops import methods
 
 PAGE = Path(__file__).with_name("api.md")
 

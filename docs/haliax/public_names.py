@@ -19,15 +19,15 @@ from typing import Any, TypeVar
 import haliax
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Arrays and axes": ("array", "axis", "axis_of", "align", "errors.base"),
-    "Types and annotations": ("haxtyping", "array_axes", "typing"),
-    "Making arrays": ("create", "random"),
-    "Computing": ("elementwise", "reduce", "sorting", "searching", "polynomial", "fourier"),
-    "Contraction": ("contract", "einops", "dot_general"),
-    "Shapes": ("shape", "padding", "partial_order"),
-    "Indexing and updates": ("indexing", "dslice", "updating", "ref"),
-    "Loops and maps": ("control", "checkpointing", "gradients"),
-    "Layouts over devices": ("mapping", "layout", "jit"),
+    "Arrays and axes": ("core.array", "axis", "core.axis_of", "ops.align", "errors.base"),
+    "Types and annotations": ("haxtyping", "core.annotations", "typing"),
+    "Making arrays": ("ops.create", "random"),
+    "Computing": ("ops.elementwise", "ops.reduce", "ops.sorting", "ops.searching", "ops.polynomial", "ops.fourier"),
+    "Contraction": ("ops.contract", "ops.einops", "ops.dot_general"),
+    "Shapes": ("ops.shape", "ops.padding", "core.order"),
+    "Indexing and updates": ("ops.indexing", "core.dslice", "ops.updating", "ref"),
+    "Loops and maps": ("hof.loops", "hof.checkpointing", "hof.gradients"),
+    "Layouts over devices": ("partitioning.mapping", "partitioning.layout", "partitioning.jit"),
     "Neural networks": (
         *("nn.linear", "nn.moe_linear", "nn.embedding", "nn.normalization", "nn.dropout", "nn.mlp", "nn.conv"),
         *("nn.pool", "nn.scan", "nn.attention", "nn.activations", "nn.softmax", "nn.loss", "nn.mup"),
@@ -37,25 +37,16 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Lifting functions of one's own": ("wrap",),
 }
 # Where things live, and from where nobody imports: what is public of these is exported by another module.
-HOMES = (
-    *("array", "axis_of", "align", "create", "elementwise", "reduce", "sorting", "searching", "polynomial", "fourier"),
-    *("contract", "einops", "shape", "indexing", "control", "checkpointing", "layout", "jit"),
-    *(
-        "array_axes",
-        "dslice",
-        "updating",
-        "mapping",
-        "dot_general",
-        "gradients",
-        "padding",
-        "partial_order",
-        "errors.base",
-    ),
+HOMES = tuple(
+    name
+    for names in SECTIONS.values()
+    for name in names
+    if name.partition(".")[0] in ("core", "ops", "hof", "partitioning", "errors")
 )
 # The machinery: compiled calls, how arrays print, how names reach a trace, how methods and the stub are made, and the
 # wordings of errors.
 INTERNAL = (
-    *("_compat", "eager", "methods", "pretty", "staging", "stubs"),
+    *("_compat", "ops.eager", "ops.methods", "core.printing", "core.staging", "ops.stubs"),
     *("errors.axes", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
 )
 

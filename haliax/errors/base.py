@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
-from haliax import pretty
+from haliax.core import printing
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _CONTEXTLIB = contextlib.__file__
@@ -110,8 +110,8 @@ def type_error(message: str) -> NamedTypeError:
 def shown(value: Any) -> str:
     """The named shape of a value, or `[batch=4]` for a bare sequence of axes."""
     if isinstance(value, tuple | list):
-        return f"[{pretty.axes_text(value)}]"
-    return pretty.shape_text(value)
+        return f"[{printing.axes_text(value)}]"
+    return printing.shape_text(value)
 
 
 def all_shown(values: Iterable[Any]) -> str:

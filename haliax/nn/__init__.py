@@ -1,7 +1,6 @@
 """Neural network layers and functions on named arrays."""
 
-from haliax.checkpointing import ScanCheckpointPolicy as ScanCheckpointPolicy
-from haliax.create import one_hot as one_hot
+from haliax.hof.checkpointing import ScanCheckpointPolicy as ScanCheckpointPolicy
 from haliax.nn import activations as activations
 from haliax.nn import attention as attention
 from haliax.nn import embedding as embedding
@@ -54,3 +53,4 @@ from haliax.nn.softmax import log_softmax as log_softmax
 from haliax.nn.softmax import logsumexp as logsumexp
 from haliax.nn.softmax import softmax as softmax
 from haliax.nn.softmax import standardize as standardize
+from haliax.ops.create import one_hot as one_hot

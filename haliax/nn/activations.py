@@ -6,10 +6,10 @@ from typing import Any
 
 import jax.nn
 
-from haliax.array import NamedArray, wrap
 from haliax.axis import AxisSelector, find
-from haliax.elementwise import unary
-from haliax.shape import split
+from haliax.core.array import NamedArray, wrap
+from haliax.ops.elementwise import unary
+from haliax.ops.shape import split
 from haliax.typing import NamedOrNumeric
 
 celu = unary(jax.nn.celu)

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from haliax import errors, random
-from haliax.array import NamedArray
 from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, axes_of, axis_name, ensure_tuple, names_of
-from haliax.contract import dot
-from haliax.create import arange
-from haliax.elementwise import where
+from haliax.core.array import NamedArray
 from haliax.nn.softmax import softmax
+from haliax.ops.contract import dot
+from haliax.ops.create import arange
+from haliax.ops.elementwise import where
 
 MASKED_SCORE = -1e9
 

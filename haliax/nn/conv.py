@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors, random
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSelection, axes_of, find, names_of, replace_axis
-from haliax.shape import flatten_others, reordered
+from haliax.core.array import NamedArray, wrap
+from haliax.ops.shape import flatten_others, reordered
 
 Sizes = int | Sequence[int]
 """A number for all spatial axes, or one for each."""

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from haliax import errors, random
-from haliax.align import aligned
-from haliax.array import NamedArray, held, hold, unchecked, wrap
 from haliax.axis import AxisSelection, ensure_tuple
+from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.ops.align import aligned
 
 
 def dropout(

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from haliax import random
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSpec, axes_of
-from haliax.contract import dot
-from haliax.indexing import lookup_of, normalized, take
-from haliax.indexing import slice as slice_axis
+from haliax.core.array import NamedArray, wrap
 from haliax.nn.mup import AbstractEmbeddingReparam, EmbeddingStandardParam, ReparamEnabled
-from haliax.reduce import mean, std
-from haliax.shape import concatenate
+from haliax.ops.contract import dot
+from haliax.ops.indexing import lookup_of, normalized, take
+from haliax.ops.indexing import slice as slice_axis
+from haliax.ops.reduce import mean, std
+from haliax.ops.shape import concatenate
 
 
 class Embedding(eqx.Module, ReparamEnabled):

@@ -14,15 +14,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors, random
-from haliax.array import NamedArray, wrap
 from haliax.axis import Axis, AxisSpec, axes_of, find, names_of
-from haliax.contract import DotGeneral, dot
-from haliax.create import zeros
-from haliax.dot_general import DefaultDotGeneralOp, as_operation
-from haliax.layout import auto_sharded
+from haliax.core.array import NamedArray, wrap
 from haliax.nn import mup
 from haliax.nn.mup import AbstractLinearReparam, LinearStandardParam, ReparamEnabled
-from haliax.shape import flatten_axes, reordered, unflatten_axis
+from haliax.ops.contract import DotGeneral, dot
+from haliax.ops.create import zeros
+from haliax.ops.dot_general import DefaultDotGeneralOp, as_operation
+from haliax.ops.shape import flatten_axes, reordered, unflatten_axis
+from haliax.partitioning.layout import auto_sharded
 from haliax.state_dict import ModuleWithStateDictSerialization
 
 FLAT_IN, FLAT_OUT = "__IN__", "__OUT__"

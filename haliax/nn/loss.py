@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from haliax import elementwise, errors
-from haliax.align import aligned
-from haliax.array import NamedArray, wrap
+from haliax import errors
 from haliax.axis import AxisSelection, AxisSelector, find
-from haliax.contract import dot
-from haliax.create import arange
-from haliax.elementwise import astype
+from haliax.core.array import NamedArray, wrap
 from haliax.nn.softmax import logsumexp
-from haliax.reduce import mean, sum
+from haliax.ops import elementwise
+from haliax.ops.align import aligned
+from haliax.ops.contract import dot
+from haliax.ops.create import arange
+from haliax.ops.elementwise import astype
+from haliax.ops.reduce import mean, sum
 from haliax.util import UNSPECIFIED, Unspecified
 
 Reduction = Callable[..., NamedArray] | None | Unspecified

@@ -8,12 +8,12 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from haliax.array import NamedArray
 from haliax.axis import Axis, AxisSpec
-from haliax.contract import DotGeneral
+from haliax.core.array import NamedArray
 from haliax.jax_utils import maybe_rng_split
 from haliax.nn.activations import relu
 from haliax.nn.linear import Linear
+from haliax.ops.contract import DotGeneral
 
 DEFAULT_WIDTH_NAME = "mlp"
 

@@ -11,12 +11,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
 
-from haliax.align import aligned
-from haliax.array import NamedArray, unchecked
 from haliax.axis import Axis, AxisSpec, axes_of
-from haliax.create import ones, zeros
-from haliax.reduce import positions
-from haliax.shape import flatten_axes, unflatten_axis
+from haliax.core.array import NamedArray, unchecked
+from haliax.ops.align import aligned
+from haliax.ops.create import ones, zeros
+from haliax.ops.reduce import positions
+from haliax.ops.shape import flatten_axes, unflatten_axis
 from haliax.state_dict import ModuleWithStateDictSerialization
 
 Self = TypeVar("Self", bound="LayerNormBase")

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.array import NamedArray, wrap
 from haliax.axis import AxisSpec, axes_of, find
+from haliax.core.array import NamedArray, wrap
 
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 """`"SAME"`, `"VALID"`, or elements on both sides: a number for all axes, one for each, or (before, after)."""

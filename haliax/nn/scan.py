@@ -14,12 +14,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import equinox as eqx
 import jax
 
-from haliax import control, errors
-from haliax.array import NamedArray
+from haliax import errors
 from haliax.axis import Axis
-from haliax.checkpointing import ScanCheckpointPolicy
-from haliax.create import arange
-from haliax.indexing import index
+from haliax.core.array import NamedArray
+from haliax.hof import loops
+from haliax.hof.checkpointing import ScanCheckpointPolicy
 from haliax.jax_utils import (
     filter_checkpoint,
     is_jax_array_like,
@@ -27,7 +26,9 @@ from haliax.jax_utils import (
     is_named,
     is_single_key,
 )
-from haliax.shape import unbind
+from haliax.ops.create import arange
+from haliax.ops.indexing import index
+from haliax.ops.shape import unbind
 from haliax.state_dict import ModuleWithStateDictSerialization, StateDict, from_state_dict, to_state_dict, with_prefix
 
 M = TypeVar("M", bound=eqx.Module)
@@ -141,7 +142,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
                 return arrays
 
             # The numbers of the layers are mapped over too, because a block may be made without any array.
-            arrays = control.vmap(arrays_of_one, Block)(arange(Block), args, _with_keys_split(Block, kwargs))
+            arrays = loops.vmap(arrays_of_one, Block)(arange(Block), args, _with_keys_split(Block, kwargs))
             return Stacked(_together(arrays, rest[-1]), Block, policy)
 
         return build
@@ -177,7 +178,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
             return fn(block, carry, *args, **kwargs)
 
-        looped = control.fold(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
+        looped = loops.fold(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
         return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def scan_via(self, fn: Callable[..., tuple[Any, Any]], *, unroll: Unroll = None) -> Callable[..., tuple[Any, Any]]:
@@ -186,12 +187,12 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
             return fn(block, carry, *args, **kwargs)
 
-        looped = control.scan(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
+        looped = loops.scan(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
         return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def vmap_via(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Like `vmap`, with `fn(block, *args, **kwargs)` for a block."""
-        mapped = control.vmap(fn, self.Block)
+        mapped = loops.vmap(fn, self.Block)
         return lambda *args, **kwargs: mapped(self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def unstacked(self) -> tuple[Any, ...]:
@@ -228,7 +229,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         like = eqx.filter_eval_shape(Stacked.unstacked, self)
         blocks = [from_state_dict(like[at], state_dict, with_prefix(prefix, str(at))) for at in range(self.Block.size)]
         parts = [_arrays_and_rest(block) for block in blocks]
-        arrays = control.stacked_trees(self.Block, [arrays for arrays, _ in parts])
+        arrays = loops.stacked_trees(self.Block, [arrays for arrays, _ in parts])
         return dataclasses.replace(self, stacked=_together(arrays, parts[0][1]))
 
 
@@ -252,7 +253,7 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         make = getattr(module, "init", module)
 
         def build(*args: Any, **kwargs: Any) -> BlockSeq:
-            given = control.pieces(Block, (args, _with_keys_split(Block, kwargs)))
+            given = loops.pieces(Block, (args, _with_keys_split(Block, kwargs)))
             return BlockSeq([make(*a, **k) for a, k in given], Block, policy)
 
         return build
@@ -282,7 +283,7 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
 
         def folded(init: Any, *args: Any, **kwargs: Any) -> Any:
             for block, (a, k) in zip(
-                self.blocks, control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
+                self.blocks, loops.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
             ):
                 init = self._checkpointed(fn)(block, init, *a, **k)
             return init
@@ -295,11 +296,11 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             outputs = []
             for block, (a, k) in zip(
-                self.blocks, control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
+                self.blocks, loops.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
             ):
                 init, output = self._checkpointed(fn)(block, init, *a, **k)
                 outputs.append(output)
-            return init, control.stacked_trees(self.Block, outputs)
+            return init, loops.stacked_trees(self.Block, outputs)
 
         return scanned
 
@@ -312,9 +313,9 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         """The results of `fn(block, *args, **kwargs)` for all blocks, with the axis `Block`."""
 
         def mapped(*args: Any, **kwargs: Any) -> Any:
-            pieces = control.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs)))
+            pieces = loops.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs)))
             results = [fn(block, *a, **k) for block, (a, k) in zip(self.blocks, pieces, strict=True)]
-            return control.stacked_trees(self.Block, results)
+            return loops.stacked_trees(self.Block, results)
 
         return mapped
 

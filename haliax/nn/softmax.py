@@ -11,10 +11,10 @@ from typing import Any
 import jax.nn
 import jax.numpy as jnp
 
-from haliax.align import aligned
-from haliax.array import NamedArray, held, hold, unchecked
 from haliax.axis import AxisSelection
-from haliax.reduce import positions
+from haliax.core.array import NamedArray, held, hold, unchecked
+from haliax.ops.align import aligned
+from haliax.ops.reduce import positions
 from haliax.typing import NamedOrNumeric
 
 Dimensions = AxisSelection | int | Sequence[int] | None

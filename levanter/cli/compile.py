@@ -20,7 +20,7 @@ PLAIN_WIDTH = 120
 @click.command("compile", cls=ConfigCommand, context_settings=OVERRIDES)
 @config_options
 @mesh_option
-@click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100.")
+@click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
 @click.option("--batch-size", metavar="N", help="Sequences in a step.")
 @click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -44,8 +44,6 @@ def compile_command(
     No accelerator is needed, neither to plan nor to --verify. Every field of the configuration can be set by its
     dotted name, such as --model.num_layers 24.
     """
-    from levanter.config import parse_mesh
-
     config = load_config(
         ctx,
         model,
@@ -55,7 +53,6 @@ def compile_command(
         trainer__train_batch_size=batch_size,
         model__seq_len=seq_len,
     )
-    shape = parse_mesh(config.trainer.mesh or "1")
     folder = _made(dump_ir) if dump_ir is not None else None
     # Planning only traces, so it must not take an accelerator that another process trains on.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -65,7 +62,7 @@ def compile_command(
 
         result = report(
             config,
-            mesh=shape,
+            mesh=config.mesh.as_dict(),
             hardware=config.trainer.hardware,
             dump_ir=folder,
             verify=verify,

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from levanter.cli import errors
-from levanter.config.mesh import device_count, mesh_text
+
+if TYPE_CHECKING:
+    from levanter.compiler.question import DeviceMesh
 
 MOST_CPU_DEVICES = 512
 _FLAG = "--xla_force_host_platform_device_count"
 
 
-def prepare(mesh: dict[str, int]) -> None:
+def prepare(mesh: DeviceMesh) -> None:
     """Set the environment so that a CPU has enough devices for `mesh`; call it before JAX is imported.
 
     Raises:
@@ -25,10 +28,10 @@ def prepare(mesh: dict[str, int]) -> None:
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms and "cpu" not in platforms.split(","):
         return
-    needed = device_count(mesh)
+    needed = mesh.devices
     if needed > MOST_CPU_DEVICES:
         if platforms == "cpu":
-            raise errors.too_many_cpu_devices(mesh_text(mesh), needed, MOST_CPU_DEVICES)
+            raise errors.too_many_cpu_devices(str(mesh), needed, MOST_CPU_DEVICES)
         return
     os.environ["XLA_FLAGS"] = with_device_count(os.environ.get("XLA_FLAGS", ""), needed)
 
@@ -41,7 +44,7 @@ def with_device_count(flags: str, needed: int) -> str:
     return " ".join([*kept, f"{_FLAG}={count}"])
 
 
-def require(mesh: dict[str, int]) -> None:
+def require(mesh: DeviceMesh) -> None:
     """Check that JAX has the devices of `mesh`; this starts JAX.
 
     Raises:
@@ -49,6 +52,6 @@ def require(mesh: dict[str, int]) -> None:
     """
     import jax
 
-    found, needed = jax.device_count(), device_count(mesh)
+    found, needed = jax.device_count(), mesh.devices
     if found < needed:
-        raise errors.too_few_devices(mesh_text(mesh), needed, found, jax.default_backend())
+        raise errors.too_few_devices(str(mesh), needed, found, jax.default_backend())

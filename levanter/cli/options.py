@@ -19,7 +19,7 @@ class ConfigCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the models, the chips, and where the fields are explained."""
-        from levanter.compiler.compile import chip_names
+        from levanter.compiler.question import chip_names
         from levanter.config import model_names
 
         with formatter.section("Names"):
@@ -52,7 +52,7 @@ def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--mesh",
         metavar="SHAPE",
         callback=_mesh,
-        help="Device mesh: 4x2 is data=4,model=2. Left out: the configuration's, or one device.",
+        help="Device mesh: 4x2 is data=4,model=2; any axes can be named. Left out: the configuration's, or one device.",
     )(command)
 
 
@@ -80,7 +80,7 @@ def load_config(ctx: click.Context, model: str | None, path: str | None, **short
 
 def _mesh(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        from levanter.config.mesh import parse_mesh
+        from levanter.compiler.question import parse_mesh
 
         parse_mesh(value)
     return value

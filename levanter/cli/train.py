@@ -23,13 +23,11 @@ def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | N
     be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
     """
     from levanter.cli import devices
-    from levanter.config import parse_mesh
 
     config = load_config(ctx, model, path, trainer__mesh=mesh, trainer__run_dir=run_dir)
     if config.trainer.mesh is not None:
-        shape = parse_mesh(config.trainer.mesh)
-        devices.prepare(shape)
-        devices.require(shape)
+        devices.prepare(config.mesh)
+        devices.require(config.mesh)
 
     from levanter.runtime.command import Command
     from levanter.runtime.trainer import train as run

@@ -17,13 +17,12 @@ import jax
 
 import ir
 import passes
-from levanter.config import dump, parse_mesh
+from ir.ops import op_of
+from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline, summary
-from passes.planner.cost import OVERLAP
-from passes.planner.hardware import CHIPS, chip_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +34,6 @@ PEAK_DIFFERS = (
     "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
     "assigned otherwise and which keeps copies"
 )
-ONE_DEVICE = {"data": 1}
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) 
         UserError: the axes do not agree, the batch does not divide, nothing fits, or there are too few devices.
     """
     with _user_errors():
-        result = planned(config, mesh_of(config), config.trainer.hardware)
+        result = planned(config, config.mesh.as_dict(), config.trainer.hardware)
         mesh = passes.device_mesh(result.plan, devices)
         state_shardings, batch_shardings = passes.input_shardings(result.placed, mesh)
         step = passes.lower(result.graph, result.plan, devices, donate=True)
@@ -93,22 +91,11 @@ def planned(
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
-    chip_of(hardware)  # one device is planned for no chip, and a name that is no chip's is a mistake all the same
     _check_batch(config.trainer.train_batch_size, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and all(size == 1 for size in mesh.values()):
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
     return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir)
-
-
-def chip_names() -> list[str]:
-    """The chips that can be planned for, sorted."""
-    return sorted(CHIPS)
-
-
-def mesh_of(config: TrainConfig) -> dict[str, int]:
-    """The mesh of a config by axis name."""
-    return parse_mesh(config.trainer.mesh) if config.trainer.mesh else dict(ONE_DEVICE)
 
 
 def report(
@@ -145,7 +132,7 @@ def report(
         "parameters": _parameter_rows(result.placed, mesh),
         "collectives": [_collective_row(each) for each in collectives],
         "memory": memory,
-        "time": {**asdict(times), "bound": times.bound, "overlap": OVERLAP},
+        "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
         "notes": _notes(result),
@@ -214,7 +201,7 @@ def check_config(config: TrainConfig, ignore: Sequence[str]) -> list[dict[str, A
 
 
 def graph_changes(before: str, after: str, before_name: str, after_name: str) -> str:
-    """What changed from one graph to another, both as text; see `ir.diff`.
+    """What changed from one graph to another, both as text; see `ir.analysis.diff`.
 
     Raises:
         UserError: a text is no graph.
@@ -322,5 +309,5 @@ def _notes(result: pipeline.Result) -> list[str]:
     """What the checker finds suspicious; what the planner could not use, and why."""
     found = passes.axis_findings(result.graph)
     notes = [f"{each.severity}[{each.code}]: {each.what} ({each.source})" for each in found]
-    opaque = sorted({node.fn for node in result.graph.walk() if node.kind == "opaque"})
+    opaque = sorted({node.fn for node in result.graph.walk() if not op_of(node).understood})
     return [*notes, f"no rule for {', '.join(opaque)}: kept whole on every device"] if opaque else notes

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 
 from levanter.errors import UserError, suggestion
 
-MESH_FORMS = "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model) or data=4,model=2"
-
 
 def unknown_key(name: str, where: str, fix: str) -> UserError:
     """`name` comes as its user wrote it; `fix` says which name was meant or which there are."""
@@ -85,28 +83,14 @@ def extends_circle(files: Sequence[str]) -> UserError:
     return UserError(f"`extends` goes in a circle ({' -> '.join(files)}): remove one of them")
 
 
+def moved_value(old: str, where: str, value: object, new: str) -> UserError:
+    return UserError(
+        f"bad value `{value}` for `{old}`{_at(where)}, which has become `{new}`: set that to true or false"
+    )
+
+
 def in_field(name: str, error: UserError) -> UserError:
     return UserError(f"{name}: {error}")
-
-
-def mesh_form(text: str) -> UserError:
-    return UserError(f"bad mesh `{text}`: {MESH_FORMS}")
-
-
-def mesh_rank(text: str, rank: int) -> UserError:
-    return UserError(f"bad mesh `{text}`: it has {rank} axes and at most 3 are known; {MESH_FORMS}")
-
-
-def mesh_size(text: str, axis: str, size: int) -> UserError:
-    return UserError(f"bad mesh `{text}`: axis {axis} has size {size}, and the least is 1")
-
-
-def mesh_axis(text: str, axis: str, known: Iterable[str]) -> UserError:
-    return UserError(f"bad mesh `{text}`: unknown mesh axis `{axis}`: {suggestion(axis, known)}")
-
-
-def mesh_axis_twice(text: str, axis: str) -> UserError:
-    return UserError(f"bad mesh `{text}`: axis {axis} is given twice: remove one of them")
 
 
 def _at(where: str) -> str:

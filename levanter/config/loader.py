@@ -15,6 +15,7 @@ from levanter.config.check import checked
 from levanter.config.document import Document
 from levanter.config.files import find_model
 from levanter.config.overrides import parse_overrides
+from levanter.config.renamed import renamed
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError
 
@@ -32,7 +33,7 @@ def load(source: str | Path, overrides: Sequence[str] = (), *, options: Sequence
     """
     is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
     path = Path(source) if is_path else find_model(str(source))
-    written = document.read(path).updated(parse_overrides(overrides))
+    written = renamed(document.read(path)).updated(renamed(parse_overrides(overrides)))
     config = _decode(written, options)
     if config.trainer.run_name is None:
         return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=path.stem))
@@ -45,7 +46,7 @@ def loads(text: str) -> TrainConfig:
     Raises:
         UserError: as `load` does.
     """
-    return _decode(document.parse(text, "config"))
+    return _decode(renamed(document.parse(text, "config")))
 
 
 def dump(config: TrainConfig) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from levanter.compiler.question import DeviceMesh, check_hardware, parse_mesh
 from levanter.config import errors
-from levanter.config.mesh import parse_mesh
 from levanter.data.config import DataConfig
 from levanter.errors import UserError
 from levanter.models.config import ModelConfig
 from levanter.optim.config import OptimizerConfig
 from levanter.registry import MODELS, OPTIMIZERS, SOURCES
 from levanter.runtime.config import TrainerConfig
+from levanter.trackers.section import TrackersConfig
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,19 @@ class TrainConfig:
     data: DataConfig = field(default_factory=SOURCES.make_default)
     optimizer: OptimizerConfig = field(default_factory=OPTIMIZERS.make_default)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trackers: TrackersConfig = field(default_factory=TrackersConfig)
 
     def __post_init__(self) -> None:
-        if self.trainer.mesh is not None:
-            try:
-                parse_mesh(self.trainer.mesh)
-            except UserError as error:
-                raise errors.in_field("trainer.mesh", error) from None
+        try:
+            _ = self.mesh
+        except UserError as error:
+            raise errors.in_field("trainer.mesh", error) from None
+        try:
+            check_hardware(self.trainer.hardware)
+        except UserError as error:
+            raise errors.in_field("trainer.hardware", error) from None
+
+    @cached_property
+    def mesh(self) -> DeviceMesh:
+        """The device mesh of `trainer.mesh`; one device where it is null."""
+        return parse_mesh(self.trainer.mesh)

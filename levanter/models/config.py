@@ -18,6 +18,7 @@ from levanter.registry import MODELS, Choice
 
 if TYPE_CHECKING:
     from haliax import Axis
+    from levanter.models.lm_model import LmModel
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
         check(self, "model")
 
     @property
-    @abc.abstractmethod
     def Vocab(self) -> Axis:
         """Axis `vocab` as the model stores it (it may be longer than `vocab_size`)."""
+        return axis("vocab", self.vocab_size)
 
     @property
     def Pos(self) -> Axis:
@@ -43,12 +44,8 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
         return axis("position", self.seq_len)
 
     @abc.abstractmethod
-    def build(self, Vocab: Axis, *, key: Any) -> Any:
-        """A freshly initialized model over the axis `Vocab`.
-
-        The model maps tokens [..., position] to logits [..., position, vocab] when called, and has
-        `loss(tokens, targets)`, a float32 scalar in nats per token.
-        """
+    def build(self, Vocab: Axis, *, key: Any) -> LmModel:
+        """A freshly initialized model over the axis `Vocab`; see `LmModel` for what it must be able to do."""
 
 
 def axis(name: str, size: int) -> Axis:

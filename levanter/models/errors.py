@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from levanter.errors import UserError
 
 
@@ -18,3 +20,73 @@ def vocabulary_too_small(model_size: int, tokenizer_size: int) -> UserError:
         f"the tokenizer has {tokenizer_size} tokens but model.vocab_size is {model_size}: "
         f"set model.vocab_size to {tokenizer_size} or more"
     )
+
+
+_PIECES = {
+    "Pos": """\
+    @property
+    def Pos(self) -> Axis:  # the axis of the places of a text, at the longest that the model reads""",
+    "Vocab": """\
+    @property
+    def Vocab(self) -> Axis:  # the axis of the token ids in its logits""",
+    "drops_out": """\
+    @property
+    def drops_out(self) -> bool:  # whether it drops anything at random while training""",
+    "activations": """\
+    def activations(self, tokens: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
+        # tokens int32 [..., Pos] → [..., Pos, …], what the logits are made from; without a key nothing is dropped""",
+    "logits": """\
+    def logits(self, activations: NamedArray) -> NamedArray:
+        # [..., …], as `activations` gives it → float [..., Vocab]""",
+    "loss": """\
+    def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
+        # int32 [..., Pos] each → the mean cross entropy in nats per token, a float32 scalar""",
+    "decays": """\
+    def decays(self) -> Any:
+        # the tree of the model with a bool for each array: whether weight decay applies""",
+}
+"""The lines to write for each piece of the contract of `LmModel`."""
+
+
+def contract_missing(model: str, missing: Sequence[str]) -> UserError:
+    names = ", ".join(f"`{name}`" for name in missing)
+    return UserError(f"the model {model} lacks {names}. Write in it\n\n{_pieces(missing)}")
+
+
+def no_lm_model(model: str) -> UserError:
+    pieces = _pieces([name for name in _PIECES if name != "decays"])
+    return UserError(
+        f"{model} is no LmModel. Write\n\nfrom levanter.models import LmModel\n\nclass {model}(LmModel):\n{pieces}"
+    )
+
+
+def contract_value(model: str, name: str, expected: str, got: str) -> UserError:
+    return UserError(f"`{model}.{name}` is of type {got} and must be of type {expected}. Write\n\n{_pieces([name])}")
+
+
+def contract_field(model: str, name: str, kind: str) -> UserError:
+    return UserError(
+        f"`{model}.{name}` is a field that is not static, so it would be trained. Write\n\n"
+        f"    {name}: {kind} = eqx.field(static=True)"
+    )
+
+
+def contract_signature(model: str, method: str, signature: str, reason: str) -> UserError:
+    return UserError(
+        f"`{model}.{method}{signature}` does not take what it is given ({reason}). Write\n\n{_pieces([method])}"
+    )
+
+
+def contract_result(model: str, method: str, expected: str, got: str) -> UserError:
+    return UserError(f"`{model}.{method}` gives {got} and must give {expected}:\n\n{_pieces([method])}")
+
+
+def dropout_unsaid(model: str) -> UserError:
+    return UserError(
+        f"{model} has a layer of dropout and says that it drops nothing (`drops_out` is False), so nothing would be "
+        f"dropped in training. Say it:\n\n{_pieces(['drops_out'])}"
+    )
+
+
+def _pieces(names: Sequence[str]) -> str:
+    return "\n\n".join(_PIECES[name] for name in names)

@@ -12,7 +12,7 @@ from levanter.fields import LARGEST_SIZE, at_least, between, check, number, word
 from levanter.registry import OPTIMIZERS, Choice
 
 if TYPE_CHECKING:
-    from levanter.optim.optimizer import Optimizer
+    from levanter.optim.optimizer import Decays, Optimizer
 
 LR_SCHEDULES = ("cosine", "linear", "constant")
 
@@ -34,5 +34,9 @@ class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZE
         check(self, "optimizer")
 
     @abc.abstractmethod
-    def build(self, num_train_steps: int) -> Optimizer:
-        """The optimizer for a run of `num_train_steps` steps."""
+    def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
+        """The optimizer for a run of `num_train_steps` steps.
+
+        Args:
+            decays: what weight decay applies to, if there is any; the model says it.
+        """

@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
 from levanter.fields import COUNT, SEED, SIZE, check, number
-from levanter.runtime import errors
-
-TRACKERS = ("none", "wandb")
 
 
 @dataclass(frozen=True)
@@ -22,26 +19,20 @@ class TrainerConfig:
     num_train_steps: int = number(1000, SIZE)
     """Steps of the whole run, those before a resume included."""
     mesh: str | None = None
-    """Device mesh, such as 4x2 (data=4, model=2) or data=4,model=2; null trains on one device."""
+    """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
     hardware: str = "v5e"
-    """The chip whose memory and bandwidths the planner reckons with."""
+    """The chip to plan for: v4, v5e, v5p, v6e, a100, h100, h200, or my_chips.yaml:NAME for one of your own."""
     run_dir: str | None = None
     """Where the run is kept; null means runs/RUN_NAME below the working directory."""
     run_name: str | None = None
     """Name of the run; null takes the name of the config."""
-    tracker: str = "none"
-    """Where metrics are mirrored besides metrics.jsonl: none or wandb."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval_every: int = number(500, COUNT)
     """Steps between evaluations on held-out text; 0 evaluates at the end only."""
     eval_batches: int = number(16, COUNT)
     """Batches of one evaluation; 0 turns evaluation off."""
-    log_every: int = number(10, SIZE)
-    """Steps between progress lines where there is no terminal (metrics.jsonl has every step)."""
     sample_tokens: int = number(64, COUNT)
     """Tokens of the sample printed at the end; 0 prints none."""
 
     def __post_init__(self) -> None:
         check(self, "trainer")
-        if self.tracker not in TRACKERS:
-            raise errors.unknown_tracker(self.tracker, TRACKERS)

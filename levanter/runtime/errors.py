@@ -11,10 +11,6 @@ _SHOWN = 8
 _SHOWN_FILES = 3
 
 
-def unknown_tracker(value: str, known: Sequence[str]) -> UserError:
-    return UserError(f"trainer.tracker is '{value}': use one of {', '.join(known)}")
-
-
 def not_finite(step: int, name: str, value: float, learning_rate: float) -> WorkFailed:
     return WorkFailed(
         f"training diverged: {name} is {value} at step {step}. Try a lower --optimizer.learning_rate "

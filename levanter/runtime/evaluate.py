@@ -8,14 +8,15 @@ from typing import Any
 
 import jax
 
+from levanter.models.lm_model import LmModel
 from levanter.runtime.state import LmBatch
 
 EvalStep = Callable[[Any, LmBatch], jax.Array]
 
 
-def eval_step(model: Any, batch: LmBatch) -> jax.Array:
+def eval_step(model: LmModel, batch: LmBatch) -> jax.Array:
     """Mean loss of a batch in nats per token, a float32 scalar; nothing is dropped."""
-    return model.loss(batch.tokens, batch.targets)
+    return model.loss(batch.tokens, batch.targets, key=None)
 
 
 def heldout_loss(evaluate: EvalStep, model: Any, batches: Sequence[LmBatch]) -> float:

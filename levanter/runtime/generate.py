@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import haliax as hax
-from haliax import Axis, NamedArray
+from haliax import NamedArray
+from levanter.models.lm_model import LmModel
 from levanter.runtime import rng
 
 
 def generate(
-    model: Any,
+    model: LmModel,
     prompt: list[int],
     num_tokens: int,
     *,
@@ -31,15 +32,14 @@ def generate(
     """Token ids that the model continues `prompt` with.
 
     Args:
-        model: maps tokens [position] to activations [position, embed], and those to logits [vocab].
-        prompt: at least one token id; the last `seq_len - num_tokens` count where there are more.
+        prompt: at least one token id; the last `model.Pos.size - num_tokens` count where there are more.
         num_tokens: how many to draw; the window of the model bounds it.
         vocab_size: ids from here on are padding and never drawn.
         key: fixes the sample. The draw at a place depends on the key and the place only.
         temperature: 0 takes the most likely token.
         top_k: draw among this many most likely tokens; None among all.
     """
-    seq_len = model.config.seq_len
+    seq_len = model.Pos.size
     num_tokens = min(num_tokens, seq_len - 1)
     prompt = prompt[-(seq_len - num_tokens) :]
     buffer = np.zeros(len(prompt) + num_tokens, np.int32)
@@ -51,14 +51,14 @@ def generate(
 
 @eqx.filter_jit
 def _continue(
-    model: Any, buffer: Any, key: jax.Array, start: int, vocab_size: int, temperature: float, top_k: int | None
+    model: LmModel, buffer: Any, key: jax.Array, start: int, vocab_size: int, temperature: float, top_k: int | None
 ) -> jax.Array:
     """`buffer`, int32 [position], with the places from `start` on drawn one after another."""
-    Pos = Axis("position", buffer.shape[0])
+    Pos = model.Pos.resize(buffer.shape[0])
 
     def draw(place: jax.Array, tokens: jax.Array) -> jax.Array:
-        x = model.activations(hax.named(tokens, (Pos,)))
-        logits = model.logits(x["position", place - 1])
+        x = model.activations(hax.named(tokens, (Pos,)), key=None)
+        logits = model.logits(x[Pos.name, place - 1])
         return tokens.at[place].set(_sample(logits, jax.random.fold_in(key, place), vocab_size, temperature, top_k))
 
     return jax.lax.fori_loop(start, buffer.shape[0], draw, jnp.asarray(buffer))

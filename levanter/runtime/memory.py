@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import jax
 
-from levanter.config import TrainConfig, device_count, parse_mesh
+from levanter.config import TrainConfig
 from levanter.fields import SIZE, range_of
 from levanter.runtime import errors
 from levanter.runtime.state import state_shape
@@ -44,8 +44,7 @@ def check_state(config: TrainConfig) -> None:
         UserError: it cannot fit, however it is laid out.
     """
     needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state_shape(config)))
-    devices = device_count(parse_mesh(config.trainer.mesh)) if config.trainer.mesh else 1
-    there = memory_of(devices)
+    there = memory_of(config.mesh.devices)
     if there is not None and needed > there:
         raise errors.state_too_large(needed, there, model_sizes(config))
 

@@ -39,6 +39,7 @@ MAY_CHANGE = (
     "trainer.run_name",
     "trainer.sample_tokens",
     "trainer.tracker",
+    "trackers",
 )
 """Keys of the config, with all below them, that a resumed run may change: where things lie, how long and how often."""
 
@@ -141,7 +142,7 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
         UserError: the file there is not a config of a run.
     """
     before, now = _read_config(path / CONFIG), yaml.safe_load(config_text)
-    if before.keys() != now.keys() and not has_checkpoint(path):
+    if not before.keys() & now.keys() and not has_checkpoint(path):
         raise errors.unreadable_config(path / CONFIG)
     old, new = dict(_flat(before)), dict(_flat(now))
     free = tuple(may_change)

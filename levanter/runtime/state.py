@@ -17,7 +17,8 @@ import optax
 
 from haliax import Axis, NamedArray
 from levanter.config.schema import TrainConfig
-from levanter.models.config import ModelConfig
+from levanter.models.check import build, check_results
+from levanter.models.lm_model import LmModel
 from levanter.optim.optimizer import Optimizer
 from levanter.runtime import rng
 
@@ -43,16 +44,15 @@ class TrainState(eqx.Module):
 TrainStep = Callable[[TrainState, LmBatch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(model_config: ModelConfig, optimizer: Optimizer, seed: int) -> TrainStep:
+def make_train_step(optimizer: Optimizer, seed: int) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
     Args:
         seed: of the run; dropout at a step depends on it and on the step's number only.
     """
-    drops = getattr(model_config, "dropout", 0.0) > 0.0
 
     def train_step(state: TrainState, batch: LmBatch) -> tuple[TrainState, Metrics]:
-        key = rng.step_key(seed, state.step, "dropout") if drops else None
+        key = rng.step_key(seed, state.step, "dropout") if state.model.drops_out else None
 
         def loss_of(model: Any) -> jax.Array:
             return model.loss(batch.tokens, batch.targets, key=key)
@@ -71,15 +71,21 @@ def make_train_step(model_config: ModelConfig, optimizer: Optimizer, seed: int) 
 
 def train_step_of(config: TrainConfig) -> TrainStep:
     """The training step that a whole configuration describes."""
-    optimizer = config.optimizer.build(config.trainer.num_train_steps)
-    return make_train_step(config.model, optimizer, config.trainer.seed)
+    return make_train_step(_optimizer(config), config.trainer.seed)
 
 
 def initial_state(config: TrainConfig) -> TrainState:
     """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`."""
-    model = config.model.build(config.model.Vocab, key=rng.named(rng.seed_key(config.trainer.seed), "model"))
-    optimizer = config.optimizer.build(config.trainer.num_train_steps)
-    return TrainState(jnp.zeros((), jnp.int32), model, optimizer.transform.init(model))
+    model = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
+    return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(model))
+
+
+def _optimizer(config: TrainConfig) -> Optimizer:
+    return config.optimizer.build(config.trainer.num_train_steps, _decays)
+
+
+def _decays(model: LmModel) -> Any:
+    return model.decays()
 
 
 def init_state(config: TrainConfig, shardings: Any = None) -> TrainState:
@@ -96,8 +102,14 @@ def init_state(config: TrainConfig, shardings: Any = None) -> TrainState:
 
 
 def state_shape(config: TrainConfig) -> TrainState:
-    """The state with a `jax.ShapeDtypeStruct` for every array: nothing is computed or allocated."""
-    return jax.eval_shape(lambda: initial_state(config))
+    """The state with a `jax.ShapeDtypeStruct` for every array: nothing is computed or allocated.
+
+    Raises:
+        UserError: the model does not keep the contract of `LmModel`.
+    """
+    state = jax.eval_shape(lambda: initial_state(config))
+    check_results(state.model)
+    return state
 
 
 def batch_axes(config: TrainConfig) -> tuple[Axis, Axis]:

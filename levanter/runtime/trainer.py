@@ -44,7 +44,8 @@ from levanter.runtime.state import (
     init_state,
     state_shape,
 )
-from levanter.trackers import Trackers, open_trackers
+from levanter.trackers.config import TrackedRun
+from levanter.trackers.trackers import Trackers, open_trackers
 
 
 def train(config: TrainConfig, console: Console | None = None, command: Command | None = None) -> TrainState:
@@ -77,13 +78,14 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
         with (
             Checkpointer(run.checkpoints_path, config.trainer.checkpoint, resumed_step=step or None) as checkpointer,
             open_trackers(
-                run,
-                tracker=config.trainer.tracker,
-                config=draccus.encode(config),
-                resumed_step=step,
-                total_steps=config.trainer.num_train_steps,
-                log_every=config.trainer.log_every,
-                console=console,
+                config.trackers,
+                TrackedRun(
+                    directory=run,
+                    config=draccus.encode(config),
+                    resumed_step=step,
+                    total_steps=config.trainer.num_train_steps,
+                    console=console,
+                ),
             ) as trackers,
             StopSignal() as stop,
         ):

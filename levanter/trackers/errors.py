@@ -16,8 +16,8 @@ def damaged_record(path: Path, line: int) -> UserError:
 
 def wandb_unavailable(reason: str) -> UserError:
     return UserError(
-        f"cannot start the tracker wandb (trainer.tracker): {reason}; "
-        "run `wandb login`, or set WANDB_MODE=offline, or use --trainer.tracker none"
+        f"cannot start the tracker wandb (trackers.wandb): {reason}; "
+        "run `wandb login`, or use --trackers.wandb.mode offline, or --trackers.wandb.enabled false"
     )
 
 

@@ -2,11 +2,11 @@
 
 A step takes
 
-    T = C + A + O - min(overlap * O, C)
+    T = C + A + O - min(o * O + a * A, C)
 
 where C is the time of the operations (each the larger of its arithmetic and its memory traffic), A the communication of
-activations, which nothing hides, and O the communication of parameters and gradients, of which up to the fraction
-`OVERLAP` runs while the chip computes.
+activations, and O the communication of parameters and gradients. `o` and `a` are the shares of the two that the chip is
+trusted to hide behind its computing (`Chip.overlap`).
 """
 
 from collections.abc import Iterable
@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from ir.graph import Node, Value
-from ir.kinds import kind_of
+from ir.ops import OPS, op_of
 from ir.types import item_size
-from passes.layout import Wish
-from passes.placement import Move, Space, space_of, value_layout
-from passes.planner.hardware import Chip, Network
-from passes.roles import Roles
-from passes.transition import transition
-
-OVERLAP = 0.8
-"""Share of the parameter gathers and gradient reductions that a latency-hiding scheduler is trusted to hide."""
+from passes.hardware.chip import Chip, Overlap
+from passes.hardware.network import Network
+from passes.sharding.iteration_space import Move, Space, space_of, value_layout
+from passes.sharding.reshard import transition
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Wish
 
 
 @dataclass
@@ -42,9 +40,10 @@ class Cost:
         self.hidden = self.hidden + times * other.hidden
 
 
-def step_seconds(compute: Any, activations: Any, hidden: Any) -> Any:
+def step_seconds(compute: Any, activations: Any, hidden: Any, overlap: Overlap) -> Any:
     """T of the module's formula."""
-    return compute + activations + hidden - np.minimum(OVERLAP * hidden, compute)
+    hideable = overlap.state * hidden + overlap.activations * activations
+    return compute + activations + hidden - np.minimum(hideable, compute)
 
 
 def local_bytes(value: Value, roles: Roles, wish: Wish) -> Any:
@@ -60,7 +59,7 @@ def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, wish: Wi
     traffic: Any = 0
     for value in moved:
         traffic = traffic + local_bytes(value, roles, wish)
-    flops: Any = float(kind_of(node).flops(node))
+    flops: Any = float(op_of(node).flops(node))
     if flops:
         space: Space = space_of(node, roles)
         for mask in wish.layout(space.sizes, space.role, space.blocked).values():
@@ -74,7 +73,7 @@ def move_cost(move: Move, wish: Wish, network: Network, active: Any = 1.0) -> Co
     for step in transition(
         move.value.type, move.source, move.due, move.target, network.mesh, move.cut_between, wish.compute
     ):
-        if step.kind != "reshard":
+        if OPS[step.kind].communicates:
             seconds = seconds + network.seconds(step.kind, step.mask, step.bytes)
     seconds = seconds * active
     if move.role == "compute" and move.target_role == "compute":

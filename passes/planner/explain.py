@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from passes.planner.hardware import SLOW_AXIS
+from passes.errors import gib
+from passes.hardware.network import SLOW_AXIS
 
 Axes = Mapping[str, tuple[str, ...]]
 Reprice = Callable[[Axes, Axes], tuple[float, int]]
@@ -43,7 +44,7 @@ def _reason(name: str, compute: Axes, storage: Axes, seconds: float, capacity: i
 def _worth(role: str, axes: tuple[str, ...], slower: float, peak: int, seconds: float, capacity: int) -> str:
     where = f"{role} on {', '.join(axes)}"
     if peak > capacity:
-        return f"{where}: without it a device needs {peak / 1e9:.1f} GB of {capacity / 1e9:.0f} GB"
+        return f"{where}: without it a device needs {gib(peak)} of {gib(capacity)}"
     change = slower / seconds - 1 if seconds else 0.0
     if change > _EVEN:
         return f"{where}: without it a step takes {_times(change)}"

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import entered, kind_of
-from passes.layout import Role, Wish, sizes_of
+from ir.ops import entered, op_of
 from passes.planner.traffic import traffic
-from passes.roles import Roles
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Role, Wish, sizes_of
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
@@ -81,7 +81,7 @@ def memory_program(graph: Graph, roles: Roles) -> MemoryProgram:
         writer.allocate(value, writer.state_kind(value) if value.id in state else "activations")
     updated = {graph.outputs[after] for _, after in graph.carried}
     in_place = {operand.id for operand in updated if isinstance(operand, Value)}
-    writer.scope(graph, in_place, "")
+    writer.scope(graph, in_place, scanned=False)
     return program
 
 
@@ -113,7 +113,7 @@ class _Writer:
     def free(self, value: Value, kind: MemoryKind) -> None:
         self.program.events.append(Event(-1, self.entry(value, self.roles[value.id]), kind))
 
-    def scope(self, graph: Graph, standing: set[int], inside: str) -> None:
+    def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
         kept = traffic(graph).kept
         last = _last_use(graph, kept)
@@ -123,10 +123,10 @@ class _Writer:
             for value in gathered:
                 self.program.events.append(Event(1, self.entry(value, "compute"), "temporaries"))
             for body in entered(node):
-                self.scope(body, set(), node.fn)
+                self.scope(body, set(), op_of(node).scans(node))
             for value in node.outputs:
                 if value.id in kept and value.id not in standing:
-                    kind = self._kind(node, value, inside)
+                    kind = self._kind(node, value, scanned)
                     self.allocate(value, kind)
                     live[value.id] = (value, kind)
             for value in gathered:
@@ -138,22 +138,22 @@ class _Writer:
 
     def _gathered(self, node: Node) -> Iterator[Value]:
         """Stored operands that a contraction or a lookup needs whole for a moment."""
-        if node.kind in ("contract", "gather") and node.phase != "update":
+        if op_of(node).reads_whole_parameters and node.phase != "update":
             for value in node.value_inputs:
                 if self.roles[value.id] == "storage":
                     yield value
 
-    def _kind(self, node: Node, value: Value, inside: str) -> MemoryKind:
+    def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
         if self.roles[value.id] == "storage":
             return "gradients" if node.phase == "backward" else "temporaries"
-        return "temporaries" if inside == "scan" or node.phase != "forward" else "activations"
+        return "temporaries" if scanned or node.phase != "forward" else "activations"
 
 
 def _last_use(graph: Graph, kept: frozenset[int]) -> dict[int, int]:
     """Where each value is read last. A fused operation reads its operands when what it is fused into is computed."""
     last = {operand.id: len(graph.nodes) for operand in graph.outputs if isinstance(operand, Value)}
     for i, node in reversed(list(enumerate(graph.nodes))):
-        fused = kind_of(node).fusible and not any(value.id in kept for value in node.outputs)
+        fused = op_of(node).fusible and not any(value.id in kept for value in node.outputs)
         read = max([i, *(last.get(value.id, i) for value in node.outputs)]) if fused else i
         for value in node.value_inputs:
             last[value.id] = max(last.get(value.id, read), read)

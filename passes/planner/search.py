@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from passes.planner.cost import OVERLAP, step_seconds
+from passes.hardware.chip import Chip, Overlap
+from passes.planner.cost import step_seconds
 from passes.planner.memory import Entry, MemoryProgram
 from passes.planner.space import Extension, PlanSpace
 from passes.planner.terms import Term
@@ -52,17 +53,18 @@ class Table:
         rest = self.names[:axis] + self.names[axis + 1 :]
         return Table(rest, np.take(self.values, option, axis=axis + 1))
 
-    @property
-    def bound(self) -> float:
+    def bound(self, overlap: Overlap) -> float:
         """The least that this table adds to any step."""
         compute, activations, hidden = self.values
-        return float(np.min(compute + activations + (1.0 - OVERLAP) * hidden))
+        return float(np.min(compute + (1.0 - overlap.activations) * activations + (1.0 - overlap.state) * hidden))
 
 
-def search(space: PlanSpace, terms: list[Term], memory: MemoryProgram, capacity: int) -> tuple[list[Candidate], int]:
-    """The best candidates in order of price (at most two, the second slower than the first), and the smallest peak met
-    among those that did not fit. The list is empty where nothing fits."""
-    return _Search(space, terms, memory, capacity).run()
+def search(
+    space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip
+) -> tuple[list[Candidate], Candidate | None]:
+    """The best candidates in order of price (at most two, the second slower than the first), and the candidate with the
+    smallest peak of all that were looked at. The list is empty where nothing fits."""
+    return _Search(space, terms, memory, chip).run()
 
 
 def tabulate(space: PlanSpace, terms: list[Term], extension: Extension) -> list[Table]:
@@ -98,16 +100,17 @@ def _expand(table: Table, names: tuple[str, ...]) -> Float:
 
 
 class _Search:
-    def __init__(self, space: PlanSpace, terms: list[Term], memory: MemoryProgram, capacity: int) -> None:
+    def __init__(self, space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip) -> None:
         self.space = space
         self.memory = memory
-        self.capacity = capacity
+        self.capacity = chip.capacity
+        self.overlap = chip.overlap
         self.free_terms = [term for term in terms if not term.stored]
         self.stored_terms = [term for term in terms if term.stored]
         self.best: list[Candidate] = []
-        self.smallest = 1 << 62
+        self.leanest: Candidate | None = None
 
-    def run(self) -> tuple[list[Candidate], int]:
+    def run(self) -> tuple[list[Candidate], Candidate | None]:
         shared = tabulate(self.space, self.free_terms, Extension(None, 0))
         branches: list[tuple[float, int, list[Table]]] = []
         indifferent: dict[str | None, list[Table]] = {}
@@ -119,11 +122,14 @@ class _Search:
                 indifferent[host] = _absorb(shared + tabulate(self.space, rest, Extension(None, 0)))
             concerned = [term for term in self.stored_terms if host in term.names]
             tables = _absorb(indifferent[host] + tabulate(self.space, concerned, extension))
-            branches.append((_bound(tables), i, tables))
+            branches.append((self.bound(tables), i, tables))
         for bound, i, tables in sorted(branches, key=lambda branch: branch[:2]):
             if bound < self.limit:
                 self.branch(self.space.extensions[i], tables, {})
-        return self.best, self.smallest
+        return self.best, self.leanest
+
+    def bound(self, tables: list[Table]) -> float:
+        return sum(table.bound(self.overlap) for table in tables)
 
     @property
     def limit(self) -> float:
@@ -139,7 +145,7 @@ class _Search:
         children: list[tuple[float, int, list[Table]]] = []
         for option in range(len(self.space.options[name])):
             narrowed = [table.fix(name, option) for table in tables]
-            children.append((_bound(narrowed), option, narrowed))
+            children.append((self.bound(narrowed), option, narrowed))
         for bound, option, narrowed in sorted(children, key=lambda child: child[:2]):
             if bound < self.limit:
                 self.branch(extension, narrowed, fixed | {name: option})
@@ -150,7 +156,7 @@ class _Search:
         parts = np.zeros((3, *shape))
         for table in tables:
             parts += _expand(table, names)
-        seconds = step_seconds(*parts).reshape(-1)
+        seconds = step_seconds(*parts, self.overlap).reshape(-1)
         for indices in _chunks(seconds, self.limit):
             if seconds[indices[0]] >= self.limit:
                 return
@@ -160,10 +166,14 @@ class _Search:
                 for name in self.space.names
             }
             peaks = self.peaks(extension, masks, len(indices))
-            self.smallest = min(self.smallest, int(peaks.min()))
-            for k in np.flatnonzero(peaks <= self.capacity):
+            least = int(np.argmin(peaks))
+            for k in (least, *np.flatnonzero(peaks <= self.capacity)):
                 chosen = {name: int(masks[name][k]) for name in self.space.names}
-                self.keep(Candidate(float(seconds[indices[k]]), int(peaks[k]), extension, chosen))
+                candidate = Candidate(float(seconds[indices[k]]), int(peaks[k]), extension, chosen)
+                if self.leanest is None or candidate.peak < self.leanest.peak:
+                    self.leanest = candidate
+                if candidate.peak <= self.capacity:
+                    self.keep(candidate)
 
     def peaks(self, extension: Extension, masks: dict[str, Any], count: int) -> Any:
         wish = self.space.wish(extension, self.space.names, chosen=masks)
@@ -180,10 +190,6 @@ class _Search:
         second = next((c for c in ranked if c.seconds > ranked[0].seconds * (1 + _DISTINCT)), None)
         first = min((c for c in ranked if c.seconds <= ranked[0].seconds * (1 + _DISTINCT)), key=_simplicity)
         self.best = [first] if second is None else [first, second]
-
-
-def _bound(tables: list[Table]) -> float:
-    return sum(table.bound for table in tables)
 
 
 def _chunks(seconds: Float, limit: float) -> Iterator[npt.NDArray[np.int64]]:

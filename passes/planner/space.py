@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ir.graph import Graph
-from passes.layout import Wish
-from passes.mesh import DeviceMesh, IntArray
+from ir.ops import op_of
+from passes.sharding.mesh import DeviceMesh, IntArray
+from passes.sharding.rules import Wish
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class PlanSpace:
 def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     """All plans of the graph on the mesh; `fixed` says of each name without a choice why it has none."""
     sizes = graph.axis_sizes()
-    scanned = {name for node in graph.walk() if node.fn == "scan" for name in node.names("over")}
+    scanned = {name for node in graph.walk() for name in op_of(node).scanned(node)}
     order = _serving_order(graph)
     options: dict[str, IntArray] = {}
     fixed: dict[str, str] = {}

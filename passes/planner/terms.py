@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import body_operands, entered
-from passes.layout import Wish, sizes_of
-from passes.placement import Move, Space, body_result_moves, operand_moves, result_moves, space_of
+from ir.ops import entered, op_of
+from passes.hardware.network import Network
 from passes.planner.cost import Cost, move_cost, operation_seconds
-from passes.planner.hardware import Network
 from passes.planner.traffic import traffic
-from passes.roles import Roles
+from passes.sharding.iteration_space import Move, Space, body_result_moves, operand_moves, result_moves, space_of
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Wish, sizes_of
 
 
 @dataclass
@@ -152,7 +152,7 @@ def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:
         wanted = sorted({roles[inside.id] for operand, inside in _feeds(node) if operand == value})
         return ("body", tuple(sorted(sizes_of(value.type).items())), tuple(wanted))
     space = space_of(node, roles)
-    renamed = str(node.outputs[0].type) if node.kind == "rename" else ""
+    renamed = str(node.outputs[0].type) if op_of(node).renames else ""
     return ("space", *space.key, renamed)
 
 
@@ -164,7 +164,7 @@ def _own_space(value: Value, roles: Roles) -> Hashable:
 def _feeds(node: Node) -> list[tuple[Value, Value]]:
     return [
         (operand, inside)
-        for _, feeds in body_operands(node)
+        for _, feeds in op_of(node).body_operands(node)
         for operand, inside, _ in feeds
         if isinstance(operand, Value)
     ]

@@ -8,7 +8,7 @@ all fused readers together.
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node, Value
-from ir.kinds import entered, kind_of
+from ir.ops import entered, op_of
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ def traffic(graph: Graph) -> Traffic:
     kept = {value.id for value in graph.inputs}
     kept |= {operand.id for operand in graph.outputs if isinstance(operand, Value)}
     for node in graph.nodes:
-        if not kind_of(node).fusible:
+        if not op_of(node).fusible:
             kept |= {value.id for value in node.outputs}
-            if node.kind != "reduce":
+            if not op_of(node).fuses_operands:
                 kept |= {value.id for value in node.value_inputs}
     read: set[int] = set()
     moved: list[tuple[Value, ...]] = []
@@ -38,7 +38,7 @@ def traffic(graph: Graph) -> Traffic:
 def _moved(node: Node, kept: set[int], read: set[int]) -> tuple[Value, ...]:
     written = [value for value in node.outputs if value.id in kept and value.type.dims]
     inputs = [value for value in node.value_inputs if value.id in kept and value.type.dims]
-    if kind_of(node).fusible:
+    if op_of(node).fusible:
         inputs = [value for value in inputs if value.id not in read]
         read.update(value.id for value in inputs)
     return (*inputs, *written)

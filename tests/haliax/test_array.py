@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import haliax as hax
-from haliax import staging
+from haliax.core import staging
 
 Batch, Embed, Head = hax.make_axes(batch=2, embed=3, head=4)
 
@@ -171,6 +171,6 @@ def test_shape_checks_can_be_switched_off():
 
 
 def test_the_stub_shows_what_is_attached():
-    from haliax import stubs
+    from haliax.ops import stubs
 
-    assert stubs.PATH.read_text(encoding="utf-8") == stubs.stub(), "run `python -m haliax.stubs`"
+    assert stubs.PATH.read_text(encoding="utf-8") == stubs.stub(), "run `python -m haliax.ops.stubs`"

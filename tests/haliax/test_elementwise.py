@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import haliax as hax
-from haliax import elementwise
+from haliax.ops import elementwise
 
 A, B = hax.make_axes(a=3, b=4)
 x = hax.random.uniform(jax.random.key(0), (A, B), minval=0.1, maxval=0.9)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import haliax as hax
+from haliax.ops.shape import flatten_others
 
 A, B, C = hax.make_axes(a=2, b=3, c=4)
 x = hax.arange((A, B, C), dtype=jnp.float32)
@@ -140,7 +141,7 @@ def test_flattening_some_axes_and_back():
         assert back(flat).axes == x.axes and np.array_equal(back(flat * 2), 2 * x.array)
     flat, back = hax.core.flatten_all_axes_but(x, "m", "b", reorder_to_front=True)
     assert flat.axes == (hax.Axis("m", 3), A, C) and np.array_equal(back(flat), x)
-    flat, back = hax.shape.flatten_others(x, ("b",), "m")
+    flat, back = flatten_others(x, ("b",), "m")
     assert flat.axes == (hax.Axis("m", 8), B) and back(flat).axes == (A, C, B)
     assert hax.flatten_axes((A, B, C), ("a", "c"), "ac") == (hax.Axis("ac", 8), B)
 

@@ -11,7 +11,8 @@ import pytest
 from jax import lax
 
 import haliax as hax
-from haliax import _compat, gradients
+from haliax import _compat
+from haliax.hof import gradients
 
 A, B = hax.make_axes(a=2, b=3)
 x = hax.arange((A, B), dtype=jnp.float32)

@@ -9,7 +9,7 @@ import pytest
 from step_models import shaped
 
 import ir
-import ir.printer
+import ir.text.print
 from ir.graph import Graph
 
 BE = shaped("batch embed", 4, 4)
@@ -40,7 +40,7 @@ def traced(function, *arguments) -> str:
     assert ir.parse(str(graph)) == graph
     text = lines(graph)
     for value in graph.inputs:
-        text = text.replace(f"{value}:{ir.printer.print_type(value.type)}", str(value))
+        text = text.replace(f"{value}:{ir.text.print.print_type(value.type)}", str(value))
     return text
 
 

@@ -21,9 +21,9 @@ from typeguard import suppress_type_checks
 
 import ir
 import passes
-from ir.control import INLINED, STRUCTURED
-from ir.kinds import kind_of
-from ir.rules import RULES
+from ir.ops import op_of
+from ir.staging.control import INLINED, STRUCTURED
+from ir.staging.primitives import RULES
 from passes import Plan
 
 ROWS = [row for family in FAMILIES for row in rows(family)]
@@ -40,7 +40,7 @@ def well_formed(graph):
     workings of linear algebra have, bears its name twice.)"""
     with suppress_type_checks():  # annotations are checked in the tests of verifier, printer and parser
         assert ir.parse(str(ir.verify(graph))) == graph
-        assert [m for node in graph.walk() for m in kind_of(node).mismatches(node) if m.rule != "twice"] == []
+        assert [m for node in graph.walk() for m in op_of(node).mismatches(node) if m.rule != "twice"] == []
     return graph
 
 

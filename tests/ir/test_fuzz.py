@@ -18,7 +18,7 @@ from random_programs import arguments, step_of, training_step_of
 
 import ir
 import passes
-from haliax.staging import staging
+from haliax.core.staging import staging
 from passes import pipeline
 
 MANY = int(os.environ.get("FUZZ_EXAMPLES", "300"))

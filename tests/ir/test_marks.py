@@ -12,7 +12,7 @@ from step_models import shaped
 import haliax as hax
 import ir
 from haliax import Axis, NamedArray
-from haliax.staging import staging
+from haliax.core.staging import staging
 
 Batch, Embed = Axis("batch", 4), Axis("embed", 6)
 X = shaped("batch embed", 4, 6)

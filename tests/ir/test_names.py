@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ir.names import Unifier
+from ir.staging.unify import Unifier
 
 NAMES = st.sampled_from([None, "a", "b", "c"])
 PAIRS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=25)

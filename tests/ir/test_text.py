@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ir.graph import Constant, Graph, Node, Source, Value
-from ir.parser import parse
-from ir.printer import print_graph, print_node, print_type
-from ir.tokens import quote, unquote
+from ir.text.parse import parse
+from ir.text.print import print_graph, print_node, print_type
+from ir.text.tokens import quote, unquote
 from ir.types import Dim, TensorType
 
 SCALAR = TensorType("float32")

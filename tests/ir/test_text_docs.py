@@ -5,11 +5,11 @@ from pathlib import Path
 import pages
 import pytest
 
+from ir.analysis.verify import verify
 from ir.errors import ParseError
-from ir.kinds import KINDS
-from ir.parser import parse
-from ir.printer import print_graph
-from ir.verify import verify
+from ir.ops import OPS
+from ir.text.parse import parse
+from ir.text.print import print_graph
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "ir.md").read_text(encoding="utf-8")
 EXAMPLES = [block.text for block in pages.fenced(DOCUMENT, "ir")]
@@ -24,7 +24,7 @@ def test_example(example):
 
 
 def test_one_example_for_each_kind():
-    assert sorted(graph.name for graph in GRAPHS[1:]) == sorted(KINDS)
+    assert sorted(graph.name for graph in GRAPHS[1:]) == sorted(OPS)
     for graph in GRAPHS[1:]:
         assert graph.name in {node.kind for node in graph.walk()}
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ir.errors import ParseError
-from ir.parser import parse
+from ir.text.parse import parse
 
 STEP = """\
 graph step {

@@ -14,7 +14,7 @@ from typeguard import suppress_type_checks
 import haliax as hax
 import ir
 from haliax import Axis, NamedArray
-from haliax.staging import is_staging, mark, staging
+from haliax.core.staging import is_staging, mark, staging
 from passes.check_axes import axis_findings
 
 BE = shaped("batch embed", 4, 4)

@@ -99,9 +99,10 @@ def test_version() -> None:
         ("train --mash 4x2", "unknown option `--mash`: did you mean `--mesh`?"),
         (
             "compile --mesh 4y2",
-            "bad mesh `4y2`: write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model) or data=4,model=2",
+            "bad mesh `4y2`: write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model), 2x16x4x4 (replica, data, "
+            "sequence, model), or name the axes: data=4,model=2",
         ),
-        ("compile --mesh 0x2", "bad mesh `0x2`: axis data has size 0, and the least is 1"),
+        ("compile --mesh 0x2", "bad mesh `0x2`: axis `data` has size 0; sizes must be whole numbers of at least 1"),
         (
             "compile --batch-size many",
             "bad value for `--trainer.train_batch_size`: expected a whole number, such as 32, got `many`",

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from levanter.cli import devices
+from levanter.config import parse_mesh
 from levanter.errors import UserError
 
 FLAG = "--xla_force_host_platform_device_count"
@@ -32,13 +33,13 @@ def test_the_users_other_flags_are_kept(flags: str, expected: str) -> None:
 def test_only_a_cpu_is_split(platforms: str, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    devices.prepare({"data": 4, "model": 2})
+    devices.prepare(parse_mesh("4x2"))
     assert os.environ.get("XLA_FLAGS") == expected
 
 
 def test_too_few_devices_say_how_many_there_are() -> None:
     with pytest.raises(UserError) as caught:
-        devices.require({"data": 100, "model": 2})
+        devices.require(parse_mesh("100x2"))
     assert str(caught.value) == (
         "mesh data=100,model=2 needs 200 devices and JAX found 8 (cpu): "
         "give a smaller --mesh, or set JAX_PLATFORMS=cpu to run on as many CPU devices as it needs"

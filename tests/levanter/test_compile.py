@@ -173,7 +173,7 @@ def test_the_graphs_are_dumped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mesh", "hardware", "start"),
-    [(MESH, "v5x", "hardware 'v5x': known are v4, v5e,"), ({"data": 0}, "v5e", "mesh {'data': 0}: a mesh needs")],
+    [(MESH, "v5x", "hardware 'v5x': known are v4, v5e,"), ({"data": 0}, "v5e", "bad mesh `{'data': 0}`: axis")],
 )
 def test_what_the_compiler_refuses_is_a_user_error(mesh: dict[str, int], hardware: str, start: str) -> None:
     with pytest.raises(UserError) as caught:
@@ -186,7 +186,8 @@ def test_a_model_that_fits_nowhere_is_a_user_error() -> None:
     from levanter.config import load
 
     with pytest.raises(
-        UserError, match=r"^no plan fits: the leanest on mesh 2 needs \d+\.\d\d GB a device, v5e has 16 GB; use more"
+        UserError,
+        match=r"^no plan fits: the leanest on mesh data=2 needs \d+\.\d\d GiB a device \(.*\), and v5e has 14.90 GiB",
     ):
         compiler.report(load("gpt2_xl"), {"data": 2}, "v5e")
 

@@ -39,7 +39,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ),
         ("optimiser:\n  beta1: 1\n", "unknown key `optimiser` (c.yaml:1): did you mean `optimizer`?"),
         ("seed: 1\n", "unknown key `seed` (c.yaml:1): did you mean `trainer.seed`?"),
-        ("xyzzy: 1\n", "unknown key `xyzzy` (c.yaml:1): known: data, model, optimizer, trainer"),
+        ("xyzzy: 1\n", "unknown key `xyzzy` (c.yaml:1): known: data, model, optimizer, trackers, trainer"),
         (
             "optimizer.beta1: 1\n",
             "unknown key `optimizer.beta1` (c.yaml:1): "
@@ -87,7 +87,13 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (
             "trainer:\n  mesh: 4y2\n",
             "trainer.mesh: bad mesh `4y2`: "
-            "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model) or data=4,model=2 (set in c.yaml:2)",
+            "write 8 (data), 4x2 (data, model), 2x4x2 (replica, data, model), 2x16x4x4 (replica, data, sequence, "
+            "model), or name the axes: data=4,model=2 (set in c.yaml:2)",
+        ),
+        (
+            "trainer:\n  hardware: v5x\n",
+            "trainer.hardware: hardware 'v5x': known are v4, v5e, v5p, v6e, a100, h100, h200; did you mean 'v5p'? "
+            "(set in c.yaml:2)",
         ),
         ("trainer:\n  seed: -1\n", "trainer.seed is -1: it must be at least 0 (set in c.yaml:2)"),
         (
@@ -127,7 +133,7 @@ def test_a_wrong_file(write, text: str | bytes, expected: str | None) -> None:
         ("--learning_rate 1", "unknown option `--learning_rate`: did you mean `--optimizer.learning_rate`?"),
         ("--mode x", "unknown option `--mode`: did you mean `--model`?"),
         ("--rundir x", "unknown option `--rundir`: did you mean `--run-dir`?"),
-        ("--zzz.q 3", "unknown option `--zzz`: known: data, model, optimizer, trainer"),
+        ("--zzz.q 3", "unknown option `--zzz`: known: data, model, optimizer, trackers, trainer"),
         ("--trainer.num-train-steps 3", "unknown option `--trainer.num-train-steps`: "
          "did you mean `--trainer.num_train_steps`?"),
         ("--optimizer.beta1 high", "bad value for `--optimizer.beta1`: expected a number, such as 0.9, got `high`"),

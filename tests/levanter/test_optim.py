@@ -12,8 +12,8 @@ import pytest
 
 import haliax as hax
 from levanter.errors import UserError
+from levanter.models.decay import matrices
 from levanter.models.gpt2.config import Gpt2Config
-from levanter.optim.adamw.adamw import decays
 from levanter.optim.adamw.config import AdamWConfig
 from levanter.optim.schedule import learning_rate, warmup_steps
 from levanter.runtime.state import flat_names
@@ -35,7 +35,7 @@ def raw(tree: dict[str, hax.NamedArray]) -> dict[str, jax.Array]:
 @pytest.mark.parametrize("max_grad_norm", [0.1, 1e9, None])
 def test_updates_are_those_of_optax(max_grad_norm: float | None) -> None:
     config = AdamWConfig(learning_rate=0.01, weight_decay=0.3, warmup=2.0, max_grad_norm=max_grad_norm)
-    ours = config.build(num_train_steps=5).transform
+    ours = config.build(num_train_steps=5, decays=matrices).transform
     theirs = optax.adamw(
         learning_rate(config, 5), b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.3, mask={"weight": True, "bias": False}
     )
@@ -56,7 +56,7 @@ def test_updates_are_those_of_optax(max_grad_norm: float | None) -> None:
 def test_matrices_decay_and_nothing_else() -> None:
     config = Gpt2Config(seq_len=4, vocab_size=7, hidden_dim=4, num_heads=2, num_layers=2, tie_word_embeddings=False)
     model = jax.eval_shape(lambda: config.build(config.Vocab, key=jax.random.key(0)))
-    decaying = {name for name, decay in flat_names(decays(model)).items() if decay}
+    decaying = {name for name, decay in flat_names(model.decays()).items() if decay}
     assert decaying == {
         "embeddings.tokens.weight",
         "embeddings.positions.weight",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import draccus
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -19,12 +20,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from levanter import config
 from levanter.errors import UserError
 from levanter.runtime.run_directory import RunDirectory
-from levanter.trackers import ConsoleProgress, MetricsFile, open_trackers
-from levanter.trackers.console.progress import duration
-from levanter.trackers.metrics_file.metrics_file import SYNC_SECONDS
+from levanter.trackers.config import TrackedRun
+from levanter.trackers.console.progress import ConsoleProgress, duration
+from levanter.trackers.metrics_file.metrics_file import SYNC_SECONDS, MetricsFile
 from levanter.trackers.scalars import plain, record
+from levanter.trackers.section import TrackersConfig
+from levanter.trackers.trackers import Trackers, open_trackers
+from levanter.trackers.wandb.config import WandbConfig
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -198,17 +203,14 @@ def test_durations(seconds: float, text: str) -> None:
 # --- all together ---
 
 
+def open_all(path: Path, output: io.StringIO, **sections: dict[str, Any]) -> Trackers:
+    config = draccus.decode(TrackersConfig, {"console": {"log_every": 1}, **sections})
+    return open_trackers(config, TrackedRun(RunDirectory(path), {}, 0, 1, Console(file=output)))
+
+
 def test_trackers_log_everywhere(tmp_path: Path) -> None:
     output = io.StringIO()
-    with open_trackers(
-        RunDirectory(tmp_path),
-        tracker="none",
-        config={},
-        resumed_step=0,
-        total_steps=1,
-        log_every=1,
-        console=Console(file=output),
-    ) as trackers:
+    with open_all(tmp_path, output) as trackers:
         trackers.log(1, {"loss": jnp.float32(0.5), "tokens_per_second": 10})
         trackers.sync()
         trackers.note("a note")
@@ -216,11 +218,95 @@ def test_trackers_log_everywhere(tmp_path: Path) -> None:
     assert output.getvalue() == "step 1/1  loss 0.5000  10 tokens/s  0s left\na note\n"
 
 
+def test_the_console_can_be_turned_off(tmp_path: Path) -> None:
+    output = io.StringIO()
+    with open_all(tmp_path, output, console={"enabled": False}) as trackers:
+        trackers.log(1, {"loss": jnp.float32(0.5)})
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0.5}\n'
+    assert output.getvalue() == ""
+
+
+# --- their config ---
+
+
+def test_wandb_is_told_what_the_config_says_and_nothing_else() -> None:
+    assert WandbConfig().init_arguments() == {}
+    config = WandbConfig(project="p", entity="e", name="n", group="g", tags=["a", "b"], notes="why", mode="offline")
+    assert config.init_arguments() == {
+        "project": "p",
+        "entity": "e",
+        "name": "n",
+        "group": "g",
+        "tags": ["a", "b"],
+        "notes": "why",
+        "mode": "offline",
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["--trackers.wandb.mode", "of"],
+            "trackers.wandb.mode is 'of': use one of online, offline, disabled, or null",
+        ),
+        (["--trackers.console.log_every", "0"], "trackers.console.log_every is 0: it must be at least 1"),
+        (
+            ["--trackers.metrics_file.sync_seconds", "-1"],
+            "trackers.metrics_file.sync_seconds is -1.0: it must be at least 0",
+        ),
+        (
+            ["--trackers.wandb.projekt", "p"],
+            "unknown option `--trackers.wandb.projekt`: did you mean `--trackers.wandb.project`?",
+        ),
+        (["--trackers.wand.mode", "offline"], "unknown option `--trackers.wand`: did you mean `--trackers.wandb`?"),
+    ],
+)
+def test_a_bad_configuration_is_said(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config.load("gpt2_nano", overrides)
+    assert str(caught.value) == message
+
+
+def test_fields_that_have_moved_are_read_under_their_old_names(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("trainer:\n  seed: 3\n  tracker: wandb\n  log_every: 7\n")
+    old = config.load(file)
+    assert (old.trainer.seed, old.trackers.wandb.enabled, old.trackers.console.log_every) == (3, True, 7)
+    over = ["--trainer.tracker", "none", "--trainer.log_every", "9"]
+    assert (
+        config.load(file, over).trackers == config.load(file, ["--trackers.wandb.enabled", "false", *over[2:]]).trackers
+    )
+    assert config.load(file, over).trackers.console.log_every == 9
+    both = tmp_path / "both.yaml"
+    both.write_text("extends: old.yaml\ntrackers:\n  console:\n    log_every: 5\n")
+    assert config.load(both).trackers.console.log_every == 5
+    assert config.loads(file.read_text()).trackers == old.trackers
+
+
+def test_an_old_name_with_no_counterpart_says_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("trainer:\n  tracker: tensorboard\n")
+    with pytest.raises(UserError) as caught:
+        config.load(file)
+    assert str(caught.value) == (
+        f"bad value `tensorboard` for `trainer.tracker` ({file}:2), which has become `trackers.wandb.enabled`: "
+        "set that to true or false"
+    )
+    file.write_text("trainer:\n  log_every: 0\n")
+    with pytest.raises(UserError) as caught:
+        config.load(file)
+    assert str(caught.value) == f"trackers.console.log_every is 0: it must be at least 1 (set in {file}:2)"
+
+
+# --- wandb itself ---
+
+
 MIRRORING = """
-import sys
+import json, sys
 from pathlib import Path
 from levanter.trackers.wandb.mirror import WandbMirror
-mirror = WandbMirror(Path(sys.argv[1]), {"trainer": {"seed": 0}})
+mirror = WandbMirror(Path(sys.argv[1]), {"trainer": {"seed": 0}}, json.loads(sys.argv[2]))
 for step in (1, 2, 3):
     mirror.log(step, {"loss": 1.0 / step})
 mirror.close()
@@ -228,10 +314,10 @@ mirror.close()
 """
 
 
-def mirror(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def mirror(path: Path, arguments: dict[str, Any], **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     return subprocess.run(
-        [sys.executable, "-c", MIRRORING, str(path)],
+        [sys.executable, "-c", MIRRORING, str(path), json.dumps(arguments)],
         env=kept | {"HOME": str(path), "WANDB_CONFIG_DIR": str(path)} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -240,9 +326,12 @@ def mirror(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_wandb_works_offline_and_goes_on_as_the_same_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arguments", "environment"), [({}, {"WANDB_MODE": "offline"}), ({"mode": "offline"}, {})])
+def test_wandb_works_offline_and_resumes_as_the_same_run(
+    tmp_path: Path, arguments: dict[str, Any], environment: dict[str, str]
+) -> None:
     for _ in range(2):
-        done = mirror(tmp_path, WANDB_MODE="offline")
+        done = mirror(tmp_path, arguments, **environment)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     run_id = (tmp_path / "wandb_id").read_text().strip()
     # Two starts within one second share a time stamp: wandb then adds a number to the folder's name, not to the log's.
@@ -252,7 +341,15 @@ def test_wandb_works_offline_and_goes_on_as_the_same_run(tmp_path: Path) -> None
 
 
 def test_wandb_without_a_login_is_refused(tmp_path: Path) -> None:
-    failed = mirror(tmp_path)
+    failed = mirror(tmp_path, {})
     message = failed.stderr.splitlines()[-1]
-    assert message.startswith("levanter.errors.UserError: cannot start the tracker wandb (trainer.tracker): ")
-    assert message.endswith("; run `wandb login`, or set WANDB_MODE=offline, or use --trainer.tracker none")
+    assert message.startswith("levanter.errors.UserError: cannot start the tracker wandb (trackers.wandb): ")
+    assert message.endswith(
+        "; run `wandb login`, or use --trackers.wandb.mode offline, or --trackers.wandb.enabled false"
+    )
+
+
+def test_wandb_disabled_writes_nothing_and_says_nothing(tmp_path: Path) -> None:
+    done = mirror(tmp_path, {"mode": "disabled", "project": "p", "tags": ["t"]})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list((tmp_path / "wandb").glob("**/*.wandb"))

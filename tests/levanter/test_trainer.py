@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import draccus
 import jax
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ from levanter.runtime.state import (
     state_shape,
 )
 from levanter.runtime.trainer import Loop, Pace, StopSignal, train
+from levanter.trackers.section import TrackersConfig
 
 TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
 
@@ -58,9 +60,9 @@ def config(tmp_path: Path) -> TrainConfig:
             eval_every=4,
             eval_batches=2,
             sample_tokens=5,
-            log_every=2,
             checkpoint=CheckpointConfig(every_steps=4),
         ),
+        trackers=draccus.decode(TrackersConfig, {"console": {"log_every": 2}}),
     )
 
 
@@ -302,7 +304,7 @@ def test_dropout_is_of_the_step(config: TrainConfig) -> None:
     small = dataclasses.replace(config, model=model)
     state = init_state(small)
     batch = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), batch_shape(small))
-    step = jax.jit(make_train_step(model, small.optimizer.build(6), seed=0))
+    step = jax.jit(make_train_step(small.optimizer.build(6, type(state.model).decays), seed=0))
     after, metrics = step(state, batch)
     assert step(state, batch)[1]["loss"] == metrics["loss"]
     assert step(dataclasses.replace(state, step=state.step + 1), batch)[1]["loss"] != metrics["loss"]

@@ -19,7 +19,7 @@ from typeguard import suppress_type_checks
 import ir
 import passes
 from haliax import Axis, NamedArray
-from haliax.staging import mark_rename
+from haliax.core.staging import mark_rename
 from ir.graph import Graph, Node
 from levanter.compiler.verify import collectives as read_collectives
 from levanter.compiler.verify import compare

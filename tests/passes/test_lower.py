@@ -228,41 +228,6 @@ def test_another_number_of_devices_than_the_mesh_has():
         passes.device_mesh(hand_plan("dp", data=8))
 
 
-def other_arguments():
-    state, batch = arguments("mlp")
-    square = shaped("embed mlp", 4, 4), shaped("batch embed", 4, 4)
-    return {
-        # The right label on the wrong array: what a checkpoint of another size would give.
-        "another shape": ("mlp", jax.tree.map(lambda leaf: leaf.T, state), batch),
-        "other keys": ("mlp", {"a": state["down"], "b": state["up"]}, batch),
-        "another dtype": ("mlp", state, jax.tree.map(lambda leaf: leaf.astype(jnp.float16), batch)),
-        "other axes of the same sizes": (square, filled(shaped("mlp embed", 4, 4)), filled(square[1])),
-    }
-
-
-@pytest.mark.parametrize("name", other_arguments())
-def test_other_arguments_than_were_traced_are_refused(name):
-    """`jax.jit` would trace again; a lowered step is of one shape and must not take the numbers of another."""
-    traced_for, state, batch = other_arguments()[name]
-    if traced_for == "mlp":
-        step = passes.lower(prepared("mlp"), ONE)
-    else:
-        step = passes.lower(ir.trace(lambda w, x: jnp.einsum("be,em->bm", x.array, w.array), *traced_for), ONE)
-    with pytest.raises(TypeError) as caught:
-        step(state, batch)
-    assert str(caught.value).endswith("  fix: trace, plan and lower the step for these arguments")
-    if name == "another shape":
-        assert str(caught.value).splitlines()[0] == (
-            "step was traced with params.down: f32[mlp=32, embed=16], given float32[16, 32]"
-        )
-    elif name == "another dtype":
-        assert str(caught.value).splitlines()[0] == (
-            "step was traced with x: f32[batch=8, embed=16], given float16[8, 16]"
-        )
-    else:
-        assert str(caught.value).splitlines()[0].endswith(" was traced for arguments of another structure")
-
-
 def test_the_pipeline_dumps_every_graph(tmp_path):
     result = pipeline.run(
         traced("mlp"), {"data": 2}, plan=Plan.by_hand({"data": 2}, {"batch": ("data",)}), dump=tmp_path

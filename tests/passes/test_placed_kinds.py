@@ -12,7 +12,7 @@ from step_models import filled, shaped
 
 import ir
 import passes
-from ir.kinds import kind_of
+from ir.ops import op_of
 from passes import Plan
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -82,7 +82,7 @@ def test_it_is_placed_and_gives_the_same_numbers(name):
     plan = Plan.by_hand({"data": 4, "model": 2}, {axis: [mesh] for axis, mesh in wishes.items()})
     graph = passes.canonicalize(ir.trace(step, *arguments))
     placed = passes.partition(graph, plan)
-    moves = [node.kind for node in placed.walk() if kind_of(node).communicates]
+    moves = [node.kind for node in placed.walk() if op_of(node).communicates]
     values = filled(arguments)
     lowered = passes.lower(graph, plan)
     for ours, plain in zip(jax.tree.leaves(lowered(*values)), jax.tree.leaves(jax.jit(step)(*values)), strict=True):

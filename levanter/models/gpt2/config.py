@@ -11,6 +11,7 @@ from levanter.models.config import ModelConfig, axis
 
 if TYPE_CHECKING:
     from haliax import Axis
+    from levanter.models.lm_model import LmModel
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -75,7 +76,7 @@ class Gpt2Config(ModelConfig):
     def Layers(self) -> Axis:
         return axis("layers", self.num_layers)
 
-    def build(self, Vocab: Axis, *, key: Any) -> Any:
+    def build(self, Vocab: Axis, *, key: Any) -> LmModel:
         from levanter.models.gpt2.gpt2 import Gpt2LMHeadModel
 
         return Gpt2LMHeadModel.init(self, Vocab, key=key)

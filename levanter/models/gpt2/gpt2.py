@@ -1,10 +1,8 @@
 """GPT-2 (Radford et al., 2019) with named axes.
 
-    tokens [batch, position]
-      → embeddings        [batch, position, embed]
+    tokens [batch, position] → embeddings [batch, position, embed]
       → blocks, `layers` times: attention and an MLP, each after a norm and added to what it read
-      → final norm, then the token embedding again as the output head
-      → logits            [batch, position, vocab]
+      → final norm, then the token embedding again as the output head: logits [batch, position, vocab]
 
 No function here mentions a batch: an axis that a function does not name passes through it.
 """
@@ -21,14 +19,14 @@ import jax.numpy as jnp
 import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
+from levanter.models.lm_model import LmModel
 from levanter.models.loss import next_token_loss, output_logits
 from levanter.runtime import rng
 
 if TYPE_CHECKING:
     from levanter.models.gpt2.config import Gpt2Config
 
-MASKED = -1e9
-"""A score that softmax turns into exactly zero, finite so that a fully masked row is not NaN."""
+MASKED = -1e9  # A score that softmax turns into exactly zero, finite so that a fully masked row is not NaN.
 
 
 class Attention(eqx.Module):
@@ -55,7 +53,6 @@ class Attention(eqx.Module):
         KeyPos = self.KeyPos.resize(Pos.size)
         q, k, v = self.qkv(x).unbind("qkv")
         k, v = (each.rename({"position": "key_position"}) for each in (k, v))
-
         scores = hax.dot(q, k, axis=self.HeadSize) / math.sqrt(self.HeadSize.size)
         causal = hax.arange(KeyPos).broadcast_axis(Pos) <= hax.arange(Pos)
         scores = hax.where(causal, scores.astype(jnp.float32), MASKED)
@@ -128,7 +125,7 @@ class Embeddings(eqx.Module):
         return vectors + self.positions.weight["position", 0:length]
 
 
-class Gpt2LMHeadModel(eqx.Module):
+class Gpt2LMHeadModel(LmModel):
     """The language model. Call it for logits; `loss` is what training minimizes."""
 
     embeddings: Embeddings
@@ -168,14 +165,22 @@ class Gpt2LMHeadModel(eqx.Module):
         """x [..., embed], as `activations` gives it → float32 [..., vocab]"""
         return output_logits(x, self._head(x), self.config.Embed)
 
-    def __call__(self, tokens: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
-        """tokens int32 [..., position] → logits float32 [..., position, vocab]"""
-        return self.logits(self.activations(tokens, key=key))
+    @property
+    def Pos(self) -> Axis:
+        return self.config.Pos
 
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
         """Mean cross entropy in nats per token, a float32 scalar; tokens and targets int32 [..., position]."""
         x = self.activations(tokens, key=key)
         return hax.mean(next_token_loss(x, self._head(x), targets, self.config.Embed)).scalar()
+
+    @property
+    def Vocab(self) -> Axis:
+        return self.embeddings.tokens.Vocab
+
+    @property
+    def drops_out(self) -> bool:
+        return self.config.dropout > 0.0
 
     def _head(self, x: NamedArray) -> NamedArray:
         head = self.embeddings.tokens.weight if self.head is None else self.head

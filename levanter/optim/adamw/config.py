@@ -9,7 +9,7 @@ from levanter.fields import above, at_least, fraction, number
 from levanter.optim.config import OptimizerConfig
 
 if TYPE_CHECKING:
-    from levanter.optim.optimizer import Optimizer
+    from levanter.optim.optimizer import Decays, Optimizer
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class AdamWConfig(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019) and clipping of the global gradient norm."""
 
     weight_decay: float = number(0.1, at_least(0))
-    """Applied to matrices only; biases and norms are left alone."""
+    """Applied to what the model says: for GPT-2 to matrices only, biases and norms are left alone."""
     beta1: float = number(0.9, fraction())
     """Share of the running mean of gradients that a step keeps."""
     beta2: float = number(0.95, fraction())
@@ -27,7 +27,7 @@ class AdamWConfig(OptimizerConfig):
     max_grad_norm: float | None = number(1.0, above(0))
     """Gradients are scaled down to this global norm; null turns clipping off."""
 
-    def build(self, num_train_steps: int) -> Optimizer:
+    def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
         from levanter.optim.adamw.adamw import adamw
 
-        return adamw(self, num_train_steps)
+        return adamw(self, num_train_steps, decays)

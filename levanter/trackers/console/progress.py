@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from levanter.trackers.scalars import Scalar, plain
+from levanter.trackers.tracker import Tracker
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _HELDOUT = "heldout_loss"
 
 
-class ConsoleProgress:
+class ConsoleProgress(Tracker):
     """Shows step, loss, tokens a second and time left.
 
     Args:
@@ -60,9 +61,6 @@ class ConsoleProgress:
     def note(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def sync(self) -> None:
-        """Nothing is held back."""
 
     def close(self) -> None:
         if self._bar is not None:

@@ -1,9 +1,9 @@
 """`metrics.jsonl`: the record of a run, one JSON object a step.
 
 A line is handed to the system as soon as it is logged, so `kill -9` loses none. It is flushed to the disk once a second
-and whenever `sync` is called, which the trainer does before each checkpoint: what a power cut can take are records of
-steps that the resumed run makes again. A resumed run first drops every record past the step it goes on from, so the
-file of a run that was killed ten times equals that of an undisturbed one (but for fields that measure time).
+(`sync_seconds`) and whenever `sync` is called, which the trainer does before each checkpoint: what a power cut can take
+are records of steps that the resumed run makes again. A resumed run first drops every record past the step it resumes
+from, so the file of a run that was killed ten times equals that of an undisturbed one, but for what measures time.
 """
 
 from __future__ import annotations
@@ -16,19 +16,27 @@ from pathlib import Path
 
 from levanter.trackers import errors
 from levanter.trackers.scalars import Scalar, record
+from levanter.trackers.tracker import Tracker
 
 SYNC_SECONDS = 1.0
 
 
-class MetricsFile:
+class MetricsFile(Tracker):
     """Appends to the file at `path`, from which the records past `resumed_step` are dropped first.
 
     Raises:
         UserError: a line of the part that stays is not a record.
     """
 
-    def __init__(self, path: Path, resumed_step: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        resumed_step: int,
+        clock: Callable[[], float] = time.monotonic,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
         self._clock = clock
+        self._sync_seconds = sync_seconds
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open for the length of the run)
         os.ftruncate(self._file.fileno(), _kept_bytes(path, resumed_step))
         self.sync()
@@ -36,7 +44,7 @@ class MetricsFile:
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
         """Append the record of `step`."""
         self._file.write(record(step, metrics).encode())
-        if self._clock() - self._synced >= SYNC_SECONDS:
+        if self._clock() - self._synced >= self._sync_seconds:
             self.sync()
 
     def sync(self) -> None:

@@ -17,22 +17,27 @@ from levanter import durable
 from levanter.optional import require
 from levanter.trackers import errors
 from levanter.trackers.scalars import Scalar, plain
+from levanter.trackers.tracker import Tracker
 
 
-class WandbMirror:
-    """A wandb run of the run directory at `path`; WANDB_MODE, WANDB_PROJECT and WANDB_ENTITY work as ever.
+class WandbMirror(Tracker):
+    """A wandb run of the run directory at `path`.
+
+    Args:
+        config: the resolved config as nested plain data, to be shown there.
+        arguments: for `wandb.init`: project, entity, name, tags, mode and so on. What is not given there is taken from
+            the WANDB_ variables.
 
     Raises:
         UserError: wandb is not installed, or would not start.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
-        wandb = require("wandb", "the tracker wandb (trainer.tracker)", "wandb")
+    def __init__(self, path: Path, config: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+        wandb = require("wandb", "the tracker wandb (trackers.wandb.enabled)", "wandb")
         self._failures = (wandb.Error, OSError)
         try:
             self._run: Any = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "levanter"),
-                name=path.name,
+                **{"project": os.environ.get("WANDB_PROJECT", "levanter"), "name": path.name, **arguments},
                 id=_run_id(path / "wandb_id"),
                 resume="allow",
                 dir=str(path),
@@ -42,7 +47,7 @@ class WandbMirror:
             )
         except self._failures as error:
             raise errors.wandb_unavailable(_first_line(error)) from error
-        if not self._run.offline:
+        if not self._run.offline and not self._run.disabled:
             print(f"wandb: {self._run.url}", file=sys.stderr, flush=True)
 
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
@@ -53,9 +58,6 @@ class WandbMirror:
             except self._failures as error:
                 print(errors.wandb_stopped(_first_line(error)), file=sys.stderr, flush=True)
                 self._run = None
-
-    def sync(self) -> None:
-        """Nothing: the mirror is no record."""
 
     def close(self) -> None:
         if self._run is not None:

@@ -1,0 +1,355 @@
+"""Loops and maps over a named axis: `scan`, `fold`, `map`, `vmap`.
+
+A NamedArray that has the axis is taken apart along it, wherever it stands, and the function sees it without the axis;
+one that lacks it is passed whole. An unnamed array is taken apart along its first dimension. Results gain the axis in
+front. Everything else (numbers, functions, None) is passed as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from haliax import errors
+from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
+from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
+from haliax.jax_utils import (
+    broadcast_prefix,
+    is_jax_or_hax_array_like,
+    is_named,
+    multilevel_scan,
+    tree_checkpoint_name,
+)
+from haliax.ops.shape import transposed
+
+
+def scan(
+    f: Callable[..., tuple[Any, Any]],
+    axis: AxisSelector,
+    *,
+    remat: bool | str | ScanCheckpointPolicy = False,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    is_scanned: Any = is_jax_or_hax_array_like,
+) -> Callable[..., tuple[Any, Any]]:
+    """A loop that carries a value along the axis: `scan(f, Layers)(init, *inputs)` is `(carry, outputs)`.
+
+    Args:
+        f: from the carry and the slices of the inputs to the next carry and the output of this step.
+        axis: the axis to loop over. A name is enough if an input has it.
+        remat: what to keep for the backward pass; see `ScanCheckpointPolicy`.
+        reverse: whether to go from the last element to the first.
+        unroll: how many steps make one iteration of the compiled loop; True for all.
+        is_scanned: which leaves of the inputs are taken apart: a predicate, a boolean, or a tree of booleans.
+
+    Raises:
+        AxisError: if no input has the axis, or an unnamed input has another size in front.
+        ValueError: if there is no such policy.
+    """
+    policy = ScanCheckpointPolicy.of(remat)
+
+    @wraps(f, updated=())
+    def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        slices = Slices("scan", axis, (args, kwargs), is_scanned, by_predicate=True)
+        arrays, statics = _partition(init)
+        arrays = [x if is_jax_or_hax_array_like(x) else jnp.asarray(x) for x in arrays]
+
+        def step(carry: Any, xs: Any) -> tuple[Any, Any]:
+            if not policy.disable:
+                carry, xs = _labelled(policy, carry, xs)
+            positional, keywords = slices.joined(xs)
+            whole = _joined(carry, statics)
+            after, output = f(whole, *positional, **keywords)
+            return _partition(_like(after, whole))[0], output
+
+        carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
+        return _joined(carry, statics), with_axis(outputs, slices.axis)
+
+    return scanned
+
+
+def fold(
+    fn: Callable[..., Any],
+    axis: AxisSelector,
+    *,
+    remat: bool | str | ScanCheckpointPolicy = False,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    is_scanned: Any = is_jax_or_hax_array_like,
+) -> Callable[..., Any]:
+    """A loop that carries a value along the axis: `fold(f, Layers)(init, *inputs)` is the last carry.
+
+    Args and errors are those of `scan`, but `fn` gives the next carry only.
+    """
+    looped = scan(
+        lambda carry, *args, **kwargs: (fn(carry, *args, **kwargs), None),
+        axis,
+        remat=remat,
+        reverse=reverse,
+        unroll=unroll,
+        is_scanned=is_scanned,
+    )
+    return lambda init, *args, **kwargs: looped(init, *args, **kwargs)[0]
+
+
+def map(
+    fn: Callable[..., Any],
+    axis: AxisSelector,
+    *,
+    remat: bool | str | ScanCheckpointPolicy = False,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    is_mapped: Any = is_jax_or_hax_array_like,
+) -> Callable[..., Any]:
+    """`fn` of each slice along the axis, one after the other; the results gain the axis. `vmap` does all at once.
+
+    Args and errors are those of `scan`; `is_mapped` is its `is_scanned`.
+    """
+    looped = scan(
+        lambda _, *args, **kwargs: (None, fn(*args, **kwargs)),
+        axis,
+        remat=remat,
+        reverse=reverse,
+        unroll=unroll,
+        is_scanned=is_mapped,
+    )
+    return lambda *args, **kwargs: looped(None, *args, **kwargs)[1]
+
+
+def vmap(
+    fn: Callable[..., Any],
+    axis: AxisSelection,
+    *,
+    default: Any = is_jax_or_hax_array_like,
+    args: Any = (),
+    kwargs: Any = None,
+) -> Callable[..., Any]:
+    """`fn` of each slice along the axis, all at once; the arrays of the results gain the axis.
+
+    Args:
+        fn: any function of trees.
+        axis: the axis to map over, or several: the first is then the first of the results. A name is enough if an
+            argument has it.
+        default: along which dimension unnamed arrays are taken apart: an integer, None for not at all, a function from
+            a leaf to these, or a tree of these. True is the first dimension. A NamedArray that has the axis is taken
+            apart along it; False keeps it whole too.
+        args: the same for the positional arguments, in order, instead of `default`.
+        kwargs: the same for the keyword arguments, by name.
+
+    Raises:
+        AxisError: if no argument has the axis, or an unnamed one has another size there.
+    """
+    if not isinstance(axis, str | Axis):
+        for inner_axis in reversed(ensure_tuple(axis)):
+            fn = vmap(fn, inner_axis, default=default, args=args, kwargs=kwargs)
+        return fn
+
+    @wraps(fn, updated=())
+    def mapped(*positional: Any, **keywords: Any) -> Any:
+        choices = (
+            (*args[: len(positional)], *[default] * (len(positional) - len(args))),
+            {name: (kwargs or {}).get(name, default) for name in keywords},
+        )
+        slices = Slices("vmap", axis, (positional, keywords), choices)
+        rest: list[Any] = []
+
+        def inner(xs: Any) -> Any:
+            inner_args, inner_kwargs = slices.joined(xs)
+            arrays, statics = _partition(fn(*inner_args, **inner_kwargs), is_jax_or_hax_array_like)
+            rest.append(statics)
+            return arrays
+
+        results = jax.vmap(inner, axis_size=slices.axis.size)(slices.leading())
+        return _joined(with_axis(results, slices.axis), rest[-1])
+
+    return mapped
+
+
+class Slices:
+    """Arguments that are taken apart along an axis: which leaves, and along which dimension of each.
+
+    Args:
+        function: who takes them apart, for errors.
+        axis: the axis.
+        tree: the arguments.
+        choices: for each leaf True, False, None, or a dimension; a predicate, one value, or a tree of these.
+        by_predicate: whether the choices are of yes and no, also for NamedArrays; else None keeps unnamed ones whole.
+        must_map: whether it is an error that arrays are chosen and none has the axis.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        axis: AxisSelector,
+        tree: Any,
+        choices: Any,
+        by_predicate: bool = False,
+        must_map: bool = True,
+    ):
+        self.leaves, self.structure = jax.tree.flatten(tree, is_leaf=is_named)
+        wanted = _decisions(choices, tree, self.leaves)
+        if by_predicate:
+            wanted = [bool(choice) for choice in wanted]
+        chosen = [(x, choice) for x, choice in zip(self.leaves, wanted, strict=True) if _is_chosen(x, choice)]
+        self.axis = _resolved(function, axis, chosen)
+        self.dimensions = [
+            self._dimension(function, leaf, choice) for leaf, choice in zip(self.leaves, wanted, strict=True)
+        ]
+        if must_map and chosen and all(dimension is None for dimension in self.dimensions):
+            raise errors.nothing_to_map(function, axis, [x for x, _ in chosen])
+
+    def _dimension(self, function: str, leaf: Any, choice: Any) -> int | None:
+        if not _is_chosen(leaf, choice):
+            return None
+        if isinstance(leaf, NamedArray):
+            names = names_of(leaf.axes)
+            if self.axis.name not in names:
+                return None
+            dimension = names.index(self.axis.name)
+            if leaf.axes[dimension].size != self.axis.size:
+                raise errors.wrong_axis_size(self.axis, leaf)
+            return dimension
+        dimension = range(len(leaf.shape))[int(choice) if choice is not True else 0]
+        if leaf.shape[dimension] != self.axis.size:
+            raise errors.leading_size(function, self.axis, leaf)
+        return dimension
+
+    def leading(self) -> list[Any]:
+        """The leaves that are taken apart, with the axis in front; a NamedArray does not list it any more."""
+        return [_leading(x, d) for x, d in zip(self.leaves, self.dimensions, strict=True) if d is not None]
+
+    def joined(self, xs: list[Any]) -> Any:
+        """The arguments of one step: the given slices, and the other leaves whole."""
+        parts = iter(xs)
+        leaves = [next(parts) if d is not None else x for x, d in zip(self.leaves, self.dimensions, strict=True)]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def _is_chosen(leaf: Any, choice: Any) -> bool:
+    """Whether the leaf is an array with dimensions that is to be taken apart, if it has the axis."""
+    if isinstance(leaf, NamedArray):
+        return choice is not False
+    return is_jax_or_hax_array_like(leaf) and bool(leaf.shape) and choice is not None and choice is not False
+
+
+def _decisions(choices: Any, tree: Any, leaves: list[Any]) -> list[Any]:
+    """For each leaf True, False, None, or a dimension, from a predicate, one of these, or a tree of them."""
+    if callable(choices):
+        return [choices(leaf) for leaf in leaves]
+    if choices is None or isinstance(choices, bool | int):
+        return [choices] * len(leaves)
+    spread = broadcast_prefix(choices, tree, is_leaf=lambda x: x is None or is_named(x))
+    flat = jax.tree.leaves(spread, is_leaf=lambda x: x is None)
+    if len(flat) != len(leaves):  # leaves that are None in the tree have no place in `leaves`
+        flat = [c for c, x in zip(flat, jax.tree.leaves(tree, is_leaf=_none_or_named), strict=True) if x is not None]
+    return [choice(leaf) if callable(choice) else choice for choice, leaf in zip(flat, leaves, strict=True)]
+
+
+def _none_or_named(value: Any) -> bool:
+    return value is None or is_named(value)
+
+
+def _resolved(function: str, axis: AxisSelector, chosen: list[tuple[Any, Any]]) -> Axis:
+    """The axis with its size, from the first chosen array that has it; from any, if none has names."""
+    if isinstance(axis, Axis):
+        return axis
+    for leaf, _ in chosen:
+        if isinstance(leaf, NamedArray) and leaf.has_axis(axis):
+            return leaf.resolve_axis(axis)
+    if not chosen or any(isinstance(leaf, NamedArray) for leaf, _ in chosen):
+        raise errors.nothing_to_map(function, axis, [leaf for leaf, _ in chosen])
+    leaf, choice = chosen[0]
+    return Axis(axis, leaf.shape[0 if choice is True else choice])
+
+
+def _leading(leaf: Any, dimension: int) -> Any:
+    if isinstance(leaf, NamedArray):
+        raw = leaf.array if dimension == 0 else jnp.moveaxis(leaf.array, dimension, 0)
+        return unchecked(raw, leaf.axes[:dimension] + leaf.axes[dimension + 1 :])
+    return leaf if dimension == 0 else jnp.moveaxis(leaf, dimension, 0)
+
+
+def with_axis(tree: Any, axis: Axis) -> Any:
+    """The tree whose NamedArrays have arrays with one dimension more in front than they have axes: `axis`.
+
+    Raises:
+        AxisError: for one that has an axis of this name already.
+    """
+
+    def grown(leaf: Any) -> Any:
+        if not is_named(leaf):
+            return leaf
+        axes = (axis, *leaf.axes)
+        check_distinct(axes)
+        return wrap(leaf.array, axes)
+
+    return jax.tree.map(grown, tree, is_leaf=is_named)
+
+
+def pieces(axis: Axis, tree: Any) -> list[Any]:
+    """The tree taken apart along the axis as in a loop: one tree for each element; leaves without the axis whole."""
+    if not jax.tree.leaves(tree):
+        return [tree] * axis.size
+    slices = Slices("a loop", axis, tree, is_jax_or_hax_array_like, must_map=False)
+    leading = slices.leading()
+    return [slices.joined(jax.tree.map(lambda x, at=at: x[at], leading)) for at in range(axis.size)]
+
+
+def stacked_trees(axis: Axis, trees: list[Any]) -> Any:
+    """The trees as one, whose arrays have the axis in front."""
+    return with_axis(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), axis)
+
+
+def _is_dynamic(leaf: Any) -> bool:
+    return isinstance(leaf, NamedArray | bool | int | float | complex) or is_jax_or_hax_array_like(leaf)
+
+
+def _partition(tree: Any, is_dynamic: Callable[[Any], bool] = _is_dynamic) -> tuple[Any, tuple[Any, list[Any]]]:
+    """The arrays of a tree (numbers too, by default), and all that is needed to put the tree together again."""
+    leaves, structure = jax.tree.flatten(tree, is_leaf=is_named)
+    return [x for x in leaves if is_dynamic(x)], (structure, [None if is_dynamic(x) else (x,) for x in leaves])
+
+
+def _joined(arrays: list[Any], statics: tuple[Any, list[Any]]) -> Any:
+    structure, places = statics
+    parts = iter(arrays)
+    return jax.tree.unflatten(structure, [next(parts) if place is None else place[0] for place in places])
+
+
+def _like(after: Any, before: Any) -> Any:
+    """The new carry, with the axes of each NamedArray in the order of the old one."""
+
+    def ordered(new: Any, old: Any) -> Any:
+        if is_named(new) and is_named(old) and new.axes != old.axes and set(new.axes) == set(old.axes):
+            return transposed(new, old.axes)
+        return new
+
+    if jax.tree.structure(after, is_leaf=is_named) != jax.tree.structure(before, is_leaf=is_named):
+        return after  # lax.scan says what differs
+    return jax.tree.map(ordered, after, before, is_leaf=is_named)
+
+
+def _labelled(policy: ScanCheckpointPolicy, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """Names for what the policy treats by name; without need, no name is put."""
+    if policy.save_carries == "offload":
+        carry = tree_checkpoint_name(carry, CARRY_NAME)
+    if policy.save_inputs:
+        xs = tree_checkpoint_name(xs, INPUT_NAME)
+    return carry, xs
+
+
+def _loop(
+    policy: ScanCheckpointPolicy, step: Callable[..., Any], init: Any, slices: Slices, reverse: bool, unroll: int | bool
+) -> tuple[Any, Any]:
+    """`lax.scan` under the policy: plain, or in blocks that are checkpointed themselves."""
+    body, xs, trips = policy.checkpointed(step), slices.leading(), slices.axis.size
+    blocks = policy.blocks(trips)
+    if blocks is None:
+        return lax.scan(body, init, xs, length=trips, reverse=reverse, unroll=unroll)
+    return multilevel_scan(body, init, xs, blocks, trips, reverse, unroll, checkpoint=policy.checkpointed)

@@ -1,0 +1,52 @@
+"""broadcast: repeats along the dims that the result has and the operand lacks."""
+
+from collections.abc import Sequence
+
+from ir import errors
+from ir.graph import Node
+from ir.ops.op import Op, matched
+from ir.ops.rule import Broken, Expected, Piece, operands, same
+from ir.types import Dim
+
+
+class Broadcast(Op):
+    """The operand's dims stand in the result in their order; one of size 1 may be another, repeated, there."""
+
+    kind = "broadcast"
+    fusible = True
+    doubles_names = True
+    repeats_places = True
+    stays_proportional = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        (operand,) = operands(node, 1, 1)
+        out = node.outputs[0].type.dims if node.outputs else ()
+        if not _within(operand.type.dims, out):
+            needs = errors.rule_needs(f"the operand's dims in their order, {operand.type}, among those of the result")
+            raise Broken(Piece("result"), needs)
+        return [Expected((operand.type.dtype,), out)]
+
+    def targets(self, node: Node) -> Sequence[int | None]:
+        before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
+        params = node.origin.params if node.origin is not None else {}
+        if "broadcast_dimensions" in params:
+            return list(map(int, params["broadcast_dimensions"]))
+        return matched(before, after)
+
+    def widens(self, node: Node) -> bool:
+        return True
+
+    def keeps_elements(self, node: Node) -> bool:
+        return bool(node.value_inputs) and node.value_inputs[0].type.elements == node.outputs[0].type.elements
+
+
+def _within(dims: Sequence[Dim], out: Sequence[Dim]) -> bool:
+    """Whether `out` has `dims` in their order. Taking the first place that fits leaves most for those behind."""
+    at = 0
+    for dim in dims:
+        while at < len(out) and not (same(dim, out[at]) or dim.size == 1):
+            at += 1
+        if at == len(out):
+            return False
+        at += 1
+    return True

@@ -1,0 +1,272 @@
+"""contract: multiplies and sums over the listed dims; with windows (`convolve`), in groups of rows (`ragged`), or in
+blocks that have a scale each (`scaled`)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import prod
+
+from ir import errors
+from ir.graph import Node
+from ir.ops.dtypes import family
+from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of
+from ir.ops.rule import (
+    Broken,
+    Expected,
+    Hole,
+    Piece,
+    Slot,
+    fit_all,
+    has,
+    listed,
+    must,
+    operands,
+    same,
+    without,
+)
+from ir.types import Dim
+
+Dims = tuple[Dim, ...]
+_ATTRIBUTES = frozenset(("over", "with", "batch", "batch_with", "along", "window"))
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+_DTYPES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", *_FLOATS),
+    _FLOATS,
+    ("complex64", "complex128"),
+)
+"""By family of the operands, what a product may be accumulated in."""
+
+
+class Contract(Op):
+    """The result has the batch dims, then what is left of the first operand, then what is left of the second."""
+
+    kind = "contract"
+    attributes = _ATTRIBUTES
+    meetings = {"contract": "contraction of {pairs}: only one axis can be summed with itself"}
+    multiplies = True
+    doubles_names = True
+    always_computes = True
+    cut_after_each_sum = True
+    reads_whole_parameters = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        operands(node, 2, 4)
+        if node.fn == "convolve":
+            dims = _convolved(node)
+        elif node.fn == "ragged":
+            dims = _grouped(node)
+        else:
+            must(
+                node.fn in ("", "scaled"), Piece("op"), errors.rule_needs("a plain contraction or a member of the kind")
+            )
+            operands(node, 2 if not node.fn else 4, 2 if not node.fn else 4)
+            dims = _product(node)
+        return [Expected(_accumulated(node), dims)]
+
+    def mismatches(self, node: Node) -> Iterator[Mismatch]:
+        for key, other in (("over", "with"), ("batch", "batch_with")):
+            for a, b in zip(node.dims(key), node.dims(other), strict=False):
+                yield from meeting(a, b, "contract", (0, 1))
+        seen: set[str] = set()
+        for dim in node.outputs[0].type.dims:
+            if dim.name and dim.name in seen and not any(o.type.names.count(dim.name) > 1 for o in node.inputs):
+                yield Mismatch(dim.name, dim.name, dim.size, "twice", (0, 1))
+            if dim.name:
+                seen.add(dim.name)
+
+    def reduced(self, node: Node) -> Names:
+        blocked = self.blocked(node)
+        return tuple(name for name in node.names("over") if name not in blocked)
+
+    def blocked(self, node: Node) -> Names:
+        """A plain contraction asks for nothing; windows and groups must be replicated."""
+        if not node.fn:
+            return ()
+        made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
+        return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *made)))
+
+    def repaired(self, node: Node, key: str) -> Node:
+        """Dims that both operands have, and the result has not, are summed over."""
+        if key != "over" or len(node.inputs) < 2:
+            return super().repaired(node, key)
+        left, right = (operand.type.dims for operand in node.inputs[:2])
+        kept = [dim for value in node.outputs for dim in value.type.dims]
+        over = tuple(Dim(dim.name, dim.size) for dim in left if has(right, dim) and not has(kept, dim))
+        return replace(node, attrs={**node.attrs, key: over})
+
+    def flops(self, node: Node) -> int:
+        multiplied = (*node.dims("over"), *node.dims("window"))
+        return 2 * node.outputs[0].type.elements * prod(dim.size for dim in multiplied)
+
+    def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
+        """Contracted and batch pairs, then what is left of each side. Without its primitive, names alone must do."""
+        if node.origin is None or node.fn:  # windows and groups have numbers of their own
+            return
+        (left, right), result = node.inputs[:2], node.outputs[0]
+        (left_over, right_over), (left_batch, right_batch) = node.origin.params["dimension_numbers"]
+        for a, b in (*zip(left_over, right_over, strict=True), *zip(left_batch, right_batch, strict=True)):
+            yield (left, a), (right, b)
+        out = iter(range(len(result.type.dims)))
+        yield from [((left, axis), (result, next(out))) for axis in left_batch]
+        for operand, over, batch in ((left, left_over, left_batch), (right, right_over, right_batch)):
+            free = [axis for axis in range(len(operand.type.dims)) if axis not in over and axis not in batch]
+            yield from [((operand, axis), (result, next(out))) for axis in free]
+
+
+def _accumulated(node: Node) -> tuple[str, ...]:
+    """A sum of products is kept in a dtype of the operands' family, or (of integers) in floats."""
+    families = max(family(operand.type.dtype) for operand in node.inputs[:2])
+    allowed = _DTYPES[families]
+    if not allowed:
+        return (node.inputs[0].type.dtype,)
+    found = node.outputs[0].type.dtype if node.outputs else ""
+    own = tuple(dict.fromkeys(operand.type.dtype for operand in node.inputs[:2]))
+    return (found,) if found in allowed or found.startswith("float8") and families == 2 else own
+
+
+def _sides(node: Node) -> tuple[Dims, Dims, Dims, Dims]:
+    """(left dims, right dims, contracted left, contracted right)."""
+    left, right = (operand.type.dims for operand in node.inputs[:2])
+    over = listed(node, "over", left, "the first operand")
+    if "with" in node.attrs:
+        other = listed(node, "with", right, "the second operand")
+        must(len(other) == len(over), Piece("attribute", key="with"), errors.rule_needs("as many dims as `over` lists"))
+    else:
+        other = listed(node, "over", right, "the second operand")
+    for a, b in zip(over, other, strict=True):
+        must(a.size == b.size, Piece("attribute", key="with"), errors.rule_needs(f"the size of {a} for {b}"))
+    return left, right, over, other
+
+
+def _pairs(node: Node, left: Dims, right: Dims) -> list[tuple[Dim, Dim]]:
+    """Batch dims that have two names."""
+    first = listed(node, "batch", left, "the first operand", required=False)
+    second = listed(node, "batch_with", right, "the second operand", required=False)
+    must(
+        len(first) == len(second), Piece("attribute", key="batch_with"), errors.rule_needs("a dim for each of `batch`")
+    )
+    return list(zip(first, second, strict=True))
+
+
+def _product(node: Node) -> tuple[Slot, ...]:
+    left, right, over, other = _sides(node)
+    pairs = _pairs(node, left, right)
+    if node.fn:
+        along = listed(node, "along", left, "the first operand")
+        must(_equal(along, over), Piece("attribute", key="along"), errors.wrong_list("along", _text(over)))
+    out = node.outputs[0].type.dims
+    first_rest, second_rest = without(left, over), without(right, other)
+    spare = len(first_rest[0]) + len(second_rest[0]) - len(out)
+    for a in first_rest:
+        for b in second_rest:
+            if spare >= 0 and _splits(out, a, b, spare, pairs):
+                return out
+    return _by_names(first_rest[0], second_rest[0], pairs)
+
+
+def _splits(out: Dims, left: Dims, right: Dims, batch: int, pairs: Sequence[tuple[Dim, Dim]]) -> bool:
+    """Whether a result is `batch` dims that both sides have, then what is left of the one, then of the other."""
+    if batch > min(len(left), len(right), len(out)):
+        return False
+    lead = out[:batch]
+    partners = [next((b for a, b in pairs if same(a, dim)), dim) for dim in lead]
+    if not all(has([dim for dim in lead], a) for a, _ in pairs):
+        return False
+    return any(fit_all((*a, *b), out[batch:]) for a in without(left, lead) for b in without(right, partners))
+
+
+def _by_names(left: Dims, right: Dims, pairs: Sequence[tuple[Dim, Dim]]) -> Dims:
+    """The result where every name that both sides have is a batch dim: what is said of a result that cannot be."""
+    batch = [dim for dim in left if dim.name is not None and (has(right, dim) or any(same(dim, a) for a, _ in pairs))]
+    partners = [next((b for a, b in pairs if same(a, dim)), dim) for dim in batch]
+    rest = [dim for dim in right if not has(partners, dim)]
+    return (*batch, *(dim for dim in left if not has(batch, dim)), *rest)
+
+
+def _grouped(node: Node) -> tuple[Slot, ...]:
+    """Free and ragged: each group of rows meets its own matrix. Contracted and ragged: each group of rows makes a
+    matrix of its own, stacked in front."""
+    operands(node, 3, 3)
+    left, right, over, other = _sides(node)
+    pairs = _pairs(node, left, right)
+    groups = node.inputs[2].type.dims
+    along = listed(node, "along", (*left, *groups), "the operands")
+    must(
+        len(along) == 2 and has(left, along[0]) and has(groups, along[1]),
+        Piece("attribute", key="along"),
+        errors.rule_needs("the rows and the groups"),
+    )
+    rows, group = along
+    out = node.outputs[0].type.dims
+    stacked = has(over, rows)
+    if stacked:
+        if not out or not same(out[0], group):
+            return (group, *_by_names(without(left, over)[0], without(right, other)[0], pairs))
+        out = out[1:]
+    rests = without(right, other)
+    if not stacked:
+        # The groups of the matrices are those of the rows, or meet them under another name.
+        rests = [(*b[:i], *b[i + 1 :]) for b in rests for i in range(len(b)) if b[i].size == group.size]
+        must(bool(rests), Piece("operand", 1), errors.rule_needs(f"a dim of the size of {group}"))
+    lefts = without(left, over)
+    spare = len(lefts[0]) + len(rests[0]) - len(out)
+    if spare >= 0 and any(_splits(out, a, b, spare, pairs) for a in lefts for b in rests):
+        return node.outputs[0].type.dims
+    found = _by_names(lefts[0], rests[0], pairs)
+    return (group, *found) if stacked else found
+
+
+def _convolved(node: Node) -> tuple[Slot, ...]:
+    """Batch, made features and places, in any order. A place keeps its name; an offset of a window is named by what it
+    meets."""
+    operands(node, 2, 2)
+    image, kernel = (operand.type.dims for operand in node.inputs)
+    must(
+        len(image) == len(kernel) and len(image) >= 2,
+        Piece("operand", 1),
+        errors.operand_rank(str(node.inputs[1].type), f"{len(image)} dims"),
+    )
+    window = listed(node, "window", kernel, "the second operand")
+    over = listed(node, "over", (*image, *kernel), "the operands")
+    along = listed(node, "along", (*image, *kernel), "the operands", required=False)
+    must(len(window) == len(image) - 2, Piece("attribute", key="window"), errors.rule_needs("all dims of the window"))
+    must(len(over) <= 1, Piece("attribute", key="over"), errors.rule_needs("the features that are contracted"))
+    for first, second in zip(
+        listed(node, "batch", image, "the first operand", required=False),
+        listed(node, "batch_with", kernel, "the second operand", required=False),
+        strict=True,
+    ):
+        must(first.size == second.size, Piece("attribute", key="batch_with"), errors.rule_needs(f"the size of {first}"))
+    out = node.outputs[0].type.dims
+    sources = without(kernel, window)[0]
+    slots: list[Slot] = []
+    if len(out) != len(image):
+        raise Broken(Piece("result"), errors.rule_needs(f"{len(image)} dims"))
+    free = list((*image, *sources))
+    for dim in (*over, *over):  # contracted features are a dim of either side
+        free = list(next(iter(without(free, (dim,))), free))
+    holes = 0
+    for dim in out:
+        known = next((each for each in free if same(each, dim)), None)
+        if known is not None:
+            free.remove(known)
+            slots.append(known)
+        else:
+            resized_ = any(each.name == dim.name and each.name is not None for each in (*along, *window))
+            holes += not resized_
+            slots.append(Hole(dim.size))
+    # Offsets of a window are new, and so is a batch that is cut into groups.
+    must(
+        holes <= len(window) + bool(along),
+        Piece("result"),
+        errors.other_type(str(node.outputs[0].type), _text((*image, *sources))),
+    )
+    return tuple(slots)
+
+
+def _equal(first: Sequence[Dim], second: Sequence[Dim]) -> bool:
+    return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _text(dims: Sequence[Dim]) -> str:
+    return ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)

@@ -1,0 +1,35 @@
+"""gather: looks up the dims in `along` by the indices in the second operand."""
+
+from collections.abc import Sequence
+
+from ir import errors
+from ir.graph import Node
+from ir.ops.indexed import Indexed, looked_up, must_interleave
+from ir.ops.op import Names
+from ir.ops.rule import Expected, Piece, must, operands
+
+
+class Gather(Indexed):
+    """The result has the dims of the indices and, between them, what is left of the operand."""
+
+    kind = "gather"
+    meetings = {"gather": "a lookup of {pairs}: what is looked up together must be the same axis"}
+    doubles_names = True
+    picks = True
+    reads_whole_parameters = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        operands(node, 2, 2)
+        along, whole, pairs = looked_up(node)
+        must(bool(node.outputs), Piece("op"), errors.rule_needs("a result"))
+        out = node.outputs[0].type.dims
+        must_interleave(node, Piece("result"), out, along, whole, pairs)
+        return [Expected((node.inputs[0].type.dtype,), out)]
+
+    def reduced(self, node: Node) -> Names:
+        # Each device looks up what it has and adds zero for the rest: a sum over the shards of the indexed names.
+        whole = node.names("whole")
+        return tuple(name for name in node.names("along") if name not in whole)
+
+    def blocked(self, node: Node) -> Names:
+        return node.names("whole")

@@ -1,0 +1,135 @@
+"""loop: `scan` (inputs: constants, carries, stacked values; outputs: carries, stacked results) and `while`, with a
+second body for the condition."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ir import errors
+from ir.graph import Graph, Node, Operand, Value
+from ir.ops.op import Feed, Mismatch, Names, meeting
+from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
+from ir.ops.structured import Structured, same_sizes
+
+
+class Loop(Structured):
+    """A carried value has one type from the first trip to the last: before the loop, inside it and after it."""
+
+    kind = "loop"
+    attributes = frozenset(("over", "trips", "constants", "carries", "condition_constants"))
+    meetings = {
+        "carry": "a loop carries {first} in and {second} out: a carry keeps its axes from one iteration to the next"
+    }
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        must(node.fn in ("scan", "while"), OP, errors.rule_needs("`scan` or `while`"))
+        constants, carries = count(node, "constants"), count(node, "carries")
+        if self.scans(node):
+            must(len(node.bodies) == 1, OP, errors.bodies_do_not_fit("a scan has one body"))
+            must(
+                constants + carries <= len(node.inputs),
+                Piece("attribute", key="carries"),
+                errors.rule_needs(f"at most {len(node.inputs)} constants and carries"),
+            )
+            self._must_scan(node, constants + carries)
+        else:
+            must(len(node.bodies) == 2, OP, errors.bodies_do_not_fit("a while has a condition and a body"))
+            total = count(node, "condition_constants") + constants + carries
+            must(
+                total == len(node.inputs),
+                Piece("attribute", key="carries"),
+                errors.rule_needs(f"{len(node.inputs)} constants and carries"),
+            )
+            # Under `vmap` there is an answer for each place; the loop goes on while one of them is true.
+            answer = [operand.type.dtype for operand in node.bodies[0].outputs]
+            must(answer == ["bool"], OP, errors.bodies_do_not_fit("the condition must give one bool"))
+        return super().results(node)
+
+    def made(self, node: Node) -> Sequence[Expected]:
+        body = node.bodies[-1]
+        expected: list[Expected] = []
+        for before, after in self.carries(node):
+            if not same_sizes(before.type, after.type, False):
+                raise Broken(OP, errors.body_gives(body.name, str(after.type), str(before.type)))
+            expected.append(Expected((before.type.dtype,), before.type.dims))
+        over = node.dims("over")
+        expected += [
+            Expected((operand.type.dtype,), (*over, *operand.type.dims)) for operand in body.outputs[len(expected) :]
+        ]
+        return expected
+
+    def mismatches(self, node: Node) -> Iterator[Mismatch]:
+        start = node.count("constants", 0)
+        for i, (value, result) in enumerate(self.carries(node)):
+            for a, b in zip(value.type.dims, result.type.dims, strict=False):
+                yield from meeting(a, b, "carry", (i + start, i))
+
+    def ends(self, node: Node, mismatch: Mismatch) -> tuple[Operand, Operand]:
+        (first, second), body = mismatch.operands, node.bodies[-1]
+        return body.inputs[first], body.outputs[second]
+
+    def scans(self, node: Node) -> bool:
+        return node.fn == "scan"
+
+    def scanned(self, node: Node) -> Names:
+        return node.names("over") if self.scans(node) else ()
+
+    def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
+        whole = node.count("constants", 0) + node.count("carries", 0)
+        feeds = [list(node.inputs)]
+        if not self.scans(node):
+            split = node.count("condition_constants")
+            end = split + node.count("constants")
+            feeds = [[*node.inputs[:split], *node.inputs[end:]], list(node.inputs[split:])]
+        return [
+            (
+                body,
+                [
+                    (operand, value, self.scans(node) and i >= whole)
+                    for i, (operand, value) in enumerate(zip(feed, body.inputs, strict=True))
+                ],
+            )
+            for body, feed in zip(node.bodies, feeds, strict=True)
+        ]
+
+    def body_results(self, node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
+        carries = node.count("carries", 0)
+        body = node.bodies[-1]
+        leaving = enumerate(zip(body.outputs, node.outputs, strict=True))
+        return [(body, [(inside, value, self.scans(node) and i >= carries) for i, (inside, value) in leaving])]
+
+    def carries(self, node: Node) -> list[tuple[Value, Operand]]:
+        body, start, number = node.bodies[-1], node.count("constants", 0), node.count("carries", 0)
+        return list(zip(body.inputs[start : start + number], body.outputs[:number], strict=True))
+
+    def is_carry(self, node: Node, position: int) -> bool:
+        start = node.count("constants", 0)
+        return start <= position < start + node.count("carries", 0)
+
+    def jaxprs(self, params: Mapping[str, Any]) -> list[Any]:
+        return [params["cond_jaxpr"], params["body_jaxpr"]] if "cond_jaxpr" in params else [params["jaxpr"]]
+
+    def with_jaxprs(self, params: Mapping[str, Any], closed: Sequence[Any]) -> dict[str, Any]:
+        if "cond_jaxpr" in params:
+            return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
+        return {"jaxpr": closed[0]}
+
+    def _must_scan(self, node: Node, whole: int) -> None:
+        """All that is scanned over is as long as the loop has trips."""
+        (body,) = node.bodies
+        stacked = [
+            *(operand.type.dims[0] for operand in node.inputs[whole:] if operand.type.dims),
+            *(value.type.dims[0] for value in node.outputs[node.count("carries") :] if value.type.dims),
+        ]
+        if node.inputs[whole:]:
+            leading = [operand.type.dims[0] for operand in node.inputs[whole:] if operand.type.dims]
+            over = listed(node, "over", leading, "what is scanned over")
+        else:
+            over = node.dims("over")
+        must(len(over) == 1, Piece("attribute", key="over"), errors.rule_needs("the one dim that is scanned over"))
+        trips = count(node, "trips")
+        must(trips == over[0].size, Piece("attribute", key="trips"), errors.rule_needs(f"the size of {over[0]}"))
+        for dim in stacked:
+            must(dim.size == trips, OP, errors.rule_needs(f"{trips} slices of all that is scanned over, not {dim}"))
+        must(
+            len(body.outputs) >= node.count("carries"), OP, errors.bodies_do_not_fit("too few results for the carries")
+        )

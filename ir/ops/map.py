@@ -1,0 +1,141 @@
+"""map: any elementwise function. Operands have the dims of the result, or are scalars."""
+
+from collections.abc import Iterator, Sequence
+
+from ir import errors
+from ir.graph import Node, Operand
+from ir.ops.dtypes import complex_of, is_complex, is_integer, real_of
+from ir.ops.op import Mismatch, Op, meeting
+from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
+from ir.types import TensorType
+
+_COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
+_TO_REAL = frozenset(("real", "imag", "abs"))
+_TO_COMPLEX = frozenset(("complex", "conj"))
+_CASTS = frozenset(("convert_element_type", "bitcast_convert_type"))
+_POWERS = ("pow", "integer_pow")
+_BINARY = frozenset(
+    (
+        *("add", "add_any", "and", "atan2", "complex", "div", "eq", "eq_to", "ge", "gt", "igamma", "igamma_grad_a"),
+        *("igammac", "le", "le_to", "lt", "lt_to", "max", "min", "mul", "mulhi", "ne", "nextafter", "or", "polygamma"),
+        *("pow", "rem", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sub", "xor", "zeta"),
+    )
+)
+_TERNARY = frozenset(("clamp", "regularized_incomplete_beta", "select_if_vmap"))
+
+
+class Map(Op):
+    """Result and operands agree dim by dim; of two names at one place the result takes the first."""
+
+    kind = "map"
+    meetings = {
+        "elementwise": "{op} of {pairs}: dims at the same place must be the same axis",
+        "named": "a value whose {axes} {first} is named {second}",
+    }
+    fusible = True
+    is_elementwise = True
+    keeps_places = True
+    doubles_names = True
+    repeats_places = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        if len(node.outputs) > 1:  # side by side, each result by itself
+            return [like(operand.type) for operand in operands(node, len(node.outputs), len(node.outputs))]
+        most = 2 if node.fn in _BINARY else 3 if node.fn in _TERNARY else None
+        operands(node, most or 1, most)
+        dims = self._cast_dims(node) if node.fn == "bitcast_convert_type" else _dims(node)
+        if node.fn == "named":
+            dims = tuple([Hole(dim.size) for dim in dims])
+        return [Expected(_dtypes(node), dims)]
+
+    def mismatches(self, node: Node) -> Iterator[Mismatch]:
+        if len(node.outputs) != 1:
+            return
+        out = node.outputs[0].type
+        for position in range(len(out.dims)):
+            column = [
+                (i, operand.type.dims[position])
+                for i, operand in enumerate(node.inputs)
+                if len(operand.type.dims) == len(out.dims)
+                and operand.type.dims[position].size == out.dims[position].size
+            ]
+            for i, dim in column[1:]:
+                yield from meeting(column[0][1], dim, "elementwise", (column[0][0], i))
+        if self.relabels(node):
+            for a, b in zip(node.inputs[0].type.dims, out.dims, strict=True):
+                yield from meeting(a, b, "named", (0, -1))
+
+    def ends(self, node: Node, mismatch: Mismatch) -> tuple[Operand, Operand]:
+        return (node.inputs[0], node.outputs[0]) if self.relabels(node) else super().ends(node, mismatch)
+
+    def relabels(self, node: Node) -> bool:
+        return node.fn == "named"
+
+    def keeps_elements(self, node: Node) -> bool:
+        return True
+
+    def _cast_dims(self, node: Node) -> tuple[Slot, ...]:
+        """The same bits as another type: a wider or narrower one takes or gives a last dim."""
+        dims, rank = node.inputs[0].type.dims, len(node.outputs[0].type.dims)
+        must(abs(rank - len(dims)) <= 1, Piece("result"), errors.rule_needs("the operand's dims, or one more or less"))
+        return (*dims, Hole()) if rank > len(dims) else dims[:rank]
+
+
+def _dims(node: Node) -> tuple[Slot, ...]:
+    """The dims of the operands of full rank; of several names at a place the first, of sizes the one that is not 1."""
+    inputs = node.inputs
+    first: TensorType | None = None
+    simple = True
+    for operand in inputs:
+        type_ = operand.type
+        if type_.dims:
+            if first is None:
+                first = type_
+            elif type_.dims != first.dims:
+                simple = False
+    if first is None:
+        return ()
+    return first.dims if simple else _joined(node, max(len(operand.type.dims) for operand in inputs))
+
+
+def _joined(node: Node, rank: int) -> tuple[Slot, ...]:
+    out: list[Slot] = []
+    full = [(i, operand.type.dims) for i, operand in enumerate(node.inputs) if operand.type.dims]
+    for i, dims in full:
+        if len(dims) != rank:
+            raise Broken(Piece("operand", i), errors.operand_rank(str(node.inputs[i].type), f"a scalar or {rank} dims"))
+    for position in range(rank):
+        sizes = {dims[position].size for _, dims in full}
+        size = max(sizes - {1}, default=1)
+        for i, dims in full:
+            if dims[position].size not in (1, size):
+                raise Broken(
+                    Piece("operand", i), errors.operand_rank(str(node.inputs[i].type), f"the size {size} at {position}")
+                )
+        out.append(next(dims[position] for _, dims in full if dims[position].size == size))
+    return tuple(out)
+
+
+def _dtypes(node: Node) -> tuple[str, ...]:
+    """What a function makes of the dtypes of its operands; empty where nothing tells."""
+    fn, inputs = node.fn, node.inputs
+    if fn in _CASTS:
+        return ()
+    first = inputs[0].type.dtype
+    if fn in _COMPARISONS:
+        same_dtype(node, range(len(inputs)))
+        return ("bool",)
+    if fn == "is_finite":
+        return ("bool",)
+    if fn in _TO_REAL:
+        return (real_of(first),)
+    if fn in _TO_COMPLEX:
+        same_dtype(node, range(len(inputs)))
+        return (first if is_complex(first) else complex_of(first),)
+    if fn in ("select_n", "select_if_vmap"):
+        must(len(inputs) > 1, Piece("op"), errors.rule_needs("at least one value to choose"))
+        must(first == "bool" or is_integer(first), Piece("operand"), errors.operand_dtype(first, "bool or an integer"))
+        return (same_dtype(node, range(1, len(inputs))),)
+    if fn in _POWERS:
+        return (first,)
+    return (same_dtype(node, range(len(inputs))),)

@@ -1,0 +1,56 @@
+"""What the ops that passes insert share: one value, brought to another place on the mesh.
+
+`axis` is the name that moves, `mesh` the mesh axes it moves over, `bytes` what one group of devices handles (after
+gathering, before reducing), `moving` what the value is in the step.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+from ir import errors
+from ir.graph import Node
+from ir.ops.op import Op
+from ir.ops.rule import Expected, Fault, Piece, count, like, must, operands, words
+
+
+class Move(Op):
+    """The value stays what it is: dtype, names and sizes are the operand's."""
+
+    attributes = frozenset(("axis", "mesh", "bytes", "moving"))
+    crossings = 1.0
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        (operand,) = operands(node, 1, 1)
+        words(node, "mesh")
+        if "bytes" in node.attrs:
+            count(node, "bytes")
+        must(len(node.outputs) == 1, Piece("op"), errors.rule_needs("one result"))
+        return [like(operand.type)]
+
+    def faults(self, node: Node) -> Iterator[Fault]:
+        found = list(super().faults(node))
+        yield from found or self._misplaced(node)
+
+    @abstractmethod
+    def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
+        """What the move must do to the layout, where it does something else; empty where all is well.
+
+        Args:
+            gained: mesh axes that a dim has in the result and had not in the operand.
+            lost: those that a dim had in the operand and has no longer.
+            paid: those over which the operand was partial and the result is not.
+            mesh: those that take part.
+        """
+
+    def _misplaced(self, node: Node) -> Iterator[Fault]:
+        before, after = node.inputs[0].type, node.outputs[0].type
+        gained: set[str] = set()
+        lost: set[str] = set()
+        for a, b in zip(before.dims, after.dims, strict=True):
+            gained |= set(b.mesh) - set(a.mesh)
+            lost |= set(a.mesh) - set(b.mesh)
+        paid = set(before.partial) - set(after.partial)
+        if set(after.partial) - set(before.partial):
+            yield Fault(Piece("result"), errors.rule_needs("no reduction to become pending in a move"))
+        elif wrong := self.lays(gained, lost, paid, set(node.words("mesh"))):
+            yield Fault(Piece("result"), errors.rule_needs(wrong))

@@ -1,0 +1,307 @@
+"""What an op kind is: one class per kind, which holds all that the library knows about it.
+
+A kind is defined by names, never by dimension numbers. The verifier, checker, planner, partitioner and lowering ask
+the op of a node (`ir.ops.op_of`); what a kind has nothing to say about keeps the answer given here.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ir.graph import Graph, Node, Operand, Value
+from ir.ops.rule import Expected, Fault, has, result_faults
+from ir.types import Dim
+
+Names = tuple[str, ...]
+Place = tuple[Operand, int]
+"""A dim: a value, and the position of the dim."""
+Feed = tuple[Operand, Value, bool]
+"""What crosses the border of a body: (outside, inside, scanned over); for results (inside, outside, stacked)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Two names that meet in a node. `operands` are the positions of what carries them (of a branch: which result,
+    which body); `size` is that of both dims, None where they differ."""
+
+    first: str
+    second: str
+    size: int | None
+    rule: str
+    operands: tuple[int, int]
+
+
+class Op(ABC):
+    """One kind.
+
+    Attributes:
+        kind: its name in a graph and in the text.
+        attributes: the attributes that a node of it may have.
+        meetings: by the code of a mismatch, how it is worded; `{pairs}`, `{first}`, `{second}`, `{op}` and `{axes}`
+            are filled in.
+        fusible: XLA computes it in place, without a round trip to memory.
+        fuses_operands: what it reads is computed on the way, even if it is not fused itself.
+        structured: its bodies are fed by its operands and give its results, dim by dim.
+        sealed: its bodies are the user's word, which passes read and leave as it is.
+        communicates: it sends between devices what the plan says must move.
+        slices_shards: it keeps a part of what each device has, and sends nothing.
+        completes_sums: it pays a pending reduction.
+        crossings: how often each byte crosses the network, where a gather is once.
+        exchanges: each device sends a part of its shard to each other one.
+        passes_on: each device sends its whole shard to one other.
+        renames: its result is its operand under other names.
+        understood: whether there is a rule for it; without one, its operands are replicated and its names unknown.
+        has_effects: it may do more than give its results, so it is neither dropped nor merged.
+        is_elementwise: each element of the result depends on the same element of each operand.
+        multiplies: it multiplies two operands and sums over names that both have.
+        counts: it numbers the places along a dim.
+        factorizes: it is a function of whole matrices.
+        holds_array: its result is an array that the step closed over.
+        keeps_places: each dim of an operand of the result's rank is the dim at the same position of the result.
+        doubles_names: a name that it gives twice, and no operand has twice, was doubled here.
+        repeats_places: it may repeat one place of an axis along that axis.
+        stays_proportional: its result grows in proportion to its operand, for every function of the kind.
+        always_computes: its result is never what is stored, whatever it is made from.
+        placed_by_operands: it works where its operands are, not where its result is to be.
+        cut_after_each_sum: of several pending reductions, XLA's partitioner cuts the result after each one.
+        reads_whole_parameters: a stored operand is gathered for it, for as long as it runs.
+        picks: of its first operand the result has what indices say.
+        scattered: the kind that does the same and leaves each device one shard of the result; empty where none does.
+        runs_once: its body runs exactly once, in place.
+    """
+
+    kind: ClassVar[str]
+    attributes: ClassVar[frozenset[str]] = frozenset()
+    meetings: ClassVar[Mapping[str, str]] = {}
+
+    fusible: ClassVar[bool] = False
+    fuses_operands: ClassVar[bool] = False
+    structured: ClassVar[bool] = False
+    sealed: ClassVar[bool] = False
+    communicates: ClassVar[bool] = False
+    slices_shards: ClassVar[bool] = False
+    completes_sums: ClassVar[bool] = False
+    crossings: ClassVar[float] = 0.0
+    exchanges: ClassVar[bool] = False
+    passes_on: ClassVar[bool] = False
+    renames: ClassVar[bool] = False
+    understood: ClassVar[bool] = True
+    has_effects: ClassVar[bool] = False
+    is_elementwise: ClassVar[bool] = False
+    multiplies: ClassVar[bool] = False
+    counts: ClassVar[bool] = False
+    factorizes: ClassVar[bool] = False
+    holds_array: ClassVar[bool] = False
+    keeps_places: ClassVar[bool] = False
+    doubles_names: ClassVar[bool] = False
+    repeats_places: ClassVar[bool] = False
+    stays_proportional: ClassVar[bool] = False
+    always_computes: ClassVar[bool] = False
+    placed_by_operands: ClassVar[bool] = False
+    cut_after_each_sum: ClassVar[bool] = False
+    reads_whole_parameters: ClassVar[bool] = False
+    picks: ClassVar[bool] = False
+    scattered: ClassVar[str] = ""
+    runs_once: ClassVar[bool] = False
+
+    # --- types ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def results(self, node: Node) -> Sequence[Expected]:
+        """The types that the rule gives for the operands, attributes and bodies of a node, as far as they tell.
+
+        Raises `Broken` where they do not fit one another.
+        """
+
+    def faults(self, node: Node) -> Iterator[Fault]:
+        """What is wrong with a node: how its results differ from `results`, or why there are none."""
+        return result_faults(node, self.attributes, self.results, self.repaired)
+
+    def repaired(self, node: Node, key: str) -> Node:
+        """The node with a list of dims that may be right under `key`, so that a message can say what the rule would
+        give: here without those that no operand and no result has."""
+        every = [dim for each in (*node.inputs, *node.outputs) for dim in each.type.dims]
+        kept = tuple(dim for dim in node.dims(key) if has(every, dim))
+        return replace(node, attrs={**node.attrs, key: kept})
+
+    # --- names ----------------------------------------------------------------------------------------------------
+
+    def mismatches(self, node: Node) -> Iterator[Mismatch]:
+        """Pairs of names that meet and should be one."""
+        return iter(())
+
+    def reduced(self, node: Node) -> Names:
+        """Names over which the result is a sum (or max, …) of shards: sharded, they leave it partial."""
+        return ()
+
+    def blocked(self, node: Node) -> Names:
+        """Names that must be replicated."""
+        return ()
+
+    def scanned(self, node: Node) -> Names:
+        """Names of which each trip of a loop reads one slice."""
+        return ()
+
+    def ends(self, node: Node, mismatch: Mismatch) -> tuple[Operand, Operand]:
+        """The two values that carry the two names of a mismatch."""
+        first, second = mismatch.operands
+        return node.inputs[first], node.inputs[second]
+
+    def joins_unlike(self, node: Node) -> bool:
+        """Whether it puts side by side what need not be alike, as parameters flattened into one vector."""
+        return False
+
+    def relabels(self, node: Node) -> bool:
+        """Whether the array of the result is that of the operand, and only its names are new."""
+        return self.renames
+
+    def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
+        """Pairs of dims of operands and results (and of bodies) that are the same dim, by position: the way of dims
+        that have no name to go by. A traced node remembers its primitive, which says so exactly; one that was read back
+        from text is matched by names and sizes in order."""
+        if node.bodies:
+            yield from self._crossing(node)
+        elif self.keeps_places:
+            for i, result in enumerate(node.outputs):
+                operands = node.inputs if len(node.outputs) == 1 else node.inputs[i : i + 1] or node.inputs[:1]
+                for operand in operands:
+                    if len(operand.type.dims) == len(result.type.dims):
+                        yield from paired(operand, range(len(operand.type.dims)), result)
+        elif node.outputs and node.inputs and (targets := self.targets(node)) is not None:
+            yield from paired(node.inputs[0], targets, node.outputs[0])
+
+    def targets(self, node: Node) -> Sequence[int | None] | None:
+        """For each dim of the first operand its place in the result; None for a kind that keeps no dims by position."""
+        return None
+
+    def _crossing(self, node: Node) -> Iterator[tuple[Place, Place]]:
+        for _, fed in self.body_operands(node):
+            for outside, inside, stacked in fed:
+                yield from _shifted(outside, inside, int(stacked))
+        for _, given in self.body_results(node):
+            for inside, outside, stacked in given:
+                yield from _shifted(outside, inside, int(stacked))
+        for before, after in self.carries(node):
+            yield from _shifted(after, before, 0)
+
+    # --- what it does -----------------------------------------------------------------------------------------------
+
+    @property
+    def moves_data_only(self) -> bool:
+        """Whether it only brings its operand to another place on the mesh: the value stays what it is."""
+        return self.communicates or self.slices_shards
+
+    def keeps_elements(self, node: Node) -> bool:
+        """Whether the result is a function of the operands element by element, up to the order of dims and dims of
+        size 1: what is made of stored values alone may be stored like them."""
+        return False
+
+    def sums(self, node: Node) -> bool:
+        """Whether the result is a sum over names, and nothing but a sum."""
+        return False
+
+    def transposes(self, node: Node) -> bool:
+        """Whether the result has the dims of the operand in another order."""
+        return False
+
+    def reorders(self, node: Node) -> bool:
+        """Whether the result has the elements of the operand in another order, or without dims of size 1, and every
+        dim is still a dim."""
+        return False
+
+    def widens(self, node: Node) -> bool:
+        """Whether the result is the operand, repeated or with more dims of size 1."""
+        return False
+
+    def regroups(self, node: Node) -> bool:
+        """Whether dims are merged or split."""
+        return False
+
+    def lookups(self, node: Node) -> Iterator[tuple[str, Operand]]:
+        """(name, indices) of an axis that is looked up by indices, where it is one alone."""
+        return iter(())
+
+    def flops(self, node: Node) -> int:
+        """Floating-point operations of the whole op."""
+        return 0
+
+    # --- bodies -----------------------------------------------------------------------------------------------------
+
+    def entered(self, node: Node) -> tuple[Graph, ...]:
+        """The bodies that passes go into: all but those of a sealed op."""
+        return () if self.sealed else node.bodies
+
+    def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
+        """For each body, how its inputs are fed: (operand outside, input inside, scanned over)."""
+        return [
+            (body, [(operand, value, False) for operand, value in zip(node.inputs, body.inputs, strict=True)])
+            for body in node.bodies
+        ]
+
+    def body_results(self, node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
+        """For each body whose results leave the node: (operand inside, result outside, stacked)."""
+        return [
+            (body, [(operand, value, False) for operand, value in zip(body.outputs, node.outputs, strict=True)])
+            for body in node.bodies
+        ]
+
+    def carries(self, node: Node) -> list[tuple[Value, Operand]]:
+        """(before, after) of what a loop's body carries from one trip to the next."""
+        return []
+
+    def is_carry(self, node: Node, position: int) -> bool:
+        """Whether what feeds this input of a body is only the first of what the body is fed."""
+        return False
+
+    def scans(self, node: Node) -> bool:
+        """Whether its body runs once for each slice of its operands."""
+        return False
+
+    def jaxprs(self, params: Mapping[str, Any]) -> list[Any]:
+        """The bodies that the JAX primitive behind a node has, in the order of the node's."""
+        return []
+
+    def with_jaxprs(self, params: Mapping[str, Any], closed: Sequence[Any]) -> dict[str, Any]:
+        """The parameters of that primitive with other bodies."""
+        return {}
+
+
+def paired(operand: Operand, targets: Sequence[int | None], result: Operand) -> Iterator[tuple[Place, Place]]:
+    """`targets[i]` is where the operand's dim i is in the result."""
+    for position, target in enumerate(targets):
+        if target is not None and operand.type.dims[position].size == result.type.dims[target].size:
+            yield (operand, position), (result, target)
+
+
+def _shifted(outside: Operand, inside: Operand, by: int) -> Iterator[tuple[Place, Place]]:
+    for position in range(len(inside.type.dims)):
+        yield (outside, position + by), (inside, position)
+
+
+def matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[int | None]:
+    """Each dim with the first free one of its name and size."""
+    free = list(range(len(after)))
+    targets: list[int | None] = []
+    for dim in before:
+        found = next((p for p in free if (after[p].name, after[p].size) == (dim.name, dim.size)), None)
+        targets.append(found)
+        if found is not None:
+            free.remove(found)
+    return targets
+
+
+def meeting(first: Dim, second: Dim, rule: str, operands: tuple[int, int]) -> Iterator[Mismatch]:
+    """A mismatch where two dims of one size have two names."""
+    if first.name and second.name and first.name != second.name and first.size == second.size:
+        yield Mismatch(first.name, second.name, first.size, rule, operands)
+
+
+def names_of(values: Sequence[Value]) -> set[str]:
+    """All names that some values have."""
+    return {name for value in values for name in value.type.names}
+
+
+def all_names(node: Node) -> Names:
+    """All names of a node's operands and results, in alphabetic order."""
+    return tuple(sorted(names_of(node.value_inputs) | names_of(node.outputs)))

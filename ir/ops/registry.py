@@ -1,0 +1,78 @@
+"""The list of op kinds, a line each."""
+
+from ir.graph import Graph, Node
+from ir.ops.all_gather import AllGather
+from ir.ops.all_reduce import AllReduce
+from ir.ops.all_to_all import AllToAll
+from ir.ops.branch import Branch
+from ir.ops.broadcast import Broadcast
+from ir.ops.call import Call
+from ir.ops.collective import Collective
+from ir.ops.concat import Concat
+from ir.ops.constant import Constant
+from ir.ops.contract import Contract
+from ir.ops.cumulate import Cumulate
+from ir.ops.gather import Gather
+from ir.ops.iota import Iota
+from ir.ops.linalg import Linalg
+from ir.ops.loop import Loop
+from ir.ops.manual import Manual
+from ir.ops.map import Map
+from ir.ops.op import Op
+from ir.ops.opaque import Opaque
+from ir.ops.pad import Pad
+from ir.ops.permute import Permute
+from ir.ops.random import Random
+from ir.ops.reduce import Reduce
+from ir.ops.reduce_scatter import ReduceScatter
+from ir.ops.rename import Rename
+from ir.ops.reshape import Reshape
+from ir.ops.reshard import Reshard
+from ir.ops.scatter import Scatter
+from ir.ops.slice import Slice
+from ir.ops.sort import Sort
+
+OPS: dict[str, Op] = {
+    op.kind: op
+    for op in (
+        Map(),
+        Contract(),
+        Reduce(),
+        Broadcast(),
+        Rename(),
+        Reshape(),
+        Slice(),
+        Pad(),
+        Concat(),
+        Gather(),
+        Scatter(),
+        Iota(),
+        Constant(),
+        Cumulate(),
+        Sort(),
+        Linalg(),
+        Random(),
+        Loop(),
+        Branch(),
+        Call(),
+        Manual(),
+        Collective(),
+        Opaque(),
+        Reshard(),
+        AllGather(),
+        ReduceScatter(),
+        AllReduce(),
+        AllToAll(),
+        Permute(),
+    )
+}
+
+
+def op_of(node: Node) -> Op:
+    """The op of a node. Raises KeyError for a kind that is not in the list (see `ir.verify`)."""
+    return OPS[node.kind]
+
+
+def entered(node: Node) -> tuple[Graph, ...]:
+    """The bodies that passes go into: all but those of a sealed node."""
+    return node.bodies and OPS[node.kind].entered(node)

@@ -1,0 +1,27 @@
+"""rename: the one deliberate cut: the same dim in memory, another name from here on."""
+
+from collections.abc import Sequence
+
+from ir import errors
+from ir.graph import Node
+from ir.ops.op import Op
+from ir.ops.rule import Expected, Hole, Piece, fit_all, listed, must, operands
+
+
+class Rename(Op):
+    """`old` lists the operand's dims; the result says what they are called now."""
+
+    kind = "rename"
+    attributes = frozenset(("old",))
+    fusible = True
+    renames = True
+    keeps_places = True
+    stays_proportional = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        (operand,) = operands(node, 1, 1)
+        dims = operand.type.dims
+        old = listed(node, "old", dims, "the operand")
+        rule = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
+        must(fit_all(dims, old), Piece("attribute", key="old"), errors.wrong_list("old", rule))
+        return [Expected((operand.type.dtype,), tuple([Hole(dim.size) for dim in dims]))]

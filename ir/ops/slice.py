@@ -1,0 +1,150 @@
+"""slice: a part (`static`, `dynamic`, `split`, and `unstack`: the places of one dim, each without it), an update of a
+part, a reversal."""
+
+from collections.abc import Iterator, Sequence
+
+from ir import errors
+from ir.graph import Node
+from ir.ops.dtypes import is_integer
+from ir.ops.op import Mismatch, Names, Op, meeting
+from ir.ops.rule import (
+    Broken,
+    Expected,
+    Hole,
+    Piece,
+    Slot,
+    changed_dims,
+    fit_all,
+    like,
+    listed,
+    must,
+    operands,
+    same,
+    same_dtype,
+    without,
+)
+from ir.types import Dim
+
+
+class Slice(Op):
+    """A dim that is cut keeps its place, and its name unless what it meets has another."""
+
+    kind = "slice"
+    attributes = frozenset(("along",))
+    meetings = {"slice": "an update of {pairs}: a part must have the axes of the whole"}
+    fusible = True
+    keeps_places = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        members = {
+            "static": _part,
+            "dynamic": _part,
+            "update": _update,
+            "reverse": _reversed,
+            "split": _split,
+            "unstack": _unstacked,
+        }
+        must(node.fn in members, Piece("op"), errors.rule_needs(f"one of {', '.join(members)}"))
+        operands(node, 1)
+        return members[node.fn](node)
+
+    def mismatches(self, node: Node) -> Iterator[Mismatch]:
+        if node.fn == "update":
+            yield from side_by_side(node, self.kind)
+
+    def blocked(self, node: Node) -> Names:
+        return node.names("along")
+
+
+def side_by_side(node: Node, rule: str) -> Iterator[Mismatch]:
+    """Names that meet, dim by dim, in values of the rank of the first operand."""
+    first = node.inputs[0].type.dims
+    for i, operand in enumerate(node.inputs[1:], start=1):
+        if len(operand.type.dims) == len(first):
+            for a, b in zip(first, operand.type.dims, strict=True):
+                yield from meeting(a, b, rule, (0, i))
+
+
+def must_list(node: Node, key: str, rule: Sequence[Dim]) -> None:
+    """The attribute lists exactly these dims, in order."""
+    found = node.dims(key)
+    if len(found) != len(rule) or not all(same(a, b) for a, b in zip(found, rule, strict=True)):
+        text = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in rule)
+        piece = Piece("attribute", key=key) if key in node.attrs else Piece("op")
+        raise Broken(piece, errors.wrong_list(key, text))
+
+
+def _starts(node: Node, first: int) -> None:
+    """Operands that say where a part begins: an integer for each dim."""
+    starts = range(first, len(node.inputs))
+    must(len(starts) == len(node.inputs[0].type.dims), Piece("op"), errors.rule_needs("a start for each dim"))
+    for i in starts:
+        type_ = node.inputs[i].type
+        if type_.dims or not is_integer(type_.dtype):
+            raise Broken(Piece("operand", i), errors.operand_rank(str(type_), "an integer without dims"))
+
+
+def _part(node: Node) -> list[Expected]:
+    type_ = node.inputs[0].type
+    if node.fn == "dynamic":
+        _starts(node, 1)
+    else:
+        operands(node, 1, 1)
+    out = node.outputs[0].type.dims if node.outputs else ()
+    listed(node, "along", type_.dims, "the operand")
+    if len(out) != len(type_.dims):
+        return [like(type_)]
+    must_list(node, "along", changed_dims(type_.dims, out))
+    dims: tuple[Slot, ...] = tuple(
+        [a if a.size == b.size else Hole(None, at_most=a.size) for a, b in zip(type_.dims, out, strict=True)]
+    )
+    return [Expected((type_.dtype,), dims)]
+
+
+def _update(node: Node) -> list[Expected]:
+    operands(node, 2)
+    _starts(node, 2)
+    whole, part = (operand.type for operand in node.inputs[:2])
+    same_dtype(node, (0, 1))
+    fits = len(part.dims) == len(whole.dims) and all(b <= a for a, b in zip(whole.shape, part.shape, strict=True))
+    must(fits, Piece("operand", 1), errors.operand_rank(str(part), f"a part of {whole}"))
+    must_list(node, "along", changed_dims(whole.dims, part.dims))
+    return [like(whole)]
+
+
+def _reversed(node: Node) -> list[Expected]:
+    (operand,) = operands(node, 1, 1)
+    listed(node, "along", operand.type.dims, "the operand")
+    return [like(operand.type)]
+
+
+def _split(node: Node) -> list[Expected]:
+    (operand,) = operands(node, 1, 1)
+    dims = operand.type.dims
+    along = _one(node, dims)
+    shapes = [value.type.shape for value in node.outputs]
+    for at in (position for position, dim in enumerate(dims) if same(dim, along)):
+        if any(len(shape) != len(dims) for shape in shapes) or sum(shape[at] for shape in shapes) != dims[at].size:
+            continue
+        parts: list[tuple[Slot, ...]] = [
+            tuple(Hole(shape[i]) if i == at and shape[i] != dim.size else dim for i, dim in enumerate(dims))
+            for shape in shapes
+        ]
+        if all(fit_all(part, value.type.dims) for part, value in zip(parts, node.outputs, strict=True)):
+            return [Expected((operand.type.dtype,), part) for part in parts]
+    raise Broken(Piece("result"), errors.rule_needs(f"results of the operand's dims whose sizes add up to {along}"))
+
+
+def _unstacked(node: Node) -> list[Expected]:
+    (operand,) = operands(node, 1, 1)
+    along = _one(node, operand.type.dims)
+    rests = without(operand.type.dims, (along,))
+    out = node.outputs[0].type.dims if node.outputs else ()
+    rest = next((rest for rest in rests if fit_all(rest, out)), rests[0])
+    return [Expected((operand.type.dtype,), rest)] * along.size
+
+
+def _one(node: Node, dims: Sequence[Dim]) -> Dim:
+    along = listed(node, "along", dims, "the operand")
+    must(len(along) == 1, Piece("attribute", key="along"), errors.rule_needs("one dim"))
+    return along[0]

@@ -1,0 +1,47 @@
+"""sort: sorts all operands together along one dim, or takes the k largest."""
+
+from collections.abc import Iterator, Sequence
+
+from ir import errors
+from ir.graph import Node
+from ir.ops.op import Mismatch, Names, Op
+from ir.ops.rule import Expected, Hole, Piece, Slot, fit_all, like, listed, must, operands, same, same_shape
+from ir.ops.slice import side_by_side
+
+
+class Sort(Op):
+    """`sort` gives each operand back in order; `top_k` gives the largest and where they were."""
+
+    kind = "sort"
+    attributes = frozenset(("along",))
+    meetings = {"sort": "a sort of {pairs}: what is sorted together must have the same axes"}
+    keeps_places = True
+    always_computes = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        operands(node, 1)
+        dims = node.inputs[0].type.dims
+        along = listed(node, "along", dims, "the first operand")
+        must(len(along) == 1, Piece("attribute", key="along"), errors.rule_needs("one dim"))
+        if node.fn == "sort":
+            same_shape(node, range(len(node.inputs)))
+            return [like(operand.type) for operand in node.inputs]
+        operands(node, 1, 1)
+        must(node.fn in ("top_k", "approx_top_k"), Piece("op"), errors.rule_needs("`sort` or `top_k`"))
+        out = node.outputs[0].type.dims if node.outputs else ()
+        at = [position for position, dim in enumerate(dims) if same(dim, along[0])]
+        forms: list[tuple[Slot, ...]] = [
+            tuple([Hole(None, at_most=dim.size) if i == position else dim for i, dim in enumerate(dims)])
+            for position in at
+        ]
+        form = next((form for form in forms if fit_all(form, out)), forms[0])
+        # Both results are of the same places.
+        second = out if fit_all(form, out) else form
+        return [Expected((node.inputs[0].type.dtype,), form), Expected(("int32", "uint32", "int64"), second)]
+
+    def mismatches(self, node: Node) -> Iterator[Mismatch]:
+        if node.fn == "sort":
+            yield from side_by_side(node, self.kind)
+
+    def blocked(self, node: Node) -> Names:
+        return node.names("along")

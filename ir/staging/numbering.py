@@ -1,0 +1,79 @@
+"""From draft to graph: values get their numbers, dims their names, nodes their phase."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import Any
+
+from ir.graph import Attr, Graph, Node, Operand, Phase, Value
+from ir.staging.phases import phases_of
+from ir.staging.primitives.registry import Axes, Plain
+from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
+from ir.staging.unify import DimClass, Unifier
+from ir.types import Dim, TensorType
+
+
+def finish(
+    body: ProtoBody,
+    unifier: Unifier,
+    *,
+    input_paths: tuple[str, ...],
+    output_paths: tuple[str, ...],
+    carried: tuple[tuple[int, int], ...],
+    trees: Any,
+) -> Graph:
+    """The graph of a draft, numbered in the order in which it prints."""
+    unifier.derive_names()
+    phases = phases_of(body.nodes, [body.outputs[position] for _, position in carried])
+    inputs, nodes, outputs = _Numbering(unifier).parts(body, phases)
+    return Graph(body.name, inputs, nodes, outputs, input_paths, output_paths, carried, trees)
+
+
+class _Numbering:
+    """Values in order of appearance. Dims and types are made once and shared."""
+
+    def __init__(self, unifier: Unifier) -> None:
+        self.roots = unifier.roots()
+        made: dict[tuple[str | None, int], Dim] = {}
+        facts = [(unifier.name_of(root), unifier.size_of(root)) for root in self.roots]
+        self.dims = [made.get(fact) or made.setdefault(fact, Dim(*fact)) for fact in facts]
+        self.values: dict[ProtoValue, Value] = {}
+        self.types: dict[tuple[str, tuple[DimClass, ...]], TensorType] = {}
+
+    def value(self, proto: ProtoValue) -> Value:
+        known = self.values.get(proto)
+        if known is None:
+            roots, dims = self.roots, self.dims
+            key = proto.dtype, tuple([roots[dim] for dim in proto.dims])
+            type_ = self.types.get(key)
+            if type_ is None:
+                type_ = self.types[key] = TensorType(proto.dtype, tuple([dims[dim] for dim in proto.dims]))
+            known = self.values[proto] = Value(len(self.values), type_)
+        return known
+
+    def operands(self, protos: Sequence[ProtoOperand]) -> tuple[Operand, ...]:
+        """Constants as they are, values that were defined before by their numbers."""
+        values = self.values
+        return tuple([values[each] if isinstance(each, ProtoValue) else each for each in protos])
+
+    def attrs(self, attrs: Mapping[str, Axes | Plain]) -> dict[str, Attr]:
+        return {
+            key: tuple([self.dims[dim] for dim in attr.dims]) if isinstance(attr, Axes) else attr
+            for key, attr in attrs.items()
+        }
+
+    def parts(
+        self, body: ProtoBody, phases: Iterable[Phase]
+    ) -> tuple[tuple[Value, ...], tuple[Node, ...], tuple[Operand, ...]]:
+        """Inputs, nodes and outputs of a body; at least a phase for each node."""
+        inputs = tuple([self.value(value) for value in body.inputs])
+        nodes = tuple([self.node(node, phase) for node, phase in zip(body.nodes, phases, strict=False)])
+        return inputs, nodes, self.operands(body.outputs)
+
+    def node(self, proto: ProtoNode, phase: Phase) -> Node:
+        inputs = self.operands(proto.inputs)
+        outputs = tuple(map(self.value, proto.outputs))
+        attrs = self.attrs(proto.attrs) if proto.attrs else {}
+        bodies: tuple[Graph, ...] = ()
+        if proto.bodies:
+            bodies = tuple([Graph(body.name, *self.parts(body, repeat(phase))) for body in proto.bodies])
+        return Node(proto.kind, proto.fn, inputs, outputs, attrs, bodies, phase, proto.source, proto.origin)

@@ -1,0 +1,33 @@
+"""Rules from JAX primitives to IR kinds, a file per family."""
+
+from ir.staging.primitives import (
+    collective,
+    contract,
+    convolve,
+    create,
+    elementwise,
+    index,
+    linalg,
+    reduce,
+    shape,
+    window,
+)
+from ir.staging.primitives.registry import RULES, Axes, Draft, Equation, opaque
+
+__all__ = [
+    "RULES",
+    "Axes",
+    "Draft",
+    "Equation",
+    "collective",
+    "contract",
+    "convolve",
+    "create",
+    "elementwise",
+    "index",
+    "linalg",
+    "opaque",
+    "reduce",
+    "shape",
+    "window",
+]

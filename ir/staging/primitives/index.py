@@ -1,0 +1,74 @@
+"""Gathers, scatters and dynamic updates."""
+
+from ir.staging.primitives.registry import Axes, Draft, Equation, Plain, agreed, changed, rule
+from ir.staging.unify import DimClass
+
+
+@rule("gather")
+def gather(equation: Equation) -> Draft:
+    """Indexed dims go, window dims stay, the dims of the indices take the remaining places of the result."""
+    (operand, indices), unifier = equation.dims[:2], equation.unifier
+    numbers, sizes = equation.numbers, equation.ints("slice_sizes")
+    paired = zip(numbers("operand_batching_dims"), numbers("start_indices_batching_dims"), strict=True)
+    apart = agreed(equation, [(operand[operand_axis], indices[index_axis]) for operand_axis, index_axis in paired])
+    dropped = set(numbers("collapsed_slice_dims")) | set(numbers("operand_batching_dims"))
+    windows = iter([(dim, sizes[axis]) for axis, dim in enumerate(operand) if axis not in dropped])
+    batch = iter(indices[:-1])
+    out: list[DimClass] = []
+    for position in range(len(equation.out_shape)):
+        if position in numbers("offset_dims"):
+            dim, size = next(windows)
+            out.append(dim if unifier.size_of(dim) == size else unifier.resized(dim, size))
+        else:
+            out.append(next(batch))
+    along = Axes(tuple(operand[axis] for axis in numbers("start_index_map")))
+    indexed = numbers("start_index_map")
+    # A part longer than one place of an indexed dim, or a part at all of another one.
+    cut = [axis for axis in indexed if sizes[axis] != 1]
+    cut += [
+        axis
+        for axis, dim in enumerate(operand)
+        if axis not in dropped and axis not in indexed and sizes[axis] != unifier.size_of(dim)
+    ]
+    whole = Axes(tuple(operand[axis] for axis in cut))
+    attrs: dict[str, Axes | Plain] = {"along": along, **apart}
+    if whole.dims:
+        attrs["whole"] = whole
+    return Draft("gather", "take", (tuple(out),), attrs)
+
+
+@rule("scatter", *(f"scatter-{fn}" for fn in ("add", "mul", "min", "max", "sub")))
+def scatter(equation: Equation) -> Draft:
+    """The operand's dims; the updates' window dims are the operand's, the others those of the indices."""
+    operand, indices, updates = equation.dims[:3]
+    numbers, unifier = equation.numbers, equation.unifier
+    inserted = set(numbers("inserted_window_dims")) | set(numbers("operand_batching_dims"))
+    window = iter([dim for axis, dim in enumerate(operand) if axis not in inserted])
+    batch = iter(indices[:-1])
+    whole: list[DimClass] = []
+    pairs: list[tuple[DimClass, DimClass]] = []
+    for position, dim in enumerate(updates):
+        if position in numbers("update_window_dims"):
+            target = next(window)
+            pairs.append((target, dim))
+            if unifier.size_of(dim) != unifier.size_of(target):
+                whole.append(target)
+        else:
+            pairs.append((next(batch), dim))
+    paired = zip(numbers("operand_batching_dims"), numbers("scatter_indices_batching_dims"), strict=True)
+    pairs += [(operand[operand_axis], indices[index_axis]) for operand_axis, index_axis in paired]
+    along = Axes(tuple(operand[axis] for axis in numbers("scatter_dims_to_operand_dims")))
+    fn = equation.primitive.replace("scatter", "").strip("-_") or "set"
+    attrs: dict[str, Axes | Plain] = {"along": along, **agreed(equation, pairs)}
+    if whole:
+        attrs["whole"] = Axes(tuple(whole))
+    return Draft("scatter", fn, (operand,), attrs)
+
+
+@rule("dynamic_update_slice")
+def dynamic_update_slice(equation: Equation) -> Draft:
+    """The operand's dims; those that the update covers only in part must be whole."""
+    operand, update = equation.dims[:2]
+    along = changed(equation, operand, equation.shapes[1])
+    equation.unifier.same_all(operand, update)
+    return Draft("slice", "update", (operand,), {"along": along})

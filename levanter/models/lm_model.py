@@ -1,0 +1,71 @@
+"""What the runtime asks of a language model, and asks of every model alike.
+
+    tokens [..., position] → activations [..., position, …] → logits [..., position, vocab]
+                                                            → loss, a number
+
+Training calls `loss`, sampling calls `activations` and `logits`, and the optimizer asks what decays. Nothing else of a
+model is looked at: its axes may have any names, and its config any fields. The contract is held when a model is built
+(`levanter.models.check`), and a model that does not keep it is refused with the lines that it lacks.
+"""
+
+# No `from __future__ import annotations`: equinox reads `AbstractVar` from the annotation itself.
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from haliax import Axis, NamedArray
+from levanter.models import errors
+from levanter.models.decay import matrices
+
+
+class LmModel(eqx.Module):
+    """A language model. A subclass defines what is abstract here; it may be an `eqx.Module` in every other way.
+
+    `Pos`, `Vocab` and `drops_out` may be properties or static fields.
+    """
+
+    Pos: eqx.AbstractVar[Axis]
+    """The axis of the places of a text, at the longest that the model reads."""
+    Vocab: eqx.AbstractVar[Axis]
+    """The axis of the token ids in its logits."""
+    drops_out: eqx.AbstractVar[bool]
+    """Whether it drops anything at random while training. If so, `loss` is given a key in training, else None."""
+
+    def __new__(cls, *arguments: Any, **fields: Any) -> Any:
+        # Python's own refusal names what is missing and not how to write it.
+        if missing := sorted(cls.__abstractmethods__ | cls.__abstractvars__):  # type: ignore[attr-defined]
+            raise errors.contract_missing(cls.__name__, missing)
+        return super().__new__(cls)
+
+    @abstractmethod
+    def activations(self, tokens: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
+        """What the logits are made from.
+
+        Args:
+            tokens: int32 [..., Pos], at most `Pos.size` places of them.
+            key: for dropout; None drops nothing.
+
+        Returns: [..., Pos, …].
+        """
+
+    @abstractmethod
+    def logits(self, activations: NamedArray) -> NamedArray:
+        """The scores of all tokens: [..., …], as `activations` gives it → float [..., Vocab]."""
+
+    @abstractmethod
+    def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
+        """Mean cross entropy in nats per token, a float32 scalar; tokens and targets are int32 [..., Pos]."""
+
+    def decays(self) -> Any:
+        """What weight decay applies to: this model's tree (or a tree of its gradients) with a bool for each array.
+
+        Here: every array with two axes or more, those that stack layers not counted; no bias and nothing in a norm.
+        """
+        return matrices(self)
+
+    def __call__(self, tokens: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
+        """tokens int32 [..., Pos] → logits [..., Pos, Vocab]"""
+        return self.logits(self.activations(tokens, key=key))

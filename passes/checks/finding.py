@@ -1,0 +1,87 @@
+"""A finding: one mistake, or one suspicious place, worded for people."""
+
+import linecache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ir.graph import Node, Operand, Source, Value
+from passes import errors
+from passes._compat import columns
+from passes.checks.program import Program
+from passes.checks.provenance import chain
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What `passes.check_axes` reports. Its text is what a person reads.
+
+    Attributes:
+        code: the name of the check, by which a warning is silenced.
+        severity: an error stops the compiler; a warning does not.
+        what: what is wrong, in one line.
+        source: the user's line; None where the step keeps none.
+        text: everything: what, the line with a caret, every operand, where the names come from, the fix.
+    """
+
+    code: str
+    severity: Severity
+    what: str
+    source: Source | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def finding(
+    program: Program,
+    code: str,
+    node: Node | None,
+    what: str,
+    fix: str,
+    operands: Sequence[Operand],
+    names: Sequence[tuple[str, Operand]] = (),
+    severity: Severity = "error",
+) -> Finding:
+    """A finding at a node.
+
+    Args:
+        operands: what takes part, each shown with its type.
+        names: names to explain, each with a value that has it.
+    """
+    shown = [described(program, operand) for operand in operands]
+    origins = [
+        errors.name_origin(name, chain(program, value, name)) for name, value in names if isinstance(value, Value)
+    ]
+    text = errors.finding(severity, code, what, _where(node), shown, list(dict.fromkeys(origins)), fix)
+    return Finding(code, severity, what, node.source if node is not None else None, text)
+
+
+def described(program: Program, operand: Operand) -> str:
+    """`x: f32[batch=4]` for an argument, `f32[batch=4]  (model.py:12)` for what a line makes."""
+    if not isinstance(operand, Value):
+        return f"{operand.text}: {operand.type}"
+    path, source = program.paths.get(operand.id), program.source_of(operand)
+    if path:
+        return f"{path}: {operand.type}"
+    return str(operand.type) + (f"  ({source})" if source is not None else "")
+
+
+def _where(node: Node | None) -> tuple[str, ...]:
+    """The user's line, its code where the file can be read, and carets under the expression."""
+    if node is None or node.source is None:
+        return ("(no source line)",)
+    line = linecache.getline(node.source.path, node.source.line).rstrip() if node.source.path else ""
+    code = line.strip()
+    if not code:
+        return (str(node.source),)
+    indent = len(line) - len(line.lstrip())
+    origin = node.origin.source_info if node.origin is not None else None
+    # Columns count bytes, as Python's own tracebacks do; text before the expression may have characters of several.
+    found = columns(origin, node.source.path, node.source.line)
+    encoded = line.encode()
+    start, end = (len(encoded[:at].decode(errors="replace")) for at in found) if found else (indent, len(line))
+    return str(node.source), f"  {code}", " " * (start - indent + 2) + "^" * max(1, end - start)

@@ -1,0 +1,107 @@
+"""A softmax over the wrong axis, where what stands around it says which was meant.
+
+Three things say so: attention weights that are summed over another axis than the one that they sum to one over;
+log-probabilities that are picked along another axis; a mask that is constant along the axis, so that it masks whole
+rows.
+"""
+
+from collections.abc import Iterator
+
+from ir.graph import Node, Operand, Value
+from ir.ops import op_of
+from passes import errors
+from passes.checks.finding import Finding, finding
+from passes.checks.patterns import Normalized, counter, elementwise, narrow, normalized, plain
+from passes.checks.program import Program
+
+CODE = "softmax-axis"
+_KEEPS = ("mul", "neg", "select_n", "convert_element_type", "named", "stop_gradient", "copy", "div")
+
+
+def check(program: Program) -> Iterator[Finding]:
+    """Each softmax that is used along another axis than its own."""
+    for softmax in normalized(program):
+        if softmax.names:
+            found = next(_uses(program, softmax), None) or _masked(program, softmax)
+            if found is not None:
+                yield found
+
+
+def _uses(program: Program, softmax: Normalized) -> Iterator[Finding]:
+    """Uses along other axes, followed through elementwise operations that keep what sums to one."""
+    seen, queue = {softmax.value.id}, [softmax.value]
+    while queue:
+        value = queue.pop(0)
+        for node in program.readers.get(value.id, []):
+            if node.phase != "forward":
+                continue
+            along = _used_along(program, node, value, softmax)
+            if along:
+                what, fix = errors.softmax_axis(softmax.names, along, picked=not op_of(node).multiplies)
+                names = [(name, softmax.value) for name in (*softmax.names, *along)]
+                yield finding(program, CODE, softmax.node, what, fix, node.inputs, names, "warning")
+            for result in _same_rows(node, softmax):
+                if result.id not in seen:
+                    seen.add(result.id)
+                    queue.append(result)
+
+
+def _same_rows(node: Node, softmax: Normalized) -> Iterator[Value]:
+    op = op_of(node)
+    keeps = (op.is_elementwise and node.fn in _KEEPS) or op.reorders(node)
+    if keeps and set(softmax.names) <= set(node.outputs[0].type.names):
+        yield node.outputs[0]
+
+
+def _used_along(program: Program, node: Node, value: Value, softmax: Normalized) -> tuple[str, ...]:
+    """The names along which a node uses the value, where none of them is the softmax's own."""
+    along: tuple[str, ...] = ()
+    op = op_of(node)
+    if op.multiplies:
+        payload = [operand for operand in node.inputs if operand != value]
+        over = node.names("over")
+        # A weighted mean of nothing but the weights (a masked mean of probabilities) is no attention.
+        brings = any(set(operand.type.names) - set(over) - set(value.type.names) for operand in payload)
+        along = over if brings else ()
+    elif op.picks and node.inputs[0] == value:
+        along = node.names("along")
+    elif op.sums(node) and _is_one_hot_pick(program, value, node.names("over")):
+        along = node.names("over")
+    own = set(softmax.names)
+    return along if along and not own & set(along) and own <= set(value.type.names) else ()
+
+
+def _is_one_hot_pick(program: Program, value: Value, over: tuple[str, ...]) -> bool:
+    """Whether the value is something masked, or multiplied, by a comparison with 0, 1, 2, … along the summed axis."""
+    node = program.producer.get(value.id)
+    if node is None or node.fn not in ("mul", "select_n") or len(over) != 1:
+        return False
+    for operand in node.inputs:
+        equal = elementwise(program, narrow(program, operand), "eq")
+        counted = [] if equal is None else [narrow(program, each) for each in equal.inputs]
+        if any((iota := counter(program, each)) is not None and iota.names("along") == over for each in counted):
+            return True
+    return False
+
+
+def _masked(program: Program, softmax: Normalized) -> Finding | None:
+    """Logits that are masked by something that does not vary along the softmax's axis."""
+    select = _select(program, softmax.logits)
+    if select is None:
+        return None
+    mask = narrow(program, select.inputs[0])
+    names = mask.type.names
+    if not names or set(names) & set(softmax.names) or not set(names) < set(select.outputs[0].type.names):
+        return None
+    what, fix = errors.softmax_mask(softmax.names, names)
+    explained = [(name, softmax.value) for name in softmax.names]
+    return finding(program, CODE, softmax.node, what, fix, [mask, *softmax.node.inputs[:1]], explained, "warning")
+
+
+def _select(program: Program, logits: Operand) -> Node | None:
+    """The select behind the logits of a softmax, which come after their maximum was taken away."""
+    logits = plain(program, logits)
+    less = elementwise(program, logits, "sub")
+    if less is not None:
+        logits = plain(program, less.inputs[0])
+    return elementwise(program, logits, "select_n")

@@ -1,0 +1,1 @@
+"""The chips that are planned for, and what their networks cost."""

@@ -1,0 +1,121 @@
+"""What the planner knows of a chip, and how a chip is named: `v5e`, or `my_chips.yaml:NAME` for one of your own.
+
+No JAX in here: a configuration names a chip before JAX is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from passes import errors
+from passes.hardware.chip_file import ChipRow, read_chips
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The share of each kind of communication that is trusted to run while the chip computes, from 0 to 1."""
+
+    state: float = 0.8
+    """Parameter gathers and gradient reductions: a latency-hiding scheduler can start them early."""
+    activations: float = 0.0
+    """Collectives that the next operation waits for."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One accelerator.
+
+    Attributes:
+        name: what names it, see `chip_of`.
+        flops: bf16 operations per second.
+        capacity: bytes of memory.
+        memory_bandwidth: bytes per second to and from memory.
+        link: bytes per second, one way, on one link of a torus or out of one chip of a switched network.
+        wraps_at: the multiple at which a dimension of the torus closes into a ring; 0: no torus, a switched network.
+        slow_per_host: bytes per second of one host on the network between hosts.
+        host: chips of one host (node).
+        overlap: what share of its communication is trusted to be hidden.
+        source: where the numbers come from.
+    """
+
+    name: str
+    flops: float
+    capacity: int
+    memory_bandwidth: float
+    link: float
+    wraps_at: int
+    slow_per_host: float
+    host: int
+    overlap: Overlap = Overlap()
+    source: str = ""
+
+    @property
+    def switched(self) -> bool:
+        return self.wraps_at == 0
+
+
+def chip_of(hardware: str | Chip) -> Chip:
+    """The chip that `hardware` names: one of `CHIPS` in any case, or `PATH.yaml:NAME` for one in a file of your own
+    (`PATH.yaml` alone where it has one chip). The path is relative to the working directory.
+
+    Raises `PlanError` for an unknown chip, a file that cannot be read, and a key that is unknown, missing or has a bad
+    value.
+    """
+    if isinstance(hardware, Chip):
+        return hardware
+    if not isinstance(hardware, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise errors.hardware_kind(hardware, tuple(CHIPS))
+    if hardware.lower() in CHIPS:
+        return CHIPS[hardware.lower()]
+    path, name = _file_and_name(hardware)
+    if not path:
+        raise errors.unknown_hardware(hardware, tuple(CHIPS))
+    rows = read_chips(_text(hardware, path), path)
+    if not name and len(rows) == 1:
+        name = next(iter(rows))
+    if name not in rows:
+        raise errors.unknown_chip(hardware, path, name, tuple(rows))
+    return _chip(hardware, rows[name])
+
+
+def _file_and_name(hardware: str) -> tuple[str, str]:
+    path, colon, name = hardware.rpartition(":")
+    if colon and path.endswith((".yaml", ".yml")):
+        return path, name.strip()
+    return (hardware, "") if hardware.endswith((".yaml", ".yml")) else ("", "")
+
+
+def _text(hardware: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise errors.chip_file_unreadable(hardware, path, "it is not UTF-8 text") from None
+    except OSError as error:
+        raise errors.chip_file_unreadable(hardware, path, (error.strerror or str(error)).lower()) from None
+
+
+def _chip(name: str, row: ChipRow) -> Chip:
+    numbers = row.numbers
+    return Chip(
+        name,
+        flops=numbers["bf16_tflops"] * 1e12,
+        capacity=round(numbers["memory_gb"] * 1e9),
+        memory_bandwidth=numbers["hbm_gb_per_s"] * 1e9,
+        link=numbers["link_gb_per_s"] * 1e9,
+        wraps_at=int(numbers.get("ring_multiple", 0)),
+        slow_per_host=numbers["host_gb_per_s"] * 1e9,
+        host=int(numbers["host_chips"]),
+        overlap=Overlap(numbers["overlap_state"], numbers["overlap_activations"]),
+        source=row.source,
+    )
+
+
+CHIPS: dict[str, Chip] = {
+    name: _chip(name, row)
+    for name, row in read_chips(
+        (files("passes.hardware") / "chips.yaml").read_text(encoding="utf-8"), "chips.yaml"
+    ).items()
+}
+"""The chips of `chips.yaml`, by name."""

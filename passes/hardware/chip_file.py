@@ -1,0 +1,107 @@
+"""Chips as data: the rows of a YAML file, each key with its unit in its name, held to what a chip needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from passes import errors
+
+NUMBERS = {
+    "bf16_tflops": "a number above 0",
+    "memory_gb": "a number above 0",
+    "hbm_gb_per_s": "a number above 0",
+    "link_gb_per_s": "a number above 0",
+    "ring_multiple": "a whole number of at least 1",
+    "host_chips": "a whole number of at least 1",
+    "host_gb_per_s": "a number above 0",
+    "overlap_state": "a share from 0 to 1",
+    "overlap_activations": "a share from 0 to 1",
+}
+"""Every numeric key, and what it holds. GB are 10**9 bytes."""
+NETWORKS = ("torus", "switched")
+KEYS = ("source", "network", *NUMBERS)
+DEFAULTS = {"overlap_state": 0.8, "overlap_activations": 0.0}
+
+
+@dataclass(frozen=True)
+class ChipRow:
+    """One chip of a file: where its numbers come from, and the numbers by key. A switched network has no rings."""
+
+    source: str
+    numbers: dict[str, float]
+
+
+def read_chips(text: str, path: str) -> dict[str, ChipRow]:
+    """The chips of a YAML file by name, in order; `path` is the file as messages call it.
+
+    Raises:
+        PlanError: the text is no YAML or no mapping of chips, or a chip has an unknown key, lacks one, or has one twice
+            or with a bad value. The message has the file and the line.
+    """
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise errors.chip_file_yaml(path, mark.line + 1 if mark else 1, error.problem or "it cannot be read") from None
+    except yaml.YAMLError as error:
+        raise errors.chip_file_yaml(path, 1, str(error).splitlines()[0]) from None
+    if not isinstance(root, yaml.MappingNode) or not root.value:
+        raise errors.chip_file_empty(path)
+    return {name: _row(name, line, node, path) for name, line, node in _entries(root, path, None)}
+
+
+def _entries(node: Any, path: str, chip: str | None) -> Iterator[tuple[str, int, Any]]:
+    """(key, line, value) of a mapping; a key given twice, which YAML itself lets pass, is an error."""
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            raise errors.chip_key_twice(path, line, name, chip, seen[name])
+        seen[name] = line
+        yield name, line, value
+
+
+def _row(chip: str, line: int, node: Any, path: str) -> ChipRow:
+    if not isinstance(node, yaml.MappingNode):
+        raise errors.chip_not_a_mapping(path, line, chip)
+    values: dict[str, Any] = {}
+    for key, place, value in _entries(node, path, chip):
+        if key not in KEYS:
+            raise errors.chip_unknown_key(path, place, chip, key, KEYS)
+        values[key] = _value(key, place, value, chip, path)
+    needed = [key for key in KEYS if key not in DEFAULTS]
+    if values.get("network") == "switched":
+        needed.remove("ring_multiple")
+    missing = [key for key in needed if key not in values]
+    if missing:
+        raise errors.chip_missing_keys(path, line, chip, missing)
+    source, network = values.pop("source"), values.pop("network")
+    if network == "switched":
+        values.pop("ring_multiple", None)
+    return ChipRow(source, {**DEFAULTS, **values})
+
+
+def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
+    written = node.value if isinstance(node, yaml.ScalarNode) else "a section"
+    if key == "source":
+        if not isinstance(node, yaml.ScalarNode) or not written.strip():
+            raise errors.chip_bad_value(path, line, chip, key, written, "the page or file that the numbers come from")
+        return written
+    if key == "network":
+        if written not in NETWORKS:
+            raise errors.chip_bad_value(path, line, chip, key, written, " or ".join(NETWORKS))
+        return written
+    try:
+        number = float(written)
+    except ValueError:
+        number = math.nan
+    share, whole = "share" in NUMBERS[key], "whole" in NUMBERS[key]
+    good = 0 <= number <= 1 if share else 0 < number < math.inf and (not whole or number == int(number))
+    if not good:
+        raise errors.chip_bad_value(path, line, chip, key, written, NUMBERS[key])
+    return number

@@ -1,0 +1,112 @@
+"""Roles: which values are kept (storage) and which are computed with (compute).
+
+Storage is the state of the step before and after it, and what is as good as state: a cast parameter, a gradient. Two
+closures say which:
+
+- forward from the carried inputs, through elementwise functions of storage values alone, transposes and loops;
+- backward from the update: values of the backward pass that nothing but the update (or such values again) reads.
+
+Between the two lies every communication that FSDP is made of: a parameter is gathered where it turns from storage to
+compute, a gradient is reduce-scattered where it turns from compute to storage.
+"""
+
+from ir.graph import Graph, Node, Value
+from ir.ops import entered, op_of
+from passes.sharding.rules import Role
+
+Roles = dict[int, Role]
+
+
+def assign_roles(graph: Graph, at_rest: tuple[int, ...] = ()) -> Roles:
+    """The role of every value of the graph, bodies included. `at_rest` are positions of inputs that are state although
+    the graph gives none back (the model of an evaluation)."""
+    storage = {graph.inputs[position].id for position in (*(before for before, _ in graph.carried), *at_rest)}
+    _spread_parameters(graph, storage)
+    storage |= _gradients(graph, storage)
+    return {value.id: "storage" if value.id in storage else "compute" for value in graph.values()}
+
+
+def _tensors(node: Node) -> list[Value]:
+    return [value for value in node.value_inputs if value.type.dims]
+
+
+def _spread_parameters(graph: Graph, storage: set[int]) -> None:
+    for node in graph.nodes:
+        if node.phase == "update":
+            storage.update(value.id for value in node.outputs if value.type.dims)
+            continue
+        if entered(node):
+            op = op_of(node)
+            for body, feeds in op.body_operands(node):
+                for i, (operand, value, _) in enumerate(feeds):
+                    if isinstance(operand, Value) and operand.id in storage and not op.is_carry(node, i):
+                        storage.add(value.id)
+                _spread_parameters(body, storage)
+            for _, results in op.body_results(node):
+                for operand, value, stacked in results:
+                    kept = isinstance(operand, Value) and operand.id in storage
+                    if kept and (stacked or op.runs_once):
+                        storage.add(value.id)
+        elif (
+            op_of(node).keeps_elements(node) and _tensors(node) and all(value.id in storage for value in _tensors(node))
+        ):
+            storage.update(value.id for value in node.outputs)
+
+
+def _gradients(graph: Graph, storage: set[int]) -> set[int]:
+    """The greatest set of backward values that only the update, or values of the set, read."""
+    candidates = {
+        value.id
+        for node in graph.walk()
+        if node.phase == "backward"
+        for value in (*node.outputs, *(v for body in entered(node) for v in body.inputs))
+        if value.type.dims and value.id not in storage
+    }
+    kept_outputs = {operand.id for operand in graph.outputs if isinstance(operand, Value)}
+    carried_out = {graph.outputs[after] for _, after in graph.carried}
+    result_ids = {operand.id for operand in carried_out if isinstance(operand, Value)}
+    candidates -= kept_outputs - result_ids
+    while True:
+        lost = _misused(graph, candidates)
+        if not lost:
+            return candidates
+        candidates -= lost
+
+
+def _misused(graph: Graph, candidates: set[int]) -> set[int]:
+    """Candidates with a reader that wants them in the compute role."""
+    lost: set[int] = set()
+
+    def demand(value: object, wanted: bool) -> None:
+        if isinstance(value, Value) and value.id in candidates and not wanted:
+            lost.add(value.id)
+
+    def scope(body: Graph) -> None:
+        for node in body.nodes:
+            if entered(node):
+                for inner, feeds in op_of(node).body_operands(node):
+                    for operand, value, _ in feeds:
+                        demand(operand, value.id in candidates)
+                    scope(inner)
+                for _, results in op_of(node).body_results(node):
+                    for operand, value, _ in results:
+                        demand(operand, value.id in candidates)
+                        if isinstance(operand, Value) and operand.id not in candidates:
+                            demand(value, False)
+                _demand_carries(node, candidates, lost)
+            elif node.phase != "update":
+                kept = op_of(node).keeps_elements(node) and all(value.id in candidates for value in node.outputs)
+                for operand in node.inputs:
+                    demand(operand, kept)
+
+    scope(graph)
+    return lost
+
+
+def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
+    """A carry is one value before, in and after the loop: it is a candidate everywhere or nowhere."""
+    for (before, after), result in zip(op_of(node).carries(node), node.outputs, strict=False):
+        members = [before, after, result]
+        ids = [member.id for member in members if isinstance(member, Value)]
+        if not all(identity in candidates for identity in ids):
+            lost.update(identity for identity in ids if identity in candidates)

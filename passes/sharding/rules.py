@@ -1,0 +1,85 @@
+"""Where a value lies: the layout rule, shared by the planner's tables and the partitioner.
+
+A plan is ordered. Going through the names of a value in the plan's order, a name takes the mesh axes that it wants,
+that no earlier name of the value has taken, and that divide its size. In the storage role (parameters, gradients and
+optimizer state at rest) a second round then gives the storage-only axes out of what is left, so a stored value is
+always a refinement of the same value in use: going from one to the other is an all-gather, never a shuffle.
+
+`Wish` may hold single masks or arrays of candidates; the code is the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ir.types import Dim, TensorType
+from passes.sharding.mesh import DeviceMesh, Mask
+
+Role = Literal["compute", "storage"]
+Layout = dict[str, Mask]
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What each name would like, in the order in which names are served."""
+
+    mesh: DeviceMesh
+    order: tuple[str, ...]
+    compute: Mapping[str, Mask]
+    extra: Mapping[str, Mask]
+
+    def layout(self, sizes: Sizes, role: Role, blocked: Iterable[str] = ()) -> Layout:
+        """The mask of every name of a value (or of an operation's iteration space) with the given sizes.
+
+        A blocked name is not sharded, but its mesh axes are not given to later names either: that would move those for
+        the sake of one operation.
+        """
+        used: Mask = 0
+        result: Layout = {}
+        names = [name for name in self.order if name in sizes]
+        for name in names:
+            wanted = self.compute.get(name, 0)
+            taken = self.mesh.fitting(sizes[name])[wanted & ~used]
+            used = used | taken
+            result[name] = taken
+        if role == "storage":
+            for name in names:
+                wanted = self.extra.get(name)
+                if wanted is None:
+                    continue
+                both = self.mesh.fitting(sizes[name])[result[name] | (wanted & ~used)]
+                # Where the two together do not divide the dim, it stays where it is used.
+                taken = result[name] | both * ((both & result[name]) == result[name])
+                used = used | taken
+                result[name] = taken
+        for name in blocked:
+            if name in result:
+                result[name] = result[name] & 0
+        return result
+
+
+def sizes_of(type_: TensorType) -> dict[str, int]:
+    """Names and sizes of a value. Of a name that occurs twice only the first counts."""
+    sizes: dict[str, int] = {}
+    for dim in type_.dims:
+        if dim.name is not None:
+            sizes.setdefault(dim.name, dim.size)
+    return sizes
+
+
+def with_layout(type_: TensorType, layout: Layout, wish: Wish, partial: int = 0) -> TensorType:
+    """The type with its dims placed on the mesh (single masks only).
+
+    A dim lies on its compute axes first, so that gathering the storage-only ones leaves contiguous shards.
+    """
+    seen: set[str] = set()
+    dims: list[Dim] = []
+    for dim in type_.dims:
+        axes: tuple[str, ...] = ()
+        if dim.name is not None and dim.name not in seen:
+            mask, computed = int(layout.get(dim.name, 0)), int(wish.compute.get(dim.name, 0))
+            axes = wish.mesh.names(mask & computed) + wish.mesh.names(mask & ~computed)
+            seen.add(dim.name)
+        dims.append(Dim(dim.name, dim.size, axes))
+    return TensorType(type_.dtype, tuple(dims), wish.mesh.names(partial))
