@@ -115,10 +115,10 @@ def check(config: Any, section: str) -> None:
     for field in dataclasses.fields(config):
         name, value = f"{section}.{field.name}", getattr(config, field.name)
         known, allowed = words_of(field), range_of(field)
-        null = ", or null" if may_be_null(field) else ""
+        null = may_be_null(field)
         if value is None and null:
             continue
         if known is not None and value not in known:
-            raise errors.not_a_choice(name, value, [*known, *(["null"] if null else [])])
+            raise errors.not_a_choice(name, value, known, null)
         if allowed is not None and value not in allowed:
-            raise errors.out_of_range(name, value, allowed.broken_by(value) + null)
+            raise errors.out_of_range(name, value, allowed.broken_by(value) + (", or null" if null else ""))
