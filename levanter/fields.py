@@ -113,10 +113,13 @@ def check(config: Any, section: str) -> None:
         UserError: a field is out of its range, or none of its words.
     """
     for field in dataclasses.fields(config):
-        name, value = f"{section}.{field.name}", getattr(config, field.name)
+        name = f"{section}.{field.name}"
+        value: Any = getattr(config, field.name)
         known, allowed = words_of(field), range_of(field)
         null = may_be_null(field)
-        if value is None and null:
+        if value is None:
+            if not null and (known or allowed):
+                raise errors.out_of_range(name, "null", "given")
             continue
         if known is not None and value not in known:
             raise errors.not_a_choice(name, value, known, null)
