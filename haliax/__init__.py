@@ -4,7 +4,9 @@
 from haliax import core as core
 
 # isort: split
+from haliax import _src as _src
 from haliax import axis as axis
+from haliax import compat as compat
 from haliax import debug as debug
 from haliax import errors as errors
 from haliax import haxtyping as haxtyping
@@ -68,6 +70,9 @@ from haliax.errors import NamedTypeError as NamedTypeError
 from haliax.field import field as field
 from haliax.haxtyping import Named as Named
 from haliax.hof.checkpointing import ScanCheckpointPolicy as ScanCheckpointPolicy
+from haliax.hof.gradients import enable_jax_grad as enable_jax_grad
+from haliax.hof.gradients import grad as grad
+from haliax.hof.gradients import value_and_grad as value_and_grad
 from haliax.hof.loops import fold as fold
 from haliax.hof.loops import map as map
 from haliax.hof.loops import scan as scan

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import jax
+
+
+def _sharding_errors() -> tuple[type[Exception], ...]:
+    """What an operation raises under an Explicit mesh if it cannot tell its sharding: these have no public names."""
+    from jax._src import core, named_sharding
+
+    found = [getattr(core, "ShardingTypeError", None), getattr(named_sharding, "DuplicateSpecError", None)]
+    return tuple([error for error in found if error is not None])
+
+
+SHARDING_ERRORS = _sharding_errors()
 
 Wrapper = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
@@ -30,17 +42,49 @@ def current_mesh() -> Any:
     return None if mesh.empty else mesh
 
 
+def refuse_in_primitives(kind: type, refusal: Callable[[Any], Any]) -> None:
+    """Registers what is called with a value of this type where an operation of `jax.lax` is given one.
+
+    It is the registry by which JAX makes arrays of other types of values; what `refusal` raises is raised there.
+    """
+    from jax.interpreters import xla
+
+    handlers = getattr(xla, "canonicalize_dtype_handlers", None)
+    if handlers is not None:
+        handlers[kind] = refusal
+
+
+def is_scalar_check(frame: FrameType | None) -> bool:
+    """Whether this is `jax.grad` looking at its loss: there, and only there, it asks the loss for its type.
+
+    A frame of another version of JAX is not known, and the error is then JAX's own.
+    """
+    return frame is not None and frame.f_code.co_name == "typeof" and _name(frame.f_back) == "_check_scalar"
+
+
+def _name(frame: FrameType | None) -> str:
+    return "" if frame is None else frame.f_code.co_name
+
+
 def extend_grad(scalar_check: Wrapper, unit_cotangent: Wrapper) -> None:
     """Puts wrappers around the two functions by which `jax.value_and_grad` tells and starts from a scalar loss.
 
     `value_and_grad` does with the result of a function three things: `_check_scalar(result)`, a check of its dtype that
     goes through pytrees, and the backward pass of `_one_vjp(result)`, whose structure must be that of the result. The
     first and the last know arrays only, and JAX offers no protocol by which another type is taken for a scalar. Where a
-    version of JAX lacks one of them nothing is changed, and the error is JAX's own.
+    version of JAX lacks one of them nothing is changed, and the error is JAX's own. A wrapper that is there already, of
+    this module or of one that was reloaded, is replaced.
     """
     from jax._src import api
     from jax._src.lax import lax
 
     if hasattr(api, "_check_scalar") and hasattr(lax, "_one_vjp"):
-        api._check_scalar = scalar_check(api._check_scalar)
-        lax._one_vjp = unit_cotangent(lax._one_vjp)
+        api._check_scalar = _wrapped_once(scalar_check, api._check_scalar)
+        lax._one_vjp = _wrapped_once(unit_cotangent, lax._one_vjp)
+
+
+def _wrapped_once(wrapper: Wrapper, function: Any) -> Any:
+    original = getattr(function, "haliax_original", function)
+    wrapped: Any = wrapper(original)
+    wrapped.haliax_original = original
+    return wrapped

@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from jax.core import Tracer
+from jax.export import is_symbolic_dim
+
 from haliax import errors
 from haliax.core.dslice import dblock as dblock
 from haliax.core.dslice import ds as ds
@@ -38,8 +42,8 @@ class Axis:
         if not isinstance(self.name, str):
             raise errors.bad_axis_name(self.name)
         size = self.size
-        if type(size) is not int and hasattr(size, "__index__"):  # numpy integers; not symbolic dimensions
-            object.__setattr__(self, "size", size.__index__())
+        if type(size) is not int and not is_symbolic_dim(size):
+            object.__setattr__(self, "size", _whole(self.name, size))
         if isinstance(self.size, int) and self.size < 0:
             raise errors.negative_axis_size(self.name, self.size)
 
@@ -53,6 +57,18 @@ class Axis:
 
     def __str__(self) -> str:
         return f"{self.name}({self.size})"
+
+
+def _whole(name: str, size: Any) -> int:
+    """A size given as another kind of integer, such as one of numpy."""
+    if isinstance(size, Tracer):
+        raise errors.traced_axis_size(name)
+    if isinstance(size, bool | np.bool_) or not hasattr(size, "__index__"):
+        raise errors.bad_axis_size(name, size)
+    try:
+        return size.__index__()
+    except TypeError:
+        raise errors.bad_axis_size(name, size) from None
 
 
 ShapeDict = Mapping[str, int]
@@ -393,6 +409,17 @@ def replace_missing_with_ellipsis(ax1: AxisSelection, ax2: AxisSelection) -> tup
         others[names_of(selector)[0]] if _fits_by_name(selector, sizes, ax1, ax2) else Ellipsis
         for selector in axis_spec_to_tuple(ax1)
     )
+
+
+def overlapping_axes(ax1: AxisSelection, ax2: AxisSelection) -> tuple[AxisSelector, ...]:
+    """The axes of `ax1` whose names `ax2` has too, each with its size if either gives one.
+
+    >>> hax.axis.overlapping_axes(hax.make_axes(batch=1, embed=2), hax.make_axes(embed=2, mlp=2))
+    (Axis(name='embed', size=2),)
+    """
+    others = {names_of(axis)[0]: axis for axis in ensure_tuple(ax2)}
+    shared = [axis for axis in ensure_tuple(ax1) if names_of(axis)[0] in others]
+    return tuple(others[axis] if isinstance(axis, str) else axis for axis in shared)
 
 
 def rearrange_for_partial_order(partial_order: PartialAxisSpec, axes: Sequence[Any]) -> tuple[Any, ...]:

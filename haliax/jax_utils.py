@@ -32,7 +32,7 @@ def is_named(value: Any) -> bool:
 
 def is_jax_array_like(x: Any) -> bool:
     """Whether the value has a shape and a dtype: an array, named or not, a tracer, or `jax.ShapeDtypeStruct`."""
-    return hasattr(x, "shape") and hasattr(x, "dtype")
+    return isinstance(x, NamedArray) or (hasattr(x, "shape") and hasattr(x, "dtype"))
 
 
 is_jax_or_hax_array_like = is_jax_array_like

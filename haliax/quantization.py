@@ -285,6 +285,23 @@ def quantize_linear_layers(tree: T, config: QuantizationConfig) -> T:
     return _quantized(tree, config, (), (), ()) if config.fp8 or config.int8 else tree
 
 
+@dataclasses.dataclass
+class Fp8Config:
+    """Which linear layers compute in fp8: the published form of a `QuantizationConfig(fp8=True)`."""
+
+    amax_history_length: int = 1024
+    compute_dtype: Any = None
+    targets: list[str] | str | None = None
+
+
+def fp8_linear_layers(tree: T, config: Fp8Config | None = None) -> T:
+    """The tree whose `Linear` layers, those that the config selects, compute in fp8."""
+    own = Fp8Config() if config is None else config
+    return quantize_linear_layers(
+        tree, QuantizationConfig(own.targets, own.amax_history_length, own.compute_dtype, fp8=True)
+    )
+
+
 def _quantized(
     tree: Any, config: QuantizationConfig, path: tuple[str, ...], local: tuple[str, ...], stack: tuple[int, ...]
 ) -> Any:

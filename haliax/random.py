@@ -16,7 +16,8 @@ from jax import random as raw
 from haliax import errors
 from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, check_distinct, find, shape_of
 from haliax.core.array import NamedArray, wrap
-from haliax.ops.align import broadcast_to
+from haliax.core.explicit import made, on_any_mesh
+from haliax.ops.align import broadcast_axis, broadcast_to
 from haliax.typing import NamedOrNumeric
 
 
@@ -31,7 +32,7 @@ def normal(key: jax.Array, shape: AxisSpec, dtype: Any = float) -> NamedArray:
     >>> hax.random.normal(jax.random.key(0), {"batch": 2, "embed": 3}).shape
     {'batch': 2, 'embed': 3}
     """
-    return wrap(raw.normal(key, shape_of(shape), dtype), axes_of(shape))
+    return made(wrap(raw.normal(key, shape_of(shape), dtype), axes_of(shape)))
 
 
 def uniform(
@@ -55,7 +56,7 @@ def uniform(
     i32[batch=2, embed=3] [[ 0 0 0] [10 10 10]]
     """
     low, high = _parameter(minval, shape), _parameter(maxval, shape)
-    return wrap(raw.uniform(key, shape_of(shape), dtype, low, high), axes_of(shape))
+    return made(wrap(raw.uniform(key, shape_of(shape), dtype, low, high), axes_of(shape)))
 
 
 def truncated_normal(
@@ -74,7 +75,7 @@ def truncated_normal(
         AxisError: for a parameter with an axis that `shape` lacks.
     """
     low, high = _parameter(lower, shape), _parameter(upper, shape)
-    return wrap(raw.truncated_normal(key, low, high, shape_of(shape), dtype), axes_of(shape))
+    return made(wrap(raw.truncated_normal(key, low, high, shape_of(shape), dtype), axes_of(shape)))
 
 
 def randint(
@@ -93,7 +94,7 @@ def randint(
         AxisError: for a parameter with an axis that `shape` lacks.
     """
     low, high = _parameter(minval, shape), _parameter(maxval, shape)
-    return wrap(raw.randint(key, shape_of(shape), low, high, dtype), axes_of(shape))
+    return made(wrap(raw.randint(key, shape_of(shape), low, high, dtype), axes_of(shape)))
 
 
 def bernoulli(key: jax.Array, shape: AxisSpec, p: NamedOrNumeric = 0.5) -> NamedArray:
@@ -107,7 +108,7 @@ def bernoulli(key: jax.Array, shape: AxisSpec, p: NamedOrNumeric = 0.5) -> Named
     Raises:
         AxisError: for a parameter with an axis that `shape` lacks.
     """
-    return wrap(raw.bernoulli(key, _parameter(p, shape), shape_of(shape)), axes_of(shape))
+    return made(wrap(raw.bernoulli(key, _parameter(p, shape), shape_of(shape)), axes_of(shape)))
 
 
 def _parameter(parameter: NamedOrNumeric, shape: AxisSpec) -> Any:
@@ -129,7 +130,7 @@ def _with_parameters(function: Callable[..., Any], *names: str) -> Callable[...,
         bound.apply_defaults()
         key, shape, *parameters, dtype = bound.args
         raw_parameters = [_parameter(parameter, shape) for parameter in parameters]
-        return wrap(function(key, *raw_parameters, shape=shape_of(shape), dtype=dtype), axes_of(shape))
+        return made(wrap(function(key, *raw_parameters, shape=shape_of(shape), dtype=dtype), axes_of(shape)))
 
     draw.__name__ = draw.__qualname__ = function.__name__
     draw.__signature__ = signature  # type: ignore[attr-defined]
@@ -162,7 +163,7 @@ def poisson(key: jax.Array, shape: AxisSpec, lam: NamedOrNumeric, dtype: Any = i
     Raises:
         AxisError: for a parameter with an axis that `shape` lacks.
     """
-    return wrap(raw.poisson(key, _parameter(lam, shape), shape_of(shape), dtype), axes_of(shape))
+    return made(wrap(raw.poisson(key, _parameter(lam, shape), shape_of(shape), dtype), axes_of(shape)))
 
 
 def rademacher(key: jax.Array, shape: AxisSpec, dtype: Any = float) -> NamedArray:
@@ -173,7 +174,7 @@ def rademacher(key: jax.Array, shape: AxisSpec, dtype: Any = float) -> NamedArra
         shape: the axes, with their sizes.
         dtype: of the result.
     """
-    return wrap(raw.rademacher(key, shape_of(shape), dtype), axes_of(shape))
+    return made(wrap(raw.rademacher(key, shape_of(shape), dtype), axes_of(shape)))
 
 
 def ball(key: jax.Array, shape: AxisSpec, D: Axis, p: float = 2.0, dtype: Any = float) -> NamedArray:
@@ -187,9 +188,10 @@ def ball(key: jax.Array, shape: AxisSpec, D: Axis, p: float = 2.0, dtype: Any = 
         dtype: of the result.
     """
     axes = (*axes_of(shape), D)
-    return wrap(raw.ball(key, D.size, p, shape_of(shape), dtype), axes)
+    return made(wrap(raw.ball(key, D.size, p, shape_of(shape), dtype), axes))
 
 
+@on_any_mesh
 def categorical(key: jax.Array, logits: NamedArray, axis: AxisSelector, shape: AxisSpec | None = None) -> NamedArray:
     """Positions along `axis`, drawn with the probabilities that the logits give.
 
@@ -211,10 +213,12 @@ def categorical(key: jax.Array, logits: NamedArray, axis: AxisSelector, shape: A
     if shape is None:
         return wrap(raw.categorical(key, logits.array, position), batch)
     axes = axes_of(shape)
-    spread = broadcast_to(logits, (*axes, logits.axes[position]))
-    return wrap(raw.categorical(key, spread.array, -1, shape_of(axes)), axes)
+    broadcast_to(logits, (*axes, logits.axes[position]))  # raises if `logits` has further axes
+    spread = broadcast_axis(logits, axes)
+    return wrap(raw.categorical(key, spread.array, spread.axes.index(logits.axes[position]), shape_of(axes)), axes)
 
 
+@on_any_mesh
 def permutation(key: jax.Array, x: NamedArray, axis: AxisSelector, independent: bool = False) -> NamedArray:
     """The array with its elements along the axis in a random order.
 
@@ -231,6 +235,7 @@ def permutation(key: jax.Array, x: NamedArray, axis: AxisSelector, independent: 
     return wrap(raw.permutation(key, x.array, position, independent=independent), x.axes)
 
 
+@on_any_mesh
 def choice(
     key: jax.Array,
     shape: AxisSpec,
@@ -259,3 +264,13 @@ def choice(
     check_distinct(new + rest)
     moved = jnp.moveaxis(jnp.asarray(a.array), position, 0)
     return wrap(raw.choice(key, moved, shape_of(new), replace, probabilities), new + rest)
+
+
+def generate_sharded(fn: Callable[..., Any], axis: AxisSelector | None = None) -> Callable[..., Any]:
+    """The function as it is: random numbers do not depend on how they are sharded.
+
+    Args:
+        fn: a function of this module.
+        axis: the axis to generate the numbers along; of no effect.
+    """
+    return fn

@@ -1,8 +1,9 @@
 """State dicts: the arrays of a module by dotted names, and the names and shapes that PyTorch uses.
 
 A module is walked field by field: `transformer.blocks.attention.weight`. A module says what differs by methods: another
-key for a field (`_state_dict_key_map`), other entries (`to_state_dict`, `from_state_dict`: `Stacked` has an entry for
-each layer), or another shape outside (`flatten_for_export`: `Linear` has a matrix, as in PyTorch).
+key for a field (`_state_dict_key_map`, which any `eqx.Module` may have), other entries (`to_state_dict`,
+`from_state_dict`: `Stacked` has an entry for each layer), or another shape outside (`flatten_for_export`: `Linear` has
+a matrix, as in PyTorch).
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ def _entry(state_dict: StateDict, name: str, like: Any) -> Any:
 
 def _keyed_fields(module: eqx.Module) -> list[tuple[str, str | None]]:
     """The data fields of a module, each with its key."""
-    keys = module._state_dict_key_map() if isinstance(module, ModuleWithStateDictSerialization) else {}
+    own: Any = module
+    keys = own._state_dict_key_map() if hasattr(module, "_state_dict_key_map") else {}
     fields = [field for field in dataclasses.fields(module) if not field.metadata.get("static", False)]
     return [(field.name, keys.get(field.name, field.name)) for field in fields]
 
@@ -247,7 +249,7 @@ def _as_numpy(state_dict: StateDict) -> StateDict:
 
 
 def save_state_dict(state_dict: StateDict, path: str | os.PathLike[str]) -> None:
-    """Writes a state dict to a safetensors file.
+    """Writes a state dict to a safetensors file. Entries that are None are left out.
 
     Args:
         state_dict: arrays by dotted names.
@@ -256,7 +258,7 @@ def save_state_dict(state_dict: StateDict, path: str | os.PathLike[str]) -> None
     Raises:
         ImportError: if the package `safetensors` is not installed.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in state_dict.items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in state_dict.items() if array is not None}
     _safetensors().save_file(arrays, path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, overload
 
 import jax
 from jax.lax import PrecisionLike as PrecisionLike
@@ -25,24 +25,65 @@ PRNGKey: TypeAlias = jax.Array
 class UnaryFunction(Protocol):
     """An elementwise function of one array: NamedArray to NamedArray, anything else as in `jnp`."""
 
-    def __call__(self, a: Any) -> Any: ...
+    @overload
+    def __call__(self, a: NamedArray, **options: Any) -> NamedArray: ...
+    @overload
+    def __call__(self, a: ArrayLike, **options: Any) -> jax.Array: ...
 
 
 class BinaryFunction(Protocol):
     """An elementwise function of two arrays, which are broadcast by name."""
 
-    def __call__(self, a: Any, b: Any) -> Any: ...
+    @overload
+    def __call__(self, a: NamedArray, b: NamedOrNumeric) -> NamedArray: ...
+    @overload
+    def __call__(self, a: ArrayLike, b: NamedArray) -> NamedArray: ...
+    @overload
+    def __call__(self, a: ArrayLike, b: ArrayLike) -> jax.Array: ...
 
 
 class ReductionFunction(Protocol):
     """A reduction over the selected axes, or over all."""
 
+    @overload
     def __call__(
-        self, array: Any, axis: AxisSelection | None = None, *, where: NamedOrNumeric | None = None, **options: Any
-    ) -> Any: ...
+        self,
+        array: NamedArray,
+        axis: AxisSelection | None = None,
+        *,
+        where: NamedOrNumeric | None = None,
+        **options: Any,
+    ) -> NamedArray: ...
+    @overload
+    def __call__(
+        self, array: ArrayLike, axis: None = None, *, where: ArrayLike | None = None, **options: Any
+    ) -> jax.Array: ...
 
 
 class SimpleReductionFunction(Protocol):
     """A reduction over one axis, or over all elements, that takes no mask."""
 
-    def __call__(self, array: Any, axis: AxisSelector | None = None) -> Any: ...
+    @overload
+    def __call__(self, array: NamedArray, axis: AxisSelector | None = None) -> NamedArray: ...
+    @overload
+    def __call__(self, array: ArrayLike, axis: None = None) -> jax.Array: ...
+
+
+class AxiswiseFunction(Protocol):
+    """A function along one axis, which stays; without one it gives the unnamed flat array of `jnp`."""
+
+    @overload
+    def __call__(self, a: NamedArray, axis: AxisSelector, dtype: Any = None, **options: Any) -> NamedArray: ...
+    @overload
+    def __call__(self, a: NamedArray, axis: None, dtype: Any = None, **options: Any) -> jax.Array: ...
+
+
+class PairFunction(Protocol):
+    """An elementwise function of two arrays, which are broadcast by name, that gives a pair."""
+
+    @overload
+    def __call__(self, a: NamedArray, b: NamedOrNumeric) -> tuple[NamedArray, NamedArray]: ...
+    @overload
+    def __call__(self, a: ArrayLike, b: NamedArray) -> tuple[NamedArray, NamedArray]: ...
+    @overload
+    def __call__(self, a: ArrayLike, b: ArrayLike) -> tuple[jax.Array, jax.Array]: ...

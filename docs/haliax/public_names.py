@@ -1,6 +1,6 @@
 """Which names of haliax are public, where they are imported from, and their docstrings.
 
-Every module belongs to a section, in the order of a page on all of them, or is machinery, or only re-exports. A name is
+Every module belongs to a section, in the order of the pages, or is machinery, or only re-exports. A name is
 public if a module that people import from defines it, or imports it `as` itself. What the source says is read from the
 source, so that the outcome does not depend on what decorators and import hooks make of it.
 """
@@ -46,8 +46,10 @@ HOMES = tuple(
 # The machinery: compiled calls, how arrays print, how names reach a trace, how methods and the stub are made, and the
 # wordings of errors.
 INTERNAL = (
-    *("_compat", "ops.eager", "ops.methods", "core.printing", "core.staging", "ops.stubs"),
-    *("errors.axes", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
+    *("_compat", "compat", "_src", "_src.dot", "_src.einsum", "_src.rearrange", "_src.scan", "_src.state_dict"),
+    *("_src.util", "core.explicit", "core.printing", "core.sizes", "core.staging", "core.stale", "nn._inputs"),
+    *("ops.eager", "ops.foreign", "ops.methods", "ops.stubs"),
+    *("errors.axes", "errors.foreign", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
 )
 
 _FIRST = ("haliax", "haliax.nn", "haliax.partitioning")
@@ -131,7 +133,7 @@ def _short(name: str) -> str:
 
 @cache
 def module_names() -> tuple[str, ...]:
-    """Every module of haliax but the machinery, in the order of the page; those in no section go last."""
+    """Every module of haliax but the machinery, in the order of the pages; those in no section go last."""
     found = [info.name for info in pkgutil.walk_packages(haliax.__path__, "haliax.")]
     placed = [f"haliax.{name}" for names in SECTIONS.values() for name in names if f"haliax.{name}" in found]
     return (*placed, *(name for name in sorted(found) if name not in placed and _short(name) not in INTERNAL))
@@ -186,5 +188,5 @@ def _is_public(item: Item) -> bool:
 
 
 def every_item() -> list[Item]:
-    """All that the page has an entry or a row for."""
+    """All that the pages have an entry or a row for."""
     return [item for name in module_names() for item in items(importlib.import_module(name))]

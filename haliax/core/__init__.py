@@ -1,5 +1,15 @@
 """`NamedArray` and the functions of its axes, under the name that published code imports."""
 
+from haliax.axis import Axis as Axis
+from haliax.axis import AxisSelection as AxisSelection
+from haliax.axis import AxisSelector as AxisSelector
+from haliax.axis import AxisSpec as AxisSpec
+from haliax.axis import axis_name as axis_name
+from haliax.axis import eliminate_axes as eliminate_axes
+from haliax.axis import ensure_tuple as ensure_tuple
+from haliax.axis import index_where as index_where
+from haliax.axis import selects_axis as selects_axis
+from haliax.axis import union_axes as union_axes
 from haliax.core.annotations import NamedArrayAxes as NamedArrayAxes
 from haliax.core.annotations import NamedArrayAxesSpec as NamedArrayAxesSpec
 from haliax.core.annotations import NamedArrayMeta as NamedArrayMeta
@@ -26,3 +36,5 @@ from haliax.ops.shape import split as split
 from haliax.ops.shape import unbind as unbind
 from haliax.ops.shape import unflatten_axis as unflatten_axis
 from haliax.ops.updating import updated_slice as updated_slice
+from haliax.typing import NamedOrNumeric as NamedOrNumeric
+from haliax.typing import Scalar as Scalar

@@ -4,8 +4,9 @@ The class is a pair, an array and its axes, and nothing more. Its operators and 
 of `haliax.ops` (`elementwise`, `reduce`, `contract`, `shape`, …), attached from one table by `haliax.ops.methods`; what
 editors and type checkers see of them is in the generated stub `array.pyi`.
 
-As a pytree it has one child, the array, and its axes are structure. Flattening and unflattening do no checks, so the
-child may be anything that JAX puts there: a tracer, a `jax.ShapeDtypeStruct`, a sharding, a gradient.
+As a pytree it has one child, the array, and its axes are structure. The child may be anything that JAX puts there: a
+tracer, a `jax.ShapeDtypeStruct`, a sharding, a gradient, None. Where it is an array of another shape, as a slice of
+`jax.vmap` is, the axes are *stale*: using them is an error (see `haliax.core.stale`).
 
 Inside a trace the array may be *held in another order* than that of its axes: a product gives its dimensions in the
 order that suits the multiplication, and to transpose it at once would cost a copy that nobody may need. What goes by
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import jax
@@ -30,6 +32,8 @@ from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSpec, axes_of, check_distinct, ensure_tuple
 from haliax.core import printing, staging
 from haliax.core.annotations import NamedArrayMeta
+from haliax.core.sizes import NamedShape
+from haliax.core.stale import StaleAxes, fits, own_axes
 
 _shape_checks: ContextVar[bool] = ContextVar("haliax_shape_checks", default=True)
 
@@ -55,8 +59,8 @@ class NamedArray(metaclass=NamedArrayMeta):
     f32[batch=2] [4. 4.]
     """
 
-    # `array` is unset where the array is held in another order: `_held` then is a NamedArray in that order.
-    __slots__ = ("__weakref__", "_held", "array", "axes")
+    # The children of the pytree node: a tuple of the array, `_StaleChildren`, or `_Held`.
+    __slots__ = ("__weakref__", "_children", "axes")
     __hash__ = None  # type: ignore[assignment]  # == is elementwise
 
     array: Any
@@ -71,7 +75,7 @@ class NamedArray(metaclass=NamedArrayMeta):
             _check(getattr(array, "shape", None), axes)
         if staging.is_staging():
             array = staging.mark(array, tuple([axis.name for axis in axes]))
-        _set_array(self, array)
+        _set_children(self, (array,))
         _set_axes(self, axes)
 
     def __setattr__(self, field: str, value: Any) -> None:
@@ -80,20 +84,13 @@ class NamedArray(metaclass=NamedArrayMeta):
     def __delattr__(self, field: str) -> None:
         raise errors.immutable(field)
 
-    def __getattr__(self, field: str) -> Any:
-        if field != "array":
-            raise AttributeError(f"'NamedArray' object has no attribute '{field}'", name=field, obj=self)
-        held = _get_held(self)
-        # Not kept: this may be inside of a trace within that of the array.
-        return jnp.transpose(held.array, [held.axes.index(axis) for axis in self.axes])
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return unchecked, (self.array, self.axes)
+        return _unflatten, (own_axes(self.axes), (self.array,))
 
     @property
     def shape(self) -> dict[str, int]:
         """The sizes by name."""
-        return {axis.name: axis.size for axis in self.axes}
+        return NamedShape((axis.name, axis.size) for axis in self.axes)
 
     @property
     def dtype(self) -> Any:
@@ -170,47 +167,104 @@ class NamedArray(metaclass=NamedArrayMeta):
 
     def tree_flatten(self) -> tuple[tuple[Any], tuple[Axis, ...]]:
         """The child and the structure of the pytree node."""
-        return (self.array,), self.axes
+        return (self.array,), own_axes(self.axes)
 
     @classmethod
     def tree_unflatten(cls, axes: tuple[Axis, ...], children: Sequence[Any]) -> NamedArray:
-        """The pytree node with this structure and child; nothing is checked."""
+        """The pytree node with this structure and child; its axes are stale if that is an array of another shape."""
         return _unflatten(axes, children)
 
 
-_new: Callable[[type[NamedArray]], NamedArray] = object.__new__
-_set_array = NamedArray.array.__set__  # type: ignore[attr-defined]
-_set_axes = NamedArray.axes.__set__  # type: ignore[attr-defined]
-_get_held = NamedArray._held.__get__  # type: ignore[attr-defined]
-_set_held = NamedArray._held.__set__  # type: ignore[attr-defined]
+def _array(self: NamedArray) -> Any:
+    """The array itself, whose dimensions are in the order of `axes`."""
+    children = self._children
+    return children[0] if type(children) is tuple else next(iter(children))
 
-_get_array: Callable[[NamedArray], Any] = NamedArray.array.__get__  # type: ignore[attr-defined]
+
+NamedArray.array = property(_array)  # after `dataclass`, which would take it for the default of the field
+
+_new: Callable[[type[NamedArray]], NamedArray] = object.__new__
+_set_children = NamedArray._children.__set__  # type: ignore[attr-defined]
+_set_axes = NamedArray.axes.__set__  # type: ignore[attr-defined]
+
+
+class _StaleChildren(tuple[Any]):
+    """The array of a NamedArray whose axes are stale."""
+
+    __slots__ = ()
+
+
+class _Held:
+    """The array of `own`, transposed to the order of `axes` when it is asked for."""
+
+    __slots__ = ("axes", "own")
+
+    def __init__(self, own: NamedArray, axes: tuple[Axis, ...]):
+        self.own, self.axes = own, axes
+
+    def __iter__(self) -> Iterator[Any]:
+        # Not kept: this may be inside of a trace within that of the array.
+        yield jnp.transpose(self.own.array, [self.own.axes.index(axis) for axis in self.axes])
 
 
 def wrap(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
     """A NamedArray of a result whose axes are known to fit: unchecked, but marked while staging."""
     if staging.is_staging():
         array = staging.mark(array, tuple([axis.name for axis in axes]))
+    return unchecked(array, axes)
+
+
+def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
+    """A NamedArray that is neither checked nor marked: where its names follow from those of operands, and for loops,
+    whose slices have a dimension more or less.
+    """
+    if type(axes) is StaleAxes:
+        axes.refuse()
     named_array = _new(NamedArray)
-    _set_array(named_array, array)
+    _set_children(named_array, (array,))
     _set_axes(named_array, axes)
     return named_array
 
 
-def _unflatten(axes: tuple[Axis, ...], children: Any) -> NamedArray:
+def _unflatten(axes: Any, children: Any) -> NamedArray:
+    if type(axes) is StaleAxes:
+        axes = axes.own
+    if type(children) is not tuple:
+        children = tuple(children)
+    (child,) = children
+    try:
+        rank = len(child.aval.shape)  # of an array or tracer; `shape` itself is a function of Python there
+    except AttributeError:
+        rank = -1  # anything else
+    if (rank != len(axes) or isinstance(child, Tracer)) and _is_stale(axes, child):
+        children, axes = _StaleChildren(children), StaleAxes(axes, _shape_of(child))
     named_array = _new(NamedArray)
-    _set_array(named_array, children[0])
+    _set_children(named_array, children)
     _set_axes(named_array, axes)
     return named_array
+
+
+def _is_stale(axes: tuple[Axis, ...], child: Any) -> bool:
+    shape = _shape_of(child)
+    if not isinstance(shape, tuple) or not _shape_checks.get():
+        return False
+    return isinstance(child, NamedArray) or not fits(axes, shape)
+
+
+def _shape_of(child: Any) -> Any:
+    return getattr(child.array if isinstance(child, NamedArray) else child, "shape", None)
 
 
 def held(array: NamedArray) -> NamedArray:
-    """The same with its axes in the order that the array is held in, so that nothing is transposed."""
-    try:
-        _get_array(array)
-    except AttributeError:
-        return _get_held(array)
-    return array
+    """The same with its axes in the order that the array is held in, so that nothing is transposed.
+
+    Raises:
+        AxisError: if its axes are stale.
+    """
+    children = array._children
+    if type(children) is tuple:
+        return array
+    return children.own if type(children) is _Held else array.axes.refuse()  # type: ignore[attr-defined]
 
 
 def hold(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
@@ -220,7 +274,7 @@ def hold(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
     if not isinstance(array.array, Tracer):
         return unchecked(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
     named_array = _new(NamedArray)
-    _set_held(named_array, array)
+    _set_children(named_array, _Held(array, axes))
     _set_axes(named_array, axes)
     return named_array
 
@@ -231,18 +285,8 @@ jax.tree_util.register_pytree_with_keys(
     NamedArray,
     flatten_with_keys=lambda x: (((_ARRAY_KEY, x.array),), x.axes),
     unflatten_func=_unflatten,
-    flatten_func=lambda x: ((x.array,), x.axes),
+    flatten_func=attrgetter("_children", "axes"),
 )
-
-
-def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
-    """A NamedArray that is neither checked nor marked: where its names follow from those of operands, and for loops,
-    whose slices have a dimension more or less.
-    """
-    named_array = _new(NamedArray)
-    _set_array(named_array, array)
-    _set_axes(named_array, axes)
-    return named_array
 
 
 def named(a: Any, axis: AxisSelection) -> NamedArray:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
-from haliax.axis import Axis, AxisSelection, ensure_tuple, find, resolved
+from haliax.axis import Axis, AxisSelection, AxisSelector, PartialShapeDict, ensure_tuple, find, resolved
 from haliax.core.annotations import parse_spec
 from haliax.core.array import NamedArray
+
+
+@overload
+def axis_indices(array: NamedArray, axis: AxisSelector) -> int | None: ...
+
+
+@overload
+def axis_indices(array: NamedArray, axis: Sequence[AxisSelector] | PartialShapeDict) -> tuple[int | None, ...]: ...
 
 
 def axis_indices(array: NamedArray, axis: AxisSelection) -> Any:
@@ -23,6 +32,14 @@ def axis_indices(array: NamedArray, axis: AxisSelection) -> Any:
         return tuple(axis_indices(array, selector) for selector in ensure_tuple(axis))
     name = axis if isinstance(axis, str) else axis.name
     return find(array.axes, axis, array) if any(own.name == name for own in array.axes) else None
+
+
+@overload
+def axis_size(array: NamedArray, axis: AxisSelector) -> int: ...
+
+
+@overload
+def axis_size(array: NamedArray, axis: Sequence[AxisSelector] | PartialShapeDict) -> tuple[int, ...]: ...
 
 
 def axis_size(array: NamedArray, axis: AxisSelection) -> Any:
@@ -52,6 +69,18 @@ def has_axis(array: NamedArray, axis: AxisSelection) -> bool:
         own.get(selector) is not None if isinstance(selector, str) else own.get(selector.name) == selector.size
         for selector in ensure_tuple(axis)
     )
+
+
+@overload
+def resolve_axis(array: NamedArray, axes: AxisSelector) -> Axis: ...
+
+
+@overload
+def resolve_axis(array: NamedArray, axes: PartialShapeDict) -> dict[str, int]: ...
+
+
+@overload
+def resolve_axis(array: NamedArray, axes: Sequence[AxisSelector]) -> tuple[Axis, ...]: ...
 
 
 def resolve_axis(array: NamedArray, axes: AxisSelection) -> Any:

@@ -32,7 +32,10 @@ def shape_text(value: Any) -> str:
     """The named shape of anything: `f32[batch=4]`, `f32[_=4]` for an unnamed array, the repr of a scalar."""
     axes = getattr(value, "axes", None)
     if axes is not None:
-        return f"{dtype_text(getattr(value, 'dtype', None))}[{axes_text(axes)}]"
+        dtype = dtype_text(getattr(value, "dtype", None))
+        if hasattr(axes, "array_shape"):  # `haliax.core.stale.StaleAxes`, which refuse to be listed
+            return f"{dtype}[{axes_text(axes.own)}] of shape {axes.array_shape}"
+        return f"{dtype}[{axes_text(axes)}]"
     shape = getattr(value, "shape", None)
     if shape is None or not hasattr(value, "dtype"):
         return repr(value)
@@ -42,7 +45,7 @@ def shape_text(value: Any) -> str:
 def array_text(value: Any) -> str:
     """The named shape of a NamedArray and, where the numbers are at hand, a preview: `f32[a=2] [1. 2.]`."""
     head = shape_text(value)
-    preview = _preview(value.array)
+    preview = "" if hasattr(value.axes, "array_shape") else _preview(value.array)
     return f"{head} {preview}" if preview else head
 
 

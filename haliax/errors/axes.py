@@ -26,11 +26,11 @@ def axis_not_found(name: str, *owners: Any) -> AxisError:
     return axis_error(f"axis `{name}` is not in {all_shown(owners)}{nearest(name, known)}")
 
 
-def wrong_axis_size(selector: Any, owner: Any) -> AxisSizeError:
+def wrong_axis_size(selector: Any, owner: Any, where: str = "") -> AxisSizeError:
     return placed(
         AxisSizeError(
             f"axis `{selector.name}` was asked for with size {selector.size}, but it has another size in "
-            f"{shown(owner)}: give the name alone, or resize the axis"
+            f"{shown(owner)}{where and f' at {where}'}: give the name alone, or resize the axis"
         )
     )
 
@@ -76,13 +76,65 @@ def bad_axis_name(name: Any) -> NamedTypeError:
 
 
 def negative_axis_size(name: str, size: int) -> AxisError:
-    return axis_error(f"axis `{name}` cannot have the negative size {size}")
+    return axis_error(f"axis `{name}` cannot have the negative size {size}: sizes are integers from 0 on")
+
+
+def bad_axis_size(name: str, size: Any) -> NamedTypeError:
+    whole = f": write Axis({name!r}, {int(size)})" if isinstance(size, float) and size.is_integer() else ""
+    given = shown(size) if hasattr(size, "shape") else repr(size)
+    return type_error(f"the size of axis `{name}` is an integer from 0 on, not {type(size).__name__} ({given}){whole}")
+
+
+def traced_axis_size(name: str) -> NamedTypeError:
+    return type_error(
+        f"the size of axis `{name}` is traced, and the shapes of a compiled function must be known: "
+        f"pass the size as a Python integer, static under jit"
+    )
 
 
 def shape_mismatch(shape: Sequence[int], axes: Sequence[Any]) -> AxisError:
     sizes = tuple(axis.size for axis in axes)
     hint = "give them in the order of the dimensions" if sorted(shape) == sorted(sizes) else "their sizes differ"
     return axis_error(f"an array of shape {tuple(shape)} cannot have the axes {shown(list(axes))}: {hint}")
+
+
+def stale_axes(axes: Sequence[Any], shape: Sequence[int]) -> AxisError:
+    """Of a NamedArray that JAX gave an array of another shape: see `haliax.core.stale`."""
+    owner = f"the axes {shown(list(axes))} are not those of the array, whose shape is {tuple(shape)}"
+    if len(shape) == len(axes):
+        return axis_error(
+            f"{owner}: it was sliced without its names, as jax.shard_map and jax.tree.map do. "
+            f"Slice by name, or name what there is: haliax.named(x, {_as_code(names_in(list(axes)))})"
+        )
+    if len(shape) > len(axes):
+        return axis_error(
+            f"{owner}: it was given dimensions without names, as the results of jax.vmap, jax.lax.scan and "
+            "jax.jacobian are. Map by name (haliax.vmap, haliax.map, haliax.scan), or name them all: "
+            "haliax.named(x, (...))"
+        )
+    gone = _taken_away(axes, shape)
+    if gone is None:
+        which, axis, left = "dimensions", "axis", "(...)"
+    else:
+        which, axis = f"`{gone}`", f'"{gone}"'
+        left = _as_code([name for name in names_in(list(axes)) if name != gone])
+    return axis_error(
+        f"{owner}: it was sliced without its names, as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. "
+        f"To take {which} away by name use haliax.vmap(f, {axis}), haliax.map(f, {axis}), haliax.scan(f, {axis}) or "
+        f"haliax.nn.Stacked; or name what is left: haliax.named(x, {left})"
+    )
+
+
+def _taken_away(axes: Sequence[Any], shape: Sequence[int]) -> str | None:
+    """The name of the one axis without which the others have this shape; None if there is none or several."""
+    sizes = [axis.size for axis in axes]
+    gone = [axis.name for at, axis in enumerate(axes) if sizes[:at] + sizes[at + 1 :] == list(shape)]
+    return gone[0] if len(gone) == 1 else None
+
+
+def _as_code(names: Sequence[str]) -> str:
+    inside = ", ".join(f'"{name}"' for name in names)
+    return f"({inside},)" if len(names) == 1 else f"({inside})"
 
 
 def wrong_rank(shape: Sequence[int], axes: Sequence[Any]) -> AxisError:

@@ -54,6 +54,16 @@ class UnknownMeshAxisError(AxisError, KeyError):
     __str__ = ValueError.__str__
 
 
+class AxisKeyError(AxisError, KeyError):
+    """A name, or a number, that a shape does not have."""
+
+    __str__ = ValueError.__str__
+
+
+class CarryError(AxisError, TypeError):
+    """A loop whose step returns another kind of carry than it was given; `jax.lax.scan` raises a TypeError."""
+
+
 class AxisWarning(UserWarning):
     """Something about axes that is allowed, and is most likely a mistake."""
 
@@ -61,8 +71,10 @@ class AxisWarning(UserWarning):
 # Tracebacks and pickles name them by where they are imported from.
 for _kind in (
     AxisError,
+    AxisKeyError,
     AxisSizeError,
     AxisTypeError,
+    CarryError,
     ContradictionError,
     NamedTypeError,
     NamedIndexError,

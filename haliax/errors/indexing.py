@@ -12,6 +12,7 @@ from haliax.errors.base import (
     NamedTypeError,
     axis_error,
     described,
+    nearest,
     placed,
     shown,
     type_error,
@@ -59,6 +60,12 @@ def bad_subscript(key: Any) -> NamedTypeError:
     )
 
 
+def indexed_twice(name: str) -> AxisError:
+    return axis_error(
+        f'axis `{name}` is indexed twice at once: index it once, or one after the other, x["{name}", …]["{name}", …]'
+    )
+
+
 def bad_mask(name: str, size: int, mask: Any) -> NamedIndexError:
     return placed(
         NamedIndexError(
@@ -79,7 +86,10 @@ def traced_mask(name: str, mask: Any) -> NamedIndexError:
 
 def class_out_of_range(value: int, axis: Any) -> ContradictionError:
     return placed(
-        ContradictionError(f"{value} is not a class of `{axis.name}`, which has {axis.size}: 0 to {axis.size - 1}")
+        ContradictionError(
+            f"{value} is not a class of `{axis.name}`, which has {axis.size}: 0 to {axis.size - 1}, "
+            f"or from the end -{axis.size} to -1"
+        )
     )
 
 
@@ -89,6 +99,19 @@ def layer_out_of_range(number: int, axis: Any) -> IndexError:
 
 def bad_pattern(pattern: str, problem: str) -> ValueError:
     return placed(ValueError(f'the pattern "{pattern}" cannot be read: {problem}'))
+
+
+def unused_alias(pattern: str, word: str, words: Sequence[str]) -> AxisError:
+    return axis_error(
+        f'`{word}` is given by keyword, but is no word of the pattern "{pattern}"{nearest(word, words)}: leave it out'
+    )
+
+
+def contradictory_alias(pattern: str, word: str, given: Any, axis: Any) -> AxisError:
+    return axis_error(
+        f'`{word}={given}` contradicts the pattern "{pattern}", in which `{word}` is {axis}: '
+        f"give that axis, or leave it out"
+    )
 
 
 def pattern_rank(pattern: str, words: int, array: Any) -> AxisError:

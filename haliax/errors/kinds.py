@@ -39,7 +39,16 @@ def not_scalar(array: Any) -> AxisTypeError:
 def loss_with_axes(loss: Any) -> NamedTypeError:
     names = ", ".join(f"`{name}`" for name in names_in(loss))
     return type_error(
-        f"jax.grad needs a loss without axes, not {shown(loss)}: reduce {names} first, with `.mean()` or `.sum()`"
+        f"a gradient needs a loss without axes, not {shown(loss)}: reduce {names} first, with `.mean()` or `.sum()`"
+    )
+
+
+def named_loss(loss: Any) -> AxisError:
+    names = ", ".join(f"`{name}`" for name in names_in(loss))
+    reduced = f"reduce {names} first, and " if names else ""
+    return axis_error(
+        f"jax.grad takes an array for a loss, not the NamedArray {shown(loss)}: {reduced}return `loss.scalar()`, "
+        f"or call haliax.grad or haliax.value_and_grad instead"
     )
 
 

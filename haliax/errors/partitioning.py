@@ -61,6 +61,19 @@ def warn_of_misspelt_axis(name: str, mesh_axes: Any, near: str) -> None:
         f"no array has the axis `{name}`, which the mapping puts on {_mesh_axes_shown(mesh_axes)}, "
         f"so nothing is laid out by it; did you mean `{near}`?"
     )
+    _warn(message)
+
+
+def warn_of_foreign_mapping(mapping: Any) -> None:
+    own = "no axis mapping" if mapping is None else f"the axis mapping {dict(mapping)}"
+    _warn(
+        f"a function of jax.jit is traced under {own}, while JAX remembers it for that of another asyncio task or "
+        f"thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` stand within "
+        f"axis_mapping(...)"
+    )
+
+
+def _warn(message: str) -> None:
     frame = user_frame()
     if frame is None:
         warnings.warn(message, AxisWarning, stacklevel=2)

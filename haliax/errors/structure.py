@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from haliax.errors.base import AxisError, ContradictionError, all_shown, axis_error, names_in, nearest, placed, shown
+from haliax.errors.base import (
+    AxisError,
+    AxisSizeError,
+    CarryError,
+    ContradictionError,
+    NamedTypeError,
+    all_shown,
+    axis_error,
+    names_in,
+    nearest,
+    placed,
+    shown,
+    type_error,
+)
 
 
 def nothing_to_map(function: str, axis: Any, operands: Sequence[Any]) -> AxisError:
@@ -15,10 +28,60 @@ def nothing_to_map(function: str, axis: Any, operands: Sequence[Any]) -> AxisErr
     return axis_error(f"{function} over `{name}`, which no argument has: it was given {shown}{nearest(name, known)}")
 
 
-def leading_size(function: str, axis: Any, array: Any) -> AxisError:
+def leading_size(function: str, axis: Any, array: Any, where: str = "") -> AxisError:
     return axis_error(
         f"{function} over `{axis.name}` of size {axis.size} maps the first dimension of an unnamed array, "
-        f"but {shown(array)} has another size there: name its axes, or exclude it (is_scanned, default, args)"
+        f"but {shown(array)}{where and f' at {where}'} has another size there: name its axes, or exclude it "
+        f"(is_scanned, default, args)"
+    )
+
+
+def layer_needs_named(layer: str, argument: str, value: Any) -> NamedTypeError:
+    return type_error(
+        f"{layer}: `{argument}` must be a NamedArray, not {type(value).__name__} ({shown(value)}): "
+        f"name it with `haliax.named`"
+    )
+
+
+def not_indices(layer: str, argument: str, value: Any) -> NamedTypeError:
+    return type_error(f"{layer}: `{argument}` are indices, so integers, not {shown(value)}: convert with `astype(int)`")
+
+
+def layer_lacks_axis(layer: str, argument: str, name: str, array: Any) -> AxisError:
+    return axis_error(f"{layer}: axis `{name}` is not in `{argument}`, {shown(array)}{nearest(name, names_in(array))}")
+
+
+def layer_axis_size(layer: str, argument: str, axis: Any, array: Any) -> AxisSizeError:
+    return placed(
+        AxisSizeError(
+            f"{layer}: axis `{axis.name}` has size {axis.size} there, and another size in `{argument}`, "
+            f"{shown(array)}: slice it, or build the layer for that size"
+        )
+    )
+
+
+def no_carry_and_output(result: Any) -> NamedTypeError:
+    return type_error(f"a function that is scanned returns (carry, output), not {type(result).__name__}: see `fold`")
+
+
+def carry_changes(axis: Any, path: str, before: Any, after: Any) -> CarryError:
+    """`path` leads to the leaf; it is None before or after if it is missing there."""
+    old = "missing" if before is None else shown(before)
+    new = "missing" if after is None else shown(after)
+    return placed(
+        CarryError(
+            f"`carry{path}` of the loop over `{axis.name}` is {old} before a step and {new} after it: "
+            f"return what the step was given, with the same axes and dtype, or start with what it returns"
+        )
+    )
+
+
+def carry_structure(axis: Any, before: Any, after: Any) -> CarryError:
+    return placed(
+        CarryError(
+            f"the carry of the loop over `{axis.name}` has one structure before a step and another after it "
+            f"({type(before).__name__}, {type(after).__name__}): return the same kinds of containers"
+        )
     )
 
 

@@ -77,17 +77,32 @@ class ScanCheckpointPolicy:
 
     def checkpointed(self, body: Callable[..., Any]) -> Callable[..., Any]:
         """The loop body under this policy."""
-        if self.disable:
-            return body
-        policy = None if self.simple else self.jax_policy()
-        return jax.checkpoint(body, prevent_cse=self.prevent_cse, policy=policy)
+        return self.checkpoint(CARRY_NAME, INPUT_NAME, body)
 
-    def jax_policy(self) -> Any:
-        """The policy for `jax.checkpoint`; None keeps nothing of the body."""
+    def checkpoint(self, carry_name: str, input_name: str, callable: Callable[..., Any]) -> Callable[..., Any]:  # noqa: A002
+        """The function under this policy, as published code asks for it.
+
+        Args:
+            carry_name: what `tree_checkpoint_name` calls the carry in the function.
+            input_name: what it calls the scanned inputs there.
+            callable: the loop body, or any function.
+        """
+        if self.disable:
+            return callable
+        policy = None if self.simple else self.jax_policy(carry_name, input_name)
+        return jax.checkpoint(callable, prevent_cse=self.prevent_cse, policy=policy)
+
+    def jax_policy(self, carry_name: str = CARRY_NAME, input_name: str = INPUT_NAME) -> Any:
+        """The policy for `jax.checkpoint`; None keeps nothing of the body.
+
+        Args:
+            carry_name: what the carry is called by `tree_checkpoint_name`.
+            input_name: what the scanned inputs are called.
+        """
         policies = jax.checkpoint_policies
         if self.save_block_internals is True:
             return policies.everything_saveable
-        saved, offloaded = self._names()
+        saved, offloaded = self._names(carry_name, input_name)
         if offloaded:
             return policies.save_and_offload_only_these_names(
                 names_which_can_be_saved=saved,
@@ -97,13 +112,13 @@ class ScanCheckpointPolicy:
             )
         return policies.save_only_these_names(*saved) if saved else None
 
-    def _names(self) -> tuple[list[str], list[str]]:
+    def _names(self, carry_name: str, input_name: str) -> tuple[list[str], list[str]]:
         internals = [] if isinstance(self.save_block_internals, bool) else list(self.save_block_internals)
         saved, offloaded = internals, list(self.offload_block_internals)
-        for setting, name in ((self.save_carries, CARRY_NAME), (self.save_inputs, INPUT_NAME)):
+        for setting, name in ((self.save_carries, carry_name), (self.save_inputs, input_name)):
             if setting == "offload":
                 offloaded.append(name)
-            elif setting and name == INPUT_NAME:
+            elif setting and name == input_name:
                 saved.append(name)
         return saved, offloaded
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
-from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.core import explicit
+from haliax.core.array import NamedArray, raw_array_or_scalar, unchecked, wrap
+from haliax.core.stale import fits, own_axes
 from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
 from haliax.jax_utils import (
     broadcast_prefix,
@@ -28,16 +31,19 @@ from haliax.jax_utils import (
 )
 from haliax.ops.shape import transposed
 
+Carry = TypeVar("Carry")
+Output = TypeVar("Output")
+
 
 def scan(
-    f: Callable[..., tuple[Any, Any]],
+    f: Callable[..., tuple[Carry, Output]],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., tuple[Any, Any]]:
+) -> Callable[..., tuple[Carry, Output]]:
     """A loop that carries a value along the axis: `scan(f, Layers)(init, *inputs)` is `(carry, outputs)`.
 
     Args:
@@ -57,32 +63,42 @@ def scan(
     @wraps(f, updated=())
     def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         slices = Slices("scan", axis, (args, kwargs), is_scanned, by_predicate=True)
-        arrays, statics = _partition(init)
-        arrays = [x if is_jax_or_hax_array_like(x) else jnp.asarray(x) for x in arrays]
+        arrays, statics = _carried(init)
+        arrays = jax.tree.map(lambda x: x if is_named(x) else jnp.asarray(x), arrays, is_leaf=is_named)
+
+        def outcome(carry: Any, xs: Any) -> tuple[Any, Any, Any]:
+            positional, keywords = slices.joined(xs)
+            whole = _whole(carry, statics)
+            result = f(whole, *positional, **keywords)
+            if not isinstance(result, tuple | list) or len(result) != 2:
+                raise errors.no_carry_and_output(result)
+            return whole, _like(result[0], whole, slices.axis), result[1]
 
         def step(carry: Any, xs: Any) -> tuple[Any, Any]:
             if not policy.disable:
                 carry, xs = _labelled(policy, carry, xs)
-            positional, keywords = slices.joined(xs)
-            whole = _joined(carry, statics)
-            after, output = f(whole, *positional, **keywords)
-            return _partition(_like(after, whole))[0], output
+            _, after, output = outcome(carry, xs)
+            return explicit.like(_carried(after)[0], carry), output
 
-        carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
-        return _joined(carry, statics), with_axis(outputs, slices.axis)
+        try:
+            carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
+        except TypeError:
+            jax.eval_shape(lambda carry, xs: _check_carry(slices.axis, *outcome(carry, xs)[:2]), arrays, slices.first())
+            raise
+        return _whole(carry, statics), with_axis(outputs, slices.axis)
 
     return scanned
 
 
 def fold(
-    fn: Callable[..., Any],
+    fn: Callable[..., Carry],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Any]:
+) -> Callable[..., Carry]:
     """A loop that carries a value along the axis: `fold(f, Layers)(init, *inputs)` is the last carry.
 
     Args and errors are those of `scan`, but `fn` gives the next carry only.
@@ -99,14 +115,14 @@ def fold(
 
 
 def map(
-    fn: Callable[..., Any],
+    fn: Callable[..., Output],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_mapped: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Any]:
+) -> Callable[..., Output]:
     """`fn` of each slice along the axis, one after the other; the results gain the axis. `vmap` does all at once.
 
     Args and errors are those of `scan`; `is_mapped` is its `is_scanned`.
@@ -123,13 +139,13 @@ def map(
 
 
 def vmap(
-    fn: Callable[..., Any],
+    fn: Callable[..., Output],
     axis: AxisSelection,
     *,
     default: Any = is_jax_or_hax_array_like,
     args: Any = (),
     kwargs: Any = None,
-) -> Callable[..., Any]:
+) -> Callable[..., Output]:
     """`fn` of each slice along the axis, all at once; the arrays of the results gain the axis.
 
     Args:
@@ -177,7 +193,7 @@ class Slices:
     Args:
         function: who takes them apart, for errors.
         axis: the axis.
-        tree: the arguments.
+        tree: the arguments: `(args, kwargs)`.
         choices: for each leaf True, False, None, or a dimension; a predicate, one value, or a tree of these.
         by_predicate: whether the choices are of yes and no, also for NamedArrays; else None keeps unnamed ones whole.
         must_map: whether it is an error that arrays are chosen and none has the axis.
@@ -198,13 +214,12 @@ class Slices:
             wanted = [bool(choice) for choice in wanted]
         chosen = [(x, choice) for x, choice in zip(self.leaves, wanted, strict=True) if _is_chosen(x, choice)]
         self.axis = _resolved(function, axis, chosen)
-        self.dimensions = [
-            self._dimension(function, leaf, choice) for leaf, choice in zip(self.leaves, wanted, strict=True)
-        ]
+        self.dimensions = [self._dimension(function, tree, at, choice) for at, choice in enumerate(wanted)]
         if must_map and chosen and all(dimension is None for dimension in self.dimensions):
             raise errors.nothing_to_map(function, axis, [x for x, _ in chosen])
 
-    def _dimension(self, function: str, leaf: Any, choice: Any) -> int | None:
+    def _dimension(self, function: str, tree: Any, at: int, choice: Any) -> int | None:
+        leaf = self.leaves[at]
         if not _is_chosen(leaf, choice):
             return None
         if isinstance(leaf, NamedArray):
@@ -213,22 +228,38 @@ class Slices:
                 return None
             dimension = names.index(self.axis.name)
             if leaf.axes[dimension].size != self.axis.size:
-                raise errors.wrong_axis_size(self.axis, leaf)
+                raise errors.wrong_axis_size(self.axis, leaf, _path(tree, at))
             return dimension
         dimension = range(len(leaf.shape))[int(choice) if choice is not True else 0]
         if leaf.shape[dimension] != self.axis.size:
-            raise errors.leading_size(function, self.axis, leaf)
+            raise errors.leading_size(function, self.axis, leaf, _path(tree, at))
         return dimension
 
     def leading(self) -> list[Any]:
         """The leaves that are taken apart, with the axis in front; a NamedArray does not list it any more."""
         return [_leading(x, d) for x, d in zip(self.leaves, self.dimensions, strict=True) if d is not None]
 
+    def first(self) -> list[Any]:
+        """The first slice of each leaf that is taken apart; of one without elements, one of the same shape."""
+
+        def slice_of(leaf: Any, dimension: int) -> Any:
+            shape = [size for position, size in enumerate(raw_array_or_scalar(leaf).shape) if position != dimension]
+            raw = jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+            return unchecked(raw, _without(leaf.axes, dimension)) if isinstance(leaf, NamedArray) else raw
+
+        return [slice_of(x, d) for x, d in zip(self.leaves, self.dimensions, strict=True) if d is not None]
+
     def joined(self, xs: list[Any]) -> Any:
         """The arguments of one step: the given slices, and the other leaves whole."""
         parts = iter(xs)
         leaves = [next(parts) if d is not None else x for x, d in zip(self.leaves, self.dimensions, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+def _path(tree: Any, at: int) -> str:
+    """Where in `(args, kwargs)` the leaf number `at` is: `args[0]['weight']`; nothing if it is an argument."""
+    path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_named)[0][at]
+    return ("args", "kwargs")[path[0].idx] + jax.tree_util.keystr(path[1:]) if len(path) > 2 else ""
 
 
 def _is_chosen(leaf: Any, choice: Any) -> bool:
@@ -271,22 +302,30 @@ def _resolved(function: str, axis: AxisSelector, chosen: list[tuple[Any, Any]]) 
 def _leading(leaf: Any, dimension: int) -> Any:
     if isinstance(leaf, NamedArray):
         raw = leaf.array if dimension == 0 else jnp.moveaxis(leaf.array, dimension, 0)
-        return unchecked(raw, leaf.axes[:dimension] + leaf.axes[dimension + 1 :])
+        return unchecked(raw, _without(leaf.axes, dimension))
     return leaf if dimension == 0 else jnp.moveaxis(leaf, dimension, 0)
+
+
+def _without(axes: tuple[Axis, ...], dimension: int) -> tuple[Axis, ...]:
+    return axes[:dimension] + axes[dimension + 1 :]
 
 
 def with_axis(tree: Any, axis: Axis) -> Any:
     """The tree whose NamedArrays have arrays with one dimension more in front than they have axes: `axis`.
 
     Raises:
-        AxisError: for one that has an axis of this name already.
+        AxisError: for one that has an axis of this name already, or whose axes were stale without that dimension.
     """
 
     def grown(leaf: Any) -> Any:
         if not is_named(leaf):
             return leaf
-        axes = (axis, *leaf.axes)
+        own = own_axes(leaf.axes)
+        axes = (axis, *own)
         check_distinct(axes)
+        shape = getattr(leaf.array, "shape", None)
+        if isinstance(shape, tuple) and not fits(axes, shape):
+            raise errors.stale_axes(own, shape[1:])  # the function gave it so
         return wrap(leaf.array, axes)
 
     return jax.tree.map(grown, tree, is_leaf=is_named)
@@ -310,8 +349,8 @@ def _is_dynamic(leaf: Any) -> bool:
     return isinstance(leaf, NamedArray | bool | int | float | complex) or is_jax_or_hax_array_like(leaf)
 
 
-def _partition(tree: Any, is_dynamic: Callable[[Any], bool] = _is_dynamic) -> tuple[Any, tuple[Any, list[Any]]]:
-    """The arrays of a tree (numbers too, by default), and all that is needed to put the tree together again."""
+def _partition(tree: Any, is_dynamic: Callable[[Any], bool]) -> tuple[Any, tuple[Any, list[Any]]]:
+    """The arrays of a tree, and all that is needed to put the tree together again."""
     leaves, structure = jax.tree.flatten(tree, is_leaf=is_named)
     return [x for x in leaves if is_dynamic(x)], (structure, [None if is_dynamic(x) else (x,) for x in leaves])
 
@@ -322,8 +361,21 @@ def _joined(arrays: list[Any], statics: tuple[Any, list[Any]]) -> Any:
     return jax.tree.unflatten(structure, [next(parts) if place is None else place[0] for place in places])
 
 
-def _like(after: Any, before: Any) -> Any:
-    """The new carry, with the axes of each NamedArray in the order of the old one."""
+def _carried(tree: Any) -> tuple[Any, Any]:
+    """The arrays and numbers of a carry, and all else, each in the structure of the carry: so errors say the path."""
+    return eqx.partition(tree, _is_dynamic, is_leaf=is_named)
+
+
+def _whole(arrays: Any, statics: Any) -> Any:
+    return eqx.combine(arrays, statics, is_leaf=is_named)
+
+
+def _like(after: Any, before: Any, axis: Axis) -> Any:
+    """The new carry, with the axes of each NamedArray in the order of the old one.
+
+    Raises:
+        CarryError: if it has another structure.
+    """
 
     def ordered(new: Any, old: Any) -> Any:
         if is_named(new) and is_named(old) and new.axes != old.axes and set(new.axes) == set(old.axes):
@@ -331,8 +383,38 @@ def _like(after: Any, before: Any) -> Any:
         return new
 
     if jax.tree.structure(after, is_leaf=is_named) != jax.tree.structure(before, is_leaf=is_named):
-        return after  # lax.scan says what differs
+        path, old, new = _first_change(before, after)
+        raise (
+            errors.carry_structure(axis, before, after) if path is None else errors.carry_changes(axis, path, old, new)
+        )
     return jax.tree.map(ordered, after, before, is_leaf=is_named)
+
+
+def _check_carry(axis: Axis, before: Any, after: Any) -> None:
+    """Raises CarryError for the first leaf of the carry whose type a step has changed."""
+    path, old, new = _first_change(before, after)
+    if path is not None:
+        raise errors.carry_changes(axis, path, old, new)
+
+
+def _first_change(before: Any, after: Any) -> tuple[str | None, Any, Any]:
+    """Path, old and new value of the first leaf that differs, None where it is missing; no path if none differs."""
+    old, new = ({jax.tree_util.keystr(path): leaf for path, leaf in _with_paths(tree)} for tree in (before, after))
+    for path in dict.fromkeys([*old, *new]):
+        if path not in old or path not in new or _kind(old[path]) != _kind(new[path]):
+            return path, old.get(path), new.get(path)
+    return None, None, None
+
+
+def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_named)[0]
+
+
+def _kind(leaf: Any) -> Any:
+    """What must stay the same of a leaf of the carry."""
+    if isinstance(leaf, NamedArray):
+        return NamedArray, leaf.axes, jnp.dtype(leaf.dtype)
+    return (jnp.shape(leaf), jnp.result_type(leaf)) if _is_dynamic(leaf) else ()
 
 
 def _labelled(policy: ScanCheckpointPolicy, carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -348,7 +430,8 @@ def _loop(
     policy: ScanCheckpointPolicy, step: Callable[..., Any], init: Any, slices: Slices, reverse: bool, unroll: int | bool
 ) -> tuple[Any, Any]:
     """`lax.scan` under the policy: plain, or in blocks that are checkpointed themselves."""
-    body, xs, trips = policy.checkpointed(step), slices.leading(), slices.axis.size
+    body, xs, trips = policy.checkpointed(step), explicit.loop_inputs(slices.leading()), slices.axis.size
+    init = explicit.first_carry(body, init, xs)
     blocks = policy.blocks(trips)
     if blocks is None:
         return lax.scan(body, init, xs, length=trips, reverse=reverse, unroll=unroll)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import jax.nn
+from jax.typing import ArrayLike
 
 from haliax.axis import AxisSelector, find
 from haliax.core.array import NamedArray, wrap
@@ -28,6 +29,14 @@ soft_sign = unary(jax.nn.soft_sign)
 softplus = unary(jax.nn.softplus)
 
 
+@overload
+def gelu(a: NamedArray, approximate: bool = True) -> NamedArray: ...
+
+
+@overload
+def gelu(a: ArrayLike, approximate: bool = True) -> jax.Array: ...
+
+
 def gelu(a: NamedOrNumeric, approximate: bool = True) -> Any:
     """The Gaussian error linear unit: by its tanh approximation, or exactly with `approximate=False`.
 
@@ -40,10 +49,26 @@ def gelu(a: NamedOrNumeric, approximate: bool = True) -> Any:
     return jax.nn.gelu(a, approximate)
 
 
+@overload
+def relu_squared(x: NamedArray) -> NamedArray: ...
+
+
+@overload
+def relu_squared(x: ArrayLike) -> jax.Array: ...
+
+
 def relu_squared(x: NamedOrNumeric) -> Any:
     """The square of `relu`."""
     positive = relu(x)
     return positive * positive
+
+
+@overload
+def quick_gelu(x: NamedArray) -> NamedArray: ...
+
+
+@overload
+def quick_gelu(x: ArrayLike) -> jax.Array: ...
 
 
 def quick_gelu(x: NamedOrNumeric) -> Any:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from haliax import errors, random
 from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, axes_of, axis_name, ensure_tuple, names_of
 from haliax.core.array import NamedArray
+from haliax.nn._inputs import require
 from haliax.nn.softmax import softmax
 from haliax.ops.contract import dot
 from haliax.ops.create import arange
@@ -54,7 +55,10 @@ def dot_product_attention_weights(
     Raises:
         AxisError: if an axis is absent, or the query has `KPos` too.
     """
-    for name in [axis.name for axis in ensure_tuple(key.resolve_axis(KPos))]:
+    function = "dot_product_attention"
+    require(function, "query", query, Key)
+    require(function, "key", key, (*ensure_tuple(KPos), Key))
+    for name in names_of(KPos):
         if query.has_axis(name):
             raise errors.query_has_key_position(name, query, key)
     result_dtype = query.dtype
@@ -135,6 +139,7 @@ def _attend(
     precision: Any = None,
 ) -> NamedArray:
     weights = dot_product_attention_weights(Key, KPos, query, key, mask, bias, attention_dtype, precision)
+    require("dot_product_attention", "value", value, KPos)
     return dot(weights, value, axis=KPos, precision=precision)
 
 
@@ -150,9 +155,8 @@ def _attend_with_query_axis(
     attention_dtype: Any = None,
     precision: Any = None,
 ) -> NamedArray:
-    for operand in (query, key, value):
-        if not isinstance(operand, NamedArray):
-            raise errors.not_named("dot_product_attention", operand)
+    for argument, operand in (("query", query), ("key", key), ("value", value)):
+        require("dot_product_attention", argument, operand, ())
     own = axis_name(QPos)
     if own in names_of(KPos):
         other = {own: f"key_{own}"}

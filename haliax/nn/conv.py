@@ -18,6 +18,8 @@ from jax import lax
 from haliax import errors, random
 from haliax.axis import Axis, AxisSelection, axes_of, find, names_of, replace_axis
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
+from haliax.nn._inputs import require
 from haliax.ops.shape import flatten_others, reordered
 
 Sizes = int | Sequence[int]
@@ -39,9 +41,10 @@ class _ConvBase(eqx.Module):
     stride: tuple[int, ...] = eqx.field(static=True)
     padding: tuple[tuple[int, int], ...] | str = eqx.field(static=True)
 
+    @on_any_mesh
     def _apply(self, inputs: NamedArray, **options: Any) -> NamedArray:
         """One `conv_general_dilated` on the axes where they stand, and the bias."""
-        find(inputs.axes, self.In, inputs)
+        require(type(self).__name__, "inputs", inputs, (*self.Spatial, self.In), In=self.In, Out=self.Out)
         flat, unflatten = flatten_others(inputs, (*self.Spatial, self.In.name), _BATCH)
         layout = tuple(find(flat.axes, name) for name in (_BATCH, self.In.name, *self.Spatial))
         kernel = tuple(range(len(self.Spatial) + 2))

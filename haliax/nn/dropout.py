@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from haliax import errors, random
 from haliax.axis import AxisSelection, ensure_tuple
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.align import aligned
 
 
+@on_any_mesh
 def dropout(
     x: NamedArray,
     pdrop: float | jax.Array,

@@ -8,9 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from haliax import random
+from haliax import errors, random
 from haliax.axis import Axis, AxisSpec, axes_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
+from haliax.nn._inputs import require
 from haliax.nn.mup import AbstractEmbeddingReparam, EmbeddingStandardParam, ReparamEnabled
 from haliax.ops.contract import dot
 from haliax.ops.indexing import lookup_of, normalized, take
@@ -70,11 +72,15 @@ class Embedding(eqx.Module, ReparamEnabled):
         """See `embed`; the key is not used."""
         return self.embed(input_ids)
 
+    @on_any_mesh
     def embed(self, input_ids: NamedArray | int | jax.Array) -> NamedArray:
         """The vectors of the words: the axes of `input_ids`, then `Embed`.
 
         An id that is not of a word, a negative one too, gives NaN.
         """
+        dtype = getattr(input_ids, "dtype", None)
+        if dtype is not None and not jnp.issubdtype(dtype, jnp.integer) and dtype != jnp.bool_:
+            raise errors.not_indices("Embedding", "input_ids", input_ids)
         words = normalized(self.weight, self.Vocab.name, input_ids)
         if isinstance(words, NamedArray):
             lookup, axes = lookup_of(self.weight, {self.Vocab.name: words})
@@ -87,6 +93,7 @@ class Embedding(eqx.Module, ReparamEnabled):
 
     def unembed(self, input_embeds: NamedArray) -> NamedArray:
         """The scores of each word: the axes of `input_embeds` without `Embed`, then `Vocab`."""
+        require("Embedding", "input_embeds", input_embeds, axes_of(self.Embed), Vocab=self.Vocab, Embed=self.Embed)
         scores = dot(input_embeds, self.weight, axis=self.Embed)
         scale = self.reparam.unembed_active_scale
         return scores if scale == 1 else scores * scale

@@ -14,16 +14,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors, random
-from haliax.axis import Axis, AxisSpec, axes_of, find, names_of
+from haliax.axis import Axis, AxisSpec, axes_of, names_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.nn import mup
+from haliax.nn._inputs import require
 from haliax.nn.mup import AbstractLinearReparam, LinearStandardParam, ReparamEnabled
 from haliax.ops.contract import DotGeneral, dot
 from haliax.ops.create import zeros
 from haliax.ops.dot_general import DefaultDotGeneralOp, as_operation
 from haliax.ops.shape import flatten_axes, reordered, unflatten_axis
 from haliax.partitioning.layout import auto_sharded
-from haliax.state_dict import ModuleWithStateDictSerialization
+from haliax.state_dict import ModuleWithStateDictSerialization, StateDict
 
 FLAT_IN, FLAT_OUT = "__IN__", "__OUT__"
 """What the merged axes of a layer are called in the shape that it has outside."""
@@ -93,8 +95,7 @@ class Linear(ModuleWithStateDictSerialization, ReparamEnabled):
         Raises:
             AxisError: if `inputs` lacks an axis of `In`.
         """
-        for axis in axes_of(self.In):
-            find(inputs.axes, axis, inputs)
+        require("Linear", "inputs", inputs, axes_of(self.In), In=self.In, Out=self.Out)
         plain = isinstance(self.dot_general, DefaultDotGeneralOp)
         output = dot(inputs, self.weight, axis=self.In, dot_general=None if plain else self.dot_general)
         scale = self.reparam.active_scale
@@ -130,6 +131,15 @@ class Linear(ModuleWithStateDictSerialization, ReparamEnabled):
         """The parameterization of a layer whose output does not grow with the width."""
         return mup.OutputLinearMup if use_mup else LinearStandardParam
 
+    def to_state_dict(self, prefix: str | None = None) -> StateDict:
+        """The weight times the output scale of the parameterization, which a layer outside does not have; the bias."""
+        scale = self.reparam.active_scale
+        return super(Linear, _scaled(self, scale)).to_state_dict(prefix)
+
+    def from_state_dict(self, state_dict: StateDict, prefix: str | None = None) -> Linear:
+        """The layer with the arrays of the state dict, the weight divided by the output scale."""
+        return _scaled(super().from_state_dict(state_dict, prefix), 1 / self.reparam.active_scale)
+
     def flatten_for_export(self) -> Linear:
         """The layer with one axis `__IN__` and one axis `__OUT__`; one whose `In` and `Out` are one `Axis` each stays.
 
@@ -155,6 +165,10 @@ class Linear(ModuleWithStateDictSerialization, ReparamEnabled):
         if bias is not None and template.bias is not None:
             bias = reordered(unflatten_axis(bias, FLAT_OUT, outs), template.bias.axes)
         return dataclasses.replace(self, weight=weight, bias=bias, In=template.In, Out=template.Out)
+
+
+def _scaled(layer: Linear, scale: float) -> Linear:
+    return layer if scale == 1 else dataclasses.replace(layer, weight=layer.weight * scale)
 
 
 def _merged(array: NamedArray, axes: tuple[Axis, ...], name: str) -> NamedArray:
@@ -213,6 +227,7 @@ class MoELinear(eqx.Module):
         weight = random.truncated_normal(key, axes, -3.0, 3.0) * scale
         return MoELinear(weight, zeros(outs) if use_bias else None, Experts, In, Out, use_gmm)
 
+    @on_any_mesh
     def __call__(self, inputs: NamedArray, group_sizes: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
         """The product over `In`, for tokens that are sorted by their expert.
 
@@ -228,7 +243,8 @@ class MoELinear(eqx.Module):
             AxisError: if the inputs do not have exactly these two axes, or `group_sizes` not exactly `Experts`.
         """
         (expert,), (source,), (target,) = axes_of(self.Experts), axes_of(self.In), axes_of(self.Out)
-        find(inputs.axes, source, inputs)
+        require("MoELinear", "inputs", inputs, source, Experts=expert, In=source, Out=target)
+        require("MoELinear", "group_sizes", group_sizes, expert, Experts=expert, In=source, Out=target)
         if len(inputs.axes) != 2:
             raise errors.needs_one_token_axis(source.name, inputs)
         if group_sizes.axes != (expert,):

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import AxisSelection, AxisSelector, find
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
+from haliax.nn._inputs import require
 from haliax.nn.softmax import logsumexp
 from haliax.ops import elementwise
 from haliax.ops.align import aligned
@@ -66,6 +68,8 @@ def cross_entropy_loss_and_log_normalizers(
 
     Args and errors are those of `cross_entropy_loss`.
     """
+    require("cross_entropy_loss", "logits", pred_y, Label)
+    require("cross_entropy_loss", "targets", target_y, ())
     label = pred_y.axes[find(pred_y.axes, Label, pred_y)]
     logits = _at_least_float32(pred_y)
     log_normalizers = logsumexp(logits, label)
@@ -81,6 +85,7 @@ def cross_entropy_loss_and_log_normalizers(
     return astype(loss, dtype), astype(log_normalizers, pred_y.dtype)
 
 
+@on_any_mesh
 def _selected(logits: NamedArray, classes: NamedArray, targets: NamedArray) -> NamedArray:
     """The logits where the class is the target, zero elsewhere."""
     hit = jnp.equal(aligned(classes, logits.axes), aligned(targets, logits.axes))
@@ -91,6 +96,7 @@ def _at_least_float32(array: NamedArray) -> NamedArray:
     return astype(array, jnp.promote_types(array.dtype, jnp.float32))
 
 
+@on_any_mesh
 def binary_cross_entropy_loss(
     logits: NamedArray,
     targets: NamedArray,
@@ -102,6 +108,7 @@ def binary_cross_entropy_loss(
 
     The other arguments are those of `cross_entropy_loss`.
     """
+    require("binary_cross_entropy_loss", "logits", logits, ())
     x = _at_least_float32(logits)
     y = astype(targets, x.dtype)
     loss = wrap(jnp.logaddexp(x.array, 0.0), x.axes) - x * y

@@ -8,9 +8,10 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from haliax.axis import Axis, AxisSpec
+from haliax.axis import Axis, AxisSpec, axes_of
 from haliax.core.array import NamedArray
 from haliax.jax_utils import maybe_rng_split
+from haliax.nn._inputs import require
 from haliax.nn.activations import relu
 from haliax.nn.linear import Linear
 from haliax.ops.contract import DotGeneral
@@ -91,6 +92,7 @@ class MLP(eqx.Module):
 
     def __call__(self, x: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
         """The network's output: the axes of `x` without `In`, then `Out`."""
+        require("MLP", "x", x, axes_of(self.In), In=self.In, Out=self.Out)
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x)

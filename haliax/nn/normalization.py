@@ -13,6 +13,8 @@ from jax import lax
 
 from haliax.axis import Axis, AxisSpec, axes_of
 from haliax.core.array import NamedArray, unchecked
+from haliax.core.explicit import on_any_mesh
+from haliax.nn._inputs import require
 from haliax.ops.align import aligned
 from haliax.ops.create import ones, zeros
 from haliax.ops.reduce import positions
@@ -82,6 +84,7 @@ class LayerNormBase(ModuleWithStateDictSerialization):
         return dataclasses.replace(self, axis=template.axis, weight=weight, bias=bias)
 
     def _computed(self, x: NamedArray) -> NamedArray:
+        require(type(self).__name__, "x", x, axes_of(self.axis), axis=self.axis)
         return x if self.dtype is None else x.astype(self.dtype)
 
     def _scaled(self, normalized: Any, x: NamedArray) -> NamedArray:
@@ -103,6 +106,7 @@ class LayerNorm(LayerNormBase):
     f32[batch=2, embed=2] [[-1. 1.] [-1. 1.]]
     """
 
+    @on_any_mesh
     def __call__(self, x: NamedArray) -> NamedArray:
         """The normalized `x`, with its axes.
 
@@ -119,6 +123,7 @@ class LayerNorm(LayerNormBase):
 class RmsNorm(LayerNormBase):
     """Scales to mean square 1 over the axes, then applies scale and offset."""
 
+    @on_any_mesh
     def __call__(self, x: NamedArray) -> NamedArray:
         """The normalized `x`, with its axes.
 

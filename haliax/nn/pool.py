@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.axis import AxisSpec, axes_of, find
+from haliax.axis import AxisSpec, axes_of, find, names_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
+from haliax.nn._inputs import require
 
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 """`"SAME"`, `"VALID"`, or elements on both sides: a number for all axes, one for each, or (before, after)."""
 
 
+@on_any_mesh
 def pool(
     Window: AxisSpec,
     inputs: NamedArray,
@@ -40,6 +43,7 @@ def pool(
         AxisError: if the inputs lack an axis.
     """
     window = axes_of(Window)
+    require("pool", "inputs", inputs, names_of(Window), Window=Window)
     sizes = [1] * inputs.ndim
     strides, pads = list(sizes), [(0, 0)] * inputs.ndim
     given = _strides(stride, window)

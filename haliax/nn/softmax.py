@@ -6,19 +6,29 @@ Given an unnamed array, the first three take the numbers of its dimensions, as i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax.nn
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from haliax.axis import AxisSelection
 from haliax.core.array import NamedArray, held, hold, unchecked
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.align import aligned
 from haliax.ops.reduce import positions
 from haliax.typing import NamedOrNumeric
 
 Dimensions = AxisSelection | int | Sequence[int] | None
 """Axes of a NamedArray by name, or dimensions of a plain array by number; None for all."""
+
+
+@overload
+def softmax(a: NamedArray, axis: Dimensions = None) -> NamedArray: ...
+
+
+@overload
+def softmax(a: ArrayLike, axis: Dimensions = None) -> jax.Array: ...
 
 
 def softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
@@ -37,6 +47,14 @@ def softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     return _along(jax.nn.softmax, a, axis)
 
 
+@overload
+def log_softmax(a: NamedArray, axis: Dimensions = None) -> NamedArray: ...
+
+
+@overload
+def log_softmax(a: ArrayLike, axis: Dimensions = None) -> jax.Array: ...
+
+
 def log_softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     """The logarithm of `softmax`, computed without overflow.
 
@@ -50,6 +68,7 @@ def log_softmax(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     return _along(jax.nn.log_softmax, a, axis)
 
 
+@on_any_mesh
 def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
     if not isinstance(a, NamedArray):
         return function(jnp.asarray(a), axis=axis)
@@ -57,6 +76,15 @@ def _along(function: Callable[..., Any], a: Any, axis: Any) -> Any:
     return hold(unchecked(function(own.array, axis=positions(own, axis)), own.axes), a.axes)
 
 
+@overload
+def logsumexp(a: NamedArray, axis: Dimensions = None) -> NamedArray: ...
+
+
+@overload
+def logsumexp(a: ArrayLike, axis: Dimensions = None) -> jax.Array: ...
+
+
+@on_any_mesh
 def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     """The logarithm of the sum of exponentials over the axes, computed without overflow; the axes go away.
 
@@ -76,6 +104,7 @@ def logsumexp(a: NamedOrNumeric, axis: Dimensions = None) -> Any:
     return hold(unchecked(jax.nn.logsumexp(own.array, axis=gone), kept), tuple(axis for axis in a.axes if axis in kept))
 
 
+@on_any_mesh
 def standardize(
     x: NamedArray,
     axis: AxisSelection | None = None,

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, axes_of, ensure_tuple
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
 from haliax.ops.eager import expand_dims, transpose
 
 
@@ -116,7 +117,10 @@ def broadcast_raw(operands: Sequence[Any]) -> tuple[list[Any], tuple[Axis, ...],
 def broadcast_call(function: Callable[..., Any], operands: Sequence[Any]) -> NamedArray:
     """`function` of the raw arrays of the operands, broadcast by name; it gives one array."""
     raw, axes, order = broadcast_raw(operands)
-    return hold(unchecked(function(*raw), axes), order)
+    try:
+        return hold(unchecked(function(*raw), axes), order)
+    except SHARDING_ERRORS as error:
+        return retried(error, lambda *again: broadcast_call(function, again), *operands)
 
 
 def _raw(operand: Any, axes: tuple[Axis, ...], beside: NamedArray) -> Any:
@@ -135,10 +139,11 @@ def _fits(shape: Sequence[int], axes: Sequence[Axis]) -> bool:
     return tail is not None and all(size in (1, own) for size, own in zip(shape, tail, strict=True))
 
 
+@on_any_mesh
 def broadcast_to(
     a: Any, axes: AxisSelection, ensure_order: bool = True, enforce_no_extra_axes: bool = True
 ) -> NamedArray:
-    """`a` with all of `axes`; further axes of its own go last.
+    """`a` with all of `axes`. If it has further axes and its order does not fit, these go last.
 
     Args:
         a: a NamedArray or a scalar.
@@ -164,13 +169,17 @@ def broadcast_to(
         if len(everything) == len(array.axes):
             return array
         everything = tuple(axis for axis in target if axis not in array.axes) + array.axes
+    elif extra:
+        kept = tuple(axis for axis in target if axis not in array.axes) + array.axes
+        if [axis for axis in kept if axis in target] == list(target):
+            everything = kept
     if everything == array.axes:
         return array
     return wrap(jnp.broadcast_to(aligned(array, everything), [axis.size for axis in everything]), everything)
 
 
 def broadcast_axis(a: NamedArray, axis: AxisSelection) -> NamedArray:
-    """`a` with all axes of `axis`, in this order; further axes of its own go last.
+    """`a` with all axes of `axis`, in this order; if its own order does not fit, its further axes go last.
 
     Args:
         a: a NamedArray.
@@ -211,15 +220,22 @@ def broadcast_arrays_and_return_axes(
     named = [array for array in arrays if isinstance(array, NamedArray)]
     if not named:
         return arrays, ()
-    axes = common_axes(named) if require_subset else _all_axes(named)
+    axes = common_axes(named) if require_subset else all_axes(named)
     results = [broadcast_to(a, axes, ensure_order=ensure_order) if isinstance(a, NamedArray) else a for a in arrays]
     return tuple(results), axes
 
 
-def _all_axes(arrays: Sequence[NamedArray]) -> tuple[Axis, ...]:
-    """The axes of the largest array, which need to be moved least, behind those that it lacks."""
-    largest = max(arrays, key=lambda array: array.size).axes
-    return tuple(axis for axis in union_axes_of(arrays) if axis not in largest) + largest
+def all_axes(arrays: Sequence[NamedArray]) -> tuple[Axis, ...]:
+    """The axes of the largest array, which need to be moved least, behind those that only smaller ones have.
+
+    Raises:
+        AxisError: for a name with two sizes, showing the two operands.
+    """
+    union_axes_of(arrays)
+    axes: tuple[Axis, ...] = ()
+    for array in sorted(arrays, key=lambda array: -array.size):
+        axes = (*[axis for axis in array.axes if axis not in axes], *axes)
+    return axes
 
 
 def _broadcast_order(a: NamedArray, b: NamedArray, require_subset: bool = True) -> tuple[Axis, ...]:

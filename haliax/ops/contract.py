@@ -30,6 +30,7 @@ from haliax.axis import (
     rearrange_for_partial_order,
 )
 from haliax.core.array import NamedArray, held, hold, unchecked
+from haliax.core.explicit import SHARDING_ERRORS, retried
 from haliax.ops.align import union_axes_of
 
 DotGeneral = Callable[..., Any]
@@ -132,7 +133,10 @@ def _contract_pair(
     first, second = _promoted(_summed(left, plan.only_left).array, _summed(right, plan.only_right).array)
     if dot_general is lax.dot_general:
         dot_general = _compiled_dot_general
-    return unchecked(dot_general(first, second, plan.dimension_numbers, **options), plan.axes)
+    try:
+        return unchecked(dot_general(first, second, plan.dimension_numbers, **options), plan.axes)
+    except SHARDING_ERRORS as error:
+        return retried(error, lambda x, y: _contract_pair(x, y, summed, dot_general, options), left, right)
 
 
 class _Plan(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 from haliax import errors
 from haliax.axis import Axis, AxisSelector, AxisSpec, axes_of, check_distinct, shape_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import made
 from haliax.ops import eager
 
 
@@ -29,7 +30,7 @@ def full(shape: AxisSpec, fill_value: Any, dtype: Any = None) -> NamedArray:
     """
     if isinstance(fill_value, NamedArray):
         fill_value = fill_value.scalar()
-    return wrap(jnp.full(shape_of(shape), fill_value, dtype), axes_of(shape))
+    return made(wrap(jnp.full(shape_of(shape), fill_value, dtype), axes_of(shape)))
 
 
 def zeros(shape: AxisSpec, dtype: Any = None) -> NamedArray:
@@ -45,7 +46,7 @@ def zeros(shape: AxisSpec, dtype: Any = None) -> NamedArray:
     >>> hax.zeros(hax.Axis("embed", 3))
     f32[embed=3] [0. 0. 0.]
     """
-    return wrap(jnp.zeros(shape_of(shape), dtype), axes_of(shape))
+    return made(wrap(jnp.zeros(shape_of(shape), dtype), axes_of(shape)))
 
 
 def ones(shape: AxisSpec, dtype: Any = None) -> NamedArray:
@@ -61,7 +62,7 @@ def ones(shape: AxisSpec, dtype: Any = None) -> NamedArray:
     >>> hax.ones({"batch": 2, "embed": 3}, dtype=jnp.int32)
     i32[batch=2, embed=3] [[1 1 1] [1 1 1]]
     """
-    return wrap(jnp.ones(shape_of(shape), dtype), axes_of(shape))
+    return made(wrap(jnp.ones(shape_of(shape), dtype), axes_of(shape)))
 
 
 def full_like(a: NamedArray, fill_value: Any, dtype: Any = None) -> NamedArray:
@@ -106,7 +107,7 @@ def arange(axis: AxisSpec, *, start: Any = 0, step: Any = 1, dtype: Any = None) 
         numbers = numbers + start
     if numbers.dtype != kind or numbers.weak_type:
         numbers = numbers.astype(kind)
-    return wrap(numbers if len(axes) == 1 else numbers.reshape(shape_of(axes)), axes)
+    return made(wrap(numbers if len(axes) == 1 else numbers.reshape(shape_of(axes)), axes))
 
 
 def _samples(axis: AxisSelector) -> Axis:
@@ -128,7 +129,7 @@ def linspace(axis: AxisSelector, *, start: Any, stop: Any, endpoint: bool = True
     f32[position=5] [0. 0.25 0.5 0.75 1. ]
     """
     new = _samples(axis)
-    return wrap(jnp.linspace(start, stop, new.size, endpoint=endpoint, dtype=dtype), (new,))
+    return made(wrap(jnp.linspace(start, stop, new.size, endpoint=endpoint, dtype=dtype), (new,)))
 
 
 def logspace(
@@ -145,7 +146,7 @@ def logspace(
         dtype: of the result.
     """
     new = _samples(axis)
-    return wrap(jnp.logspace(start, stop, new.size, endpoint, base, dtype), (new,))
+    return made(wrap(jnp.logspace(start, stop, new.size, endpoint, base, dtype), (new,)))
 
 
 def geomspace(axis: AxisSelector, *, start: Any, stop: Any, endpoint: bool = True, dtype: Any = None) -> NamedArray:
@@ -159,28 +160,34 @@ def geomspace(axis: AxisSelector, *, start: Any, stop: Any, endpoint: bool = Tru
         dtype: of the result.
     """
     new = _samples(axis)
-    return wrap(jnp.geomspace(start, stop, new.size, endpoint, dtype), (new,))
+    return made(wrap(jnp.geomspace(start, stop, new.size, endpoint, dtype), (new,)))
 
 
 def one_hot(x: NamedArray | int, class_axis: Axis, *, dtype: Any = None) -> NamedArray:
     """For each integer a vector along `class_axis`, last in the result, that is one there and zero elsewhere.
 
     Args:
-        x: integers. In an array, one that is out of range gives zeros.
+        x: integers. In an array, one that is out of range, such as a negative one, gives zeros; a Python integer counts
+            from the end if it is negative.
         class_axis: the axis of the classes.
         dtype: of the result; `float32` unless said otherwise.
 
     Raises:
         AxisError: if `x` has the axis already.
         ContradictionError: for a Python integer out of range.
+        NamedTypeError: for an unnamed array with dimensions.
 
     >>> hax.nn.one_hot(hax.named([2, 0], "batch"), hax.Axis("classes", 3))
     f32[batch=2, classes=3] [[0. 0. 1.] [1. 0. 0.]]
     """
     dtype = jnp.float32 if dtype is None else dtype
     if not isinstance(x, NamedArray):
-        if isinstance(x, int) and not 0 <= x < class_axis.size:
-            raise errors.class_out_of_range(x, class_axis)
+        if isinstance(x, int | np.integer):
+            if not -class_axis.size <= x < class_axis.size:
+                raise errors.class_out_of_range(int(x), class_axis)
+            x = int(x) % class_axis.size
+        elif getattr(x, "shape", ()):
+            raise errors.not_named("one_hot", x)
         return wrap((jnp.arange(class_axis.size) == x).astype(dtype), (class_axis,))
     axes = (*x.axes, class_axis)
     check_distinct(axes)

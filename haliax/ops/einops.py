@@ -2,7 +2,8 @@
 
 A side of a pattern lists axes. Bare, `b p e`, it is ordered: each word stands for the axis at that place, whatever its
 name. In braces, `{e b}`, it is unordered: each word is the name of an axis (or stands for the one given by keyword),
-and further axes may be there. `...` stands for all axes that are not mentioned. In `rearrange`, `(x: y z)` on the left
+and further axes may be there. `...` stands for all axes that are not mentioned; where there are several, on the right
+or in braces, axes go to them as in `haliax.axis.rearrange_for_partial_order`. In `rearrange`, `(x: y z)` on the left
 splits the axis `x`, and on the right merges `y` and `z` to an axis called `x`.
 """
 
@@ -17,8 +18,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from haliax import errors
-from haliax.axis import Axis, check_distinct, names_of
+from haliax.axis import Axis, check_distinct, names_of, rearrange_for_partial_order
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.contract import DotGeneral, dot
 from haliax.ops.shape import rename, reordered, transposed
 
@@ -69,8 +71,6 @@ def _side(text: str, pattern: str) -> Side:
             raise errors.bad_pattern(pattern, f"`{token}` means nothing here")
         else:
             items.append(token)
-    if items.count("...") > 1:
-        raise errors.bad_pattern(pattern, "`...` is there twice on one side")
     return Side(tuple(items), ordered)
 
 
@@ -92,6 +92,33 @@ def _aliased(word: str, aliases: Mapping[str, Any]) -> str:
     return word if given is None or isinstance(given, int) else names_of(given)[0]
 
 
+def _check_used(pattern: str, sides: Sequence[Side], aliases: Mapping[str, Any]) -> None:
+    """Raises AxisError for an alias of a word that the pattern does not have."""
+    words: list[str] = []
+    for side in sides:
+        for item in side.items:
+            words += [item] if isinstance(item, str) else [*item.parts, *([item.name] if item.name else [])]
+    for word in aliases:
+        if word not in words:
+            raise errors.unused_alias(pattern, word, [known for known in words if known != "..."])
+
+
+def _check_alias(pattern: str, word: str, axis: Axis, aliases: Mapping[str, Any]) -> None:
+    """Raises AxisError if the alias of a word is not the axis that the word stands for, or has another size."""
+    given = aliases.get(word)
+    if given is not None and not isinstance(given, int) and names_of(given)[0] != axis.name:
+        raise errors.contradictory_alias(pattern, word, given, axis)
+    if _size(given) not in (None, axis.size):
+        raise errors.contradictory_alias(pattern, word, given, axis)
+
+
+def _resolved(word: str, array: NamedArray, aliases: Mapping[str, Any], pattern: str) -> Axis:
+    """The axis of the array that a word stands for by name."""
+    axis = array.resolve_axis(_aliased(word, aliases))
+    _check_alias(pattern, word, axis, aliases)
+    return axis
+
+
 def _bound(side: Side, array: NamedArray, aliases: Mapping[str, Any], pattern: str) -> list[tuple[str | Group, Axis]]:
     """What each item of a side stands for; axes that only `...` stands for are left out."""
     named = [item for item in side.items if item != "..."]
@@ -99,7 +126,9 @@ def _bound(side: Side, array: NamedArray, aliases: Mapping[str, Any], pattern: s
         words = [item if isinstance(item, str) else item.name for item in named]
         if None in words:
             raise errors.bad_pattern(pattern, "a group in braces needs a name, `(x: y z)`")
-        return [(i, array.resolve_axis(_aliased(str(word), aliases))) for i, word in zip(named, words, strict=True)]
+        return [(i, _resolved(str(word), array, aliases, pattern)) for i, word in zip(named, words, strict=True)]
+    if len(side.items) - len(named) > 1:
+        raise errors.bad_pattern(pattern, "`...` is there twice among axes in order: use braces to go by name")
     if len(named) > array.ndim or ("..." not in side.items and len(named) != array.ndim):
         raise errors.pattern_rank(pattern, len(named), array)
     before = side.items.index("...") if "..." in side.items else len(named)
@@ -137,29 +166,29 @@ def rearrange(array: NamedArray, *axes: Any, **aliases: Any) -> NamedArray:
     return reordered(array, axes[0] if len(axes) == 1 and not isinstance(axes[0], str | Axis) else axes)
 
 
+@on_any_mesh
 def _by_pattern(array: NamedArray, pattern: str, aliases: Mapping[str, Any]) -> NamedArray:
     left_text, right_text = pattern.split("->") if pattern.count("->") == 1 else _no_arrow(pattern)
     left, right = _side(left_text, pattern), _side(right_text, pattern)
+    _check_used(pattern, (left, right), aliases)
     array, words = _split_groups(array, _bound(left, array, aliases, pattern), aliases, pattern)
     mentioned = [word for item in right.items for word in (item.parts if isinstance(item, Group) else (item,))]
     for word in mentioned:
         if word != "..." and word not in words:
-            words[word] = array.resolve_axis(_aliased(word, aliases))
+            words[word] = _resolved(word, array, aliases, pattern)
     used = {words[word].name for word in mentioned if word != "..."}
     rest = tuple(axis for axis in array.axes if axis.name not in used)
     if rest and "..." not in mentioned:
         raise errors.pattern_forgets(pattern, [axis.name for axis in rest], array)
-
     order: list[Axis] = []
     result: list[Axis] = []
-    for item in right.items:
-        parts = item.parts if isinstance(item, Group) else (item,)
-        axes = [axis for word in parts for axis in (rest if word == "..." else (words[word],))]
+    for item, axes in _placed(right, words, array.axes, rest):
         order += axes
         if isinstance(item, Group):
             if item.name is None:
                 raise errors.bad_pattern(pattern, "a merged axis needs a name, `(x: y z)`")
             axes = [Axis(_aliased(item.name, aliases), math.prod(axis.size for axis in axes))]
+            _check_alias(pattern, item.name, axes[0], aliases)
         result += axes
     check_distinct(order)
     array = transposed(array, tuple(order))
@@ -167,6 +196,27 @@ def _by_pattern(array: NamedArray, pattern: str, aliases: Mapping[str, Any]) -> 
         return array
     check_distinct(result)
     return wrap(jnp.reshape(array.array, [axis.size for axis in result]), tuple(result))
+
+
+def _placed(
+    right: Side, words: Mapping[str, Axis], axes: tuple[Axis, ...], rest: tuple[Axis, ...]
+) -> list[tuple[str | Group, list[Axis]]]:
+    """Each item of the right side with its axes; `rest` are those that only `...` stands for."""
+    parts = [item.parts if isinstance(item, Group) else (item,) for item in right.items]
+    if right.items.count("...") < 2:
+        spread = [[axis for word in own for axis in (rest if word == "..." else (words[word],))] for own in parts]
+        return list(zip(right.items, spread, strict=True))
+    order = [Ellipsis if word == "..." else words[word] for own in parts for word in own]
+    check_distinct([axis for axis in order if isinstance(axis, Axis)])
+    placed: list[tuple[str | Group, list[Axis]]] = []
+    arranged = list(rearrange_for_partial_order(tuple(order), axes))
+    for item, own in zip(right.items, parts, strict=True):
+        count = 0 if item == "..." else len(own)
+        while item == "..." and count < len(arranged) and arranged[count] in rest:
+            count += 1
+        placed.append((item, arranged[:count]))
+        del arranged[:count]
+    return placed
 
 
 def _no_arrow(pattern: str) -> Any:
@@ -180,6 +230,7 @@ def _split_groups(
     words: dict[str, Axis] = {}
     for item, axis in bound:
         if isinstance(item, str):
+            _check_alias(pattern, item, axis, aliases)
             words[item] = axis
             continue
         sizes = {word: _size(aliases.get(word)) for word in item.parts}
@@ -193,6 +244,8 @@ def _split_groups(
             if known == 0 or axis.size % known:
                 raise errors.not_divisible(f"axis `{axis.name}`", axis.size, known)
             sizes[unknown[0]] = axis.size // known
+        if item.name is not None:
+            _check_alias(pattern, item.name, axis, aliases)
         parts = [Axis(_aliased(word, aliases), int(size or 0)) for word, size in sizes.items()]
         array = array.unflatten_axis(axis, tuple(parts))
         words.update(zip(item.parts, parts, strict=True))
@@ -244,6 +297,7 @@ def einsum(
     operands, words = list(arrays), {}
     sides = [_side(text, equation) for text in left_text.split(",")] if left_text.strip() else []
     by_name = bool(sides) and not any(side.ordered for side in sides)
+    _check_used(equation, (*sides, right), axis_aliases)
     if len(sides) == 1 and by_name:
         words = _mentioned(sides[0], arrays, axis_aliases, equation)
     elif sides:
@@ -257,16 +311,21 @@ def einsum(
     for item in right.items:
         if isinstance(item, Group):
             raise errors.bad_pattern(equation, "einsum does not merge axes")
-        kept += [item] if item == "..." else [words.get(item, _aliased(item, axis_aliases))]
+        if item == "...":
+            kept.append(item)
+            continue
+        name = words.get(item, _aliased(item, axis_aliases))
+        for array in operands if item not in words else ():
+            if array.has_axis(name):
+                _check_alias(equation, item, array.resolve_axis(name), axis_aliases)
+        kept.append(name)
     unmentioned = [name for name in everything if name not in summed and name not in kept]
-    place = kept.index("...") if "..." in kept else None
-    if place is not None:
-        order = kept[:place] + unmentioned + kept[place + 1 :]
-    elif by_name and not any("..." in side.items for side in sides):
-        order = unmentioned + kept
-    else:
-        order = kept
-        summed |= set(unmentioned)
+    order: list[Any] = [Ellipsis if name == "..." else name for name in kept]
+    if "..." not in kept:
+        if by_name and not any("..." in side.items for side in sides):
+            order = unmentioned + kept
+        else:
+            summed |= set(unmentioned)
     return dot(
         *operands,
         axis=tuple(name for name in everything if name in summed and name not in order),
@@ -288,6 +347,9 @@ def _mentioned(side: Side, arrays: Sequence[NamedArray], aliases: Mapping[str, A
             words[word] = _aliased(word, aliases)
             if words[word] not in known:
                 raise errors.axis_not_found(words[word], *arrays)
+            for array in arrays:
+                if array.has_axis(words[word]):
+                    _check_alias(pattern, word, array.resolve_axis(words[word]), aliases)
     return words
 
 
@@ -297,9 +359,11 @@ def _unified(
     """The arrays renamed so that one word is one name, and different words are different names."""
     words: dict[str, str] = {}
     operands = []
-    for side, array in zip(sides, arrays, strict=True):
+    bounds = [_bound(side, array, aliases, pattern) for side, array in zip(sides, arrays, strict=True)]
+    _check_bound_aliases(bounds, aliases, pattern)
+    for bound, array in zip(bounds, arrays, strict=True):
         renames = {}
-        for word, axis in _bound(side, array, aliases, pattern):
+        for word, axis in bound:
             if isinstance(word, Group):
                 raise errors.bad_pattern(pattern, "einsum does not split axes")
             if word not in words:
@@ -308,3 +372,14 @@ def _unified(
                 renames[axis.name] = words[word]
         operands.append(rename(array, renames) if renames else array)
     return operands, words
+
+
+def _check_bound_aliases(
+    bounds: Sequence[Sequence[tuple[str | Group, Axis]]], aliases: Mapping[str, Any], pattern: str
+) -> None:
+    """Raises AxisError for an alias that is none of the axes that its word stands for, or has another size."""
+    for word in aliases:
+        axes = [axis for bound in bounds for own, axis in bound if own == word]
+        named = [axis for axis in axes if axis.name == _aliased(word, aliases)] or axes[:1]
+        for axis in named if not isinstance(aliases[word], int) else axes:
+            _check_alias(pattern, word, axis, aliases)

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from numbers import Number
-from typing import Any
+from typing import Any, overload
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from haliax import errors
 from haliax.axis import Axis
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
 from haliax.ops.align import broadcast_call, broadcast_raw
-from haliax.typing import BinaryFunction, NamedOrNumeric, UnaryFunction
+from haliax.typing import BinaryFunction, NamedOrNumeric, PairFunction, UnaryFunction
 
 
 def unary(function: Callable[..., Any], doc: str | None = None) -> UnaryFunction:
@@ -68,6 +71,8 @@ def binary(function: Callable[[Any, Any], Any], doc: str | None = None) -> Binar
         except TypeError:
             _check_operands(name, a, b)
             raise
+        except SHARDING_ERRORS as error:
+            return retried(error, elementwise, a, b)
         return broadcast_call(function, (a, b))
 
     return _described(elementwise, name, doc or f"`jnp.{name}`, elementwise: the operands are broadcast by name.")
@@ -94,9 +99,10 @@ def _described(function: Any, name: str, doc: str) -> Any:
     return function
 
 
-def _pairwise(function: Any) -> Any:
+def _pairwise(function: Any) -> PairFunction:
     """A function of two arrays that gives a pair, such as `divmod`."""
 
+    @on_any_mesh
     def pairwise(a: Any, b: Any) -> tuple[Any, Any]:
         if not isinstance(a, NamedArray) and not isinstance(b, NamedArray):
             return function(a, b)
@@ -198,6 +204,14 @@ power = binary(jnp.power)
 subtract = binary(jnp.subtract)
 
 
+@overload
+def astype(array: NamedArray, dtype: Any) -> NamedArray: ...
+
+
+@overload
+def astype(array: ArrayLike, dtype: Any) -> jax.Array: ...
+
+
 def astype(array: NamedOrNumeric, dtype: Any) -> Any:
     """The array with its numbers converted to `dtype`.
 
@@ -208,6 +222,14 @@ def astype(array: NamedOrNumeric, dtype: Any) -> Any:
     if isinstance(array, NamedArray):
         return array if array.dtype == dtype else _mapped(lambda raw: raw.astype(dtype), array)
     return jnp.asarray(array).astype(dtype)
+
+
+@overload
+def around(a: NamedArray, decimals: int = 0) -> NamedArray: ...
+
+
+@overload
+def around(a: ArrayLike, decimals: int = 0) -> jax.Array: ...
 
 
 def around(a: NamedOrNumeric, decimals: int = 0) -> Any:
@@ -225,6 +247,14 @@ def around(a: NamedOrNumeric, decimals: int = 0) -> Any:
 round = around
 
 
+@overload
+def rsqrt(a: NamedArray) -> NamedArray: ...
+
+
+@overload
+def rsqrt(a: ArrayLike) -> jax.Array: ...
+
+
 def rsqrt(a: NamedOrNumeric) -> Any:
     """The reciprocal of the square root, elementwise."""
     return _rsqrt(a)
@@ -236,6 +266,14 @@ def _floating_rsqrt(a: Any) -> Any:
 
 
 _rsqrt = unary(_floating_rsqrt)
+
+
+@overload
+def frexp(a: NamedArray) -> tuple[NamedArray, NamedArray]: ...
+
+
+@overload
+def frexp(a: ArrayLike) -> tuple[jax.Array, jax.Array]: ...
 
 
 def frexp(a: NamedOrNumeric) -> Any:
@@ -251,6 +289,23 @@ def ndim(a: NamedOrNumeric) -> int:
     return len(a.axes) if isinstance(a, NamedArray) else jnp.ndim(a)
 
 
+@overload
+def clip(array: NamedArray, a_min: NamedOrNumeric | None = None, a_max: NamedOrNumeric | None = None) -> NamedArray: ...
+
+
+@overload
+def clip(array: ArrayLike, a_min: NamedArray, a_max: NamedOrNumeric | None = None) -> NamedArray: ...
+
+
+@overload
+def clip(array: ArrayLike, a_min: NamedOrNumeric | None = None, *, a_max: NamedArray) -> NamedArray: ...
+
+
+@overload
+def clip(array: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None) -> jax.Array: ...
+
+
+@on_any_mesh
 def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: NamedOrNumeric | None = None) -> Any:
     """The array with its elements limited to the range, whose ends may be named arrays; None is no limit.
 
@@ -270,6 +325,27 @@ def clip(array: NamedOrNumeric, a_min: NamedOrNumeric | None = None, a_max: Name
     return array if a_max is None else minimum(array, a_max)
 
 
+@overload
+def where(condition: NamedArray, *, fill_value: Any, new_axis: Axis) -> tuple[NamedArray, ...]: ...
+
+
+@overload
+def where(condition: NamedArray, x: NamedOrNumeric, y: NamedOrNumeric) -> NamedArray: ...
+
+
+@overload
+def where(condition: ArrayLike, x: NamedArray, y: NamedOrNumeric) -> NamedArray: ...
+
+
+@overload
+def where(condition: ArrayLike, x: ArrayLike, y: NamedArray) -> NamedArray: ...
+
+
+@overload
+def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> jax.Array: ...
+
+
+@on_any_mesh
 def where(
     condition: NamedOrNumeric,
     x: NamedOrNumeric | None = None,
@@ -314,6 +390,25 @@ def where(
     return broadcast_call(jnp.where, operands)
 
 
+@overload
+def isclose(
+    a: NamedArray, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> NamedArray: ...
+
+
+@overload
+def isclose(
+    a: ArrayLike, b: NamedArray, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> NamedArray: ...
+
+
+@overload
+def isclose(
+    a: ArrayLike, b: ArrayLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> jax.Array: ...
+
+
+@on_any_mesh
 def isclose(
     a: NamedOrNumeric, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:
@@ -341,5 +436,6 @@ def numpy_ufunc(array: NamedArray, ufunc: Any, method: str, *inputs: Any, **opti
     """What `numpy.exp(named)` and `numpy_array + named` do: the function of this module that has the ufunc's name."""
     function = globals().get(ufunc.__name__)
     if method != "__call__" or options or function is None:
-        return NotImplemented
+        called = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        raise errors.given_to_another_library(f"np.{called}", array)
     return function(*inputs)

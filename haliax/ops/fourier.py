@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, ensure_tuple, find, names_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.reduce import positions
 
 
@@ -43,6 +44,7 @@ def _transform(function: Callable[..., Any], several: Callable[..., Any] | None 
     """The transform for named arrays; `several` is its n-dimensional form, if there is one."""
     name = function.__name__
 
+    @on_any_mesh
     def transformed(a: NamedArray, axis: Any = None, norm: str | None = None) -> NamedArray:
         targets = _targets(a, axis)
         places = [place for place, _, _ in targets]
@@ -101,11 +103,13 @@ def rfftfreq(axis: Axis, d: float = 1.0) -> NamedArray:
     return wrap(raw, (axis.resize(raw.shape[0]),))
 
 
+@on_any_mesh
 def fftshift(x: NamedArray, axes: AxisSelection | None = None) -> NamedArray:
     """The array with frequency zero in the middle of the axes (all by default)."""
     return wrap(jnp.fft.fftshift(x.array, positions(x, axes)), x.axes)
 
 
+@on_any_mesh
 def ifftshift(x: NamedArray, axes: AxisSelection | None = None) -> NamedArray:
     """The array as it was before `fftshift`."""
     return wrap(jnp.fft.ifftshift(x.array, positions(x, axes)), x.axes)

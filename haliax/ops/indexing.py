@@ -11,7 +11,7 @@ integer), and beyond the end of a `dslice` as 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,8 +25,9 @@ from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.core.dslice import dblock as dblock
 from haliax.core.dslice import ds as ds
 from haliax.core.dslice import dslice, is_pallas_dslice
+from haliax.core.explicit import on_any_mesh
 from haliax.ops import eager
-from haliax.ops.align import aligned, union_axes_of
+from haliax.ops.align import aligned, all_axes, union_axes_of
 from haliax.ops.shape import transposed
 
 _slice = slice
@@ -35,6 +36,7 @@ Lookup = tuple[Any, ...]
 """What `jnp` indexes with: for each dimension an integer, a slice with known ends, or an integer array."""
 
 
+@on_any_mesh
 def index(array: NamedArray, slices: Mapping[Any, Any]) -> NamedArray:
     """The elements that `slices` names: from axes to integers, slices, `dslice`s, integer arrays or masks.
 
@@ -53,6 +55,8 @@ def index(array: NamedArray, slices: Mapping[Any, Any]) -> NamedArray:
     i32[batch=2, chosen=2] [[2 0] [5 3]]
     """
     places: dict[str, Any] = {}
+    if len(slices) > 1:
+        check_indexed_once(list(slices))
     for selector, chosen in slices.items():
         name = array.axes[find(array.axes, selector, array)].name
         chosen = normalized(array, name, chosen)
@@ -80,9 +84,19 @@ def selection_of(key: Any) -> Mapping[Any, Any]:
         return key[0]
     if not isinstance(key, tuple) or len(key) % 2 or not all(isinstance(name, str | Axis) for name in key[::2]):
         raise errors.bad_subscript(key)
+    if len(key) > 2:
+        check_indexed_once(key[::2])
     return dict(zip(key[::2], key[1::2], strict=True))
 
 
+def check_indexed_once(selectors: Sequence[AxisSelector]) -> None:
+    """Raises AxisError if two selectors, names or axes, mean the same axis."""
+    names = [selector if isinstance(selector, str) else selector.name for selector in selectors]
+    if len(set(names)) < len(names):
+        raise errors.indexed_twice(next(name for name in names if names.count(name) > 1))
+
+
+@on_any_mesh
 def take(array: NamedArray, axis: AxisSelector, index: Any, *, mode: str | None = None) -> NamedArray:
     """The elements along the axis at the given positions.
 
@@ -116,6 +130,7 @@ def take(array: NamedArray, axis: AxisSelector, index: Any, *, mode: str | None 
     return transposed(found, (*[own for own in place.axes if own not in others], *others))
 
 
+@on_any_mesh
 def slice(  # noqa: A001
     array: NamedArray,
     axis: AxisSelector | Mapping[Any, Any] | None = None,
@@ -324,6 +339,7 @@ def _out_of_range_value(dtype: Any) -> Any:
     return True if dtype == np.bool_ else None
 
 
+@on_any_mesh
 def gathered(array: NamedArray, places: Mapping[str, Any], options: Mapping[str, Any]) -> NamedArray:
     """One gather of the places, with the options of `jnp.ndarray.at[…].get`."""
     lookup, axes = lookup_of(array, places)
@@ -351,11 +367,12 @@ _gather = eager.quick(_read, 1, 2)
 def lookup_of(array: NamedArray, places: Mapping[str, Any]) -> tuple[Lookup, tuple[Axis, ...]]:
     """How `jnp` indexes the raw array at the places, and the axes of the result.
 
-    Their order is the one that `jnp` gives: the index axes stand where the indexed axes stood, or in front if these,
+    Index arrays are broadcast as by `haliax.broadcast_arrays`. The order is the one that `jnp` gives: the index axes
+    stand where the indexed axes stood, or in front if these,
     those with one integer counted among them, are apart.
     """
     arrays = {name: place for name, place in places.items() if isinstance(place, NamedArray)}
-    index_axes = union_axes_of([*arrays.values()]) if arrays else ()
+    index_axes = all_axes([*arrays.values()])
     index_names = {axis.name for axis in index_axes}
     kept = [axis for axis in array.axes if axis.name not in places]
     union_axes_of([*arrays.values(), unchecked(array.array, tuple(kept))])  # one size for each name

@@ -7,11 +7,13 @@ A method *is* the function; its first parameter is the array. Importing this mod
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from haliax import _compat, errors
 from haliax.core import axis_of
 from haliax.core.array import NamedArray
-from haliax.ops import align, contract, einops, elementwise, indexing, reduce, shape, sorting, updating
+from haliax.ops import align, contract, einops, elementwise, foreign, indexing, reduce, shape, sorting, updating
 
 _NAMES = (
     (align, "broadcast_axis broadcast_to"),
@@ -52,6 +54,21 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "__pos__": elementwise.positive,
 }
 
+
+def _refused(name: str, array: NamedArray) -> Any:
+    raise errors.no_attribute(array, name)
+
+
+# What Python, numpy and JAX ask of arrays, and a NamedArray refuses or answers by name; no stub shows these.
+ANSWERS: dict[str, Any] = {
+    "__array_function__": foreign.numpy_function,
+    "__contains__": foreign.contains,
+    "__iter__": foreign.iterate,
+    "__jax_array__": property(foreign.jax_array),
+    "__len__": foreign.length,
+    **{name: property(partial(_refused, name)) for name in errors.HINTED_ATTRIBUTES},
+}
+
 # Each of these is attached twice: as `__add__`, and with its operands the other way round as `__radd__`.
 ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": elementwise.add,
@@ -79,7 +96,7 @@ def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
 
 def attached() -> dict[str, Any]:
     """Everything that is attached to `NamedArray`, by name."""
-    table: dict[str, Any] = {**METHODS, **OPERATORS}
+    table: dict[str, Any] = {**METHODS, **OPERATORS, **ANSWERS}
     table |= {name: property(function, doc=function.__doc__) for name, function in PROPERTIES.items()}
     table |= {f"__{name}__": function for name, function in ARITHMETIC.items()}
     table |= {f"__r{name}__": _reflected(function) for name, function in ARITHMETIC.items()}
@@ -89,3 +106,4 @@ def attached() -> dict[str, Any]:
 
 for _name, _function in attached().items():
     setattr(NamedArray, _name, _function)
+_compat.refuse_in_primitives(NamedArray, foreign.refuse_in_primitive)

@@ -12,9 +12,12 @@ from jax import lax
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, find, names_of
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.reduce import positions
+from haliax.ops.shape import reordered
 
 
+@on_any_mesh
 def roll(array: NamedArray, shift: Any, axis: AxisSelection) -> NamedArray:
     """The elements moved along the axis by `shift` places; those that fall off come in at the other end.
 
@@ -34,6 +37,7 @@ def roll(array: NamedArray, shift: Any, axis: AxisSelection) -> NamedArray:
     return wrap(jnp.roll(array.array, shift, axis=where), array.axes)
 
 
+@on_any_mesh
 def pad_left(array: NamedArray, axis: AxisSelector, new_axis: Axis, value: Any = 0) -> NamedArray:
     """The array made longer at the start of the axis, up to the size of `new_axis`, with `value`.
 
@@ -59,6 +63,7 @@ def pad_left(array: NamedArray, axis: AxisSelector, new_axis: Axis, value: Any =
     return wrap(jnp.pad(array.array, widths, constant_values=value), axes)
 
 
+@on_any_mesh
 def pad(
     array: NamedArray, pad_width: Mapping[Any, Any], *, mode: str = "constant", constant_values: Any = 0, **kwargs: Any
 ) -> NamedArray:
@@ -87,6 +92,7 @@ def pad(
     return wrap(jnp.pad(array.array, widths, mode=mode, **kwargs), axes)
 
 
+@on_any_mesh
 def repeat(a: NamedArray, repeats: Any, axis: AxisSelector, total_repeat_length: int | None = None) -> NamedArray:
     """Each element along the axis repeated in place, so many times (a number, or one for each element).
 
@@ -109,6 +115,7 @@ def repeat(a: NamedArray, repeats: Any, axis: AxisSelector, total_repeat_length:
     return wrap(raw, axes)
 
 
+@on_any_mesh
 def tile(a: NamedArray, reps: Mapping[Any, int]) -> NamedArray:
     """The whole array repeated along axes: `tile(x, {"position": 2})`.
 
@@ -129,6 +136,8 @@ def tile(a: NamedArray, reps: Mapping[Any, int]) -> NamedArray:
 def tril(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0) -> NamedArray:
     """The array with zeros above the diagonal `k` of the matrices that `axis1` (rows) and `axis2` (columns) make.
 
+    These two stand last in the result.
+
     Args:
         array: a NamedArray.
         axis1: the rows.
@@ -147,6 +156,8 @@ def tril(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0
 def triu(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0) -> NamedArray:
     """The array with zeros below the diagonal `k` of the matrices that `axis1` (rows) and `axis2` (columns) make.
 
+    These two stand last in the result.
+
     Args:
         array: a NamedArray.
         axis1: the rows.
@@ -162,10 +173,12 @@ def triu(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int = 0
     return _triangle(array, axis1, axis2, k, lower=False)
 
 
+@on_any_mesh
 def _triangle(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, k: int, lower: bool) -> NamedArray:
-    row_position, column_position = find(array.axes, axis1, array), find(array.axes, axis2, array)
+    last = array.axes[find(array.axes, axis1, array)], array.axes[find(array.axes, axis2, array)]
+    array = reordered(array, (..., *last))
     shape = tuple(axis.size for axis in array.axes)
-    rows = lax.broadcasted_iota(jnp.int32, shape, row_position)
-    columns = lax.broadcasted_iota(jnp.int32, shape, column_position)
+    rows = lax.broadcasted_iota(jnp.int32, shape, array.ndim - 2)
+    columns = lax.broadcasted_iota(jnp.int32, shape, array.ndim - 1)
     kept = columns <= rows + k if lower else columns >= rows + k
     return wrap(jnp.where(kept, array.array, jnp.zeros((), array.dtype)), array.axes)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import Axis, AxisSelector
 from haliax.core.array import NamedArray, raw_array_or_scalar, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.typing import NamedOrNumeric
 
 
@@ -34,6 +35,7 @@ def _like(raw: Any, *operands: NamedOrNumeric) -> NamedArray:
 def _pairwise(function: Callable[..., Any]) -> Callable[..., Any]:
     name = function.__name__
 
+    @on_any_mesh
     def combined(p1: NamedOrNumeric, p2: NamedOrNumeric) -> Any:
         result = function(_vector(name, p1), _vector(name, p2))
         return tuple(_like(part, p1, p2) for part in result) if isinstance(result, tuple) else _like(result, p1, p2)
@@ -49,16 +51,19 @@ polymul = _pairwise(jnp.polymul)
 polysub = _pairwise(jnp.polysub)
 
 
+@on_any_mesh
 def poly(seq_of_zeros: NamedOrNumeric) -> NamedArray:
     """The coefficients of the polynomial with these roots."""
     return _like(jnp.poly(_vector("poly", seq_of_zeros)), seq_of_zeros)
 
 
+@on_any_mesh
 def polyder(p: NamedOrNumeric, m: int = 1) -> NamedArray:
     """The coefficients of the `m`th derivative."""
     return _like(jnp.polyder(_vector("polyder", p), m), p)
 
 
+@on_any_mesh
 def polyint(p: NamedOrNumeric, m: int = 1, k: NamedOrNumeric | None = None) -> NamedArray:
     """The coefficients of the `m`th integral, with the constants `k` (zero by default).
 
@@ -70,6 +75,7 @@ def polyint(p: NamedOrNumeric, m: int = 1, k: NamedOrNumeric | None = None) -> N
     return _like(jnp.polyint(_vector("polyint", p), m, raw_array_or_scalar(k)), p)
 
 
+@on_any_mesh
 def polyval(p: NamedOrNumeric, x: NamedOrNumeric) -> Any:
     """The polynomial's values at `x`, with the axes of `x`.
 
@@ -82,6 +88,7 @@ def polyval(p: NamedOrNumeric, x: NamedOrNumeric) -> Any:
     return jnp.polyval(coefficients, x)
 
 
+@on_any_mesh
 def polyfit(
     x: NamedOrNumeric,
     y: NamedOrNumeric,
@@ -116,16 +123,19 @@ def polyfit(
     return _like(found, x, y)
 
 
+@on_any_mesh
 def roots(p: NamedOrNumeric, *, strip_zeros: bool = True) -> NamedArray:
     """The roots of the polynomial. `strip_zeros=False` to use it under `jit`."""
     return _like(jnp.roots(_vector("roots", p), strip_zeros=strip_zeros), p)
 
 
+@on_any_mesh
 def trim_zeros(f: NamedOrNumeric, trim: str = "fb") -> NamedArray:
     """The vector without zeros at its front and back. Not under `jit`."""
     return _like(jnp.trim_zeros(_vector("trim_zeros", f), trim), f)
 
 
+@on_any_mesh
 def vander(x: NamedArray, degree: AxisSelector, increasing: bool = False) -> NamedArray:
     """The powers of each element along the new last axis `degree`; as many as elements if only a name is given.
 

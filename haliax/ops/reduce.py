@@ -7,13 +7,16 @@ order; it is lined up by name and not broadcast.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
+import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
+from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
 from haliax.ops.align import aligned
 from haliax.typing import NamedOrNumeric, ReductionFunction, SimpleReductionFunction
 
@@ -55,14 +58,15 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
                 raise errors.axis_of_unnamed(name, array)
             return function(array, **options) if where is None else function(array, where=where, **options)
         own = held(array)
-        if isinstance(where, NamedArray):
-            where = aligned(where, own.axes)
         if "keepdims" in options:
             raise errors.no_keepdims(name, array)
         if where is not None:
-            options["where"] = where
+            options["where"] = aligned(where, own.axes) if isinstance(where, NamedArray) else where
         gone, kept = _parted(own, axis)
-        result = unchecked(function(own.array, axis=gone, **options), kept)
+        try:
+            result = unchecked(function(own.array, axis=gone, **options), kept)
+        except SHARDING_ERRORS as error:
+            return retried(error, reduce, array, axis, **{**options, "where": where})
         return result if own is array else hold(result, _parted(array, axis)[1])
 
     reduce.__name__ = reduce.__qualname__ = name
@@ -81,13 +85,14 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
     >>> hax.{name}(x, "embed").axes
     (Axis(name='batch', size=2),)
     """
-    return reduce
+    return reduce  # type: ignore[return-value]
 
 
 def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
     """The reduction `function`, which gives a position along one axis, for named arrays."""
     name = function.__name__
 
+    @on_any_mesh
     def reduce(array: Any, axis: AxisSelector | None = None) -> Any:
         if not isinstance(array, NamedArray):
             if axis is not None:
@@ -112,7 +117,7 @@ def position_reduction(function: Callable[..., Any]) -> SimpleReductionFunction:
     >>> hax.{name}(x, "embed").axes
     (Axis(name='batch', size=2),)
     """
-    return reduce
+    return reduce  # type: ignore[return-value]
 
 
 all = reduction(jnp.all)
@@ -132,6 +137,28 @@ nanprod = reduction(jnp.nanprod)
 nanstd = reduction(jnp.nanstd)
 nansum = reduction(jnp.nansum)
 nanvar = reduction(jnp.nanvar)
+
+
+@overload
+def var(
+    array: NamedArray,
+    axis: AxisSelection | None = None,
+    dtype: Any = None,
+    ddof: int = 0,
+    *,
+    where: NamedOrNumeric | None = None,
+) -> NamedArray: ...
+
+
+@overload
+def var(
+    array: ArrayLike,
+    axis: AxisSelection | None = None,
+    dtype: Any = None,
+    ddof: int = 0,
+    *,
+    where: NamedOrNumeric | None = None,
+) -> jax.Array: ...
 
 
 def var(
@@ -163,6 +190,7 @@ nanargmax = position_reduction(jnp.nanargmax)
 nanargmin = position_reduction(jnp.nanargmin)
 
 
+@on_any_mesh
 def trace(array: NamedArray, axis1: AxisSelector, axis2: AxisSelector, offset: int = 0, dtype: Any = None) -> Any:
     """The sum of the diagonal over two axes, which go away.
 

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from haliax import errors
 from haliax.axis import Axis, AxisSelector, find
 from haliax.core.array import NamedArray, named, raw_array_or_scalar, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.align import broadcast_raw
 from haliax.typing import NamedOrNumeric
 
@@ -37,6 +38,7 @@ class UniqueInverse(NamedTuple):
     inverse_indices: NamedArray
 
 
+@on_any_mesh
 def unique(
     array: NamedArray,
     Unique: Axis,
@@ -123,6 +125,7 @@ def unique_all(
     )
 
 
+@on_any_mesh
 def nonzero(array: NamedArray, *, size: Axis, fill_value: int = 0) -> tuple[NamedArray, ...]:
     """Where the elements are not zero: for each axis of the array, positions along `size`.
 
@@ -140,6 +143,7 @@ def nonzero(array: NamedArray, *, size: Axis, fill_value: int = 0) -> tuple[Name
     return tuple(wrap(positions, (size,)) for positions in found)
 
 
+@on_any_mesh
 def searchsorted(
     a: NamedArray,
     v: NamedOrNumeric,
@@ -171,6 +175,7 @@ def searchsorted(
     return wrap(jnp.searchsorted(a.array, wanted.array, side=side, sorter=order, method=method), wanted.axes)
 
 
+@on_any_mesh
 def bincount(x: NamedArray, Counts: Axis, *, weights: NamedOrNumeric | None = None, minlength: int = 0) -> NamedArray:
     """How often each of 0, 1, … is among the elements, along `Counts`; with weights, their sums.
 
@@ -191,6 +196,7 @@ def bincount(x: NamedArray, Counts: Axis, *, weights: NamedOrNumeric | None = No
     return wrap(jnp.bincount(x.array, raw_array_or_scalar(weights), minlength, length=Counts.size), (Counts,))
 
 
+@on_any_mesh
 def packbits(a: NamedArray, axis: AxisSelector, *, bitorder: str = "big") -> NamedArray:
     """The booleans along the axis packed, eight to a byte; the axis becomes shorter.
 
@@ -206,6 +212,7 @@ def packbits(a: NamedArray, axis: AxisSelector, *, bitorder: str = "big") -> Nam
     return _resized(jnp.packbits(a.array, position, bitorder), a, position)
 
 
+@on_any_mesh
 def unpackbits(a: NamedArray, axis: AxisSelector, *, count: int | None = None, bitorder: str = "big") -> NamedArray:
     """The bytes along the axis taken apart to bits; the axis becomes longer, or as long as `count`.
 
@@ -227,6 +234,7 @@ def _resized(raw: Any, array: NamedArray, position: int) -> NamedArray:
     return wrap(raw, (*array.axes[:position], new, *array.axes[position + 1 :]))
 
 
+@on_any_mesh
 def allclose(
     a: NamedOrNumeric, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:
@@ -249,6 +257,7 @@ def allclose(
     return _answer(jnp.allclose(left, right, rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 
+@on_any_mesh
 def array_equal(a: NamedOrNumeric, b: NamedOrNumeric) -> Any:
     """Whether the arrays have the same axes, in any order, and equal elements.
 
@@ -265,6 +274,7 @@ def array_equal(a: NamedOrNumeric, b: NamedOrNumeric) -> Any:
     return _answer(jnp.array_equal(left, right))
 
 
+@on_any_mesh
 def array_equiv(a: NamedOrNumeric, b: NamedOrNumeric) -> Any:
     """Whether the arrays are equal once broadcast by name."""
     try:

@@ -26,6 +26,7 @@ from haliax.axis import (
 )
 from haliax.core import staging
 from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.core.explicit import on_any_mesh
 from haliax.ops import eager
 from haliax.ops.reduce import positions
 
@@ -80,6 +81,7 @@ def transposed(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
     return wrap(eager.transpose(array.array, tuple([array.axes.index(axis) for axis in axes])), axes)
 
 
+@on_any_mesh
 def flatten_axes(array: NamedArray | AxisSpec, old_axes: AxisSelection, new_axis: AxisSelector) -> Any:
     """The axes `old_axes` as one, in the order given; it stands where the first of them in the array stood.
 
@@ -120,6 +122,7 @@ def flatten_axes(array: NamedArray | AxisSpec, old_axes: AxisSelection, new_axis
     return wrap(jnp.reshape(raw, [axis.size for axis in axes]), axes)
 
 
+@on_any_mesh
 def unflatten_axis(array: NamedArray, axis: AxisSelector, new_axes: AxisSpec) -> NamedArray:
     """The axis `axis` as several, in its place.
 
@@ -214,6 +217,7 @@ def _sized(axis: AxisSelector, size: int) -> Axis:
     return Axis(axis, size) if isinstance(axis, str) else axis
 
 
+@on_any_mesh
 def unbind(array: NamedArray, axis: AxisSelector) -> list[NamedArray]:
     """One array for each element of the axis, which they lack. Each is a static slice.
 
@@ -234,6 +238,7 @@ def unbind(array: NamedArray, axis: AxisSelector) -> list[NamedArray]:
     return [wrap(raw, axes) for raw in jnp.unstack(array.array, axis=position)]
 
 
+@on_any_mesh
 def split(a: NamedArray, axis: AxisSelector, new_axes: Sequence[Axis]) -> list[NamedArray]:
     """The array cut along the axis in parts, whose axes there are `new_axes`.
 
@@ -265,6 +270,7 @@ def split(a: NamedArray, axis: AxisSelector, new_axes: Sequence[Axis]) -> list[N
     return parts
 
 
+@on_any_mesh
 def stack(axis: AxisSelector, arrays: Sequence[NamedArray]) -> NamedArray:
     """The arrays along a new first axis. They have the same axes; the order of the first decides.
 
@@ -290,6 +296,7 @@ def stack(axis: AxisSelector, arrays: Sequence[NamedArray]) -> NamedArray:
     return wrap(jnp.stack([array.array for array in aligned_arrays]), axes)
 
 
+@on_any_mesh
 def concatenate(axis: AxisSelector, arrays: Sequence[NamedArray]) -> NamedArray:
     """The arrays one after the other along an axis that they all have, with any sizes.
 

@@ -14,12 +14,15 @@ import jax.numpy as jnp
 from haliax import errors
 from haliax.axis import Axis, AxisSelector, check_distinct, find
 from haliax.core.array import NamedArray, wrap
+from haliax.core.explicit import on_any_mesh
+from haliax.typing import AxiswiseFunction
 
 
-def axiswise(function: Callable[..., Any]) -> Callable[..., Any]:
+def axiswise(function: Callable[..., Any]) -> AxiswiseFunction:
     """The `function` along one axis, for named arrays. Options are passed on by keyword."""
     name = function.__name__
 
+    @on_any_mesh
     def along(a: NamedArray, axis: AxisSelector | None, dtype: Any = None, **options: Any) -> Any:
         if not isinstance(a, NamedArray):
             raise errors.not_named(name, a)
@@ -45,7 +48,7 @@ def axiswise(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> hax.{name}(x, "embed").shape
     {{'batch': 2, 'embed': 3}}
     """
-    return along
+    return along  # type: ignore[return-value]
 
 
 argsort = axiswise(jnp.argsort)
@@ -56,6 +59,7 @@ nancumsum = axiswise(jnp.nancumsum)
 sort = axiswise(jnp.sort)
 
 
+@on_any_mesh
 def top_k(
     arr: NamedArray, axis: AxisSelector, k: int, new_axis: AxisSelector | None = None
 ) -> tuple[NamedArray, NamedArray]:

@@ -16,8 +16,9 @@ from jax import lax
 from haliax.axis import Axis, find, names_of
 from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.core.dslice import dslice
+from haliax.core.explicit import on_any_mesh
 from haliax.ops.align import aligned, union_axes_of
-from haliax.ops.indexing import gathered, index, lookup_of, normalized, selection_of, start_of
+from haliax.ops.indexing import check_indexed_once, gathered, index, lookup_of, normalized, selection_of, start_of
 from haliax.typing import NamedOrNumeric
 
 
@@ -97,6 +98,7 @@ class Place:
         """The array with `func`, an elementwise function of raw arrays, applied there."""
         return self._updated("apply", func, options)
 
+    @on_any_mesh
     def _updated(self, method: str, update: Any, options: Mapping[str, Any]) -> NamedArray:
         array = self._array
         lookup, axes = lookup_of(array, _places(array, self._selection, is_strict=options.get("mode") is None))
@@ -109,7 +111,8 @@ class Place:
 
 def _places(array: NamedArray, selection: Mapping[Any, Any], is_strict: bool) -> dict[str, Any]:
     """For each axis an integer, a slice with known ends, or a NamedArray of integers."""
-    places = {}
+    places: dict[str, Any] = {}
+    check_indexed_once(list(selection))
     for selector, chosen in selection.items():
         axis = array.axes[find(array.axes, selector, array)]
         place = normalized(array, axis.name, chosen, is_strict)
@@ -126,6 +129,7 @@ def _counted(start: Any, axis: Axis) -> NamedArray:
     return wrap(jnp.expand_dims(first, -1) + jnp.arange(axis.size), (*own, axis))
 
 
+@on_any_mesh
 def updated_slice(array: NamedArray, start: Mapping[Any, Any], update: NamedArray) -> NamedArray:
     """The array with `update` in place of the part that begins at `start`.
 

@@ -1,9 +1,14 @@
 """Layouts by name, and compiled functions that keep to them."""
 
+from jax.sharding import Mesh as Mesh
+from jax.sharding import NamedSharding as NamedSharding
+from jax.sharding import PartitionSpec as PartitionSpec
+
 from haliax.partitioning.jit import NamedJit as WrappedCallable
 from haliax.partitioning.jit import fsdp as fsdp
 from haliax.partitioning.jit import named_jit as named_jit
 from haliax.partitioning.layout import ResourceAxis as ResourceAxis
+from haliax.partitioning.layout import _get_mesh as _get_mesh
 from haliax.partitioning.layout import auto_sharded as auto_sharded
 from haliax.partitioning.layout import infer_resource_partitions as infer_resource_partitions
 from haliax.partitioning.layout import mesh_context as mesh_context

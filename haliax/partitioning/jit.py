@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, update_wrapper
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import jax
 import numpy as np
@@ -23,12 +23,17 @@ from haliax.partitioning.layout import axis_names, laid_out
 from haliax.partitioning.mapping import (
     ResourceMapping,
     axis_mapping,
-    cache_key,
     in_force,
+    is_cached_under_own_key,
     mesh_in_force,
     note_names,
+    own_cache_key,
     warn_of_misspelt,
 )
+
+P = ParamSpec("P")
+Rest = ParamSpec("Rest")
+R = TypeVar("R")
 
 _FAST_ARRAY_TYPES = frozenset({type(jax.numpy.zeros(())), np.ndarray})
 
@@ -96,12 +101,12 @@ def _wrapped(tree: Any) -> Any:
     return _Result(arrays, (structure, places))
 
 
-class NamedJit:
+class NamedJit(Generic[P, R]):
     """A function compiled by `named_jit`: called like the function itself."""
 
     def __init__(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[P, R],
         mappings: tuple[ResourceMapping | None, ResourceMapping | None, ResourceMapping | None],
         donated: tuple[Any, Any],
         options: dict[str, Any],
@@ -111,14 +116,17 @@ class NamedJit:
         self._in, self._compute, self._out = mappings
         self._donated = donated
         self._only_arrays = donated == (None, None)
-        self._of_arrays = jax.jit(self._run_of_arrays, static_argnums=0, **options)
+        self._of_arrays = jax.jit(self._run_of_arrays, **options)
         self._of_leaves = jax.jit(self._run_of_leaves, static_argnums=0, donate_argnums=1, **options)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """What the function gives for these arguments."""
+        if not is_cached_under_own_key():
+            with own_cache_key():
+                return self(*args, **kwargs)
         if self._only_arrays:
             try:
-                result = self._of_arrays(cache_key(), args, kwargs)
+                result = self._of_arrays(*args, **kwargs)
                 return result.tree() if type(result) is _Result else result
             except (_MaybeStatic, TypeError, OverflowError) as error:
                 if type(error) is not _MaybeStatic and _places(jax.tree.leaves((args, kwargs))) is None:
@@ -127,10 +135,17 @@ class NamedJit:
         result = self._of_leaves(*self._flat(args, kwargs))
         return result.tree() if type(result) is _Result else result
 
-    def lower(self, *args: Any, **kwargs: Any) -> Any:
+    def lower(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The function lowered for these arguments, as by `jax.jit(...).lower`."""
-        return self._of_leaves.lower(*self._flat(args, kwargs))
+        with own_cache_key():
+            return self._of_leaves.lower(*self._flat(args, kwargs))
 
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> NamedJit[P, R]: ...
+    @overload
+    def __get__(
+        self: NamedJit[Concatenate[Any, Rest], R], instance: object, owner: Any = None
+    ) -> Callable[Rest, R]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else partial(self, instance)
 
@@ -147,7 +162,7 @@ class NamedJit:
             mask = self._mask(args, kwargs, leaves)
             donated = [array for array, gone in zip(arrays, mask, strict=True) if gone]
             kept = [array for array, gone in zip(arrays, mask, strict=True) if not gone]
-        return (structure, places, mask, exact, cache_key()), donated, kept
+        return (structure, places, mask, exact), donated, kept
 
     def _mask(self, args: Any, kwargs: Any, leaves: list[Any]) -> tuple[bool, ...]:
         """For each array whether it is donated."""
@@ -164,7 +179,7 @@ class NamedJit:
             if _is_array(leaf)
         )
 
-    def _run_of_arrays(self, _: Any, args: Any, kwargs: Any) -> Any:
+    def _run_of_arrays(self, /, *args: Any, **kwargs: Any) -> Any:
         """What JAX traces if all leaves are arrays."""
         for leaf in jax.tree.leaves((args, kwargs)):
             seen = jax.typeof(leaf)
@@ -209,6 +224,14 @@ class NamedJit:
         return laid_out(result, self._out)
 
 
+class Compiler(Protocol):
+    """What `named_jit` is as a decorator with arguments."""
+
+    def __call__(self, fn: Callable[P, R], /) -> NamedJit[P, R]:
+        """The function, compiled."""
+        ...
+
+
 def _exact(leaf: Any) -> Any:
     """What tells apart static values that are equal: 1, True and 1.0, or 0.0 and -0.0."""
     return repr(leaf) if isinstance(leaf, float | complex) else type(leaf)
@@ -222,6 +245,32 @@ def _check_hashable(places: tuple[Any, ...]) -> None:
             if type(leaf).__hash__ is None:
                 raise errors.unhashable_static(leaf) from None
         raise
+
+
+@overload
+def named_jit(
+    fn: Callable[P, R],
+    axis_resources: ResourceMapping | None = None,
+    *,
+    in_axis_resources: ResourceMapping | None = None,
+    out_axis_resources: ResourceMapping | None = None,
+    donate_args: Any = None,
+    donate_kwargs: Any = None,
+    **pjit_args: Any,
+) -> NamedJit[P, R]: ...
+
+
+@overload
+def named_jit(
+    fn: None = None,
+    axis_resources: ResourceMapping | None = None,
+    *,
+    in_axis_resources: ResourceMapping | None = None,
+    out_axis_resources: ResourceMapping | None = None,
+    donate_args: Any = None,
+    donate_kwargs: Any = None,
+    **pjit_args: Any,
+) -> Compiler: ...
 
 
 def named_jit(
@@ -278,6 +327,22 @@ def named_jit(
         )
     mappings = (in_axis_resources, axis_resources, out_axis_resources)
     return NamedJit(fn, mappings, (donate_args, donate_kwargs), pjit_args)
+
+
+@overload
+def fsdp(
+    fn: Callable[P, R], parameter_mapping: ResourceMapping, compute_mapping: ResourceMapping
+) -> NamedJit[P, R]: ...
+
+
+@overload
+def fsdp(fn: ResourceMapping, parameter_mapping: ResourceMapping) -> Compiler: ...
+
+
+@overload
+def fsdp(
+    fn: None = None, parameter_mapping: ResourceMapping = ..., compute_mapping: ResourceMapping = ...
+) -> Compiler: ...
 
 
 def fsdp(

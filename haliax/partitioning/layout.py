@@ -7,18 +7,21 @@ call it freely.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import jax
+import numpy as np
 from jax.core import Tracer
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, names_of
 from haliax.core.array import NamedArray, unchecked
+from haliax.core.explicit import laid_out_by
+from haliax.field import map_with_field_names
 from haliax.jax_utils import is_named
 from haliax.partitioning.mapping import (
     PhysicalAxisSpec,
@@ -150,7 +153,8 @@ def pspec_for(
 ) -> Any:
     """The tree with a `PartitionSpec` for each array.
 
-    That of a NamedArray follows the mapping; an unnamed array or a number is on every device. Other leaves give None.
+    That of a NamedArray follows the mapping, and so does that of an unnamed array in a field that names its dimensions,
+    `hax.field(axis_names=...)`. Any other array or number is on every device. Other leaves give None.
 
     Args:
         tree: any tree.
@@ -163,13 +167,15 @@ def pspec_for(
     if resource_mapping is None and current_thread_local_mapping() is None:
         raise errors.no_mapping("pspec_for")
 
-    def spec_of(leaf: Any) -> PartitionSpec | None:
+    def spec_of(leaf: Any, names: Sequence[str] | None) -> PartitionSpec | None:
         if not isinstance(leaf, NamedArray):
             whole = hasattr(leaf, "ndim") or isinstance(leaf, bool | int | float | complex)
+            if whole and names is not None and len(names) == getattr(leaf, "ndim", 0):
+                return pspec_for_axis(tuple(names), resource_mapping)
             return PartitionSpec(*[None] * getattr(leaf, "ndim", 0)) if whole else None
         return None if preserve_existing_shardings and _placed(leaf) else pspec_for_axis(leaf.axes, resource_mapping)
 
-    return jax.tree.map(spec_of, tree, is_leaf=is_named)
+    return map_with_field_names(spec_of, tree)
 
 
 def infer_resource_partitions(
@@ -211,7 +217,8 @@ def _placed(leaf: NamedArray) -> bool:
 def shard(x: Any, mapping: ResourceMapping | None = None, mesh: Any = None) -> Any:
     """The tree with its NamedArrays laid out by the mapping; unnamed arrays stay as they are.
 
-    Inside of `jax.jit` this is a constraint for the compiler, outside it moves the data. Where no mapping or no mesh is
+    Inside of `jax.jit` this is a constraint for the compiler, or under an Explicit mesh a reshard; outside it moves the
+    data. Where no mapping or no mesh is
     given or in force, nothing happens.
 
     Args:
@@ -249,7 +256,7 @@ def _leaf_laid_out(leaf: Any, mapping: ResourceMapping | None, mesh: Any) -> Any
         return leaf
     sharding = sharding_for_axis(leaf.axes, mapping, mesh)
     if isinstance(leaf.array, Tracer):
-        return unchecked(jax.lax.with_sharding_constraint(leaf.array, sharding), leaf.axes)
+        return unchecked(laid_out_by(leaf.array, sharding), leaf.axes)
     if isinstance(leaf.array, jax.ShapeDtypeStruct):
         return unchecked(jax.ShapeDtypeStruct(leaf.array.shape, leaf.array.dtype, sharding=sharding), leaf.axes)
     return unchecked(jax.device_put(leaf.array, sharding), leaf.axes)
@@ -275,6 +282,12 @@ def _device_count(mesh: Any, mesh_axes: tuple[str, ...]) -> int:
         if name not in sizes:
             raise errors.unknown_mesh_axis(name, list(sizes))
     return prod(sizes[name] for name in mesh_axes)
+
+
+def _get_mesh() -> Any:
+    """The mesh in force, or an empty one: a private name that published code calls."""
+    mesh = mesh_in_force()
+    return Mesh(np.empty((), dtype=object), ()) if mesh is None else mesh
 
 
 def _mesh(function: str) -> Any:

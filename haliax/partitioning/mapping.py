@@ -1,8 +1,13 @@
 """Which axis mapping is in force: from the names of axes to those of the device mesh.
 
-A mapping is in force within `axis_mapping(...)`, for this thread (or asyncio task) and what it starts. A thread that
-has no mapping of its own, such as one of a pool that loads data, sees the one that another thread entered last, with
-the mesh that was in force there.
+A mapping is in force within `axis_mapping(...)`, for the thread or asyncio task that entered it and for nobody else. A
+thread starts without one, also one that is started within a mapping. What is run in a copy of the context, as tasks and
+`asyncio.to_thread` are, has the mapping that was in force there, with its mesh; for other threads
+`contextvars.copy_context().run` does the same.
+
+What JAX compiles under one mapping must not be used under another, so the mapping is part of its cache key. JAX keeps
+that key for each thread, not for each task: `named_jit` sets it for each call where it is not that of its task, and a
+function of `jax.jit` that is traced where another task has left its key gives a warning.
 
 A misspelt name in a mapping would lay nothing out and say nothing. So each entry remembers which axes were looked up
 in it, and at its end warns of a name that no array had, where an array had one that is spelt almost the same. A
@@ -21,6 +26,8 @@ import jax
 
 from haliax import errors
 from haliax._compat import current_mesh
+from haliax.core import explicit
+from haliax.jax_utils import is_in_jit
 
 PhysicalAxisSpec = str | Sequence[str]
 """The mesh axis, or the mesh axes in order, that an axis is spread over."""
@@ -42,47 +49,55 @@ class InForce:
 
 
 _own: ContextVar[InForce | None] = ContextVar("haliax_axis_mapping", default=None)
-_entered: tuple[InForce, ...] = ()
-_entered_lock = threading.Lock()
 
 # Part of the key of every cache of JAX, so that nothing that was traced under one mapping is used under another.
 _jit_cache_key = jax.make_user_context(default_value=None)
 
 
 def in_force() -> InForce | None:
-    """The mapping of this thread, else the one that another thread entered last."""
-    own = _own.get()
-    if own is not None or not _entered:
-        return own
-    thread = threading.get_ident()
-    return next((entry for entry in reversed(_entered) if entry.thread != thread), None)
+    """The mapping of this thread or asyncio task."""
+    entry = _own.get()
+    if _jit_cache_key.value != _key_of(entry) and is_in_jit():
+        errors.warn_of_foreign_mapping(None if entry is None else entry.mapping)
+    return entry
 
 
-def cache_key() -> Any:
-    """A hashable value that differs wherever the mapping in force, or the mesh that comes with it, does."""
-    entry = in_force()
+def is_cached_under_own_key() -> bool:
+    """Whether what JAX compiles now is remembered for the mapping in force, and for the mesh that comes with it."""
+    return _jit_cache_key.value == _key_of(_own.get())
+
+
+def own_cache_key() -> Any:
+    """The context within which it is."""
+    return _jit_cache_key(_key_of(_own.get()))
+
+
+def _key_of(entry: InForce | None) -> Any:
     if entry is None:
         return None
-    return entry.key if entry is _own.get() else (entry.key, entry.mesh)
+    return entry.key if entry.thread == threading.get_ident() else (entry.key, entry.mesh)
 
 
 def mesh_in_force() -> Any:
-    """The mesh of this thread, else that of the thread whose mapping is in force here; None if there is none."""
+    """The mesh of this thread, else the one that came with the mapping from another thread; None if there is none."""
     mesh = current_mesh()
-    if mesh is None and (entry := in_force()) is not None:
+    if mesh is None and (entry := in_force()) is not None and entry.thread != threading.get_ident():
         return entry.mesh
     return mesh
 
 
 def current_thread_local_mapping() -> ResourceMapping | None:
-    """The mapping in force: the innermost of this thread, else of the thread that entered one last; None without."""
+    """The mapping in force: the innermost that this thread or asyncio task has entered; None without."""
     entry = in_force()
     return None if entry is None else entry.mapping
 
 
+explicit.MAPPINGS[:] = [current_thread_local_mapping]
+
+
 @contextmanager
 def axis_mapping(mapping: ResourceMapping, *, merge: bool = False, **names: PhysicalAxisSpec) -> Iterator[None]:
-    """Within this context the mapping is in force.
+    """Within this context the mapping is in force, for this thread or asyncio task.
 
     Args:
         mapping: from the names of axes to those of mesh axes.
@@ -99,29 +114,20 @@ def axis_mapping(mapping: ResourceMapping, *, merge: bool = False, **names: Phys
     outer = in_force() if merge else None
     entry = InForce({**mapping, **names, **({} if outer is None else outer.mapping)})
     token = _own.set(entry)
-    _set_entered(entry, None)
     _set_jit_cache_key(entry)
     try:
         yield
     finally:
         _own.reset(token)
-        _set_entered(None, entry)
         _set_jit_cache_key(_own.get())
     if outer is not None:
         outer.names |= entry.names
     warn_of_misspelt(entry.mapping, entry.names)
 
 
-def _set_entered(new: InForce | None, old: InForce | None) -> None:
-    global _entered
-    with _entered_lock:
-        kept = tuple(entry for entry in _entered if entry is not old)
-        _entered = kept if new is None else (*kept, new)
-
-
 def _set_jit_cache_key(entry: InForce | None) -> None:
     # Never left: leaving would bring back the key of whichever asyncio task entered a mapping before this one.
-    _jit_cache_key(None if entry is None else entry.key).__enter__()
+    _jit_cache_key(_key_of(entry)).__enter__()
 
 
 def _hashable(mapping: ResourceMapping) -> Any:

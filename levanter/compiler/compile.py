@@ -18,6 +18,7 @@ import jax
 import ir
 import passes
 from ir.ops import op_of
+from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
@@ -91,6 +92,7 @@ def planned(
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
+    check_hardware(hardware)
     _check_batch(config.trainer.train_batch_size, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and all(size == 1 for size in mesh.values()):

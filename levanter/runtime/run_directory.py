@@ -33,13 +33,12 @@ MAY_CHANGE = (
     "trainer.checkpoint",
     "trainer.eval_batches",
     "trainer.eval_every",
-    "trainer.log_every",
     "trainer.num_train_steps",
     "trainer.run_dir",
     "trainer.run_name",
     "trainer.sample_tokens",
-    "trainer.tracker",
     "trackers",
+    *("trainer.log_every", "trainer.tracker"),  # as run directories made before `trackers` have them
 )
 """Keys of the config, with all below them, that a resumed run may change: where things lie, how long and how often."""
 

@@ -1,4 +1,4 @@
-"""Makes `pages` and what writes docs/haliax/api.md importable: importlib mode adds no folder to the path."""
+"""Makes `pages` and what writes docs/haliax/api importable: importlib mode adds no folder to the path."""
 
 import sys
 from pathlib import Path

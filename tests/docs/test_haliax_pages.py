@@ -9,7 +9,7 @@ import pages
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "haliax"
-PAGES = sorted(path for path in FOLDER.glob("*.md") if path.name not in ("api.md", "cheatsheet.md"))
+PAGES = sorted(path for path in FOLDER.glob("*.md") if path.name != "cheatsheet.md")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.stem for path in PAGES])
@@ -25,6 +25,8 @@ def test_page(path: Path, request: pytest.FixtureRequest) -> None:
 
 
 def test_links_lead_to_files() -> None:
-    links = [(path, link) for path in FOLDER.glob("*.md") for link in re.findall(r"\]\(([\w./-]+)\)", path.read_text())]
+    links = [
+        (path, link) for path in FOLDER.rglob("*.md") for link in re.findall(r"\]\(([\w./-]+)\)", path.read_text())
+    ]
     assert len(links) > 10
     assert [(path.name, link) for path, link in links if not (path.parent / link).exists()] == []

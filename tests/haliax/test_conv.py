@@ -1,6 +1,7 @@
 """Convolutions and pooling, against equinox."""
 
 import equinox as eqx
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ import haliax.nn as hnn
 
 B, D, H, W, I, O = hax.make_axes(batch=2, depth=3, height=8, width=9, channels=4, out=6)  # noqa: E741
 key = jax.random.key(0)
-image = hax.random.normal(key, (I, H, W))
+image = inputs.normal(0, (I, H, W))
 OPTIONS = [
     {},
     {"stride": 2, "padding": 1},

@@ -1,5 +1,6 @@
 """einsum and rearrange by pattern, against jnp."""
 
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import haliax as hax
 
 N, H, W, C = hax.make_axes(N=2, H=3, W=4, C=6)
-x = hax.random.normal(jax.random.key(0), (N, H, W, C))
+x = inputs.normal(0, (N, H, W, C))
 
 
 @pytest.mark.parametrize(

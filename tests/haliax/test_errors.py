@@ -1,5 +1,6 @@
 """The literal text of every error of haliax, raised by its public functions, and that the user's line is attached."""
 
+import contextvars
 import sys
 import unittest.mock
 import warnings
@@ -32,6 +33,19 @@ class Layer(eqx.Module):
 
 def mixture(inputs, sizes):
     return hnn.MoELinear.init(Experts, Embed, hax.Axis("mlp", 3), key=KEY)(inputs, sizes)
+
+
+def linear():
+    return hnn.Linear.init(Embed, hax.make_axes(heads=2, size=4), key=KEY)
+
+
+INSTEAD = "use `{}`, which goes by name, or pass `x.array`"
+NO_NAMESAKE = "pass `x.array`, and name the result with `haliax.named`"
+
+
+def traced_for_another_task():
+    with hax.axis_mapping({"batch": "data"}):
+        return contextvars.Context().run(jax.jit(hax.auto_sharded), x)
 
 
 def without_safetensors():
@@ -118,7 +132,7 @@ CASES = {
     ),
     "a negative size": (
         lambda: hax.Axis("batch", -1),
-        "axis `batch` cannot have the negative size -1",
+        "axis `batch` cannot have the negative size -1: sizes are integers from 0 on",
     ),
     "an annotation that is none": (
         lambda: hax.NamedArray["batch ... embed ..."],
@@ -191,9 +205,40 @@ CASES = {
         "f32[batch=4, embed=8] is not a scalar: reduce its axes first",
     ),
     "a loss with axes": (
-        lambda: jax.grad(lambda x: x * x)(x),
-        "jax.grad needs a loss without axes, not f32[batch=4, embed=8]: reduce `batch`, `embed` first, "
+        lambda: hax.grad(lambda x: x * x)(x),
+        "a gradient needs a loss without axes, not f32[batch=4, embed=8]: reduce `batch`, `embed` first, "
         "with `.mean()` or `.sum()`",
+    ),
+    "a named loss for JAX": (
+        lambda: jax.grad(lambda x: x.sum("batch"))(x),
+        "jax.grad takes an array for a loss, not the NamedArray f32[embed=8]: reduce `embed` first, and return "
+        "`loss.scalar()`, or call haliax.grad or haliax.value_and_grad instead",
+    ),
+    "a slice of jax.vmap": (
+        lambda: jax.vmap(lambda row: row + 1)(x),
+        "the axes [batch=4, embed=8] are not those of the array, whose shape is (8,): it was sliced without its names, "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take `batch` away by name use "
+        'haliax.vmap(f, "batch"), haliax.map(f, "batch"), haliax.scan(f, "batch") or haliax.nn.Stacked; '
+        'or name what is left: haliax.named(x, ("embed",))',
+    ),
+    "a slice of which nobody knows": (
+        lambda: jax.vmap(lambda row: row + 1)(hax.zeros({"a": 2, "b": 2})),
+        "the axes [a=2, b=2] are not those of the array, whose shape is (2,): it was sliced without its names, "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take dimensions away by name use "
+        "haliax.vmap(f, axis), haliax.map(f, axis), haliax.scan(f, axis) or haliax.nn.Stacked; "
+        "or name what is left: haliax.named(x, (...))",
+    ),
+    "a result of jax.vmap": (
+        lambda: jax.vmap(lambda number: x * number)(jnp.ones(3)) + 1,
+        "the axes [batch=4, embed=8] are not those of the array, whose shape is (3, 4, 8): it was given dimensions "
+        "without names, as the results of jax.vmap, jax.lax.scan and jax.jacobian are. Map by name (haliax.vmap, "
+        "haliax.map, haliax.scan), or name them all: haliax.named(x, (...))",
+    ),
+    "a part": (
+        lambda: jax.jit(lambda x: jax.tree.map(lambda array: array[:1], x) + 1)(x),
+        "the axes [batch=4, embed=8] are not those of the array, whose shape is (1, 8): it was sliced without its "
+        "names, as jax.shard_map and jax.tree.map do. Slice by name, or name what there is: "
+        'haliax.named(x, ("batch", "embed"))',
     ),
     "an argument with axes": (
         lambda: hax.jax_utils.ensure_scalar(x, name="shift"),
@@ -280,6 +325,219 @@ CASES = {
         "axis `batch` cannot be indexed with 1.5: give an integer, a slice, a haliax.ds, or an array of "
         "integers or booleans, named if it has several dimensions",
     ),
+    "an axis is indexed twice": (
+        lambda: x["batch", 0, "batch", 1],
+        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+    ),
+    "an axis is indexed twice in a mapping": (
+        lambda: x[{"batch": 0, Batch: 1}],
+        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+    ),
+    "an axis is updated twice": (
+        lambda: x.at["batch", 0, "batch", 1].set(0),
+        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+    ),
+    "half a size": (
+        lambda: hax.Axis("a", 2.5),
+        "the size of axis `a` is an integer from 0 on, not float (2.5)",
+    ),
+    "a whole float": (
+        lambda: hax.Axis("a", 2.0),
+        "the size of axis `a` is an integer from 0 on, not float (2.0): write Axis('a', 2)",
+    ),
+    "a boolean size": (
+        lambda: hax.Axis("a", True),
+        "the size of axis `a` is an integer from 0 on, not bool (True)",
+    ),
+    "a size that is text": (
+        lambda: hax.make_axes(a="3"),
+        "the size of axis `a` is an integer from 0 on, not str ('3')",
+    ),
+    "an array for a size": (
+        lambda: hax.Axis("a", jnp.ones(3)),
+        "the size of axis `a` is an integer from 0 on, not ArrayImpl (f32[_=3])",
+    ),
+    "a traced size": (
+        lambda: jax.jit(lambda n: hax.zeros(hax.Axis("a", n)))(3),
+        "the size of axis `a` is traced, and the shapes of a compiled function must be known: pass the size as a "
+        "Python integer, static under jit",
+    ),
+    "transposed": (
+        lambda: x.T,
+        "a NamedArray has no attribute `T` (f32[batch=4, embed=8]): dimensions go by name, so there is seldom a need "
+        'to reorder; `x.rearrange((..., "embed"))` does',
+    ),
+    "reshaped": (
+        lambda: x.reshape(32),
+        'a NamedArray has no attribute `reshape` (f32[batch=4, embed=8]): `x.flatten_axes(("embed", …), new)` merges '
+        'axes and `x.unflatten_axis("embed", axes)` splits one',
+    ),
+    "squeezed": (
+        lambda: x.squeeze(),
+        'a NamedArray has no attribute `squeeze` (f32[batch=4, embed=8]): `x["embed", 0]` drops an axis of size 1',
+    ),
+    "expanded": (
+        lambda: x.unsqueeze(0),
+        "a NamedArray has no attribute `unsqueeze` (f32[batch=4, embed=8]): `x.broadcast_axis(axis)` adds an axis; "
+        "elementwise functions broadcast by name without",
+    ),
+    "the number of dimensions": (
+        lambda: x.dim(),
+        "a NamedArray has no attribute `dim` (f32[batch=4, embed=8]): `x.ndim` is the number of axes",
+    ),
+    "a function that is no method": (
+        lambda: x.sinh(),
+        "a NamedArray has no attribute `sinh` (f32[batch=4, embed=8]): use `haliax.sinh(x, …)`",
+    ),
+    "a function of nn that is no method": (
+        lambda: x.relu(),
+        "a NamedArray has no attribute `relu` (f32[batch=4, embed=8]): use `haliax.nn.relu(x, …)`",
+    ),
+    "a shape by number": (
+        lambda: x.shape[0],
+        "the shape {'batch': 4, 'embed': 8} goes by name, not by 0: write x.shape[\"batch\"], or x.array.shape for the "
+        "sizes in order",
+    ),
+    "a part of a shape": (
+        lambda: x.shape[:1],
+        "the shape {'batch': 4, 'embed': 8} goes by name, not by slice(None, 1, None): write x.shape[\"batch\"], or "
+        "x.array.shape for the sizes in order",
+    ),
+    "a shape by an absent name": (
+        lambda: x.shape["embd"],
+        "there is no axis `embd` in the shape {'batch': 4, 'embed': 8}; did you mean `embed`?",
+    ),
+    "length": (
+        lambda: len(x),
+        'f32[batch=4, embed=8] has no length, since no axis is the first: x.axis_size("batch") is the size of an axis, '
+        "x.ndim the number of axes, and x.size the number of elements",
+    ),
+    "iteration": (
+        lambda: list(x),
+        'f32[batch=4, embed=8] cannot be iterated over, since no axis is the first: x.unbind("batch") gives the slices '
+        "along an axis, and haliax.scan, fold and map loop over one",
+    ),
+    "membership of a name": (
+        lambda: "batch" in x,
+        '"batch" in f32[batch=4, embed=8] says nothing: x.has_axis("batch") asks for an axis',
+    ),
+    "membership of a number": (
+        lambda: 3 in x,
+        "f32[batch=4, embed=8] is not searched by `in`: write (x == value).any()",
+    ),
+    **{
+        f"given to {function}": (call, f"{function} knows no names, and was given f32[batch=4, embed=8]: {fix}")
+        for function, call, fix in (
+            ("jnp.sin", lambda: jnp.sin(x), INSTEAD.format("haliax.sin")),
+            ("jnp.add", lambda: jnp.add(x, 1), INSTEAD.format("haliax.add")),
+            ("jnp.sum", lambda: jax.jit(jnp.sum)(x), INSTEAD.format("haliax.sum")),
+            ("jnp.where", lambda: jnp.where(x, x, x), INSTEAD.format("haliax.where")),
+            ("jnp.concatenate", lambda: jnp.concatenate([x, x]), INSTEAD.format("haliax.concatenate")),
+            ("jnp.zeros_like", lambda: jnp.zeros_like(x), INSTEAD.format("haliax.zeros_like")),
+            ("jnp.array", lambda: jnp.array([x, x]), NO_NAMESAKE),
+            ("jnp.median", lambda: jnp.median(x), NO_NAMESAKE),
+            ("jnp.linalg.norm", lambda: jnp.linalg.norm(x), NO_NAMESAKE),
+            ("jax.nn.relu", lambda: jax.nn.relu(x), INSTEAD.format("haliax.nn.relu")),
+            ("jax.nn.softmax", lambda: jax.nn.softmax(x), INSTEAD.format("haliax.nn.softmax")),
+            ("jax.lax.sin", lambda: jax.lax.sin(x), INSTEAD.format("haliax.sin")),
+            ("jax.lax.reduce_sum", lambda: jax.lax.reduce_sum(x, (0,)), NO_NAMESAKE),
+            ("np.concatenate", lambda: np.concatenate([x, x]), INSTEAD.format("haliax.concatenate")),
+            ("np.stack", lambda: np.stack([x, x]), INSTEAD.format("haliax.stack")),
+            ("np.transpose", lambda: np.transpose(x), NO_NAMESAKE),
+            ("np.linalg.norm", lambda: np.linalg.norm(x), NO_NAMESAKE),
+            ("np.add.reduce", lambda: np.add.reduce(x), NO_NAMESAKE),
+        )
+    },
+    "another carry": (
+        lambda: hax.scan(lambda c, row: ({"h": c["h"].rename({"batch": "b"})}, None), "embed")({"h": x["embed", 0]}, x),
+        "`carry['h']` of the loop over `embed` is f32[batch=4] before a step and f32[b=4] after it: "
+        "return what the step was given, with the same axes and dtype, or start with what it returns",
+    ),
+    "a carry of another dtype": (
+        lambda: hax.fold(lambda c, row: c.astype(int), "embed")(x["embed", 0], x),
+        "`carry` of the loop over `embed` is f32[batch=4] before a step and i32[batch=4] after it: "
+        "return what the step was given, with the same axes and dtype, or start with what it returns",
+    ),
+    "a carry that is lost": (
+        lambda: hax.fold(lambda c, row: {"g": c["h"]}, "embed")({"h": x["embed", 0]}, x),
+        "`carry['h']` of the loop over `embed` is f32[batch=4] before a step and missing after it: "
+        "return what the step was given, with the same axes and dtype, or start with what it returns",
+    ),
+    "a carry in another container": (
+        lambda: hax.fold(lambda c, row: [c[0]], "embed")((x["embed", 0],), x),
+        "the carry of the loop over `embed` has one structure before a step and another after it (tuple, list): "
+        "return the same kinds of containers",
+    ),
+    "no output beside the carry": (
+        lambda: hax.scan(lambda c, row: c, "embed")(x["embed", 0], x),
+        "a function that is scanned returns (carry, output), not NamedArray: see `fold`",
+    ),
+    "Linear": (
+        lambda: linear()(y),
+        "Linear(In=embed, Out=(heads, size)): axis `embed` is not in `inputs`, f32[batch=4, position=128]",
+    ),
+    "Linear of another size": (
+        lambda: linear()(hax.zeros(Embed.resize(9))),
+        "Linear(In=embed, Out=(heads, size)): axis `embed` has size 8 there, and another size in `inputs`, "
+        "f32[embed=9]: slice it, or build the layer for that size",
+    ),
+    "Linear of an unnamed array": (
+        lambda: linear()(jnp.ones((4, 8))),
+        "Linear(In=embed, Out=(heads, size)): `inputs` must be a NamedArray, not ArrayImpl (f32[_=4, _=8]): "
+        "name it with `haliax.named`",
+    ),
+    "MoELinear": (
+        lambda: mixture(hax.zeros((Batch, Pos)), hax.zeros(Experts, dtype=int)),
+        "MoELinear(Experts=experts, In=embed, Out=mlp): axis `embed` is not in `inputs`, f32[batch=4, position=128]",
+    ),
+    "MLP": (
+        lambda: hnn.MLP.init(Embed, Pos, 4, 1, key=KEY)(y),
+        "MLP(In=embed, Out=position): axis `embed` is not in `x`, f32[batch=4, position=128]",
+    ),
+    "LayerNorm": (
+        lambda: hnn.LayerNorm.init(Embed)(y),
+        "LayerNorm(axis=embed): axis `embed` is not in `x`, f32[batch=4, position=128]",
+    ),
+    "RmsNorm": (
+        lambda: hnn.RmsNorm.init(Embed)(y),
+        "RmsNorm(axis=embed): axis `embed` is not in `x`, f32[batch=4, position=128]",
+    ),
+    "Embedding": (
+        lambda: hnn.Embedding.init(Pos, Embed, key=KEY)(x),
+        "Embedding: `input_ids` are indices, so integers, not f32[batch=4, embed=8]: convert with `astype(int)`",
+    ),
+    "unembed": (
+        lambda: hnn.Embedding.init(Pos, Embed, key=KEY).unembed(y),
+        "Embedding(Vocab=position, Embed=embed): axis `embed` is not in `input_embeds`, f32[batch=4, position=128]",
+    ),
+    "Conv": (
+        lambda: hnn.Conv.init(("height",), Embed, Pos, 3, key=KEY)(x),
+        "Conv(In=embed, Out=position): axis `height` is not in `inputs`, f32[batch=4, embed=8]",
+    ),
+    "pool": (
+        lambda: hnn.max_pool(hax.Axis("height", 2), x),
+        "pool(Window=height): axis `height` is not in `inputs`, f32[batch=4, embed=8]",
+    ),
+    "attention without the axis of the vectors": (
+        lambda: hnn.attention.dot_product_attention(Pos, Embed, y, x, x),
+        "dot_product_attention: axis `embed` is not in `query`, f32[batch=4, position=128]",
+    ),
+    "attention without the positions of the keys": (
+        lambda: hnn.attention.dot_product_attention(Pos, Embed, x, x, x),
+        "dot_product_attention: axis `position` is not in `key`, f32[batch=4, embed=8]",
+    ),
+    "attention without the positions of the values": (
+        lambda: hnn.attention.dot_product_attention(Pos, Embed, x, hax.zeros((Pos, Embed)), x),
+        "dot_product_attention: axis `position` is not in `value`, f32[batch=4, embed=8]",
+    ),
+    "cross entropy": (
+        lambda: hnn.cross_entropy_loss(x, "vocab", hax.zeros(Batch, dtype=int)),
+        "cross_entropy_loss: axis `vocab` is not in `logits`, f32[batch=4, embed=8]",
+    ),
+    "cross entropy of an unnamed array": (
+        lambda: hnn.cross_entropy_loss(x, Embed, jnp.zeros(4, int)),
+        "cross_entropy_loss: `targets` must be a NamedArray, not ArrayImpl (i32[_=4]): name it with `haliax.named`",
+    ),
     "no names in an index": (
         lambda: x[0],
         'cannot index with 0: use names, x["batch", 0] or x[{"batch": 0}], with integers, slices or integer arrays',
@@ -296,7 +554,7 @@ CASES = {
     ),
     "class out of range": (
         lambda: hnn.one_hot(8, Embed),
-        "8 is not a class of `embed`, which has 8: 0 to 7",
+        "8 is not a class of `embed`, which has 8: 0 to 7, or from the end -8 to -1",
     ),
     "layer": (
         lambda: hnn.Stacked.init(Batch, Layer)(key=KEY).get_layer(4),
@@ -369,6 +627,13 @@ CASES = {
         lambda: hax.shard(hax.zeros(Batch.resize(5)), {"batch": "model"}, MESH),
         "axis `batch` of size 5 cannot be spread over `model`, which has 2 devices: it does not divide; "
         "round_axis_for_partitioning makes it 6",
+    ),
+    "traced for another task": (
+        lambda: traced_for_another_task(),
+        "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio "
+        "task or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` stand "
+        "within "
+        "axis_mapping(...)",
     ),
     "misspelt in a mapping": (
         lambda: hax.shard(x, {"embd": ("data", "model")}, MESH),
@@ -458,6 +723,31 @@ def test_the_numbers_of_an_array_are_never_in_an_error():
         with pytest.raises(Exception) as caught:
             call()
         assert len(str(caught.value)) < 200 and "row=300" in str(caught.value)
+
+
+def test_the_numbers_are_given_where_they_are_asked_for():
+    for numbers in (np.asarray(x), jnp.asarray(x), jnp.array(x), np.array(x, np.float64)):
+        assert isinstance(numbers, np.ndarray | jax.Array) and numbers.shape == (4, 8)
+    assert jnp.asarray([x.sum(), 1.0]).shape == (2,)
+    assert np.allclose(x, 0) and np.array_equal(x, np.zeros((4, 8))) and np.ndim(x) == 2
+
+
+def test_functions_of_numpy_that_mean_the_same_go_by_name():
+    assert np.mean(x, axis="embed").axes == (Batch,) and np.where(x > 0, x, 1).axes == x.axes
+    assert np.exp(x).axes == x.axes and np.std(x).axes == ()
+    with typeguard.suppress_type_checks(), pytest.raises(hax.NamedTypeError, match="an axis is an Axis or a name"):
+        np.sum(x, axis=0)
+
+
+def test_an_absent_attribute_is_absent():
+    assert not any(hasattr(x, name) for name in ("T", "reshape", "sinh", "nothing", "_private"))
+    assert str(pytest.raises(AttributeError, lambda: x.nothing).value) == "a NamedArray has no attribute `nothing`"
+
+
+def test_a_shape_is_a_dict():
+    assert x.shape == {"batch": 4, "embed": 8} and repr(x.shape) == "{'batch': 4, 'embed': 8}" == str(x.shape)
+    assert jax.tree.map(lambda size: 2 * size, x.shape) == {"batch": 8, "embed": 16}
+    assert hax.zeros(x.shape).axes == x.axes and x.shape.get(0) is None
 
 
 def test_what_is_caught_with_other_libraries_is_caught_here():

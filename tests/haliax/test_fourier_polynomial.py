@@ -1,5 +1,6 @@
 """Fourier transforms and polynomials against `jnp`: every form of `axis`, and names for what has none."""
 
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 import haliax as hax
 
 A, C = hax.make_axes(a=2, c=4)
-x = hax.arange((A, C), dtype=jnp.float32)
+x = inputs.counting((A, C), np.float32)
 p, q = hax.named(jnp.array([1.0, 2.0, 3.0]), "p"), hax.named(jnp.array([1.0, -1.0]), "q")
-v = hax.arange(C, dtype=jnp.float32)
+v = inputs.counting(C, np.float32)
 
 
 @pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft", "hfft", "ihfft"])

@@ -1,6 +1,7 @@
 """`Stacked` and `BlockSeq`: one program against the other and against a Python loop, with all ways to call a block."""
 
 import equinox as eqx
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,8 @@ import haliax.nn as hnn
 
 B, E, L = hax.make_axes(batch=2, embed=3, layers=4)
 KEYS = jax.random.split(jax.random.key(0), L.size)
-x = hax.random.normal(jax.random.key(1), (B, E))
-offsets = hax.random.normal(jax.random.key(2), (L, E))
+x = inputs.normal(1, (B, E))
+offsets = inputs.normal(2, (L, E))
 KINDS = [hnn.Stacked, hnn.BlockSeq]
 
 

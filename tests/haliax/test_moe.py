@@ -1,5 +1,6 @@
 """The mixture-of-experts layer: grouped products against a loop over the tokens."""
 
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import haliax.nn as hnn
 
 X, T, I, O = hax.make_axes(expert=3, token=8, features=4, out=5)  # noqa: E741
 KEY = jax.random.key(0)
-tokens = hax.random.normal(KEY, (T, I))
+tokens = inputs.normal(0, (T, I))
 
 
 def groups(*sizes):

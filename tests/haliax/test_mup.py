@@ -1,5 +1,6 @@
 """Parameterizations: the table of their factors, and where layers apply them."""
 
+import inputs
 import jax
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from haliax.nn import mup
 
 E, F, V = hax.make_axes(embed=4, features=3, vocab=7)
 KEY = jax.random.key(0)
-x = hax.random.normal(KEY, (F, E))
+x = inputs.normal(0, (F, E))
 
 LINEAR = {  # init_scale, lr_scale, active_scale for a fan-in of n
     mup.LinearStandardParam: (lambda n: n**-0.5, lambda n: 1, lambda n: 1),

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ import haliax as hax
 from haliax import partitioning
 
 A, B = hax.make_axes(a=8, b=4)
-x = hax.random.normal(jax.random.key(0), (A, B))
+x = inputs.normal(0, (A, B))
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +72,85 @@ def test_mappings_nest():
     assert partitioning.current_thread_local_mapping() is None
 
 
-def test_mappings_reach_other_threads(mesh):
+def test_threads_start_without_the_mapping(mesh):
     seen, pool = [], ThreadPoolExecutor(1)
     pool.submit(int).result()  # its thread is there before the mapping
-    with hax.set_mesh(mesh), hax.axis_mapping({"a": "data"}), hax.axis_mapping({"b": "model"}, merge=True):
-        thread = threading.Thread(target=lambda: seen.append(partitioning.current_thread_local_mapping()))
+    mapping = partitioning.current_thread_local_mapping
+    with hax.set_mesh(mesh), hax.axis_mapping({"a": "data"}):
+        thread = threading.Thread(target=lambda: seen.append((mapping(), hax.auto_sharded(x))))
         thread.start()
         thread.join()
-        assert laid_out(pool.submit(hax.auto_sharded, x).result(), mesh, "data", "model")
-        assert laid_out(pool.submit(hax.named_jit(lambda x: x + 1), x).result(), mesh, "data", "model")
-    assert seen == [{"a": "data", "b": "model"}]
-    assert pool.submit(partitioning.current_thread_local_mapping).result() is None
+        assert seen == [(None, x)] and seen[0][1] is x
+        assert pool.submit(mapping).result() is None and pool.submit(hax.auto_sharded, x).result() is x
+        assert mapping() == {"a": "data"} and laid_out(hax.auto_sharded(x), mesh, "data")
+
+
+def test_one_thread_does_not_change_the_layout_of_another(mesh):
+    """The same compiled functions in two threads at once, each within a mapping of its own."""
+    compiled = hax.named_jit(lambda x: hax.auto_sharded(x + 1)), jax.jit(lambda x: hax.auto_sharded(x + 1))
+    both_in, both_done = threading.Barrier(2), threading.Barrier(2)
+
+    def run(mapping, spec):
+        with hax.set_mesh(mesh), hax.axis_mapping(mapping):
+            both_in.wait(60)
+            found = [laid_out(function(x), mesh, *spec) for function in compiled * 3]
+            both_done.wait(60)
+        return found + [partitioning.current_thread_local_mapping()]
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(run, {"a": "data"}, ("data",)), pool.submit(run, {"b": "model"}, (None, "model"))]
+        assert [job.result() for job in jobs] == [[True] * 6 + [None]] * 2
+
+
+def test_a_copy_of_the_context_brings_the_mapping_and_its_mesh(mesh):
+    async def elsewhere(function):
+        with hax.set_mesh(mesh), hax.axis_mapping({"a": "data"}):
+            return await asyncio.to_thread(function, x)
+
+    with ThreadPoolExecutor(1) as pool:
+        for function in (hax.auto_sharded, hax.named_jit(lambda x: hax.auto_sharded(x + 1))):
+            assert laid_out(asyncio.run(elsewhere(function)), mesh, "data")
+            with hax.set_mesh(mesh), hax.axis_mapping({"b": "model"}):
+                result = pool.submit(contextvars.copy_context().run, function, x).result()
+            assert laid_out(result, mesh, None, "model")
+
+
+def test_tasks_that_take_turns_compile_for_their_own_mapping(mesh):
+    compiled = hax.named_jit(lambda x: hax.auto_sharded(x + 1))
+
+    async def task(mapping, *spec):
+        with hax.axis_mapping(mapping):
+            found = []
+            for _ in range(3):
+                await asyncio.sleep(0)
+                found.append(laid_out(compiled(x), mesh, *spec))
+            return found
+
+    async def tasks():
+        return await asyncio.gather(task({"a": "data"}, "data"), task({"b": "model"}, None, "model"), task({}))
+
+    with hax.set_mesh(mesh):
+        assert asyncio.run(tasks()) == [[True] * 3] * 3
+
+
+def test_a_trace_under_the_key_of_another_task_gives_a_warning(mesh):
+    plain = jax.jit(lambda x: hax.auto_sharded(x + 2))
+
+    async def first(entered):
+        with hax.axis_mapping({"a": "data"}):
+            entered.set()
+            await asyncio.sleep(0.01)
+
+    async def second(entered):
+        await entered.wait()
+        return plain(x)
+
+    async def tasks():
+        entered = asyncio.Event()
+        return await asyncio.gather(first(entered), second(entered))
+
+    with hax.set_mesh(mesh), pytest.warns(hax.AxisWarning, match="traced under no axis mapping"):
+        asyncio.run(tasks())
 
 
 def test_threads_and_tasks_with_mappings_of_their_own_do_not_mix():

@@ -1,6 +1,7 @@
 """Products in 8 bits: their values, the state that training keeps, and which layers of a model compute so."""
 
 import equinox as eqx
+import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from haliax import quantization as q
 E, F, L = hax.make_axes(embed=4, features=6, layers=3)
 KEY = jax.random.key(0)
 NUMBERS = (((1,), (0,)), ((), ()))
-a, w = jax.random.normal(KEY, (5, 8)), jax.random.normal(jax.random.key(1), (8, 3))
+a, w = inputs.normal(0, hax.make_axes(rows=5, inner=8)).array, inputs.normal(1, hax.make_axes(inner=8, columns=3)).array
 STATE = ("input_scale", "kernel_scale", "output_grad_scale")
 
 

@@ -84,10 +84,10 @@ def test_a_missing_tracker_is_named_with_the_command(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path\nfrom levanter.trackers.wandb.mirror import WandbMirror\n"
         "from levanter.errors import UserError\n"
-        "try:\n    WandbMirror(Path('.'), {})\nexcept UserError as error:\n    print(error)"
+        "try:\n    WandbMirror(Path('.'), {}, {})\nexcept UserError as error:\n    print(error)"
     )
     assert without({"wandb"}, program, tmp_path).stdout == (
-        "the tracker wandb (trainer.tracker) needs the Python package `wandb`, which is not installed: "
+        "the tracker wandb (trackers.wandb.enabled) needs the Python package `wandb`, which is not installed: "
         'run pip install "levanter-compiler[wandb]", or pip install -e ".[wandb]" in the checkout\n'
     )
 

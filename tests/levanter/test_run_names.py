@@ -40,7 +40,7 @@ def test_every_command_finds_its_directory_again(tmp_path: Path) -> None:
 
 def test_what_may_change_stays_the_same_run(tmp_path: Path) -> None:
     assert run(tmp_path) == "nano"
-    assert run(tmp_path, ["--trainer.num_train_steps", "900", "--trainer.log_every", "3"]) == "nano"
+    assert run(tmp_path, ["--trainer.num_train_steps", "900", "--trackers.console.log_every", "3"]) == "nano"
 
 
 def test_a_shorter_run_is_not_one_that_is_past_its_end(tmp_path: Path) -> None:

@@ -1,0 +1,3 @@
+"""Published `haliax._src.dot`."""
+
+from haliax.ops.contract import dot as dot

@@ -1,0 +1,3 @@
+"""Published `haliax._src.einsum`."""
+
+from haliax.ops.einops import einsum as einsum
