@@ -41,9 +41,9 @@ def out_of_range(name: str, value: object, allowed: str) -> UserError:
     return UserError(f"{name} is {value}: it must be {allowed}")
 
 
-def not_a_choice(name: str, value: str, known: Iterable[str]) -> UserError:
+def not_a_choice(name: str, value: str, known: Iterable[str], null: bool = False) -> UserError:
     """A field, by its dotted name, whose word is none of the few it can be."""
-    return UserError(f"{name} is '{value}': use one of {', '.join(known)}")
+    return UserError(f"{name} is '{value}': use one of {', '.join(known)}{', or null' if null else ''}")
 
 
 def package_missing(package: str, what: str, extra: str) -> UserError:

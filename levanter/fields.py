@@ -86,8 +86,8 @@ def number(default: float | None, allowed: Range) -> Any:
     return dataclasses.field(default=default, metadata={_RANGE: allowed})
 
 
-def word(default: str, known: tuple[str, ...]) -> Any:
-    """A field that holds one of a few words."""
+def word(default: str | None, known: tuple[str, ...]) -> Any:
+    """A field that holds one of a few words, or null where its annotation says so."""
     return dataclasses.field(default=default, metadata={_WORDS: known})
 
 
@@ -113,10 +113,15 @@ def check(config: Any, section: str) -> None:
         UserError: a field is out of its range, or none of its words.
     """
     for field in dataclasses.fields(config):
-        name, value = f"{section}.{field.name}", getattr(config, field.name)
+        name = f"{section}.{field.name}"
+        value: Any = getattr(config, field.name)
         known, allowed = words_of(field), range_of(field)
+        null = may_be_null(field)
+        if value is None:
+            if not null and (known or allowed):
+                raise errors.out_of_range(name, "null", "given")
+            continue
         if known is not None and value not in known:
-            raise errors.not_a_choice(name, value, known)
-        if allowed is not None and value is not None and value not in allowed:
-            null = ", or null" if may_be_null(field) else ""
-            raise errors.out_of_range(name, value, allowed.broken_by(value) + null)
+            raise errors.not_a_choice(name, value, known, null)
+        if allowed is not None and value not in allowed:
+            raise errors.out_of_range(name, value, allowed.broken_by(value) + (", or null" if null else ""))

@@ -92,9 +92,7 @@ def planned(
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
-    check_hardware(
-        hardware
-    )  # one device is planned for no chip, and a name that is no chip's is a mistake all the same
+    check_hardware(hardware)
     _check_batch(config.trainer.train_batch_size, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and all(size == 1 for size in mesh.values()):

@@ -65,10 +65,9 @@ def _section(config: Any, kind: type, depth: int) -> Iterator[str]:
         value, inner = getattr(config, field.name), kinds.section(members[field.name])
         yield ""
         if inner is None or value is None:
-            told = [field_docs(cls).get(field.name, ""), _allowed(field, members[field.name])]
-            if field.name in defaults:
-                told.append(f"Default: {_scalar(defaults[field.name])}.")
-            yield from _comment(" ".join(part for part in told if part), depth)
+            yield from _comment(field_docs(cls).get(field.name, ""), depth)
+            default = f" Default: {_scalar(defaults[field.name])}." if field.name in defaults else ""
+            yield from _comment(_allowed(field, members[field.name]) + default, depth)
             yield _indented(_leaf(field.name, draccus.encode(value)), depth)
         else:
             yield from _comment(field_docs(cls).get(field.name) or inspect.getdoc(type(value)) or "", depth)

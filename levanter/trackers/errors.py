@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from levanter.errors import UserError
@@ -13,10 +12,6 @@ def damaged_record(path: Path, line: int) -> UserError:
         f"{path} is damaged (line {line} is not a record, and good records follow it): "
         "put back a copy, or remove that line to go on without it"
     )
-
-
-def unknown_wandb_mode(value: str, known: Sequence[str]) -> UserError:
-    return UserError(f"trackers.wandb.mode is '{value}': use one of {', '.join(known)}, or null")
 
 
 def wandb_unavailable(reason: str) -> UserError:

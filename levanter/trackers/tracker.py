@@ -15,6 +15,10 @@ class Tracker(ABC):
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
         """Take the numbers of a step. `step` counts from 1: the steps done when they were taken."""
 
+    def compiled(self) -> None:
+        """The first step has been compiled: the time left, where this tracker tells it, is reckoned from here."""
+        return None
+
     def sync(self) -> None:
         """Return once everything logged would survive a power cut, where this tracker is a record."""
         return None

@@ -25,7 +25,8 @@ class Trackers:
 
     def compiled(self) -> None:
         """The first step has been compiled: the time left is reckoned from here."""
-        self._progress.compiled()
+        for tracker in self._all:
+            tracker.compiled()
 
     def note(self, text: str) -> None:
         """Show a line to people, above the progress bar where there is one."""

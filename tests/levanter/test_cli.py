@@ -125,6 +125,21 @@ def test_config_prints_what_the_run_would_use() -> None:
     assert "  hidden_dim: 768\n" in done.stdout and "  seed: 7\n" in done.stdout
 
 
+def test_config_explains_itself() -> None:
+    done = levanter("config", "--explain", "--trainer.seed", "7")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  # A whole number, at least 0 and at most 4294967295. Default: 0.\n  seed: 7\n" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "compile", "check", "config"])
+def test_help_ends_with_the_names_that_there_are(command: str) -> None:
+    names = levanter(command, "--help").stdout.partition("Names:\n")[2]
+    told = " ".join(names.split())
+    assert "gpt2_nano, gpt2_nano_wikitext, gpt2_small, gpt2_xl (--model)" in told
+    assert all(chip in told for chip in ("v5e", "v5p", "h100"))
+    assert "`levanter config --explain` prints every one" in told
+
+
 def test_train_hands_over_the_configuration() -> None:
     line = "t = config.trainer; print(config.model.num_layers, t.run_dir, t.run_name, t.mesh, t.num_train_steps)"
     done = work("train", "--run-dir", "here", "--trainer.num_train_steps", "9", "--model.num_layers=2", train=line)

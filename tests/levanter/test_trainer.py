@@ -227,7 +227,7 @@ def test_another_failure_of_jax_is_not_taken_for_one_of_memory(config: TrainConf
 
 
 def test_an_unknown_chip_is_refused_on_one_device_too(config: TrainConfig) -> None:
-    with pytest.raises(UserError, match=r"^hardware 'v99': known are "):
+    with pytest.raises(UserError, match=r"^trainer\.hardware: hardware 'v99': known are "):
         run(with_trainer(config, hardware="v99"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from levanter.trackers import errors
+from levanter.fields import check, word
 from levanter.trackers.config import TrackedRun, TrackerConfig
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ class WandbConfig(TrackerConfig):
     """Tags of the run."""
     notes: str | None = None
     """A description of the run."""
-    mode: str | None = None
+    mode: str | None = word(None, MODES)
     """online, offline (kept in the run directory for `wandb sync`) or disabled; null takes WANDB_MODE, or online."""
 
     def __post_init__(self) -> None:
-        if self.mode is not None and self.mode not in MODES:
-            raise errors.unknown_wandb_mode(self.mode, MODES)
+        check(self, "trackers.wandb")
 
     @property
     def on(self) -> bool:
