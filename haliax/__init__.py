@@ -310,3 +310,7 @@ from haliax.wrap import wrap_axiswise_call as wrap_axiswise_call
 from haliax.wrap import wrap_elemwise_binary as wrap_elemwise_binary
 from haliax.wrap import wrap_elemwise_unary as wrap_elemwise_unary
 from haliax.wrap import wrap_reduction_call as wrap_reduction_call
+
+# isort: split
+# Last: it reads what there is.
+from haliax.ops import namesakes as namesakes

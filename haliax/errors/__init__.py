@@ -44,9 +44,9 @@ from haliax.errors.base import NamedIndexError as NamedIndexError
 from haliax.errors.base import NamedTypeError as NamedTypeError
 from haliax.errors.base import UnknownMeshAxisError as UnknownMeshAxisError
 from haliax.errors.base import user_line as user_line
-from haliax.errors.foreign import HINTED_ATTRIBUTES as HINTED_ATTRIBUTES
 from haliax.errors.foreign import given_to_a_primitive as given_to_a_primitive
 from haliax.errors.foreign import given_to_another_library as given_to_another_library
+from haliax.errors.foreign import names_with_a_hint as names_with_a_hint
 from haliax.errors.foreign import no_attribute as no_attribute
 from haliax.errors.foreign import no_length as no_length
 from haliax.errors.foreign import no_membership as no_membership

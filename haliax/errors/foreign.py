@@ -45,8 +45,6 @@ _HINTS: dict[str, str] = {
     "numel": "`x.size` is the number of elements",
     "unique": "`haliax.unique(x, axis)`",
 }
-HINTED_ATTRIBUTES = tuple(_HINTS)
-"""What arrays of other libraries have, and a NamedArray has under another name or not at all."""
 _ROOMS = ("haliax", "haliax.nn", "haliax.random")
 
 
@@ -62,6 +60,12 @@ def no_attribute(array: Any, field: str) -> AttributeError:
     names = names_in(array)
     hint = f"use `{same}(x, …)`" if hint is None else hint.replace("{last}", f'"{names[-1]}"' if names else "axis")
     return placed(AttributeError(f"{message} ({shown(array)}): {hint}", name=field, obj=array))
+
+
+def names_with_a_hint() -> set[str]:
+    """What may be asked of an array, and has an equivalent: what other libraries' arrays have, functions of haliax."""
+    functions = {name for room in _ROOMS for name in vars(sys.modules[room]) if not name.startswith("_")}
+    return {*_HINTS, *(name for name in functions if same_name(name) is not None)}
 
 
 def same_name(function: str) -> str | None:

@@ -7,10 +7,9 @@ A method *is* the function; its first parameter is the array. Importing this mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from haliax import _compat, errors
+from haliax import _compat
 from haliax.core import axis_of
 from haliax.core.array import NamedArray
 from haliax.ops import align, contract, einops, elementwise, foreign, indexing, reduce, shape, sorting, updating
@@ -55,10 +54,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _refused(name: str, array: NamedArray) -> Any:
-    raise errors.no_attribute(array, name)
-
-
 # What Python, numpy and JAX ask of arrays, and a NamedArray refuses or answers by name; no stub shows these.
 ANSWERS: dict[str, Any] = {
     "__array_function__": foreign.numpy_function,
@@ -66,7 +61,6 @@ ANSWERS: dict[str, Any] = {
     "__iter__": foreign.iterate,
     "__jax_array__": property(foreign.jax_array),
     "__len__": foreign.length,
-    **{name: property(partial(_refused, name)) for name in errors.HINTED_ATTRIBUTES},
 }
 
 # Each of these is attached twice: as `__add__`, and with its operands the other way round as `__radd__`.

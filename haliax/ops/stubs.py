@@ -11,7 +11,7 @@ from typing import Any, get_overloads
 
 from haliax.core import array
 from haliax.core.array import NamedArray
-from haliax.ops import methods
+from haliax.ops import methods, namesakes
 
 PATH = Path(array.__file__).with_suffix(".pyi")
 
@@ -52,7 +52,7 @@ _PARAMETERS = {("__getitem__", "key"): "Subscript"}
 _FUNCTIONS = (
     "wrap unchecked held hold named raw_array_or_scalar check_shape are_shape_checks_enabled enable_shape_checks"
 )
-_UNWRITTEN = ("__array_ufunc__", "__replace__", "__str__", "array")
+_UNWRITTEN = ("__array_ufunc__", "__dir__", "__replace__", "__str__", "array")
 
 
 def stub() -> str:
@@ -68,7 +68,9 @@ def _is_shown(name: str, value: Any) -> bool:
     """Whether a stub has a line for it. What else a class holds differs between versions of Python."""
     if name == "__hash__":
         return True
-    return name not in _UNWRITTEN and (inspect.isfunction(value) or isinstance(value, property | classmethod))
+    if name in _UNWRITTEN or name in namesakes.ABSENT:
+        return False
+    return inspect.isfunction(value) or isinstance(value, property | classmethod)
 
 
 def _member(name: str, value: Any) -> str:

@@ -29,11 +29,6 @@ def parse_mesh(text: str | None) -> DeviceMesh:
         raise UserError(str(error)) from None
 
 
-def chip_names() -> list[str]:
-    """The chips that can be planned for, sorted."""
-    return sorted(CHIPS)
-
-
 def check_hardware(hardware: str) -> None:
     """Whether `hardware` names a chip: one that ships, or `my_chips.yaml:NAME`.
 

@@ -628,6 +628,14 @@ CASES = {
         "axis `batch` of size 5 cannot be sharded over `model`, which has 2 devices: it does not divide; "
         "round_axis_for_partitioning makes it 6",
     ),
+    "an alias that is no word": (
+        lambda: hax.einsum("b e -> b", x, emb="embed"),
+        '`emb` is given by keyword, but is no word of the pattern "b e -> b": leave it out',
+    ),
+    "an alias of another axis": (
+        lambda: hax.einsum("b e -> b", x, b=hax.Axis("batch", 9)),
+        '`b=batch(9)` contradicts the pattern "b e -> b", in which `b` is batch(4): give that axis, or leave it out',
+    ),
     "traced for another task": (
         lambda: traced_for_another_task(),
         "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio "
@@ -740,7 +748,9 @@ def test_functions_of_numpy_that_mean_the_same_go_by_name():
 
 def test_an_absent_attribute_is_absent():
     assert not any(hasattr(x, name) for name in ("T", "reshape", "sinh", "nothing", "_private"))
-    assert str(pytest.raises(AttributeError, lambda: x.nothing).value) == "a NamedArray has no attribute `nothing`"
+    assert (
+        str(pytest.raises(AttributeError, lambda: x.nothing).value) == "'NamedArray' object has no attribute 'nothing'"
+    )
 
 
 def test_a_shape_is_a_dict():
