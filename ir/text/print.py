@@ -183,5 +183,9 @@ def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}..{last}"
 
 
+def _text(self: Graph) -> str:
+    return print_graph(self)
+
+
 # A graph does not import its printer, which imports the graph; `ir` imports both.
-Graph.__str__ = print_graph
+Graph.__str__ = _text

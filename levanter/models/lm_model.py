@@ -11,7 +11,7 @@ model is looked at: its axes may have any names, and its config any fields. The 
 # No `from __future__ import annotations`: equinox reads `AbstractVar` from the annotation itself.
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -27,12 +27,27 @@ class LmModel(eqx.Module):
     `Pos`, `Vocab` and `drops_out` may be properties or static fields.
     """
 
-    Pos: eqx.AbstractVar[Axis]
-    """The axis of the places of a text, at the longest that the model reads."""
-    Vocab: eqx.AbstractVar[Axis]
-    """The axis of the token ids in its logits."""
-    drops_out: eqx.AbstractVar[bool]
-    """Whether it drops anything at random while training. If so, `loss` is given a key in training, else None."""
+    if TYPE_CHECKING:  # A type checker takes an `AbstractVar` for a field that every subclass must be given.
+
+        @property
+        def Pos(self) -> Axis:
+            """The axis of the places of a text, at the longest that the model reads."""
+            ...
+
+        @property
+        def Vocab(self) -> Axis:
+            """The axis of the token ids in its logits."""
+            ...
+
+        @property
+        def drops_out(self) -> bool:
+            """Whether it drops anything at random while training. If so, `loss` is given a key then, else None."""
+            ...
+
+    else:
+        Pos: eqx.AbstractVar[Axis]
+        Vocab: eqx.AbstractVar[Axis]
+        drops_out: eqx.AbstractVar[bool]
 
     def __new__(cls, *arguments: Any, **fields: Any) -> Any:
         # Python's own refusal names what is missing and not how to write it.

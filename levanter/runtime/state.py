@@ -76,7 +76,7 @@ def train_step_of(config: TrainConfig) -> TrainStep:
 
 def initial_state(config: TrainConfig) -> TrainState:
     """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`."""
-    model = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
+    model: Any = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
     return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(model))
 
 
