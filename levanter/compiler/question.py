@@ -39,8 +39,3 @@ def check_hardware(hardware: str) -> None:
         chip_of(hardware)
     except PlanError as error:
         raise UserError(str(error)) from None
-
-
-def chip_names() -> list[str]:
-    """The chips that ship, sorted."""
-    return sorted(CHIPS)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,12 +49,15 @@ def work(*arguments: str, train: str = "pass", report: str = REPORT, **env: str)
 
 
 def test_help_answers_in_under_a_fifth_of_a_second() -> None:
-    def once() -> float:
-        start = time.perf_counter()
-        assert levanter("--help").returncode == 0
-        return time.perf_counter() - start
+    """Of a processor's time: it waits for nothing, and what else runs on the machine must not count."""
 
-    assert min(once() for _ in range(9)) < 0.2
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert levanter("--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(once() for _ in range(5)) < 0.2
 
 
 def test_help_names_every_command() -> None:
