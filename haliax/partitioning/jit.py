@@ -112,7 +112,7 @@ class NamedJit(Generic[P, R]):
         options: dict[str, Any],
     ):
         update_wrapper(self, fn)
-        self._fn = fn
+        self._fn: Callable[..., R] = fn
         self._in, self._compute, self._out = mappings
         self._donated = donated
         self._only_arrays = donated == (None, None)
@@ -362,7 +362,7 @@ def fsdp(
         NamedTypeError: if a mapping is missing.
     """
     if fn is not None and not callable(fn):
-        return fsdp(None, fn, parameter_mapping if compute_mapping is None else compute_mapping)
+        return fsdp(None, fn, parameter_mapping if compute_mapping is None else compute_mapping)  # type: ignore[call-overload]
     for name, mapping in (("parameter_mapping", parameter_mapping), ("compute_mapping", compute_mapping)):
         if mapping is None:
             raise errors.fsdp_without_mapping(name)
