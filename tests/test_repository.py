@@ -26,7 +26,7 @@ def test_the_hooks_run_what_ci_runs() -> None:
         hook["entry"] for repo in yaml.safe_load(read(".pre-commit-config.yaml"))["repos"] for hook in repo["hooks"]
     ]
     commands = [command.strip("()").split(" && ")[-1] for command in read(".ci/run").splitlines()]
-    checks = ["ruff format --check", "ruff check", "pyright", "pytest"]
+    checks = ["ruff format --check", "ruff check", "pyright", "pytest -n auto"]
     assert hooks == checks
     assert set(checks) <= set(commands)
 
