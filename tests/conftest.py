@@ -10,9 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# What the import hook and pytest rewrite is kept as byte code: rewriting it for every run, and for every process that a
-# test starts, costs more than many a test.
-sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,6 +19,9 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 import pytest
 import typeguard
 
+# What the import hook and pytest rewrite is kept as byte code: rewriting it for every run, and for every process that a
+# test starts, costs more than many a test.
+sys.dont_write_bytecode = False
 typeguard.install_import_hook(["haliax", "ir", "passes", "levanter"])
 
 GOLDEN = Path(__file__).parent / "golden"

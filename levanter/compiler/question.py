@@ -29,6 +29,11 @@ def parse_mesh(text: str | None) -> DeviceMesh:
         raise UserError(str(error)) from None
 
 
+def chip_names() -> list[str]:
+    """The chips that ship, sorted."""
+    return sorted(CHIPS)
+
+
 def check_hardware(hardware: str) -> None:
     """Whether `hardware` names a chip: one that ships, or `my_chips.yaml:NAME`.
 
