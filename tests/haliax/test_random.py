@@ -50,7 +50,7 @@ def test_every_shape_and_spelling():
                           jax.random.uniform(key, (3,), minval=-2, maxval=3.0))  # fmt: skip
     logits = hax.random.normal(key, (A, B))
     assert np.array_equal(hax.random.categorical(key, logits, "a"), jax.random.categorical(key, logits.array, 0))
-    with pytest.raises(hax.AxisError, match="there twice"):
+    with pytest.raises(hax.AxisError, match="duplicate axis `a`"):
         hax.random.choice(key, A, hax.arange((A, B)), "b")
 
 

@@ -66,14 +66,14 @@ def test_joining():
 def test_pad_roll_repeat_tile_triangles():
     assert hax.pad_left(x, "c", C.resize(6)).axes[-1].size == 6
     assert np.array_equal(
-        hax.pad(x, {"c": (1, 2)}, constant_values=7), np.pad(x, [(0, 0)] * 2 + [(1, 2)], constant_values=7)
+        hax.pad(x, {"c": (1, 2)}, constant_values=7), np.pad(x.array, [(0, 0)] * 2 + [(1, 2)], constant_values=7)
     )
     assert np.array_equal(hax.roll(x, 1, "b"), jnp.roll(x.array, 1, 1))
     assert np.array_equal(hax.repeat(x, 2, "b"), jnp.repeat(x.array, 2, 1))
     assert np.array_equal(hax.tile(x, {"b": 2}), jnp.tile(x.array, (1, 2, 1)))
     assert np.array_equal(hax.tril(x, "b", "c"), jnp.tril(x.array))
     assert np.array_equal(hax.triu(x, "b", "c", 1), jnp.triu(x.array, 1))
-    assert np.array_equal(hax.tril(x, "c", "b"), np.tril(np.swapaxes(x, 1, 2)))
+    assert np.array_equal(hax.tril(x, "c", "b"), np.tril(np.swapaxes(x.array, 1, 2)))
 
 
 m = inputs.counting((A, B))
