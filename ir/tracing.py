@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from haliax.core.array import NamedArray
+from haliax.core.stale import own_axes
 from haliax.core.staging import staging
 from ir.graph import Graph
 from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
@@ -93,7 +94,7 @@ def _names_of(leaf: Any) -> tuple[str | None, ...]:
     that keeps less than the parameter (Adafactor) puts its arrays where the parameter's were, axes unchanged."""
     if not isinstance(leaf, NamedArray):
         return (None,) * np.ndim(leaf)
-    shape, axes = leaf.array.shape, leaf.axes
+    shape, axes = leaf.array.shape, own_axes(leaf.axes)
     if shape != tuple([axis.size for axis in axes]):
         return (None,) * len(shape)
     return tuple([axis.name for axis in axes])
