@@ -143,7 +143,7 @@ LOOPS = {
     "vmap of nothing": (lambda: hax.vmap(lambda: jnp.ones(2), B)(), lambda: np.ones((3, 2))),
     "vmap, numbers stay": (lambda: hax.vmap(lambda r: (r.sum(), 1, None), B)(y), lambda: (rows.sum(0), 1, None)),
     "vmap in vmap": (lambda: hax.vmap(hax.vmap(lambda v: v * 2, "b"), "a")(y), lambda: rows * 2),
-    "jit and grad": (lambda: jax.jit(jax.grad(lambda y: hax.vmap(lambda r: r * r, "b")(y).sum()))(y), lambda: 2 * rows),
+    "jit and grad": (lambda: jax.jit(hax.grad(lambda y: hax.vmap(lambda r: r * r, "b")(y).sum()))(y), lambda: 2 * rows),
 }
 
 
