@@ -15,6 +15,7 @@ from passes import errors
 from passes.axes import averages, duplicates, indices, meetings, orders, repeats, softmax
 from passes.axes.finding import Finding
 from passes.axes.program import Program
+from passes.stage import GraphPass
 
 MEETINGS = ("elementwise", "contract", "concat", "gather", "scatter", "slice", "sort", "named", "carry", "branch")
 ERRORS = (*MEETINGS, "state", "twice", "order")
@@ -32,7 +33,7 @@ CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
 
 
 @dataclass(frozen=True)
-class CheckAxes:
+class CheckAxes(GraphPass):
     """Pass: raises for axis errors, warns of what is suspicious, changes nothing.
 
     Attributes:

@@ -24,6 +24,7 @@ from passes import errors
 from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
+from passes.retype import whole
 
 
 def device_mesh(plan: Plan, devices: Sequence[Any] | None = None) -> Mesh:
@@ -58,18 +59,27 @@ def lower(
     """
     if graph.trees is None:
         raise errors.no_origin(graph.name)
-    mesh = device_mesh(plan, devices)
     placed = place(canonicalize(graph), plan, _leaf_positions(graph, at_rest))
+    return lower_placed(placed, plan, devices, donate=donate)
+
+
+def lower_placed(
+    placed: Graph, plan: Plan, devices: Sequence[Any] | None = None, *, donate: bool = False
+) -> Callable[..., Any]:
+    """The same for a step that all passes have run on already, as in the `placed` of `passes.run`."""
+    if placed.trees is None:
+        raise errors.no_origin(placed.name)
+    mesh = device_mesh(plan, devices)
     run = _Runner(mesh if mesh.size > 1 else None)
 
     def step(*arguments: Any) -> Any:
         leaves, given = jax_api.tree_flatten(arguments)
-        _check_arguments(graph, leaves, given)
+        _check_arguments(placed, leaves, given)
         outputs = run.graph(placed, leaves)
-        return jax_api.tree_unflatten(graph.trees.outputs, outputs)
+        return jax_api.tree_unflatten(placed.trees.outputs, outputs)
 
-    step.__name__ = step.__qualname__ = graph.name
-    donated = (0,) if donate and graph.carried else ()
+    step.__name__ = step.__qualname__ = placed.name
+    donated = (0,) if donate and placed.carried else ()
     if mesh.size == 1:
         return jax_api.jit(step, donate_argnums=donated)
     return jax_api.jit(
@@ -92,7 +102,7 @@ def _check_arguments(graph: Graph, leaves: Sequence[Any], given: Any) -> None:
         raise errors.other_structure(graph.name, str(graph.trees.arguments), str(given))
     for path, value, leaf in zip(graph.input_paths, graph.inputs, leaves, strict=True):
         if tuple(leaf.shape) != value.type.shape or str(leaf.dtype) != value.type.dtype:
-            raise errors.other_array(graph.name, path, value.type, str(leaf.dtype), tuple(leaf.shape))
+            raise errors.other_array(graph.name, path, whole(value.type), str(leaf.dtype), tuple(leaf.shape))
 
 
 def input_shardings(placed: Graph, mesh: Mesh) -> Any:

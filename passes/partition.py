@@ -6,33 +6,60 @@ source line. Lowering pins exactly this.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ir.graph import Attr, Graph, Node, Operand, Value
-from ir.kinds import entered
+from ir.kinds import entered, kind_of
+from passes import errors
 from passes.layout import Layout, with_layout
 from passes.mesh import DeviceMesh, Mask
 from passes.placement import Move, body_result_moves, operand_moves, result_moves, space_of, sums_due, value_layout
-from passes.planner.plan import Plan
+from passes.planner.layouts import Layouts
+from passes.retype import laid_out, without_layout
 from passes.roles import Roles, assign_roles
+from passes.stage import Need, Pass, Stage
 from passes.transition import transition
 
 
 @dataclass(frozen=True)
-class Partition:
-    """Pass: places a graph according to `plan`; inputs at the positions `at_rest` lie where state lies."""
+class Partition(Pass):
+    """Pass: places a graph according to the plan; inputs at rest lie where state lies."""
 
-    plan: Plan
-    at_rest: tuple[int, ...] = ()
+    needs: ClassVar[Need | None] = "plan"
 
-    def __call__(self, graph: Graph) -> Graph:
-        """The placed graph, with collectives as nodes."""
-        roles = assign_roles(graph, self.at_rest)
-        return _Partitioner(self.plan, roles, _next_id(graph)).graph(graph, outermost=True)
+    def apply(self, stage: Stage) -> Stage:
+        """The stage with the placed graph, collectives as nodes.
+
+        Raises:
+            PlanError: there is no plan, the graph is partitioned already, or it was laid out by another plan.
+        """
+        refuse_partitioned(stage.graph)
+        if stage.plan is None:
+            raise errors.no_plan(self.stem())
+        graph = without_layout(stage.graph)
+        roles = assign_roles(graph, stage.at_rest)
+        if graph != stage.graph:
+            _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
+        placed = _Partitioner(stage.plan, roles, _next_id(graph)).graph(graph, outermost=True)
+        return replace(stage, graph=placed)
 
 
-def partition(graph: Graph, plan: Plan) -> Graph:
+def partition(graph: Graph, plan: Layouts) -> Graph:
     """The graph placed according to `plan`, with collectives as nodes."""
-    return Partition(plan)(graph)
+    return Partition().apply(Stage(graph, plan.mesh, plan.hardware, plan)).graph
+
+
+def refuse_partitioned(graph: Graph) -> None:
+    """Raises `PlanError` for a graph that has collectives already."""
+    for node in graph.walk():
+        if kind_of(node).communicates:
+            raise errors.partitioned_already(graph.name, node.kind, str(node.outputs[0]))
+
+
+def _refuse_another_plan(found: Graph, wanted: Graph) -> None:
+    for value, planned in zip(found.values(), wanted.values(), strict=True):
+        if value.type != planned.type:
+            raise errors.another_plan(str(value), value.type, planned.type)
 
 
 def _next_id(graph: Graph) -> int:
@@ -40,7 +67,7 @@ def _next_id(graph: Graph) -> int:
 
 
 class _Partitioner:
-    def __init__(self, plan: Plan, roles: Roles, next_id: int) -> None:
+    def __init__(self, plan: Layouts, roles: Roles, next_id: int) -> None:
         self.mesh: DeviceMesh = plan.mesh
         self.wish = plan.wish
         self.roles = roles

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 from ir.graph import Graph, Node, Value
 from ir.types import TensorType
+from passes.stage import GraphPass
 
 
 @dataclass(frozen=True)
-class ScatterSums:
+class ScatterSums(GraphPass):
     """Pass: merges an all-reduce with the slice that is its only reader."""
 
     def __call__(self, graph: Graph) -> Graph:

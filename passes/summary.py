@@ -6,9 +6,9 @@ from ir.graph import Graph, Node
 from ir.kinds import entered, kind_of
 from passes.planner.cost import OVERLAP
 from passes.planner.hardware import Network, chip_of
+from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
-from passes.planner.plan import Plan
-from passes.planner.solve import Problem
+from passes.planner.problem import Problem
 from passes.roles import assign_roles
 
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
@@ -46,7 +46,7 @@ class Times:
         return "compute" if self.compute >= self.exposed else "communication"
 
 
-def collectives(placed: Graph, plan: Plan) -> list[Collective]:
+def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     """The collectives of a step, equal ones together, in program order."""
     network = Network(plan.mesh, chip_of(plan.hardware))
     merged: dict[_Key, int] = {}
@@ -72,7 +72,7 @@ def _key(node: Node) -> _Key:
     return (node.kind, names, node.words("mesh"), node.count("bytes"), source, node.phase, moving)
 
 
-def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
+def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
     problem = Problem.of(graph, plan.mesh, chip_of(plan.hardware))
     cost, _ = problem.price(plan.wish)
@@ -84,7 +84,7 @@ def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
     return Times(compute, exposed + hidden, visible, compute + visible)
 
 
-def memory(graph: Graph, plan: Plan) -> dict[str, int]:
+def memory(graph: Graph, plan: Layouts) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
     roles = assign_roles(graph)
     peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.wish))
