@@ -148,7 +148,7 @@ def test_warnings_stand_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[
         (
             ("--pass", "partitoin"),
             "no pass is called 'partitoin'; did you mean 'partition'? "
-            "(the passes are check_axes, canonicalize, plan, partition, scatter_sums)",
+            f"(the passes are {', '.join(passes.PIPELINE.names)})",
         ),
         (("--pass", "plan"), "the pass plan needs a mesh: give one, such as data=4, model=2 (--mesh 4x2)"),
         (

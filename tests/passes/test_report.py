@@ -32,7 +32,7 @@ def test_a_report_is_the_json_of_compile() -> None:
         *("search", "runner_up", "notes"),
     ]
     assert {row["name"]: row["size"] for row in report["axes"]} == prepared("mlp").axis_sizes()
-    assert [row["path"] for row in report["parameters"]] == ["up", "down"]
+    assert [row["path"] for row in report["parameters"]] == ["down", "up"]
 
 
 def test_a_plan_by_hand_reports_on_a_graph() -> None:
