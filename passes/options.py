@@ -71,7 +71,8 @@ def _values(wanted: Any) -> str:
 def _default(field: Field[Any]) -> str:
     if field.default is MISSING:
         return ""
-    return ",".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default).lower()
+    default: Any = field.default
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()  # pyright: ignore
 
 
 def _meanings(pass_: type[Pass]) -> dict[str, str]:

@@ -51,7 +51,7 @@ def _question(report: Mapping[str, Any], printer: Printer) -> None:
 
 def _axes(report: Mapping[str, Any], printer: Printer) -> None:
     plan = report["plan"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for axis in report.get("axes") or _axes_of_plan(plan):
         size = f"{axis['size']:,}" if "size" in axis else ""
         rows.append((axis["name"], size, _over(axis["compute"]), _over(axis["storage"]), axis.get("reason", "")))
@@ -170,7 +170,7 @@ def _search(report: Mapping[str, Any], printer: Printer) -> None:
 
 def _changes(plan: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """What another plan does differently: `mlp computed whole, not over model`."""
-    changes = []
+    changes: list[str] = []
     for role, verb in (("compute", "computed"), ("storage", "stored")):
         here, there = plan.get(role, {}), other.get(role, {})
         for name in dict.fromkeys([*here, *there]):
