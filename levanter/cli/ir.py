@@ -63,7 +63,7 @@ def run(
     IN.ir is a file, or - for stdin. A pass that needs a plan takes --mesh and plans for it, unless --compute and
     --storage say where each name goes. docs/passes.md lists the passes and their options.
     """
-    from levanter.config.mesh import parse_mesh
+    from levanter.compiler.question import parse_mesh
 
     layouts = [_assigned(each, "--compute") for each in compute], [_assigned(each, "--storage") for each in storage]
     given = dict(_assigned(each, "--option") for each in options)
@@ -76,7 +76,7 @@ def run(
         name,
         text,
         "stdin" if source == "-" else source,
-        mesh=parse_mesh(mesh) if mesh is not None else None,
+        mesh=parse_mesh(mesh).as_dict() if mesh is not None else None,
         hardware=hardware,
         compute={axis: over.split(",") for axis, over in layouts[0]},
         storage={axis: over.split(",") for axis, over in layouts[1]},

@@ -240,6 +240,7 @@ def run_pass(
         raise no_graph(source, error) from error
     with _user_errors(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", passes.AxisWarning)
+        warnings.simplefilter("always", passes.PlanWarning)
         layout = passes.DeviceMesh.of(mesh) if mesh is not None else None
         plan = None
         if layout is not None and (compute or storage):

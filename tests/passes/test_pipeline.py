@@ -19,7 +19,7 @@ from typeguard import suppress_type_checks
 
 import ir
 import passes
-from levanter import compile as compiler
+from levanter.compiler import compile as compiler
 from levanter.cli.main import main
 from passes import PIPELINE, PlanError, pipeline
 from passes.stage import Stage
@@ -148,7 +148,7 @@ def test_each_pass_runs_once(mesh: str | None, monkeypatch: pytest.MonkeyPatch) 
         compiler.compile_training(config)
         assert ran == list(PIPELINE.names)
         ran.clear()
-        compiler.report(config, compiler.mesh_of(config), "v5e")
+        compiler.report(config, config.mesh.as_dict(), "v5e")
     assert ran == list(PIPELINE.names)
 
 
