@@ -10,30 +10,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from passes.canonicalize import canonicalize
     from passes.check_axes import axis_findings, check_axes
-    from passes.errors import AxisErrors, AxisWarning, PlanError, PlanWarning, UnknownCode
+    from passes.errors import AxisErrors, AxisWarning, BadOption, PlanError, PlanWarning, UnknownCode, UnknownPass
     from passes.hardware.chip import Chip
-    from passes.lower import device_mesh, input_shardings, lower
+    from passes.lower import device_mesh, input_shardings, lower, lower_placed
     from passes.partition import partition
-    from passes.pipeline import run
+    from passes.pipeline import PIPELINE, run
     from passes.planner.plan import Plan
     from passes.planner.solve import plan
     from passes.sharding.mesh import DeviceMesh
 
 __all__ = [
+    "PIPELINE",
     "AxisErrors",
     "AxisWarning",
+    "BadOption",
     "Chip",
     "DeviceMesh",
     "Plan",
     "PlanError",
     "PlanWarning",
     "UnknownCode",
+    "UnknownPass",
     "axis_findings",
     "canonicalize",
     "check_axes",
     "device_mesh",
     "input_shardings",
     "lower",
+    "lower_placed",
     "partition",
     "plan",
     "run",
@@ -41,20 +45,24 @@ __all__ = [
 
 # A configuration names a mesh and a chip before JAX is imported, so a name is imported when it is first asked for.
 _HOMES = {
+    "PIPELINE": "passes.pipeline",
     "AxisErrors": "passes.errors",
     "AxisWarning": "passes.errors",
+    "BadOption": "passes.errors",
     "Chip": "passes.hardware.chip",
     "DeviceMesh": "passes.sharding.mesh",
     "Plan": "passes.planner.plan",
     "PlanError": "passes.errors",
     "PlanWarning": "passes.errors",
     "UnknownCode": "passes.errors",
+    "UnknownPass": "passes.errors",
     "axis_findings": "passes.check_axes",
     "canonicalize": "passes.canonicalize",
     "check_axes": "passes.check_axes",
     "device_mesh": "passes.lower",
     "input_shardings": "passes.lower",
     "lower": "passes.lower",
+    "lower_placed": "passes.lower",
     "partition": "passes.partition",
     "plan": "passes.planner.solve",
     "run": "passes.pipeline",

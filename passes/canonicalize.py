@@ -3,6 +3,9 @@
 Two nodes with the same primitive, parameters and operands give the same value; XLA would merge them too, but the
 planner must not pay for them twice. Random bits are pure functions of their key, so they merge as well. Nodes with
 effects, of which JAX tells, are kept as they are.
+
+A graph that was parsed from text has lost the parameters of its primitives (the exponent of a power, where a slice
+starts), so of its nodes only those are merged whose function has none.
 """
 
 from collections.abc import Hashable
@@ -13,11 +16,27 @@ from ir.graph import Graph, Node
 from ir.ops import op_of
 from ir.rewrite import Scope
 from passes import require
+from passes.stage import GraphPass
+
+PLAIN = frozenset(
+    (
+        *("add", "sub", "mul", "div", "rem", "max", "min", "pow", "neg", "abs", "sign", "floor", "ceil", "square"),
+        *("sqrt", "rsqrt", "cbrt", "exp", "exp2", "expm1", "log", "log1p", "logistic", "erf", "erfc", "erf_inv"),
+        *("sin", "cos", "tan", "tanh", "sinh", "cosh", "asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"),
+        *("and", "or", "xor", "not", "eq", "ne", "lt", "le", "gt", "ge", "select_n", "is_finite", "stop_gradient"),
+        *("convert_element_type", "clamp"),
+    )
+)
+"""Elementwise functions of which the text says all that changes their values."""
 
 
 @dataclass(frozen=True)
-class Canonicalize:
-    """Pass: dead code and common subexpressions, bodies included."""
+class Canonicalize(GraphPass):
+    """Pass: dead code and common subexpressions, bodies included.
+
+    Attributes:
+        merge_equal: whether equal nodes become one; if not, only what nobody reads is removed.
+    """
 
     merge_equal: bool = True
 
@@ -43,6 +62,8 @@ def _drop_dead(graph: Graph, used: set[int]) -> Graph:
 def _key(node: Node) -> Hashable | None:
     """What makes two nodes the same; None for a node that is never merged."""
     if node.bodies or has_effects(node) or op_of(node).holds_array:
+        return None
+    if node.origin is None and (node.attrs or node.fn not in PLAIN):
         return None
     attrs = tuple((key, str(value)) for key, value in node.attrs.items())
     params = str(sorted(node.origin.params.items(), key=lambda item: item[0])) if node.origin is not None else ""

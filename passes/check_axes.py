@@ -16,6 +16,7 @@ from passes import errors, require
 from passes.checks import averages, duplicates, indices, meetings, orders, repeats, softmax
 from passes.checks.finding import Finding
 from passes.checks.program import Program
+from passes.stage import GraphPass
 
 MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "twice", "order")
@@ -33,7 +34,7 @@ CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
 
 
 @dataclass(frozen=True)
-class CheckAxes:
+class CheckAxes(GraphPass):
     """Pass: raises for axis errors, warns of what is suspicious, changes nothing.
 
     Attributes:

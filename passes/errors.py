@@ -440,3 +440,64 @@ def _nearest_name(name: str, known: Sequence[str]) -> str | None:
 def _nearest(name: str, known: Sequence[str]) -> str:
     close = _nearest_name(name, known)
     return f"; did you mean {close!r}?" if close else ""
+
+
+class UnknownPass(ValueError):
+    """A name that no pass has."""
+
+
+class BadOption(ValueError):
+    """An option that a pass does not have, or a value that it cannot have."""
+
+
+def unknown_pass(name: str, known: Sequence[str]) -> UnknownPass:
+    return UnknownPass(f"no pass is called {name!r}{_nearest(name, known)} (the passes are {', '.join(known)})")
+
+
+def unknown_option(name: str, stem: str, known: Sequence[str]) -> BadOption:
+    has = f"its options are {', '.join(known)}" if known else "it has none"
+    return BadOption(f"the pass {stem} has no option {name!r}: {has}{_nearest(name, known)}")
+
+
+def bad_option(name: str, text: str, stem: str, values: str) -> BadOption:
+    return BadOption(f"option {name}={text} of the pass {stem}: give {values}, such as {_EXAMPLES[values]}")
+
+
+_EXAMPLES = {
+    "true or false": "true",
+    "a whole number": "8",
+    "a number": "0.5",
+    "a word": "data",
+    "words with commas between": "repeat,index",
+    "whole numbers with commas between": "0,1",
+    "numbers with commas between": "0.5,1",
+}
+
+
+def no_mesh(stem: str) -> PlanError:
+    return PlanError(f"the pass {stem} needs a mesh: give one, such as data=4, model=2 (--mesh 4x2)")
+
+
+def no_plan(stem: str) -> PlanError:
+    return PlanError(f"the pass {stem} needs a plan: run the pass plan before it, or give one made by hand")
+
+
+def no_subject() -> PlanError:
+    return PlanError("a plan by hand knows no step to report on: give the traced graph, plan.report(graph)")
+
+
+def partitioned_already(graph: str, kind: str, value: str) -> PlanError:
+    return PlanError(
+        f"graph {graph!r} is partitioned already ({value} is made by {kind}): give the graph as it was before partition"
+    )
+
+
+def another_plan(value: str, found: TensorType, planned: TensorType) -> PlanError:
+    return PlanError(
+        f"{value} was laid out by another plan: it is {found}, this plan makes it {planned}; "
+        "give the plan that the graph was laid out by, or the graph as it was before plan"
+    )
+
+
+def no_such_input(position: int, count: int) -> PlanError:
+    return PlanError(f"input {position} cannot lie where state lies: the graph has {count}, counted from 0")

@@ -4,10 +4,10 @@ import warnings
 
 from ir.graph import Graph
 from passes import errors
-from passes.planner.plan import Plan
+from passes.planner.layouts import Layouts
 
 
-def warn_of_unfollowed(graph: Graph, plan: Plan) -> None:
+def warn_of_unfollowed(graph: Graph, plan: Layouts) -> None:
     """A `PlanWarning` for each rule of `plan` that the graph cannot follow. A plan that was searched for has none."""
     if plan.search is not None or plan.mesh.devices == 1:
         return
@@ -15,7 +15,7 @@ def warn_of_unfollowed(graph: Graph, plan: Plan) -> None:
         warnings.warn(text, errors.PlanWarning, stacklevel=2)
 
 
-def unfollowed(graph: Graph, plan: Plan) -> list[str]:
+def unfollowed(graph: Graph, plan: Layouts) -> list[str]:
     """What `warn_of_unfollowed` says."""
     sizes, mesh, rules = graph.axis_sizes(), plan.mesh, plan.rules
     found: list[str] = []

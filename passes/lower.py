@@ -26,6 +26,7 @@ from passes.arguments import difference
 from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
+from passes.retype import whole
 
 
 def device_mesh(plan: Plan, devices: Sequence[Any] | Mesh | None = None) -> Mesh:
@@ -66,28 +67,39 @@ def lower(
     if require.graph(graph, "lower").trees is None:
         raise errors.no_origin(graph.name)
     at_rest = require.positions(at_rest, len(graph.trees.arguments.children()), "lower")
-    mesh = device_mesh(plan, devices)
     placed = place(canonicalize(graph), require.plan(plan, "lower"), _leaf_positions(graph, at_rest))
+    return lower_placed(placed, plan, devices, donate=donate)
+
+
+def lower_placed(
+    placed: Graph, plan: Plan, devices: Sequence[Any] | Mesh | None = None, *, donate: bool = False
+) -> Callable[..., Any]:
+    """The same for a step that all passes have run on already, as in the `placed` of `passes.run`."""
+    if require.graph(placed, "lower_placed").trees is None:
+        raise errors.no_origin(placed.name)
+    mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
     run = _Runner(mesh if mesh.size > 1 else None)
+    # Whoever calls the step knows nothing of layouts.
+    traced = replace(placed, inputs=tuple(replace(value, type=whole(value.type)) for value in placed.inputs))
 
     def step(*arguments: Any) -> Any:
-        different = difference(graph, arguments, {})
+        different = difference(traced, arguments, {})
         if different is not None:  # JAX traces again for other arguments
             raise TypeError(different)
         outputs = run.graph(placed, jax_api.tree_leaves(arguments))
-        return jax_api.tree_unflatten(graph.trees.outputs, outputs)
+        return jax_api.tree_unflatten(placed.trees.outputs, outputs)
 
-    step.__name__ = step.__qualname__ = graph.name
-    donated = (0,) if donate and graph.carried else ()
+    step.__name__ = step.__qualname__ = placed.name
+    donated = (0,) if donate and placed.carried else ()
     if mesh.size == 1:
-        return _named_errors(graph, jax_api.jit(step, donate_argnums=donated))
+        return _named_errors(traced, jax_api.jit(step, donate_argnums=donated))
     jitted = jax_api.jit(
         step,
         in_shardings=_input_shardings(placed, mesh),
         out_shardings=output_shardings(placed, mesh),
         donate_argnums=donated,
     )
-    return _named_errors(graph, jitted)
+    return _named_errors(traced, jitted)
 
 
 def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:

@@ -6,13 +6,15 @@ source line. Lowering pins exactly this.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ir.graph import Attr, Graph, Node, Operand, Value
-from ir.ops import OPS, entered
+from ir.ops import OPS, entered, op_of
 from ir.rewrite import Rewriter, Scope
-from passes import require
+from passes import errors, require
 from passes.follow import warn_of_unfollowed
-from passes.planner.plan import Plan
+from passes.planner.layouts import Layouts
+from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
     body_result_reshards,
@@ -26,29 +28,54 @@ from passes.sharding.mesh import DeviceMesh, Mask
 from passes.sharding.reshard import reshard_steps
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import Layout, with_layout
+from passes.stage import Need, Pass, Stage
 
 
 @dataclass(frozen=True)
-class Partition:
-    """Pass: places a graph according to `plan`; inputs at the positions `at_rest` lie where state lies."""
+class Partition(Pass):
+    """Pass: places a graph according to the plan; inputs at rest lie where state lies."""
 
-    plan: Plan
-    at_rest: tuple[int, ...] = ()
+    needs: ClassVar[Need | None] = "plan"
 
-    def __call__(self, graph: Graph) -> Graph:
-        """The placed graph, with collectives as nodes."""
-        warn_of_unfollowed(graph, self.plan)
-        roles = assign_roles(graph, self.at_rest)
-        return _Partitioner(self.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
+    def apply(self, stage: Stage) -> Stage:
+        """The stage with the placed graph, collectives as nodes. Warns (`PlanWarning`) of rules that it cannot follow.
+
+        Raises:
+            PlanError: there is no plan, the graph is partitioned already, or it was laid out by another plan.
+        """
+        refuse_partitioned(stage.graph)
+        if stage.plan is None:
+            raise errors.no_plan(self.stem())
+        graph = without_layout(stage.graph)
+        roles = assign_roles(graph, stage.at_rest)
+        if graph != stage.graph:
+            _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
+        warn_of_unfollowed(graph, stage.plan)
+        placed = _Partitioner(stage.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
+        return replace(stage, graph=placed)
 
 
-def partition(graph: Graph, plan: Plan) -> Graph:
+def partition(graph: Graph, plan: Layouts) -> Graph:
     """The graph placed according to `plan`, with collectives as nodes."""
-    return Partition(require.plan(plan, "partition"))(require.graph(graph, "partition"))
+    require.plan(plan, "partition")
+    return Partition().apply(Stage(require.graph(graph, "partition"), plan.mesh, plan.hardware, plan)).graph
+
+
+def refuse_partitioned(graph: Graph) -> None:
+    """Raises `PlanError` for a graph that has collectives already."""
+    for node in graph.walk():
+        if op_of(node).communicates:
+            raise errors.partitioned_already(graph.name, node.kind, str(node.outputs[0]))
+
+
+def _refuse_another_plan(found: Graph, wanted: Graph) -> None:
+    for value, planned in zip(found.values(), wanted.values(), strict=True):
+        if value.type != planned.type:
+            raise errors.another_plan(str(value), value.type, planned.type)
 
 
 class _Partitioner:
-    def __init__(self, plan: Plan, roles: Roles, rewriter: Rewriter) -> None:
+    def __init__(self, plan: Layouts, roles: Roles, rewriter: Rewriter) -> None:
         self.mesh: DeviceMesh = plan.mesh
         self.rules = plan.rules
         self.roles = roles

@@ -1,26 +1,78 @@
-"""THE list of passes, in order, and what runs them.
+"""THE list of passes, in order, planning included, and what runs them.
 
 After each pass the graph is verified; with a folder to dump to, it is written there, numbered, before and after:
-`00-traced.ir`, `01-check_axes.ir`, …
+`00-traced.ir`, `01-check_axes.ir`, … `print(PIPELINE)` says what each pass does.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from inspect import getdoc
 from pathlib import Path
+from typing import Any
 
 from ir.analysis.verify import verify
 from ir.graph import Graph
-from passes import require
+from passes import errors, require
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
 from passes.hardware.chip import Chip
+from passes.options import Option, configured, options_of
 from passes.partition import Partition
+from passes.plan import ChoosePlan
+from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
-from passes.planner.solve import plan as solve
+from passes.report.facts import facts
 from passes.scatter_sums import ScatterSums
-from passes.sharding.mesh import MeshLike
+from passes.sharding.mesh import DeviceMesh, MeshLike
+from passes.stage import Pass, Stage
 
-Pass = Callable[[Graph], Graph]
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order; `first` is the number of the first one's dump."""
+
+    passes: tuple[type[Pass], ...]
+    first: int = 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(each.stem() for each in self.passes)
+
+    def named(self, name: str) -> type[Pass]:
+        """The pass called `name`. Raises `UnknownPass`."""
+        if name not in self.names:
+            raise errors.unknown_pass(name, self.names)
+        return self.passes[self.names.index(name)]
+
+    def split(self, name: str) -> tuple["Pipeline", "Pipeline"]:
+        """The passes before the one called `name`, and the others. Raises `UnknownPass`."""
+        at = self.passes.index(self.named(name))
+        return Pipeline(self.passes[:at], self.first), Pipeline(self.passes[at:], self.first + at)
+
+    def run(self, stage: Stage, dump: Path | None = None) -> Stage:
+        """The stage after all passes, verified (and dumped) after each."""
+        for number, each in enumerate(self.passes, start=self.first):
+            stage = each().apply(stage)
+            dump_graph(dump, number, each.stem(), verify(stage.graph))
+        return stage
+
+    def described(self) -> Iterator[tuple[str, str, tuple[Option, ...]]]:
+        """For each pass its name, what it does, in one sentence, and its options."""
+        for each in self.passes:
+            summary = " ".join((getdoc(each) or "").partition("\n\n")[0].split())
+            yield each.stem(), summary.removeprefix("Pass: "), options_of(each)
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        for number, (name, summary, options) in enumerate(self.described(), start=self.first):
+            lines.append(f"{number}. {name}: {summary}")
+            lines += [f"     {option}" for option in options]
+        return "\n".join(lines)
+
+
+PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums))
+
+_FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
 
 
 @dataclass(frozen=True)
@@ -30,6 +82,11 @@ class Result:
     graph: Graph
     plan: Plan
     placed: Graph
+
+    def facts(self) -> dict[str, Any]:
+        """What there is to say of the plan: the keys of docs/compile.md but `model`."""
+        assert self.plan.subject is not None
+        return facts(self.plan.subject, self.plan, self.placed)
 
 
 def run(
@@ -43,42 +100,49 @@ def run(
     """All passes on a traced graph. A given `plan` is used as it is. Raises `AxisErrors` and `PlanError`."""
     dump = require.folder(dump, "run")
     dump_graph(dump, 0, "traced", verify(require.graph(graph, "run")))
-    graph = _applied(graph, front(), dump)
-    chosen = require.plan(plan, "run") if plan is not None else solve(graph, mesh, hardware)
-    placed = _applied(graph, back(chosen), dump, first=1 + len(front()))
-    return Result(graph, chosen, placed)
-
-
-def _applied(graph: Graph, steps: list[tuple[str, Pass]], dump: Path | None = None, first: int = 1) -> Graph:
-    """The graph after some passes, verified and dumped after each; `first` is the number of the first dump."""
-    for number, (name, step) in enumerate(steps, start=first):
-        graph = verify(step(graph))
-        dump_graph(dump, number, name, graph)
-    return graph
-
-
-def front() -> list[tuple[str, Pass]]:
-    """Passes before the plan."""
-    return [("check_axes", CheckAxes()), ("canonicalize", Canonicalize())]
-
-
-def back(plan: Plan, at_rest: tuple[int, ...] = ()) -> list[tuple[str, Pass]]:
-    """Passes that carry the plan out."""
-    return [("partition", Partition(plan, at_rest)), ("scatter_sums", ScatterSums())]
+    given = require.plan(plan, "run") if plan is not None else None
+    prepared = _FRONT.run(Stage(graph, DeviceMesh.of(mesh), hardware, given), dump)
+    placed = _BACK.run(prepared, dump)
+    assert isinstance(placed.plan, Plan)
+    return Result(prepared.graph, placed.plan, placed.graph)
 
 
 def prepare(graph: Graph) -> Graph:
-    """A traced graph, checked and canonical. Raises `AxisErrors`."""
-    return _applied(graph, front())
+    """A traced graph after the passes before planning: checked and canonical. Raises `AxisErrors`."""
+    return _FRONT.run(Stage(graph)).graph
 
 
-def place(graph: Graph, plan: Plan, at_rest: tuple[int, ...] = ()) -> Graph:
+def place(graph: Graph, plan: Layouts, at_rest: tuple[int, ...] = ()) -> Graph:
     """A canonical graph placed according to a plan; inputs at the positions `at_rest` lie where state lies."""
-    return _applied(graph, back(plan, at_rest))
+    return _BACK.run(Stage(graph, plan.mesh, plan.hardware, plan, at_rest)).graph
+
+
+def run_one(name: str, stage: Stage, options: Mapping[str, str] | None = None) -> Stage:
+    """The stage after the pass called `name`, verified. A plan that the pass needs and the stage lacks is chosen first.
+
+    Args:
+        options: the fields of the pass, as text.
+
+    Raises:
+        UnknownPass, BadOption: there is no such pass, or option, or an option has no such value.
+        PlanError: the pass needs a mesh and the stage has none; or see `passes.plan`.
+        AxisErrors: the pass finds them.
+    """
+    chosen = configured(PIPELINE.named(name), options or {})
+    for position in stage.at_rest:
+        if not 0 <= position < len(stage.graph.inputs):
+            raise errors.no_such_input(position, len(stage.graph.inputs))
+    if chosen.needs is not None and stage.mesh is None:
+        raise errors.no_mesh(name)
+    if chosen.needs == "plan" and stage.plan is None:
+        stage = replace(stage, plan=ChoosePlan().apply(stage).plan)
+    stage = chosen.apply(stage)
+    verify(stage.graph)
+    return stage
 
 
 def dump_graph(folder: Path | None, number: int, name: str, graph: Graph) -> None:
     """Writes `NN-name.ir` into the folder, where there is one."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number:02d}-{name}.ir").write_text(str(graph))
+        (folder / f"{number:02d}-{name}.ir").write_text(str(graph), encoding="utf-8")

@@ -1,11 +1,13 @@
 """What the functions of `passes` ask of their arguments, so that a wrong one is named and not met deep inside."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ir.graph import Graph
 from passes import errors
-from passes.planner.plan import Plan
+from passes.planner.layouts import Layouts
+
+_P = TypeVar("_P", bound=Layouts)
 
 
 def graph(value: Any, function: str) -> Graph:
@@ -15,9 +17,9 @@ def graph(value: Any, function: str) -> Graph:
     return value
 
 
-def plan(value: Any, function: str) -> Plan:
+def plan(value: _P, function: str) -> _P:
     """The plan given to `passes.FUNCTION`. Raises `PlanError` for anything else."""
-    if not isinstance(value, Plan):
+    if not isinstance(value, Layouts):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise errors.wrong_argument(function, "plan", value, "a plan, from passes.plan or passes.Plan.by_hand")
     return value
 

@@ -11,10 +11,11 @@ from ir.graph import Graph, Node
 from ir.ops import op_of
 from ir.rewrite import Scope
 from ir.types import TensorType
+from passes.stage import GraphPass
 
 
 @dataclass(frozen=True)
-class ScatterSums:
+class ScatterSums(GraphPass):
     """Pass: merges an all-reduce with the slice that is its only reader."""
 
     def __call__(self, graph: Graph) -> Graph:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from passes.hardware.network import Network
+from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
-from passes.planner.plan import Plan
-from passes.planner.solve import Problem
+from passes.planner.problem import Problem
 from passes.sharding.roles import assign_roles
 
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
@@ -47,7 +47,7 @@ class Times:
         return "compute" if self.compute >= self.exposed else "communication"
 
 
-def collectives(placed: Graph, plan: Plan) -> list[Collective]:
+def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     """The collectives of a step, equal ones together, in program order."""
     network = Network(plan.mesh, plan.chip)
     merged: dict[_Key, int] = {}
@@ -73,7 +73,7 @@ def _key(node: Node) -> _Key:
     return (node.kind, names, node.words("mesh"), node.count("bytes"), source, node.phase, moving)
 
 
-def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
+def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
     problem = Problem.of(graph, plan.mesh, plan.chip)
     cost, _ = problem.price(plan.rules)
@@ -85,7 +85,7 @@ def times(graph: Graph, placed: Graph, plan: Plan) -> Times:
     return Times(compute, exposed + hidden, visible, compute + visible, overlap.state)
 
 
-def memory(graph: Graph, plan: Plan) -> dict[str, int]:
+def memory(graph: Graph, plan: Layouts) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
     roles = assign_roles(graph)
     peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.rules))

@@ -29,7 +29,7 @@ FILES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if not str(path.relative_to(ROOT)).startswith(FREE)
 ]
-FILES.append(ROOT / "levanter" / "compile.py")
+FILES.append(ROOT / "levanter" / "compiler" / "compile.py")
 OTHER_KINDS = {
     "event.kind": "of memory",
     "p.kind": "of a parameter of a function",

@@ -124,3 +124,22 @@ def nothing_in_common(first: str, second: str) -> UserError:
 def cannot_read(path: str, error: Exception) -> UserError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return UserError(f"cannot read `{path}`: {reason.lower()}: check the path")
+
+
+def cannot_write(path: str, error: OSError) -> UserError:
+    return UserError(f"cannot write `{path}`: {(error.strerror or str(error)).lower()}: name another file")
+
+
+def not_assigned(option: str, text: str) -> UserError:
+    return UserError(f"{option} {text}: write NAME=VALUE, such as {_ASSIGNED[option]}")
+
+
+_ASSIGNED = {
+    "--compute": "--compute mlp=model",
+    "--storage": "--storage embed=data",
+    "--option": "--option merge_equal=false",
+}
+
+
+def no_positions(text: str) -> UserError:
+    return UserError(f"--at-rest {text}: give positions of inputs, counted from 0, such as --at-rest 0,1")

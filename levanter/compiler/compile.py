@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ import jax
 
 import ir
 import passes
-from ir.ops import op_of
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
-from levanter.runtime.state import WRAPPERS, LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
-from passes import pipeline, summary
+from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
+from passes import pipeline
+from passes.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,8 @@ class Compiled:
             shapes: its arguments, with a `jax.ShapeDtypeStruct` for every array; the first is (part of) the state.
         """
         with _user_errors():
-            return passes.lower(pipeline.prepare(ir.trace(function, *shapes)), self.plan, self.devices, at_rest=(0,))
+            graph = passes.check_axes(ir.trace(function, *shapes))
+            return passes.lower(graph, self.plan, self.devices, at_rest=(0,))
 
 
 def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) -> Compiled:
@@ -78,7 +79,7 @@ def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) 
         result = planned(config, config.mesh.as_dict(), config.trainer.hardware)
         mesh = passes.device_mesh(result.plan, devices)
         state_shardings, batch_shardings = passes.input_shardings(result.placed, mesh)
-        step = passes.lower(result.graph, result.plan, devices, donate=True)
+        step = passes.lower_placed(result.placed, result.plan, devices, donate=True)
     return Compiled(result.graph, result.plan, step, state_shardings, batch_shardings, devices)
 
 
@@ -120,27 +121,17 @@ def report(
     with _user_errors(), warnings.catch_warnings():
         warnings.simplefilter("ignore", passes.AxisWarning)  # they are among the notes
         result = planned(config, mesh, hardware, dump_ir=dump_ir)
-        plan, times = result.plan, summary.times(result.graph, result.placed, result.plan)
-        collectives = summary.collectives(result.placed, plan)
-        memory = summary.memory(result.graph, plan)
+        found = result.facts()
     answer: dict[str, Any] = {
         "mesh": dict(mesh),
-        "devices": plan.mesh.devices,
+        "devices": found["devices"],
         "hardware": hardware,
         "batch_size": config.trainer.train_batch_size,
         "seq_len": config.model.seq_len,
-        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage)},
-        "axes": _axis_rows(result),
-        "parameters": _parameter_rows(result.placed, mesh),
-        "collectives": [_collective_row(each) for each in collectives],
-        "memory": memory,
-        "time": {**asdict(times), "bound": times.bound},
-        "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
-        "runner_up": _runner_up(plan),
-        "notes": _notes(result),
+        **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if verify:
-        answer["verify"] = verified(config, plan, answer["collectives"], memory["peak"])
+        answer["verify"] = verified(config, result.plan, found["collectives"], found["memory"]["peak"])
     return answer
 
 
@@ -217,6 +208,49 @@ def graph_changes(before: str, after: str, before_name: str, after_name: str) ->
     return ir.changes(*graphs).text(before_name, after_name)
 
 
+def run_pass(
+    name: str,
+    text: str,
+    source: str,
+    *,
+    mesh: Mapping[str, int] | None = None,
+    hardware: str = "v5e",
+    compute: Mapping[str, Sequence[str]] | None = None,
+    storage: Mapping[str, Sequence[str]] | None = None,
+    at_rest: Sequence[int] = (),
+    options: Mapping[str, str] | None = None,
+) -> tuple[str, list[str]]:
+    """The text of a graph after one pass, and what the pass warns of.
+
+    Args:
+        source: what the user calls the text.
+        compute, storage: a plan by hand, for a pass that needs one; without either the planner chooses it.
+        at_rest: positions of inputs that lie where state lies.
+        options: those of the pass, as text.
+
+    Raises:
+        UserError: the text is no graph, or a malformed one; there is no such pass or option; the pass lacks a mesh, or
+            finds axis errors.
+    """
+    try:
+        graph = ir.verify(ir.parse(text))
+    except (ir.ParseError, ir.MalformedGraph) as error:
+        raise no_graph(source, error) from error
+    with _user_errors(), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", passes.AxisWarning)
+        warnings.simplefilter("always", passes.PlanWarning)
+        layout = passes.DeviceMesh.of(mesh) if mesh is not None else None
+        plan = None
+        if layout is not None and (compute or storage):
+            wanted, kept = (
+                {axis: list(over) for axis, over in (listed or {}).items()} for listed in (compute, storage)
+            )
+            plan = passes.Plan.by_hand(layout, wanted, kept, hardware)
+        stage = Stage(graph, layout, hardware, plan, tuple(at_rest))
+        answer = str(pipeline.run_one(name, stage, options).graph)
+    return answer, [str(each.message) for each in warned]
+
+
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The child's part of `verified`: the step of the request, laid out by the plan of the request, lowered."""
     from levanter.config import loads
@@ -231,7 +265,7 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
         request["hardware"],
     )
     result = planned(config, mesh, request["hardware"], plan=plan)
-    step = passes.lower(result.graph, plan, donate=True)
+    step = passes.lower_placed(result.placed, result.plan, donate=True)
     lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
     return lowered
 
@@ -248,68 +282,9 @@ def _user_errors() -> Iterator[None]:
     """What the compiler refuses is the user's to mend: the same words, as this package's error."""
     try:
         yield
-    except (passes.AxisErrors, passes.PlanError, passes.UnknownCode) as error:
+    except (passes.AxisErrors, passes.PlanError, passes.UnknownCode, passes.UnknownPass, passes.BadOption) as error:
         raise UserError(str(error)) from error
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
     return {name: list(axes) for name, axes in mapping.items()}
-
-
-def _axis_rows(result: pipeline.Result) -> list[dict[str, Any]]:
-    """Every axis of the step, those with a place on the mesh first."""
-    plan, sizes = result.plan, result.graph.axis_sizes()
-    placed = [name for name in plan.order if name in plan.compute or name in plan.storage]
-    rest = [name for name in sizes if name not in placed]
-    return [
-        {
-            "name": name,
-            "size": sizes[name],
-            "compute": list(plan.compute.get(name, ())),
-            "storage": list(plan.storage.get(name, ())),
-            "reason": plan.reasons.get(name, "one device" if plan.mesh.devices == 1 else "given"),
-        }
-        for name in (*placed, *rest)
-    ]
-
-
-def _parameter_rows(placed: Graph, mesh: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The parameters of the model: the state that is not the optimizer's."""
-    rows: list[dict[str, Any]] = []
-    carried = {before for before, _ in placed.carried}
-    for i, (value, path) in enumerate(zip(placed.inputs, placed.input_paths, strict=True)):
-        if i not in carried or not path.startswith("state.model."):
-            continue
-        type_ = value.type
-        shards = math.prod(mesh[axis] for dim in type_.dims for axis in dim.mesh)
-        rows.append(
-            {
-                "path": ".".join(part for part in path.removeprefix("state.").split(".") if part not in WRAPPERS),
-                "dtype": type_.dtype,
-                "axes": {dim.name or f"_{k}": dim.size for k, dim in enumerate(type_.dims)},
-                "layout": [list(dim.mesh) for dim in type_.dims],
-                "bytes": type_.bytes,
-                "bytes_per_device": type_.bytes // shards,
-            }
-        )
-    return rows
-
-
-def _collective_row(each: summary.Collective) -> dict[str, Any]:
-    return {**asdict(each), "mesh_axes": list(each.mesh_axes)}
-
-
-def _runner_up(plan: passes.Plan) -> dict[str, Any] | None:
-    other = plan.runner_up
-    if other is None:
-        return None
-    layouts = {"compute": _axes(other.compute), "storage": _axes(other.storage)}
-    return {"plan": layouts, "step": other.step, "peak": other.peak}
-
-
-def _notes(result: pipeline.Result) -> list[str]:
-    """What the checker finds suspicious; what the planner could not use, and why."""
-    found = passes.axis_findings(result.graph)
-    notes = [f"{each.severity}[{each.code}]: {each.what} ({each.source})" for each in found]
-    opaque = sorted({node.fn for node in result.graph.walk() if not op_of(node).understood})
-    return [*notes, f"no rule for {', '.join(opaque)}: kept whole on every device"] if opaque else notes

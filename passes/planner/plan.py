@@ -1,53 +1,28 @@
 """A plan: which name goes on which mesh axes, in two roles, in which priority order, and its predicted cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
-from ir.types import TensorType
-from passes import errors
+from ir.graph import Graph
+from passes import errors, require
+from passes.canonicalize import canonicalize
 from passes.hardware.chip import Chip, chip_of
+from passes.planner.layouts import Layouts, RunnerUp, Search
+from passes.planner.subject import subject_of
+from passes.report.facts import facts, question
+from passes.report.report import Report
 from passes.sharding.mesh import DeviceMesh, MeshLike
-from passes.sharding.rules import Role, ShardingRules, sizes_of, with_layout
+
+__all__ = ["Plan", "RunnerUp", "Search"]
 
 
 @dataclass(frozen=True)
-class Search:
-    """How the plan was found: how many plans the space has, and whether the result is proven the best of them."""
+class Plan(Layouts):
+    """Layouts by name on a mesh. `print(plan)` says what `levanter compile` prints: the layouts, why, and their price.
 
-    plans: int
-    seconds: float
-    optimal: bool
-
-
-@dataclass(frozen=True)
-class RunnerUp:
-    """The next best plan that is predicted slower, and what it would cost."""
-
-    compute: Mapping[str, tuple[str, ...]]
-    storage: Mapping[str, tuple[str, ...]]
-    step: float
-    peak: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Layouts by name on a mesh.
-
-    `order` is the priority order of names; `compute` and `storage` map names to mesh axes (replicated names are
-    absent). `storage` repeats the compute axes and adds the storage-only ones.
+    The fields are those of `Layouts`. A plan is data: it can be compared, pickled and sent elsewhere.
     """
-
-    mesh: DeviceMesh
-    order: tuple[str, ...]
-    compute: Mapping[str, tuple[str, ...]]
-    storage: Mapping[str, tuple[str, ...]]
-    hardware: str = ""
-    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
-    search: Search | None = None
-    runner_up: RunnerUp | None = None
-    custom_chip: Chip | None = field(default=None, repr=False)
 
     @classmethod
     def by_hand(
@@ -77,24 +52,24 @@ class Plan:
             custom_chip=chip if isinstance(hardware, Chip) else None,
         )
 
-    @property
-    def chip(self) -> Chip:
-        """The chip that the plan is for."""
-        return self.custom_chip or chip_of(self.hardware)
+    def report(self, graph: Graph | None = None) -> Report:
+        """What `levanter compile` says of the plan: the keys of docs/compile.md, printed as its tables.
 
-    @cached_property
-    def rules(self) -> ShardingRules:
-        """The sharding rules of the plan."""
-        # On a mesh axis of one device nothing is split: it must not show as a collective of one.
-        idle = self.mesh.mask([axis for axis, size in self.mesh.as_dict().items() if size == 1])
-        compute = {name: self.mesh.mask(axes) & ~idle for name, axes in self.compute.items()}
-        stored = {name: self.mesh.mask(axes) & ~idle for name, axes in self.storage.items()}
-        extra = {name: mask & ~compute.get(name, 0) for name, mask in stored.items() if mask & ~compute.get(name, 0)}
-        return ShardingRules(self.mesh, self.order, compute, extra)
+        Args:
+            graph: the traced step. Left out: the step that was planned.
 
-    def placed(self, type_: TensorType, role: Role) -> TensorType:
-        """The type of a value with its layout under this plan."""
-        return with_layout(type_, self.rules.layout(sizes_of(type_), role), self.rules)
+        Raises:
+            PlanError: the plan was made by hand, so that a graph is needed.
+        """
+        subject = subject_of(canonicalize(require.graph(graph, "Plan.report"))) if graph is not None else self.subject
+        if subject is None:
+            raise errors.no_subject()
+        return Report({"model": subject.graph.name, **facts(subject, self)})
+
+    def __str__(self) -> str:
+        """The report as tables; the layouts alone where the plan knows no step."""
+        known = self.report() if self.subject is not None else Report({"model": "plan by hand", **question(self)})
+        return str(known)
 
 
 def _axes_by_name(role: str, rules: Any, mesh: DeviceMesh) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,8 @@
-"""`levanter ir diff` on the numbered dumps of `levanter compile --dump-ir`, and on files."""
+"""`levanter ir diff` on the numbered dumps of `levanter compile --dump-ir`, and on files; `levanter ir run`."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def test_a_folder_shows_what_each_pass_changed(dumps: Path, capsys: pytest.Captu
     reports = dict(zip(names[1:], printed.split("--- ")[1:], strict=True))
     assert reports["01-check_axes.ir"].splitlines()[2] == "no changes"
     assert "computed once now" in reports["02-canonicalize.ir"]
-    assert "layouts changed" in reports["03-partition.ir"].splitlines()[2]
+    assert "layouts changed" in reports["03-plan.ir"].splitlines()[2]
+    assert "all_gather" in reports["04-partition.ir"]
 
 
 def test_two_folders_compare_what_both_have(dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,3 +109,110 @@ def test_wrong_input_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (code, printed) == (2, "")
     assert message.startswith(f"error: `{broken}` is no graph: expected ")
     assert "  1 | grph g {\n    | ^^^^" in message
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["ir", "run", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
+    path = tmp_path / "one.ir"
+    path.write_text(GRAPH.format(fn="sin"))
+    return path
+
+
+def test_a_pass_reads_stdin_and_writes_a_file(
+    one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(one.read_text()))
+    out = tmp_path / "out.ir"
+    mesh = ("--mesh", "2", "--compute", "batch=data")
+    assert run(capsys, "--pass", "plan", *mesh, "-o", out, "-") == (0, "", "")
+    assert "%1: f32[batch=2@data] = map.sin(%0)" in out.read_text()
+    code, printed, _ = run(capsys, "--pass", "partition", *mesh, out)
+    assert (code, printed) == (0, out.read_text())
+
+
+def test_what_lies_at_rest_is_laid_out_like_state(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mesh = ("--mesh", "2", "--storage", "batch=data")
+    assert "%0: f32[batch=2]" in run(capsys, "--pass", "plan", *mesh, one)[1]
+    assert "%0: f32[batch=2@data]" in run(capsys, "--pass", "plan", *mesh, "--at-rest", "0", one)[1]
+
+
+def test_warnings_stand_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twice = tmp_path / "twice.ir"
+    twice.write_text(
+        "graph g {\n  inputs\n    %0: f32[batch=4, embed=8]  x\n"
+        "  %1: f32[batch=4] = reduce.sum(%0) over=[embed=8]\n  %2: f32[batch=4] = map.div(%1, 8.0:f32[])\n"
+        "  %3: f32[] = reduce.sum(%2) over=[batch=4]\n  outputs\n    %3\n}\n"
+    )
+    code, printed, said = run(capsys, "--pass", "check_axes", twice)
+    assert code == 0 and ir.parse(printed) == ir.parse(twice.read_text())
+    assert said.startswith("warning[mean-then-sum]: a mean over `embed`")
+    assert run(capsys, "--pass", "check_axes", "--option", "ignore=mean-then-sum", twice)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--pass", "partitoin"),
+            "no pass is called 'partitoin'; did you mean 'partition'? "
+            f"(the passes are {', '.join(passes.PIPELINE.names)})",
+        ),
+        (("--pass", "plan"), "the pass plan needs a mesh: give one, such as data=4, model=2 (--mesh 4x2)"),
+        (
+            ("--pass", "plan", "--option", "fast=1", "--mesh", "2"),
+            "the pass plan has no option 'fast': it has none",
+        ),
+        (("--pass", "plan", "--option", "fast"), "--option fast: write NAME=VALUE, such as --option merge_equal=false"),
+        (
+            ("--pass", "plan", "--mesh", "2", "--compute", "batch"),
+            "--compute batch: write NAME=VALUE, such as --compute mlp=model",
+        ),
+        (
+            ("--pass", "plan", "--at-rest", "x"),
+            "--at-rest x: give positions of inputs, counted from 0, such as --at-rest 0,1",
+        ),
+        (
+            ("--pass", "canonicalize", "-o", "/nowhere/x.ir"),
+            "cannot write `/nowhere/x.ir`: no such file or directory: name another file",
+        ),
+    ],
+)
+def test_a_wrong_run_exits_2(
+    arguments: tuple[str, ...], message: str, one: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, *arguments, one) == (2, "", f"error: {message}\n")
+
+
+def test_a_run_on_what_is_no_good_graph_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken, malformed, wrong = (tmp_path / f"{name}.ir" for name in ("broken", "malformed", "wrong"))
+    broken.write_text("grph g {\n}\n")
+    malformed.write_text(GRAPH.format(fn="sin").replace("map.sin", "frobnicate"))
+    wrong.write_text(
+        "graph g {\n  inputs\n    %0: f32[batch=4]  x\n    %1: f32[embed=4]  y\n"
+        "  %2: f32[batch=4] = map.add(%0, %1)\n  outputs\n    %2\n}\n"
+    )
+    for path, start in (
+        (broken, f"error: `{broken}` is no graph: expected `graph`"),
+        (malformed, f"error: `{malformed}` is no graph: "),
+        (wrong, "error: "),
+    ):
+        code, printed, said = run(capsys, "--pass", "check_axes", path)
+        assert (code, printed) == (2, "") and said.startswith(start)
+
+
+def test_of_a_text_nothing_is_merged_that_may_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exponent of a power, the start of a slice: the text does not write them."""
+    path = tmp_path / "powers.ir"
+    path.write_text(
+        "graph g {\n  inputs\n    %0: f32[batch=2]  x\n  %1: f32[batch=2] = map.integer_pow(%0)\n"
+        "  %2: f32[batch=2] = map.integer_pow(%0)\n  outputs\n    %1\n    %2\n}\n"
+    )
+    code, printed, _ = run(capsys, "--pass", "canonicalize", path)
+    assert code == 0 and ir.parse(printed) == ir.parse(path.read_text())

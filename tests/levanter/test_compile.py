@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 from typeguard import suppress_type_checks
 
 import ir
 import passes
 from levanter.compiler import compile as compiler
+from levanter.compiler.report import compile_tables
 from levanter.errors import UserError
 from levanter.runtime.evaluate import eval_step
 from levanter.runtime.state import LmBatch, TrainState, batch_shape, init_state, state_shape, train_step_of
@@ -164,10 +168,17 @@ def test_on_one_device_the_plan_is_trivial() -> None:
     assert {row["reason"] for row in answer["axes"]} == {"one device"}
 
 
+def test_the_parameters_are_found_whatever_the_mesh_and_are_those_of_the_model_alone() -> None:
+    model = state_shape(tiny()).model
+    answer = compiler.report(tiny(), {"data": 1}, "v5e")
+    assert [tuple(row["axes"].values()) for row in answer["parameters"]] == [x.shape for x in jax.tree.leaves(model)]
+    assert not any(part in ("array", "stacked") for row in answer["parameters"] for part in row["path"].split("."))
+
+
 def test_the_graphs_are_dumped(tmp_path: Path) -> None:
     compiler.report(tiny(), MESH, "v5e", dump_ir=tmp_path)
     files = sorted(path.name for path in tmp_path.iterdir())
-    assert files[0] == "00-traced.ir" and len(files) == 5
+    assert files[0] == "00-traced.ir" and len(files) == 1 + len(passes.PIPELINE.names)
     assert ir.parse((tmp_path / files[-1]).read_text()).name == "train_step"
 
 
@@ -196,6 +207,29 @@ def test_a_batch_that_does_not_divide_is_a_user_error() -> None:
     with pytest.raises(UserError, match="batch") as caught:
         compiler.report(tiny(**{"trainer.train_batch_size": 6}), MESH, "v5e")
     assert "6" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def tables(answer: dict[str, Any]) -> list[str]:
+    """What `levanter compile` prints of a report, without the first line and the time that the search took."""
+    file = io.StringIO()
+    compile_tables(answer, Console(file=file, width=120))
+    return [re.sub(r"plans in [^;]*;", "plans;", line) for line in file.getvalue().strip("\n").splitlines()][1:]
+
+
+@pytest.mark.parametrize("mesh", [MESH, {"data": 1}])
+def test_a_plan_in_python_says_what_compile_prints(mesh: dict[str, int]) -> None:
+    config = tiny(**{"trainer.train_batch_size": 32, "model.vocab_size": 4096})
+    answer = {"model": "tiny", **compiler.report(config, mesh, "v5e")}
+    plan = compiler.planned(config, mesh, "v5e").plan
+    said = [re.sub(r"plans in [^;]*;", "plans;", line) for line in str(plan).splitlines()]
+    assert said[0].startswith(f"train_step on {plan.mesh.devices} × v5e  mesh data {mesh['data']}")
+    assert said[1:] == tables(answer) and len(said) > 40
+    data = dict(plan.report())
+    for each in (data, answer):
+        each["search"] = {**each["search"], "seconds": 0.0}
+    for key in ("model", "batch_size", "seq_len"):
+        data.pop(key, None), answer.pop(key)
+    assert data == answer and json.loads(json.dumps(data)) == data
 
 
 # The compiler makes what was predicted.

@@ -51,7 +51,7 @@ WRONG = {
     "lower no graph": (lambda: passes.lower(None, ONE), f"passes.lower: graph is None (NoneType); pass {GRAPH}"),
     "lower no plan": (
         lambda: passes.lower(prepared("mlp"), MESH),
-        f"passes.device_mesh: plan is {MESH} (dict); pass {PLAN}",
+        f"passes.lower: plan is {MESH} (dict); pass {PLAN}",
     ),
     "positions out of range": (
         lambda: passes.lower(prepared("mlp"), ONE, at_rest=(2,)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from levanter.compiler.report.style import Printer
-from levanter.compiler.report.units import format_bytes, format_percent
+from passes.report.style import Printer
+from passes.report.units import format_bytes, format_percent
 
 
 def verify_tables(verify: Mapping[str, Any], printer: Printer) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from levanter.compiler.report.units import format_bytes
 from levanter.compiler.verify.hlo import CompiledCollective
+from passes.report.units import format_bytes
 
 _Key = tuple[str, tuple[str, ...], int]
 

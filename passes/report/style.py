@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from rich import box
@@ -71,7 +71,7 @@ class Printer:
 
 
 @contextmanager
-def readable_width(console: Console) -> Iterator[Console]:
+def readable_width(console: Console) -> Generator[Console, None, None]:
     """A file has no width of its own, and the 80 columns rich assumes would fold paths: it gets 120."""
     width = console.width
     if not console.is_terminal and width < WIDTH_OF_A_FILE:

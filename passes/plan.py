@@ -1,0 +1,36 @@
+"""Decides where every value lies: each axis name goes on mesh axes, for compute and for storage.
+
+The search is `passes.planner`; docs/planner.md explains it. A plan that is given is taken as it is. Afterwards the type
+of every value says where the value lies between the operations, `f32[batch=32@data, embed=64]`; nothing communicates
+yet.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from passes import errors
+from passes.partition import refuse_partitioned
+from passes.planner.solve import solve
+from passes.planner.subject import subject_of
+from passes.retype import laid_out, without_layout
+from passes.sharding.roles import assign_roles
+from passes.stage import Need, Pass, Stage
+
+
+@dataclass(frozen=True)
+class ChoosePlan(Pass):
+    """Pass: chooses the plan of a canonical graph, or takes the given one, and lays the graph out."""
+
+    needs: ClassVar[Need | None] = "mesh"
+
+    def apply(self, stage: Stage) -> Stage:
+        """The stage with its plan. Raises `PlanError` where there is no mesh, or no plan fits."""
+        refuse_partitioned(stage.graph)
+        graph, chosen = without_layout(stage.graph), stage.plan
+        if chosen is None:
+            if stage.mesh is None:
+                raise errors.no_mesh(self.stem())
+            chosen = solve(graph, stage.mesh, stage.hardware)
+        elif chosen.subject is None:
+            chosen = replace(chosen, subject=subject_of(graph))
+        return replace(stage, graph=laid_out(graph, chosen, assign_roles(graph, stage.at_rest)), plan=chosen)

@@ -1,0 +1,82 @@
+"""What a plan says, as data: which name goes on which mesh axes, in two roles, and what that is predicted to cost.
+
+Passes read this; `passes.planner.plan.Plan` is the same with what a person asks of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ir.graph import Graph
+from ir.types import TensorType
+from passes.hardware.chip import Chip, chip_of
+from passes.sharding.mesh import DeviceMesh
+from passes.sharding.rules import Role, ShardingRules, sizes_of, with_layout
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the plan was found: how many plans the space has, and whether the result is proven the best of them."""
+
+    plans: int
+    seconds: float
+    optimal: bool
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """The next best plan that is predicted slower, and what it would cost."""
+
+    compute: Mapping[str, tuple[str, ...]]
+    storage: Mapping[str, tuple[str, ...]]
+    step: float
+    peak: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The step that a plan is for: a canonical graph without its origins, and notes on it (what the checker finds, what
+    no rule knows)."""
+
+    graph: Graph
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """Layouts by name on a mesh.
+
+    `order` is the priority order of names; `compute` and `storage` map names to mesh axes (replicated names are
+    absent). `storage` repeats the compute axes and adds the storage-only ones. `subject` is the step that was
+    planned; a plan by hand has none until it is carried out.
+    """
+
+    mesh: DeviceMesh
+    order: tuple[str, ...]
+    compute: Mapping[str, tuple[str, ...]]
+    storage: Mapping[str, tuple[str, ...]]
+    hardware: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+    search: Search | None = None
+    runner_up: RunnerUp | None = None
+    custom_chip: Chip | None = field(default=None, repr=False)
+    subject: Subject | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def chip(self) -> Chip:
+        """The chip that the plan is for."""
+        return self.custom_chip or chip_of(self.hardware)
+
+    @cached_property
+    def rules(self) -> ShardingRules:
+        """The sharding rules of the plan."""
+        # On a mesh axis of one device nothing is split: it must not show as a collective of one.
+        idle = self.mesh.mask([axis for axis, size in self.mesh.as_dict().items() if size == 1])
+        compute = {name: self.mesh.mask(axes) & ~idle for name, axes in self.compute.items()}
+        stored = {name: self.mesh.mask(axes) & ~idle for name, axes in self.storage.items()}
+        extra = {name: mask & ~compute.get(name, 0) for name, mask in stored.items() if mask & ~compute.get(name, 0)}
+        return ShardingRules(self.mesh, self.order, compute, extra)
+
+    def placed(self, type_: TensorType, role: Role) -> TensorType:
+        """The type of a value with its layout under this plan."""
+        return with_layout(type_, self.rules.layout(sizes_of(type_), role), self.rules)

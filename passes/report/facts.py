@@ -1,0 +1,109 @@
+"""What there is to say of a plan, as JSON can hold it: layouts and reasons, parameters, collectives, memory, time."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import prod
+from typing import Any
+
+from ir.graph import Graph, Value
+from passes import summary
+from passes.partition import partition
+from passes.planner.layouts import Layouts, Subject
+from passes.scatter_sums import scatter_sums
+
+WRAPPERS = frozenset({"array", "stacked"})
+"""Parts of a path that only say how modules are nested inside haliax."""
+
+Row = dict[str, Any]
+
+
+def question(plan: Layouts) -> Row:
+    """What a plan alone says: the mesh, the chip, the layouts."""
+    return {
+        "mesh": plan.mesh.as_dict(),
+        "devices": plan.mesh.devices,
+        "hardware": plan.hardware,
+        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage)},
+    }
+
+
+def facts(subject: Subject, plan: Layouts, placed: Graph | None = None) -> Row:
+    """What a plan says of the step that it is for: the keys of docs/compile.md but `model`.
+
+    Args:
+        placed: the step after all passes, where that is at hand.
+    """
+    graph = subject.graph
+    if placed is None:
+        placed = scatter_sums(partition(graph, plan))
+    times = summary.times(graph, placed, plan)
+    return {
+        **question(plan),
+        "axes": _axis_rows(graph, plan),
+        "parameters": _parameter_rows(graph, placed, plan),
+        "collectives": [
+            {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
+        ],
+        "memory": summary.memory(graph, plan),
+        "time": {**asdict(times), "bound": times.bound},
+        "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
+        "runner_up": _runner_up(plan),
+        "notes": list(subject.notes),
+    }
+
+
+def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {name: list(axes) for name, axes in mapping.items()}
+
+
+def _axis_rows(graph: Graph, plan: Layouts) -> list[Row]:
+    """Every axis of the step, those with a place on the mesh first."""
+    sizes = graph.axis_sizes()
+    placed = [name for name in plan.order if name in sizes and (name in plan.compute or name in plan.storage)]
+    rest = [name for name in sizes if name not in placed]
+    return [
+        {
+            "name": name,
+            "size": sizes[name],
+            "compute": list(plan.compute.get(name, ())),
+            "storage": list(plan.storage.get(name, ())),
+            "reason": plan.reasons.get(name, "one device" if plan.mesh.devices == 1 else "given"),
+        }
+        for name in (*placed, *rest)
+    ]
+
+
+def _parameter_rows(graph: Graph, placed: Graph, plan: Layouts) -> list[Row]:
+    """The parameters of the model: the state that the forward or backward pass reads. Counters are none, and what the
+    paths of all have in front, the name of the argument, is left out."""
+    read = {value.id for node in graph.nodes if node.phase != "update" for value in node.value_inputs}
+    carried = {before for before, _ in graph.carried}
+    found: list[tuple[list[str], Value]] = []
+    for i, (value, path) in enumerate(zip(placed.inputs, placed.input_paths, strict=False)):
+        counter = not value.type.dims and not value.type.dtype.startswith(("float", "bfloat"))
+        if i in carried and value.id in read and not counter:
+            found.append(([part for part in path.split(".") if part not in WRAPPERS], value))
+    heads = {parts[0] for parts, _ in found}
+    shared = len(heads) == 1 and all(len(parts) > 1 for parts, _ in found)
+    mesh = plan.mesh.as_dict()
+    return [_parameter_row(".".join(parts[1:] if shared else parts), value, mesh) for parts, value in found]
+
+
+def _parameter_row(path: str, value: Value, mesh: Mapping[str, int]) -> Row:
+    type_ = value.type
+    return {
+        "path": path,
+        "dtype": type_.dtype,
+        "axes": {dim.name or f"_{k}": dim.size for k, dim in enumerate(type_.dims)},
+        "layout": [list(dim.mesh) for dim in type_.dims],
+        "bytes": type_.bytes,
+        "bytes_per_device": type_.bytes // prod(mesh[axis] for dim in type_.dims for axis in dim.mesh),
+    }
+
+
+def _runner_up(plan: Layouts) -> Row | None:
+    other = plan.runner_up
+    if other is None:
+        return None
+    layouts = {"compute": _axes(other.compute), "storage": _axes(other.storage)}
+    return {"plan": layouts, "step": other.step, "peak": other.peak}

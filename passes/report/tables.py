@@ -1,0 +1,194 @@
+"""A report as tables for people.
+
+One function a section, in the order in which questions come up: what was asked, what was decided and why, what it
+costs, what else was considered. A section whose part of the report is absent is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from passes.report.style import Printer
+from passes.report.units import format_bytes, format_change, format_percent, format_seconds
+
+_NONE = "—"
+_BAR = 24
+
+
+def tables(report: Mapping[str, Any], printer: Printer) -> None:
+    """Prints every section of a report.
+
+    Args:
+        report: the keys of docs/compile.md; `seconds` of a collective is that of all its occurrences in a step.
+    """
+    _question(report, printer)
+    _axes(report, printer)
+    if "parameters" in report:
+        _parameters(report["parameters"], printer)
+    if "collectives" in report:
+        _collectives(report["collectives"], printer)
+    if "memory" in report:
+        _memory(report["memory"], printer)
+    if "time" in report:
+        _time(report["time"], printer)
+    if "search" in report:
+        _search(report, printer)
+    _notes(report.get("notes", ()), printer)
+
+
+def _question(report: Mapping[str, Any], printer: Printer) -> None:
+    mesh = report["mesh"]
+    devices = report.get("devices", prod(mesh.values()))
+    mesh_text = " × ".join(f"{name} {size}" for name, size in mesh.items()) or "one device"
+    shape = [
+        f"{report[key]:,} {word}" for key, word in (("batch_size", "sequences"), ("seq_len", "tokens")) if key in report
+    ]
+    batch = f", a batch of {' × '.join(shape)}" if shape else ""
+    printer.heading(f"{report['model']} on {devices} × {report['hardware']}", f"mesh {mesh_text}{batch}")
+
+
+def _axes(report: Mapping[str, Any], printer: Printer) -> None:
+    plan = report["plan"]
+    rows: list[tuple[str, ...]] = []
+    for axis in report.get("axes") or _axes_of_plan(plan):
+        size = f"{axis['size']:,}" if "size" in axis else ""
+        rows.append((axis["name"], size, _over(axis["compute"]), _over(axis["storage"]), axis.get("reason", "")))
+    printer.heading(
+        "Axes", "where each name is split: in the computation, and at rest (parameters, gradients, optimizer)"
+    )
+    if rows:
+        printer.table(("axis", ">size", "compute", "storage", "why"), rows)
+    else:
+        printer.rows([("no axis is split",)])
+
+
+def _axes_of_plan(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    names = dict.fromkeys([*plan["compute"], *plan["storage"]])
+    return [
+        {"name": name, "compute": plan["compute"].get(name, []), "storage": plan["storage"].get(name, [])}
+        for name in names
+    ]
+
+
+def _parameters(parameters: Sequence[Mapping[str, Any]], printer: Printer) -> None:
+    rows = [
+        (
+            parameter["path"],
+            parameter["dtype"],
+            " ".join(f"{name}={size}" for name, size in parameter["axes"].items()) or _NONE,
+            _layout(parameter),
+            format_bytes(parameter["bytes"]),
+            format_bytes(parameter["bytes_per_device"]),
+        )
+        for parameter in parameters
+    ]
+    count = sum(prod(parameter["axes"].values()) for parameter in parameters)
+    whole, each = (sum(parameter[key] for parameter in parameters) for key in ("bytes", "bytes_per_device"))
+    printer.heading("Parameters", f"{count:,} in {len(rows)} arrays")
+    total = ("all", "", "", "", format_bytes(whole), format_bytes(each))
+    printer.table(("=path", "type", "axes", "stored", ">bytes", ">per device"), rows, total)
+
+
+def _layout(parameter: Mapping[str, Any]) -> str:
+    """`embed→data mlp→model` for the axes that are split; without spaces inside, so that a pair stays on its line."""
+    placed = zip(parameter["axes"], parameter["layout"], strict=False)
+    return " ".join(f"{name}→{','.join(axes)}" for name, axes in placed if axes) or "whole"
+
+
+def _collectives(collectives: Sequence[Mapping[str, Any]], printer: Printer) -> None:
+    times = sum(item["count"] for item in collectives)
+    seconds = sum(item["seconds"] for item in collectives)
+    printer.heading(
+        "Collectives", f"of one step: {times:,}, together {format_seconds(seconds)}; bytes are of one group, once"
+    )
+    if not collectives:
+        printer.rows([("none: nothing has to be sent between devices",)])
+        return
+    rows = [
+        (
+            item["kind"],
+            item["axis"] or _NONE,
+            _over(item["mesh_axes"]),
+            format_bytes(item["bytes"]),
+            f"{item['count']:,} ×",
+            format_seconds(item["seconds"]),
+            item["phase"],
+            item["source"] or _NONE,
+        )
+        for item in collectives
+    ]
+    printer.table(("kind", "axis", "over", ">bytes", ">times", ">time", "phase", "=from"), rows)
+
+
+def _memory(memory: Mapping[str, Any], printer: Printer) -> None:
+    capacity = memory["capacity"]
+    share = (
+        f"{format_percent(memory['peak'], capacity)} of {format_bytes(capacity)}" if capacity else "of unknown capacity"
+    )
+    verdict = "" if not capacity or memory["peak"] <= capacity else ": DOES NOT FIT"
+    printer.heading("Memory per device", f"peak {format_bytes(memory['peak'])}, {share}{verdict}")
+    kinds = [(kind, size) for kind, size in memory.items() if kind not in ("peak", "capacity")]
+    largest = max((size for _, size in kinds), default=0)
+    # A share of the peak says where the memory goes; a share of the capacity would be invisible for small models.
+    printer.rows([(kind, f"{format_bytes(size):>9}", _bar(size, largest)) for kind, size in kinds])
+
+
+def _bar(part: float, whole: float) -> str:
+    return "█" * max(1, round(_BAR * part / whole)) if part and whole else ""
+
+
+def _time(time: Mapping[str, Any], printer: Printer) -> None:
+    hidden = time["communication"] - time["exposed"]
+    printer.heading("Step time, predicted", f"{format_seconds(time['step'])}, bound by {time['bound']}")
+    printer.rows(
+        [
+            ("compute", f"{format_seconds(time['compute']):>8}", ""),
+            (
+                "exposed communication",
+                f"{format_seconds(time['exposed']):>8}",
+                f"of {format_seconds(time['communication'])}; {format_seconds(max(0.0, hidden))} hides behind compute",
+            ),
+        ]
+    )
+
+
+def _search(report: Mapping[str, Any], printer: Printer) -> None:
+    search, runner_up = report["search"], report.get("runner_up")
+    proof = "this one is proven the best" if search["optimal"] else "this one is the best found, not proven"
+    printer.heading("Search", f"{search['plans']:,} plans in {format_seconds(search['seconds'])}; {proof}")
+    if not runner_up or not runner_up.get("plan"):
+        printer.rows([("no other plan is possible",)])
+        return
+    slower = format_change(runner_up["step"], report["time"]["step"])
+    larger = format_change(runner_up["peak"], report["memory"]["peak"])
+    price = f"step {format_seconds(runner_up['step'])} ({slower}), peak {format_bytes(runner_up['peak'])} ({larger})"
+    changes = "; ".join(_changes(report["plan"], runner_up["plan"])) or "the same layout"
+    printer.rows([("runner-up", changes), ("its price", price)])
+
+
+def _changes(plan: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What another plan does differently: `mlp computed whole, not over model`."""
+    changes: list[str] = []
+    for role, verb in (("compute", "computed"), ("storage", "stored")):
+        here, there = plan.get(role, {}), other.get(role, {})
+        for name in dict.fromkeys([*here, *there]):
+            if list(here.get(name, [])) != list(there.get(name, [])):
+                changes.append(f"{name} {verb} {_where(there.get(name, []))}, not {_where(here.get(name, []))}")
+    return changes
+
+
+def _notes(notes: Sequence[str], printer: Printer) -> None:
+    if notes:
+        printer.heading("Notes")
+        for note in notes:
+            printer.rows([(f"· {note}",)])
+
+
+def _over(mesh_axes: Sequence[str]) -> str:
+    return " × ".join(mesh_axes) or _NONE
+
+
+def _where(mesh_axes: Sequence[str]) -> str:
+    return f"over {_over(mesh_axes)}" if mesh_axes else "whole"
