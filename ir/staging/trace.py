@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from haliax.core.array import NamedArray
-from haliax.core.stale import own_axes
 from haliax.core.staging import staging
 from haliax.core.stale import own_axes
 from ir.graph import Graph

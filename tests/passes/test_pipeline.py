@@ -19,8 +19,8 @@ from typeguard import suppress_type_checks
 
 import ir
 import passes
-from levanter.compiler import compile as compiler
 from levanter.cli.main import main
+from levanter.compiler import compile as compiler
 from passes import PIPELINE, PlanError, pipeline
 from passes.stage import Stage
 
