@@ -43,7 +43,7 @@ runs one pass on the text of a graph ([ir.md](ir.md)) and prints what it makes; 
 | `--option NAME=VALUE` | an option of the pass, as listed below; may be repeated |
 | `--mesh 4x2`, `--hardware v5e` | for a pass that needs a mesh, or a plan: the planner chooses it |
 | `--compute NAME=AXES`, `--storage NAME=AXES` | instead, a plan by hand: `embed=data`; may be repeated |
-| `--at-rest 0,1` | inputs that lie where state lies although the step gives none back |
+| `--at-rest 0,1` | inputs that are stored as state is, although the step gives none back |
 
 An operation that came from a text has lost the parameters that the text does not write, so canonicalize merges fewer of
 them. Exit code 2 says that the input is wrong: no graph, a malformed one, an unknown pass (the nearest one and the list

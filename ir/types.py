@@ -68,7 +68,7 @@ class Dim:
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """The type of an IR value. `partial` names mesh axes over which a sum is still due."""
+    """The type of an IR value. `partial` names the mesh axes over which a reduction is pending."""
 
     dtype: str
     dims: tuple[Dim, ...] = ()

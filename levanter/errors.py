@@ -1,6 +1,6 @@
 """The two ways a command can end badly.
 
-Every problem that a person can mend is a `UserError`: its message says what is wrong, where, and the fix, and the
+Every problem that a person can fix is a `UserError`: its message says what is wrong, where, and the fix, and the
 command exits with 2. When the input was right but the work itself failed (training diverged, verification found a
 surprise), it is a `WorkFailed` and the command exits with 1. Any other exception is a bug of this library.
 """

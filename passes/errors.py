@@ -232,7 +232,7 @@ def rules_kind(role: str, rules: object) -> PlanError:
 
 def rule_kind(role: str, name: object, axes: object) -> PlanError:
     return PlanError(
-        f"{role} of {name!r}: {axes!r} ({_kind(axes)}); a name goes on a mesh axis or a tuple of them, such as "
+        f"{role} of {name!r}: {axes!r} ({_kind(axes)}); a name is sharded over a mesh axis or a tuple of them, such as "
         "'data' or ('replica', 'data')"
     )
 
@@ -500,4 +500,4 @@ def another_plan(value: str, found: TensorType, planned: TensorType) -> PlanErro
 
 
 def no_such_input(position: int, count: int) -> PlanError:
-    return PlanError(f"input {position} cannot lie where state lies: the graph has {count}, counted from 0")
+    return PlanError(f"input {position} cannot be stored as state is: the graph has {count}, counted from 0")

@@ -57,7 +57,7 @@ def lower(
 
     Args:
         donate: the carried state is updated in place.
-        at_rest: arguments (by position) that lie where state lies between steps, though the function gives none back.
+        at_rest: arguments (by position) that are stored as state is between steps, though the function gives none back.
 
     Raises:
         PlanError: the graph was parsed from text, or the devices do not fit the plan's mesh.

@@ -33,7 +33,7 @@ from passes.stage import Need, Pass, Stage
 
 @dataclass(frozen=True)
 class Partition(Pass):
-    """Pass: places a graph according to the plan; inputs at rest lie where state lies."""
+    """Pass: places a graph according to the plan; inputs at rest are stored as state is."""
 
     needs: ClassVar[Need | None] = "plan"
 

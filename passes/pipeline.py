@@ -113,7 +113,7 @@ def prepare(graph: Graph) -> Graph:
 
 
 def place(graph: Graph, plan: Layouts, at_rest: tuple[int, ...] = ()) -> Graph:
-    """A canonical graph placed according to a plan; inputs at the positions `at_rest` lie where state lies."""
+    """A canonical graph placed according to a plan; inputs at the positions `at_rest` are stored as state is."""
     return _BACK.run(Stage(graph, plan.mesh, plan.hardware, plan, at_rest)).graph
 
 

@@ -1,7 +1,7 @@
-"""Decides where every value lies: each axis name goes on mesh axes, for compute and for storage.
+"""Decides how every value is sharded: each axis name over some mesh axes, for compute and for storage.
 
 The search is `passes.planner`; docs/planner.md explains it. A plan that is given is taken as it is. Afterwards the type
-of every value says where the value lies between the operations, `f32[batch=32@data, embed=64]`; nothing communicates
+of every value says how it is sharded between the operations, `f32[batch=32@data, embed=64]`; nothing communicates
 yet.
 """
 

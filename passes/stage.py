@@ -24,7 +24,7 @@ class Stage:
         graph: the step so far.
         mesh, hardware: what the step is planned for.
         plan: the layout of every name; None until it is chosen, or given.
-        at_rest: positions of inputs that lie where state lies, though the step gives none back (the model of an
+        at_rest: positions of inputs that are stored as state is, though the step gives none back (the model of an
             evaluation).
     """
 

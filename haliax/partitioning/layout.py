@@ -1,4 +1,4 @@
-"""Layouts by name: which axis of an array goes on which axis of the device mesh.
+"""Layouts by name: which axis of an array is sharded over which axis of the device mesh.
 
 A mapping says it for the names of axes, `{"batch": "data", "mlp": "model"}`; see `haliax.partitioning.mapping` for the
 one in force. `shard` lays arrays out by it, and does nothing where no mapping or no mesh is in force, so that models
@@ -136,7 +136,7 @@ def sharding_for_axis(axis: AxisSelection, mapping: ResourceMapping | None = Non
 
     Raises:
         AxisError: if no mesh is given or in force, the mesh lacks a mesh axis of the mapping, or the size of an axis
-            does not divide by the number of devices it goes on.
+            does not divide by the number of devices it is sharded over.
     """
     mesh = mesh if mesh is not None else _mesh("sharding_for_axis")
     spec = pspec_for_axis(axis, mapping)
@@ -159,7 +159,7 @@ def pspec_for(
     Args:
         tree: any tree.
         resource_mapping: from the names of axes to those of mesh axes; by default the one in force.
-        preserve_existing_shardings: whether a NamedArray that lies on devices already gives None.
+        preserve_existing_shardings: whether a NamedArray that is on devices already gives None.
 
     Raises:
         AxisError: if no mapping is given or in force.
@@ -189,7 +189,7 @@ def infer_resource_partitions(
     Args:
         tree: any tree.
         resource_mapping: from the names of axes to those of mesh axes; by default the one in force.
-        preserve_existing_shardings: whether a NamedArray that lies on devices already gives the sharding it has.
+        preserve_existing_shardings: whether a NamedArray that is on devices already gives the sharding it has.
         mesh: by default the one in force.
 
     Raises:

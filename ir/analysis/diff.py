@@ -225,7 +225,7 @@ class _Comparison:
                 if a.mesh != b.mesh:
                     self.laid(print_dim(Dim(a.name, 0)).partition("=")[0], _mesh(a.mesh), _mesh(b.mesh), value)
         if old.partial != new.partial:
-            self.laid("sum due over", _listing(old.partial), _listing(new.partial), value)
+            self.laid("pending reduction over", _listing(old.partial), _listing(new.partial), value)
 
     def laid(self, name: str, old: str, new: str, value: str) -> None:
         self.found.layouts.setdefault((name, old, new), []).append(value)
@@ -248,7 +248,7 @@ def _unmoved(value: Value, names: _Names) -> Value:
 
 
 def _mesh(axes: tuple[str, ...]) -> str:
-    return "@" + ",".join(axes) if axes else "whole"
+    return "@" + ",".join(axes) if axes else "replicated"
 
 
 def _listing(axes: tuple[str, ...]) -> str:

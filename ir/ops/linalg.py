@@ -65,7 +65,7 @@ class Linalg(Op):
         return _formed(node, taken, given)
 
     def blocked(self, node: Node) -> Names:
-        if node.fn == "fft":  # XLA computes a Fourier transform whole on every device, whatever it is batched over
+        if node.fn == "fft":  # XLA replicates a Fourier transform, whatever it is batched over
             return all_names(node)
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))

@@ -1,4 +1,4 @@
-"""opaque: a primitive without a rule: kept whole, replicated, and reported. It may have no result."""
+"""opaque: a primitive without a rule: replicated, and reported. It may have no result."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Saving while training goes on.
+"""Saving while training continues.
 
 The step loop gives its state away when it starts the next step (the buffers are donated), so a save first copies every
 array into memory of its own; that copy is all the loop waits for. A single thread then writes and commits it. One save
@@ -31,7 +31,7 @@ class Checkpointer:
 
     Args:
         directory: the folder; made if it is not there, and cleaned of what a killed process left.
-        resumed_step: the step whose checkpoint the run goes on from, or None for a fresh start. Checkpoints past it
+        resumed_step: the step whose checkpoint the run resumes from, or None for a fresh start. Checkpoints past it
             were refused by `latest` as damaged, and are renamed to `step-N.damaged`.
         clock: seconds, for `every_minutes`.
     """

@@ -18,7 +18,7 @@ _STEP = re.compile(r"step-(\d+)")
 
 
 def step_path(directory: Path, step: int) -> Path:
-    """Where the checkpoint of `step` lies."""
+    """Where the checkpoint of `step` is kept."""
     return directory / f"step-{step}"
 
 
@@ -70,7 +70,7 @@ def prune(directory: Path, keep: int) -> None:
 
 
 def set_aside(directory: Path, after_step: int) -> None:
-    """Rename the checkpoints past `after_step`, from where a run goes on because they are damaged, to *.damaged."""
+    """Rename the checkpoints past `after_step`, from where a run resumes because they are damaged, to *.damaged."""
     for path in committed(directory):
         if _step(path) > after_step:
             names = (f"{path.name}.damaged{suffix}" for suffix in itertools.chain([""], itertools.count(2)))

@@ -24,7 +24,7 @@ class CheckpointMismatch(UserError):
 
 
 def damaged(path: Path, what: str) -> DamagedCheckpoint:
-    return DamagedCheckpoint(path, what, "it is not used; remove it to go on from the one before it")
+    return DamagedCheckpoint(path, what, "it is not used; remove it to resume from the one before it")
 
 
 def all_damaged(found: Sequence[DamagedCheckpoint]) -> DamagedCheckpoint:

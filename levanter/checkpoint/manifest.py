@@ -45,7 +45,7 @@ class Manifest:
 
 
 def array_folder(checkpoint: Path, name: str) -> Path:
-    """Where the array called `name` lies in a checkpoint."""
+    """Where the array called `name` is kept in a checkpoint."""
     return checkpoint / "arrays" / quote(name, safe="")
 
 

@@ -1,4 +1,4 @@
-"""`levanter checkpoint`: look into checkpoints."""
+"""`levanter checkpoint`: inspect checkpoints."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def diff(before: str, after: str | None) -> None:
 @click.option("--hardware", metavar="CHIP", default="v5e", show_default=True, help="The chip to plan for.")
 @click.option("--compute", metavar="NAME=AXES", multiple=True, help="A plan by hand: batch=data or mlp=data,model.")
 @click.option("--storage", metavar="NAME=AXES", multiple=True, help="The same for state at rest.")
-@click.option("--at-rest", metavar="N,N", default="", help="Inputs, by position, that lie where state lies.")
+@click.option("--at-rest", metavar="N,N", default="", help="Inputs, by position, that are stored as state is.")
 @click.option("--option", "options", metavar="NAME=VALUE", multiple=True, help="An option of the pass.")
 @debug
 def run(

@@ -42,7 +42,7 @@ def levanter() -> None:
 
     \b
     levanter train                                    GPT-2 nano on a real corpus, in minutes on a CPU
-    levanter compile --model gpt2_small --mesh 8x4    how its training step lies on 32 chips, and why
+    levanter compile --model gpt2_small --mesh 8x4    how its training step is sharded over 32 chips, and why
     levanter check my_model.py:step                   which axes meet in it that should not
     """
 

@@ -17,9 +17,9 @@ from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_
 )
 @click.pass_context
 def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | None, run_dir: str | None) -> None:
-    """Train a model, or go on with a run.
+    """Train a model, or resume a run.
 
-    Started again with the same command, a run goes on from its last checkpoint. Every field of the configuration can
+    Started again with the same command, a run resumes from its last checkpoint. Every field of the configuration can
     be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
     """
     from levanter.cli import devices

@@ -225,7 +225,7 @@ def run_pass(
     Args:
         source: what the user calls the text.
         compute, storage: a plan by hand, for a pass that needs one; without either the planner chooses it.
-        at_rest: positions of inputs that lie where state lies.
+        at_rest: positions of inputs that are stored as state is.
         options: those of the pass, as text.
 
     Raises:
@@ -279,7 +279,7 @@ def _check_batch(batch: int, mesh: Mapping[str, int]) -> None:
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
-    """What the compiler refuses is the user's to mend: the same words, as this package's error."""
+    """What the compiler refuses is the user's to fix: the same words, as this package's error."""
     try:
         yield
     except (passes.AxisErrors, passes.PlanError, passes.UnknownCode, passes.UnknownPass, passes.BadOption) as error:

@@ -40,7 +40,7 @@ MAY_CHANGE = (
     "trackers",
     *("trainer.log_every", "trainer.tracker"),  # as run directories made before `trackers` have them
 )
-"""Keys of the config, with all below them, that a resumed run may change: where things lie, how long and how often."""
+"""Keys of the config, with all below them, that a resumed run may change: where things are kept, how long, how often."""
 
 ABSENT = "(not set)"
 CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
@@ -62,7 +62,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where the parts of a run lie."""
+    """Where the parts of a run are kept."""
 
     path: Path
 

@@ -56,16 +56,16 @@ def _next(command: Command, config: TrainConfig, path: Path) -> list[tuple[str, 
         found.append((spread, "the same run on a mesh of CPU devices"))
     if command.is_bare:
         planned = "levanter compile --model gpt2_small --mesh 8x4"
-        return [*found, (planned, "how a larger model would lie on 32 chips, and why")]
+        return [*found, (planned, "how a larger model would be sharded over 32 chips, and why")]
     data = math.gcd(batch, 8)
     planned = command.text("compile", leave_out=("--run-dir",), mesh=f"{data}x4")
-    return [*found, (planned, f"how this model would lie on {data * 4} chips, and why")]
+    return [*found, (planned, f"how this model would be sharded over {data * 4} chips, and why")]
 
 
 def stopped(console: Console, path: Path, step: int, num_train_steps: int) -> None:
     """Print that a run was asked to stop before its last step."""
     _print(console, f"stopped after step {step} of {num_train_steps}, saved in {path}/checkpoints/step-{step}")
-    _print(console, "the same command goes on from there")
+    _print(console, "rerun the same command to resume from there")
 
 
 def sample(model: Any, tokens: TokenData, config: TrainConfig) -> str:

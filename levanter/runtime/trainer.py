@@ -49,7 +49,7 @@ from levanter.trackers.trackers import Trackers, open_trackers
 
 
 def train(config: TrainConfig, console: Console | None = None, command: Command | None = None) -> TrainState:
-    """Train as `config` says, or go on with a run that was stopped, and return the last state.
+    """Train as `config` says, or resume a run that was stopped, and return the last state.
 
     Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
 
@@ -122,7 +122,7 @@ def opened_run(config: TrainConfig, console: Console, command: Command | None) -
 def starting_state(
     config: TrainConfig, run: RunDirectory, tokens: text.TokenData, compiled: Compiled, console: Console
 ) -> tuple[TrainState, int]:
-    """The state to go on from and the steps it has done: of the newest whole checkpoint, or new where there is none."""
+    """The state to resume from and its step: of the newest complete checkpoint, or new where there is none."""
     problems: list[str] = []
     checkpoint = latest(run.checkpoints_path, problems)
     for problem in problems:

@@ -10,7 +10,7 @@ from levanter.errors import UserError
 def damaged_record(path: Path, line: int) -> UserError:
     return UserError(
         f"{path} is damaged (line {line} is not a record, and good records follow it): "
-        "put back a copy, or remove that line to go on without it"
+        "put back a copy, or remove that line to continue without it"
     )
 
 
@@ -22,4 +22,4 @@ def wandb_unavailable(reason: str) -> UserError:
 
 
 def wandb_stopped(reason: str) -> str:
-    return f"the tracker wandb failed ({reason}): the run goes on without it, and metrics.jsonl has every step"
+    return f"the tracker wandb failed ({reason}): the run continues without it, and metrics.jsonl has every step"

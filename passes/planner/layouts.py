@@ -1,4 +1,4 @@
-"""What a plan says, as data: which name goes on which mesh axes, in two roles, and what that is predicted to cost.
+"""What a plan says, as data: which name is sharded over which mesh axes, in two roles, and the predicted cost.
 
 Passes read this; `passes.planner.plan.Plan` is the same with what a person asks of it.
 """
@@ -16,7 +16,7 @@ from passes.sharding.rules import Role, ShardingRules, sizes_of, with_layout
 
 @dataclass(frozen=True)
 class Search:
-    """How the plan was found: how many plans the space has, and whether the result is proven the best of them."""
+    """How the plan was found: how many plans the space has, and whether the result is provably optimal."""
 
     plans: int
     seconds: float

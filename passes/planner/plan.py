@@ -1,4 +1,4 @@
-"""A plan: which name goes on which mesh axes, in two roles, in which priority order, and its predicted cost."""
+"""A plan: which name is sharded over which mesh axes, in two roles, in which priority order, and its predicted cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Plan(Layouts):
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
-        A name goes on one mesh axis (`{"batch": "data"}`) or on several (`{"batch": ("replica", "data")}`). A name that
-        the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is used.
+        A name is sharded over one mesh axis (`{"batch": "data"}`) or several (`{"batch": ("replica", "data")}`). A name that the
+        graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is used.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """

@@ -34,4 +34,4 @@ def _bare_operand(operand: Operand) -> Operand:
 def _notes(graph: Graph) -> list[str]:
     notes = [f"{each.severity}[{each.code}]: {each.what} ({each.source})" for each in axis_findings(graph)]
     opaque = sorted({node.fn for node in graph.walk() if not op_of(node).understood})
-    return [*notes, f"no rule for {', '.join(opaque)}: kept whole on every device"] if opaque else notes
+    return [*notes, f"no rule for {', '.join(opaque)}: replicated on every device"] if opaque else notes

@@ -103,7 +103,7 @@ def _names(space: Space, moved: tuple[Value, ...]) -> tuple[str, ...]:
 
 
 def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
-    """Results of a body that must be brought to where the results of the node lie."""
+    """Results of a body that must be resharded as the results of the node are."""
     for position, results in body_result_reshards(node, roles, ShardingRules(network.mesh, (), {}, {})):
         for i, reshard in enumerate(results):
             if reshard is None or reshard.role == reshard.target_role:
@@ -164,7 +164,7 @@ def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:
 
 
 def _own_space(value: Value, roles: Roles) -> Hashable:
-    """The key of a reader that takes the value where it lies: the most common case, not worth a term."""
+    """The key of a reader that takes the value as it is sharded: the most common case, not worth a term."""
     return ("space", tuple(sorted(sizes_of(value.type).items())), roles[value.id], (), "")
 
 

@@ -56,7 +56,7 @@ def _axes(report: Mapping[str, Any], printer: Printer) -> None:
         size = f"{axis['size']:,}" if "size" in axis else ""
         rows.append((axis["name"], size, _over(axis["compute"]), _over(axis["storage"]), axis.get("reason", "")))
     printer.heading(
-        "Axes", "where each name is split: in the computation, and at rest (parameters, gradients, optimizer)"
+        "Axes", "what each name is sharded over: in the computation, and in storage (parameters, gradients, optimizer)"
     )
     if rows:
         printer.table(("axis", ">size", "compute", "storage", "why"), rows)
@@ -94,7 +94,7 @@ def _parameters(parameters: Sequence[Mapping[str, Any]], printer: Printer) -> No
 def _layout(parameter: Mapping[str, Any]) -> str:
     """`embed→data mlp→model` for the axes that are split; without spaces inside, so that a pair stays on its line."""
     placed = zip(parameter["axes"], parameter["layout"], strict=False)
-    return " ".join(f"{name}→{','.join(axes)}" for name, axes in placed if axes) or "whole"
+    return " ".join(f"{name}→{','.join(axes)}" for name, axes in placed if axes) or "replicated"
 
 
 def _collectives(collectives: Sequence[Mapping[str, Any]], printer: Printer) -> None:
@@ -156,7 +156,7 @@ def _time(time: Mapping[str, Any], printer: Printer) -> None:
 
 def _search(report: Mapping[str, Any], printer: Printer) -> None:
     search, runner_up = report["search"], report.get("runner_up")
-    proof = "this one is proven the best" if search["optimal"] else "this one is the best found, not proven"
+    proof = "this one is provably optimal" if search["optimal"] else "this one is the best found, not provably optimal"
     printer.heading("Search", f"{search['plans']:,} plans in {format_seconds(search['seconds'])}; {proof}")
     if not runner_up or not runner_up.get("plan"):
         printer.rows([("no other plan is possible",)])
@@ -169,7 +169,7 @@ def _search(report: Mapping[str, Any], printer: Printer) -> None:
 
 
 def _changes(plan: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What another plan does differently: `mlp computed whole, not over model`."""
+    """What another plan does differently: `mlp computed replicated, not over model`."""
     changes: list[str] = []
     for role, verb in (("compute", "computed"), ("storage", "stored")):
         here, there = plan.get(role, {}), other.get(role, {})
@@ -191,4 +191,4 @@ def _over(mesh_axes: Sequence[str]) -> str:
 
 
 def _where(mesh_axes: Sequence[str]) -> str:
-    return f"over {_over(mesh_axes)}" if mesh_axes else "whole"
+    return f"over {_over(mesh_axes)}" if mesh_axes else "replicated"

@@ -128,8 +128,8 @@ def test_collectives_and_layouts():
         "+ f32[embed=4, mlp=16] = all_gather(params.up) axis=embed mesh=[data]\n"
         "\n"
         "layouts\n"
-        "  embed: whole -> @data in 1 value, first: input params.up\n"
-        "  sum due over: nothing -> model in 1 value, first: reduce.sum:7"
+        "  embed: replicated -> @data in 1 value, first: input params.up\n"
+        "  pending reduction over: nothing -> model in 1 value, first: reduce.sum:7"
     )
 
 

@@ -116,4 +116,4 @@ def test_sigterm_ends_a_run_with_a_checkpoint(folder: Path) -> None:
     done = steps_done(run)
     assert [path.name for path in checkpoint.committed(run / "checkpoints")][-1] == f"step-{done}"
     assert f"stopped after step {done} of 100000, saved in {run}/checkpoints/step-{done}" in output
-    assert "the same command goes on from there" in output
+    assert "rerun the same command to resume from there" in output

@@ -161,7 +161,7 @@ def test_what_to_try_next_is_the_users_own_command(config: TrainConfig, tmp_path
         f"  levanter train --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x2 --run-dir {folder}-4x2",
         "      the same run on a mesh of CPU devices",
         "  levanter compile --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x4",
-        "      how this model would lie on 16 chips, and why",
+        "      how this model would be sharded over 16 chips, and why",
     ]
     other = with_trainer(config, seed=5)
     with pytest.raises(UserError) as refused:

@@ -1,6 +1,6 @@
 """Convolutions: a contraction over features, with a window sliding over the spatial dims.
 
-Batch and output features are free dims, input features are contracted, spatial dims must be whole on each device. A
+Batch and output features are free dims, input features are contracted, spatial dims must be replicated. A
 dim of the result along space is one of two things: a place (forward, and backward to the image), which has the name of
 the image's dim, or an offset of the window (backward to the kernel), which is the kernel's and named by what it meets.
 """

@@ -67,7 +67,7 @@ def scatter(equation: Equation) -> Draft:
 
 @rule("dynamic_update_slice")
 def dynamic_update_slice(equation: Equation) -> Draft:
-    """The operand's dims; those that the update covers only in part must be whole."""
+    """The operand's dims; those that the update covers only in part must be replicated."""
     operand, update = equation.dims[:2]
     along = changed(equation, operand, equation.shapes[1])
     equation.unifier.same_all(operand, update)

@@ -10,7 +10,7 @@ from ir.staging.unify import DimClass
 
 @rule(*FORMS)
 def linalg(equation: Equation) -> Draft:
-    """The dims that a form's letters stand for; those of the operands must be whole on each device."""
+    """The dims that a form's letters stand for; those of the operands must be replicated."""
     operands, results = (side.split(",") for side in FORMS[equation.primitive].split("->"))
     return _formed(equation, operands, results)
 

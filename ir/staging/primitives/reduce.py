@@ -51,7 +51,7 @@ def unvmap(equation: Equation) -> Draft:
 
 @rule(*_CUMULATE)
 def cumulate(equation: Equation) -> Draft:
-    """Keeps all dims; the cumulated one must be whole on each device."""
+    """Keeps all dims; the cumulated one must be replicated."""
     dims = equation.dims[0]
     return Draft("cumulate", equation.primitive, (dims,), {"along": Axes((dims[equation.integer("axis")],))})
 

@@ -109,5 +109,5 @@ def changed(equation: Equation, dims: Sequence[DimClass], out_shape: Sequence[in
 
 
 def opaque(equation: Equation) -> Draft:
-    """An unknown primitive: kept whole, its results unnamed."""
+    """An unknown primitive: replicated, its results unnamed."""
     return Draft("opaque", equation.primitive, tuple(equation.fresh(shape) for shape in equation.out_shapes))

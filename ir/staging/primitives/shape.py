@@ -35,7 +35,7 @@ def squeeze(equation: Equation) -> Draft:
 
 @rule("rev")
 def reverse(equation: Equation) -> Draft:
-    """Reverses dims, which must be whole on each device."""
+    """Reverses dims, which must be replicated."""
     dims = equation.dims[0]
     along = Axes(tuple(dims[axis] for axis in equation.ints("dimensions")))
     return Draft("slice", "reverse", (dims,), {"along": along})
@@ -125,7 +125,7 @@ def split(equation: Equation) -> Draft:
 
 @rule("stack")
 def stack(equation: Equation) -> Draft:
-    """Values of the same dims along a new one, which is a part of neither and so whole on each device."""
+    """Values of the same dims along a new one, which is a part of neither and so replicated."""
     axis, unifier = equation.integer("axis"), equation.unifier
     first = equation.dims[0]
     for dims in equation.dims[1:]:

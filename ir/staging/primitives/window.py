@@ -1,6 +1,6 @@
 """Windows that slide over dims: pooling and its derivatives.
 
-Dims that the window moves along keep their name and must be whole on each device; the others are the same dims.
+Dims that the window moves along keep their name and must be replicated; the others are the same dims.
 """
 
 from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, carried_over, rule

@@ -1,7 +1,8 @@
 """Weights & Biases as a mirror of `metrics.jsonl`.
 
-The id of the run on their side is kept in the run directory, so a run that was killed goes on as the same one. Nothing
-that happens there can stop or change training: once it has started, a failure is told in one line and the mirror rests.
+The id of the run on their side is kept in the run directory, so a run that was killed is resumed as the same one.
+Nothing that happens there can stop or change training: once it has started, a failure is told in one line and the
+mirror rests.
 """
 
 from __future__ import annotations
