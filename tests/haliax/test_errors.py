@@ -560,6 +560,20 @@ CASES = {
         lambda: hnn.Stacked.init(Batch, Layer)(key=KEY).get_layer(4),
         "there is no layer 4: `batch` has 4, 0 to 3",
     ),
+    "unused alias": (
+        lambda: hax.rearrange(x, "batch embed -> embed batch", bath=4),
+        '`bath` is given by keyword, but is no word of the pattern "batch embed -> embed batch"; '
+        "did you mean `batch`?: leave it out",
+    ),
+    "contradictory alias": (
+        lambda: hax.rearrange(x, "b e -> e b", b=hax.Axis("batch", 5)),
+        '`b=batch(5)` contradicts the pattern "b e -> e b", in which `b` is batch(4): give that axis, or leave it out',
+    ),
+    "leading dimension inside a tree": (
+        lambda: hax.vmap(lambda x: x, Batch)({"w": jnp.ones((5, 2))}),
+        "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] at args[0]['w'] "
+        "has another size there: name its axes, or exclude it (is_scanned, default, args)",
+    ),
     "pattern": (
         lambda: x.rearrange("b e -> b e -> e"),
         'the pattern "b e -> b e -> e" cannot be read: it needs one `->`',
