@@ -40,7 +40,7 @@ MAY_CHANGE = (
     "trackers",
     *("trainer.log_every", "trainer.tracker"),  # as run directories made before `trackers` have them
 )
-"""Keys of the config, with all below them, that a resumed run may change: where things are kept, how long, how often."""
+"""Keys of the config, and all below them, which a resume may change: where things are kept, how long, how often."""
 
 ABSENT = "(not set)"
 CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
