@@ -35,7 +35,8 @@ class Plan(Layouts):
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
         A name is sharded over one mesh axis (`{"batch": "data"}`) or several (`{"batch": ("replica", "data")}`). A name
-        that the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is used.
+        that the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is
+        used.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """

@@ -1,4 +1,4 @@
-"""`levanter.compiler.compile`: the report of design §8, and predictions that the compiler confirms to the byte."""
+"""The report that docs/compile.md describes, and predictions that the compiler confirms to the byte."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Difference:
     """One size of one collective whose predicted and compiled counts differ.
 
     Attributes:
-        kind, mesh_axes, bytes: which collective, as in design §8.
+        kind, mesh_axes, bytes: which collective, as docs/compile.md describes it.
         predicted_count, compiled_count: how many times a step.
         axes: the axis names whose collectives were predicted here.
         sources: the source lines it came from, predicted and compiled.
@@ -73,7 +73,7 @@ def compare(
     compiled_peak: int = 0,
     explanations: Sequence[Explanation] = EXPLANATIONS,
 ) -> dict[str, Any]:
-    """The `verify` object of design §8.
+    """The `verify` object of `levanter compile --json` (docs/compile.md).
 
     Args:
         predicted: the `collectives` of the plan's report (kind, axis, mesh_axes, count, bytes, source).

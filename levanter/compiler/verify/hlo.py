@@ -4,8 +4,8 @@ That module is the truth that a plan is compared with: sharding has become commu
 merged, split or hidden any of it. Each collective gets the mesh axes it runs over, its bytes, how many times a step
 does it (loops included), and the source line it came from.
 
-Bytes are those of design §8, per group: an all-gather's result; an all-reduce's or reduce-scatter's operand; an
-all-to-all's or permute's operand, which is one device's part.
+Bytes are per group, as docs/compile.md has them: an all-gather's result; an all-reduce's or reduce-scatter's operand;
+an all-to-all's or permute's operand, which is one device's part.
 """
 
 from __future__ import annotations
