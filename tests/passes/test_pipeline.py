@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 from step_models import hand_plan, prepared, step_of, tiny_config, traced
 from typeguard import suppress_type_checks
@@ -162,6 +163,19 @@ def test_a_placed_step_is_lowered_as_it_stands() -> None:
     once = passes.lower_placed(result.placed, result.plan, jax.devices())
     texts = [re.sub(r"loc\(.*", "", step.lower(*step_of("mlp")[1:]).as_text()) for step in (again, once)]  # type: ignore[attr-defined]
     assert texts[0] == texts[1]
+
+
+def test_a_placed_step_refuses_other_arguments_in_types_without_layouts() -> None:
+    result = passes.run(traced("mlp"), {"data": 4, "model": 2}, plan=hand_plan("mixed"))
+    step = passes.lower_placed(result.placed, result.plan, jax.devices())
+    _, params, batch = step_of("mlp")
+    half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float16), batch)
+    with pytest.raises(TypeError) as caught:
+        step.lower(params, half)  # type: ignore[attr-defined]
+    assert str(caught.value) == (
+        "step: argument `x` is f32[batch=8, embed=16]; got f16[batch=8, embed=16]: "
+        "another dtype; pass x.astype('float32')"
+    )
 
 
 # What a pass cannot work on.

@@ -53,6 +53,18 @@ WRONG = {
         lambda: passes.lower(prepared("mlp"), MESH),
         f"passes.lower: plan is {MESH} (dict); pass {PLAN}",
     ),
+    "lower_placed no graph": (
+        lambda: passes.lower_placed(None, ONE),
+        f"passes.lower_placed: graph is None (NoneType); pass {GRAPH}",
+    ),
+    "lower_placed no plan": (
+        lambda: passes.lower_placed(prepared("mlp"), MESH),
+        f"passes.lower_placed: plan is {MESH} (dict); pass {PLAN}",
+    ),
+    "a report of no graph": (
+        lambda: ONE.report("f32[]"),
+        f"passes.Plan.report: graph is 'f32[]' (str); pass {GRAPH}",
+    ),
     "positions out of range": (
         lambda: passes.lower(prepared("mlp"), ONE, at_rest=(2,)),
         "passes.lower: at_rest is (2,) (tuple); pass positions of arguments, from 0 to 1",
