@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from haliax.core.array import NamedArray
-from haliax.core.stale import own_axes
 from haliax.core.staging import staging
+from haliax.core.stale import own_axes
 from ir.graph import Graph
 from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
 from ir.names import Unifier
