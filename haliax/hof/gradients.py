@@ -54,9 +54,9 @@ def value_and_grad(
             result = fun(*args, **kwargs)
             if has_aux and not (isinstance(result, tuple) and len(result) == 2):
                 return result  # JAX says what is wrong
-            loss = result[0] if has_aux else result
+            loss: Any = result[0] if has_aux else result
             is_named = isinstance(loss, NamedArray)
-            raw = _scalar(loss) if is_named else loss
+            raw = _scalar(loss) if isinstance(loss, NamedArray) else loss
             return (raw, result[1]) if has_aux else raw
 
         of_arrays = jax.value_and_grad(unnamed, argnums, has_aux, holomorphic=holomorphic, allow_int=allow_int)
