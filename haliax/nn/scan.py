@@ -220,6 +220,10 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
             return index(leaf, {self.Block.name: layer}) if leaf.has_axis(self.Block.name) else leaf
         return leaf[layer] if is_jax_array_like(leaf) and leaf.ndim else leaf
 
+    def _state_dict_key_map(self) -> dict[str, str | None]:
+        """For code that walks fields by itself, as the published Levanter does."""
+        return {"stacked": None}
+
     def to_state_dict(self, prefix: str | None = None) -> StateDict:
         """The arrays of each layer, under the number of the layer."""
         return to_state_dict(self.unstacked(), prefix)
