@@ -187,6 +187,16 @@ def test_the_time_left_leaves_out_compilation() -> None:
     assert output.getvalue() == "step 1/10    18s left\n"
 
 
+def test_the_time_left_of_a_bar_leaves_out_compilation() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    progress = ConsoleProgress(console, resumed_step=3, total_steps=10, log_every=1)
+    (task,) = progress._bar.tasks
+    began = task.start_time
+    progress.compiled()
+    assert task.start_time > began and task.completed == 3
+    progress.close()
+
+
 def test_a_bar_in_a_terminal() -> None:
     text = progress_text(5, terminal=True)
     assert "5/5" in text and "loss 1.6000  12,346 tokens/s" in text

@@ -47,6 +47,8 @@ class ConsoleProgress(Tracker):
     def compiled(self) -> None:
         """Steps begin now; what came before says nothing of the time left."""
         self._started = self._clock()
+        if self._bar is not None:
+            self._bar.reset(self._bar.task_ids[0], completed=self._resumed_step)
 
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
         """Show that `step` steps are done."""
