@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 import jax
+from jax._src.array import ArrayImpl
 
 
 def _sharding_errors() -> tuple[type[Exception], ...]:
@@ -18,6 +19,10 @@ def _sharding_errors() -> tuple[type[Exception], ...]:
 
 
 SHARDING_ERRORS = _sharding_errors()
+
+ConcreteArray: type = ArrayImpl
+"""The class of every array that is no tracer. To ask an array for it would start JAX's backends on import, and
+`isinstance(…, jax.Array)` costs as much as making a NamedArray."""
 
 Wrapper = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 

@@ -29,6 +29,7 @@ import numpy as np
 from jax.core import Tracer
 
 from haliax import errors
+from haliax._compat import ConcreteArray
 from haliax.axis import Axis, AxisSelection, AxisSpec, axes_of, check_distinct, ensure_tuple
 from haliax.core import printing, staging
 from haliax.core.annotations import NamedArrayMeta
@@ -228,6 +229,17 @@ def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
 
 
 def _unflatten(axes: Any, children: Any) -> NamedArray:
+    child = children[0] if type(children) is tuple else None
+    if type(child) is ConcreteArray and type(axes) is tuple and len(child.aval.shape) == len(axes):
+        named_array = _new(NamedArray)
+        _set_children(named_array, children)
+        _set_axes(named_array, axes)
+        return named_array
+    return _unflatten_anything(axes, children)
+
+
+def _unflatten_anything(axes: Any, children: Any) -> NamedArray:
+    """The same where the child may be a tracer, no array, or an array of another shape."""
     if type(axes) is StaleAxes:
         axes = axes.own
     if type(children) is not tuple:

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from haliax import errors
+from haliax._compat import ConcreteArray
 from haliax.jax_utils import broadcast_prefix, is_jax_array_like
 from haliax.partitioning.layout import axis_names, laid_out
 from haliax.partitioning.mapping import (
@@ -35,7 +36,7 @@ P = ParamSpec("P")
 Rest = ParamSpec("Rest")
 R = TypeVar("R")
 
-_FAST_ARRAY_TYPES = frozenset({type(jax.numpy.zeros(())), np.ndarray})
+_FAST_ARRAY_TYPES = frozenset({ConcreteArray, np.ndarray})
 
 _INSTEAD = {
     "static_argnums": "leaves that are not arrays are static already",
