@@ -19,7 +19,7 @@ haliax.core.eliminate_axes haliax.core.index_where haliax.core.selects_axis hali
 haliax.partitioning.Mesh haliax.partitioning.NamedSharding haliax.partitioning.PartitionSpec
 haliax.partitioning._get_mesh haliax.quantization.Fp8Config haliax.quantization.fp8_linear_layers
 haliax.random.generate_sharded
-""".split()
+""".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize("path", PATHS)
