@@ -155,10 +155,10 @@ def _body(module: ModuleType) -> list[ast.stmt]:
 
 @cache
 def exports(module: ModuleType) -> dict[str, Any]:
-    """What the module defines, and what it imports with an `as`, the mark of a deliberate export."""
+    """What the module defines, and what it imports of haliax with an `as`, the mark of a deliberate export."""
     names = [name for node in _body(module) for name in _defined(node)]
     for node in _body(module):
-        if isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "haliax":
             names += [alias.asname for alias in node.names if alias.asname is not None]
     return {name: getattr(module, name) for name in names if not name.startswith("_")}
 

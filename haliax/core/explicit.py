@@ -50,7 +50,7 @@ def on_any_mesh(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def retried(error: Exception, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+def retried(error: Exception, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """What the function gives with XLA as its partitioner, if the error is one of shardings; else raises the error."""
     if not (isinstance(error, SHARDING_ERRORS) or any(word in str(error) for word in ("shard", "mesh", "replicated"))):
         raise error

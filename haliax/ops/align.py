@@ -231,6 +231,8 @@ def all_axes(arrays: Sequence[NamedArray]) -> tuple[Axis, ...]:
     Raises:
         AxisError: for a name with two sizes, showing the two operands.
     """
+    if len(arrays) == 1:
+        return arrays[0].axes
     union_axes_of(arrays)
     axes: tuple[Axis, ...] = ()
     for array in sorted(arrays, key=lambda array: -array.size):

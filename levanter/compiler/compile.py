@@ -1,6 +1,6 @@
 """Where the runtime meets the compiler: the training step of a config is staged, planned for a mesh, lowered, reported.
 
-This is the only module of the runtime that knows `ir` and `passes`.
+This package is the only one of the runtime that knows `ir` and `passes`.
 """
 
 from __future__ import annotations
