@@ -8,42 +8,6 @@ import pytest
 
 import haliax as hax
 
-<<<<<<< HEAD
-PATHS = [
-    "haliax._src.dot.dot",
-    "haliax._src.einsum.einsum",
-    "haliax._src.rearrange.rearrange",
-    "haliax._src.rearrange.axis_spec_rearrange",
-    "haliax._src.rearrange.einops_rearrange",
-    "haliax._src.scan.ScanCheckpointPolicy",
-    "haliax._src.scan.ScanCheckpointSpec",
-    "haliax._src.state_dict.flatten_modules_for_export",
-    "haliax._src.state_dict.to_state_dict",
-    "haliax._src.state_dict.from_state_dict",
-    "haliax._src.util.IdentityMap",
-    "haliax._src.util.ensure_tuple",
-    "haliax._src.util.index_where",
-    "haliax._src.util.py_slice",
-    "haliax._src.util.slice_t",
-    "haliax.axis.overlapping_axes",
-    "haliax.core.Axis",
-    "haliax.core.AxisSelection",
-    "haliax.core.AxisSelector",
-    "haliax.core.AxisSpec",
-    "haliax.core.NamedOrNumeric",
-    "haliax.core.eliminate_axes",
-    "haliax.core.index_where",
-    "haliax.core.selects_axis",
-    "haliax.core.union_axes",
-    "haliax.partitioning.Mesh",
-    "haliax.partitioning.NamedSharding",
-    "haliax.partitioning.PartitionSpec",
-    "haliax.partitioning._get_mesh",
-    "haliax.quantization.Fp8Config",
-    "haliax.quantization.fp8_linear_layers",
-    "haliax.random.generate_sharded",
-]
-=======
 PATHS = """
 haliax._src.dot.dot haliax._src.einsum.einsum haliax._src.rearrange.rearrange haliax._src.rearrange.axis_spec_rearrange
 haliax._src.rearrange.einops_rearrange haliax._src.scan.ScanCheckpointPolicy haliax._src.scan.ScanCheckpointSpec
@@ -56,7 +20,6 @@ haliax.partitioning.Mesh haliax.partitioning.NamedSharding haliax.partitioning.P
 haliax.partitioning._get_mesh haliax.quantization.Fp8Config haliax.quantization.fp8_linear_layers
 haliax.random.generate_sharded
 """.split()  # noqa: SIM905
->>>>>>> hax2
 
 
 @pytest.mark.parametrize("path", PATHS)
