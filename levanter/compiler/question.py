@@ -43,4 +43,4 @@ def check_hardware(hardware: str) -> None:
     try:
         chip_of(hardware)
     except PlanError as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error)) from error

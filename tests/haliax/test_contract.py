@@ -66,7 +66,7 @@ def test_a_product_held_in_another_order_is_a_named_array_like_any_other():
     def use(a, b):
         c = hax.dot(a, b, axis=K)
         seen.update(axes=c.axes, shape=c.shape, dtype=c.dtype, raw=c.array.shape, repr=repr(c))
-        with pytest.raises(AttributeError, match="a NamedArray has no attribute `nothing`"):
+        with pytest.raises(AttributeError, match="'NamedArray' object has no attribute 'nothing'"):
             _ = c.nothing
         same, _ = jax.lax.scan(lambda carry, _: (carry, None), c, None, 1)
         return {

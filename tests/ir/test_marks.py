@@ -13,6 +13,7 @@ import haliax as hax
 import ir
 from haliax import Axis, NamedArray
 from haliax.core.staging import staging
+from haliax.ops.shape import flatten_others
 
 Batch, Embed = Axis("batch", 4), Axis("embed", 6)
 X = shaped("batch embed", 4, 6)
@@ -59,7 +60,7 @@ def test_a_marked_linear_function_can_be_transposed():
 
 def test_a_helpers_own_name_for_a_moment_is_not_recorded():
     def step(x):
-        flat, undo = hax.shape.flatten_others(x, "embed", "__rows__")
+        flat, undo = flatten_others(x, "embed", "__rows__")
         return undo(hax.tanh(flat))
 
     graph = ir.trace(step, X)

@@ -220,7 +220,7 @@ def damage_of(path: Path) -> str:
         checkpoint.load(path)
     assert str(caught.value) == (
         f"the checkpoint {path} is damaged ({caught.value.what}): "
-        "it is not used; remove it to go on from the one before it"
+        "it is not used; remove it to resume from the one before it"
     )
     return caught.value.what
 

@@ -123,7 +123,7 @@ def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
         MetricsFile(path, 3)
     assert str(caught.value) == (
         f"{path} is damaged (line 2 is not a record, and good records follow it): "
-        "put back a copy, or remove that line to go on without it"
+        "put back a copy, or remove that line to continue without it"
     )
     assert path.read_bytes() == content
 

@@ -208,7 +208,7 @@ PLACED = pipeline.place(prepared("mlp"), hand_plan("mixed"))
         (
             "check_axes",
             Stage(prepared("mlp"), at_rest=(99,)),
-            "input 99 cannot lie where state lies: the graph has 3, counted from 0",
+            "input 99 cannot be stored as state is: the graph has 3, counted from 0",
         ),
     ],
 )

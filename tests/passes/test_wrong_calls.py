@@ -12,7 +12,7 @@ from passes import Plan, PlanError, PlanWarning
 
 CHIPS = "v4, v5e, v5p, v6e, a100, h100, h200"
 HARDWARE = f'give the name of a chip ({CHIPS}), "my_chips.yaml:NAME" for one of your own, or a passes.Chip'
-RULE = "a name goes on a mesh axis or a tuple of them, such as 'data' or ('replica', 'data')"
+RULE = "a name is sharded over a mesh axis or a tuple of them, such as 'data' or ('replica', 'data')"
 GRAPH = "the graph of a step, from ir.trace or ir.parse"
 PLAN = "a plan, from passes.plan or passes.Plan.by_hand"
 MESH = {"data": 4, "model": 2}
