@@ -91,9 +91,10 @@ def _leaf(leaf: Any) -> Leaf | Any:
         dtype = str(array.dtype) if hasattr(array, "dtype") else str(jax.dtypes.result_type(array))
     except (TypeError, ValueError):
         return leaf
-    names = [axis.name for axis in leaf.axes] if isinstance(leaf, NamedArray) else [None] * len(shape)
-    if len(names) != len(shape):  # an optimizer that keeps less than the parameter puts its arrays in its place
-        names = [None] * len(shape)
+    names: list[str | None] = [None] * len(shape)
+    axes = own_axes(leaf.axes) if isinstance(leaf, NamedArray) else ()
+    if fits(axes, shape):  # an optimizer that keeps less than the parameter puts its arrays in its place
+        names = [axis.name for axis in axes]
     dims = tuple(Dim(name, size) for name, size in zip(names, shape, strict=True))
     return Leaf(TensorType(dtype, dims), isinstance(leaf, NamedArray))
 

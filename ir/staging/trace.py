@@ -15,7 +15,7 @@ import numpy as np
 
 from haliax.core.array import NamedArray
 from haliax.core.staging import staging
-from haliax.core.stale import own_axes
+from haliax.core.stale import fits, own_axes
 from ir.graph import Graph
 from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
 from ir.staging.numbering import finish
@@ -114,7 +114,7 @@ def _names_of(leaf: Any) -> tuple[str | None, ...]:
     if not isinstance(leaf, NamedArray):
         return (None,) * np.ndim(leaf)
     shape, axes = leaf.array.shape, own_axes(leaf.axes)
-    if shape != tuple([axis.size for axis in axes]):
+    if not fits(axes, shape):
         return (None,) * len(shape)
     return tuple([axis.name for axis in axes])
 
