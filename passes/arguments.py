@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from haliax import NamedArray
+from haliax.core.stale import fits, own_axes
 from ir import jax_api
 from ir.graph import Graph
 from ir.types import Dim, TensorType
