@@ -27,7 +27,8 @@ ConcreteArray: type = ArrayImpl
 Wrapper = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
 
-INLINED_WHILE_TRACING: Any = jax.Inline.JAX_EARLY if hasattr(jax, "Inline") else True
+_Inline: Any = getattr(jax, "Inline", None)
+INLINED_WHILE_TRACING: Any = True if _Inline is None else _Inline.JAX_EARLY
 """What `jax.jit(inline=…)` takes for a call that leaves its equations in the trace, not a call; True before 0.12."""
 
 

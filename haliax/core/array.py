@@ -229,7 +229,7 @@ def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
 
 
 def _unflatten(axes: Any, children: Any) -> NamedArray:
-    child = children[0] if type(children) is tuple else None
+    child: Any = children[0] if type(children) is tuple else None
     if type(child) is ConcreteArray and type(axes) is tuple and len(child.aval.shape) == len(axes):
         named_array = _new(NamedArray)
         _set_children(named_array, children)

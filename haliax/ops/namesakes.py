@@ -26,6 +26,6 @@ def _present(array: NamedArray) -> list[str]:
     return sorted(set(object.__dir__(array)) - ABSENT)
 
 
-for _name in ABSENT:
-    setattr(NamedArray, _name, property(partial(_refused, _name)))
-NamedArray.__dir__ = _present
+_ATTACHED: dict[str, Any] = {name: property(partial(_refused, name)) for name in sorted(ABSENT)}
+for _name, _value in (_ATTACHED | {"__dir__": _present}).items():
+    setattr(NamedArray, _name, _value)
