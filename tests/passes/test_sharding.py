@@ -1,4 +1,4 @@
-"""Laws of meshes, layouts and transitions, for any plan and any value."""
+"""Laws of meshes, layouts and reshards, for any plan and any value."""
 
 import subprocess
 import sys
@@ -117,7 +117,7 @@ def test_a_grid_of_candidates_is_laid_out_like_each_of_them(rules, dims, role):
                 assert int(np.broadcast_to(many[name], (len(masks), len(masks)))[i, j]) == int(mask)
 
 
-# Transitions.
+# Reshards.
 
 
 @st.composite
@@ -146,7 +146,7 @@ def moves(draw):
 
 @given(moves())
 @settings(max_examples=400, deadline=None)
-def test_a_transition_ends_where_it_should_with_nothing_due(move):
+def test_a_reshard_ends_where_it_should_with_nothing_pending(move):
     mesh, type_, source, due, target = move
     now, partial = dict(source), sum(due)
     for step in reshard_steps(type_, source, due, target, mesh):
@@ -183,7 +183,7 @@ def test_a_transition_ends_where_it_should_with_nothing_due(move):
 
 @given(moves())
 @settings(max_examples=200, deadline=None)
-def test_no_transition_does_nothing_needless(move):
+def test_no_reshard_does_anything_needless(move):
     mesh, type_, source, due, target = move
     kinds = [step.kind for step in reshard_steps(type_, source, due, target, mesh) if step.mask]
     if not any(due) and source == target:
@@ -218,7 +218,7 @@ def test_shards_change_places_where_an_outer_axis_comes_or_goes(source, target, 
 
 @given(moves(), st.data())
 @settings(max_examples=100, deadline=None)
-def test_a_grid_of_transitions_is_each_of_them(move, data):
+def test_a_grid_of_reshards_is_each_of_them(move, data):
     mesh, type_, source, due, target = move
     other = {name: data.draw(st.sampled_from([0, mask])) for name, mask in target.items()}
     both = {name: np.array([target[name], other[name]]) for name in target}
