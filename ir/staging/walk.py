@@ -16,8 +16,8 @@ from ir.graph import Constant, Origin, Source
 from ir.staging import control
 from ir.staging.phases import BACKWARD_MARK
 from ir.staging.primitives import RULES, Equation, opaque
-from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
-from ir.staging.unify import Unifier
+from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue, rename_node
+from ir.staging.unify import DimClass, Unifier
 from ir.types import TensorType
 
 _UNREAD = object()
@@ -34,7 +34,8 @@ class Walk:
         self._literals: dict[Any, Constant] = {}
 
     def named_value(self, aval: Any, names: Sequence[str | None]) -> ProtoValue:
-        dims = tuple([self.unifier.fresh(size, name) for size, name in zip(aval.shape, names, strict=True)])
+        dims = self.unifier.argument(aval.shape, names)
+        self.unifier.together(dims)
         return ProtoValue(dims, self.dtype_of(aval))
 
     def suggest(self, value: ProtoValue, names: Sequence[str | None]) -> None:
@@ -99,6 +100,7 @@ class _Scope:
         self.nodes: list[ProtoNode] = []
         self.outer_source = source
         self.backward = backward
+        self._renamed: dict[tuple[ProtoValue, tuple[DimClass, ...], bool], ProtoValue] = {}
 
     def constant(self, aval: Any, value: Any) -> ProtoValue:
         """An array closed over by the step, kept as a node of its own."""
@@ -153,10 +155,29 @@ class _Scope:
             return operands
         results = zip(draft.out_dims, avals, strict=True)
         outputs = tuple([ProtoValue(dims, walk.dtype_of(aval)) for dims, aval in results])
+        for dims in draft.out_dims:
+            self.unifier.together(dims)
+        for i, dims in draft.renamed.items():
+            operands[i] = self.renamed(operands[i], dims, backward, source, info)
         self.nodes.append(
             ProtoNode(draft.kind, draft.fn, tuple(operands), outputs, draft.attrs, (), backward, source, origin)
         )
         return outputs
+
+    def renamed(
+        self, operand: ProtoOperand, dims: Sequence[DimClass], backward: bool, source: Source | None, info: Any
+    ) -> ProtoOperand:
+        """The operand with other occurrences of its axes, as a node of its own; the same one for the same operand."""
+        if not isinstance(operand, ProtoValue):
+            return operand
+        key = operand, tuple(dims), backward
+        known = self._renamed.get(key)
+        if known is None:
+            node = rename_node(operand, dims, backward, source, info)
+            self.nodes.append(node)
+            known = self._renamed[key] = node.outputs[0]
+            self.unifier.together(known.dims)
+        return known
 
     def structured(
         self, equation: Any, operands: list[ProtoOperand], backward: bool, source: Source | None, origin: Origin
@@ -167,10 +188,15 @@ class _Scope:
             jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
             return self.walk.body(jaxpr, consts, inputs, label, origin.source_info, backward, source)
 
+        def rename(operand: ProtoValue, dims: Sequence[DimClass]) -> ProtoNode:
+            return rename_node(operand, dims, backward, source, origin.source_info)
+
         request = control.Request(
-            equation.primitive.name, equation.params, operands, equation.outvars, self.unifier, make_body
+            equation.primitive.name, equation.params, operands, equation.outvars, self.unifier, make_body, rename
         )
         answer = control.STRUCTURED[equation.primitive.name](request)
+        for value in answer.outputs:
+            self.unifier.together(value.dims)
         draft, inputs = answer.draft, tuple(answer.operands)
         self.nodes.append(
             ProtoNode(

@@ -1,6 +1,7 @@
 """Gathers, scatters and dynamic updates."""
 
-from ir.staging.primitives.registry import Axes, Draft, Equation, Plain, agreed, changed, rule
+from ir.staging.align import renaming
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, Plain, agreed, changed, rule
 from ir.staging.unify import DimClass
 
 
@@ -9,8 +10,9 @@ def gather(equation: Equation) -> Draft:
     """Indexed dims go, window dims stay, the dims of the indices take the remaining places of the result."""
     (operand, indices), unifier = equation.dims[:2], equation.unifier
     numbers, sizes = equation.numbers, equation.ints("slice_sizes")
-    paired = zip(numbers("operand_batching_dims"), numbers("start_indices_batching_dims"), strict=True)
+    paired = list(zip(numbers("operand_batching_dims"), numbers("start_indices_batching_dims"), strict=True))
     apart = agreed(equation, [(operand[operand_axis], indices[index_axis]) for operand_axis, index_axis in paired])
+    found, indices = indices, _beside(equation, operand, indices, dict((b, a) for a, b in paired))
     dropped = set(numbers("collapsed_slice_dims")) | set(numbers("operand_batching_dims"))
     windows = iter([(dim, sizes[axis]) for axis, dim in enumerate(operand) if axis not in dropped])
     batch = iter(indices[:-1])
@@ -34,7 +36,26 @@ def gather(equation: Equation) -> Draft:
     attrs: dict[str, Axes | Plain] = {"along": along, **apart}
     if whole.dims:
         attrs["whole"] = whole
-    return Draft("gather", "take", (tuple(out),), attrs)
+    return Draft("gather", "take", (tuple(out),), attrs, {} if indices == found else {1: indices})
+
+
+def _beside(equation: Equation, operand: Dims, indices: Dims, paired: dict[int, int]) -> Dims:
+    """The dims of the indices so that they can stand beside what is left of the operand in the result: those that are
+    paired with one of the operand's are that one."""
+    unifier, numbers, sizes = equation.unifier, equation.numbers, equation.ints("slice_sizes")
+    dropped = {*numbers("collapsed_slice_dims"), *numbers("operand_batching_dims")}
+    taken = [
+        dim for axis, dim in enumerate(operand) if axis not in dropped and sizes[axis] == unifier.size_of(dim)
+    ]
+    new = list(indices)
+    for axis, dim in enumerate(indices[:-1]):
+        if axis in paired:
+            partner = operand[paired[axis]]
+            if unifier.find(dim) != unifier.find(partner) and unifier.kin(dim, partner):
+                new[axis] = partner
+        elif any(unifier.alike(dim, other) for other in taken):
+            new[axis] = unifier.occurrence(dim, [*taken, *new[:axis], *new[axis + 1 :]])
+    return tuple(new)
 
 
 @rule("scatter", *(f"scatter-{fn}" for fn in ("add", "mul", "min", "max", "sub")))
@@ -62,7 +83,8 @@ def scatter(equation: Equation) -> Draft:
     attrs: dict[str, Axes | Plain] = {"along": along, **agreed(equation, pairs)}
     if whole:
         attrs["whole"] = Axes(tuple(whole))
-    return Draft("scatter", fn, (operand,), attrs)
+    new = renaming(unifier, updates, tuple(target for target, _ in pairs[: len(updates)]))
+    return Draft("scatter", fn, (operand,), attrs, {} if new is None else {2: new})
 
 
 @rule("dynamic_update_slice")
@@ -70,5 +92,5 @@ def dynamic_update_slice(equation: Equation) -> Draft:
     """The operand's dims; those that the update covers only in part must be replicated."""
     operand, update = equation.dims[:2]
     along = changed(equation, operand, equation.shapes[1])
-    equation.unifier.same_all(operand, update)
-    return Draft("slice", "update", (operand,), {"along": along})
+    new = renaming(equation.unifier, update, operand)
+    return Draft("slice", "update", (operand,), {"along": along}, {} if new is None else {1: new})
