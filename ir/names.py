@@ -34,15 +34,14 @@ def part(name: str, extent: Extent) -> str:
 
 
 def whole(name: str) -> str:
-    """The axis that a part, or an occurrence of a part, was cut from; the name itself where it is of no part."""
-    before = ""
-    while before != name:
-        before, name = name, _PART.sub("", unprimed(name))
+    """The axis that a part was cut from; the name itself where it is of no part."""
+    while is_part(name):
+        name = _PART.sub("", unprimed(name))
     return name
 
 
 def is_part(name: str) -> bool:
-    return _PART.search(unprimed(name)) is not None
+    return "[" in name and _PART.search(unprimed(name)) is not None
 
 
 def joined(names: Sequence[str]) -> str:

@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from ir.graph import Graph
 from ir.ops import OPS
 from passes import errors, require
-from passes.checks import averages, duplicates, indices, meetings, orders, repeats, softmax
+from passes.checks import averages, indices, meetings, orders, repeats, softmax
 from passes.checks.finding import Finding
 from passes.checks.program import Program
 from passes.stage import GraphPass
 
 MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
-ERRORS = (*MEETINGS, "state", "twice", "order")
+ERRORS = (*MEETINGS, "state", "order")
 WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order")
 
 CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
     meetings.check,
-    duplicates.check,
     orders.check,
     softmax.check,
     averages.check,

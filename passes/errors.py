@@ -106,15 +106,6 @@ def state_changes(path: str, before: TensorType, after: TensorType) -> tuple[str
     )
 
 
-def twice(name: str, made: TensorType, contracted: bool) -> tuple[str, str]:
-    size = made.size_of(name)
-    how = "" if contracted else ": a dim was repeated beside itself"
-    return (
-        f"`{name}` occurs twice in one result{how}; its two occurrences cannot be told apart (both have size {size})",
-        f"rename one of them first, e.g. x.rename({{{name!r}: 'key_{name}'}})",
-    )
-
-
 def other_order(first: str, first_merges: bool, source: Source | None, second: str, merges: bool) -> tuple[str, str]:
     before, now = ("merged" if each else "split" for each in (first_merges, merges))
     where = f" ({source})" if source is not None else ""

@@ -14,7 +14,6 @@ class Broadcast(Op):
 
     kind = "broadcast"
     fusible = True
-    doubles_names = True
     repeats_places = True
     stays_proportional = True
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Mismatch, Names, Op
+from ir.ops.op import Mismatch, Names, Op, meeting
 from ir.ops.rule import (
     Broken,
     Expected,
@@ -26,7 +26,7 @@ from ir.types import Dim
 
 
 class Concat(Op):
-    """A dim that is joined keeps its place, and its name unless what it meets has another."""
+    """A dim that is joined keeps its place. Its parts may be dims of several names."""
 
     kind = "concat"
     attributes = frozenset(("along",))
@@ -48,14 +48,13 @@ class Concat(Op):
         return [Expected((node.inputs[0].type.dtype,), dims)]
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
-        first = node.inputs[0].type.dims
+        first, out = node.inputs[0].type.dims, node.outputs[0].type.dims
+        if node.fn == "stack":
+            out = first
         for i, operand in enumerate(node.inputs[1:], start=1):
-            for a, b in zip(first, operand.type.dims, strict=False):
-                if a.name and b.name and a.name != b.name:
-                    yield Mismatch(a.name, b.name, a.size if a.size == b.size else None, self.kind, (0, i))
-
-    def joins_unlike(self, node: Node) -> bool:
-        return len(node.inputs) != 2 and len(node.outputs[0].type.dims) <= 1
+            for a, b, made in zip(first, operand.type.dims, out, strict=False):
+                if a.size == made.size:  # what is joined may be two axes
+                    yield from meeting(a, b, self.kind, (0, i))
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")

@@ -44,7 +44,6 @@ class Contract(Op):
     attributes = _ATTRIBUTES
     meetings = {"contract": "contraction of {pairs}: only one axis can be summed with itself"}
     multiplies = True
-    doubles_names = True
     always_computes = True
     cut_after_each_sum = True
     reads_whole_parameters = True
@@ -67,12 +66,6 @@ class Contract(Op):
         for key, other in (("over", "with"), ("batch", "batch_with")):
             for a, b in zip(node.dims(key), node.dims(other), strict=False):
                 yield from meeting(a, b, "contract", (0, 1))
-        seen: set[str] = set()
-        for dim in node.outputs[0].type.dims:
-            if dim.name and dim.name in seen and not any(o.type.names.count(dim.name) > 1 for o in node.inputs):
-                yield Mismatch(dim.name, dim.name, dim.size, "twice", (0, 1))
-            if dim.name:
-                seen.add(dim.name)
 
     def reduced(self, node: Node) -> Names:
         blocked = self.blocked(node)

@@ -14,7 +14,6 @@ class Gather(Indexed):
 
     kind = "gather"
     meetings = {"gather": "a lookup of {pairs}: what is looked up together must be the same axis"}
-    doubles_names = True
     picks = True
     reads_whole_parameters = True
 

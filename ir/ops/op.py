@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ir.graph import Graph, Node, Operand, Value
+from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
 from ir.types import Dim
 
@@ -59,7 +60,6 @@ class Op(ABC):
         factorizes: it is a function of whole matrices.
         holds_array: its result is an array that the step closed over.
         keeps_places: each dim of an operand of the result's rank is the dim at the same position of the result.
-        doubles_names: a name that it gives twice, and no operand has twice, was doubled here.
         repeats_places: it may repeat one place of an axis along that axis.
         stays_proportional: its result grows in proportion to its operand, for every function of the kind.
         always_computes: its result is never what is stored, whatever it is made from.
@@ -94,7 +94,6 @@ class Op(ABC):
     factorizes: ClassVar[bool] = False
     holds_array: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
-    doubles_names: ClassVar[bool] = False
     repeats_places: ClassVar[bool] = False
     stays_proportional: ClassVar[bool] = False
     always_computes: ClassVar[bool] = False
@@ -147,10 +146,6 @@ class Op(ABC):
         """The two values that carry the two names of a mismatch."""
         first, second = mismatch.operands
         return node.inputs[first], node.inputs[second]
-
-    def joins_unlike(self, node: Node) -> bool:
-        """Whether it puts side by side what need not be alike, as parameters flattened into one vector."""
-        return False
 
     def relabels(self, node: Node) -> bool:
         """Whether the array of the result is that of the operand, and only its names are new."""
@@ -297,8 +292,8 @@ def matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[int | None]:
 
 
 def meeting(first: Dim, second: Dim, rule: str, operands: tuple[int, int]) -> Iterator[Mismatch]:
-    """A mismatch where two dims of one size have two names."""
-    if first.name and second.name and first.name != second.name and first.size == second.size:
+    """A mismatch where two dims of one size have the names of two axes."""
+    if first.name and second.name and first.size == second.size and not same_axis(first.name, second.name):
         yield Mismatch(first.name, second.name, first.size, rule, operands)
 
 

@@ -41,13 +41,21 @@ class _Derivation:
         steps += [partial(self._pass_on, *pair) for pair in unifier.resizes]
         steps += [partial(self._join, *each) for each in unifier.joints]
         steps += [partial(self._multiply, *each) for each in unifier.products]
-        while any([step() for step in steps]):
-            steps.reverse()
+        self._settle(steps)
+        # An axis of which only a further occurrence was named is called like that one.
+        for root, name in list(self.known.items()):
+            self.axes.setdefault(unifier.axis_of(root), names.unprimed(name))
+        self._settle([*(partial(self._occur, root) for root in dict.fromkeys(self.roots)), *steps])
         # A whole that nothing names is called like a part of it.
         for whole, _, part in unifier.parts:
             if (name := self._name(part)) is not None:
                 self._give(whole, name)
         return [self.known.get(root) for root in self.roots]
+
+    @staticmethod
+    def _settle(steps: list[Callable[[], bool]]) -> None:
+        while any([step() for step in steps]):
+            steps.reverse()
 
     def _name(self, dim: DimClass) -> str | None:
         return self.known.get(self.unifier.find(dim))
@@ -74,7 +82,9 @@ class _Derivation:
 
     def _cut(self, whole: DimClass, extent: names.Extent, cut: DimClass) -> bool:
         name = self._name(whole)
-        return name is not None and self._give(cut, names.part(name, extent))
+        if name is None:
+            return False
+        return self._give(cut, name if names.is_derived(name) else names.part(name, extent))
 
     def _pass_on(self, one: DimClass, other: DimClass) -> bool:
         first, second = self._name(one), self._name(other)

@@ -224,6 +224,8 @@ class Unifier(UnionFind):
 
     def _become(self, dim: DimClass, axis: int) -> None:
         """Makes a class the first further occurrence of an axis that can stand where it stands."""
+        # What is kin to it already comes along.
+        axis, _ = self.axes.join(axis, self.axis_of(dim)) if axis != self.axis_of(dim) else (axis, axis)
         beside = {self.find(each) for each in self._beside.get(dim, ())}
         taken = {self._primes[each] for each in beside if self.axis_of(each) == axis}
         self._primes[dim] = next(n for n in range(1, len(taken) + 2) if n not in taken)
@@ -258,6 +260,11 @@ class Unifier(UnionFind):
     def part_of(self, dim: DimClass, extent: Extent) -> DimClass:
         """The class of a part: the same one each time."""
         root = self.find(dim)
+        if self._name[root] is None and root in self._part_is:  # a part of a part is one of the whole
+            dim, outer, _ = self.parts[self._part_is[root][0]]
+            places = range(*outer)[slice(*extent)]
+            extent = (places.start, places.stop, places.step)
+            root = self.find(dim)
         parts = self._parts_of.setdefault(root, {})
         if extent not in parts:
             start, stop, step = extent
@@ -268,8 +275,10 @@ class Unifier(UnionFind):
 
     def join_of(self, parts: Sequence[DimClass], size: int) -> DimClass:
         """The class of dims one after the other. All parts of one dim make that dim again, in whichever order."""
-        roots = [self.find(part) for part in parts]
-        whole = self._put_together(roots, size)
+        roots = [self.find(part) for part in parts if self._size[part]]
+        if len(roots) == 1:
+            return roots[0]
+        whole = self._put_together(roots, size) if roots else None
         if whole is not None:
             return whole
         new = self.fresh(size)

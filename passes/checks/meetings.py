@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ir.graph import Node, Operand, Source, Value
+from ir.names import is_derived, same_axis
 from ir.ops import Mismatch, op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program, is_derived
+from passes.checks.program import Program
 from passes.checks.provenance import chain
 
 Pair = frozenset[str]
-TWICE = "twice"  # one name twice is not two names: see `passes.checks.duplicates`
 
 
 def check(program: Program) -> Iterator[Finding]:
@@ -39,12 +39,10 @@ def check(program: Program) -> Iterator[Finding]:
 
 def _counts(program: Program, node: Node, mismatch: Mismatch) -> bool:
     """Whether two names that meet are a mistake at all."""
-    if mismatch.rule == TWICE or is_derived(mismatch.first) or is_derived(mismatch.second):
+    if is_derived(mismatch.first) or is_derived(mismatch.second):
         return False
     op = op_of(node)
-    return not op.joins_unlike(node) and not (
-        op.is_elementwise and not op.relabels(node) and _symmetrizes(program, node)
-    )
+    return not (op.is_elementwise and not op.relabels(node) and _symmetrizes(program, node))
 
 
 def _symmetrizes(program: Program, node: Node) -> bool:
@@ -161,7 +159,7 @@ def _state(program: Program, known: _Known) -> Iterator[Finding]:
         met = [
             (a.name, b.name)
             for a, b in zip(value.type.dims, result.type.dims, strict=True)
-            if a.name and b.name and a.name != b.name
+            if a.name and b.name and not same_axis(a.name, b.name)
         ]
         if all(frozenset(pair) in known.pairs or known.may_be(result, pair[1], pair[0]) for pair in met):
             continue

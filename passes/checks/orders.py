@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ir.graph import Node, Operand, Value
+from ir.names import is_derived
 from ir.ops import Place, factors, op_of
 from ir.union_find import Classes
 from passes import errors
 from passes.checks.finding import Finding, Severity, finding
-from passes.checks.program import Program, is_derived
+from passes.checks.program import Program
 
 Key = str | tuple[int, int]
 """What tells dims apart: the name, or for a dim without one the first place on its way."""
