@@ -1,0 +1,116 @@
+"""Steps in plain `jax.numpy`, without a library of modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from corpus.case import Case, Floats, Ids, Sizes, Step, cross_entropy, training
+
+
+def normal(key: jax.Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+    keys = jax.random.split(key, len(shapes))
+    return {
+        name: jax.random.normal(each, shape) * shape[0] ** -0.5
+        for each, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+def rms(x: jax.Array, scale: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * scale
+
+
+def turned(x: jax.Array, angles: jax.Array) -> jax.Array:
+    """Rotary embedding by halves. x [batch position heads size], angles [position size/2]"""
+    cos, sin = (jnp.concatenate([f(angles)] * 2, axis=-1)[:, None] for f in (jnp.cos, jnp.sin))
+    first, second = jnp.split(x, 2, axis=-1)
+    return x * cos + jnp.concatenate([-second, first], axis=-1) * sin
+
+
+def grouped_attention(sizes: Sizes) -> Step:
+    """A decoder block: fused qkv of grouped queries, rotary positions, `dot_product_attention`, fused SwiGLU."""
+    q_size, kv_size = sizes.heads * sizes.head_size, sizes.kv_heads * sizes.head_size
+    shapes = {
+        "words": (sizes.vocab, sizes.embed),
+        "norm1": (sizes.embed,),
+        "qkv": (sizes.embed, q_size + 2 * kv_size),
+        "out": (q_size, sizes.embed),
+        "norm2": (sizes.embed,),
+        "gate_up": (sizes.embed, 2 * sizes.mlp),
+        "down": (sizes.mlp, sizes.embed),
+    }
+
+    def loss_of(params: Any, batch: Any) -> jax.Array:
+        x = params["words"][batch["tokens"]]
+        b, p, _ = x.shape
+        q, k, v = jnp.split(rms(x, params["norm1"]) @ params["qkv"], [q_size, q_size + kv_size], axis=-1)
+        q = q.reshape(b, p, sizes.heads, sizes.head_size)
+        k, v = (each.reshape(b, p, sizes.kv_heads, sizes.head_size) for each in (k, v))
+        half = sizes.head_size // 2
+        angles = jnp.outer(jnp.arange(p), 10000.0 ** (-jnp.arange(half) / half))
+        attended = jax.nn.dot_product_attention(turned(q, angles), turned(k, angles), v, is_causal=True)
+        x = x + attended.reshape(b, p, q_size) @ params["out"]
+        gate, up = jnp.split(rms(x, params["norm2"]) @ params["gate_up"], 2, axis=-1)
+        x = x + (jax.nn.silu(gate) * up) @ params["down"]
+        return cross_entropy(x @ params["words"].T, batch["labels"])
+
+    shape = sizes.batch, sizes.position
+    return training(
+        lambda key, _: normal(key, shapes),
+        loss_of,
+        {"tokens": Ids(sizes.vocab, shape), "labels": Ids(sizes.vocab, shape)},
+        {
+            "*.words": "vocab embed",
+            "*.norm?": "embed",
+            "*.qkv": "embed qkv",
+            "*.out": "inner embed",
+            "*.gate_up": "embed gate_up",
+            "*.down": "mlp embed",
+            "batch.*": "batch position",
+        },
+    )
+
+
+def contrastive(sizes: Sizes) -> Step:
+    """Two towers whose embeddings of one pair should be near: a symmetric loss over all pairs of the batch."""
+    shapes = {
+        "image": (sizes.color * sizes.height, sizes.hidden),
+        "image_out": (sizes.hidden, sizes.embed),
+        "text": (sizes.vocab, sizes.embed),
+    }
+
+    def loss_of(params: Any, batch: Any) -> jax.Array:
+        image = jax.nn.relu(batch["image"] @ params["image"]) @ params["image_out"]
+        text = params["text"][batch["text"]].mean(axis=1)
+        image, text = (each / jnp.linalg.norm(each, axis=-1, keepdims=True) for each in (image, text))
+        logits = image @ text.T * 10.0
+        labels = jnp.arange(logits.shape[0])
+        return (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
+
+    return training(
+        lambda key, _: normal(key, shapes),
+        loss_of,
+        {
+            "image": Floats((sizes.batch, sizes.color * sizes.height)),
+            "text": Ids(sizes.vocab, (sizes.batch, sizes.position)),
+        },
+        {
+            "*.params.image": "pixels hidden",
+            "*.mu.image": "pixels hidden",
+            "*.nu.image": "pixels hidden",
+            "*.image_out": "hidden embed",
+            "*.params.text": "vocab embed",
+            "*.mu.text": "vocab embed",
+            "*.nu.text": "vocab embed",
+            "batch.image": "batch pixels",
+            "batch.text": "batch position",
+        },
+    )
+
+
+CASES = {
+    "plain grouped attention": Case(grouped_attention),
+    "plain contrastive": Case(contrastive),
+}
