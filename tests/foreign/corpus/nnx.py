@@ -18,7 +18,7 @@ def module_step(
     batch: Any,
     names: Names,
 ) -> Step:
-    """The step of an NNX module, whose parameters and other state are split off as NNX's guide to functional code does."""
+    """The step of an NNX module, split in parameters and the rest as NNX's guide to functional code does."""
 
     def parts(key: jax.Array) -> Any:
         return nnx.split(module(nnx.Rngs(key)), nnx.Param, ...)
