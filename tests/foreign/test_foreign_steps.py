@@ -9,7 +9,6 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from corpus import naming
 from corpus.case import DISTINCT, EQUAL, Step, leaves
 from corpus.registry import CASES
 from typeguard import suppress_type_checks
@@ -35,7 +34,7 @@ def step_of(name: str, sizes: str = "distinct") -> Step:
 def graph_of(name: str, sizes: str = "distinct") -> Graph:
     step = step_of(name, sizes)
     with suppress_type_checks():
-        return ir.verify(passes.canonicalize(naming.trace(step.function, *step.arguments, names=step.names)))
+        return ir.verify(passes.canonicalize(ir.trace(step.function, *step.arguments, names=step.names)))
 
 
 @cache
@@ -49,7 +48,7 @@ def lowered_results(name: str, plan: Plan) -> list[np.ndarray]:
     step = step_of(name)
     with suppress_type_checks():
         function = passes.lower(graph_of(name), plan)
-        return leaves(function(*naming.wrapped(step.function, step.initial(), step.names)))
+        return leaves(function(*step.initial()))
 
 
 @every_step

@@ -126,7 +126,7 @@ def convolutions(sizes: Sizes) -> Step:
             "*.stem.kernel": "kernel_height kernel_width color filters",
             "*.stem.bias": "filters",
             "*.norm.*": "filters",
-            "*.depthwise.kernel": "kernel_height kernel_width one filters",
+            "*.depthwise.kernel": "kernel_height kernel_width _ filters",
             "*.depthwise.bias": "filters",
             "*.pointwise.kernel": "kernel_height kernel_width filters wide",
             "*.pointwise.bias": "wide",

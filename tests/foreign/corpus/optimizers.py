@@ -12,11 +12,11 @@ from corpus.case import Case, Floats, Ids, Sizes, State, Step, cross_entropy, dr
 from corpus.plain import normal, rms
 
 NAMES = {
-    "*.scale": "embed",
-    "*.into": "features embed",
-    "*.up": "embed mlp",
-    "*.down": "mlp embed",
-    "*.head": "embed classes",
+    "state.params.scale": "embed",
+    "state.params.into": "features embed",
+    "state.params.up": "embed mlp",
+    "state.params.down": "mlp embed",
+    "state.params.head": "embed classes",
     "batch.x": "batch features",
     "batch.labels": "batch",
 }

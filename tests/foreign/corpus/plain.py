@@ -63,7 +63,7 @@ def grouped_attention(sizes: Sizes) -> Step:
         {"tokens": Ids(sizes.vocab, shape), "labels": Ids(sizes.vocab, shape)},
         {
             "*.words": "vocab embed",
-            "*.norm?": "embed",
+            "*.norm*": "embed",
             "*.qkv": "embed qkv",
             "*.out": "inner embed",
             "*.gate_up": "embed gate_up",
@@ -97,15 +97,11 @@ def contrastive(sizes: Sizes) -> Step:
             "text": Ids(sizes.vocab, (sizes.batch, sizes.position)),
         },
         {
-            "*.params.image": "pixels hidden",
-            "*.mu.image": "pixels hidden",
-            "*.nu.image": "pixels hidden",
-            "*.image_out": "hidden embed",
-            "*.params.text": "vocab embed",
-            "*.mu.text": "vocab embed",
-            "*.nu.text": "vocab embed",
             "batch.image": "batch pixels",
             "batch.text": "batch position",
+            "*.image": "pixels hidden",
+            "*.image_out": "hidden embed",
+            "*.text": "vocab embed",
         },
     )
 
