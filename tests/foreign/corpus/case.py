@@ -8,7 +8,7 @@ pair shows by its sizes too, and with sizes as equal as the architecture allows,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -42,10 +42,11 @@ class Sizes:
     hidden: int = 56
     layers: int = 5
     features: int = 6
+    patch: int = 2
 
 
 DISTINCT = Sizes()
-EQUAL = Sizes(**{field.name: 16 for field in fields(Sizes)})
+EQUAL = replace(Sizes(**{field.name: 16 for field in fields(Sizes)}), patch=4)
 
 
 class Step(NamedTuple):

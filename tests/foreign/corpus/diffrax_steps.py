@@ -40,10 +40,15 @@ class Flow(eqx.Module):
         return solution.ys
 
 
+def first_of(path: jax.Array) -> jax.Array:
+    """The state of every example at the first time."""
+    return path[:, 0]
+
+
 def neural_ode(sizes: Sizes) -> Step:
     def loss_of(model: Any, batch: dict[str, Any]) -> jax.Array:
         times = jnp.linspace(0.0, 1.0, sizes.position)
-        path = jax.vmap(model, in_axes=(0, None))(batch["path"][:, 0], times)
+        path = jax.vmap(model, in_axes=(0, None))(first_of(batch["path"]), times)
         return jnp.square(path - batch["path"]).mean()
 
     return module_step(

@@ -158,8 +158,9 @@ class MixerBlock(nnx.Module):
 
 class Mixer(nnx.Module):
     def __init__(self, sizes: Sizes, rngs: nnx.Rngs):
-        places = (sizes.height // 2) * (sizes.width // 2)
-        self.patches = nnx.Conv(sizes.color, sizes.embed, (2, 2), strides=(2, 2), rngs=rngs)
+        patch = sizes.patch, sizes.patch
+        places = (sizes.height // sizes.patch) * (sizes.width // sizes.patch)
+        self.patches = nnx.Conv(sizes.color, sizes.embed, patch, strides=patch, rngs=rngs)
         self.block = MixerBlock(sizes, places, rngs)
         self.norm = nnx.GroupNorm(sizes.embed, num_groups=4, rngs=rngs)
         self.head = nnx.Linear(sizes.embed, sizes.classes, rngs=rngs)

@@ -15,6 +15,10 @@ from numpyro.infer.autoguide import AutoNormal
 from corpus.case import Case, Floats, Ids, Sizes, State, Step, drawn
 
 
+def logits_of(weights: jax.Array, group: jax.Array, x: jax.Array) -> jax.Array:
+    return jnp.sum(weights[group] * x, axis=-1)
+
+
 def regression(sizes: Sizes) -> Step:
     """A hierarchical logistic regression: one weight vector for each of some groups, drawn around a common one."""
 
@@ -23,7 +27,7 @@ def regression(sizes: Sizes) -> Step:
         spread = numpyro.sample("spread", dist.HalfNormal(1.0).expand([sizes.features]).to_event(1))
         with numpyro.plate("groups", sizes.classes):
             weights = numpyro.sample("weights", dist.Normal(common, spread).to_event(1))
-        logits = jnp.sum(weights[group] * x, axis=-1)
+        logits = logits_of(weights, group, x)
         with numpyro.plate("examples", sizes.batch):
             numpyro.sample("label", dist.Bernoulli(logits=logits), obs=label)
 

@@ -29,6 +29,16 @@ def turned(x: jax.Array, angles: jax.Array) -> jax.Array:
     return x * cos + jnp.concatenate([-second, first], axis=-1) * sin
 
 
+def parted(x: jax.Array, heads: int, size: int) -> jax.Array:
+    """[batch position heads*size] → [batch position heads size]"""
+    return x.reshape(*x.shape[:2], heads, size)
+
+
+def joined(x: jax.Array) -> jax.Array:
+    """[batch position heads size] → [batch position heads*size]"""
+    return x.reshape(*x.shape[:2], -1)
+
+
 def grouped_attention(sizes: Sizes) -> Step:
     """A decoder block: fused qkv of grouped queries, rotary positions, `dot_product_attention`, fused SwiGLU."""
     q_size, kv_size = sizes.heads * sizes.head_size, sizes.kv_heads * sizes.head_size
@@ -44,14 +54,13 @@ def grouped_attention(sizes: Sizes) -> Step:
 
     def loss_of(params: Any, batch: Any) -> jax.Array:
         x = params["words"][batch["tokens"]]
-        b, p, _ = x.shape
         q, k, v = jnp.split(rms(x, params["norm1"]) @ params["qkv"], [q_size, q_size + kv_size], axis=-1)
-        q = q.reshape(b, p, sizes.heads, sizes.head_size)
-        k, v = (each.reshape(b, p, sizes.kv_heads, sizes.head_size) for each in (k, v))
+        q = parted(q, sizes.heads, sizes.head_size)
+        k, v = (parted(each, sizes.kv_heads, sizes.head_size) for each in (k, v))
         half = sizes.head_size // 2
-        angles = jnp.outer(jnp.arange(p), 10000.0 ** (-jnp.arange(half) / half))
+        angles = jnp.outer(jnp.arange(sizes.position), 10000.0 ** (-jnp.arange(half) / half))
         attended = jax.nn.dot_product_attention(turned(q, angles), turned(k, angles), v, is_causal=True)
-        x = x + attended.reshape(b, p, q_size) @ params["out"]
+        x = x + joined(attended) @ params["out"]
         gate, up = jnp.split(rms(x, params["norm2"]) @ params["gate_up"], 2, axis=-1)
         x = x + (jax.nn.silu(gate) * up) @ params["down"]
         return cross_entropy(x @ params["words"].T, batch["labels"])
