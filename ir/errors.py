@@ -1,10 +1,11 @@
-"""Every wording of every error of the text form, each once: what is wrong, where, the fix, and the line with a caret.
+"""Every wording of every error of the IR, each once: what is wrong, where, the fix, and the line with a caret.
 
 The functions build the exceptions; the caller raises them.
 """
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -155,6 +156,82 @@ def unprintable_attribute(op: str, key: str, value: object) -> TypeError:
         f"no text form for a {type(value).__name__} (attribute `{key}` of `{op}`): "
         "use str, int, float, bool, or a tuple of one of these or of Dim"
     )
+
+
+# --- names beside the arguments ---------------------------------------------------------------------------------------
+
+
+class NamingError(ValueError):
+    """Names beside the arguments that do not fit them."""
+
+
+_MOST_LISTED = 8
+
+
+def no_naming(names: object) -> NamingError:
+    return NamingError(
+        f"`names` is a {type(names).__name__}: give a mapping from path patterns to names, such as "
+        '{"*.mlp.up.kernel": "embed mlp"}, or a function of path and shape that returns names or None'
+    )
+
+
+def nearest_of(wanted: str, tails: Mapping[str, str], most: int) -> list[str]:
+    """The keys whose values are nearest to `wanted`, the nearest first."""
+    close = difflib.get_close_matches(wanted, sorted(set(tails.values())), n=most, cutoff=0.6)
+    return [path for tail in close for path, own in tails.items() if own == tail][:most]
+
+
+def pattern_unmatched(pattern: str, near: Sequence[str], paths: Sequence[str]) -> str:
+    what = f"no array matches `{pattern}`"
+    if near:
+        return f"{what}; did you mean {' or '.join(f'`{path}`' for path in near)}?"
+    return f"{what}: the arrays are {_listed(paths)}" if paths else f"{what}: the step has no arrays"
+
+
+def pattern_hidden(pattern: str, above: str) -> str:
+    return (
+        f"`{pattern}` names nothing: `{above}` above it matches first all that it matches, so write the more special "
+        "pattern above the more general"
+    )
+
+
+def names_rank(path: str, shape: Sequence[int], names: str, pattern: str | None) -> str:
+    count = len(names.split())
+    source = f" (from `{pattern}`)" if pattern is not None else ""
+    fix = f'write one name a dim, `_` for none, `...` for any number of dims, or leave it unnamed: "{path}": None'
+    return (
+        f"`{path}` has {_counted(len(shape), 'dim')}, {_shape(shape)}, and {_counted(count, 'name')}, "
+        f"`{names}`{source}: {fix if pattern is None else fix + ' above that pattern'}"
+    )
+
+
+def names_size(path: str, shape: Sequence[int], name: str, size: int, found: int) -> str:
+    return (
+        f"`{path}` of shape {_shape(shape)} has {found} at the place of `{name}={size}`: "
+        "correct the size or leave it out"
+    )
+
+
+def names_unreadable(path: str, names: object) -> str:
+    return (
+        f'`{path}` gets {names!r}, which are no names: write text such as "embed mlp", or one name a dim such as '
+        '("embed", None), with at most one `...`'
+    )
+
+
+def names_missing(types: Mapping[str, object]) -> str:
+    count = len(types)
+    what = "1 array has" if count == 1 else f"{count} arrays have"
+    return f"{what} dims without a name: {_listed([f'{path}: {type_}' for path, type_ in types.items()])}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = f", and {len(words) - _MOST_LISTED} more" if len(words) > _MOST_LISTED else ""
+    return ", ".join(f"`{word}`" for word in words[:_MOST_LISTED]) + more
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
 # --- what the verifier says of a graph --------------------------------------------------------------------------------

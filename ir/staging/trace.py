@@ -8,16 +8,14 @@ import gc
 import inspect
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from haliax.core.array import NamedArray
 from haliax.core.staging import staging
-from haliax.core.stale import fits, own_axes
 from ir.graph import Graph
-from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
+from ir.jax_api import make_jaxpr, tree_flatten, tree_structure
+from ir.staging.naming import Leaf, Naming, leaves_of, named
 from ir.staging.numbering import finish
 from ir.staging.proto import ProtoValue
 from ir.staging.static_leaves import has_static, hidden, shown
@@ -35,14 +33,22 @@ class Trees:
     """Whether the arguments have leaves that are no arrays, which are structure here (see `ir.static_leaves`)."""
 
 
-def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
+def trace(step: Callable[..., Any], *arguments: Any, names: Naming | None = None) -> Graph:
     """The graph of `step(*arguments)`.
+
+    Args:
+        names: what the dims of arrays are called that are no `NamedArray`s: a mapping from path patterns to names,
+            `{"*.mlp.up.kernel": "embed mlp", "batch.tokens": "batch position"}`, or a function of path and shape; see
+            `ir.staging.naming`. Boxes of Flax are read where they stand.
 
     Leaves of `arguments` are `NamedArray`s, arrays or `jax.ShapeDtypeStruct`s (also inside a `NamedArray`); only
     shapes, dtypes and names are read. Where the step returns its first argument's structure, alone or first in a tuple,
     the leaves of the two that have the same size and dtype are `carried`: state, before and after.
 
     A leaf that is no array (a function, text) is static, as under `eqx.filter_jit`: the step is traced for its value.
+
+    Raises:
+        NamingError: a pattern matches no array, or the names do not fit one.
     """
     static = has_static(arguments)
     with staging():
@@ -52,7 +58,7 @@ def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
         else:
             closed, shapes = make_jaxpr(step, return_shape=True)(*arguments)
     with _no_collection():
-        return _graph(step, arguments, closed, shapes, static)
+        return _graph(step, arguments, names, closed, shapes, static)
 
 
 def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,25 +70,26 @@ def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
     return hiding
 
 
-def _graph(step: Callable[..., Any], arguments: Sequence[Any], closed: Any, shapes: Any, static: bool) -> Graph:
+def _graph(
+    step: Callable[..., Any], arguments: Sequence[Any], naming: Naming | None, closed: Any, shapes: Any, static: bool
+) -> Graph:
     unifier = Unifier()
     walk = Walk(unifier)
-    leaves, tree = _named_leaves(arguments)
-    inputs = tuple(
-        [walk.named_value(var.aval, names) for var, (_, names) in zip(closed.jaxpr.invars, leaves, strict=True)]
-    )
+    leaves = argument_leaves(step, arguments)
+    given = zip(closed.jaxpr.invars, named(leaves, naming), strict=True)
+    inputs = tuple([walk.named_value(var.aval, names) for var, names in given])
     body = walk.body(closed.jaxpr, closed.consts, inputs, getattr(step, "__name__", "step"))
-    out_leaves, out_tree = _named_leaves(shapes)
-    for operand, (_, names) in zip(body.outputs, out_leaves, strict=True):
-        if isinstance(operand, ProtoValue):
-            walk.suggest(operand, names)
+    results = leaves_of(shapes)
+    for operand, leaf in zip(body.outputs, results, strict=True):
+        if isinstance(operand, ProtoValue) and leaf.own is not None:
+            walk.suggest(operand, leaf.own)
     return finish(
         body,
         unifier,
-        input_paths=_argument_paths(step, arguments, leaves),
-        output_paths=tuple(path for path, _ in out_leaves),
+        input_paths=tuple(leaf.path for leaf in leaves),
+        output_paths=tuple(leaf.path for leaf in results),
         carried=_carried(arguments, closed.in_avals, shapes),
-        trees=Trees(tree, out_tree, static),
+        trees=Trees(tree_structure(arguments), tree_structure(shapes), static),
     )
 
 
@@ -102,25 +109,9 @@ def _is_named(leaf: Any) -> bool:
     return isinstance(leaf, NamedArray)
 
 
-def _named_leaves(tree: Any) -> tuple[list[tuple[str, tuple[str | None, ...]]], Any]:
-    """(path, names) of every array leaf, in JAX's flattening order, and the tree."""
-    leaves = [(path, _names_of(leaf)) for path, leaf in leaves_with_path(tree, is_leaf=_is_named)]
-    return leaves, tree_structure(tree)
-
-
-def _names_of(leaf: Any) -> tuple[str | None, ...]:
-    """The names of a leaf's dims: None for each where it has no axes, or axes that are not of its shape. An optimizer
-    that keeps less than the parameter (Adafactor) puts its arrays where the parameter's were, axes unchanged."""
-    if not isinstance(leaf, NamedArray):
-        return (None,) * np.ndim(leaf)
-    shape, axes = leaf.array.shape, own_axes(leaf.axes)
-    if not fits(axes, shape):
-        return (None,) * len(shape)
-    return tuple([axis.name for axis in axes])
-
-
-def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
-    """`0.model.weight` → `state.model.weight`, with the parameter names of the step where it shows them."""
+def argument_leaves(step: Callable[..., Any], arguments: Sequence[Any]) -> list[Leaf]:
+    """Every array of a step's arguments. `0.model.weight` is `state.model.weight`, with the parameter names of the
+    step where it shows them."""
     try:
         parameters = [
             p.name
@@ -135,7 +126,7 @@ def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[
         index, _, rest = path.partition(".")
         return parameters[int(index)] + (f".{rest}" if rest else "")
 
-    return tuple(renamed(path) for path, _ in leaves)
+    return [replace(leaf, path=renamed(leaf.path)) for leaf in leaves_of(tuple(arguments))]
 
 
 def _carried(arguments: Sequence[Any], avals: Sequence[Any], result: Any) -> tuple[tuple[int, int], ...]:
