@@ -20,7 +20,7 @@ from passes.stage import GraphPass
 
 MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "order")
-WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order")
+WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order", "regroup")
 
 CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
     meetings.check,

@@ -106,12 +106,24 @@ def state_changes(path: str, before: TensorType, after: TensorType) -> tuple[str
     )
 
 
-def other_order(first: str, first_merges: bool, source: Source | None, second: str, merges: bool) -> tuple[str, str]:
-    before, now = ("merged" if each else "split" for each in (first_merges, merges))
+_KEEP_ORDER = "keep one order, and transpose where another is wanted: a reshape does not move elements"
+
+
+def two_orders(first: str, source: Source | None, second: str) -> tuple[str, str]:
     where = f" ({source})" if source is not None else ""
+    return f"the elements of one dim stand in two orders: {first}{where} and {second}", _KEEP_ORDER
+
+
+def swapped(before: str, after: str) -> tuple[str, str]:
+    return f"a reshape makes {after} of {before}, whose elements stand in another order", _KEEP_ORDER
+
+
+def torn(names: Sequence[str], before: str, sizes: Sequence[int]) -> tuple[str, str]:
+    made = ", ".join(map(str, sizes))
     return (
-        f"a dim is {before} as {first}{where} and {now} as {second}",
-        "keep one order, and transpose where another is wanted: a reshape does not move elements",
+        f"a reshape of {before} to ({made}) tears {_quoted(names)} apart: its places are spread over two dims, among "
+        "those of other axes",
+        "transpose first, so that what is merged stands side by side",
     )
 
 

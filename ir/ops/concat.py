@@ -4,8 +4,9 @@ copies of itself."""
 from collections.abc import Iterator, Sequence
 
 from ir import errors
-from ir.graph import Node
-from ir.ops.op import Mismatch, Names, Op, meeting
+from ir.graph import Node, Value
+from ir.names import Extent
+from ir.ops.op import Mismatch, Names, Op, OrderOf, Place, meeting, params_of
 from ir.ops.rule import (
     Broken,
     Expected,
@@ -22,6 +23,7 @@ from ir.ops.rule import (
     same_shape,
 )
 from ir.ops.slice import must_list
+from ir.order import Atom, Order, merged
 from ir.types import Dim
 
 
@@ -58,6 +60,72 @@ class Concat(Op):
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")
+
+    def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+        result, first = node.outputs[0], node.inputs[0]
+        if node.fn == "tile":
+            for position, (a, b) in enumerate(zip(first.type.dims, result.type.dims, strict=True)):
+                if a.size != b.size and a.size:
+                    yield (result, position), _beside(result, position, b.size // a.size, order(first, position))
+            return
+        at = _joined_position(node)
+        if at is None:
+            return
+        if node.fn == "stack" or first.type.dims[at].size == 1:
+            new = result.type.dims[at]
+            yield (result, at), (Atom(("side", result.id), new.size, 1, True, new.name),)
+            yield from _interleaved(node, at, order)
+        elif all(operand == first for operand in node.inputs):
+            yield (result, at), _beside(result, at, len(node.inputs), order(first, at))
+        elif (parts := _parts(node, at, order)) is not None and _follow(parts, result.type.dims[at].size, len(node.inputs)):
+            size = result.type.dims[at].size // len(node.inputs)
+            yield (result, at), _beside(result, at, len(node.inputs), (Atom(("half", result.id), size),))
+
+
+def _joined_position(node: Node) -> int | None:
+    """Where the operands stand one after the other; None where nothing tells."""
+    dims, out = node.inputs[0].type.dims, node.outputs[0].type.dims
+    if node.fn == "stack":
+        axis = params_of(node).get("axis")
+        return None if axis is None else int(axis)
+    return next((i for i, (a, b) in enumerate(zip(dims, out, strict=True)) if a.size != b.size), None)
+
+
+def _beside(result: Value, position: int, copies: int, order: Order) -> Order:
+    return merged([(Atom(("copies", result.id, position), copies, 1, True),), order])
+
+
+def _parts(node: Node, position: int, order: OrderOf) -> list[Extent] | None:
+    """Which parts of one dim the operands have at a position; None where they are of several dims, or of none."""
+    wholes: set[object] = set()
+    found: list[Extent] = []
+    for operand in node.inputs:
+        if position >= len(operand.type.dims):
+            return None
+        atoms = order(operand, position)
+        key = atoms[0].key if len(atoms) == 1 else None
+        if not (isinstance(key, tuple) and key[0] == "part"):
+            return None
+        _, whole, extent = key
+        wholes.add(whole)
+        found.append(extent)
+    return found if len(wholes) == 1 else None
+
+
+def _follow(parts: Sequence[Extent], size: int, count: int) -> bool:
+    """Whether parts are the whole, cut into `count` equal ones."""
+    each = size // count
+    return sorted(parts) == [(i * each, (i + 1) * each, 1) for i in range(count)]
+
+
+def _interleaved(node: Node, at: int, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+    """Every second element of a dim beside the others of it: places that go in pairs."""
+    result, count = node.outputs[0], len(node.inputs)
+    for position in range(len(node.inputs[0].type.dims)):
+        parts = _parts(node, position, order) if node.fn == "stack" or position != at else None
+        if parts is not None and sorted((start, step) for start, _, step in parts) == [(i, count) for i in range(count)]:
+            target = position + (node.fn == "stack" and position >= at)
+            yield (result, target), (Atom(("half", result.id), result.type.dims[target].size),)
 
 
 def _joined(node: Node) -> tuple[Slot, ...]:

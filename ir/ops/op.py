@@ -5,18 +5,21 @@ the op of a node (`ir.ops.op_of`); what a kind has nothing to say about keeps th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ir.graph import Graph, Node, Operand, Value
 from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
+from ir.order import Order
 from ir.types import Dim
 
 Names = tuple[str, ...]
 Place = tuple[Operand, int]
 """A dim: a value, and the position of the dim."""
+OrderOf = Callable[[Operand, int], Order]
+"""The order of the elements along a dim of an operand."""
 Feed = tuple[Operand, Value, bool]
 """What crosses the border of a body: (outside, inside, scanned over); for results (inside, outside, stacked)."""
 
@@ -179,6 +182,10 @@ class Op(ABC):
                 yield from _shifted(outside, inside, int(stacked))
         for before, after in self.carries(node):
             yield from _shifted(after, before, 0)
+
+    def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+        """Dims of the results whose elements stand in another order than those of the operand's dims that they are."""
+        return iter(())
 
     # --- what it does -----------------------------------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ part, a reversal."""
 from collections.abc import Iterator, Sequence
 
 from ir import errors
-from ir.graph import Node
+from ir.graph import Node, Value
+from ir.names import Extent
 from ir.ops.dtypes import is_integer
-from ir.ops.op import Mismatch, Names, Op, meeting
+from ir.ops.op import Mismatch, Names, Op, OrderOf, Place, meeting, params_of
 from ir.ops.rule import (
     Broken,
     Expected,
@@ -23,6 +24,7 @@ from ir.ops.rule import (
     same_dtype,
     without,
 )
+from ir.order import Atom, Order
 from ir.types import Dim
 
 
@@ -54,6 +56,32 @@ class Slice(Op):
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")
+
+    def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+        """A part knows what it is a part of, so that halves that are joined again say how the whole is made."""
+        for result, position, extent in extents(node):
+            key = "part", order(node.inputs[0], position), extent
+            dim = result.type.dims[position]
+            yield (result, position), (Atom(key, dim.size, label=dim.name),)
+
+
+def extents(node: Node) -> Iterator[tuple[Value, int, Extent]]:
+    """What is cut, at places that are known: (result, position of the dim, its part). Nothing of a node that was read
+    from text."""
+    params, before = params_of(node), node.inputs[0].type.dims
+    if node.fn == "static" and "start_indices" in params:
+        steps = params["strides"] or (1,) * len(before)
+        (result,) = node.outputs
+        for position, extent in enumerate(zip(params["start_indices"], params["limit_indices"], steps, strict=True)):
+            if before[position].size != result.type.dims[position].size > 1:
+                yield result, position, extent
+    elif node.fn == "split" and "axis" in params:
+        start, axis = 0, int(params["axis"])
+        for result in node.outputs:
+            stop = start + result.type.dims[axis].size
+            if result.type.dims[axis].size > 1:
+                yield result, axis, (start, stop, 1)
+            start = stop
 
 
 def side_by_side(node: Node, rule: str) -> Iterator[Mismatch]:
