@@ -13,6 +13,24 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
+from typing import NamedTuple
+
+from ir.names import Extent
+
+
+class Axis(NamedTuple):
+    """An axis that has a name: one of another size is another one."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a slice leaves of a dim."""
+
+    whole: "Order"
+    extent: Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +38,7 @@ class Atom:
     """Digits of the index of an axis.
 
     Attributes:
-        key: the axis: its name, or what tells it from all others where it has none.
+        key: an `Axis`, a `Part`, or whatever else tells it from all others.
         size: how many values the digits have.
         step: how far the index goes on when the digits go on by one.
         copies: whether the index says which of several copies, or of several arrays side by side, an element is in.
@@ -36,7 +54,7 @@ class Atom:
     @property
     def name(self) -> str | None:
         """The name of the axis; None where it has none."""
-        return self.key if isinstance(self.key, str) else None
+        return self.key.name if isinstance(self.key, Axis) else None
 
 
 Order = tuple[Atom, ...]
@@ -110,6 +128,21 @@ def _is_torn(
     before, after = len(found[first]) > 1, len(found[last]) > 1
     meets_another = any(other.key != atom.key and begin == last for other, begin, _ in ends)
     return after and (before or meets_another)
+
+
+def sliced(order: Order, extent: Extent) -> Order | None:
+    """The order of a part, where the part is what a product of axes has at one place of some of them: the second of
+    three blocks, every third element. None where it is another part."""
+    start, stop, step = extent
+    size, total = -(-(stop - start) // step), prod(atom.size for atom in order)
+    if len(order) < 2 or size < 2 or total % size:
+        return None
+    count = total // size
+    if step == 1 and start % size == 0:
+        return cut(order, (count, size)).orders[1]
+    if step == count and start < step:
+        return cut(order, (size, count)).orders[0]
+    return None
 
 
 def contradict(first: Order, second: Order) -> bool:

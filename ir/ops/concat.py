@@ -23,7 +23,7 @@ from ir.ops.rule import (
     same_shape,
 )
 from ir.ops.slice import must_list
-from ir.order import Atom, Order, merged
+from ir.order import Atom, Axis, Order, Part, merged
 from ir.types import Dim
 
 
@@ -75,7 +75,7 @@ class Concat(Op):
             new = result.type.dims[at]
             yield (result, at), (Atom(("side", result.id), new.size, 1, True, new.name),)
             yield from _interleaved(node, at, order)
-        elif all(operand == first for operand in node.inputs):
+        elif all(operand == first for operand in node.inputs) or _alike(node, at, order):
             yield (result, at), _beside(result, at, len(node.inputs), order(first, at))
         elif (parts := _parts(node, at, order)) is not None and _follow(parts, result.type.dims[at].size, len(node.inputs)):
             size = result.type.dims[at].size // len(node.inputs)
@@ -95,6 +95,12 @@ def _beside(result: Value, position: int, copies: int, order: Order) -> Order:
     return merged([(Atom(("copies", result.id, position), copies, 1, True),), order])
 
 
+def _alike(node: Node, position: int, order: OrderOf) -> bool:
+    """Whether all operands have the same axes, known by name, at a position."""
+    orders = {order(operand, position) for operand in node.inputs}
+    return len(orders) == 1 and all(isinstance(atom.key, Axis) for each in orders for atom in each)
+
+
 def _parts(node: Node, position: int, order: OrderOf) -> list[Extent] | None:
     """Which parts of one dim the operands have at a position; None where they are of several dims, or of none."""
     wholes: set[object] = set()
@@ -104,11 +110,10 @@ def _parts(node: Node, position: int, order: OrderOf) -> list[Extent] | None:
             return None
         atoms = order(operand, position)
         key = atoms[0].key if len(atoms) == 1 else None
-        if not (isinstance(key, tuple) and key[0] == "part"):
+        if not isinstance(key, Part):
             return None
-        _, whole, extent = key
-        wholes.add(whole)
-        found.append(extent)
+        wholes.add(key.whole)
+        found.append(key.extent)
     return found if len(wholes) == 1 else None
 
 

@@ -24,7 +24,7 @@ from ir.ops.rule import (
     same_dtype,
     without,
 )
-from ir.order import Atom, Order
+from ir.order import Atom, Order, Part, sliced
 from ir.types import Dim
 
 
@@ -60,9 +60,8 @@ class Slice(Op):
     def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
         """A part knows what it is a part of, so that halves that are joined again say how the whole is made."""
         for result, position, extent in extents(node):
-            key = "part", order(node.inputs[0], position), extent
-            dim = result.type.dims[position]
-            yield (result, position), (Atom(key, dim.size, label=dim.name),)
+            whole, dim = order(node.inputs[0], position), result.type.dims[position]
+            yield (result, position), sliced(whole, extent) or (Atom(Part(whole, extent), dim.size, label=dim.name),)
 
 
 def extents(node: Node) -> Iterator[tuple[Value, int, Extent]]:

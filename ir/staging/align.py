@@ -26,10 +26,10 @@ def aligned(unifier: Unifier, operands: Sequence[Dims], columns: Columns) -> tup
         for dim in dims[1:]:
             unifier.same(dims[0], dim)
         roots = list(dict.fromkeys(map(unifier.find, dims)))
-        kin = [root for root in roots if unifier.kin(root, roots[0])]
-        free = [root for root in kin if not any(unifier.alike(root, other) for other in out)]
-        fewest = min((unifier.primes_of(root) for root in free), default=0)
-        chosen = next((root for root in free if unifier.primes_of(root) == fewest), None)
+        free = [root for root in roots if not any(unifier.alike(root, other) for other in out)]
+        kin = [root for root in free if unifier.kin(root, roots[0])] or free
+        fewest = min((unifier.primes_of(root) for root in kin), default=0)
+        chosen = next((root for root in kin if unifier.primes_of(root) == fewest), None)
         out.append(unifier.occurrence(roots[0], out) if chosen is None else chosen)
     if _crossed(unifier, out, columns):
         return tuple(out), {}
@@ -40,7 +40,8 @@ def aligned(unifier: Unifier, operands: Sequence[Dims], columns: Columns) -> tup
             dim = column[i]
             if dim is not None and unifier.find(dim) != unifier.find(target) and unifier.kin(dim, target):
                 new[dims.index(dim)] = target
-        if new != list(dims):
+        apart = all(not unifier.alike(a, b) for j, b in enumerate(new) for a in new[:j])
+        if new != list(dims) and apart:
             renamed[i] = tuple(new)
     return tuple(out), renamed
 

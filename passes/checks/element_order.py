@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ir.graph import Graph, Node, Operand, Value
 from ir.names import is_derived, same_axis, unprimed
 from ir.ops import Place, factors, op_of
-from ir.order import Atom, Cut, Order, contradict, cut, merged
+from ir.order import Atom, Axis, Cut, Order, Part, contradict, cut, merged
 from ir.types import Dim
 
 Key = tuple[int, int]
@@ -63,6 +63,7 @@ class _Orders:
     named: dict[tuple[str, int], list[tuple[Order, Node]]] = field(
         default_factory=dict[tuple[str, int], list[tuple[Order, Node]]]
     )
+    said: set[frozenset[Order]] = field(default_factory=set[frozenset[Order]])
 
     def scope(self, graph: Graph) -> Iterator[Found]:
         for node in graph.nodes:
@@ -90,6 +91,13 @@ class _Orders:
         known = self.orders.get((operand.id, position)) if isinstance(operand, Value) else None
         return known if known is not None else (_atom(operand, position),)
 
+    def is_new(self, first: Order, second: Order) -> bool:
+        """Whether two orders contradict each other and have not done so before."""
+        if frozenset((first, second)) in self.said or not contradict(first, second):
+            return False
+        self.said.add(frozenset((first, second)))
+        return True
+
     def body(self, node: Node) -> Iterator[Found]:
         op = op_of(node)
         for _, fed in op.body_operands(node):
@@ -113,9 +121,9 @@ class _Orders:
         """Dims that are the same dim have one order; operands that meet are compared."""
         together: dict[Key, list[Place]] = {}
         op = op_of(node)
-        if op.renames:
-            return
         for first, second in op.links(node):
+            if op.renames and not _same_name(first, second):
+                continue
             if isinstance(second[0], Value):
                 together.setdefault((second[0].id, second[1]), []).append(first)
         results = {value.id for value in node.outputs}
@@ -128,7 +136,7 @@ class _Orders:
             if not orders:
                 continue
             for other in orders[1:]:
-                if contradict(orders[0], other):
+                if self.is_new(orders[0], other):
                     yield Meeting(node, orders[0], None, other)
                     break
             if identity in results:
@@ -156,7 +164,7 @@ class _Orders:
             return
         own = _atom(value, position)
         if len(order) == 1 and order[0].step == 1 and order[0].name is None:
-            if not _is_part(order[0]):
+            if own.name is not None and not _is_part(order[0]):
                 self.orders[value.id, position] = (own,)
             return
         if own.name is None or order == (own,):
@@ -167,11 +175,19 @@ class _Orders:
             return
         known = self.named.setdefault((unprimed(dim.name), dim.size), [])
         for other, where in [((own,), None), *known]:
-            if contradict(other, order):
+            if self.is_new(other, order):
                 yield Meeting(node, other, where, order)
+                return
+            if contradict(other, order):
                 return
         if len(known) < 8 and all(order != other for other, _ in known):
             known.append((order, node))
+
+
+def _same_name(first: Place, second: Place) -> bool:
+    """Whether a rename leaves a dim the axis that it is."""
+    names = [operand.type.dims[position].name for operand, position in (first, second)]
+    return names[0] == names[1] or (None not in names and same_axis(str(names[0]), str(names[1])))
 
 
 def _is_given(name: str | None) -> bool:
@@ -181,13 +197,13 @@ def _is_given(name: str | None) -> bool:
 def _atom(operand: Operand, position: int) -> Atom:
     dim = operand.type.dims[position]
     if dim.name is not None and _is_given(dim.name):
-        return Atom(unprimed(dim.name), dim.size, label=dim.name)
+        return Atom(Axis(unprimed(dim.name), dim.size), dim.size, label=dim.name)
     return Atom((operand.id if isinstance(operand, Value) else -1, position), dim.size, label=dim.name)
 
 
 def _is_part(atom: Atom) -> bool:
     """Whether it is a slice: what meets it may name it, and it stays a part of what it was cut from."""
-    return isinstance(atom.key, tuple) and "part" in atom.key
+    return isinstance(atom.key, Part)
 
 
 def _labelled(order: Order, dim: Dim) -> Order:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ir.graph import Node
 from ir.names import is_derived
-from ir.order import Order, text
+from ir.order import Axis, Order, text
 from passes import errors
 from passes.checks import element_order
 from passes.checks.element_order import Found, Meeting, Tear
@@ -34,7 +34,7 @@ def _code(each: Found) -> str:
         return REGROUP
     if isinstance(each, Meeting):
         shared = {atom.key for atom in each.first} & {atom.key for atom in each.second}
-        return ORDER if any(isinstance(key, str) and not is_derived(key) for key in shared) else SPLIT_ORDER
+        return ORDER if any(isinstance(key, Axis) and not is_derived(key.name) for key in shared) else SPLIT_ORDER
     return ORDER if each.named else SPLIT_ORDER
 
 
