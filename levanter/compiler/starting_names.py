@@ -44,7 +44,7 @@ def names_file(graph: Graph, variable: str, step: str) -> str:
         f"{variable} = {{",
     ]
     for path, value in zip(graph.input_paths, graph.inputs, strict=True):
-        entry = f"    {_quoted(path.removesuffix('.value'))}: {_names(value.type)},"
+        entry = f"    {_quoted(path)}: {_names(value.type)},"
         lines.append(f"{entry:<{_WIDTH}}  # {_shape(value.type)}")
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -54,7 +54,7 @@ def _is_static(node: Any) -> bool:
 
 def _types(tree: Any, placed: Graph) -> list[TensorType]:
     """The placed type of every array of a tree."""
-    wanted = {leaf.shown: leaf.shape for leaf in leaves_of(tree)}
+    wanted = {leaf.path: leaf.shape for leaf in leaves_of(tree)}
     other_shapes: Place | None = None
     for places in _tiers(placed):
         found = [place for place in places if list(place.arrays) == list(wanted)]
@@ -124,7 +124,6 @@ def _inner(paths: Sequence[str], types: Sequence[TensorType], where: str) -> lis
     """Everything in a tree that has a path of its own, from the outside in."""
     found: dict[str, dict[str, TensorType]] = {}
     for path, type_ in zip(paths, types, strict=True):
-        path = path.removesuffix(_BOXED)
         parts = path.split(".")
         for depth in range(1, len(parts) + 1):
             found.setdefault(".".join(parts[:depth]), {})[".".join(parts[depth:])] = type_
@@ -132,8 +131,5 @@ def _inner(paths: Sequence[str], types: Sequence[TensorType], where: str) -> lis
     return [Place(where + name, found[name]) for name in depths]
 
 
-_BOXED = ".value"
-
-
 def _arrays(paths: Sequence[str], types: Sequence[TensorType]) -> Arrays:
-    return {path.removesuffix(_BOXED): type_ for path, type_ in zip(paths, types, strict=True)}
+    return dict(zip(paths, types, strict=True))
