@@ -220,9 +220,8 @@ def names_unreadable(path: str, names: object) -> str:
 
 
 def names_missing(types: Mapping[str, object]) -> str:
-    count = len(types)
-    what = "1 array has" if count == 1 else f"{count} arrays have"
-    return f"{what} dims without a name: {_listed([f'{path}: {type_}' for path, type_ in types.items()])}"
+    what = "1 array has" if len(types) == 1 else f"{len(types)} arrays have"
+    return f"{what} no names, or not for every dim: {_listed([f'{path}: {type_}' for path, type_ in types.items()])}"
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ with_sharding_constraint: Callable[[Any, Any], Any] = _jax.lax.with_sharding_con
 
 tree_flatten: Callable[..., tuple[list[Any], Any]] = _jax.tree_util.tree_flatten
 tree_leaves: Callable[[Any], list[Any]] = _jax.tree_util.tree_leaves
+tree_map: Callable[..., Any] = _jax.tree_util.tree_map
 tree_structure: Callable[[Any], Any] = _jax.tree_util.tree_structure
 tree_unflatten: Callable[[Any, Iterable[Any]], Any] = _jax.tree_util.tree_unflatten
 

@@ -485,8 +485,10 @@ def no_plan(stem: str) -> PlanError:
     return PlanError(f"the pass {stem} needs a plan: run the pass plan before it, or give one made by hand")
 
 
-def no_subject() -> PlanError:
-    return PlanError("a plan by hand knows no step to report on: give the traced graph, plan.report(graph)")
+def no_subject(method: str) -> PlanError:
+    if method == "report":
+        return PlanError("a plan by hand knows no step to report on: give the traced graph, plan.report(graph)")
+    return PlanError(f"a plan by hand knows no step: give the traced graph, plan.{method}(tree, graph=graph)")
 
 
 def partitioned_already(graph: str, kind: str, value: str) -> PlanError:
@@ -504,3 +506,48 @@ def another_plan(value: str, found: TensorType, planned: TensorType) -> PlanErro
 
 def no_such_input(position: int, count: int) -> PlanError:
     return PlanError(f"input {position} cannot be stored as state is: the graph has {count}, counted from 0")
+
+
+def _expected(step: str, arguments: Sequence[str]) -> str:
+    listed = " or ".join(f"`{name}`" for name in arguments)
+    return (
+        f"give {listed or 'the result'} of `{step}`, all its arguments as a tuple, its result, or a part of one of them"
+    )
+
+
+def _paths(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MOST_LINES} more" if len(paths) > MOST_LINES else ""
+    return ", ".join(f"`{path}`" for path in paths[:MOST_LINES]) + more
+
+
+def tree_unknown(step: str, arguments: Sequence[str], paths: Sequence[str]) -> PlanError:
+    what = (
+        f"the tree has {_paths(paths)}"
+        if any(paths)
+        else "the tree is one array"
+        if paths
+        else "the tree has no arrays"
+    )
+    return PlanError(f"{what}, which is no tree of the step that was planned: {_expected(step, arguments)}")
+
+
+def tree_differs(
+    step: str, arguments: Sequence[str], nearest: str, missing: Sequence[str], extra: Sequence[str]
+) -> PlanError:
+    faults = [f"{word} {_paths(paths)}" for word, paths in (("lacks", missing), ("has besides", extra)) if paths]
+    what = f"the tree is nearest to `{nearest}` but {' and '.join(faults) or 'has another order'}"
+    return PlanError(f"{what}: {_expected(step, arguments)}")
+
+
+def tree_shapes(step: str, place: str, differing: Sequence[tuple[str, str, tuple[int, ...]]]) -> PlanError:
+    listed = "; ".join(
+        f"`{path}` is of shape {given}, and of {known} in the step" for path, known, given in differing[:MOST_LINES]
+    )
+    return PlanError(f"the tree is `{place}` of `{step}`, but {listed}: trace and plan the step for these shapes")
+
+
+def tree_ambiguous(step: str, first: str, second: str) -> PlanError:
+    return PlanError(
+        f"the tree may be `{first}` or `{second}` of `{step}`, which are sharded differently: "
+        "give the whole argument and take its part from the result"
+    )

@@ -11,38 +11,21 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import numpy as np
 from jax.extend.core import ClosedJaxpr
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from ir import jax_api
 from ir._compat import equation_context
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.staging.static_leaves import hidden, shown
-from ir.types import TensorType
 from passes import errors, require
 from passes.arguments import difference
 from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 from passes.retype import whole
-
-
-def device_mesh(plan: Plan, devices: Sequence[Any] | Mesh | None = None) -> Mesh:
-    """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`).
-
-    `devices` may be a sequence, an array of devices or a `jax.sharding.Mesh`, whose devices are taken in its order.
-
-    Raises `PlanError` where there are too few devices, or not as many are given as the mesh has.
-    """
-    wanted = require.plan(plan, "device_mesh").mesh.devices
-    given = require.devices(devices, "device_mesh")
-    found = given if given is not None else jax_api.devices()[:wanted]
-    if len(found) != wanted:
-        raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
-    shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
-    return Mesh(shape, plan.mesh.axes, axis_types=(AxisType.Auto,) * len(plan.mesh.axes))
+from passes.sharding.jax_mesh import device_mesh, named_sharding
 
 
 def lower(
@@ -165,11 +148,6 @@ def output_shardings(placed: Graph, mesh: Mesh) -> Any:
     """The shardings of the step's result, in its structure."""
     leaves = [named_sharding(operand.type, mesh) for operand in placed.outputs]
     return jax_api.tree_unflatten(placed.trees.outputs, leaves)
-
-
-def named_sharding(type_: TensorType, mesh: Mesh) -> NamedSharding:
-    """The JAX sharding of a placed type."""
-    return NamedSharding(mesh, PartitionSpec(*(dim.mesh or None for dim in type_.dims)))
 
 
 class _Runner:

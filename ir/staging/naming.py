@@ -7,9 +7,9 @@ Code that was written without `haliax` has raw arrays. Their names come from one
 3. a box around the array that says its logical axes, as Flax's `nn.Partitioned`, `nn.LogicallyPartitioned` and the
    metadata of an `nnx.Variable` do. They are known by what they have, so Flax is not imported.
 
-A path is the one the graph shows, `state.params.mlp.up.kernel`. In a pattern `*` stands for any text, dots included;
-`*.` at its start also for none. A `/` in a key separates like a dot. The first pattern that matches an array names it,
-so what is special stands above what is general.
+A path is the one the graph shows, `state.params.mlp.up.kernel`, whether a box is around the array or not. In a pattern
+`*` stands for any text, dots included; `*.` at its start also for none. A `/` in a key separates like a dot. The first
+pattern that matches an array names it, so what is special stands above what is general.
 """
 
 import re
@@ -38,7 +38,7 @@ Naming = Mapping[str, ArrayNames | None] | Callable[[str, tuple[int, ...]], Arra
 
 _ANY = "..."
 _UNNAMED = "_"
-_BOXED = ".value"
+_ATTRIBUTE = ".value"
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,8 @@ class Leaf:
     """Of a `NamedArray`, None otherwise."""
     boxed: DimNames | None
     """Of the box around a raw array, None where there is no box or it says nothing."""
-
-    @property
-    def shown(self) -> str:
-        """The path as patterns have it: without the attribute of a box that holds the array."""
-        return self.path.removesuffix(_BOXED)
+    attribute: str = ""
+    """Where the array is in its box. The path does not have it, and a pattern may."""
 
 
 def leaves_of(tree: Any) -> list[Leaf]:
@@ -66,20 +63,22 @@ def leaves_of(tree: Any) -> list[Leaf]:
             found.append(Leaf(path, tuple(node.array.shape), _axes_of(node), None))
         elif is_box(node):
             inside = leaves_with_path(node, is_leaf=lambda x: isinstance(x, NamedArray))
-            found += [_boxed(f"{path}.{rest}".rstrip("."), leaf, box_names(node)) for rest, leaf in inside]
+            found += [_boxed(path, f".{rest}", leaf, box_names(node)) for rest, leaf in inside]
         else:
             found.append(Leaf(path, _shape(node), None, None))
     return found
 
 
-def _boxed(path: str, leaf: Any, names: Sequence[Any] | None) -> Leaf:
+def _boxed(path: str, attribute: str, leaf: Any, names: Sequence[Any] | None) -> Leaf:
+    if attribute != _ATTRIBUTE:
+        path, attribute = path + attribute, ""
     if isinstance(leaf, NamedArray):
-        return Leaf(path, tuple(leaf.array.shape), _axes_of(leaf), None)
+        return Leaf(path, tuple(leaf.array.shape), _axes_of(leaf), None, attribute)
     shape = _shape(leaf)
     if names is None or len(names) > len(shape):  # as with axes, an optimizer may keep less in the parameter's place
-        return Leaf(path, shape, None, None)
+        return Leaf(path, shape, None, None, attribute)
     listed = [name if isinstance(name, str) else None for name in names]
-    return Leaf(path, shape, None, (*listed, *[None] * (len(shape) - len(listed))))
+    return Leaf(path, shape, None, (*listed, *[None] * (len(shape) - len(listed))), attribute)
 
 
 def is_box(node: Any) -> bool:
@@ -143,7 +142,7 @@ def _by_function(leaves: Sequence[Leaf], function: Callable[..., Any]) -> tuple[
     found: list[DimNames | None] = []
     faults: list[str] = []
     for leaf in leaves:
-        names = function(leaf.shown, leaf.shape)
+        names = function(leaf.path, leaf.shape)
         found.append(None if names is None else _fitted(leaf, names, None, faults))
     return found, faults
 
@@ -166,7 +165,7 @@ def _by_pattern(
         if taken:
             faults.append(errors.pattern_hidden(pattern, taken[0]))
         else:
-            paths = [leaf.shown for leaf in leaves]
+            paths = [leaf.path for leaf in leaves]
             faults.append(errors.pattern_unmatched(pattern, near_paths(pattern, paths), paths))
     return found, faults
 
@@ -179,7 +178,7 @@ def _test(pattern: str) -> Callable[[Leaf], bool]:
     expression = re.compile(start + ".*".join(map(re.escape, rest.split("*"))), re.DOTALL)
 
     def matches(leaf: Leaf) -> bool:
-        return any(expression.fullmatch(_dotted(path)) for path in {leaf.path, leaf.shown})
+        return any(expression.fullmatch(_dotted(path)) for path in {leaf.path, leaf.path + leaf.attribute})
 
     return matches
 
@@ -202,17 +201,17 @@ def _fitted(leaf: Leaf, names: ArrayNames | None, pattern: str | None, faults: l
         return nameless
     listed = _listed(names)
     if listed is None or listed.count(_ANY) > 1:
-        faults.append(errors.names_unreadable(leaf.shown, names))
+        faults.append(errors.names_unreadable(leaf.path, names))
         return nameless
     if _ANY in listed:
         at, missing = listed.index(_ANY), len(leaf.shape) - (len(listed) - 1)
         listed[at : at + 1] = [None] * missing if missing >= 0 else [None]
     if len(listed) != len(leaf.shape):
-        faults.append(errors.names_rank(leaf.shown, leaf.shape, names_text(names), pattern))
+        faults.append(errors.names_rank(leaf.path, leaf.shape, names_text(names), pattern))
         return nameless
     for axis, size in zip(listed, leaf.shape, strict=True):
         if isinstance(axis, Axis) and axis.size != size:
-            faults.append(errors.names_size(leaf.shown, leaf.shape, axis.name, axis.size, size))
+            faults.append(errors.names_size(leaf.path, leaf.shape, axis.name, axis.size, size))
     return tuple([axis.name if isinstance(axis, Axis) else axis for axis in listed])
 
 

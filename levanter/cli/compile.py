@@ -12,12 +12,23 @@ from typing import Any
 import click
 
 from levanter.cli import errors
-from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, mesh_option
+from levanter.cli.options import (
+    OVERRIDES,
+    ConfigCommand,
+    config_options,
+    load_config,
+    mesh_option,
+    step_options,
+    target_of,
+)
+
+DEFAULT_HARDWARE = "v5e"
 
 PLAIN_WIDTH = 120
 
 
 @click.command("compile", cls=ConfigCommand, context_settings=OVERRIDES)
+@step_options
 @config_options
 @mesh_option
 @click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
@@ -29,6 +40,9 @@ PLAIN_WIDTH = 120
 @click.pass_context
 def compile_command(
     ctx: click.Context,
+    step: str | None,
+    arguments: str | None,
+    names: str | None,
     model: str | None,
     path: str | None,
     mesh: str | None,
@@ -41,33 +55,49 @@ def compile_command(
 ) -> None:
     """Plan a training step for a mesh and explain it.
 
-    No accelerator is needed, neither to plan nor to --verify. Every field of the configuration can be set by its
-    dotted name, such as --model.num_layers 24.
+    The step is that of a configuration, or MODULE:FUNCTION, any JAX step with FUNCTION_arguments and, for raw arrays,
+    FUNCTION_names beside it; MODULE may be the path of a file (see `levanter names`). No accelerator is needed, neither
+    to plan nor to --verify. Every field of a configuration can be set by its dotted name, such as
+    --model.num_layers 24.
     """
-    config = load_config(
-        ctx,
-        model,
-        path,
-        trainer__mesh=mesh,
-        trainer__hardware=hardware,
-        trainer__train_batch_size=batch_size,
-        model__seq_len=seq_len,
+    target = target_of(
+        ctx, step, arguments, names, "plan", model=model, path=path, batch_size=batch_size, seq_len=seq_len
     )
+    config = None
+    if target is None:
+        config = load_config(
+            ctx,
+            model,
+            path,
+            trainer__mesh=mesh,
+            trainer__hardware=hardware,
+            trainer__train_batch_size=batch_size,
+            model__seq_len=seq_len,
+        )
     folder = _made(dump_ir) if dump_ir is not None else None
     # Planning only traces, so it must not take an accelerator that another process trains on.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # What libraries print on the way must not end up in front of the JSON.
     with contextlib.redirect_stdout(sys.stderr):
-        from levanter.compiler.compile import report
+        if config is not None:
+            from levanter.compiler.compile import report
 
-        result = report(
-            config,
-            mesh=config.mesh.as_dict(),
-            hardware=config.trainer.hardware,
-            dump_ir=folder,
-            verify=verify,
-        )
-    result = {"model": model or Path(path or config.trainer.run_name or "").stem, **result}
+            result = report(
+                config,
+                mesh=config.mesh.as_dict(),
+                hardware=config.trainer.hardware,
+                dump_ir=folder,
+                verify=verify,
+            )
+            result = {"model": model or Path(path or config.trainer.run_name or "").stem, **result}
+        else:
+            from levanter.compiler import user_step
+            from levanter.compiler.question import parse_mesh
+
+            assert target is not None
+            result = user_step.report(
+                target, parse_mesh(mesh).as_dict(), hardware or DEFAULT_HARDWARE, dump_ir=folder, verify=verify
+            )
     _print(result, as_json)
     if verify and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)

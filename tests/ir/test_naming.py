@@ -180,7 +180,7 @@ class TestBoxes:
             names = names_of(None, params, array(2, 4), of=functools.partial(applied, dense))
             assert names == {
                 "params.params.bias": "f32[mlp=8]",
-                "params.params.kernel.value": "f32[embed=4, mlp=8]",
+                "params.params.kernel": "f32[embed=4, mlp=8]",
                 "x": "f32[_=2, embed=4]",
             }
 
@@ -192,23 +192,37 @@ class TestBoxes:
             model = nnx.Linear(4, 8, kernel_init=init, rngs=nnx.Rngs(0))
             optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
         assert names_of(None, model, array(2, 4), of=lambda model, x: model(x)) == {
-            "model.bias.value": "f32[mlp=8]",
-            "model.kernel.value": "f32[embed=4, mlp=8]",
+            "model.bias": "f32[mlp=8]",
+            "model.kernel": "f32[embed=4, mlp=8]",
             "x": "f32[_=2, embed=4]",
         }
         _, state = nnx.split((model, optimizer))
         names = names_of(None, state, of=lambda state: state)
         assert [path for path, type_ in names.items() if type_ == "f32[embed=4, mlp=8]"] == [
-            "state.0.kernel.value",
-            "state.1.opt_state.0.mu.kernel.value",
-            "state.1.opt_state.0.nu.kernel.value",
+            "state.0.kernel",
+            "state.1.opt_state.0.mu.kernel",
+            "state.1.opt_state.0.nu.kernel",
         ]
 
     def test_a_pattern_comes_before_a_box_and_needs_no_attribute_of_it(self):
         nn = pytest.importorskip("flax.linen")
         params = {"kernel": nn.Partitioned(array(4, 8), ("embed", "mlp")), "bias": array(8)}
         given = names_of({"*.kernel": "inputs outputs"}, params, of=lambda params: params)
-        assert given["params.kernel.value"] == "f32[inputs=4, outputs=8]"
+        assert given["params.kernel"] == "f32[inputs=4, outputs=8]"
+
+    def test_a_pattern_may_have_the_attribute_of_a_box(self):
+        nn = pytest.importorskip("flax.linen")
+        params = {"kernel": nn.Partitioned(array(4, 8), (None, None))}
+        assert names_of({"*.kernel.value": "a b"}, params, of=lambda params: params) == {
+            "params.kernel": "f32[a=4, b=8]"
+        }
+
+    def test_a_key_called_value_is_no_box(self):
+        params = {"query": array(4, 8), "value": array(4, 8)}
+        assert names_of({"*.value": "a b"}, params, of=lambda params: params) == {
+            "params.query": "f32[_=4, _=8]",
+            "params.value": "f32[a=4, b=8]",
+        }
 
     def test_a_box_of_fewer_names_and_one_that_does_not_fit(self):
         nn = pytest.importorskip("flax.linen")

@@ -77,11 +77,13 @@ class Case(NamedTuple):
         build: the step at some sizes.
         small: whether it is fast enough for the default suite.
         tolerance: how far eight devices may be from one, relative to the largest element.
+        named: the share of dims that must have names.
     """
 
     build: Callable[[Sizes], Step]
     small: bool = False
     tolerance: float = 2e-3
+    named: float = 0.98
 
 
 class Floats(NamedTuple):

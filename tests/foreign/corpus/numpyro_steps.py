@@ -31,7 +31,7 @@ def regression(sizes: Sizes) -> Step:
         with numpyro.plate("examples", sizes.batch):
             numpyro.sample("label", dist.Bernoulli(logits=logits), obs=label)
 
-    svi = SVI(model, AutoNormal(model), optax.adam(1e-2), Trace_ELBO(num_particles=2))
+    svi = SVI(model, AutoNormal(model), optax.adam(1e-2), Trace_ELBO())
     batch = {
         "x": Floats((sizes.batch, sizes.features)),
         "group": Ids(sizes.classes, (sizes.batch,)),

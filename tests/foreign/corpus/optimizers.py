@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from corpus.case import Case, Floats, Ids, Sizes, State, Step, cross_entropy, drawn
+from corpus.case import Case, Floats, Ids, Names, Sizes, State, Step, cross_entropy, drawn
 from corpus.plain import normal, rms
 
 NAMES = {
@@ -29,9 +29,16 @@ def loss_of(params: Any, batch: Any) -> jax.Array:
 
 
 def with_optimizer(
-    make: Callable[[], Any], extra: Callable[..., dict[str, Any]] = lambda *_: {}
-) -> Callable[..., Step]:
-    """The step with an optimizer. `extra` gives what its update takes besides, from loss, gradients, params, batch."""
+    make: Callable[[], Any],
+    extra: Callable[..., dict[str, Any]] = lambda *_: {},
+    names: Names | None = None,
+) -> Callable[[Sizes], Step]:
+    """The step with an optimizer.
+
+    Args:
+        extra: what its update takes besides, from loss, gradients, parameters and batch.
+        names: those of its own state that nothing else names.
+    """
 
     def build(sizes: Sizes) -> Step:
         optimizer = optax.with_extra_args_support(make())
@@ -54,7 +61,7 @@ def with_optimizer(
             params = normal(jax.random.key(1), shapes)
             return State(params, optimizer.init(params)), drawn(batch)
 
-        return Step(step, initial, NAMES)
+        return Step(step, initial, NAMES | dict(names or {}))
 
     return build
 
@@ -64,9 +71,9 @@ def objective(_loss: Any, _gradients: Any, _params: Any, batch: Any) -> dict[str
 
 
 CASES = {
-    "optax muon": Case(with_optimizer(lambda: optax.contrib.muon(1e-2))),
+    "optax muon": Case(with_optimizer(lambda: optax.contrib.muon(1e-2), names={"*.ns_coeffs": "coefficients"})),
     "optax schedule-free": Case(with_optimizer(lambda: optax.contrib.schedule_free_adamw(1e-2))),
-    "optax sophia": Case(with_optimizer(lambda: optax.contrib.sophia(1e-2), objective)),
+    "optax sophia": Case(with_optimizer(lambda: optax.contrib.sophia(1e-2), objective, {"*.key": "words"})),
     "optax adopt": Case(with_optimizer(lambda: optax.contrib.adopt(1e-2))),
     "optax prodigy": Case(with_optimizer(lambda: optax.contrib.prodigy(1.0))),
     "optax sam": Case(
