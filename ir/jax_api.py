@@ -16,6 +16,7 @@ tree_flatten: Callable[..., tuple[list[Any], Any]] = _jax.tree_util.tree_flatten
 tree_leaves: Callable[[Any], list[Any]] = _jax.tree_util.tree_leaves
 tree_map: Callable[..., Any] = _jax.tree_util.tree_map
 tree_structure: Callable[[Any], Any] = _jax.tree_util.tree_structure
+is_leaf: Callable[[Any], bool] = _jax.tree_util.treedef_is_leaf
 tree_unflatten: Callable[[Any, Iterable[Any]], Any] = _jax.tree_util.tree_unflatten
 
 

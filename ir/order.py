@@ -27,10 +27,11 @@ class Axis(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a slice leaves of a dim."""
+    """What a slice leaves of a dim of an array. `array` tells the arrays apart."""
 
     whole: "Order"
     extent: Extent
+    array: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from ir.graph import Graph
 from ir.ops import OPS
 from passes import errors, require
-from passes.checks import averages, indices, meetings, orders, repeats, softmax
+from passes.checks import averages, indices, meetings, orders, repeats, softmax, weighted_means
 from passes.checks.finding import Finding
 from passes.checks.program import Program
 from passes.stage import GraphPass
 
 MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "order")
-WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order", "regroup")
+WARNINGS = ("softmax-axis", "mean-then-sum", "mean-of-means", "repeat", "index", "split-order", "regroup", "part")
 
 CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
     meetings.check,
     orders.check,
     softmax.check,
     averages.check,
+    weighted_means.check,
     repeats.check,
     indices.check,
 )

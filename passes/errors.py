@@ -135,6 +135,35 @@ def softmax_axis(own: Sequence[str], along: Sequence[str], picked: bool) -> tupl
     )
 
 
+def mean_of_means(over: Sequence[str], along: Sequence[str], source: Source | None) -> tuple[str, str]:
+    where = f" ({source})" if source is not None else ""
+    return (
+        f"weighted means over {_quoted(over)}{where} are averaged over {_quoted(along)} as if their weights were equal",
+        "divide one sum over all of them by the sum of all weights",
+    )
+
+
+def spread(single: str, name: str) -> tuple[str, str]:
+    return (
+        f"the one place of `{single}` meets all of `{name}`: the result has `{name}` twice, every place with every other",
+        f"drop `{single}` first, e.g. x[..., 0] or x.squeeze(-1)",
+    )
+
+
+def parts_meet(first: str, second: str) -> tuple[str, str]:
+    return (
+        f"{first} is added to {second}: parts of two arrays that are cut alike, and not the same part",
+        "cut both at the same places",
+    )
+
+
+def softmax_total(own: Sequence[str]) -> tuple[str, str]:
+    return (
+        f"a softmax over {_quoted(own)} is summed over {_quoted(own)}: the sum is 1 everywhere",
+        "sum, or average, over the other axes",
+    )
+
+
 def softmax_mask(own: Sequence[str], mask: Sequence[str]) -> tuple[str, str]:
     return (
         f"a softmax over {_quoted(own)} is masked by {_quoted(mask)} alone: the mask hides all of a row, or nothing",
@@ -162,6 +191,13 @@ def index(first: str, source: Source | None, second: str) -> tuple[str, str]:
     return (
         f"the same indices look up `{first}`{where} and `{second}`",
         "index each axis with indices that count it",
+    )
+
+
+def counts(counted: str, name: str) -> tuple[str, str]:
+    return (
+        f"indices that count `{counted}` look up `{name}`",
+        f"look up `{name}` by indices that count it, and `{counted}` by these",
     )
 
 

@@ -61,6 +61,9 @@ class Concat(Op):
     def blocked(self, node: Node) -> Names:
         return node.names("along")
 
+    def joins(self, node: Node) -> bool:
+        return not node.fn
+
     def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
         result, first = node.outputs[0], node.inputs[0]
         if node.fn == "tile":

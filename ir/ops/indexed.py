@@ -19,6 +19,7 @@ class Indexed(Op):
 
     attributes = frozenset(("along", "whole", "batch", "batch_with"))
     always_computes = True
+    picks_by_indices = True
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         last = len(node.inputs) - 1

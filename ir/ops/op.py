@@ -70,6 +70,8 @@ class Op(ABC):
         cut_after_each_sum: of several pending reductions, XLA's partitioner cuts the result after each one.
         reads_whole_parameters: a stored operand is gathered for it, for as long as it runs.
         picks: of its first operand the result has what indices say.
+        picks_by_indices: its second operand are indices along the dims that it lists as `along`.
+        accumulates: each place of its result is made from the places of its operand up to there.
         scattered: the kind that does the same and leaves each device one shard of the result; empty where none does.
         runs_once: its body runs exactly once, in place.
     """
@@ -104,6 +106,8 @@ class Op(ABC):
     cut_after_each_sum: ClassVar[bool] = False
     reads_whole_parameters: ClassVar[bool] = False
     picks: ClassVar[bool] = False
+    picks_by_indices: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = False
     scattered: ClassVar[str] = ""
     runs_once: ClassVar[bool] = False
 
@@ -210,6 +214,10 @@ class Op(ABC):
     def reorders(self, node: Node) -> bool:
         """Whether the result has the elements of the operand in another order, or without dims of size 1, and every
         dim is still a dim."""
+        return False
+
+    def joins(self, node: Node) -> bool:
+        """Whether the result has the operands one after the other."""
         return False
 
     def widens(self, node: Node) -> bool:

@@ -61,7 +61,9 @@ class Slice(Op):
         """A part knows what it is a part of, so that halves that are joined again say how the whole is made."""
         for result, position, extent in extents(node):
             whole, dim = order(node.inputs[0], position), result.type.dims[position]
-            yield (result, position), sliced(whole, extent) or (Atom(Part(whole, extent), dim.size, label=dim.name),)
+            array = node.value_inputs[0].id if node.value_inputs else -1
+            key = Part(whole, extent, array)
+            yield (result, position), sliced(whole, extent) or (Atom(key, dim.size, label=dim.name),)
 
 
 def extents(node: Node) -> Iterator[tuple[Value, int, Extent]]:

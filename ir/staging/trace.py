@@ -14,10 +14,10 @@ from typing import Any
 from haliax.core.array import NamedArray
 from haliax.core.staging import staging
 from ir.graph import Graph
-from ir.jax_api import make_jaxpr, tree_flatten, tree_structure
+from ir.jax_api import is_leaf, make_jaxpr, tree_flatten, tree_structure
 from ir.staging.naming import Leaf, Naming, leaves_of, named
 from ir.staging.numbering import finish
-from ir.staging.proto import ProtoValue
+from ir.staging.proto import ProtoBody, ProtoValue, rename_node
 from ir.staging.static_leaves import has_static, hidden, shown
 from ir.staging.unify import Unifier
 from ir.staging.walk import Walk
@@ -83,12 +83,15 @@ def _graph(
     for operand, leaf in zip(body.outputs, results, strict=True):
         if isinstance(operand, ProtoValue) and leaf.own is not None:
             walk.suggest(operand, leaf.own)
+    carried = _carried(arguments, closed.in_avals, shapes)
+    if not _is_container(arguments):
+        carried = tuple(pair for pair in carried if _same_axes(unifier, body, *pair))
     return finish(
-        body,
+        _returning(unifier, body, carried),
         unifier,
         input_paths=tuple(leaf.path for leaf in leaves),
         output_paths=tuple(leaf.path for leaf in results),
-        carried=_carried(arguments, closed.in_avals, shapes),
+        carried=carried,
         trees=Trees(tree_structure(arguments), tree_structure(shapes), static),
     )
 
@@ -103,6 +106,34 @@ def _no_collection() -> Generator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _is_container(arguments: Sequence[Any]) -> bool:
+    """Whether the first argument is more than one bare array: what comes back in its structure is the same state."""
+    return bool(arguments) and (_is_named(arguments[0]) or not is_leaf(tree_structure(arguments[0])))
+
+
+def _same_axes(unifier: Unifier, body: ProtoBody, before: int, after: int) -> bool:
+    """Whether an argument and a result have the same axes, dim by dim."""
+    operand = body.outputs[after]
+    if not isinstance(operand, ProtoValue):
+        return True
+    pairs = zip(body.inputs[before].dims, operand.dims, strict=True)
+    return all(unifier.find(a) == unifier.find(b) or unifier.kin(a, b) for a, b in pairs)
+
+
+def _returning(unifier: Unifier, body: ProtoBody, carried: Sequence[tuple[int, int]]) -> ProtoBody:
+    """The body, whose state comes out with the occurrences of axes with which it went in."""
+    nodes, outputs = list(body.nodes), list(body.outputs)
+    for before, after in carried:
+        result, dims = outputs[after], body.inputs[before].dims
+        if isinstance(result, ProtoValue) and len(result.dims) == len(dims):
+            kin = [unifier.find(a) != unifier.find(b) and unifier.kin(a, b) for a, b in zip(dims, result.dims, strict=True)]
+            if any(kin):
+                new = [a if is_kin else b for a, b, is_kin in zip(dims, result.dims, kin, strict=True)]
+                nodes.append(rename_node(result, new, False, None, None))
+                outputs[after] = nodes[-1].outputs[0]
+    return replace(body, nodes=tuple(nodes), outputs=tuple(outputs))
 
 
 def _is_named(leaf: Any) -> bool:

@@ -47,7 +47,16 @@ class Swap:
     named: bool
 
 
-Found = Meeting | Tear | Swap
+@dataclass(frozen=True)
+class PartsMeet:
+    """A sum of two parts of two arrays, which are cut alike and are not the same part."""
+
+    node: Node
+    first: Part
+    second: Part
+
+
+Found = Meeting | Tear | Swap | PartsMeet
 
 
 def found(graph: Graph) -> Iterator[Found]:
@@ -135,6 +144,10 @@ class _Orders:
             orders = [order for order in orders if order]
             if not orders:
                 continue
+            if op.is_elementwise and node.fn in ("add", "sub", "add_any"):
+                parts = [order[0].key for order in orders if len(order) == 1]
+                if (apart := _parts_apart([key for key in parts if isinstance(key, Part)])) is not None:
+                    yield PartsMeet(node, *apart)
             for other in orders[1:]:
                 if self.is_new(orders[0], other):
                     yield Meeting(node, orders[0], None, other)
@@ -182,6 +195,16 @@ class _Orders:
                 return
         if len(known) < 8 and all(order != other for other, _ in known):
             known.append((order, node))
+
+
+def _parts_apart(parts: Sequence[Part]) -> tuple[Part, Part] | None:
+    """Two parts of two arrays that have no place in common."""
+    for i, second in enumerate(parts):
+        for first in parts[:i]:
+            if first.whole == second.whole and first.array != second.array:
+                if set(range(*first.extent)).isdisjoint(range(*second.extent)):
+                    return first, second
+    return None
 
 
 def _same_name(first: Place, second: Place) -> bool:

@@ -8,15 +8,16 @@ index is made of, see `passes.checks.element_order`.
 from collections.abc import Iterator
 
 from ir.graph import Node
+from ir import names
 from ir.names import is_derived
-from ir.order import Axis, Order, text
+from ir.order import Axis, Order, Part, text
 from passes import errors
 from passes.checks import element_order
-from passes.checks.element_order import Found, Meeting, Tear
+from passes.checks.element_order import Found, Meeting, PartsMeet, Tear
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program
 
-ORDER, SPLIT_ORDER, REGROUP = "order", "split-order", "regroup"
+ORDER, SPLIT_ORDER, REGROUP, PART = "order", "split-order", "regroup", "part"
 
 
 def check(program: Program) -> Iterator[Finding]:
@@ -32,6 +33,8 @@ def check(program: Program) -> Iterator[Finding]:
 def _code(each: Found) -> str:
     if isinstance(each, Tear):
         return REGROUP
+    if isinstance(each, PartsMeet):
+        return PART
     if isinstance(each, Meeting):
         shared = {atom.key for atom in each.first} & {atom.key for atom in each.second}
         return ORDER if any(isinstance(key, Axis) and not is_derived(key.name) for key in shared) else SPLIT_ORDER
@@ -43,6 +46,9 @@ def _worded(program: Program, each: Found, code: str) -> Finding:
     if isinstance(each, Tear):
         what, fix = errors.torn([str(atom.name) for atom in each.torn], text(each.before), each.sizes)
         order = each.before
+    elif isinstance(each, PartsMeet):
+        what, fix = errors.parts_meet(*(_part(each_part) for each_part in (each.first, each.second)))
+        order = (*each.first.whole, *each.second.whole)
     elif isinstance(each, Meeting):
         where = each.known.source if each.known is not None else None
         what, fix = errors.two_orders(text(each.first), where, text(each.second))
@@ -53,6 +59,11 @@ def _worded(program: Program, each: Found, code: str) -> Finding:
         order = each.before
     operands = dict.fromkeys([*node.inputs, *node.outputs])
     return finding(program, code, node, what, fix, list(operands), _names(node, order), "error" if code == ORDER else "warning")
+
+
+def _part(part: Part) -> str:
+    name = part.whole[0].label or part.whole[0].name if len(part.whole) == 1 else None
+    return f"`{names.part(name or '_', part.extent)}`"
 
 
 def _names(node: Node, order: Order) -> list[tuple[str, object]]:

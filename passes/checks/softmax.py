@@ -11,7 +11,7 @@ from ir.graph import Node, Operand, Value
 from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.patterns import Normalized, counter, elementwise, narrow, normalized, plain
+from passes.checks.patterns import Normalized, columns, counter, elementwise, indices_of, narrow, normalized, plain
 from passes.checks.program import Program
 
 CODE = "softmax-axis"
@@ -35,6 +35,10 @@ def _uses(program: Program, softmax: Normalized) -> Iterator[Finding]:
         for node in program.readers.get(value.id, []):
             if node.phase != "forward":
                 continue
+            if _totals(node, value, softmax):
+                what, fix = errors.softmax_total(softmax.names)
+                names = [(name, softmax.value) for name in softmax.names]
+                yield finding(program, CODE, node, what, fix, node.inputs, names, "warning")
             along = _used_along(program, node, value, softmax)
             if along:
                 what, fix = errors.softmax_axis(softmax.names, along, picked=not op_of(node).multiplies)
@@ -44,6 +48,12 @@ def _uses(program: Program, softmax: Normalized) -> Iterator[Finding]:
                 if result.id not in seen:
                     seen.add(result.id)
                     queue.append(result)
+
+
+def _totals(node: Node, value: Value, softmax: Normalized) -> bool:
+    """Whether the weights themselves are summed over what they sum to one over."""
+    is_plain = softmax.node.fn == "div" and value == softmax.value
+    return is_plain and op_of(node).sums(node) and set(node.names("over")) == set(softmax.names)
 
 
 def _same_rows(node: Node, softmax: Normalized) -> Iterator[Value]:
@@ -62,13 +72,30 @@ def _used_along(program: Program, node: Node, value: Value, softmax: Normalized)
         over = node.names("over")
         # A weighted mean of nothing but the weights (a masked mean of probabilities) is no attention.
         brings = any(set(operand.type.names) - set(over) - set(value.type.names) for operand in payload)
-        along = over if brings else ()
+        along = over if brings or softmax.node.fn == "sub" else ()
     elif op.picks and node.inputs[0] == value:
-        along = node.names("along")
-    elif op.sums(node) and _is_one_hot_pick(program, value, node.names("over")):
+        rows = {name for name, indices in columns(program, node) if _counts(program, name, indices)}
+        along = tuple(name for name in node.names("along") if name not in rows)
+    elif op.sums(node) and (
+        _is_one_hot_pick(program, value, node.names("over")) or _is_weighted(program, value, softmax)
+    ):
         along = node.names("over")
     own = set(softmax.names)
     return along if along and not own & set(along) and own <= set(value.type.names) else ()
+
+
+def _counts(program: Program, name: str, indices: Operand) -> bool:
+    """Whether indices are 0, 1, 2, … along the axis that they look up: each row for itself."""
+    source = counter(program, indices_of(program, indices))
+    return source is not None and source.names("along") == (name,)
+
+
+def _is_weighted(program: Program, value: Value, softmax: Normalized) -> bool:
+    """Whether the value is log-probabilities times the probabilities of what was to be found."""
+    node = program.producer.get(value.id)
+    if softmax.node.fn != "sub" or node is None or node.fn != "mul":
+        return False
+    return all(isinstance(operand, Value) and set(softmax.names) <= set(operand.type.names) for operand in node.inputs)
 
 
 def _is_one_hot_pick(program: Program, value: Value, over: tuple[str, ...]) -> bool:
