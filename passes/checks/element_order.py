@@ -60,8 +60,13 @@ Found = Meeting | Tear | Swap | PartsMeet
 
 
 def found(graph: Graph) -> Iterator[Found]:
-    """What is wrong with the orders of the forward pass, in the order of the program."""
-    yield from _Orders().scope(graph)
+    """What is wrong with the orders of the forward pass, in the order of the program. Two orders that meet nowhere, and
+    that two dims of one name have, come last."""
+    orders = _Orders()
+    yield from orders.scope(graph)
+    for each in orders.of_names:
+        if orders.is_new(each.first, each.second):
+            yield each
 
 
 @dataclass
@@ -73,6 +78,7 @@ class _Orders:
         default_factory=dict[tuple[str, int], list[tuple[Order, Node]]]
     )
     said: set[frozenset[Order]] = field(default_factory=set[frozenset[Order]])
+    of_names: list[Meeting] = field(default_factory=list[Meeting])
 
     def scope(self, graph: Graph) -> Iterator[Found]:
         for node in graph.nodes:
@@ -90,7 +96,7 @@ class _Orders:
                         self.orders[result.id, position] = order
             for value in node.outputs:
                 for position, dim in enumerate(value.type.dims):
-                    yield from self.settle(node, value, position, dim)
+                    self.settle(node, value, position, dim)
 
     def __call__(self, operand: Operand, position: int) -> Order:
         """The order of a dim of an operand."""
@@ -170,7 +176,7 @@ class _Orders:
             elif (named := _swapped(before, dims)) is not None:
                 yield Swap(node, before, dims, named)
 
-    def settle(self, node: Node, value: Value, position: int, dim: Dim) -> Iterator[Found]:
+    def settle(self, node: Node, value: Value, position: int, dim: Dim) -> None:
         """Where a dim with a name has an order of several atoms, all dims of that name have it."""
         order = self.orders.get((value.id, position))
         if order is None or dim.name is None:
@@ -188,10 +194,8 @@ class _Orders:
             return
         known = self.named.setdefault((unprimed(dim.name), dim.size), [])
         for other, where in [((own,), None), *known]:
-            if self.is_new(other, order):
-                yield Meeting(node, other, where, order)
-                return
             if contradict(other, order):
+                self.of_names.append(Meeting(node, other, where, order))
                 return
         if len(known) < 8 and all(order != other for other, _ in known):
             known.append((order, node))
