@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import prod
 from typing import NamedTuple
 
-from ir.names import Extent
+from ir.names import Extent, is_derived
 
 
 class Axis(NamedTuple):
@@ -177,5 +177,14 @@ def _copies_apart(first: Order, second: Order) -> bool:
 
 
 def text(order: Order) -> str:
-    """`(heads=4, size=8)`."""
-    return "(" + ", ".join(f"{atom.label or atom.name or '_'}={atom.size}" for atom in order) + ")"
+    """`(heads=4, size=8)`; digits that have no name of their own as Python computes them, `inner//8` and `inner%8`."""
+    return "(" + ", ".join(f"{_called(atom)}={atom.size}" for atom in order) + ")"
+
+
+def _called(atom: Atom) -> str:
+    if isinstance(atom.key, Axis) and atom.size != atom.key.size and (atom.label is None or is_derived(atom.label)):
+        above = f"//{atom.step}" if atom.step != 1 else ""
+        below = f"%{atom.size}" if atom.step * atom.size != atom.key.size else ""
+        return f"{atom.name}{above}{below}"
+    label = atom.label if atom.label is not None and not is_derived(atom.label) else None
+    return label or atom.name or ("copy" if atom.copies else atom.label or "_")

@@ -57,6 +57,10 @@ def finding(
     return "\n".join([*lines, f"  fix: {fix}{silence}"])
 
 
+def within(source: Source) -> str:
+    return f"in {source}"
+
+
 MOST_LINES = 3
 
 

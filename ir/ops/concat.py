@@ -82,7 +82,7 @@ class Concat(Op):
             yield (result, at), _beside(result, at, len(node.inputs), order(first, at))
         elif (parts := _parts(node, at, order)) is not None and _follow(parts, result.type.dims[at].size, len(node.inputs)):
             size = result.type.dims[at].size // len(node.inputs)
-            yield (result, at), _beside(result, at, len(node.inputs), (Atom(("half", result.id), size),))
+            yield (result, at), _beside(result, at, len(node.inputs), (Atom(("half", result.id), size, label="place"),))
 
 
 def _joined_position(node: Node) -> int | None:
@@ -133,7 +133,7 @@ def _interleaved(node: Node, at: int, order: OrderOf) -> Iterator[tuple[Place, O
         parts = _parts(node, position, order) if node.fn == "stack" or position != at else None
         if parts is not None and sorted((start, step) for start, _, step in parts) == [(i, count) for i in range(count)]:
             target = position + (node.fn == "stack" and position >= at)
-            yield (result, target), (Atom(("half", result.id), result.type.dims[target].size),)
+            yield (result, target), (Atom(("half", result.id), result.type.dims[target].size, label="place"),)
 
 
 def _joined(node: Node) -> tuple[Slot, ...]:

@@ -12,7 +12,7 @@ from ir.graph import Constant, Node, Value
 from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 
 CODE = "mean-then-sum"
 LINEAR = ("add", "sub", "neg", "convert_element_type", "mul", "named", "copy", "stop_gradient", "select_n", "add_any")
@@ -28,8 +28,8 @@ def check(program: Program) -> Iterator[Finding]:
             continue
         averaged = node.names("over")
         for later in _later_sums(program, mean, averaged, data):
-            if later.source not in seen:
-                seen.add(later.source)
+            if spot(later) not in seen:
+                seen.add(spot(later))
                 what, fix = errors.mean_then_sum(averaged, later.names("over"), node.source)
                 names = [(name, node.inputs[0]) for name in averaged]
                 operands = [node.inputs[0], *later.inputs]

@@ -14,7 +14,7 @@ from ir.union_find import Classes
 from passes import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.patterns import columns, counter, elementwise, indices_of, narrow, plain
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 
 CODE = "index"
 
@@ -33,8 +33,8 @@ def check(program: Program) -> Iterator[Finding]:
             if not isinstance(root, Value):
                 continue
             other, first = uses.setdefault(root.id, (name, node))
-            if aliases[unprimed(other)] != aliases[unprimed(name)] and (node.source, other, name) not in seen:
-                seen.add((node.source, other, name))
+            if aliases[unprimed(other)] != aliases[unprimed(name)] and (spot(node), other, name) not in seen:
+                seen.add((spot(node), other, name))
                 what, fix = errors.index(other, first.source, name)
                 operands = dict.fromkeys([root, first.inputs[0], node.inputs[0]])
                 names = [(other, first.inputs[0]), (name, node.inputs[0])]
@@ -57,8 +57,8 @@ def _counters(program: Program) -> Iterator[Finding]:
                 continue
             beside = {other for other, _ in found} | set(source.outputs[0].type.names)
             both = counts[0] in beside and (name in source.outputs[0].type.names or len(found) > 1)
-            if both and (node.source, counts, name) not in seen:
-                seen.add((node.source, counts, name))
+            if both and (spot(node), counts, name) not in seen:
+                seen.add((spot(node), counts, name))
                 what, fix = errors.counts(counts[0], name)
                 operands = dict.fromkeys([node.inputs[0], *source.outputs])
                 names = [(name, node.inputs[0]), (counts[0], source.outputs[0])]

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ir.graph import Node, Operand, Source, Value
+from ir.graph import Node, Operand, Value
 from ir.names import is_derived, same_axis
 from ir.ops import Mismatch, op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 from passes.checks.provenance import chain
 
 Pair = frozenset[str]
@@ -78,9 +78,7 @@ class _Known:
     confused: dict[int, set[tuple[str, str]]] = field(default_factory=dict[int, set[tuple[str, str]]])
     forward: set[Pair] = field(default_factory=set[Pair])
     pairs: set[Pair] = field(default_factory=set[Pair])
-    lines: set[tuple[Source | None, str, frozenset[Pair]]] = field(
-        default_factory=set[tuple[Source | None, str, frozenset[Pair]]]
-    )
+    lines: set[tuple[object, str, frozenset[Pair]]] = field(default_factory=set[tuple[object, str, frozenset[Pair]]])
 
     def explains(self, node: Node, mismatch: Mismatch, first: Operand, second: Operand) -> bool:
         """Whether this meeting follows from one before."""
@@ -107,7 +105,7 @@ class _Known:
     def is_first(self, node: Node, mismatches: Sequence[Mismatch]) -> bool:
         """Whether its line has not been reported for the same names (a line is many operations, or many layers)."""
         pairs = frozenset(frozenset((m.first, m.second)) for m in mismatches)
-        key = (node.source, mismatches[0].rule, pairs)
+        key = (spot(node), mismatches[0].rule, pairs)
         if node.source is not None and key in self.lines:
             return False
         self.lines.add(key)

@@ -7,7 +7,7 @@ index is made of, see `passes.checks.element_order`.
 
 from collections.abc import Iterator
 
-from ir.graph import Node
+from ir.graph import Node, Operand
 from ir import names
 from ir.names import is_derived
 from ir.order import Axis, Order, Part, text
@@ -15,7 +15,7 @@ from passes import errors
 from passes.checks import element_order
 from passes.checks.element_order import Found, Meeting, PartsMeet, Tear
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 
 ORDER, SPLIT_ORDER, REGROUP, PART = "order", "split-order", "regroup", "part"
 
@@ -25,8 +25,8 @@ def check(program: Program) -> Iterator[Finding]:
     seen: set[tuple[object, str]] = set()
     for each in element_order.found(program.graph):
         code = _code(each)
-        if (each.node.source, code) not in seen:
-            seen.add((each.node.source, code))
+        if (spot(each.node), code) not in seen:
+            seen.add((spot(each.node), code))
             yield _worded(program, each, code)
 
 
@@ -58,7 +58,7 @@ def _worded(program: Program, each: Found, code: str) -> Finding:
         what, fix = errors.swapped(text(each.before), f"({after})")
         order = each.before
     operands = dict.fromkeys([*node.inputs, *node.outputs])
-    return finding(program, code, node, what, fix, list(operands), _names(node, order), "error" if code == ORDER else "warning")
+    return finding(program, code, node, what, fix, list(operands), _names(program, node, order), "error" if code == ORDER else "warning")
 
 
 def _part(part: Part) -> str:
@@ -66,11 +66,13 @@ def _part(part: Part) -> str:
     return f"`{names.part(name or '_', part.extent)}`"
 
 
-def _names(node: Node, order: Order) -> list[tuple[str, object]]:
+def _names(program: Program, node: Node, order: Order) -> list[tuple[str, Operand]]:
     """The names that an order tells of, each with a value of the node that has it."""
-    found: list[tuple[str, object]] = []
+    found: list[tuple[str, Operand]] = []
     for name in dict.fromkeys(atom.name for atom in order if atom.name is not None):
         value = next((each for each in (*node.value_inputs, *node.outputs) if name in each.type.names), None)
         if value is not None:
             found.append((name, value))
+        else:
+            found += [(name, argument) for argument in program.graph.inputs if name in argument.type.names][:1]
     return found

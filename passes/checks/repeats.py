@@ -11,7 +11,7 @@ from ir.names import is_derived, unprimed, whole
 from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 
 CODE = "repeat"
 
@@ -25,8 +25,8 @@ def check(program: Program) -> Iterator[Finding]:
     for node in program.nodes:
         if node.phase != "forward" or node.bodies:
             continue
-        if (found := _spread(program, node)) is not None and (node.source, "") not in seen:
-            seen.add((node.source, ""))
+        if (found := _spread(program, node)) is not None and (spot(node), "") not in seen:
+            seen.add((spot(node), ""))
             yield found
         coming = {
             name: cut
@@ -36,8 +36,8 @@ def check(program: Program) -> Iterator[Finding]:
         }
         wide = {dim.name for value in node.outputs for dim in value.type.dims if dim.size > 1}
         for name, cut in coming.items():
-            if name in wide and (node.source, name) not in seen and not _compares(node):
-                seen.add((node.source, name))
+            if name in wide and (spot(node), name) not in seen and not _compares(node):
+                seen.add((spot(node), name))
                 yield _worded(program, node, name, cut)
         for result in node.outputs:
             _note(single, result, {name: cut for name, cut in coming.items() if name not in wide})

@@ -13,7 +13,7 @@ from passes import errors
 from passes.checks.averages import LINEAR, data_names, divided, is_sum
 from passes.checks.finding import Finding, finding
 from passes.checks.patterns import elementwise, narrow, plain, total
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 
 CODE = "mean-of-means"
 
@@ -33,8 +33,8 @@ def check(program: Program) -> Iterator[Finding]:
     seen: set[object] = set()
     for ratio in _ratios(program):
         for node, along in _averaged(program, ratio, data):
-            if node.source not in seen:
-                seen.add(node.source)
+            if spot(node) not in seen:
+                seen.add(spot(node))
                 what, fix = errors.mean_of_means(ratio.over, along, ratio.node.source)
                 names = [(name, ratio.weights) for name in ratio.over if name in ratio.weights.type.names]
                 yield finding(program, CODE, node, what, fix, [ratio.weights, *node.inputs], names, "warning")
