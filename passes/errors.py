@@ -48,12 +48,13 @@ def finding(
     operands: Sequence[str],
     origins: Sequence[str],
     fix: str,
+    silenceable: bool,
 ) -> str:
     """One finding: what is wrong, where, every operand, where the names come from, the fix."""
     lines = [f"{severity}[{code}]: {what}", *(f"  {line}" for line in where)]
     for title, listed in (("operands", operands), ("names", origins)):
         lines += [f"  {title}", *(f"    {line}" for line in listed)] if listed else []
-    silence = f"; if it is meant, silence it with --ignore {code}" if severity == "warning" else ""
+    silence = f"; if it is meant, silence it with --ignore {code}" if silenceable else ""
     return "\n".join([*lines, f"  fix: {fix}{silence}"])
 
 
@@ -210,11 +211,12 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def unknown_code(code: str, known: Sequence[str]) -> UnknownCode:
-    return UnknownCode(f"no warning is called {code!r}{_nearest(code, known) or '; known are ' + ', '.join(known)}")
+    listed = _nearest(code, known) or "; known are " + ", ".join(known)
+    return UnknownCode(f"no finding that can be silenced is called {code!r}{listed}")
 
 
 def error_not_silenced(code: str, known: Sequence[str]) -> UnknownCode:
-    return UnknownCode(f"{code!r} is an error, which is fixed and not silenced; warnings are {', '.join(known)}")
+    return UnknownCode(f"{code!r} is an error, which is fixed and not silenced; what can be silenced is {', '.join(known)}")
 
 
 MESH_FORMS = (

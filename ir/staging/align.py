@@ -84,7 +84,10 @@ def product(
         if not unifier.same(left[a], right[b]) and unifier.kin(left[a], right[b]):
             new[b] = left[a]
     paired = {b for _, b in pairs}
-    taken = [*left, *(new[b] for b in sorted(paired))]
+    # Where two names meet that should be one, the result keeps its names: the mistake is there.
+    apart = {a for a, b in pairs if unifier.find(left[a]) != unifier.find(new[b])}
+    taken = [dim for a, dim in enumerate(left) if a not in apart]
+    taken += [new[b] for a, b in pairs if a not in apart]
     for axis, dim in enumerate(right):
         if axis not in paired:
             if any(unifier.alike(dim, other) for other in taken):

@@ -168,13 +168,14 @@ class _Orders:
             dims = tuple(result.type.dims[position] for position in right)
             sizes = tuple(dim.size for dim in dims)
             made = cut(before, sizes) if len(right) > 1 else Cut((before,))
-            for position, order in zip(right, made.orders, strict=True):
-                if order is not None:
-                    self.orders[result.id, position] = _labelled(order, result.type.dims[position])
-            if torn := tuple(atom for atom in made.torn if atom.name is not None and not is_derived(atom.name)):
+            if torn := tuple(atom for atom in made.torn if _is_given(atom.name)):
                 yield Tear(node, torn, before, sizes)
             elif (named := _swapped(before, dims)) is not None:
                 yield Swap(node, before, dims, named)
+            else:
+                for position, order in zip(right, made.orders, strict=True):
+                    if order is not None:
+                        self.orders[result.id, position] = _labelled(order, result.type.dims[position])
 
     def settle(self, node: Node, value: Value, position: int, dim: Dim) -> None:
         """Where a dim with a name has an order of several atoms, all dims of that name have it."""

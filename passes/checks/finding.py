@@ -14,6 +14,8 @@ from passes.checks.program import Program
 from passes.checks.provenance import chain
 
 Severity = Literal["error", "warning"]
+SILENCEABLE_ERRORS = ("order",)
+"""Errors that may be meant: a shuffle of channels merges in another order than it split."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def finding(
     origins = [
         errors.name_origin(name, chain(program, value, name)) for name, value in names if isinstance(value, Value)
     ]
-    text = errors.finding(severity, code, what, _where(node), shown, list(dict.fromkeys(origins)), fix)
+    silenceable = severity == "warning" or code in SILENCEABLE_ERRORS
+    text = errors.finding(severity, code, what, _where(node), shown, list(dict.fromkeys(origins)), fix, silenceable)
     return Finding(code, severity, what, node.source if node is not None else None, text)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ir.graph import Node, Operand, Value
-from ir.names import is_derived, same_axis
+from ir.names import is_derived, same_axis, unprimed
 from ir.ops import Mismatch, op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
@@ -82,7 +82,7 @@ class _Known:
 
     def explains(self, node: Node, mismatch: Mismatch, first: Operand, second: Operand) -> bool:
         """Whether this meeting follows from one before."""
-        a, b = mismatch.first, mismatch.second
+        a, b = unprimed(mismatch.first), unprimed(mismatch.second)
         if node.phase != "forward" and frozenset((a, b)) in self.forward:
             return True
         return self.may_be(first, a, b) or self.may_be(second, b, a)
@@ -97,14 +97,14 @@ class _Known:
             if (name, other) in self.confused.get(value.id, ()):
                 return True
             for source in self.program.sources(value):
-                if source.id not in seen and name in source.type.names:
+                if source.id not in seen and name in map(unprimed, source.type.names):
                     seen.add(source.id)
                     queue.append(source)
         return False
 
     def is_first(self, node: Node, mismatches: Sequence[Mismatch]) -> bool:
         """Whether its line has not been reported for the same names (a line is many operations, or many layers)."""
-        pairs = frozenset(frozenset((m.first, m.second)) for m in mismatches)
+        pairs = frozenset(frozenset((unprimed(m.first), unprimed(m.second))) for m in mismatches)
         key = (spot(node), mismatches[0].rule, pairs)
         if node.source is not None and key in self.lines:
             return False
@@ -112,13 +112,13 @@ class _Known:
         return True
 
     def add(self, node: Node, mismatch: Mismatch, first: Operand, second: Operand) -> None:
-        a, b = mismatch.first, mismatch.second
+        a, b = unprimed(mismatch.first), unprimed(mismatch.second)
         self.pairs.add(frozenset((a, b)))
         if node.phase == "forward":
             self.forward.add(frozenset((a, b)))
         results = [*node.outputs, *(before for before, _ in op_of(node).carries(node))]
         # A name that no argument brought was inferred from a use, which may be the wrong one of its uses.
-        for operand, name in ((first, a), (second, b)):
+        for operand, name in ((first, mismatch.first), (second, mismatch.second)):
             if isinstance(operand, Value) and not (found := chain(self.program, operand, name)).flows:
                 results.append(found.made)
         for value in results:

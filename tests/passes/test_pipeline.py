@@ -254,5 +254,5 @@ def test_an_option_reaches_the_pass() -> None:
 
 
 def test_an_option_of_several_words_reaches_the_pass() -> None:
-    with pytest.raises(passes.UnknownCode, match="no warning is called 'indx'"):
+    with pytest.raises(passes.UnknownCode, match="no finding that can be silenced is called 'indx'"):
         pipeline.run_one("check_axes", Stage(prepared("mlp")), {"ignore": "repeat, indx"})
