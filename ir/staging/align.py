@@ -20,11 +20,17 @@ def aligned(unifier: Unifier, operands: Sequence[Dims], columns: Columns) -> tup
     Returns:
         The dims of the result, and for each operand that must be renamed its new dims.
     """
-    out: list[DimClass] = []
-    for column in columns:
-        dims = [dim for dim in column if dim is not None]
+    out = list[DimClass]()
+    merged = True
+    present = [[dim for dim in column if dim is not None] for column in columns]
+    for dims in present:
+        out.append(dims[0])
         for dim in dims[1:]:
-            unifier.same(dims[0], dim)
+            merged = unifier.same(dims[0], dim) and merged
+    if merged and unifier.are_distinct(out):  # as nearly always
+        return tuple(out), {}
+    out = []
+    for dims in present:
         roots = list(dict.fromkeys(map(unifier.find, dims)))
         free = [root for root in roots if not any(unifier.alike(root, other) for other in out)]
         kin = [root for root in free if unifier.kin(root, roots[0])] or free

@@ -33,7 +33,7 @@ class Unifier(UnionFind):
         self._primes: list[int] = []
         self.axes = UnionFind()
         self._axis_of_name: dict[str, int] = {}
-        # Which classes stand in one value, by class, and the values that were looked at.
+        # Which classes stand in one value, by representative, and the values that were looked at.
         self._beside: dict[DimClass, set[DimClass]] = {}
         self._seen: set[tuple[DimClass, ...]] = set()
         self._occurrences: dict[tuple[int, int, int], DimClass] = {}
@@ -95,11 +95,11 @@ class Unifier(UnionFind):
     def same(self, first: DimClass, second: DimClass) -> bool:
         """Merges two classes. False, and nothing merged, where their sizes or their names differ, or where they stand in
         one value: then they are kin from now on."""
+        if self._size[first] != self._size[second]:
+            return False
         first, second = self.find(first), self.find(second)
         if first == second:
             return True
-        if self._size[first] != self._size[second]:
-            return False
         names = self._name[first], self._name[second]
         if None not in names and names[0] != names[1]:
             return False
@@ -160,11 +160,26 @@ class Unifier(UnionFind):
         if len(dims) < 2 or dims in self._seen:
             return
         self._seen.add(dims)
-        roots = [self.find(dim) for dim in dims]
+        parents = self._parent
+        roots = [up if parents[up := parents[dim]] == up else self.find(dim) for dim in dims]
         for root in roots:
             beside = self._beside.setdefault(root, set())
             beside.update(roots)
             beside.discard(root)
+
+    def are_distinct(self, dims: Sequence[DimClass]) -> bool:
+        """Whether no two of some classes are alike."""
+        parents, seen = self._parent, set[object]()
+        for dim in dims:
+            root = up if parents[up := parents[dim]] == up else self.find(dim)
+            axis = self.axes.find(self._axis[root]), self._primes[root], self._size[root]
+            name = self._name[root]
+            if axis in seen or name in seen:
+                return False
+            seen.add(axis)
+            if name is not None:
+                seen.add(name)
+        return True
 
     def alike(self, first: DimClass, second: DimClass) -> bool:
         """Whether two classes cannot stand in one value: they are one, or would have one name."""
@@ -191,22 +206,22 @@ class Unifier(UnionFind):
 
     def neighbours(self, dim: DimClass) -> set[DimClass]:
         """The classes that stand in one value with a class."""
-        return {self.find(each) for each in self._beside.get(self.find(dim), ())}
+        return self._beside.get(self.find(dim), set())
 
     def _clashes(self, first: DimClass, second: DimClass, name: str | None, axis: int, primes: int) -> bool:
         """Whether one class made of two would stand beside itself, or beside another of its name."""
-        for root in (first, second):
-            for each in self._beside.get(root, ()):
-                other = self.find(each)
-                if other in (first, second):
-                    if first != second and other != root:
+        if second in self._beside.get(first, ()):
+            return True
+        for root in (first, second) if first != second else (first,):
+            unchanged = self._name[root] == name and self._primes[root] == primes and self.axis_of(root) == axis
+            if not unchanged:  # what stands beside a class is not alike
+                for other in self._beside.get(root, ()):
+                    if (name is not None and self._name[other] == name) or (
+                        self._primes[other] == primes
+                        and self._size[other] == self._size[first]
+                        and self.axis_of(other) == axis
+                    ):
                         return True
-                elif (name is not None and self._name[other] == name) or (
-                    self._primes[other] == primes
-                    and self._size[other] == self._size[first]
-                    and self.axis_of(other) == axis
-                ):
-                    return True
         return False
 
     def _relate(self, first: DimClass, second: DimClass) -> None:
@@ -226,8 +241,7 @@ class Unifier(UnionFind):
         """Makes a class the first further occurrence of an axis that can stand where it stands."""
         # What is kin to it already comes along.
         axis, _ = self.axes.join(axis, self.axis_of(dim)) if axis != self.axis_of(dim) else (axis, axis)
-        beside = {self.find(each) for each in self._beside.get(dim, ())}
-        taken = {self._primes[each] for each in beside if self.axis_of(each) == axis}
+        taken = {self._primes[each] for each in self._beside.get(dim, ()) if self.axis_of(each) == axis}
         self._primes[dim] = next(n for n in range(1, len(taken) + 2) if n not in taken)
         self._axis[dim] = axis
 
@@ -239,6 +253,10 @@ class Unifier(UnionFind):
                 index.setdefault(first, []).extend(index.pop(second))
         beside = self._beside.pop(second, None)
         if beside is not None:
+            for each in beside:
+                others = self._beside[each]
+                others.discard(second)
+                others.add(first)
             self._beside.setdefault(first, set()).update(beside)
         parts = self._parts_of.pop(second, None)
         if parts is not None:

@@ -47,7 +47,7 @@ def _are_one(unifier: Unifier, values: Sequence[Dims]) -> bool:
     """Merges values dim by dim; whether they have the same dims then."""
     first = values[0]
     for dims in values[1:]:
-        if dims is not first and not all([unifier.same(a, b) for a, b in zip(first, dims, strict=True)]):
+        if dims != first and not all([a == b or unifier.same(a, b) for a, b in zip(first, dims, strict=True)]):
             return False
     return True
 
