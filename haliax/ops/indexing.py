@@ -12,6 +12,7 @@ integer), and beyond the end of a `dslice` as 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jax import lax
 from jax.core import Tracer
 
 from haliax import errors
+from haliax._compat import ConcreteArray
 from haliax.axis import Axis, AxisSelector, find, names_of
 from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.core.dslice import dblock as dblock
@@ -260,7 +262,7 @@ def _places(array: NamedArray, axis: Axis, chosen: Any, is_strict: bool) -> Name
     if is_strict and isinstance(raw, np.ndarray):
         for number in raw[(raw < -axis.size) | (raw >= axis.size)].flat:
             raise errors.index_out_of_range(axis.name, int(number), array)
-    return wrap(jnp.asarray(raw), axes)
+    return wrap(raw if type(raw) is ConcreteArray else jnp.asarray(raw), axes)
 
 
 def _marked(axis: Axis, chosen: Any, mask: Any, axes: tuple[Axis, ...]) -> NamedArray:
@@ -342,12 +344,40 @@ def _out_of_range_value(dtype: Any) -> Any:
 @on_any_mesh
 def gathered(array: NamedArray, places: Mapping[str, Any], options: Mapping[str, Any]) -> NamedArray:
     """One gather of the places, with the options of `jnp.ndarray.at[…].get`."""
-    lookup, axes = lookup_of(array, places)
+    parts, arrays, axes = _gather_along_one(array, places) or _gather_along_any(array, places)
     is_promised = options.get("mode") == "promise_in_bounds"
     settings = (*options.items(), ("wrap_negative_indices", not is_promised))
-    arrays = [part for part in lookup if not isinstance(part, _slice | int)]
-    parts = tuple([_fixed(part) if isinstance(part, _slice | int) else None for part in lookup])
     return wrap(_gather(array.array, parts, settings, *arrays), axes)
+
+
+Parts = tuple[Any, ...]
+"""A `Lookup` with None for each index array and the bounds of each slice, so that it has a hash."""
+
+
+def _gather_along_one(array: NamedArray, places: Mapping[str, Any]) -> tuple[Parts, list[Any], tuple[Axis, ...]] | None:
+    """The commonest case, one index array whose axes the array lacks; None for any other."""
+    if len(places) != 1:
+        return None
+    ((name, place),) = places.items()
+    planned = _planned(array.axes, name, place.axes) if isinstance(place, NamedArray) else None
+    return None if planned is None else (planned[0], [place.array], planned[1])
+
+
+@lru_cache(maxsize=4096)
+def _planned(axes: tuple[Axis, ...], name: str, by: tuple[Axis, ...]) -> tuple[Parts, tuple[Axis, ...]] | None:
+    names = names_of(axes)
+    position = names.index(name)
+    before, after = axes[:position], axes[position + 1 :]
+    if set(names_of(by)) & set(names_of((*before, *after))):
+        return None
+    everything = (None, None, None)
+    return tuple([None if own == name else everything for own in names]), (*before, *by, *after)
+
+
+def _gather_along_any(array: NamedArray, places: Mapping[str, Any]) -> tuple[Parts, list[Any], tuple[Axis, ...]]:
+    lookup, axes = lookup_of(array, places)
+    arrays = [part for part in lookup if not isinstance(part, _slice | int)]
+    return tuple([_fixed(part) if isinstance(part, _slice | int) else None for part in lookup]), arrays, axes
 
 
 def _fixed(part: Any) -> Any:
