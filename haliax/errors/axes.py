@@ -26,11 +26,11 @@ def axis_not_found(name: str, *owners: Any) -> AxisError:
     return axis_error(f"axis `{name}` is not in {all_shown(owners)}{nearest(name, known)}")
 
 
-def wrong_axis_size(selector: Any, owner: Any, where: str = "") -> AxisSizeError:
+def wrong_axis_size(selector: Any, owner: Any) -> AxisSizeError:
     return placed(
         AxisSizeError(
             f"axis `{selector.name}` was asked for with size {selector.size}, but it has another size in "
-            f"{shown(owner)}{where and f' at {where}'}: give the name alone, or resize the axis"
+            f"{shown(owner)}: give the name alone, or resize the axis"
         )
     )
 

@@ -30,9 +30,24 @@ class Layer(eqx.Module):
     def init(*, key):
         return Layer(hax.random.normal(key, Embed))
 
+    def __call__(self, carry, *args, **kwargs):
+        return carry * self.weight
+
 
 def mixture(inputs, sizes):
     return hnn.MoELinear.init(Experts, Embed, hax.Axis("mlp", 3), key=KEY)(inputs, sizes)
+
+
+def attention(**options):
+    return hnn.attention.dot_product_attention(Pos, Embed, x, hax.zeros((Pos, Embed)), y, **options)
+
+
+def loss(**options):
+    return hnn.cross_entropy_loss(x, Embed, hax.zeros(Batch, dtype=int), **options)
+
+
+def layers(kind):
+    return kind.init(hax.Axis("layers", 3), Layer)(key=jax.random.split(KEY, 3))
 
 
 def linear():
@@ -450,27 +465,27 @@ CASES = {
     },
     "another carry": (
         lambda: hax.scan(lambda c, row: ({"h": c["h"].rename({"batch": "b"})}, None), "embed")({"h": x["embed", 0]}, x),
-        "`carry['h']` of the loop over `embed` is f32[batch=4] before a step and f32[b=4] after it: "
+        "scan over `embed`: `carry['h']` is f32[batch=4] before a step and f32[b=4] after it: "
         "return what the step was given, with the same axes and dtype, or start with what it returns",
     ),
     "a carry of another dtype": (
         lambda: hax.fold(lambda c, row: c.astype(int), "embed")(x["embed", 0], x),
-        "`carry` of the loop over `embed` is f32[batch=4] before a step and i32[batch=4] after it: "
+        "fold over `embed`: `carry` is f32[batch=4] before a step and i32[batch=4] after it: "
         "return what the step was given, with the same axes and dtype, or start with what it returns",
     ),
     "a carry that is lost": (
         lambda: hax.fold(lambda c, row: {"g": c["h"]}, "embed")({"h": x["embed", 0]}, x),
-        "`carry['h']` of the loop over `embed` is f32[batch=4] before a step and missing after it: "
+        "fold over `embed`: `carry['h']` is f32[batch=4] before a step and missing after it: "
         "return what the step was given, with the same axes and dtype, or start with what it returns",
     ),
     "a carry in another container": (
         lambda: hax.fold(lambda c, row: [c[0]], "embed")((x["embed", 0],), x),
-        "the carry of the loop over `embed` has one structure before a step and another after it (tuple, list): "
+        "fold over `embed`: the carry has one structure before a step and another after it (tuple, list): "
         "return the same kinds of containers",
     ),
     "no output beside the carry": (
         lambda: hax.scan(lambda c, row: c, "embed")(x["embed", 0], x),
-        "a function that is scanned returns (carry, output), not NamedArray: see `fold`",
+        "scan needs a function that returns (carry, output), not NamedArray: without an output, use `fold`",
     ),
     "Linear": (
         lambda: linear()(y),
@@ -478,8 +493,8 @@ CASES = {
     ),
     "Linear of another size": (
         lambda: linear()(hax.zeros(Embed.resize(9))),
-        "Linear(In=embed, Out=(heads, size)): axis `embed` has size 8 there, and another size in `inputs`, "
-        "f32[embed=9]: slice it, or build the layer for that size",
+        "Linear(In=embed, Out=(heads, size)) needs axis `embed` of size 8, but `inputs`, f32[embed=9], has it with "
+        "another size: slice it, or build the layer for that size",
     ),
     "Linear of an unnamed array": (
         lambda: linear()(jnp.ones((4, 8))),
@@ -517,6 +532,141 @@ CASES = {
     "pool": (
         lambda: hnn.max_pool(hax.Axis("height", 2), x),
         "pool(Window=height): axis `height` is not in `inputs`, f32[batch=4, embed=8]",
+    ),
+    "attention with a mask of another axis": (
+        lambda: attention(mask=hax.ones(hax.make_axes(position=128, z=2), dtype=bool)),
+        "dot_product_attention: `mask`, bool[position=128, z=2], has axis `z`, which is not in the scores, "
+        "f32[batch=4, position=128]: index, reduce or rename it",
+    ),
+    "attention with a misspelt mask": (
+        lambda: attention(mask=hax.ones({"batch": 4, "positio": 128}, dtype=bool)),
+        "dot_product_attention: `mask`, bool[batch=4, positio=128], has axis `positio`, which is not in the scores, "
+        "f32[batch=4, position=128]; did you mean `position`?",
+    ),
+    "attention with a bias of another size": (
+        lambda: attention(bias=hax.zeros({"position": 3})),
+        "dot_product_attention: axis `position` has size 3 in `bias`, f32[position=3], and size 128 in the scores, "
+        "f32[batch=4, position=128]: slice or rename one of them",
+    ),
+    "attention with an unnamed bias": (
+        lambda: attention(bias=jnp.ones(128)),
+        "dot_product_attention: `bias` must be a NamedArray, not ArrayImpl (f32[_=128]): name it with `haliax.named`",
+    ),
+    "attention with a mask that is none": (
+        lambda: attention(mask="causal"),
+        "dot_product_attention: `mask` must be a NamedArray, not str ('causal'): name it with `haliax.named`",
+    ),
+    "attention with an unnamed query": (
+        lambda: hnn.attention.dot_product_attention(Pos, Embed, x.array, hax.zeros((Pos, Embed)), y),
+        "dot_product_attention: `query` must be a NamedArray, not ArrayImpl (f32[_=4, _=8]): "
+        "name it with `haliax.named`",
+    ),
+    "attention with keys of another batch": (
+        lambda: hnn.attention.dot_product_attention(
+            Pos, Embed, x, hax.zeros({"batch": 2, "position": 128, "embed": 8}), y
+        ),
+        "dot_product_attention: axis `batch` has size 2 in `key`, f32[batch=2, position=128, embed=8], and size 4 in "
+        "`query`, f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "attention with values of another batch": (
+        lambda: hnn.attention.dot_product_attention(
+            Pos, Embed, x, hax.zeros((Pos, Embed)), hax.zeros({"batch": 2, "position": 128})
+        ),
+        "dot_product_attention: axis `batch` has size 2 in `value`, f32[batch=2, position=128], and size 4 in "
+        "the weights, f32[batch=4, position=128]: slice or rename one of them",
+    ),
+    "a loss with targets of another size": (
+        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros({"batch": 2}, dtype=int)),
+        "cross_entropy_loss: axis `batch` has size 2 in `targets`, i32[batch=2], and size 4 in `logits`, "
+        "f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "a loss with targets of another axis": (
+        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros(Pos, dtype=int)),
+        "cross_entropy_loss: `targets`, i32[position=128], has axis `position`, which is not in `logits`, "
+        "f32[batch=4, embed=8]: index, reduce or rename it",
+    ),
+    "a loss with probabilities of another size": (
+        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros({"batch": 4, "embed": 9})),
+        "cross_entropy_loss: axis `embed` has size 9 in `targets`, f32[batch=4, embed=9], and size 8 in `logits`, "
+        "f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "a binary loss with targets of another size": (
+        lambda: hnn.binary_cross_entropy_loss(x, hax.zeros({"batch": 2})),
+        "binary_cross_entropy_loss: axis `batch` has size 2 in `targets`, f32[batch=2], and size 4 in `logits`, "
+        "f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "a loss that counts another batch": (
+        lambda: loss(where=hax.ones({"batch": 2}, dtype=bool)),
+        "cross_entropy_loss: axis `batch` has size 2 in `where`, bool[batch=2], and size 4 in the loss, f32[batch=4]: "
+        "slice or rename one of them",
+    ),
+    "a loss that counts another axis": (
+        lambda: loss(where=hax.ones((Batch, Pos), dtype=bool)),
+        "cross_entropy_loss: `where`, bool[batch=4, position=128], has axis `position`, which is not in the loss, "
+        "f32[batch=4]: index, reduce or rename it",
+    ),
+    "a loss that counts by numbers": (
+        lambda: loss(where=hax.ones(Batch)),
+        "cross_entropy_loss: `where` must be boolean, not f32[batch=4]: compare it, as in `where > 0`",
+    ),
+    "a loss that counts by position": (
+        lambda: loss(where=jnp.ones(3, bool)),
+        "cross_entropy_loss: `where` must be a NamedArray, not ArrayImpl (bool[_=3]): name it with `haliax.named`",
+    ),
+    "a loss reduced over an absent axis": (
+        lambda: loss(reduction_axis="bath"),
+        "cross_entropy_loss: axis `bath` is not in `loss`, f32[batch=4]; did you mean `batch`?",
+    ),
+    "a loss reduced by no function": (
+        lambda: loss(reduction="mean"),
+        "cross_entropy_loss: `reduction` must be a function such as haliax.mean, or None, not str ('mean')",
+    ),
+    "a mean that counts another size": (
+        lambda: x.mean("embed", where=hax.ones({"embed": 3}, dtype=bool)),
+        "mean: axis `embed` has size 3 in `where`, bool[embed=3], and size 8 in the array, f32[batch=4, embed=8]: "
+        "slice or rename one of them",
+    ),
+    "a sum that counts by numbers": (
+        lambda: x.sum("embed", where=1),
+        "sum: `where` must be boolean, not 1: compare it, as in `where > 0`",
+    ),
+    "layers with an argument of another size": (
+        lambda: layers(hnn.Stacked).fold(x, hax.zeros({"layers": 4, "batch": 4})),
+        "Stacked.fold over `layers` of size 3, but f32[layers=4, batch=4] at args[0] has it with another size: "
+        "slice or rename it there",
+    ),
+    "layers in a list with an argument of another size": (
+        lambda: layers(hnn.BlockSeq).scan(x, mask={"m": hax.zeros({"layers": 4})}),
+        "BlockSeq.scan over `layers` of size 3, but f32[layers=4] at kwargs['mask']['m'] has it with another size: "
+        "slice or rename it there",
+    ),
+    "layers with an unnamed argument of another size": (
+        lambda: layers(hnn.Stacked).vmap(jnp.ones(4)),
+        "Stacked.vmap over `layers` of size 3 maps the first dimension of an unnamed array, but f32[_=4] at args[0] "
+        "has another size there: name its axes",
+    ),
+    "layers made with too many keys": (
+        lambda: hnn.Stacked.init(hax.Axis("layers", 3), Layer)(key=jax.random.split(KEY, 4)),
+        "Stacked.init over `layers` of size 3 maps the first dimension of an unnamed array, but key<fry>[_=4] at "
+        "kwargs['key'] has another size there: name its axes",
+    ),
+    "layers that change their carry": (
+        lambda: layers(hnn.Stacked).fold_via(lambda layer, carry: carry.sum("batch"))(x),
+        "Stacked.fold over `layers`: `carry` is f32[batch=4, embed=8] before a step and f32[embed=8] after it: "
+        "return what the step was given, with the same axes and dtype, or start with what it returns",
+    ),
+    "layers without an output": (
+        lambda: layers(hnn.BlockSeq).scan(x),
+        "BlockSeq.scan needs a function that returns (carry, output), not NamedArray: without an output, use `fold`",
+    ),
+    "layers with different outputs": (
+        lambda: layers(hnn.BlockSeq).scan_via(lambda layer, c: (hax.concatenate("batch", [c, c]), {"c": c}))(x),
+        "BlockSeq.scan over `layers`: `output['c']` is f32[batch=4, embed=8] of layer 0 and f32[batch=8, embed=8] of "
+        "layer 1: return the same axes from every layer, so that they can be stacked",
+    ),
+    "layers by a name alone": (
+        lambda: hnn.BlockSeq.init("layers", Layer),
+        "a size is needed here, and `layers` has none: give Axis('layers', size)",
     ),
     "attention without the axis of the vectors": (
         lambda: hnn.attention.dot_product_attention(Pos, Embed, y, x, x),
@@ -572,7 +722,7 @@ CASES = {
     "leading dimension inside a tree": (
         lambda: hax.vmap(lambda x: x, Batch)({"w": jnp.ones((5, 2))}),
         "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] at args[0]['w'] "
-        "has another size there: name its axes, or exclude it (is_scanned, default, args)",
+        "has another size there: name its axes, or exclude it with `default` or `args`",
     ),
     "pattern": (
         lambda: x.rearrange("b e -> b e -> e"),
@@ -593,12 +743,12 @@ CASES = {
     ),
     "scan over an absent axis": (
         lambda: hax.fold(lambda c, x: c, hax.Axis("layers", 3))(0.0, x),
-        "scan over `layers`, which no argument has: it was given f32[batch=4, embed=8]",
+        "fold over `layers`, which no argument has: it was given f32[batch=4, embed=8]",
     ),
     "leading dimension": (
         lambda: hax.vmap(lambda x: x, Batch)(jnp.ones((5, 2))),
-        "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] has "
-        "another size there: name its axes, or exclude it (is_scanned, default, args)",
+        "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] at args[0] "
+        "has another size there: name its axes, or exclude it with `default` or `args`",
     ),
     "checkpoint policy": (
         lambda: hax.ScanCheckpointPolicy.from_bool_or_str("ofload"),
