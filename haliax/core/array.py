@@ -137,10 +137,6 @@ class NamedArray(metaclass=NamedArrayMeta):
         """The bytes of the array."""
         return np.asarray(self.array).tobytes(order)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        numbers = np.asarray(self.array)
-        return numbers.astype(dtype) if dtype is not None and numbers.dtype != dtype else numbers
-
     def __bool__(self) -> bool:
         if self.size != 1:
             raise errors.not_scalar(self)

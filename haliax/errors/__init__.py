@@ -46,6 +46,7 @@ from haliax.errors.base import UnknownMeshAxisError as UnknownMeshAxisError
 from haliax.errors.base import user_line as user_line
 from haliax.errors.foreign import given_to_a_primitive as given_to_a_primitive
 from haliax.errors.foreign import given_to_another_library as given_to_another_library
+from haliax.errors.foreign import names_dropped as names_dropped
 from haliax.errors.foreign import names_with_a_hint as names_with_a_hint
 from haliax.errors.foreign import no_attribute as no_attribute
 from haliax.errors.foreign import no_length as no_length

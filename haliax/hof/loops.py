@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
@@ -33,17 +33,18 @@ from haliax.ops.shape import transposed
 
 Carry = TypeVar("Carry")
 Output = TypeVar("Output")
+P = ParamSpec("P")
 
 
 def scan(
-    f: Callable[..., tuple[Carry, Output]],
+    f: Callable[Concatenate[Carry, P], tuple[Carry, Output]],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., tuple[Carry, Output]]:
+) -> Callable[Concatenate[Carry, P], tuple[Carry, Output]]:
     """A loop that carries a value along the axis: `scan(f, Layers)(init, *inputs)` is `(carry, outputs)`.
 
     Args:
@@ -109,14 +110,14 @@ def carry_and_output(caller: Caller, result: Any) -> tuple[Any, Any]:
 
 
 def fold(
-    fn: Callable[..., Carry],
+    fn: Callable[Concatenate[Carry, P], Carry],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Carry]:
+) -> Callable[Concatenate[Carry, P], Carry]:
     """A loop that carries a value along the axis: `fold(f, Layers)(init, *inputs)` is the last carry.
 
     Args and errors are those of `scan`, but `fn` gives the next carry only.
@@ -131,14 +132,14 @@ def folded(caller: Caller, fn: Callable[..., Carry], *options: Any, **more: Any)
 
 
 def map(
-    fn: Callable[..., Output],
+    fn: Callable[P, Output],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_mapped: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Output]:
+) -> Callable[P, Output]:
     """`fn` of each slice along the axis, one after the other; the results gain the axis. `vmap` does all at once.
 
     Args and errors are those of `scan`; `is_mapped` is its `is_scanned`.
@@ -149,13 +150,13 @@ def map(
 
 
 def vmap(
-    fn: Callable[..., Output],
+    fn: Callable[P, Output],
     axis: AxisSelection,
     *,
     default: Any = is_jax_or_hax_array_like,
     args: Any = (),
     kwargs: Any = None,
-) -> Callable[..., Output]:
+) -> Callable[P, Output]:
     """`fn` of each slice along the axis, all at once; the arrays of the results gain the axis.
 
     Args:
