@@ -45,7 +45,9 @@ def layer_needs_named(layer: str, argument: str, value: Any) -> NamedTypeError:
 
 
 def not_indices(layer: str, argument: str, value: Any) -> NamedTypeError:
-    return type_error(f"{layer}: `{argument}` are indices, so integers, not {shown(value)}: convert with `astype(int)`")
+    return type_error(
+        f"{layer}: `{argument}` must be integer indices, not {shown(value)}: convert them with `astype(int)`"
+    )
 
 
 def layer_lacks_axis(layer: str, argument: str, name: str, array: Any) -> AxisError:

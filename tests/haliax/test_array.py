@@ -88,7 +88,7 @@ def test_unnamed_arrays_are_named_first():
     assert np.exp(x).axes == x.axes
     for operand in (None, "a", [1, 2, 3], (1,)):
         for kind in (TypeError, ValueError):
-            with pytest.raises(kind, match="is of arrays and numbers"):
+            with pytest.raises(kind, match="takes arrays and numbers"):
                 x == operand  # noqa: B015
 
 

@@ -111,7 +111,7 @@ CASES = {
     ),
     "neither an array nor a number": (
         lambda: x + "embed",
-        "add is of arrays and numbers, not str ('embed')",
+        "add takes arrays and numbers, not str ('embed')",
     ),
     "where with half of it": (
         lambda: hax.where(x > 0, x),
@@ -139,15 +139,15 @@ CASES = {
     ),
     "a size is needed": (
         lambda: hax.zeros("batch"),
-        "a size is needed here, and `batch` has none: give Axis('batch', size)",
+        "axis `batch` needs a size here: give Axis('batch', size)",
     ),
     "a name that is none": (
         lambda: hax.Axis(4, 8),
-        "the name of an axis is a string, not 4: write Axis(name, size)",
+        "the name of an axis must be a string, not 4: write Axis(name, size)",
     ),
     "a negative size": (
         lambda: hax.Axis("batch", -1),
-        "axis `batch` cannot have the negative size -1: sizes are integers from 0 on",
+        "axis `batch` cannot have size -1: sizes must be at least 0",
     ),
     "an annotation that is none": (
         lambda: hax.NamedArray["batch ... embed ..."],
@@ -156,7 +156,7 @@ CASES = {
     ),
     "an order that forgets an axis": (
         lambda: x.rearrange(("embed",)),
-        "the order [embed] of [batch=4, embed=8] forgets `batch`: name it, or put `...` for the others",
+        "the order [embed] of [batch=4, embed=8] leaves out `batch`: name it, or put `...` for the others",
     ),
     "nothing found": (
         lambda: hax.util.index_where(lambda axis: axis == Pos, x.axes),
@@ -168,15 +168,15 @@ CASES = {
     ),
     "does not divide": (
         lambda: hax.rearrange(x, "b (three: a three) -> b a three", three=3),
-        "axis `embed` of size 8 cannot be cut in parts of 3: it does not divide",
+        "axis `embed` of size 8 cannot be cut into parts of 3: 8 is not divisible by 3",
     ),
     "unflatten": (
         lambda: x.unflatten_axis("embed", hax.make_axes(a=3, b=2)),
-        "axis `embed` has size 8, and [a=3, b=2] have 6 elements together: give sizes that multiply to 8",
+        "axis `embed` has size 8, and [a=3, b=2] have 6 elements in total: give sizes that multiply to 8",
     ),
     "split": (
         lambda: x.split("embed", hax.make_axes(a=3, b=2)),
-        "the parts of axis `embed` have 5 elements together, but it has 8: give sizes that sum to that",
+        "the parts of axis `embed` have 5 elements in total, but the axis has 8: give sizes that sum to 8",
     ),
     "stack": (
         lambda: hax.stack("new", [x, y]),
@@ -232,14 +232,14 @@ CASES = {
     "a slice of jax.vmap": (
         lambda: jax.vmap(lambda row: row + 1)(x),
         "the axes [batch=4, embed=8] are not those of the array, whose shape is (8,): it was sliced without its names, "
-        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take `batch` away by name use "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To map over `batch` by name, use "
         'haliax.vmap(f, "batch"), haliax.map(f, "batch"), haliax.scan(f, "batch") or haliax.nn.Stacked; '
         'or name what is left: haliax.named(x, ("embed",))',
     ),
     "a slice of which nobody knows": (
         lambda: jax.vmap(lambda row: row + 1)(hax.zeros({"a": 2, "b": 2})),
         "the axes [a=2, b=2] are not those of the array, whose shape is (2,): it was sliced without its names, "
-        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take dimensions away by name use "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To map by name, use "
         "haliax.vmap(f, axis), haliax.map(f, axis), haliax.scan(f, axis) or haliax.nn.Stacked; "
         "or name what is left: haliax.named(x, (...))",
     ),
@@ -273,7 +273,7 @@ CASES = {
     ),
     "no keepdims": (
         lambda: x.sum("embed", keepdims=True),
-        "sum has no keepdims, for f32[batch=4, embed=8] is broadcast by name: leave it out, or use `broadcast_axis`",
+        "sum has no keepdims, since f32[batch=4, embed=8] is broadcast by name: leave it out, or use `broadcast_axis`",
     ),
     "not a vector": (
         lambda: hax.bincount(hax.zeros((Batch, Embed), dtype=int), Pos),
@@ -281,7 +281,7 @@ CASES = {
     ),
     "immutable": (
         lambda: setattr(x, "array", 1),
-        "a NamedArray does not change: `array` cannot be set; build a new one",
+        "a NamedArray is immutable: `array` cannot be set; build a new one",
     ),
     "no arrays": (
         lambda: hax.dot(axis="embed"),
@@ -342,35 +342,35 @@ CASES = {
     ),
     "an axis is indexed twice": (
         lambda: x["batch", 0, "batch", 1],
-        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+        'axis `batch` is indexed twice in one subscript: index it once, or in two steps, x["batch", …]["batch", …]',
     ),
     "an axis is indexed twice in a mapping": (
         lambda: x[{"batch": 0, Batch: 1}],
-        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+        'axis `batch` is indexed twice in one subscript: index it once, or in two steps, x["batch", …]["batch", …]',
     ),
     "an axis is updated twice": (
         lambda: x.at["batch", 0, "batch", 1].set(0),
-        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+        'axis `batch` is indexed twice in one subscript: index it once, or in two steps, x["batch", …]["batch", …]',
     ),
     "half a size": (
         lambda: hax.Axis("a", 2.5),
-        "the size of axis `a` is an integer from 0 on, not float (2.5)",
+        "the size of axis `a` must be an integer, not float (2.5)",
     ),
     "a whole float": (
         lambda: hax.Axis("a", 2.0),
-        "the size of axis `a` is an integer from 0 on, not float (2.0): write Axis('a', 2)",
+        "the size of axis `a` must be an integer, not float (2.0): write Axis('a', 2)",
     ),
     "a boolean size": (
         lambda: hax.Axis("a", True),
-        "the size of axis `a` is an integer from 0 on, not bool (True)",
+        "the size of axis `a` must be an integer, not bool (True)",
     ),
     "a size that is text": (
         lambda: hax.make_axes(a="3"),
-        "the size of axis `a` is an integer from 0 on, not str ('3')",
+        "the size of axis `a` must be an integer, not str ('3')",
     ),
     "an array for a size": (
         lambda: hax.Axis("a", jnp.ones(3)),
-        "the size of axis `a` is an integer from 0 on, not ArrayImpl (f32[_=3])",
+        "the size of axis `a` must be an integer, not ArrayImpl (f32[_=3])",
     ),
     "a traced size": (
         lambda: jax.jit(lambda n: hax.zeros(hax.Axis("a", n)))(3),
@@ -424,12 +424,12 @@ CASES = {
     ),
     "length": (
         lambda: len(x),
-        'f32[batch=4, embed=8] has no length, since no axis is the first: x.axis_size("batch") is the size of an axis, '
+        'f32[batch=4, embed=8] has no length, since no axis comes first: x.axis_size("batch") is the size of an axis, '
         "x.ndim the number of axes, and x.size the number of elements",
     ),
     "iteration": (
         lambda: list(x),
-        'f32[batch=4, embed=8] cannot be iterated over, since no axis is the first: x.unbind("batch") gives the slices '
+        'f32[batch=4, embed=8] cannot be iterated over, since no axis comes first: x.unbind("batch") gives the slices '
         "along an axis, and haliax.scan, fold and map loop over one",
     ),
     "membership of a name": (
@@ -441,7 +441,10 @@ CASES = {
         "f32[batch=4, embed=8] is not searched by `in`: write (x == value).any()",
     ),
     **{
-        f"given to {function}": (call, f"{function} knows no names, and was given f32[batch=4, embed=8]: {fix}")
+        f"given to {function}": (
+            call,
+            f"{function} does not know axis names, and was given f32[batch=4, embed=8]: {fix}",
+        )
         for function, call, fix in (
             ("jnp.sin", lambda: jnp.sin(x), INSTEAD.format("haliax.sin")),
             ("jnp.add", lambda: jnp.add(x, 1), INSTEAD.format("haliax.add")),
@@ -519,7 +522,7 @@ CASES = {
     ),
     "Embedding": (
         lambda: hnn.Embedding.init(Pos, Embed, key=KEY)(x),
-        "Embedding: `input_ids` are indices, so integers, not f32[batch=4, embed=8]: convert with `astype(int)`",
+        "Embedding: `input_ids` must be integer indices, not f32[batch=4, embed=8]: convert them with `astype(int)`",
     ),
     "unembed": (
         lambda: hnn.Embedding.init(Pos, Embed, key=KEY).unembed(y),
@@ -532,6 +535,16 @@ CASES = {
     "pool": (
         lambda: hnn.max_pool(hax.Axis("height", 2), x),
         "pool(Window=height): axis `height` is not in `inputs`, f32[batch=4, embed=8]",
+    ),
+    "a list of arrays for numpy": (
+        lambda: np.mean([x, x], axis=0),
+        "np.mean would drop the names of f32[batch=4, embed=8]: stack a list of arrays with `haliax.stack`, "
+        "or pass `x.array`",
+    ),
+    "a list of arrays for numpy's linear algebra": (
+        lambda: np.linalg.norm([x, x]),
+        "np.linalg.norm would drop the names of f32[batch=4, embed=8]: stack a list of arrays with `haliax.stack`, "
+        "or pass `x.array`",
     ),
     "attention with a mask of another axis": (
         lambda: attention(mask=hax.ones(hax.make_axes(position=128, z=2), dtype=bool)),
@@ -666,7 +679,7 @@ CASES = {
     ),
     "layers by a name alone": (
         lambda: hnn.BlockSeq.init("layers", Layer),
-        "a size is needed here, and `layers` has none: give Axis('layers', size)",
+        "axis `layers` needs a size here: give Axis('layers', size)",
     ),
     "attention without the axis of the vectors": (
         lambda: hnn.attention.dot_product_attention(Pos, Embed, y, x, x),
@@ -712,7 +725,7 @@ CASES = {
     ),
     "unused alias": (
         lambda: hax.rearrange(x, "batch embed -> embed batch", bath=4),
-        '`bath` is given by keyword, but is no word of the pattern "batch embed -> embed batch"; '
+        '`bath` is given by keyword, but is not a word of the pattern "batch embed -> embed batch"; '
         "did you mean `batch`?: leave it out",
     ),
     "contradictory alias": (
@@ -735,7 +748,8 @@ CASES = {
     ),
     "pattern that forgets an axis": (
         lambda: x.rearrange("b e -> b"),
-        'the right side of "b e -> b" forgets `embed` of f32[batch=4, embed=8]: name it, or put `...` for the others',
+        'the right side of "b e -> b" leaves out `embed` of f32[batch=4, embed=8]: '
+        "name it, or put `...` for the others",
     ),
     "vmap over an absent axis": (
         lambda: hax.vmap(lambda x: x, "bath")(x),
@@ -789,12 +803,12 @@ CASES = {
     ),
     "does not divide over devices": (
         lambda: hax.shard(hax.zeros(Batch.resize(5)), {"batch": "model"}, MESH),
-        "axis `batch` of size 5 cannot be sharded over `model`, which has 2 devices: it does not divide; "
+        "axis `batch` of size 5 cannot be sharded over `model`, which has 2 devices: 5 is not divisible by 2; "
         "round_axis_for_partitioning makes it 6",
     ),
     "an alias that is no word": (
         lambda: hax.einsum("b e -> b", x, emb="embed"),
-        '`emb` is given by keyword, but is no word of the pattern "b e -> b": leave it out',
+        '`emb` is given by keyword, but is not a word of the pattern "b e -> b": leave it out',
     ),
     "an alias of another axis": (
         lambda: hax.einsum("b e -> b", x, b=hax.Axis("batch", 9)),
@@ -803,8 +817,8 @@ CASES = {
     "traced for another task": (
         lambda: traced_for_another_task(),
         "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio "
-        "task or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` "
-        "stand within axis_mapping(...)",
+        "task or thread, which may get this layout later: compile it with haliax.named_jit, or do not `await` "
+        "within axis_mapping(...)",
     ),
     "misspelt in a mapping": (
         lambda: hax.shard(x, {"embd": ("data", "model")}, MESH),
@@ -901,6 +915,37 @@ def test_the_numbers_are_given_where_they_are_asked_for():
         assert isinstance(numbers, np.ndarray | jax.Array) and numbers.shape == (4, 8)
     assert jnp.asarray([x.sum(), 1.0]).shape == (2,)
     assert np.allclose(x, 0) and np.array_equal(x, np.zeros((4, 8))) and np.ndim(x) == 2
+
+
+JOINING = (
+    *("append", "array_split", "block", "broadcast_arrays", "choose", "column_stack", "concatenate", "dstack"),
+    *("expand_dims", "hstack", "insert", "meshgrid", "repeat", "reshape", "split", "stack", "tile", "vstack"),
+    *("median", "percentile", "sum", "std", "union1d", "unwrap", "moveaxis", "linalg.norm", "linalg.qr", "fft.fft"),
+)
+
+
+@pytest.mark.parametrize("name", JOINING)
+def test_no_function_of_numpy_that_takes_lists_drops_names(name):
+    function = np
+    for part in name.split("."):
+        function = getattr(function, part)
+    refused = []
+    for arguments in (([x, x],), ([x, x], 0), (x, x), (x, 0), (x, 0, 1), ([x, x], 0, 1), (x, [x, x])):
+        try:
+            with typeguard.suppress_type_checks():
+                result = function(*arguments)
+        except Exception as error:
+            refused.append(error)
+        else:
+            leaves = jax.tree.leaves(result, is_leaf=hax.is_named_array)
+            assert all(isinstance(leaf, hax.NamedArray) or np.ndim(leaf) == 0 for leaf in leaves), arguments
+    assert any(isinstance(error, hax.NamedTypeError) for error in refused)
+
+
+def test_numpy_gets_lists_of_scalars_and_compares_numbers():
+    assert np.mean([x.sum(), 2.0]) == 1.0 and np.max([x.sum(), x.max()]) == 0
+    np.testing.assert_allclose([x, x], np.zeros((2, 4, 8)))
+    np.testing.assert_array_equal(x, x.array)
 
 
 def test_functions_of_numpy_that_mean_the_same_go_by_name():

@@ -176,8 +176,8 @@ def test_diagnosing():
     assert caught.value.static_arrays == [".three"]
     assert [places for _, places in caught.value.reused_arrays] == [[".one", ".two[0]"]]
     assert str(caught.value) == (
-        "f32[_=2] is there more than once, and would be trained as several: .one, .two[0]\n"
-        "a static field holds an array, which is not trained and makes jit compile again: .three"
+        "f32[_=2] appears more than once, and each copy would be trained by itself: .one, .two[0]\n"
+        "a static field holds an array, which is not trained and makes jit recompile: .three"
     )
     assert debug.diagnose_common_issues(hnn.Linear.init(A, B, key=jax.random.key(0))) is None
     assert not debug.ModuleProblems()
