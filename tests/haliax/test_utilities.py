@@ -132,7 +132,7 @@ def test_multilevel_scan(blocks, reverse):
     expected = jax.lax.scan(step, 0.0, xs, reverse=reverse)
     result = jax_utils.multilevel_scan(step, 0.0, xs, blocks, 6, reverse=reverse)
     jax.tree.map(np.testing.assert_allclose, result, expected)
-    with pytest.raises(ValueError, match="^a nested loop of size 6 cannot be cut in parts of 4"):
+    with pytest.raises(ValueError, match="^a nested loop of size 6 cannot be cut into parts of 4"):
         jax_utils.multilevel_scan(step, 0.0, xs, 4, 6)
 
 
