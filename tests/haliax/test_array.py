@@ -40,7 +40,7 @@ def test_construction_and_properties():
 
 def test_it_does_not_change():
     x = array(Batch)
-    with pytest.raises(AttributeError, match="does not change"):
+    with pytest.raises(AttributeError, match="is immutable"):
         x.array = jnp.zeros(2)
 
 
