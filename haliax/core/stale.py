@@ -60,7 +60,7 @@ def fits(axes: tuple[Axis, ...], shape: tuple[Any, ...]) -> bool:
 # the same few tuples of axes. So their sizes are found by the identity of the tuple, which is kept alive beside them.
 _MOST_KNOWN = 4096
 _sizes: dict[int, tuple[int, ...]] = {}
-_kept_alive: list[tuple[Axis, ...]] = []
+_kept_alive: dict[int, tuple[Axis, ...]] = {}
 _lock = Lock()
 
 known_sizes: Callable[[int], tuple[int, ...] | None] = _sizes.get
@@ -73,5 +73,5 @@ def remember_sizes(axes: tuple[Axis, ...]) -> None:
         if len(_sizes) >= _MOST_KNOWN:
             _sizes.clear()
             _kept_alive.clear()
-        _kept_alive.append(axes)
+        _kept_alive[id(axes)] = axes
         _sizes[id(axes)] = tuple([axis.size for axis in axes])

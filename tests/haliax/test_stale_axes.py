@@ -251,6 +251,8 @@ def test_sizes_are_known_for_as_many_axes_as_there_are(monkeypatch):
     monkeypatch.setattr(known, "_MOST_KNOWN", 3)
     for size in range(1, 12):
         array = hax.zeros({"a": size, "b": 2})
+        for _ in range(5):
+            hax.NamedArray.tree_unflatten(array.axes, [array.array])
         again = jax.tree.map(lambda leaf: leaf + 1, jax.tree.map(lambda leaf: leaf, array))
         assert type(again.axes) is tuple and again.axes == array.axes and len(known._kept_alive) <= 3
         with pytest.raises(hax.AxisError, match=STALE):
