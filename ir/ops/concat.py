@@ -16,12 +16,12 @@ from ir.ops.rule import (
     like,
     listed,
     must,
+    must_list,
     operands,
     same,
     same_dtype,
     same_shape,
 )
-from ir.ops.slice import must_list
 from ir.types import Dim
 
 

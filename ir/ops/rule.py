@@ -173,6 +173,15 @@ def listed(node: Node, key: str, among: Sequence[Dim], owner: str, required: boo
     return dims
 
 
+def must_list(node: Node, key: str, rule: Sequence[Dim]) -> None:
+    """The attribute lists exactly these dims, in order."""
+    found = node.dims(key)
+    if len(found) != len(rule) or not all(same(a, b) for a, b in zip(found, rule, strict=True)):
+        text = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in rule)
+        piece = Piece("attribute", key=key) if key in node.attrs else Piece("op")
+        raise Broken(piece, errors.wrong_list(key, text))
+
+
 def count(node: Node, key: str) -> int:
     """The whole number, not negative, under an attribute."""
     value = node.attrs.get(key)
