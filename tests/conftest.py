@@ -29,13 +29,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 HURRIED = ("docs", "haliax")
-"""Folders whose programs are small, many, and compared up to rounding or with the very same operation: most of their time
-would go into optimizing what runs once."""
+"""Folders whose programs are small, many, and compared up to rounding or with the very same operation: most of their
+time would go into optimizing what runs once. Elsewhere a test says so of itself: `hurried`."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    hurried = item.path.parent.name in HURRIED
+    hurried = item.path.parent.name in HURRIED or item.get_closest_marker("hurried") is not None
     if jax.config.read("jax_disable_most_optimizations") != hurried:
         jax.config.update("jax_disable_most_optimizations", hurried)
         jax.clear_caches()  # what is compared bit for bit elsewhere meets no program from here

@@ -20,7 +20,6 @@ from rich.console import Console
 
 from levanter import checkpoint
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig
 from levanter.data import TextDataConfig
 from levanter.errors import UserError, WorkFailed
@@ -41,6 +40,8 @@ from levanter.runtime.state import (
 from levanter.runtime.trainer import Loop, Pace, StopSignal, train
 from levanter.trackers.console.progress import ConsoleProgress
 from levanter.trackers.section import TrackersConfig
+
+pytestmark = pytest.mark.hurried
 
 TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
 
@@ -278,14 +279,6 @@ def test_the_pace_does_not_count_pauses(monkeypatch: pytest.MonkeyPatch) -> None
     assert pace.tick() == 100.0
     pace.pause()
     assert pace.tick() == 75.0
-
-
-def test_the_state_is_the_same_on_a_mesh(config: TrainConfig) -> None:
-    small = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=96))
-    alone = init_state(small)
-    spread = init_state(small, compile_training(with_trainer(small, mesh="2x2")).state_shardings)
-    for name, array in flat_names(spread).items():
-        assert np.array_equal(np.asarray(array), np.asarray(flat_names(alone)[name])), name
 
 
 def test_states_are_told_by_name(config: TrainConfig) -> None:
