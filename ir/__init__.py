@@ -2,7 +2,7 @@
 
 from ir.analysis.diff import Changes, changes
 from ir.analysis.verify import MalformedGraph, verify
-from ir.errors import ParseError
+from ir.errors import ParseError, TooDeep
 from ir.graph import Constant, Graph, Node, Source, Value
 from ir.staging.trace import trace
 from ir.text.parse import parse
@@ -19,6 +19,7 @@ __all__ = [
     "ParseError",
     "Source",
     "TensorType",
+    "TooDeep",
     "Value",
     "changes",
     "parse",

@@ -229,8 +229,9 @@ def without(dims: Sequence[Dim], gone: Sequence[Dim]) -> list[tuple[Dim, ...]]:
     """What may be left of dims when some are taken out: several answers where a name occurs twice."""
     found = [tuple(dims)]
     for dim in gone:
-        found = [(*rest[:i], *rest[i + 1 :]) for rest in found for i in range(len(rest)) if same(rest[i], dim)]
-    return list(dict.fromkeys(found))
+        taken = ((*rest[:i], *rest[i + 1 :]) for rest in found for i in range(len(rest)) if same(rest[i], dim))
+        found = list(dict.fromkeys(taken))
+    return found
 
 
 def changed_dims(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[Dim, ...]:

@@ -16,8 +16,10 @@ import numpy as np
 from haliax.core.array import NamedArray
 from haliax.core.staging import staging
 from haliax.core.stale import fits, own_axes
+from ir import errors
 from ir.graph import Graph
 from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
+from ir.limits import LARGEST, MOST_DIMS
 from ir.staging.numbering import finish
 from ir.staging.proto import ProtoValue
 from ir.staging.static_leaves import has_static, hidden, shown
@@ -43,7 +45,18 @@ def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
     the leaves of the two that have the same size and dtype are `carried`: state, before and after.
 
     A leaf that is no array (a function, text) is static, as under `eqx.filter_jit`: the step is traced for its value.
+
+    Raises:
+        ValueError: an argument has more dims, or larger ones, than an array can have.
+        TooDeep: loops, branches and calls are nested more than `ir.limits.DEEPEST` deep, or deeper than Python calls.
     """
+    try:
+        return _traced(step, arguments)
+    except RecursionError as error:
+        raise errors.calls_too_deep(getattr(step, "__name__", "step")) from error
+
+
+def _traced(step: Callable[..., Any], arguments: Sequence[Any]) -> Graph:
     static = has_static(arguments)
     with staging():
         if static:
@@ -68,6 +81,9 @@ def _graph(step: Callable[..., Any], arguments: Sequence[Any], closed: Any, shap
     unifier = Unifier()
     walk = Walk(unifier)
     leaves, tree = _named_leaves(arguments)
+    for var, (path, _) in zip(closed.jaxpr.invars, leaves, strict=True):
+        if len(var.aval.shape) > MOST_DIMS or any([size > LARGEST for size in var.aval.shape]):
+            raise errors.argument_too_large(_argument_paths(step, arguments, [(path, ())])[0], MOST_DIMS)
     inputs = tuple(
         [walk.named_value(var.aval, names) for var, (_, names) in zip(closed.jaxpr.invars, leaves, strict=True)]
     )
