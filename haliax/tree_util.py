@@ -22,9 +22,6 @@ from haliax.ops.indexing import slice as slice_axis
 IsLeaf = Callable[[Any], bool] | None
 """What else is a leaf of a tree, besides NamedArrays; None for nothing."""
 
-WRAPPERS = frozenset({"array", "stacked"})
-"""Parts of a path that only say how modules are nested inside haliax, not what the user named."""
-
 
 def _leaf(is_leaf: IsLeaf) -> Callable[[Any], bool]:
     return is_named if is_leaf is None else lambda x: is_named(x) or is_leaf(x)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from haliax import Axis, NamedArray
-from haliax.tree_util import WRAPPERS
+from haliax.core.staging import WRAPPERS
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
 from levanter.models.lm_model import LmModel

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from math import prod
 from typing import Any
 
-from haliax.tree_util import WRAPPERS
+from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import summary
 from passes.partition import partition
