@@ -2,7 +2,7 @@
 
 from ir.analysis.diff import Changes, changes
 from ir.analysis.verify import MalformedGraph, verify
-from ir.errors import NamingError, ParseError
+from ir.errors import NamingError, ParseError, TooDeep
 from ir.graph import Constant, Graph, Node, Source, Value
 from ir.staging.naming import Naming, unnamed
 from ir.staging.trace import trace
@@ -22,6 +22,7 @@ __all__ = [
     "ParseError",
     "Source",
     "TensorType",
+    "TooDeep",
     "Value",
     "changes",
     "parse",

@@ -137,6 +137,20 @@ def unknown_escape(spot: Spot, escape: str) -> ParseError:
     )
 
 
+def nested_too_deep(spot: Spot, deepest: int) -> ParseError:
+    return _error(spot, f"bodies are nested more than {deepest} deep", "give one loop or call what several do")
+
+
+def too_many_dims(spot: Spot, most: int) -> ParseError:
+    return _error(spot, f"more than {most} dims in one list", f"a value has at most {most} dims: merge some of them")
+
+
+def number_too_large(spot: Spot) -> ParseError:
+    return _error(
+        spot, "a whole number that is too large", "sizes, positions and numbers of values lie below 2^63, about 9.2e18"
+    )
+
+
 def open_string(spot: Spot) -> ParseError:
     return _error(spot, "a string that does not end", 'close it with `"` on its line; a line break inside is `\\n`')
 
@@ -240,6 +254,33 @@ class MalformedGraph(Exception):
     """A graph that breaks the IR's own rules."""
 
 
+class TooDeep(ValueError):
+    """A step or a graph with more calls, loops or branches within each other than can be handled."""
+
+
+def step_too_deep(deepest: int, source: object) -> TooDeep:
+    where = "" if source is None else f" ({source})"
+    return TooDeep(
+        f"loops, branches and calls are nested more than {deepest} deep{where}: write what repeats as one loop "
+        "(`jax.lax.scan`, `hax.scan`) instead of one inside the other"
+    )
+
+
+def calls_too_deep(step: str) -> TooDeep:
+    return TooDeep(
+        f"`{step}` could not be traced within Python's limit of calls within calls: it calls itself without end, or "
+        "functions (`jit`, `checkpoint`, loops) are nested too deep; write what repeats as one loop (`jax.lax.scan`)"
+    )
+
+
+def argument_too_large(path: str, most: int) -> ValueError:
+    return ValueError(f"the argument `{path}` is too large: an array has at most {most} dims, each smaller than 2^63")
+
+
+def graph_too_deep(graph: str, deepest: int) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: bodies are nested more than {deepest} deep")
+
+
 def paths_for(graph: str, paths: int, values: int, side: str) -> MalformedGraph:
     return MalformedGraph(f"graph {graph}: {paths} paths for {values} {side}")
 
@@ -260,7 +301,7 @@ def value_defined_twice(graph: str, value: str) -> MalformedGraph:
 
 
 def impossible_dim(graph: str, value: str, dim: str) -> MalformedGraph:
-    return MalformedGraph(f"graph {graph}: {value} has the dim {dim}: sizes are at least 0")
+    return MalformedGraph(f"graph {graph}: {value} has the dim {dim}: sizes are at least 0 and below 2^63")
 
 
 def undefined_operand(graph: str, kind: str, value: str) -> MalformedGraph:

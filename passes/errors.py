@@ -308,6 +308,24 @@ def wrong_argument(function: str, argument: str, value: object, expected: str) -
     return PlanError(f"passes.{function}: {argument} is {shown(value)} ({_kind(value)}); pass {expected}")
 
 
+def graph_too_deep(function: str, graph: str, deepest: int) -> PlanError:
+    return PlanError(f"passes.{function}: bodies of the graph {graph} are nested more than {deepest} deep")
+
+
+def too_large_to_price(value: str, elements: int) -> PlanError:
+    return PlanError(
+        f"the value {value} has about 2^{elements.bit_length() - 1} elements, and costs are counted up to 2^63: no "
+        "mesh holds it; make its axes smaller"
+    )
+
+
+def too_many_layouts(names: Sequence[str], layouts: int, most: int) -> PlanError:
+    return PlanError(
+        f"one operation has {len(names)} axes that could be sharded ({', '.join(names[:3])}, …), which is "
+        f"{float(layouts):.3g} layouts, and at most {most:,} are compared: merge some of its axes"
+    )
+
+
 def shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

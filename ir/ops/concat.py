@@ -17,12 +17,12 @@ from ir.ops.rule import (
     like,
     listed,
     must,
+    must_list,
     operands,
     same,
     same_dtype,
     same_shape,
 )
-from ir.ops.slice import must_list
 from ir.order import Atom, Axis, Order, Part, merged
 from ir.types import Dim
 

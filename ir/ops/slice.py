@@ -19,6 +19,7 @@ from ir.ops.rule import (
     like,
     listed,
     must,
+    must_list,
     operands,
     same,
     same_dtype,
@@ -92,15 +93,6 @@ def side_by_side(node: Node, rule: str) -> Iterator[Mismatch]:
         if len(operand.type.dims) == len(first):
             for a, b in zip(first, operand.type.dims, strict=True):
                 yield from meeting(a, b, rule, (0, i))
-
-
-def must_list(node: Node, key: str, rule: Sequence[Dim]) -> None:
-    """The attribute lists exactly these dims, in order."""
-    found = node.dims(key)
-    if len(found) != len(rule) or not all(same(a, b) for a, b in zip(found, rule, strict=True)):
-        text = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in rule)
-        piece = Piece("attribute", key=key) if key in node.attrs else Piece("op")
-        raise Broken(piece, errors.wrong_list(key, text))
 
 
 def _starts(node: Node, first: int) -> None:

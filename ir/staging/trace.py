@@ -13,8 +13,10 @@ from typing import Any
 
 from haliax.core.array import NamedArray
 from haliax.core.staging import staging
+from ir import errors
 from ir.graph import Graph
 from ir.jax_api import is_leaf, make_jaxpr, tree_flatten, tree_structure
+from ir.limits import LARGEST, MOST_DIMS
 from ir.staging.naming import Leaf, Naming, leaves_of, named
 from ir.staging.numbering import finish
 from ir.staging.proto import ProtoBody, ProtoValue, rename_node
@@ -49,7 +51,16 @@ def trace(step: Callable[..., Any], *arguments: Any, names: Naming | None = None
 
     Raises:
         NamingError: a pattern matches no array, or the names do not fit one.
+        ValueError: an argument has more dims, or larger ones, than an array can have.
+        TooDeep: loops, branches and calls are nested more than `ir.limits.DEEPEST` deep, or deeper than Python calls.
     """
+    try:
+        return _traced(step, arguments, names)
+    except RecursionError as error:
+        raise errors.calls_too_deep(getattr(step, "__name__", "step")) from error
+
+
+def _traced(step: Callable[..., Any], arguments: Sequence[Any], names: Naming | None) -> Graph:
     static = has_static(arguments)
     with staging():
         if static:
@@ -76,6 +87,9 @@ def _graph(
     unifier = Unifier()
     walk = Walk(unifier)
     leaves = argument_leaves(step, arguments)
+    for var, leaf in zip(closed.jaxpr.invars, leaves, strict=True):
+        if len(var.aval.shape) > MOST_DIMS or any([size > LARGEST for size in var.aval.shape]):
+            raise errors.argument_too_large(leaf.path, MOST_DIMS)
     given = zip(closed.jaxpr.invars, named(leaves, naming), strict=True)
     inputs = tuple([walk.named_value(var.aval, names) for var, names in given])
     body = walk.body(closed.jaxpr, closed.consts, inputs, getattr(step, "__name__", "step"))

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from ir import errors
 from ir._compat import user_source
 from ir.graph import Constant, Origin, Source
+from ir.limits import DEEPEST
 from ir.staging import control
 from ir.staging.phases import BACKWARD_MARK
 from ir.staging.primitives import RULES, Equation, opaque
@@ -28,6 +30,7 @@ class Walk:
 
     def __init__(self, unifier: Unifier) -> None:
         self.unifier = unifier
+        self.depth = 0
         self._dtypes: dict[Any, str] = {}
         self._sources: dict[Any, Any] = {}
         self._backward: dict[int, tuple[Any, bool]] = {}
@@ -55,9 +58,13 @@ class Walk:
     ) -> ProtoBody:
         """The draft of a jaxpr whose inputs have the given dims. `caller` is the source info of the equation it belongs
         to, `source` its line."""
+        if self.depth > DEEPEST:
+            raise errors.step_too_deep(DEEPEST, source)
+        self.depth += 1
         scope = _Scope(self, source, backward)
         constants = [scope.constant(var.aval, value) for var, value in zip(jaxpr.constvars, consts, strict=True)]
         outputs = scope.run(jaxpr, constants, inputs, caller)
+        self.depth -= 1
         return ProtoBody(name, tuple(inputs), tuple(scope.nodes), tuple(outputs))
 
     def dtype_of(self, aval: Any) -> str:
