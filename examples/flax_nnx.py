@@ -78,7 +78,9 @@ def train_step_arguments() -> tuple[Any, Any]:
 
 train_step_names = {
     "*.tokens.embedding": "vocab embed",
+    "*.positions.embedding": "position embed",
     "*.attention.query.kernel": "embed heads head_size",
+    "*.attention.value.kernel": "embed heads head_size",
     "*.up.kernel": "embed mlp",
     "*.head.kernel": "embed vocab",
     "batch.tokens": "batch position",

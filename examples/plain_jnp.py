@@ -95,6 +95,7 @@ train_step_names = {
     "*.embedding": "vocab embed",
     "*.head": "embed vocab",
     "*.query": "embed heads head_size",
+    "*.value": "embed heads head_size",
     "*.mlp.up": "embed mlp",
     "batch.tokens": "batch position",
 }
