@@ -82,18 +82,19 @@ train_step_names = {
 }
 
 
-def train(mesh: str, steps: int = 20) -> list[float]:
-    """The losses of some steps under a plan for the mesh."""
+def train(mesh: str | None, steps: int = 20) -> list[float]:
+    """The losses of some steps under a plan for the mesh; without one, on one device."""
     import ir
     import passes
 
     state, batch = start()
-    graph = ir.trace(train_step, state, batch, names=train_step_names)
-    plan = passes.plan(graph, mesh)
-    planned_step = passes.lower(graph, plan)
+    step = eqx.filter_jit(train_step)
+    if mesh is not None:
+        graph = ir.trace(train_step, state, batch, names=train_step_names)
+        step = passes.lower(graph, passes.plan(graph, mesh))
     losses = []
     for _ in range(steps):
-        state, value = planned_step(state, batch)
+        state, value = step(state, batch)
         losses.append(float(value))
     return losses
 

@@ -84,19 +84,21 @@ train_step_names = {
 }
 
 
-def train(mesh: str, steps: int = 20) -> list[float]:
-    """The losses of some steps under a plan for the mesh, in a training loop of your own."""
+def train(mesh: str | None, steps: int = 20) -> list[float]:
+    """The losses of some steps under a plan for the mesh, in your own loop; without one, on one device."""
     import ir
     import passes
 
     state, batch = start()
-    plan = passes.plan(ir.trace(train_step, state, batch, names=train_step_names), mesh)
-    state = jax.device_put(state, plan.shardings(state))
-    in_shardings = plan.shardings((state, batch))
-    planned_step = jax.jit(train_step, in_shardings=in_shardings, out_shardings=(in_shardings[0], None))
+    step = jax.jit(train_step)
+    if mesh is not None:
+        plan = passes.plan(ir.trace(train_step, state, batch, names=train_step_names), mesh)
+        state = jax.device_put(state, plan.shardings(state))
+        shardings = plan.shardings((state, batch))
+        step = jax.jit(train_step, in_shardings=shardings, out_shardings=(shardings[0], None))
     losses = []
     for _ in range(steps):
-        state, value = planned_step(state, batch)
+        state, value = step(state, batch)
         losses.append(float(value))
     return losses
 
