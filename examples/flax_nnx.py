@@ -4,9 +4,9 @@
     levanter check examples/flax_nnx.py:train_step                        its axis mistakes, if any
     levanter compile examples/flax_nnx.py:train_step --mesh 4x2           how it is sharded, and why
 
-The modules are Flax's own and the step updates them in place, as NNX code does. A module is a pytree, so it can be
-given to the step, and given back. `train_step_names` says what the dims of a few parameters are called; the moments of
-Adam have the same paths behind `mu` and `nu`, so the same patterns name them.
+The modules are Flax's own and the step updates them in place, as NNX code does; so does the step under a plan.
+`train_step_names` says what the dims of a few parameters are called; the moments of Adam have the same paths behind
+`mu` and `nu`, so the same patterns name them.
 """
 
 from __future__ import annotations
@@ -56,48 +56,49 @@ def loss(model, batch):
     return optax.softmax_cross_entropy_with_integer_labels(model(batch["tokens"]), batch["targets"]).mean()
 
 
-def train_step(state, batch):
-    model, optimizer = state
+def train_step(model, optimizer, batch):
     value, grads = nnx.value_and_grad(loss)(model, batch)
     optimizer.update(model, grads)
-    return (model, optimizer), value
+    return value
 
 
-def start() -> tuple[Any, Any]:
+def start() -> tuple[Any, Any, Any]:
     """Model and optimizer before the first step, and a batch: sequences that count up from a random token."""
     model = Transformer(nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.adam(3e-3), wrt=nnx.Param)
     tokens = (jax.random.randint(jax.random.key(1), (BATCH, 1), 0, VOCAB) + jnp.arange(POSITION + 1)) % VOCAB
-    return (model, optimizer), {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
+    return model, optimizer, {"tokens": tokens[:, :-1], "targets": tokens[:, 1:]}
 
 
-def train_step_arguments() -> tuple[Any, Any]:
+def train_step_arguments() -> tuple[Any, Any, Any]:
     """Shapes are enough to check and to plan."""
     return jax.eval_shape(start)
 
 
 train_step_names = {
     "*.tokens.embedding": "vocab embed",
+    "*.positions.embedding": "position embed",
     "*.attention.query.kernel": "embed heads head_size",
+    "*.attention.value.kernel": "embed heads head_size",
     "*.up.kernel": "embed mlp",
     "*.head.kernel": "embed vocab",
     "batch.tokens": "batch position",
 }
 
 
-def train(mesh: str, steps: int = 20) -> list[float]:
-    """The losses of some steps under a plan for the mesh, in a training loop of your own."""
+def train(mesh: str | None, steps: int = 20) -> list[float]:
+    """The losses of some steps under a plan for the mesh; without one, on one device."""
     import ir
     import passes
 
-    state, batch = start()
-    plan = passes.plan(ir.trace(train_step, state, batch, names=train_step_names), mesh)
-    state = jax.device_put(state, plan.shardings(state))
-    in_shardings = plan.shardings((state, batch))
-    planned_step = jax.jit(train_step, in_shardings=in_shardings, out_shardings=(in_shardings[0], None))
+    model, optimizer, batch = start()
+    step = nnx.jit(train_step)
+    if mesh is not None:
+        graph = ir.trace(train_step, model, optimizer, batch, names=train_step_names)
+        step = passes.lower(graph, passes.plan(graph, mesh))
     losses = []
     for _ in range(steps):
-        state, value = planned_step(state, batch)
+        value = step(model, optimizer, batch)
         losses.append(float(value))
     return losses
 

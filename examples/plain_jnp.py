@@ -95,23 +95,25 @@ train_step_names = {
     "*.embedding": "vocab embed",
     "*.head": "embed vocab",
     "*.query": "embed heads head_size",
+    "*.value": "embed heads head_size",
     "*.mlp.up": "embed mlp",
     "batch.tokens": "batch position",
 }
 
 
-def train(mesh: str, steps: int = 20) -> list[float]:
-    """The losses of some steps under a plan for the mesh."""
+def train(mesh: str | None, steps: int = 20) -> list[float]:
+    """The losses of some steps under a plan for the mesh; without one, on one device."""
     import ir
     import passes
 
     state, batch = start()
-    graph = ir.trace(train_step, state, batch, names=train_step_names)
-    plan = passes.plan(graph, mesh)
-    planned_step = passes.lower(graph, plan)
+    step = jax.jit(train_step)
+    if mesh is not None:
+        graph = ir.trace(train_step, state, batch, names=train_step_names)
+        step = passes.lower(graph, passes.plan(graph, mesh))
     losses = []
     for _ in range(steps):
-        state, value = planned_step(state, batch)
+        state, value = step(state, batch)
         losses.append(float(value))
     return losses
 

@@ -211,11 +211,12 @@ def pattern_hidden(pattern: str, above: str) -> str:
 
 def names_rank(path: str, shape: Sequence[int], names: str, pattern: str | None) -> str:
     count = len(names.split())
-    source = f" (from `{pattern}`)" if pattern is not None else ""
+    general = pattern not in (None, path)
+    source = f" (from `{pattern}`)" if general else ""
     fix = f'write one name a dim, `_` for none, `...` for any number of dims, or leave it unnamed: "{path}": None'
     return (
         f"`{path}` has {_counted(len(shape), 'dim')}, {_shape(shape)}, and {_counted(count, 'name')}, "
-        f"`{names}`{source}: {fix if pattern is None else fix + ' above that pattern'}"
+        f"`{names}`{source}: {fix + ' above that pattern' if general else fix}"
     )
 
 

@@ -18,6 +18,7 @@ from ir import jax_api
 from ir._compat import equation_context
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
+from ir.staging.in_place import put_back
 from ir.staging.static_leaves import hidden, shown
 from passes import errors, require
 from passes.arguments import difference
@@ -73,7 +74,7 @@ def lower_placed(
         return jax_api.tree_unflatten(placed.trees.outputs, outputs)
 
     step.__name__ = step.__qualname__ = placed.name
-    donated = (0,) if donate and placed.carried else ()
+    donated = _state_arguments(placed) if donate else ()
     if mesh.size == 1:
         return _named_errors(traced, jax_api.jit(step, donate_argnums=donated))
     jitted = jax_api.jit(
@@ -91,7 +92,7 @@ def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:
     What a jitted function has besides being called (`lower`, `trace`, `eval_shape`, …) it has too.
     """
 
-    static = graph.trees.static
+    static, updated = graph.trees.static, graph.trees.updated
 
     def explained(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -117,11 +118,30 @@ def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:
 
         return call if static else function
 
-    step: Any = functools.update_wrapper(explained(showing(hiding(jitted))), jitted)
+    def updating(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            arrays, result = function(*arguments, **named)
+            put_back(arguments, updated, arrays)
+            return result
+
+        return call if updated is not None else function
+
+    step: Any = functools.update_wrapper(explained(updating(showing(hiding(jitted)))), jitted)
     for name in ("lower", "trace", "eval_shape"):
         setattr(step, name, explained(hiding(getattr(jitted, name))))
     step.clear_cache = jitted.clear_cache
     return step
+
+
+def _state_arguments(graph: Graph) -> tuple[int, ...]:
+    """Positions of the arguments that are state: the first, where the step gives it back, and what it updates in place
+    as a whole."""
+    carried = {before for before, _ in graph.carried}
+    if graph.trees.updated is None:
+        return (0,) if carried else ()
+    arguments = range(len(graph.trees.arguments.children()))
+    leaves = {argument: _leaf_positions(graph, (argument,)) for argument in arguments}
+    return tuple(i for i, positions in leaves.items() if positions and carried.issuperset(positions))
 
 
 def _leaf_positions(graph: Graph, arguments: Sequence[int]) -> tuple[int, ...]:

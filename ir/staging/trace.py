@@ -17,6 +17,7 @@ from ir import errors
 from ir.graph import Graph
 from ir.jax_api import is_leaf, make_jaxpr, tree_flatten, tree_structure
 from ir.limits import LARGEST, MOST_DIMS
+from ir.staging.in_place import has_variables, watched
 from ir.staging.naming import Leaf, Naming, leaves_of, named
 from ir.staging.numbering import finish
 from ir.staging.proto import ProtoBody, ProtoValue, rename_node
@@ -33,6 +34,9 @@ class Trees:
     outputs: Any
     static: bool = False
     """Whether the arguments have leaves that are no arrays, which are structure here (see `ir.static_leaves`)."""
+    updated: tuple[int, ...] | None = None
+    """Of a step whose arguments have mutable variables, the inputs that it updates in place; the outputs are these
+    arrays in a list, and the result."""
 
 
 def trace(step: Callable[..., Any], *arguments: Any, names: Naming | None = None) -> Graph:
@@ -46,6 +50,8 @@ def trace(step: Callable[..., Any], *arguments: Any, names: Naming | None = None
     Leaves of `arguments` are `NamedArray`s, arrays or `jax.ShapeDtypeStruct`s (also inside a `NamedArray`); only
     shapes, dtypes and names are read. Where the step returns its first argument's structure, alone or first in a tuple,
     the leaves of the two that have the same size and dtype are `carried`: state, before and after.
+
+    Variables of NNX that the step updates in place, and does not return, are state too (see `ir.staging.in_place`).
 
     A leaf that is no array (a function, text) is static, as under `eqx.filter_jit`: the step is traced for its value.
 
@@ -62,14 +68,18 @@ def trace(step: Callable[..., Any], *arguments: Any, names: Naming | None = None
 
 def _traced(step: Callable[..., Any], arguments: Sequence[Any], names: Naming | None) -> Graph:
     static = has_static(arguments)
+    updated: list[int] | None = [] if has_variables(arguments) else None
+    traced = step if updated is None else watched(step, updated)
     with staging():
         if static:
             arguments = hidden(arguments)
-            closed, shapes = make_jaxpr(_with_static(step), return_shape=True)(*arguments)
-        else:
-            closed, shapes = make_jaxpr(step, return_shape=True)(*arguments)
+            traced = _with_static(traced)
+        closed, shapes = make_jaxpr(traced, return_shape=True)(*arguments)
+    trees = Trees(
+        tree_structure(arguments), tree_structure(shapes), static, None if updated is None else tuple(updated)
+    )
     with _no_collection():
-        return _graph(step, arguments, names, closed, shapes, static)
+        return _graph(step, arguments, names, closed, shapes, trees)
 
 
 def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,7 +92,7 @@ def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _graph(
-    step: Callable[..., Any], arguments: Sequence[Any], naming: Naming | None, closed: Any, shapes: Any, static: bool
+    step: Callable[..., Any], arguments: Sequence[Any], naming: Naming | None, closed: Any, shapes: Any, trees: Trees
 ) -> Graph:
     unifier = Unifier()
     walk = Walk(unifier)
@@ -93,11 +103,12 @@ def _graph(
     given = zip(closed.jaxpr.invars, named(leaves, naming), strict=True)
     inputs = tuple([walk.named_value(var.aval, names) for var, names in given])
     body = walk.body(closed.jaxpr, closed.consts, inputs, getattr(step, "__name__", "step"))
-    results = leaves_of(shapes)
+    updated, result = (trees.updated, shapes[1]) if trees.updated is not None else ((), shapes)
+    results = [*[leaves[i] for i in updated], *leaves_of(result)]
     for operand, leaf in zip(body.outputs, results, strict=True):
         if isinstance(operand, ProtoValue) and leaf.own is not None:
             walk.suggest(operand, leaf.own)
-    carried = _carried(arguments, closed.in_avals, shapes)
+    carried = _all_carried(arguments, closed, result, updated)
     if not _is_container(arguments):
         carried = tuple(pair for pair in carried if _same_axes(unifier, body, *pair))
     return finish(
@@ -106,7 +117,7 @@ def _graph(
         input_paths=tuple(leaf.path for leaf in leaves),
         output_paths=tuple(leaf.path for leaf in results),
         carried=carried,
-        trees=Trees(tree_structure(arguments), tree_structure(shapes), static),
+        trees=trees,
     )
 
 
@@ -172,6 +183,16 @@ def argument_leaves(step: Callable[..., Any], arguments: Sequence[Any]) -> list[
         return parameters[int(index)] + (f".{rest}" if rest else "")
 
     return [replace(leaf, path=renamed(leaf.path)) for leaf in leaves_of(tuple(arguments))]
+
+
+def _all_carried(
+    arguments: Sequence[Any], closed: Any, result: Any, updated: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Pairs of leaves that are one piece of state: those updated in place, which are the first outputs, and others."""
+    before, after = closed.in_avals, closed.out_avals
+    pairs = [(i, position) for position, i in enumerate(updated) if _storage(before[i]) == _storage(after[position])]
+    returned = [(i, len(updated) + j) for i, j in _carried(arguments, before, result) if i not in updated]
+    return (*pairs, *returned)
 
 
 def _carried(arguments: Sequence[Any], avals: Sequence[Any], result: Any) -> tuple[tuple[int, int], ...]:

@@ -98,10 +98,18 @@ def _tiers(placed: Graph) -> Iterator[Sequence[Place]]:
     """The trees that a user's may be; those that come first count first."""
     yield [_together(placed)]
     yield _parts(placed.input_paths, placed, outermost=True)
-    results = [operand.type for operand in placed.outputs]
-    yield [Place("the result", _arrays(placed.output_paths, results))]
+    paths, types = _result(placed)
+    yield [Place("the result", _arrays(paths, types))]
     yield _parts(placed.input_paths, placed, outermost=False)
-    yield _inner(placed.output_paths, results, "the result at ")
+    yield _inner(paths, types, "the result at ")
+
+
+def _result(placed: Graph) -> tuple[list[str], list[TensorType]]:
+    """The paths and types of what the step returns: without what it updates in place, which keeps its path."""
+    inputs, outputs = placed.input_paths, placed.output_paths
+    in_place = {after for before, after in placed.carried if inputs[before] == outputs[after]}
+    kept = [i for i in range(len(outputs)) if i not in in_place]
+    return [outputs[i] for i in kept], [placed.outputs[i].type for i in kept]
 
 
 def _together(placed: Graph) -> Place:
