@@ -1,6 +1,7 @@
 """Axis mistakes planted into the steps of the corpus: one function or module of a step is replaced by a wrong one.
 
-Sizes are as equal as the architecture allows, so that JAX runs every one of them.
+Sizes are as equal as the architecture allows, so that JAX runs nearly every one of them; where equal sizes would make
+a wrong reshape a right one, they differ.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import optax
 from flax import nnx as flax_nnx
 
 from corpus import diffrax_steps, equinox_steps, haiku_steps, linen, nnx, numpyro_steps, optimizers, plain
-from corpus.case import EQUAL, Step
+from corpus.case import DISTINCT, EQUAL, Sizes, Step
 
 
 class Mutation(NamedTuple):
@@ -29,20 +30,23 @@ class Mutation(NamedTuple):
     owner: Any
     attribute: str
     wrong: Any
+    sizes: Sizes = EQUAL
 
     @contextmanager
     def planted(self) -> Iterator[Step]:
         """The step with the mistake in it, which is there for as long as the context."""
         with ExitStack() as stack:
             stack.enter_context(mock.patch.object(self.owner, self.attribute, self.wrong))
-            yield self.build(EQUAL)
+            yield self.build(self.sizes)
 
 
-def replaced(name: str, build: Callable[..., Step], owner: Any, attribute: str) -> Callable[[Any], Any]:
+def replaced(
+    name: str, build: Callable[..., Step], owner: Any, attribute: str, sizes: Sizes = EQUAL
+) -> Callable[[Any], Any]:
     """A decorator: what replaces `owner.attribute` in a step."""
 
     def added(wrong: Any) -> Any:
-        MUTATIONS[name] = Mutation(build, owner, attribute, wrong)
+        MUTATIONS[name] = Mutation(build, owner, attribute, wrong, sizes)
         return wrong
 
     return added
@@ -138,9 +142,9 @@ class NnxLayerNormScaledAlongPositions(flax_nnx.LayerNorm):
         super().__init__(features, feature_axes=-2, reduction_axes=-2, **more)
 
 
-@replaced("plain heads split off without a transpose", plain.grouped_attention, plain, "parted")
+@replaced("plain heads split off without a transpose", plain.grouped_attention, plain, "parted", DISTINCT)
 def plain_heads_split_off_without_a_transpose(x: jax.Array, heads: int, size: int) -> jax.Array:
-    return x.reshape(x.shape[0], heads, x.shape[1], size).swapaxes(1, 2).reshape(*x.shape[:2], heads, size)
+    return x.reshape(x.shape[0], heads, x.shape[1], size).swapaxes(1, 2)
 
 
 @replaced("plain rotary angles repeated", plain.grouped_attention, plain, "turned")
