@@ -1,10 +1,11 @@
 """Training steps of other libraries' modules, with names on their arguments only.
 
-Each is traced, named, printed, checked, lowered and laid out. A few small ones run by default; the rest is
-`pytest -m foreign`, and what its libraries are missing for is skipped (`pip install -e ".[foreign]"`).
+Each is traced, named, printed, checked, lowered and laid out. A few small ones run by default; all the rest is
+`pytest -m foreign`. A library that is not installed has no steps here: `pip install -e ".[foreign]"`.
 """
 
 from functools import cache
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +23,13 @@ ONE_DEVICE = Plan.by_hand({"data": 1}, {})
 SIZES = {"distinct": DISTINCT, "equal": EQUAL}
 STEPS = [pytest.param(name, marks=() if case.small else pytest.mark.foreign) for name, case in CASES.items()]
 
+COMPILED_BY_DEFAULT = "equinox GRU"
+"""The small step that is compiled in the default suite too, which for most takes longer than all else."""
+
 every_step = pytest.mark.parametrize("name", STEPS)
+every_compiled_step = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == COMPILED_BY_DEFAULT else pytest.mark.foreign) for name in CASES]
+)
 
 
 @cache
@@ -38,17 +45,19 @@ def graph_of(name: str, sizes: str = "distinct") -> Graph:
 
 
 @cache
+def arguments_of(name: str) -> Any:
+    return jax.jit(step_of(name).initial)()
+
+
+@cache
 def results_of(name: str) -> list[np.ndarray]:
     """Every array that a step of `jax.jit` leaves."""
-    step = step_of(name)
-    return leaves(jax.jit(step.function)(*step.initial()))
+    return leaves(jax.jit(step_of(name).function)(*arguments_of(name)))
 
 
 def lowered_results(name: str, plan: Plan) -> list[np.ndarray]:
-    step = step_of(name)
     with suppress_type_checks():
-        function = passes.lower(graph_of(name), plan)
-        return leaves(function(*step.initial()))
+        return leaves(passes.lower(graph_of(name), plan)(*arguments_of(name)))
 
 
 @every_step
@@ -70,7 +79,7 @@ def test_the_text_comes_back(name):
         assert ir.parse(str(graph_of(name))) == graph_of(name)
 
 
-@every_step
+@every_compiled_step
 def test_on_one_device_it_is_the_step_bit_for_bit(name):
     ours = lowered_results(name, ONE_DEVICE)
     different = [
@@ -82,7 +91,7 @@ def test_on_one_device_it_is_the_step_bit_for_bit(name):
     assert all(np.isfinite(plain).all() for plain in results_of(name))
 
 
-@every_step
+@every_compiled_step
 def test_on_eight_devices_it_computes_the_same(name):
     with suppress_type_checks():
         plan = passes.plan(graph_of(name), {"data": 4, "model": 2})

@@ -233,6 +233,6 @@ def gru(sizes: Sizes) -> Step:
 CASES = {
     "nnx attention": Case(attention),
     "nnx convolutions": Case(convolutions),
-    "nnx mixer": Case(mixer, small=True),
-    "nnx GRU": Case(gru),
+    "nnx mixer": Case(mixer),
+    "nnx GRU": Case(gru, small=True),
 }
