@@ -46,6 +46,7 @@ class Unifier(UnionFind):
         # when classes merge.
         self._by_whole: dict[DimClass, list[int]] = {}
         self._by_first: dict[DimClass, list[int]] = {}
+        self._of_product: set[DimClass] = set()
         self._parts_of: dict[DimClass, dict[Extent, DimClass]] = {}
         self._part_is: dict[DimClass, list[int]] = {}
 
@@ -225,9 +226,12 @@ class Unifier(UnionFind):
         return False
 
     def _relate(self, first: DimClass, second: DimClass) -> None:
-        """Makes kin of two classes: the one without a name a further occurrence of the other's axis."""
+        """Makes kin of two classes: the one without a name a further occurrence of the other's axis. What was merged or
+        split is no such thing: it is made of axes of its own."""
         one, other = self.axis_of(first), self.axis_of(second)
         if one == other or (self._primes[first] and self._primes[second]):
+            return
+        if first in self._of_product or second in self._of_product:
             return
         base, later = (first, second) if self._name[second] is None else (second, first)
         if self._name[later] is not None:  # both have the same name
@@ -248,6 +252,8 @@ class Unifier(UnionFind):
     def _merge(self, first: DimClass, second: DimClass, name: str | None, primes: int, axis: int) -> None:
         first, second = self.join(first, second)
         self._name[first], self._primes[first], self._axis[first] = name, primes, axis
+        if second in self._of_product:
+            self._of_product.add(first)
         for index in (self._by_whole, self._by_first, self._part_is):
             if second in index:
                 index.setdefault(first, []).extend(index.pop(second))
@@ -348,5 +354,6 @@ class Unifier(UnionFind):
     def _add_product(self, whole: DimClass, parts: tuple[DimClass, ...]) -> None:
         number = len(self.products)
         self.products.append((whole, parts))
+        self._of_product.update(map(self.find, (whole, *parts)))
         self._by_whole.setdefault(self.find(whole), []).append(number)
         self._by_first.setdefault(self.find(parts[0]), []).append(number)

@@ -155,6 +155,10 @@ class _Orders:
                 if (apart := _parts_apart([key for key in parts if isinstance(key, Part)])) is not None:
                     yield PartsMeet(node, *apart)
             for other in orders[1:]:
+                if _other_digits(orders[0], other) and frozenset((orders[0], other)) not in self.said:
+                    self.said.add(frozenset((orders[0], other)))
+                    yield Meeting(node, orders[0], None, other)
+                    break
                 if self.is_new(orders[0], other):
                     yield Meeting(node, orders[0], None, other)
                     break
@@ -210,6 +214,15 @@ def _parts_apart(parts: Sequence[Part]) -> tuple[Part, Part] | None:
                 if set(range(*first.extent)).isdisjoint(range(*second.extent)):
                     return first, second
     return None
+
+
+def _other_digits(first: Order, second: Order) -> bool:
+    """Whether two dims are the large steps of an axis and its small ones."""
+    if len(first) != 1 or len(second) != 1:
+        return False
+    (one,), (other,) = first, second
+    whole = isinstance(one.key, Axis) and one.key.size in (one.size, other.size)
+    return one.key == other.key and isinstance(one.key, Axis) and one.step != other.step and not whole
 
 
 def _same_name(first: Place, second: Place) -> bool:

@@ -100,9 +100,14 @@ def _maker(program: Program, operand: Operand) -> Node | None:
 
 @dataclass(frozen=True)
 class Normalized:
-    """A value that sums to one (or, as a logarithm, whose exponential does) over some names."""
+    """A value that sums to one (or, as a logarithm, whose exponential does) over some names.
 
-    value: Value
+    Attributes:
+        at: the value.
+        node: what made it; `at` may be the same after a transpose or a cast.
+    """
+
+    at: Value
     node: Node
     names: tuple[str, ...]
     logits: Operand

@@ -6,6 +6,7 @@ rows.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ir.graph import Node, Operand, Value
 from ir.ops import op_of
@@ -29,38 +30,45 @@ def check(program: Program) -> Iterator[Finding]:
 
 def _uses(program: Program, softmax: Normalized) -> Iterator[Finding]:
     """Uses along other axes, followed through elementwise operations that keep what sums to one."""
-    seen, queue = {softmax.value.id}, [softmax.value]
+    seen, queue = {softmax.at.id}, [softmax]
     while queue:
-        value = queue.pop(0)
+        softmax = queue.pop(0)
+        value = softmax.at
         for node in program.readers.get(value.id, []):
             if node.phase != "forward":
                 continue
             if _totals(node, value, softmax):
                 what, fix = errors.softmax_total(softmax.names)
-                names = [(name, softmax.value) for name in softmax.names]
+                names = [(name, softmax.at) for name in softmax.names]
                 yield finding(program, CODE, node, what, fix, node.inputs, names, "warning")
             along = _used_along(program, node, value, softmax)
             if along:
                 what, fix = errors.softmax_axis(softmax.names, along, picked=not op_of(node).multiplies)
-                names = [(name, softmax.value) for name in (*softmax.names, *along)]
+                names = [(name, softmax.at) for name in (*softmax.names, *along)]
                 yield finding(program, CODE, softmax.node, what, fix, node.inputs, names, "warning")
-            for result in _same_rows(node, softmax):
-                if result.id not in seen:
-                    seen.add(result.id)
-                    queue.append(result)
+            for moved in _same_rows(node, softmax):
+                if moved.at.id not in seen:
+                    seen.add(moved.at.id)
+                    queue.append(moved)
 
 
 def _totals(node: Node, value: Value, softmax: Normalized) -> bool:
     """Whether the weights themselves are summed over what they sum to one over."""
-    is_plain = softmax.node.fn == "div" and value == softmax.value
+    is_plain = softmax.node.fn == "div" and value == softmax.node.outputs[0]
     return is_plain and op_of(node).sums(node) and set(node.names("over")) == set(softmax.names)
 
 
-def _same_rows(node: Node, softmax: Normalized) -> Iterator[Value]:
+def _same_rows(node: Node, softmax: Normalized) -> Iterator[Normalized]:
+    """The weights after a node that keeps what sums to one, with the names that they have there."""
     op = op_of(node)
+    if op.renames:
+        now = {old.name: new.name for old, new in zip(node.dims("old"), node.outputs[0].type.dims, strict=True)}
+        names = tuple(now.get(name) or name for name in softmax.names)
+        yield replace(softmax, at=node.outputs[0], names=names)
+        return
     keeps = (op.is_elementwise and node.fn in _KEEPS) or op.reorders(node)
     if keeps and set(softmax.names) <= set(node.outputs[0].type.names):
-        yield node.outputs[0]
+        yield replace(softmax, at=node.outputs[0])
 
 
 def _used_along(program: Program, node: Node, value: Value, softmax: Normalized) -> tuple[str, ...]:
@@ -121,7 +129,7 @@ def _masked(program: Program, softmax: Normalized) -> Finding | None:
     if not names or set(names) & set(softmax.names) or not set(names) < set(select.outputs[0].type.names):
         return None
     what, fix = errors.softmax_mask(softmax.names, names)
-    explained = [(name, softmax.value) for name in softmax.names]
+    explained = [(name, softmax.at) for name in softmax.names]
     return finding(program, CODE, softmax.node, what, fix, [mask, *softmax.node.inputs[:1]], explained, "warning")
 
 

@@ -223,7 +223,7 @@ def test_what_is_let_pass_is_another_program(outcomes):
         wrong = [
             f"{model}: {edit.what}" for model, edit, why in outcomes if why is None and not is_another_program(edit)
         ]
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def test_what_is_refused_is_no_program(outcomes):
@@ -231,7 +231,7 @@ def test_what_is_refused_is_no_program(outcomes):
     refused = [each for each in outcomes if each[2] is not None]
     with suppress_type_checks():
         wrong = [f"{model}: {edit.what}: {why}" for model, edit, why in refused[::5] if is_another_program(edit)]
-    assert wrong == []
+    assert wrong == [], wrong
 
 
 def test_few_edits_leave_a_program(outcomes):
