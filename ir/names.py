@@ -1,4 +1,4 @@
-"""How names are written that no user gave: of the second occurrence of an axis, of a part, of what was joined or merged.
+"""How names are written that no user gave: of a second occurrence of an axis, of a part, of what was joined or merged.
 
 | name | is |
 |---|---|

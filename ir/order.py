@@ -1,12 +1,12 @@
 """The order of the elements along a dim: which factors its index is made of, major first.
 
-The dim that `(heads, size)` were merged into counts `heads` in its large steps and `size` in its small ones; the one that
-`(size, heads)` were merged into has the same size, and its elements in another order. An order is a list of *atoms*: an
-atom is the index of an axis, or some digits of it. Merging dims joins their lists, splitting a dim cuts its list, a
-transpose changes nothing.
+The dim that `(heads, size)` were merged into counts `heads` in its large steps and `size` in its small ones; the one
+that `(size, heads)` were merged into has the same size, and its elements in another order. An order is a list of
+*atoms*: an atom is the index of an axis, or some digits of it. Merging dims joins their lists, splitting a dim cuts its
+list, a transpose changes nothing.
 
-An index `i` of an axis of 32 that is split into (4, 8) has the digits `i // 8` (4 of them, in steps of 8) and `i % 8` (8
-of them, in steps of 1).
+An index `i` of an axis of 32 that is split into (4, 8) has the digits `i // 8` (4 values, in steps of 8) and `i % 8` (8
+values, in steps of 1).
 """
 
 from collections.abc import Hashable, Sequence
@@ -116,9 +116,9 @@ def cut(order: Order, sizes: Sequence[int]) -> Cut:
                     ends.append((atom, i, i + 1))
                 need = 1
             else:  # no digits: the elements of one place go to several
-                return unknown((atom,) if len(order) > 1 else ())
+                return unknown((atom, *left[:1]) if len(order) > 1 else ())
         found.append(taken)
-    return Cut(tuple(map(tuple, found)), tuple(atom for atom, *at in ends if _is_torn(atom, *at, found, ends)))
+    return Cut(tuple(map(tuple, found)), tuple(atom for atom, i, j in ends if _is_torn(atom, i, j, found, ends)))
 
 
 def _is_torn(

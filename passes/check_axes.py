@@ -59,7 +59,8 @@ def check_axes(graph: Graph, ignore: Iterable[str] = ()) -> Graph:
     """The same graph.
 
     Args:
-        ignore: codes of findings that are not wanted, those of warnings and "order"; one alone, such as "repeat", may be text.
+        ignore: codes of findings that are not wanted, those of warnings and "order"; one alone, such as "repeat", may
+            be text.
 
     Raises:
         AxisErrors: with every axis error. What is only suspicious is a Python warning, `AxisWarning`.

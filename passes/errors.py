@@ -126,8 +126,8 @@ def swapped(before: str, after: str) -> tuple[str, str]:
 def torn(names: Sequence[str], before: str, sizes: Sequence[int]) -> tuple[str, str]:
     made = ", ".join(map(str, sizes))
     return (
-        f"a reshape of {before} to ({made}) tears {_quoted(names)} apart: its places are spread over two dims, among "
-        "those of other axes",
+        f"a reshape of {before} to ({made}) tears {_quoted(names)} apart: one place is spread over two dims, among "
+        "places of other axes",
         "transpose first, so that what is merged stands side by side",
     )
 
@@ -150,7 +150,7 @@ def mean_of_means(over: Sequence[str], along: Sequence[str], source: Source | No
 
 def spread(single: str, name: str) -> tuple[str, str]:
     return (
-        f"the one place of `{single}` meets all of `{name}`: the result has `{name}` twice, every place with every other",
+        f"the one place of `{single}` meets all of `{name}`: every place of `{name}` with every other",
         f"drop `{single}` first, e.g. x[..., 0] or x.squeeze(-1)",
     )
 
@@ -216,7 +216,9 @@ def unknown_code(code: str, known: Sequence[str]) -> UnknownCode:
 
 
 def error_not_silenced(code: str, known: Sequence[str]) -> UnknownCode:
-    return UnknownCode(f"{code!r} is an error, which is fixed and not silenced; what can be silenced is {', '.join(known)}")
+    return UnknownCode(
+        f"{code!r} is an error, which is fixed and not silenced; what can be silenced is {', '.join(known)}"
+    )
 
 
 MESH_FORMS = (

@@ -80,7 +80,9 @@ class Concat(Op):
             yield from _interleaved(node, at, order)
         elif all(operand == first for operand in node.inputs) or _alike(node, at, order):
             yield (result, at), _beside(result, at, len(node.inputs), order(first, at))
-        elif (parts := _parts(node, at, order)) is not None and _follow(parts, result.type.dims[at].size, len(node.inputs)):
+        elif (parts := _parts(node, at, order)) is not None and _follow(
+            parts, result.type.dims[at].size, len(node.inputs)
+        ):
             size = result.type.dims[at].size // len(node.inputs)
             yield (result, at), _beside(result, at, len(node.inputs), (Atom(("half", result.id), size, label="place"),))
 
@@ -131,7 +133,9 @@ def _interleaved(node: Node, at: int, order: OrderOf) -> Iterator[tuple[Place, O
     result, count = node.outputs[0], len(node.inputs)
     for position in range(len(node.inputs[0].type.dims)):
         parts = _parts(node, position, order) if node.fn == "stack" or position != at else None
-        if parts is not None and sorted((start, step) for start, _, step in parts) == [(i, count) for i in range(count)]:
+        if parts is not None and sorted((start, step) for start, _, step in parts) == [
+            (i, count) for i in range(count)
+        ]:
             target = position + (node.fn == "stack" and position >= at)
             yield (result, target), (Atom(("half", result.id), result.type.dims[target].size, label="place"),)
 

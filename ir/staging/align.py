@@ -1,8 +1,8 @@
 """Where kin meet: which occurrence of an axis the result of a meeting is, and which operands are renamed to it first.
 
-The dims at one place of two operands may be occurrences of one axis, `position` and `position'`. They are right to meet;
-the graph says which of the two is meant by a rename of one operand, as the program itself does where it was written
-with names: `k.rename({"position": "key_position"})`.
+The dims at one place of two operands may be occurrences of one axis, `position` and `position'`. They are right to
+meet; the graph says which of the two is meant by a rename of one operand, as the program itself does where it was
+written with names: `k.rename({"position": "key_position"})`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def aligned(unifier: Unifier, operands: Sequence[Dims], columns: Columns) -> tup
             merged = unifier.same(dims[0], dim) and merged
     if merged and unifier.are_distinct(out):  # as nearly always
         return tuple(out), {}
-    out = []
+    out = list[DimClass]()
     for dims in present:
         roots = list(dict.fromkeys(map(unifier.find, dims)))
         free = [root for root in roots if not any(unifier.alike(root, other) for other in out)]

@@ -99,10 +99,7 @@ def scan(request: Request) -> StructuredDraft:
     for i, result in enumerate(body.outputs[carries:], start=carries):
         wanted[i] = _beside(unifier, over, request.dims(result))
     body = request.returning(body, wanted)
-    outputs = [
-        request.like(variable, value.dims)
-        for variable, value in zip(request.outvars, carried, strict=False)
-    ]
+    outputs = [request.like(variable, value.dims) for variable, value in zip(request.outvars, carried, strict=False)]
     for variable, result in zip(request.outvars[carries:], body.outputs[carries:], strict=True):
         outputs.append(request.like(variable, (over, *request.dims(result))))
     attrs = {"over": Axes((over,)), "trips": length, "constants": constants, "carries": carries}
@@ -121,7 +118,7 @@ def _beside(unifier: Unifier, over: DimClass, dims: Dims) -> Dims:
 
 def while_loop(request: Request) -> StructuredDraft:
     """Inputs are the condition's constants, the body's constants, carries; outputs are carries."""
-    params, unifier = request.params, request.unifier
+    params = request.params
     in_condition, in_body = params["cond_nconsts"], params["body_nconsts"]
     values = [request.fresh_like(operand) for operand in request.operands]
     condition_constants, body_constants = values[:in_condition], values[in_condition : in_condition + in_body]

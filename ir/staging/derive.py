@@ -1,7 +1,7 @@
 """Names for the classes that have none when all is merged: after what they are made of.
 
-A further occurrence of `position` is `position'`, a part of `gates` is `gates[0:14]`, `prefix` with `position` behind it
-is `prefix+position`, `batch` and `position` merged are `batch*position`, and `inner` split in two is `inner/0` and
+A further occurrence of `position` is `position'`, a part of `gates` is `gates[0:14]`, `prefix` with `position` behind
+it is `prefix+position`, `batch` and `position` merged are `batch*position`, and `inner` split in two is `inner/0` and
 `inner/1`. Such names come last, so they meet no other and never make an axis error.
 """
 

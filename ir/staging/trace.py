@@ -153,7 +153,9 @@ def _returning(unifier: Unifier, body: ProtoBody, carried: Sequence[tuple[int, i
     for before, after in carried:
         result, dims = outputs[after], body.inputs[before].dims
         if isinstance(result, ProtoValue) and len(result.dims) == len(dims):
-            kin = [unifier.find(a) != unifier.find(b) and unifier.kin(a, b) for a, b in zip(dims, result.dims, strict=True)]
+            kin = [
+                unifier.find(a) != unifier.find(b) and unifier.kin(a, b) for a, b in zip(dims, result.dims, strict=True)
+            ]
             if any(kin):
                 new = [a if is_kin else b for a, b, is_kin in zip(dims, result.dims, kin, strict=True)]
                 nodes.append(rename_node(result, new, False, None, None))

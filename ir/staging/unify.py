@@ -94,8 +94,8 @@ class Unifier(UnionFind):
         return self._primes[self.find(dim)]
 
     def same(self, first: DimClass, second: DimClass) -> bool:
-        """Merges two classes. False, and nothing merged, where their sizes or their names differ, or where they stand in
-        one value: then they are kin from now on."""
+        """Merges two classes. False, and nothing merged, where their sizes or their names differ, or where they stand
+        in one value: then they are kin from now on."""
         if self._size[first] != self._size[second]:
             return False
         first, second = self.find(first), self.find(second)

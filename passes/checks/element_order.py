@@ -210,9 +210,9 @@ def _parts_apart(parts: Sequence[Part]) -> tuple[Part, Part] | None:
     """Two parts of two arrays that have no place in common."""
     for i, second in enumerate(parts):
         for first in parts[:i]:
-            if first.whole == second.whole and first.array != second.array:
-                if set(range(*first.extent)).isdisjoint(range(*second.extent)):
-                    return first, second
+            apart = set(range(*first.extent)).isdisjoint(range(*second.extent))
+            if first.whole == second.whole and first.array != second.array and apart:
+                return first, second
     return None
 
 
@@ -266,7 +266,12 @@ def _swapped(before: Order, dims: Sequence[Dim]) -> bool | None:
         return None
     names = [atom.name for atom in before]
     after = [unprimed(dim.name) if dim.name is not None and _is_given(dim.name) else None for dim in dims]
-    if None not in names and None not in after and names != after and sorted(map(str, names)) == sorted(map(str, after)):
+    if (
+        None not in names
+        and None not in after
+        and names != after
+        and sorted(map(str, names)) == sorted(map(str, after))
+    ):
         return True
     sizes, now = [atom.size for atom in before], [dim.size for dim in dims]
     named = any(_is_given(name) for name in names) and not any(

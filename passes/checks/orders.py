@@ -7,8 +7,8 @@ index is made of, see `passes.checks.element_order`.
 
 from collections.abc import Iterator
 
-from ir.graph import Node, Operand
 from ir import names
+from ir.graph import Node, Operand
 from ir.names import is_derived
 from ir.order import Axis, Order, Part, text
 from passes import errors
@@ -54,11 +54,22 @@ def _worded(program: Program, each: Found, code: str) -> Finding:
         what, fix = errors.two_orders(text(each.first), where, text(each.second))
         order = (*each.first, *each.second)
     else:
-        after = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in each.after)
+        after = ", ".join(
+            f"{dim.name if dim.name and not is_derived(dim.name) else '_'}={dim.size}" for dim in each.after
+        )
         what, fix = errors.swapped(text(each.before), f"({after})")
         order = each.before
     operands = dict.fromkeys([*node.inputs, *node.outputs])
-    return finding(program, code, node, what, fix, list(operands), _names(program, node, order), "error" if code == ORDER else "warning")
+    return finding(
+        program,
+        code,
+        node,
+        what,
+        fix,
+        list(operands),
+        _names(program, node, order),
+        "error" if code == ORDER else "warning",
+    )
 
 
 def _part(part: Part) -> str:

@@ -73,7 +73,10 @@ def at_rest(node: Node) -> bool:
         return False
     open_names = node.kind in ("slice", "concat", "pad")
     known = {dim for operand in node.inputs for dim in operand.type.dims} if open_names else None
-    if not all(alike(a, b, known) for a, b in zip(again.outputs, node.outputs, strict=True)) or again.attrs.keys() != node.attrs.keys():
+    if (
+        not all(alike(a, b, known) for a, b in zip(again.outputs, node.outputs, strict=True))
+        or again.attrs.keys() != node.attrs.keys()
+    ):
         return False
     for made, body in zip(again.bodies, node.bodies, strict=True):
         if not all(map(alike, (*made.inputs, *made.outputs), (*body.inputs, *body.outputs))):

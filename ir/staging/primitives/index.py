@@ -44,9 +44,7 @@ def _beside(equation: Equation, operand: Dims, indices: Dims, paired: dict[int, 
     paired with one of the operand's are that one."""
     unifier, numbers, sizes = equation.unifier, equation.numbers, equation.ints("slice_sizes")
     dropped = {*numbers("collapsed_slice_dims"), *numbers("operand_batching_dims")}
-    taken = [
-        dim for axis, dim in enumerate(operand) if axis not in dropped and sizes[axis] == unifier.size_of(dim)
-    ]
+    taken = [dim for axis, dim in enumerate(operand) if axis not in dropped and sizes[axis] == unifier.size_of(dim)]
     new = list(indices)
     for axis, dim in enumerate(indices[:-1]):
         if axis in paired:

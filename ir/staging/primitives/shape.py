@@ -142,7 +142,9 @@ def split(equation: Equation) -> Draft:
     start = 0
     for shape in equation.out_shapes:
         stop = start + shape[axis]
-        cut = dims[axis] if shape[axis] == unifier.size_of(dims[axis]) else unifier.part_of(dims[axis], (start, stop, 1))
+        cut = (
+            dims[axis] if shape[axis] == unifier.size_of(dims[axis]) else unifier.part_of(dims[axis], (start, stop, 1))
+        )
         out.append((*dims[:axis], cut, *dims[axis + 1 :]))
         start = stop
     return Draft("slice", "split", tuple(out), {"along": Axes((dims[axis],))})
