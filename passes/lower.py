@@ -192,7 +192,7 @@ class _Runner:
 
     def pinned(self, value: Value, array: Any) -> Any:
         """The array, held where its type says. A partial sum has no place yet: its all-reduce comes next."""
-        if self.mesh is None or value.type.partial or value.type.dtype == "token":
+        if self.mesh is None or value.type.partial or value.type.dtype == "token" or _is_reference(array):
             return array
         return jax_api.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
 
@@ -223,8 +223,13 @@ class _Runner:
     def bodies(self, node: Node) -> dict[str, Any]:
         """The parameters of a structured primitive, with its bodies lowered."""
         assert node.origin is not None
-        closed = [self.closed(body, avals) for body, avals in zip(node.bodies, _body_avals(node), strict=True)]
-        return op_of(node).with_jaxprs(node.origin.params, closed)
+        op, params = op_of(node), node.origin.params
+        traced = op.jaxprs(params)
+        closed = [
+            jaxpr if _takes_references(jaxpr) else self.closed(body, avals)
+            for jaxpr, body, avals in zip(traced, node.bodies, _body_avals(node), strict=True)
+        ]
+        return op.with_jaxprs(params, closed)
 
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
         def function(*arrays: Any) -> list[Any]:
@@ -233,13 +238,27 @@ class _Runner:
         return jax_api.make_jaxpr(function)(*avals)
 
 
+def _is_reference(array: Any) -> bool:
+    """Whether it is an array that is changed in place: what is pinned is what is read from it."""
+    return hasattr(jax_api.typeof(array), "inner_aval")
+
+
+def _takes_references(jaxpr: Any) -> bool:
+    """Whether a body changes arrays from outside in place: it runs as JAX traced it, with nothing pinned inside."""
+    return any(hasattr(aval, "inner_aval") for aval in _avals(jaxpr))
+
+
+def _avals(jaxpr: Any) -> list[Any]:
+    return jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars]
+
+
 def _body_avals(node: Node) -> list[list[Any]]:
     """Shapes of the inputs of each body, weak types included, as JAX traced them."""
     assert node.origin is not None
     return [
         [
             jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
-            for aval in (jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars])
+            for aval in _avals(jaxpr)
         ]
         for jaxpr in op_of(node).jaxprs(node.origin.params)
     ]
