@@ -18,6 +18,8 @@ from levanter.cli.options import (
     config_options,
     load_config,
     mesh_option,
+    plan_options,
+    rules_by_hand,
     step_options,
     target_of,
 )
@@ -32,6 +34,7 @@ PLAIN_WIDTH = 120
 @config_options
 @mesh_option
 @click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
+@plan_options
 @click.option("--batch-size", metavar="N", help="Sequences in a step.")
 @click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -47,6 +50,8 @@ def compile_command(
     path: str | None,
     mesh: str | None,
     hardware: str | None,
+    compute: tuple[str, ...],
+    storage: tuple[str, ...],
     batch_size: str | None,
     seq_len: str | None,
     as_json: bool,
@@ -63,6 +68,7 @@ def compile_command(
     target = target_of(
         ctx, step, arguments, names, "plan", model=model, path=path, batch_size=batch_size, seq_len=seq_len
     )
+    rules = rules_by_hand(compute, storage)
     config = None
     if target is None:
         config = load_config(
@@ -86,6 +92,7 @@ def compile_command(
                 config,
                 mesh=config.mesh.as_dict(),
                 hardware=config.trainer.hardware,
+                by_hand=rules,
                 dump_ir=folder,
                 verify=verify,
             )
@@ -96,7 +103,12 @@ def compile_command(
 
             assert target is not None
             result = user_step.report(
-                target, parse_mesh(mesh).as_dict(), hardware or DEFAULT_HARDWARE, dump_ir=folder, verify=verify
+                target,
+                parse_mesh(mesh).as_dict(),
+                hardware or DEFAULT_HARDWARE,
+                by_hand=rules,
+                dump_ir=folder,
+                verify=verify,
             )
     _print(result, as_json)
     if verify and (count := len(result["verify"]["surprises"])):
