@@ -46,7 +46,7 @@ def watched(step: Callable[..., Any], updated: list[int]) -> Callable[..., tuple
 
 def has_variables(arguments: Sequence[Any]) -> bool:
     """Whether a step could update one of its arguments in place."""
-    return any(True for _ in _variables(arguments))
+    return any(map(is_variable, tree_flatten(tuple(arguments), is_leaf=is_variable)[0]))
 
 
 def put_back(arguments: Sequence[Any], updated: Sequence[int], arrays: Sequence[Any]) -> None:

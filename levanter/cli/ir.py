@@ -13,7 +13,7 @@ import click
 
 from levanter.cli import errors
 from levanter.cli.group import Group
-from levanter.cli.options import debug, mesh_option, step_options, target_of
+from levanter.cli.options import assigned, debug, mesh_option, plan_options, rules_by_hand, step_options, target_of
 
 if TYPE_CHECKING:
     from levanter.compiler.target import Target
@@ -75,8 +75,7 @@ def diff(before: str, after: str | None) -> None:
 @click.option("-o", "--output", metavar="OUT.ir", help="Where to write; left out: to stdout.")
 @mesh_option
 @click.option("--hardware", metavar="CHIP", default="v5e", show_default=True, help="The chip to plan for.")
-@click.option("--compute", metavar="NAME=AXES", multiple=True, help="A plan by hand: batch=data or mlp=data,model.")
-@click.option("--storage", metavar="NAME=AXES", multiple=True, help="The same for state at rest.")
+@plan_options
 @click.option("--at-rest", metavar="N,N", default="", help="Inputs, by position, that are stored as state is.")
 @click.option("--option", "options", metavar="NAME=VALUE", multiple=True, help="An option of the pass.")
 @debug
@@ -98,8 +97,8 @@ def run(
     """
     from levanter.compiler.question import parse_mesh
 
-    layouts = [_assigned(each, "--compute") for each in compute], [_assigned(each, "--storage") for each in storage]
-    given = dict(_assigned(each, "--option") for each in options)
+    computed, stored = rules_by_hand(compute, storage)
+    given = dict(assigned(each, "--option") for each in options)
     positions = _positions(at_rest)
     text = sys.stdin.read() if source == "-" else _text(source)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a pass needs no accelerator that another process trains on
@@ -111,22 +110,14 @@ def run(
         "stdin" if source == "-" else source,
         mesh=parse_mesh(mesh).as_dict() if mesh is not None else None,
         hardware=hardware,
-        compute={axis: over.split(",") for axis, over in layouts[0]},
-        storage={axis: over.split(",") for axis, over in layouts[1]},
+        compute=computed,
+        storage=stored,
         at_rest=positions,
         options=given,
     )
     for warning in warned:
         print(warning, file=sys.stderr)
     _write(output, result)
-
-
-def _assigned(text: str, option: str) -> tuple[str, str]:
-    """The two sides of NAME=VALUE."""
-    name, equals, value = (part.strip() for part in text.partition("="))
-    if not (name and equals):
-        raise errors.not_assigned(option, text)
-    return name, value
 
 
 def _positions(text: str) -> Sequence[int]:

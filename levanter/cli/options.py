@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,9 @@ from levanter.cli import errors
 if TYPE_CHECKING:
     from levanter.compiler.target import Target
     from levanter.config import TrainConfig
+
+Rules = Mapping[str, Sequence[str]]
+"""Sharding rules: axis name to mesh axes."""
 
 # Options that are not ours are kept in `ctx.args` for the configuration to read.
 OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -98,6 +101,31 @@ def target_of(
     from levanter.compiler.target import Target
 
     return Target(step, arguments, names)
+
+
+def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --compute and --storage, a plan by hand."""
+    command = click.option("--storage", metavar="NAME=AXES", multiple=True, help="The same for state at rest.")(command)
+    return click.option(
+        "--compute", metavar="NAME=AXES", multiple=True, help="A plan by hand: batch=data or mlp=data,model."
+    )(command)
+
+
+def rules_by_hand(compute: Sequence[str], storage: Sequence[str]) -> tuple[Rules, Rules]:
+    """The sharding rules of a plan by hand. Raises `UserError` for what is not NAME=AXES."""
+    first, second = (
+        {axis: over.split(",") for axis, over in (assigned(each, option) for each in given)}
+        for option, given in (("--compute", compute), ("--storage", storage))
+    )
+    return first, second
+
+
+def assigned(text: str, option: str) -> tuple[str, str]:
+    """The two sides of NAME=VALUE. Raises `UserError` where it is not that."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not (name and equals):
+        raise errors.not_assigned(option, text)
+    return name, value
 
 
 def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:

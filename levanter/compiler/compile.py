@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from ir.graph import Graph
 
+ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
+"""Sharding rules for compute and for storage."""
 BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
     "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
@@ -118,22 +120,23 @@ def report(
     mesh: Mapping[str, int],
     hardware: str,
     *,
+    by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
     Args:
+        by_hand: sharding rules for compute and for storage; without any the planner chooses.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
 
     Raises:
         UserError: see `compile_training`.
     """
-    with user_errors(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", passes.AxisWarning)  # they are among the notes
-        result = planned(config, mesh, hardware, dump_ir=dump_ir)
-        found = result.facts()
+    with user_errors():
+        plan = plan_by_hand(mesh, hardware, by_hand)
+        result, found = explained(lambda: planned(config, mesh, hardware, plan=plan, dump_ir=dump_ir))
     answer: dict[str, Any] = {
         "mesh": dict(mesh),
         "devices": found["devices"],
@@ -145,6 +148,24 @@ def report(
     if verify:
         answer["verify"] = verified(config, result.plan, found["collectives"], found["memory"]["peak"])
     return answer
+
+
+def plan_by_hand(mesh: Mapping[str, int], hardware: str, rules: ByHand) -> passes.Plan | None:
+    """The plan that rules for compute and for storage make; None where there are none."""
+    compute, storage = ({name: list(axes) for name, axes in each.items()} for each in rules)
+    return passes.Plan.by_hand(mesh, compute, storage, hardware) if compute or storage else None
+
+
+def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict[str, Any]]:
+    """What the pipeline makes, and all there is to say of it; warnings are among the notes."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", passes.PlanWarning)
+        warnings.simplefilter("ignore", passes.AxisWarning)  # the plan itself has them as notes
+        result = run()
+        found = result.facts()
+    said = dict.fromkeys(str(each.message) for each in warned if issubclass(each.category, passes.PlanWarning))
+    found["notes"] = [*found["notes"], *said]
+    return result, found
 
 
 def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int) -> dict[str, Any]:

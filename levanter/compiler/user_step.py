@@ -5,7 +5,6 @@ The same that `levanter.compiler.compile` does for the training step of a config
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,17 @@ import jax
 import ir
 import passes
 from ir.errors import names_missing
-from levanter.compiler.compile import findings_of, planned_graph, requested_plan, traced, user_errors, verified_plan
+from levanter.compiler.compile import (
+    ByHand,
+    explained,
+    findings_of,
+    plan_by_hand,
+    planned_graph,
+    requested_plan,
+    traced,
+    user_errors,
+    verified_plan,
+)
 from levanter.compiler.question import check_hardware
 from levanter.compiler.target import Target, UserStep, load_step
 
@@ -55,7 +64,13 @@ def text(target: Target) -> str:
 
 
 def report(
-    target: Target, mesh: Mapping[str, int], hardware: str, *, dump_ir: Path | None = None, verify: bool = False
+    target: Target,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    by_hand: ByHand = ({}, {}),
+    dump_ir: Path | None = None,
+    verify: bool = False,
 ) -> dict[str, Any]:
     """All that `levanter compile` says of a step; see `levanter.compiler.compile.report`.
 
@@ -63,10 +78,10 @@ def report(
     """
     check_hardware(hardware)
     graph = graph_of(load_step(target))
-    with user_errors(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", passes.AxisWarning)  # they are among the notes
-        result = planned_graph(graph, mesh, hardware, dump_ir=dump_ir)
-        answer: dict[str, Any] = {"model": target.step, **result.facts()}
+    with user_errors():
+        plan = plan_by_hand(mesh, hardware, by_hand)
+        result, found = explained(lambda: planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir))
+    answer: dict[str, Any] = {"model": target.step, **found}
     nameless = missing_names(graph)
     answer["notes"] = [*answer["notes"], *([nameless] if nameless else [])]
     if verify:

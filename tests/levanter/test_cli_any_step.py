@@ -67,6 +67,45 @@ def example():
 
 other_arguments = ({"up": shape(4, 4)}, {"square": shape(4, 4)})
 """
+IN_PLACE = """
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+
+class Mlp(nnx.Module):
+    def __init__(self, rngs):
+        self.up = nnx.Linear(64, 256, rngs=rngs)
+        self.down = nnx.Linear(256, 64, rngs=rngs)
+
+    def __call__(self, x):
+        return self.down(nnx.relu(self.up(x)))
+
+
+def loss(model, batch):
+    return ((model(batch["x"]) - batch["y"]) ** 2).mean()
+
+
+@nnx.jit
+def train(model, optimizer, batch):
+    value, grads = nnx.value_and_grad(loss)(model, batch)
+    optimizer.update(model, grads)
+    return value
+
+
+def start():
+    model = Mlp(nnx.Rngs(0))
+    x = jnp.ones((4096, 64))
+    return model, nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param), {"x": x, "y": x}
+
+
+def train_arguments():
+    return jax.eval_shape(start)
+
+
+train_names = {"*.up.kernel": "embed mlp", "*.down.kernel": "mlp embed", "batch.*": "batch embed"}
+"""
 STARTING_FILE = """\
 # Names of the arrays that {step} takes, one a dim; `_` is a dim without a name.
 # 6 arrays, 2 with such a dim.
@@ -191,6 +230,35 @@ def test_compile_on_one_device(levanter) -> None:
     assert (code, json.loads(printed)["devices"]) == (0, 1)
 
 
+@pytest.mark.parametrize("step", ["any_model.py:train", "--model gpt2_nano --model.num_layers 2"])
+def test_compile_takes_a_plan_by_hand(levanter, step: str) -> None:
+    rules = "--compute batch=data --compute mlp=model --storage embed=data --storage nowhere=data"
+    code, printed, message = levanter(f"compile {step} --mesh 4x2 {rules} --json")
+    assert (code, message) == (0, "")
+    report = json.loads(printed)
+    assert report["plan"]["compute"] == {"batch": ["data"], "mlp": ["model"]}
+    assert report["plan"]["storage"]["embed"] == ["data"]
+    assert {each["reason"] for each in report["axes"]} == {"given"}
+    (note,) = [note for note in report["notes"] if "nowhere" in note]
+    assert note.startswith("the plan shards 'nowhere', an axis that graph ")
+
+
+def test_compile_verifies_a_plan_by_hand(levanter) -> None:
+    rules = "--compute batch=data,model --storage embed=data"
+    code, printed, _ = levanter(f"compile any_model.py:train --arguments :large --mesh 4x2 {rules} --json --verify")
+    assert (code, json.loads(printed)["verify"]["surprises"]) == (0, [])
+
+
+def test_compile_verifies_a_step_that_updates_modules_in_place(levanter, folder: Path) -> None:
+    pytest.importorskip("flax.nnx")
+    (folder / "in_place.py").write_text(IN_PLACE)
+    code, printed, message = levanter("compile in_place.py:train --mesh 4x2 --json --verify")
+    assert (code, message) == (0, "")
+    report = json.loads(printed)
+    assert [each["path"] for each in report["parameters"]] == ["down.bias", "down.kernel", "up.bias", "up.kernel"]
+    assert (report["notes"], report["verify"]["surprises"]) == ([], [])
+
+
 def test_compile_verifies_a_step(levanter) -> None:
     code, printed, message = levanter("compile any_model.py:train --arguments :large --mesh 4x2 --json --verify")
     assert (code, message) == (0, "")
@@ -249,6 +317,14 @@ def test_what_the_python_api_says_is_what_the_command_prints(levanter) -> None:
         (
             "compile any_model.py:train --hardware v7",
             "hardware 'v7': known are v4, v5e, v5p, v6e, a100, h100, h200",
+        ),
+        (
+            "compile any_model.py:train --mesh 4x2 --compute batch=modle",
+            "compute of 'batch': mesh axis 'modle': this mesh has data, model; did you mean 'model'?",
+        ),
+        (
+            "compile any_model.py:train --compute batch",
+            "--compute batch: write NAME=VALUE, such as --compute mlp=model",
         ),
         ("names", "nothing to name: name a step as MODULE:FUNCTION, such as my_model.py:step"),
         ("ir show", "nothing to show: name a step as MODULE:FUNCTION, such as my_model.py:step"),
