@@ -82,3 +82,8 @@ def test_twenty_steps_under_a_plan_are_those_of_one_device(name: str) -> None:
     on_eight, on_one = module.train("4x2", steps=20), module.train(None, steps=20)
     np.testing.assert_allclose(on_eight, on_one, rtol=1e-3, atol=1e-4)
     assert on_eight[-1] < on_eight[0] / 4
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_an_example_has_no_axis_mistake(name: str) -> None:
+    assert [str(each) for each in passes.axis_findings(traced(example(name)))] == []

@@ -40,6 +40,7 @@ class _Derivation:
         steps += [partial(self._cut, *each) for each in unifier.parts]
         steps += [partial(self._pass_on, *pair) for pair in unifier.resizes]
         steps += [partial(self._join, *each) for each in unifier.joints]
+        steps += [partial(self._shuffle, *pair) for pair in unifier.shuffles]
         steps += [partial(self._multiply, *each) for each in unifier.products]
         self._settle(steps)
         # An axis of which only a further occurrence was named is called like that one.
@@ -91,6 +92,9 @@ class _Derivation:
         if first is not None:
             return self._give(other, names.whole(first))
         return second is not None and self._give(one, names.whole(second))
+
+    def _shuffle(self, dim: DimClass, order: DimClass) -> bool:
+        return self._give(order, self._name(dim))
 
     def _join(self, whole: DimClass, parts: tuple[DimClass, ...]) -> bool:
         """What has no name (padding, a class token) takes no part in the name of the rest."""

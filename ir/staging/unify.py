@@ -42,6 +42,7 @@ class Unifier(UnionFind):
         self.parts: list[tuple[DimClass, Extent, DimClass]] = []
         self.joints: list[tuple[DimClass, tuple[DimClass, ...]]] = []
         self.resizes: list[tuple[DimClass, DimClass]] = []
+        self.shuffles: list[tuple[DimClass, DimClass]] = []
         # The same by class: products by their whole and by their first part, parts by their whole. Entries move along
         # when classes merge.
         self._by_whole: dict[DimClass, list[int]] = {}
@@ -280,6 +281,11 @@ class Unifier(UnionFind):
         new = self.fresh(size)
         self.resizes.append((dim, new))
         return new
+
+    def shuffled(self, dim: DimClass, order: DimClass) -> None:
+        """Notes that `order` counts indices into `dim`, one for each place: if nothing names it, it is that axis."""
+        if self._size[dim] == self._size[order] != 1:
+            self.shuffles.append((dim, order))
 
     def part_of(self, dim: DimClass, extent: Extent) -> DimClass:
         """The class of a part: the same one each time."""

@@ -25,6 +25,8 @@ def gather(equation: Equation) -> Draft:
             out.append(next(batch))
     along = Axes(tuple(operand[axis] for axis in numbers("start_index_map")))
     indexed = numbers("start_index_map")
+    if len(indexed) == 1 and paired and len(indices) > 1:  # `take_along_axis`: a shuffle of each row
+        unifier.shuffled(operand[indexed[0]], indices[-2])
     # A part longer than one place of an indexed dim, or a part at all of another one.
     cut = [axis for axis in indexed if sizes[axis] != 1]
     cut += [
