@@ -78,10 +78,13 @@ def at_rest(node: Node) -> bool:
         or again.attrs.keys() != node.attrs.keys()
     ):
         return False
+    if node.kind == "map" and [out.type for out in again.outputs] != [out.type for out in node.outputs]:
+        return False  # nothing is new in it that only its readers could name
     for made, body in zip(again.bodies, node.bodies, strict=True):
         if not all(map(alike, (*made.inputs, *made.outputs), (*body.inputs, *body.outputs))):
             return False
-    return all(attribute_alike(again.attrs[key], node.attrs[key]) for key in node.attrs)
+    own = {dim for value in (*node.inputs, *node.outputs) for dim in value.type.dims}
+    return all(attribute_alike(again.attrs[key], node.attrs[key], own) for key in node.attrs)
 
 
 def alike(again: Operand, declared: Operand, known: set[Dim] | None = None) -> bool:
@@ -94,12 +97,13 @@ def alike(again: Operand, declared: Operand, known: set[Dim] | None = None) -> b
     )
 
 
-def attribute_alike(again, declared) -> bool:
+def attribute_alike(again, declared, own) -> bool:
+    """`own` are the dims of the node: of them is one that staging by itself cannot name."""
     if not isinstance(again, tuple) or not isinstance(declared, tuple):
         return again == declared
     if len(again) != len(declared):
         return False
     return all(
-        a == b or (getattr(a, "name", "") is None and getattr(a, "size", 0) == getattr(b, "size", 1))
+        a == b or (getattr(a, "name", "") is None and getattr(a, "size", 0) == getattr(b, "size", 1) and b in own)
         for a, b in zip(again, declared, strict=True)
     )

@@ -187,6 +187,10 @@ def retargeted(node: Node) -> Node:
     if node.origin is not None and (key := DTYPES_OF.get(str(node.origin.primitive))):
         dtype = np.dtype(node.outputs[0].type.dtype)
         node = replace(node, origin=replace(node.origin, params={**node.origin.params, key: dtype}))
+    if node.origin is not None and str(node.origin.primitive) == "squeeze":
+        dims, kept = node.inputs[0].type.dims, list(node.outputs[0].type.dims)
+        gone = tuple(at for at, dim in enumerate(dims) if not (dim in kept and not kept.remove(dim)))
+        return replace(node, origin=replace(node.origin, params={**node.origin.params, "dimensions": gone}))
     key = POSITIONS.get(str(node.origin and node.origin.primitive))
     dims = (node.inputs[0] if node.inputs else node.outputs[0]).type.dims
     if key is None or not all(dim in dims for dim in node.dims("along")):
