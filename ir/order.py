@@ -149,6 +149,8 @@ def sliced(order: Order, extent: Extent) -> Order | None:
 def contradict(first: Order, second: Order) -> bool:
     """Whether one dim cannot have both orders: the index of one axis goes in steps of two sizes, or what is copied are
     the large steps here and the small ones there."""
+    if not all(atom.size for atom in (*first, *second)):
+        return False
     known = _places(first)
     for atom, place in _places(second):
         for other, there in known:

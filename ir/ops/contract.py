@@ -224,6 +224,9 @@ def _convolved(node: Node) -> tuple[Slot, ...]:
     along = listed(node, "along", (*image, *kernel), "the operands", required=False)
     must(len(window) == len(image) - 2, Piece("attribute", key="window"), errors.rule_needs("all dims of the window"))
     must(len(over) <= 1, Piece("attribute", key="over"), errors.rule_needs("the features that are contracted"))
+    # The features of the image, unless it is cut into groups of them.
+    contracted = all(has(image, dim) for dim in over) or any(has(image, dim) and not has(kernel, dim) for dim in along)
+    must(contracted, Piece("attribute", key="over"), errors.rule_needs("features that the image has"))
     for first, second in zip(
         listed(node, "batch", image, "the first operand", required=False),
         listed(node, "batch_with", kernel, "the second operand", required=False),
@@ -245,12 +248,11 @@ def _convolved(node: Node) -> tuple[Slot, ...]:
             free.remove(known)
             slots.append(known)
         else:
-            resized_ = any(each.name == dim.name and each.name is not None for each in (*along, *window))
-            holes += not resized_
+            holes += dim.size != 1  # a batch that is cut into groups of one
             slots.append(Hole(dim.size))
     # Offsets of a window are new, and so is a batch that is cut into groups.
     must(
-        holes <= len(window) + bool(along),
+        holes <= len(window) + (len(along) > len(window)),
         Piece("result"),
         errors.other_type(str(node.outputs[0].type), _text((*image, *sources))),
     )

@@ -168,6 +168,8 @@ def linear_solve(request: Request) -> StructuredDraft:
         request.like(variable, tuple(request.unifier.fresh(size) for size in variable.aval.shape))
         for variable in request.outvars
     )
+    for value in solution:
+        request.unifier.together(value.dims)
     body = request.make_body(functions.matvec, [*constants, *solution], "matvec")
     for result, operand in zip(body.outputs, known, strict=True):
         request.unifier.same_all(request.dims(result), request.dims(operand))

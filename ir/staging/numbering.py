@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
+from haliax.core.staging import renamed_p
 from ir.graph import Attr, Graph, Node, Operand, Phase, Value
 from ir.staging.derive import derive_names
 from ir.staging.phases import phases_of
@@ -78,7 +79,7 @@ class _Numbering:
     def _changes_nothing(self, node: ProtoNode) -> bool:
         """Whether a rename turned out to be none, because nothing ever named the occurrences of the axis: its result is
         its operand then."""
-        if node.kind != "rename" or not isinstance(operand := node.inputs[0], ProtoValue):
+        if node.origin.primitive is not renamed_p or not isinstance(operand := node.inputs[0], ProtoValue):
             return False
         before, after = ([self.dims[dim] for dim in value.dims] for value in (operand, node.outputs[0]))
         if before == after:

@@ -66,7 +66,7 @@ def columns(program: Program, node: Node) -> list[tuple[str, Operand]]:
     """(name, indices) for each axis that a lookup or an update goes along, with the indices that count it; nothing
     where the indices are not put together from one array for each axis."""
     along = node.dims("along")
-    if not op_of(node).picks_by_indices or len(node.inputs) < 2:
+    if not op_of(node).picks_by_indices or len(node.inputs) < 2 or not along:
         return []
     indices = plain(program, node.inputs[1])
     parts: list[Operand] = [indices]

@@ -191,6 +191,9 @@ def retargeted(node: Node) -> Node:
         dims, kept = node.inputs[0].type.dims, list(node.outputs[0].type.dims)
         gone = tuple(at for at, dim in enumerate(dims) if not (dim in kept and not kept.remove(dim)))
         return replace(node, origin=replace(node.origin, params={**node.origin.params, "dimensions": gone}))
+    if node.origin is not None and str(node.origin.primitive) == "renamed":
+        params = {**node.origin.params, "new": tuple(dim.name for dim in node.outputs[0].type.dims)}
+        return replace(node, origin=replace(node.origin, params=params))
     key = POSITIONS.get(str(node.origin and node.origin.primitive))
     dims = (node.inputs[0] if node.inputs else node.outputs[0]).type.dims
     if key is None or not all(dim in dims for dim in node.dims("along")):

@@ -121,7 +121,7 @@ def test_dims_without_a_name(names, type_):
 
 
 def test_a_square_array_may_have_one_name_twice():
-    assert names_of({"w": "hidden hidden"}, array(4, 4), of=lambda w: w + 1)["w"] == "f32[hidden=4, hidden=4]"
+    assert names_of({"w": "hidden hidden"}, array(4, 4), of=lambda w: w + 1)["w"] == "f32[hidden=4, hidden'=4]"
 
 
 def test_a_function_of_path_and_shape():

@@ -80,7 +80,8 @@ def test_the_list_prints_as_its_documentation() -> None:
         assert line.startswith(f"{i}. {each.stem()}: ") and line.endswith(".")
     assert lines[:2] == [
         "1. check_axes: raises for axis errors, warns of what is suspicious, changes nothing.",
-        "     ignore=(none) (words with commas between): codes of warnings that are not wanted.",
+        "     ignore=(none) (words with commas between): codes of findings that are not wanted: of warnings, and "
+        '"order".',
     ]
     assert sum(line.startswith("     ") for line in lines) == sum(len(fields(each)) for each in PIPELINE.passes)  # type: ignore[arg-type]
 

@@ -1,5 +1,7 @@
 """Gathers, scatters and dynamic updates."""
 
+from collections.abc import Sequence
+
 from ir.staging.align import renaming
 from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, Plain, agreed, changed, rule
 from ir.staging.unify import DimClass
@@ -65,6 +67,8 @@ def scatter(equation: Equation) -> Draft:
     numbers, unifier = equation.numbers, equation.unifier
     inserted = set(numbers("inserted_window_dims")) | set(numbers("operand_batching_dims"))
     window = iter([dim for axis, dim in enumerate(operand) if axis not in inserted])
+    paired = list(zip(numbers("operand_batching_dims"), numbers("scatter_indices_batching_dims"), strict=True))
+    found, indices = indices, _rows(equation, operand, indices, paired)
     batch = iter(indices[:-1])
     whole: list[DimClass] = []
     pairs: list[tuple[DimClass, DimClass]] = []
@@ -76,7 +80,6 @@ def scatter(equation: Equation) -> Draft:
                 whole.append(target)
         else:
             pairs.append((next(batch), dim))
-    paired = zip(numbers("operand_batching_dims"), numbers("scatter_indices_batching_dims"), strict=True)
     pairs += [(operand[operand_axis], indices[index_axis]) for operand_axis, index_axis in paired]
     along = Axes(tuple(operand[axis] for axis in numbers("scatter_dims_to_operand_dims")))
     fn = equation.primitive.replace("scatter", "").strip("-_") or "set"
@@ -84,7 +87,19 @@ def scatter(equation: Equation) -> Draft:
     if whole:
         attrs["whole"] = Axes(tuple(whole))
     new = renaming(unifier, updates, tuple(target for target, _ in pairs[: len(updates)]))
-    return Draft("scatter", fn, (operand,), attrs, {} if new is None else {2: new})
+    renamed = {1: indices} if indices != found else dict[int, Dims]()
+    if new is not None:
+        renamed[2] = new
+    return Draft("scatter", fn, (operand,), attrs, renamed)
+
+
+def _rows(equation: Equation, operand: Dims, indices: Dims, paired: Sequence[tuple[int, int]]) -> Dims:
+    """The dims of the indices, where those that are paired with one of the operand's are that one."""
+    unifier, new = equation.unifier, list(indices)
+    for axis, index_axis in paired:
+        if not unifier.same(operand[axis], indices[index_axis]) and unifier.kin(operand[axis], indices[index_axis]):
+            new[index_axis] = operand[axis]
+    return tuple(new)
 
 
 @rule("dynamic_update_slice")
