@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src.array import ArrayImpl
 
 
@@ -58,6 +60,88 @@ def refuse_in_primitives(kind: type, refusal: Callable[[Any], Any]) -> None:
     handlers = getattr(xla, "canonicalize_dtype_handlers", None)
     if handlers is not None:
         handlers[kind] = refusal
+
+
+# Neither JAX nor numpy says on whose behalf it asks a value for its array, and only that tells `jnp.asarray(x)`, which
+# gets the numbers, from `jnp.sin(x)`, which would drop the names. So the frames of the call are read: the names below
+# are those of JAX's own files and functions. Where a version has others, the error names no function, or is JAX's own.
+_JAX = os.path.dirname(jax.__file__) + os.sep
+_NUMPY = os.path.dirname(np.__file__) + os.sep
+_NUMPY_TESTING = os.path.join(_NUMPY, "testing", "")
+# Where the functions that people call live in JAX, and how people call them.
+_CALLED = {
+    "numpy": "jnp",
+    "nn": "jax.nn",
+    "lax": "jax.lax",
+    "scipy": "jax.scipy",
+    "random": "jax.random",
+    "random.py": "jax.random",
+    "image": "jax.image",
+    "ops": "jax.ops",
+}
+_UNNAMED = ("rewriting_take", "wrapped", "wrapper")
+
+
+def is_of_jax(frame: FrameType | None) -> bool:
+    """Whether this is code of JAX."""
+    return frame is not None and frame.f_code.co_filename.startswith(_JAX)
+
+
+def is_array_operator(frame: FrameType) -> bool:
+    """Whether this is an operator of a plain JAX array looking at its other operand."""
+    asking = frame.f_code.co_name
+    return asking.startswith("_operator") or asking == "deferring_binary_op"
+
+
+def is_given_itself(frame: FrameType, value: Any) -> bool:
+    """Whether this, `jnp.array` or `jnp.asarray`, was given the value itself, not a list that holds it."""
+    return frame.f_locals.get("object") is value
+
+
+def called_of_jax(frame: FrameType | None) -> str:
+    """The function of JAX that the innermost code outside of JAX has called, as people write it."""
+    name = "a function of JAX"
+    while frame is not None and (is_of_jax(frame) or "<" in frame.f_code.co_filename):
+        name = _name_in_jax(frame) or name
+        frame = frame.f_back
+    return name
+
+
+def _name_in_jax(frame: FrameType) -> str | None:
+    """`jnp.linalg.norm` for the frame of a function that people call; None for any other."""
+    folder, *rest = frame.f_code.co_filename.removeprefix(_JAX).removeprefix(f"_src{os.sep}").split(os.sep)
+    room = _CALLED.get(folder)
+    own = frame.f_code.co_name
+    if own == "__call__":  # a `jnp.ufunc`
+        own = getattr(frame.f_locals.get("self"), "__name__", "_")
+    if room is None or own.startswith(("_", "<")):
+        return None
+    if own in _UNNAMED:
+        return "a function of JAX"
+    part = rest[-1].removesuffix(".py") if rest else ""
+    if folder == "numpy" and part == "array_methods":
+        return f"jax.Array.at[…].{own}"
+    return f"{room}.{part}.{own}" if part in ("linalg", "fft", "special", "stats") else f"{room}.{own}"
+
+
+def called_of_numpy(frame: FrameType | None) -> str | None:
+    """The function of numpy, written in Python, on whose behalf an array is asked for, as people write it; None
+    outside of one.
+
+    `numpy.asarray` and the like are not written in Python, and `numpy.testing` compares numbers.
+    """
+    name = None
+    while frame is not None and (file := frame.f_code.co_filename).startswith(_NUMPY):
+        if file.startswith(_NUMPY_TESTING):
+            return None
+        room, *rest = file.removeprefix(_NUMPY).split(os.sep)
+        own = frame.f_code.co_name
+        if not own.startswith(("_", "<")):
+            name = f"np.{room}.{own}" if rest and room in ("linalg", "fft", "ma", "polynomial") else f"np.{own}"
+        else:
+            name = name or "a function of numpy"
+        frame = frame.f_back
+    return name
 
 
 def is_scalar_check(frame: FrameType | None) -> bool:

@@ -27,7 +27,8 @@ from haliax.core import printing
 from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.core.dslice import dslice
 from haliax.ops.align import aligned
-from haliax.ops.indexing import index, lookup_of, normalized, selection_of, start_of
+from haliax.ops.gathering import lookup_of
+from haliax.ops.indexing import index, normalized, selection_of, start_of
 
 _slice = slice
 

@@ -72,8 +72,11 @@ def scan_aware_tree_map(fn: Callable[..., Any], tree: Any, *rest: Any, is_leaf: 
     def mapped(node: Any, *others: Any) -> Any:
         if not isinstance(node, Stacked) or (is_leaf is not None and is_leaf(node)):
             return fn(node, *others)
-        layers = [node.stacked, *[other.stacked for other in others]]
-        stacked = vmap(lambda *layer: scan_aware_tree_map(fn, *layer, is_leaf=is_leaf), node.Block)(*layers)
+
+        def mapped_layer(*layer: Any) -> Any:
+            return scan_aware_tree_map(fn, *layer, is_leaf=is_leaf)
+
+        stacked = vmap(mapped_layer, node.Block)(node.stacked, *[other.stacked for other in others])
         return dataclasses.replace(node, stacked=stacked)
 
     return tree_map(mapped, tree, *rest, is_leaf=is_whole)

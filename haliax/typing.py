@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 
 import jax
 from jax.lax import PrecisionLike as PrecisionLike
 from jax.typing import ArrayLike
 from jax.typing import DTypeLike as DTypeLike
 
-from haliax.axis import AxisSelection, AxisSelector
+from haliax.axis import Axis, AxisSelection, AxisSelector
 from haliax.core.array import NamedArray
 
 Scalar: TypeAlias = ArrayLike
@@ -20,6 +21,12 @@ NamedOrNumeric: TypeAlias = NamedArray | ArrayLike
 """A NamedArray, a number, or a plain array."""
 PRNGKey: TypeAlias = jax.Array
 """A random key, as `jax.random.key` makes it."""
+if TYPE_CHECKING:
+    Subscript: TypeAlias = (
+        tuple[AxisSelector, Any, *tuple[Any, ...]] | Mapping[str, Any] | Mapping[Axis, Any] | Mapping[AxisSelector, Any]
+    )
+else:
+    Subscript = Any  # when it runs anything is taken, to say what is wrong with it
 
 
 class UnaryFunction(Protocol):

@@ -2,8 +2,9 @@
 
 from ir.analysis.diff import Changes, changes
 from ir.analysis.verify import MalformedGraph, verify
-from ir.errors import ParseError
+from ir.errors import NamingError, ParseError, TooDeep
 from ir.graph import Constant, Graph, Node, Source, Value
+from ir.staging.naming import Naming, unnamed
 from ir.staging.trace import trace
 from ir.text.parse import parse
 from ir.text.print import print_graph
@@ -15,14 +16,18 @@ __all__ = [
     "Dim",
     "Graph",
     "MalformedGraph",
+    "Naming",
+    "NamingError",
     "Node",
     "ParseError",
     "Source",
     "TensorType",
+    "TooDeep",
     "Value",
     "changes",
     "parse",
     "print_graph",
     "trace",
+    "unnamed",
     "verify",
 ]

@@ -4,15 +4,14 @@ Each function says why the public API does not serve, so that it can be dropped 
 """
 
 import os
+import sysconfig
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-import equinox
 import jax
 import jax._src.source_info_util as source_info_util  # `jax.extend.source_info_util` has no `user_context`
 import jaxlib
-import optax  # pyright: ignore[reportMissingTypeStubs]
 
 import haliax
 from ir.graph import Source
@@ -23,25 +22,43 @@ def _folder(module: Any) -> str:
     return os.path.dirname(module.__file__) + os.sep
 
 
-_LIBRARIES = tuple(_folder(module) for module in (jax, jaxlib, haliax, equinox, optax)) + (
-    os.path.dirname(__file__) + os.sep,
-)
-_is_library: dict[str, bool] = {}
+_MACHINERY = tuple(_folder(module) for module in (jax, jaxlib, haliax)) + (os.path.dirname(__file__) + os.sep,)
+_PYTHON = sysconfig.get_path("stdlib") + os.sep
+_kinds: dict[str, str] = {}
+
+
+def _kind(path: str) -> str:
+    """Whose file it is: of the machinery that makes equations, of a library that people call, or the user's."""
+    known = _kinds.get(path)
+    if known is None:
+        installed = "site-packages" in path or "dist-packages" in path
+        machinery = path.startswith(_MACHINERY) or path.startswith("<") or (path.startswith(_PYTHON) and not installed)
+        known = _kinds[path] = "machinery" if machinery else "library" if installed else "user"
+    return known
 
 
 def user_source(source_info: Any) -> Source | None:
-    """The innermost frame outside JAX, haliax, equinox and optax; None where the equation has no Python origin."""
+    """The innermost of the user's frames, with that of the library it called; that of the library alone where no frame
+    is the user's, and None where the equation has no Python origin."""
     traceback = getattr(source_info, "traceback", None)
     if traceback is None:
         return None
+    within: Source | None = None
     for frame in traceback.frames:
         path = frame.file_name
-        library = _is_library.get(path)
-        if library is None:
-            library = _is_library[path] = path.startswith(_LIBRARIES) or path.startswith("<")
-        if not library:
-            return Source(os.path.basename(path), frame.line_num, path)
-    return None
+        kind = _kind(path)
+        if kind == "user":
+            return Source(os.path.basename(path), frame.line_num, path, within)
+        if kind == "library" and within is None:
+            within = Source(_in_library(path), frame.line_num, path)
+    return within
+
+
+def _in_library(path: str) -> str:
+    """`flax/linen/attention.py`: the file as people import it."""
+    parts = path.split(os.sep)
+    installed = max(i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages"))
+    return "/".join(parts[installed + 1 :])
 
 
 @contextmanager

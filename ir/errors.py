@@ -1,10 +1,11 @@
-"""Every wording of every error of the text form, each once: what is wrong, where, the fix, and the line with a caret.
+"""Every wording of every error of the IR, each once: what is wrong, where, the fix, and the line with a caret.
 
 The functions build the exceptions; the caller raises them.
 """
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,6 +137,20 @@ def unknown_escape(spot: Spot, escape: str) -> ParseError:
     )
 
 
+def nested_too_deep(spot: Spot, deepest: int) -> ParseError:
+    return _error(spot, f"bodies are nested more than {deepest} deep", "give one loop or call what several do")
+
+
+def too_many_dims(spot: Spot, most: int) -> ParseError:
+    return _error(spot, f"more than {most} dims in one list", f"a value has at most {most} dims: merge some of them")
+
+
+def number_too_large(spot: Spot) -> ParseError:
+    return _error(
+        spot, "a whole number that is too large", "sizes, positions and numbers of values lie below 2^63, about 9.2e18"
+    )
+
+
 def open_string(spot: Spot) -> ParseError:
     return _error(spot, "a string that does not end", 'close it with `"` on its line; a line break inside is `\\n`')
 
@@ -157,11 +172,114 @@ def unprintable_attribute(op: str, key: str, value: object) -> TypeError:
     )
 
 
+# --- names beside the arguments ---------------------------------------------------------------------------------------
+
+
+class NamingError(ValueError):
+    """Names beside the arguments that do not fit them."""
+
+
+_MOST_LISTED = 8
+
+
+def no_naming(names: object) -> NamingError:
+    return NamingError(
+        f"`names` is a {type(names).__name__}: give a mapping from path patterns to names, such as "
+        '{"*.mlp.up.kernel": "embed mlp"}, or a function of path and shape that returns names or None'
+    )
+
+
+def nearest_of(wanted: str, tails: Mapping[str, str], most: int) -> list[str]:
+    """The keys whose values are nearest to `wanted`, the nearest first."""
+    close = difflib.get_close_matches(wanted, sorted(set(tails.values())), n=most, cutoff=0.6)
+    return [path for tail in close for path, own in tails.items() if own == tail][:most]
+
+
+def pattern_unmatched(pattern: str, near: Sequence[str], paths: Sequence[str]) -> str:
+    what = f"no array matches `{pattern}`"
+    if near:
+        return f"{what}; did you mean {' or '.join(f'`{path}`' for path in near)}?"
+    return f"{what}: the arrays are {_listed(paths)}" if paths else f"{what}: the step has no arrays"
+
+
+def pattern_hidden(pattern: str, above: str) -> str:
+    return (
+        f"`{pattern}` names nothing: `{above}` above it matches first all that it matches, so write the more special "
+        "pattern above the more general"
+    )
+
+
+def names_rank(path: str, shape: Sequence[int], names: str, pattern: str | None) -> str:
+    count = len(names.split())
+    general = pattern not in (None, path)
+    source = f" (from `{pattern}`)" if general else ""
+    fix = f'write one name a dim, `_` for none, `...` for any number of dims, or leave it unnamed: "{path}": None'
+    return (
+        f"`{path}` has {_counted(len(shape), 'dim')}, {_shape(shape)}, and {_counted(count, 'name')}, "
+        f"`{names}`{source}: {fix + ' above that pattern' if general else fix}"
+    )
+
+
+def names_size(path: str, shape: Sequence[int], name: str, size: int, found: int) -> str:
+    return (
+        f"`{path}` of shape {_shape(shape)} has {found} at the place of `{name}={size}`: "
+        "correct the size or leave it out"
+    )
+
+
+def names_unreadable(path: str, names: object) -> str:
+    return (
+        f'`{path}` gets {names!r}, which are no names: write text such as "embed mlp", or one name a dim such as '
+        '("embed", None), with at most one `...`'
+    )
+
+
+def names_missing(types: Mapping[str, object]) -> str:
+    what = "1 array has" if len(types) == 1 else f"{len(types)} arrays have"
+    return f"{what} no names, or not for every dim: {_listed([f'{path}: {type_}' for path, type_ in types.items()])}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = f", and {len(words) - _MOST_LISTED} more" if len(words) > _MOST_LISTED else ""
+    return ", ".join(f"`{word}`" for word in words[:_MOST_LISTED]) + more
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
 # --- what the verifier says of a graph --------------------------------------------------------------------------------
 
 
 class MalformedGraph(Exception):
     """A graph that breaks the IR's own rules."""
+
+
+class TooDeep(ValueError):
+    """A step or a graph with more calls, loops or branches within each other than can be handled."""
+
+
+def step_too_deep(deepest: int, source: object) -> TooDeep:
+    where = "" if source is None else f" ({source})"
+    return TooDeep(
+        f"loops, branches and calls are nested more than {deepest} deep{where}: write what repeats as one loop "
+        "(`jax.lax.scan`, `hax.scan`) instead of one inside the other"
+    )
+
+
+def calls_too_deep(step: str) -> TooDeep:
+    return TooDeep(
+        f"`{step}` could not be traced within Python's limit of calls within calls: it calls itself without end, or "
+        "functions (`jit`, `checkpoint`, loops) are nested too deep; write what repeats as one loop (`jax.lax.scan`)"
+    )
+
+
+def argument_too_large(path: str, most: int) -> ValueError:
+    return ValueError(f"the argument `{path}` is too large: an array has at most {most} dims, each smaller than 2^63")
+
+
+def graph_too_deep(graph: str, deepest: int) -> MalformedGraph:
+    return MalformedGraph(f"graph {graph}: bodies are nested more than {deepest} deep")
 
 
 def paths_for(graph: str, paths: int, values: int, side: str) -> MalformedGraph:
@@ -184,7 +302,7 @@ def value_defined_twice(graph: str, value: str) -> MalformedGraph:
 
 
 def impossible_dim(graph: str, value: str, dim: str) -> MalformedGraph:
-    return MalformedGraph(f"graph {graph}: {value} has the dim {dim}: sizes are at least 0")
+    return MalformedGraph(f"graph {graph}: {value} has the dim {dim}: sizes are at least 0 and below 2^63")
 
 
 def undefined_operand(graph: str, kind: str, value: str) -> MalformedGraph:

@@ -43,14 +43,23 @@ Operand = Value | Constant
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The user's line that a node comes from (file name without folders)."""
+    """The user's line that a node comes from (file name without folders).
+
+    `within` is the line of a library, such as a layer of Flax, that the user's line called.
+    """
 
     file: str
     line: int
     path: str = field(default="", compare=False, repr=False)
+    within: "Source | None" = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+    @property
+    def spot(self) -> tuple[str, int, str]:
+        """What tells lines apart: a line of the user's may run many lines of a library."""
+        return self.file, self.line, str(self.within or "")
 
 
 @dataclass(frozen=True, slots=True)

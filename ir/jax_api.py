@@ -9,12 +9,15 @@ _jax: Any = jax
 
 make_jaxpr: Callable[..., Callable[..., Any]] = _jax.make_jaxpr
 jit: Callable[..., Callable[..., Any]] = _jax.jit
+typeof: Callable[[Any], Any] = _jax.typeof
 devices: Callable[[], list[Any]] = _jax.devices
 with_sharding_constraint: Callable[[Any, Any], Any] = _jax.lax.with_sharding_constraint
 
 tree_flatten: Callable[..., tuple[list[Any], Any]] = _jax.tree_util.tree_flatten
 tree_leaves: Callable[[Any], list[Any]] = _jax.tree_util.tree_leaves
+tree_map: Callable[..., Any] = _jax.tree_util.tree_map
 tree_structure: Callable[[Any], Any] = _jax.tree_util.tree_structure
+is_leaf: Callable[[Any], bool] = _jax.tree_util.treedef_is_leaf
 tree_unflatten: Callable[[Any, Iterable[Any]], Any] = _jax.tree_util.tree_unflatten
 
 

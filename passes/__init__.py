@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from passes.check_axes import axis_findings, check_axes
     from passes.errors import AxisErrors, AxisWarning, BadOption, PlanError, PlanWarning, UnknownCode, UnknownPass
     from passes.hardware.chip import Chip
-    from passes.lower import device_mesh, input_shardings, lower, lower_placed
+    from passes.lower import input_shardings, lower, lower_placed
     from passes.partition import partition
     from passes.pipeline import PIPELINE, run
     from passes.planner.plan import Plan
     from passes.planner.solve import plan
+    from passes.sharding.jax_mesh import device_mesh
     from passes.sharding.mesh import DeviceMesh
 
 __all__ = [
@@ -59,7 +60,7 @@ _HOMES = {
     "axis_findings": "passes.check_axes",
     "canonicalize": "passes.canonicalize",
     "check_axes": "passes.check_axes",
-    "device_mesh": "passes.lower",
+    "device_mesh": "passes.sharding.jax_mesh",
     "input_shardings": "passes.lower",
     "lower": "passes.lower",
     "lower_placed": "passes.lower",

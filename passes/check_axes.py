@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from ir.graph import Graph
 from ir.ops import OPS
 from passes import errors, require
-from passes.checks import averages, duplicates, indices, meetings, orders, repeats, softmax
-from passes.checks.finding import Finding
+from passes.checks import averages, indices, meetings, orders, repeats, softmax, weighted_means
+from passes.checks.finding import SILENCEABLE_ERRORS, Finding
 from passes.checks.program import Program
 from passes.stage import GraphPass
 
 MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
-ERRORS = (*MEETINGS, "state", "twice", "order")
-WARNINGS = ("softmax-axis", "mean-then-sum", "repeat", "index", "split-order")
+ERRORS = (*MEETINGS, "state", "order")
+WARNINGS = ("softmax-axis", "mean-then-sum", "mean-of-means", "repeat", "index", "split-order", "regroup", "part")
 
 CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
     meetings.check,
-    duplicates.check,
     orders.check,
     softmax.check,
     averages.check,
+    weighted_means.check,
     repeats.check,
     indices.check,
 )
@@ -38,7 +38,7 @@ class CheckAxes(GraphPass):
     """Pass: raises for axis errors, warns of what is suspicious, changes nothing.
 
     Attributes:
-        ignore: codes of warnings that are not wanted.
+        ignore: codes of findings that are not wanted: of warnings, and "order".
     """
 
     ignore: tuple[str, ...] = ()
@@ -59,11 +59,12 @@ def check_axes(graph: Graph, ignore: Iterable[str] = ()) -> Graph:
     """The same graph.
 
     Args:
-        ignore: codes of warnings that are not wanted; one alone, such as "repeat", may be text.
+        ignore: codes of findings that are not wanted, those of warnings and "order"; one alone, such as "repeat", may
+            be text.
 
     Raises:
         AxisErrors: with every axis error. What is only suspicious is a Python warning, `AxisWarning`.
-        UnknownCode: `ignore` has a code that is no warning's.
+        UnknownCode: `ignore` has a code that cannot be silenced.
     """
     return CheckAxes(require.codes(ignore, "check_axes"))(require.graph(graph, "check_axes"))
 
@@ -72,11 +73,12 @@ def axis_findings(graph: Graph, ignore: Iterable[str] = ()) -> list[Finding]:
     """All findings, errors and warnings, check by check, each in the order of the program.
 
     Raises:
-        UnknownCode: `ignore` has a code that is no warning's.
+        UnknownCode: `ignore` has a code that cannot be silenced.
     """
     silenced = set(require.codes(ignore, "axis_findings"))
-    for code in sorted(silenced - set(WARNINGS)):
-        raise errors.error_not_silenced(code, WARNINGS) if code in ERRORS else errors.unknown_code(code, WARNINGS)
+    known = (*WARNINGS, *SILENCEABLE_ERRORS)
+    for code in sorted(silenced - set(known)):
+        raise errors.error_not_silenced(code, known) if code in ERRORS else errors.unknown_code(code, known)
     program = Program.of(require.graph(graph, "axis_findings"))
     found = [each for check in CHECKS for each in check(program) if each.code not in silenced]
     return list({str(each): each for each in found}.values())

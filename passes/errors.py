@@ -48,13 +48,18 @@ def finding(
     operands: Sequence[str],
     origins: Sequence[str],
     fix: str,
+    silenceable: bool,
 ) -> str:
     """One finding: what is wrong, where, every operand, where the names come from, the fix."""
     lines = [f"{severity}[{code}]: {what}", *(f"  {line}" for line in where)]
     for title, listed in (("operands", operands), ("names", origins)):
         lines += [f"  {title}", *(f"    {line}" for line in listed)] if listed else []
-    silence = f"; if it is meant, silence it with --ignore {code}" if severity == "warning" else ""
+    silence = f"; if it is meant, silence it with --ignore {code}" if silenceable else ""
     return "\n".join([*lines, f"  fix: {fix}{silence}"])
+
+
+def within(source: Source) -> str:
+    return f"in {source}"
 
 
 MOST_LINES = 3
@@ -106,21 +111,24 @@ def state_changes(path: str, before: TensorType, after: TensorType) -> tuple[str
     )
 
 
-def twice(name: str, made: TensorType, contracted: bool) -> tuple[str, str]:
-    size = made.size_of(name)
-    how = "" if contracted else ": a dim was repeated beside itself"
-    return (
-        f"`{name}` occurs twice in one result{how}; its two occurrences cannot be told apart (both have size {size})",
-        f"rename one of them first, e.g. x.rename({{{name!r}: 'key_{name}'}})",
-    )
+_KEEP_ORDER = "keep one order, and transpose where another is wanted: a reshape does not move elements"
 
 
-def other_order(first: str, first_merges: bool, source: Source | None, second: str, merges: bool) -> tuple[str, str]:
-    before, now = ("merged" if each else "split" for each in (first_merges, merges))
+def two_orders(first: str, source: Source | None, second: str) -> tuple[str, str]:
     where = f" ({source})" if source is not None else ""
+    return f"the elements of one dim stand in two orders: {first}{where} and {second}", _KEEP_ORDER
+
+
+def swapped(before: str, after: str) -> tuple[str, str]:
+    return f"a reshape makes {after} of {before}, whose elements stand in another order", _KEEP_ORDER
+
+
+def torn(names: Sequence[str], before: str, sizes: Sequence[int]) -> tuple[str, str]:
+    made = ", ".join(map(str, sizes))
     return (
-        f"a dim is {before} as {first}{where} and {now} as {second}",
-        "keep one order, and transpose where another is wanted: a reshape does not move elements",
+        f"a reshape of {before} to ({made}) tears {_quoted(names)} apart: one place is spread over two dims, among "
+        "places of other axes",
+        "transpose first, so that what is merged stands side by side",
     )
 
 
@@ -129,6 +137,35 @@ def softmax_axis(own: Sequence[str], along: Sequence[str], picked: bool) -> tupl
     return (
         f"a softmax over {_quoted(own)} is {verb} over {_quoted(along)}",
         f"take the softmax over {_quoted(along)}, so that what is {verb} there sums to one",
+    )
+
+
+def mean_of_means(over: Sequence[str], along: Sequence[str], source: Source | None) -> tuple[str, str]:
+    where = f" ({source})" if source is not None else ""
+    return (
+        f"weighted means over {_quoted(over)}{where} are averaged over {_quoted(along)} as if their weights were equal",
+        "divide one sum over all of them by the sum of all weights",
+    )
+
+
+def spread(single: str, name: str) -> tuple[str, str]:
+    return (
+        f"the one place of `{single}` meets all of `{name}`: every place of `{name}` with every other",
+        f"drop `{single}` first, e.g. x[..., 0] or x.squeeze(-1)",
+    )
+
+
+def parts_meet(first: str, second: str) -> tuple[str, str]:
+    return (
+        f"{first} is added to {second}: parts of two arrays that are cut alike, and not the same part",
+        "cut both at the same places",
+    )
+
+
+def softmax_total(own: Sequence[str]) -> tuple[str, str]:
+    return (
+        f"a softmax over {_quoted(own)} is summed over {_quoted(own)}: the sum is 1 everywhere",
+        "sum, or average, over the other axes",
     )
 
 
@@ -162,16 +199,26 @@ def index(first: str, source: Source | None, second: str) -> tuple[str, str]:
     )
 
 
+def counts(counted: str, name: str) -> tuple[str, str]:
+    return (
+        f"indices that count `{counted}` look up `{name}`",
+        f"look up `{name}` by indices that count it, and `{counted}` by these",
+    )
+
+
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
 def unknown_code(code: str, known: Sequence[str]) -> UnknownCode:
-    return UnknownCode(f"no warning is called {code!r}{_nearest(code, known) or '; known are ' + ', '.join(known)}")
+    listed = _nearest(code, known) or "; known are " + ", ".join(known)
+    return UnknownCode(f"no finding that can be silenced is called {code!r}{listed}")
 
 
 def error_not_silenced(code: str, known: Sequence[str]) -> UnknownCode:
-    return UnknownCode(f"{code!r} is an error, which is fixed and not silenced; warnings are {', '.join(known)}")
+    return UnknownCode(
+        f"{code!r} is an error, which is fixed and not silenced; what can be silenced is {', '.join(known)}"
+    )
 
 
 MESH_FORMS = (
@@ -261,6 +308,24 @@ def rule_does_not_divide(role: str, name: str, size: int, mesh: str, group: int,
 
 def wrong_argument(function: str, argument: str, value: object, expected: str) -> PlanError:
     return PlanError(f"passes.{function}: {argument} is {shown(value)} ({_kind(value)}); pass {expected}")
+
+
+def graph_too_deep(function: str, graph: str, deepest: int) -> PlanError:
+    return PlanError(f"passes.{function}: bodies of the graph {graph} are nested more than {deepest} deep")
+
+
+def too_large_to_price(value: str, elements: int) -> PlanError:
+    return PlanError(
+        f"the value {value} has about 2^{elements.bit_length() - 1} elements, and costs are counted up to 2^63: no "
+        "mesh holds it; make its axes smaller"
+    )
+
+
+def too_many_layouts(names: Sequence[str], layouts: int, most: int) -> PlanError:
+    return PlanError(
+        f"one operation has {len(names)} axes that could be sharded ({', '.join(names[:3])}, …), which is "
+        f"{float(layouts):.3g} layouts, and at most {most:,} are compared: merge some of its axes"
+    )
 
 
 def shown(value: object) -> str:
@@ -482,8 +547,10 @@ def no_plan(stem: str) -> PlanError:
     return PlanError(f"the pass {stem} needs a plan: run the pass plan before it, or give one made by hand")
 
 
-def no_subject() -> PlanError:
-    return PlanError("a plan by hand knows no step to report on: give the traced graph, plan.report(graph)")
+def no_subject(method: str) -> PlanError:
+    if method == "report":
+        return PlanError("a plan by hand knows no step to report on: give the traced graph, plan.report(graph)")
+    return PlanError(f"a plan by hand knows no step: give the traced graph, plan.{method}(tree, graph=graph)")
 
 
 def partitioned_already(graph: str, kind: str, value: str) -> PlanError:
@@ -501,3 +568,48 @@ def another_plan(value: str, found: TensorType, planned: TensorType) -> PlanErro
 
 def no_such_input(position: int, count: int) -> PlanError:
     return PlanError(f"input {position} cannot be stored as state is: the graph has {count}, counted from 0")
+
+
+def _expected(step: str, arguments: Sequence[str]) -> str:
+    listed = " or ".join(f"`{name}`" for name in arguments)
+    return (
+        f"give {listed or 'the result'} of `{step}`, all its arguments as a tuple, its result, or a part of one of them"
+    )
+
+
+def _paths(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MOST_LINES} more" if len(paths) > MOST_LINES else ""
+    return ", ".join(f"`{path}`" for path in paths[:MOST_LINES]) + more
+
+
+def tree_unknown(step: str, arguments: Sequence[str], paths: Sequence[str]) -> PlanError:
+    what = (
+        f"the tree has {_paths(paths)}"
+        if any(paths)
+        else "the tree is one array"
+        if paths
+        else "the tree has no arrays"
+    )
+    return PlanError(f"{what}, which is no tree of the step that was planned: {_expected(step, arguments)}")
+
+
+def tree_differs(
+    step: str, arguments: Sequence[str], nearest: str, missing: Sequence[str], extra: Sequence[str]
+) -> PlanError:
+    faults = [f"{word} {_paths(paths)}" for word, paths in (("lacks", missing), ("has besides", extra)) if paths]
+    what = f"the tree is nearest to `{nearest}` but {' and '.join(faults) or 'has another order'}"
+    return PlanError(f"{what}: {_expected(step, arguments)}")
+
+
+def tree_shapes(step: str, place: str, differing: Sequence[tuple[str, str, tuple[int, ...]]]) -> PlanError:
+    listed = "; ".join(
+        f"`{path}` is of shape {given}, and of {known} in the step" for path, known, given in differing[:MOST_LINES]
+    )
+    return PlanError(f"the tree is `{place}` of `{step}`, but {listed}: trace and plan the step for these shapes")
+
+
+def tree_ambiguous(step: str, first: str, second: str) -> PlanError:
+    return PlanError(
+        f"the tree may be `{first}` or `{second}` of `{step}`, which are sharded differently: "
+        "give the whole argument and take its part from the result"
+    )

@@ -11,38 +11,22 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import numpy as np
 from jax.extend.core import ClosedJaxpr
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from ir import jax_api
 from ir._compat import equation_context
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
+from ir.staging.in_place import put_back
 from ir.staging.static_leaves import hidden, shown
-from ir.types import TensorType
 from passes import errors, require
 from passes.arguments import difference
 from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 from passes.retype import whole
-
-
-def device_mesh(plan: Plan, devices: Sequence[Any] | Mesh | None = None) -> Mesh:
-    """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`).
-
-    `devices` may be a sequence, an array of devices or a `jax.sharding.Mesh`, whose devices are taken in its order.
-
-    Raises `PlanError` where there are too few devices, or not as many are given as the mesh has.
-    """
-    wanted = require.plan(plan, "device_mesh").mesh.devices
-    given = require.devices(devices, "device_mesh")
-    found = given if given is not None else jax_api.devices()[:wanted]
-    if len(found) != wanted:
-        raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
-    shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
-    return Mesh(shape, plan.mesh.axes, axis_types=(AxisType.Auto,) * len(plan.mesh.axes))
+from passes.sharding.jax_mesh import device_mesh, named_sharding
 
 
 def lower(
@@ -90,7 +74,7 @@ def lower_placed(
         return jax_api.tree_unflatten(placed.trees.outputs, outputs)
 
     step.__name__ = step.__qualname__ = placed.name
-    donated = (0,) if donate and placed.carried else ()
+    donated = _state_arguments(placed) if donate else ()
     if mesh.size == 1:
         return _named_errors(traced, jax_api.jit(step, donate_argnums=donated))
     jitted = jax_api.jit(
@@ -108,7 +92,7 @@ def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:
     What a jitted function has besides being called (`lower`, `trace`, `eval_shape`, …) it has too.
     """
 
-    static = graph.trees.static
+    static, updated = graph.trees.static, graph.trees.updated
 
     def explained(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -134,11 +118,30 @@ def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:
 
         return call if static else function
 
-    step: Any = functools.update_wrapper(explained(showing(hiding(jitted))), jitted)
+    def updating(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            arrays, result = function(*arguments, **named)
+            put_back(arguments, updated, arrays)
+            return result
+
+        return call if updated is not None else function
+
+    step: Any = functools.update_wrapper(explained(updating(showing(hiding(jitted)))), jitted)
     for name in ("lower", "trace", "eval_shape"):
         setattr(step, name, explained(hiding(getattr(jitted, name))))
     step.clear_cache = jitted.clear_cache
     return step
+
+
+def _state_arguments(graph: Graph) -> tuple[int, ...]:
+    """Positions of the arguments that are state: the first, where the step gives it back, and what it updates in place
+    as a whole."""
+    carried = {before for before, _ in graph.carried}
+    if graph.trees.updated is None:
+        return (0,) if carried else ()
+    arguments = range(len(graph.trees.arguments.children()))
+    leaves = {argument: _leaf_positions(graph, (argument,)) for argument in arguments}
+    return tuple(i for i, positions in leaves.items() if positions and carried.issuperset(positions))
 
 
 def _leaf_positions(graph: Graph, arguments: Sequence[int]) -> tuple[int, ...]:
@@ -167,11 +170,6 @@ def output_shardings(placed: Graph, mesh: Mesh) -> Any:
     return jax_api.tree_unflatten(placed.trees.outputs, leaves)
 
 
-def named_sharding(type_: TensorType, mesh: Mesh) -> NamedSharding:
-    """The JAX sharding of a placed type."""
-    return NamedSharding(mesh, PartitionSpec(*(dim.mesh or None for dim in type_.dims)))
-
-
 class _Runner:
     """Interprets a placed graph with JAX values (tracers, under `jit`). Without a mesh nothing is pinned."""
 
@@ -194,7 +192,7 @@ class _Runner:
 
     def pinned(self, value: Value, array: Any) -> Any:
         """The array, held where its type says. A partial sum has no place yet: its all-reduce comes next."""
-        if self.mesh is None or value.type.partial or value.type.dtype == "token":
+        if self.mesh is None or value.type.partial or value.type.dtype == "token" or _is_reference(array):
             return array
         return jax_api.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
 
@@ -225,8 +223,13 @@ class _Runner:
     def bodies(self, node: Node) -> dict[str, Any]:
         """The parameters of a structured primitive, with its bodies lowered."""
         assert node.origin is not None
-        closed = [self.closed(body, avals) for body, avals in zip(node.bodies, _body_avals(node), strict=True)]
-        return op_of(node).with_jaxprs(node.origin.params, closed)
+        op, params = op_of(node), node.origin.params
+        traced = op.jaxprs(params)
+        closed = [
+            jaxpr if _takes_references(jaxpr) else self.closed(body, avals)
+            for jaxpr, body, avals in zip(traced, node.bodies, _body_avals(node), strict=True)
+        ]
+        return op.with_jaxprs(params, closed)
 
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
         def function(*arrays: Any) -> list[Any]:
@@ -235,13 +238,27 @@ class _Runner:
         return jax_api.make_jaxpr(function)(*avals)
 
 
+def _is_reference(array: Any) -> bool:
+    """Whether it is an array that is changed in place: what is pinned is what is read from it."""
+    return hasattr(jax_api.typeof(array), "inner_aval")
+
+
+def _takes_references(jaxpr: Any) -> bool:
+    """Whether a body changes arrays from outside in place: it runs as JAX traced it, with nothing pinned inside."""
+    return any(hasattr(aval, "inner_aval") for aval in _avals(jaxpr))
+
+
+def _avals(jaxpr: Any) -> list[Any]:
+    return jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars]
+
+
 def _body_avals(node: Node) -> list[list[Any]]:
     """Shapes of the inputs of each body, weak types included, as JAX traced them."""
     assert node.origin is not None
     return [
         [
             jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
-            for aval in (jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars])
+            for aval in _avals(jaxpr)
         ]
         for jaxpr in op_of(node).jaxprs(node.origin.params)
     ]

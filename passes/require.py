@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ir.graph import Graph
+from ir.limits import DEEPEST, is_too_deep
 from passes import errors
 from passes.planner.layouts import Layouts
 
@@ -11,9 +12,11 @@ _P = TypeVar("_P", bound=Layouts)
 
 
 def graph(value: Any, function: str) -> Graph:
-    """The graph given to `passes.FUNCTION`. Raises `PlanError` for anything else."""
+    """The graph given to `passes.FUNCTION`. Raises `PlanError` for anything else, or one nested too deep."""
     if not isinstance(value, Graph):
         raise errors.wrong_argument(function, "graph", value, "the graph of a step, from ir.trace or ir.parse")
+    if is_too_deep(value):
+        raise errors.graph_too_deep(function, value.name, DEEPEST)
     return value
 
 

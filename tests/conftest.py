@@ -16,6 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
 
+import jax
 import pytest
 import typeguard
 
@@ -25,6 +26,19 @@ sys.dont_write_bytecode = False
 typeguard.install_import_hook(["haliax", "ir", "passes", "levanter"])
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+HURRIED = ("docs", "haliax")
+"""Folders whose programs are small, many, and compared up to rounding or with the very same operation: most of their
+time would go into optimizing what runs once. Elsewhere a test says so of itself: `hurried`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    hurried = item.path.parent.name in HURRIED or item.get_closest_marker("hurried") is not None
+    if jax.config.read("jax_disable_most_optimizations") != hurried:
+        jax.config.update("jax_disable_most_optimizations", hurried)
+        jax.clear_caches()  # what is compared bit for bit elsewhere meets no program from here
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -33,7 +33,7 @@ def test_the_hooks_run_what_ci_runs() -> None:
 
 def test_the_readme_has_a_line_for_every_folder() -> None:
     named = set(re.findall(r"^\| `(\.?\w+)/` \|", read("README.md"), re.MULTILINE))
-    folders = {"haliax", "ir", "passes", "levanter", "config", "tests", "benchmarks", "docs", ".ci"}
+    folders = {"haliax", "ir", "passes", "levanter", "config", "tests", "benchmarks", "docs", "examples", ".ci"}
     assert named == folders
     assert all((ROOT / folder).is_dir() for folder in folders)
 

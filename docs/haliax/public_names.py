@@ -48,7 +48,8 @@ HOMES = tuple(
 INTERNAL = (
     *("_compat", "compat", "_src", "_src.dot", "_src.einsum", "_src.rearrange", "_src.scan", "_src.state_dict"),
     *("_src.util", "core.explicit", "core.printing", "core.sizes", "core.staging", "core.stale", "nn._inputs"),
-    *("ops.eager", "ops.foreign", "ops.methods", "ops.namesakes", "ops.stubs", "version"),
+    *("hof.slices", "ops.eager", "ops.foreign", "ops.gathering", "ops.methods", "ops.namesakes", "ops.stubs"),
+    "version",
     *("errors.axes", "errors.foreign", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
 )
 

@@ -34,7 +34,7 @@ from haliax.axis import Axis, AxisSelection, AxisSpec, axes_of, check_distinct, 
 from haliax.core import printing, staging
 from haliax.core.annotations import NamedArrayMeta
 from haliax.core.sizes import NamedShape
-from haliax.core.stale import StaleAxes, fits, own_axes
+from haliax.core.stale import StaleAxes, fits, known_sizes, own_axes, remember_sizes
 
 _shape_checks: ContextVar[bool] = ContextVar("haliax_shape_checks", default=True)
 
@@ -60,8 +60,9 @@ class NamedArray(metaclass=NamedArrayMeta):
     f32[batch=2] [4. 4.]
     """
 
-    # The children of the pytree node: a tuple of the array, `_StaleChildren`, or `_Held`.
-    __slots__ = ("__weakref__", "_children", "axes")
+    # `_node` is what JAX asks for most, the pytree node as a pair: its children, which are a tuple of the array,
+    # `_StaleChildren` or `_Held`, and its structure, the axes.
+    __slots__ = ("__weakref__", "_node", "axes")
     __hash__ = None  # type: ignore[assignment]  # == is elementwise
 
     array: Any
@@ -76,7 +77,7 @@ class NamedArray(metaclass=NamedArrayMeta):
             _check(getattr(array, "shape", None), axes)
         if staging.is_staging():
             array = staging.mark(array, tuple([axis.name for axis in axes]))
-        _set_children(self, (array,))
+        _set_node(self, ((array,), axes))
         _set_axes(self, axes)
 
     def __setattr__(self, field: str, value: Any) -> None:
@@ -96,7 +97,7 @@ class NamedArray(metaclass=NamedArrayMeta):
     @property
     def dtype(self) -> Any:
         """The dtype of the array."""
-        children = self._children
+        children = self._node[0]
         return (children.own if type(children) is _Held else self).array.dtype
 
     @property
@@ -135,10 +136,6 @@ class NamedArray(metaclass=NamedArrayMeta):
     def tobytes(self, order: Any = "C") -> bytes:
         """The bytes of the array."""
         return np.asarray(self.array).tobytes(order)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        numbers = np.asarray(self.array)
-        return numbers.astype(dtype) if dtype is not None and numbers.dtype != dtype else numbers
 
     def __bool__(self) -> bool:
         if self.size != 1:
@@ -179,14 +176,14 @@ class NamedArray(metaclass=NamedArrayMeta):
 
 def _array(self: NamedArray) -> Any:
     """The array itself, whose dimensions are in the order of `axes`."""
-    children = self._children
+    children = self._node[0]
     return children[0] if type(children) is tuple else next(iter(children))
 
 
 NamedArray.array = property(_array)  # after `dataclass`, which would take it for the default of the field
 
 _new: Callable[[type[NamedArray]], NamedArray] = object.__new__
-_set_children = NamedArray._children.__set__  # type: ignore[attr-defined]
+_set_node = NamedArray._node.__set__  # type: ignore[attr-defined]
 _set_axes = NamedArray.axes.__set__  # type: ignore[attr-defined]
 
 
@@ -223,36 +220,36 @@ def unchecked(array: Any, axes: tuple[Axis, ...]) -> NamedArray:
     if type(axes) is StaleAxes:
         axes.refuse()
     named_array = _new(NamedArray)
-    _set_children(named_array, (array,))
+    _set_node(named_array, ((array,), axes))
     _set_axes(named_array, axes)
     return named_array
 
 
 def _unflatten(axes: Any, children: Any) -> NamedArray:
     child: Any = children[0] if type(children) is tuple else None
-    if type(child) is ConcreteArray and type(axes) is tuple and len(child.aval.shape) == len(axes):
+    if type(child) is ConcreteArray and child.aval.shape == known_sizes(id(axes)):
         named_array = _new(NamedArray)
-        _set_children(named_array, children)
+        _set_node(named_array, (children, axes))
         _set_axes(named_array, axes)
         return named_array
     return _unflatten_anything(axes, children)
 
 
 def _unflatten_anything(axes: Any, children: Any) -> NamedArray:
-    """The same where the child may be a tracer, no array, or an array of another shape."""
+    """The same where the axes are seen for the first time, or the child may be a tracer, no array, or of another
+    shape.
+    """
     if type(axes) is StaleAxes:
         axes = axes.own
     if type(children) is not tuple:
         children = tuple(children)
     (child,) = children
-    try:
-        rank = len(child.aval.shape)  # of an array or tracer; `shape` itself is a function of Python there
-    except AttributeError:
-        rank = -1  # anything else
-    if (rank != len(axes) or isinstance(child, Tracer)) and _is_stale(axes, child):
+    if _is_stale(axes, child):
         children, axes = _StaleChildren(children), StaleAxes(axes, _shape_of(child))
+    elif type(child) is ConcreteArray and type(axes) is tuple:
+        remember_sizes(axes)
     named_array = _new(NamedArray)
-    _set_children(named_array, children)
+    _set_node(named_array, (children, axes))
     _set_axes(named_array, axes)
     return named_array
 
@@ -274,7 +271,7 @@ def held(array: NamedArray) -> NamedArray:
     Raises:
         AxisError: if its axes are stale.
     """
-    children = array._children
+    children = array._node[0]
     if type(children) is tuple:
         return array
     return children.own if type(children) is _Held else array.axes.refuse()  # type: ignore[attr-defined]
@@ -287,7 +284,7 @@ def hold(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
     if not isinstance(array.array, Tracer):
         return unchecked(jnp.transpose(array.array, [array.axes.index(axis) for axis in axes]), axes)
     named_array = _new(NamedArray)
-    _set_children(named_array, _Held(array, axes))
+    _set_node(named_array, (_Held(array, axes), axes))
     _set_axes(named_array, axes)
     return named_array
 
@@ -298,7 +295,7 @@ jax.tree_util.register_pytree_with_keys(
     NamedArray,
     flatten_with_keys=lambda x: (((_ARRAY_KEY, x.array),), x.axes),
     unflatten_func=_unflatten,
-    flatten_func=attrgetter("_children", "axes"),
+    flatten_func=attrgetter("_node"),
 )
 
 

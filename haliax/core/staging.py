@@ -22,6 +22,9 @@ from jax.interpreters import ad, batching, mlir
 
 Names = tuple[str | None, ...]
 
+WRAPPERS = frozenset({"array", "stacked"})
+"""Parts of the path of an argument's leaf that only say how modules are nested inside haliax."""
+
 named_p = Primitive("named")
 renamed_p = Primitive("renamed")
 

@@ -10,6 +10,8 @@ as the structure of a tree has to be, and anything that looks into them is an er
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Lock
 from typing import Any, NoReturn
 
 from haliax import errors
@@ -52,3 +54,24 @@ def own_axes(axes: Any) -> tuple[Axis, ...]:
 def fits(axes: tuple[Axis, ...], shape: tuple[Any, ...]) -> bool:
     """Whether an array of this shape can have the axes."""
     return len(axes) == len(shape) and all(axis.size == size for axis, size in zip(axes, shape, strict=True))
+
+
+# To compare sizes one by one costs as much as making a NamedArray, and a call of a compiled function makes many from
+# the same few tuples of axes. So their sizes are found by the identity of the tuple, which is kept alive beside them.
+_MOST_KNOWN = 4096
+_sizes: dict[int, tuple[int, ...]] = {}
+_kept_alive: dict[int, tuple[Axis, ...]] = {}
+_lock = Lock()
+
+known_sizes: Callable[[int], tuple[int, ...] | None] = _sizes.get
+"""The sizes of the axes with this `id`; None if they are not known."""
+
+
+def remember_sizes(axes: tuple[Axis, ...]) -> None:
+    """Makes the sizes of the axes known, for as long as there is room."""
+    with _lock:
+        if len(_sizes) >= _MOST_KNOWN:
+            _sizes.clear()
+            _kept_alive.clear()
+        _kept_alive[id(axes)] = axes
+        _sizes[id(axes)] = tuple([axis.size for axis in axes])

@@ -46,6 +46,7 @@ from haliax.errors.base import UnknownMeshAxisError as UnknownMeshAxisError
 from haliax.errors.base import user_line as user_line
 from haliax.errors.foreign import given_to_a_primitive as given_to_a_primitive
 from haliax.errors.foreign import given_to_another_library as given_to_another_library
+from haliax.errors.foreign import names_dropped as names_dropped
 from haliax.errors.foreign import names_with_a_hint as names_with_a_hint
 from haliax.errors.foreign import no_attribute as no_attribute
 from haliax.errors.foreign import no_length as no_length
@@ -99,6 +100,7 @@ from haliax.errors.partitioning import unknown_mesh_axis as unknown_mesh_axis
 from haliax.errors.partitioning import warn_of_foreign_mapping as warn_of_foreign_mapping
 from haliax.errors.partitioning import warn_of_misspelt_axis as warn_of_misspelt_axis
 from haliax.errors.structure import array_without_name as array_without_name
+from haliax.errors.structure import axis_not_beside as axis_not_beside
 from haliax.errors.structure import carry_changes as carry_changes
 from haliax.errors.structure import carry_structure as carry_structure
 from haliax.errors.structure import entry_shape as entry_shape
@@ -106,12 +108,17 @@ from haliax.errors.structure import layer_axis_size as layer_axis_size
 from haliax.errors.structure import layer_lacks_axis as layer_lacks_axis
 from haliax.errors.structure import layer_needs_named as layer_needs_named
 from haliax.errors.structure import leading_size as leading_size
+from haliax.errors.structure import loop_axis_size as loop_axis_size
 from haliax.errors.structure import missing_entry as missing_entry
 from haliax.errors.structure import no_carry_and_output as no_carry_and_output
+from haliax.errors.structure import not_a_reduction as not_a_reduction
 from haliax.errors.structure import not_indices as not_indices
 from haliax.errors.structure import nothing_to_map as nothing_to_map
+from haliax.errors.structure import other_size_beside as other_size_beside
+from haliax.errors.structure import outputs_differ as outputs_differ
 from haliax.errors.structure import safetensors_missing as safetensors_missing
 from haliax.errors.structure import two_quantizations as two_quantizations
 from haliax.errors.structure import unknown_checkpoint_policy as unknown_checkpoint_policy
+from haliax.errors.structure import where_not_boolean as where_not_boolean
 from haliax.errors.suggest import nearest as nearest
 from haliax.errors.suggest import nearest_name as nearest_name

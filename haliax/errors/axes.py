@@ -26,11 +26,11 @@ def axis_not_found(name: str, *owners: Any) -> AxisError:
     return axis_error(f"axis `{name}` is not in {all_shown(owners)}{nearest(name, known)}")
 
 
-def wrong_axis_size(selector: Any, owner: Any, where: str = "") -> AxisSizeError:
+def wrong_axis_size(selector: Any, owner: Any) -> AxisSizeError:
     return placed(
         AxisSizeError(
             f"axis `{selector.name}` was asked for with size {selector.size}, but it has another size in "
-            f"{shown(owner)}{where and f' at {where}'}: give the name alone, or resize the axis"
+            f"{shown(owner)}: give the name alone, or resize the axis"
         )
     )
 
@@ -49,7 +49,7 @@ def duplicate_axis(axes: Sequence[Any]) -> AxisError:
 
 
 def axis_without_size(axis: Any) -> AxisTypeError:
-    return placed(AxisTypeError(f"a size is needed here, and `{axis}` has none: give Axis({axis!r}, size)"))
+    return placed(AxisTypeError(f"axis `{axis}` needs a size here: give Axis({axis!r}, size)"))
 
 
 def bad_axes_annotation(spec: Any) -> NamedTypeError:
@@ -62,7 +62,7 @@ def bad_axes_annotation(spec: Any) -> NamedTypeError:
 def incomplete_order(order: Sequence[Any], axes: Sequence[Any]) -> AxisError:
     missing = next(name for name in names_in(list(axes)) if name not in names_in(list(order)))
     return axis_error(
-        f"the order {shown(list(order))} of {shown(list(axes))} forgets `{missing}`: "
+        f"the order {shown(list(order))} of {shown(list(axes))} leaves out `{missing}`: "
         f"name it, or put `...` for the others"
     )
 
@@ -72,17 +72,17 @@ def nothing_satisfies() -> ValueError:
 
 
 def bad_axis_name(name: Any) -> NamedTypeError:
-    return type_error(f"the name of an axis is a string, not {name!r}: write Axis(name, size)")
+    return type_error(f"the name of an axis must be a string, not {name!r}: write Axis(name, size)")
 
 
 def negative_axis_size(name: str, size: int) -> AxisError:
-    return axis_error(f"axis `{name}` cannot have the negative size {size}: sizes are integers from 0 on")
+    return axis_error(f"axis `{name}` cannot have size {size}: sizes must be at least 0")
 
 
 def bad_axis_size(name: str, size: Any) -> NamedTypeError:
     whole = f": write Axis({name!r}, {int(size)})" if isinstance(size, float) and size.is_integer() else ""
     given = shown(size) if hasattr(size, "shape") else repr(size)
-    return type_error(f"the size of axis `{name}` is an integer from 0 on, not {type(size).__name__} ({given}){whole}")
+    return type_error(f"the size of axis `{name}` must be an integer, not {type(size).__name__} ({given}){whole}")
 
 
 def traced_axis_size(name: str) -> NamedTypeError:
@@ -114,13 +114,13 @@ def stale_axes(axes: Sequence[Any], shape: Sequence[int]) -> AxisError:
         )
     gone = _taken_away(axes, shape)
     if gone is None:
-        which, axis, left = "dimensions", "axis", "(...)"
+        which, axis, left = "", "axis", "(...)"
     else:
-        which, axis = f"`{gone}`", f'"{gone}"'
+        which, axis = f"over `{gone}` ", f'"{gone}"'
         left = _as_code([name for name in names_in(list(axes)) if name != gone])
     return axis_error(
         f"{owner}: it was sliced without its names, as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. "
-        f"To take {which} away by name use haliax.vmap(f, {axis}), haliax.map(f, {axis}), haliax.scan(f, {axis}) or "
+        f"To map {which}by name, use haliax.vmap(f, {axis}), haliax.map(f, {axis}), haliax.scan(f, {axis}) or "
         f"haliax.nn.Stacked; or name what is left: haliax.named(x, {left})"
     )
 
@@ -157,7 +157,7 @@ def unnamed_operand(named: Any, unnamed: Any) -> AxisError:
 
 
 def not_an_operand(function: str, operand: Any) -> NamedTypeError:
-    return type_error(f"{function} is of arrays and numbers, not {type(operand).__name__} ({operand!r})")
+    return type_error(f"{function} takes arrays and numbers, not {type(operand).__name__} ({operand!r})")
 
 
 def where_needs(what: str) -> ValueError:
@@ -177,19 +177,20 @@ def axes_missing_in_target(missing: Sequence[str], array: Any, target: Sequence[
 
 
 def not_divisible(what: str, size: int, parts: int) -> AxisError:
-    return axis_error(f"{what} of size {size} cannot be cut in parts of {parts}: it does not divide")
+    return axis_error(f"{what} of size {size} cannot be cut into parts of {parts}: {size} is not divisible by {parts}")
 
 
 def sizes_do_not_sum(name: str, size: int, total: int) -> AxisError:
     return axis_error(
-        f"the parts of axis `{name}` have {total} elements together, but it has {size}: give sizes that sum to that"
+        f"the parts of axis `{name}` have {total} elements in total, but the axis has {size}: "
+        f"give sizes that sum to {size}"
     )
 
 
 def sizes_do_not_multiply(name: str, size: int, axes: Sequence[Any]) -> AxisError:
     product = math.prod(axis.size for axis in axes)
     return axis_error(
-        f"axis `{name}` has size {size}, and {shown(list(axes))} have {product} elements together: "
+        f"axis `{name}` has size {size}, and {shown(list(axes))} have {product} elements in total: "
         f"give sizes that multiply to {size}"
     )
 

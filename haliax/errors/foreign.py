@@ -86,24 +86,31 @@ def given_to_a_primitive(function: str, array: Any) -> AxisError:
     return axis_error(_knows_no_names(function, array))
 
 
+def names_dropped(function: str, array: Any) -> NamedTypeError:
+    return type_error(
+        f"{function} would drop the names of {shown(array)}: stack a list of arrays with `haliax.stack`, "
+        f"or pass `x.array`"
+    )
+
+
 def _knows_no_names(function: str, array: Any) -> str:
     same = same_name(function.rpartition(".")[2])
     fix = "pass `x.array`, and name the result with `haliax.named`"
     if same is not None:
         fix = f"use `{same}`, which goes by name, or pass `x.array`"
-    return f"{function} knows no names, and was given {shown(array)}: {fix}"
+    return f"{function} does not know axis names, and was given {shown(array)}: {fix}"
 
 
 def no_length(array: Any) -> NamedTypeError:
     return type_error(
-        f"{shown(array)} has no length, since no axis is the first: x.axis_size({_first(array)}) is the size of an "
+        f"{shown(array)} has no length, since no axis comes first: x.axis_size({_first(array)}) is the size of an "
         f"axis, x.ndim the number of axes, and x.size the number of elements"
     )
 
 
 def not_iterable(array: Any) -> NamedTypeError:
     return type_error(
-        f"{shown(array)} cannot be iterated over, since no axis is the first: x.unbind({_first(array)}) gives the "
+        f"{shown(array)} cannot be iterated over, since no axis comes first: x.unbind({_first(array)}) gives the "
         f"slices along an axis, and haliax.scan, fold and map loop over one"
     )
 

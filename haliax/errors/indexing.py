@@ -62,7 +62,7 @@ def bad_subscript(key: Any) -> NamedTypeError:
 
 def indexed_twice(name: str) -> AxisError:
     return axis_error(
-        f'axis `{name}` is indexed twice at once: index it once, or one after the other, x["{name}", …]["{name}", …]'
+        f'axis `{name}` is indexed twice in one subscript: index it once, or in two steps, x["{name}", …]["{name}", …]'
     )
 
 
@@ -103,7 +103,8 @@ def bad_pattern(pattern: str, problem: str) -> ValueError:
 
 def unused_alias(pattern: str, word: str, words: Sequence[str]) -> AxisError:
     return axis_error(
-        f'`{word}` is given by keyword, but is no word of the pattern "{pattern}"{nearest(word, words)}: leave it out'
+        f'`{word}` is given by keyword, but is not a word of the pattern "{pattern}"{nearest(word, words)}: '
+        f"leave it out"
     )
 
 
@@ -123,5 +124,5 @@ def pattern_rank(pattern: str, words: int, array: Any) -> AxisError:
 
 def pattern_forgets(pattern: str, names: Sequence[str], array: Any) -> AxisError:
     return axis_error(
-        f'the right side of "{pattern}" forgets `{names[0]}` of {shown(array)}: name it, or put `...` for the others'
+        f'the right side of "{pattern}" leaves out `{names[0]}` of {shown(array)}: name it, or put `...` for the others'
     )

@@ -66,14 +66,17 @@ def where_not_supported(function: str) -> NamedTypeError:
 
 
 def module_problems(reused: Sequence[tuple[str, Sequence[str]]], static: Sequence[str]) -> str:
-    lines = [f"{shown} is there more than once, and would be trained as several: {', '.join(p)}" for shown, p in reused]
-    lines += [f"a static field holds an array, which is not trained and makes jit compile again: {p}" for p in static]
+    lines = [
+        f"{shown} appears more than once, and each copy would be trained by itself: {', '.join(p)}"
+        for shown, p in reused
+    ]
+    lines += [f"a static field holds an array, which is not trained and makes jit recompile: {p}" for p in static]
     return "\n".join(lines)
 
 
 def no_keepdims(function: str, array: Any) -> NamedTypeError:
     return type_error(
-        f"{function} has no keepdims, for {shown(array)} is broadcast by name: leave it out, or use `broadcast_axis`"
+        f"{function} has no keepdims, since {shown(array)} is broadcast by name: leave it out, or use `broadcast_axis`"
     )
 
 
@@ -82,7 +85,7 @@ def not_a_vector(function: str, array: Any) -> AxisError:
 
 
 def immutable(field: str) -> AttributeError:
-    return placed(AttributeError(f"a NamedArray does not change: `{field}` cannot be set; build a new one"))
+    return placed(AttributeError(f"a NamedArray is immutable: `{field}` cannot be set; build a new one"))
 
 
 def no_operands(function: str) -> NamedTypeError:

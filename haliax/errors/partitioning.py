@@ -37,7 +37,7 @@ def indivisible_axis(axis: Any, mesh_axes: Sequence[str], devices: int) -> AxisE
     fitting = -(-axis.size // devices) * devices
     return axis_error(
         f"axis `{axis.name}` of size {axis.size} cannot be sharded over {_mesh_axes_shown(mesh_axes)}, which has "
-        f"{devices} devices: it does not divide; round_axis_for_partitioning makes it {fitting}"
+        f"{devices} devices: {axis.size} is not divisible by {devices}; round_axis_for_partitioning makes it {fitting}"
     )
 
 
@@ -68,7 +68,7 @@ def warn_of_foreign_mapping(mapping: Any) -> None:
     own = "no axis mapping" if mapping is None else f"the axis mapping {dict(mapping)}"
     _warn(
         f"a function of jax.jit is traced under {own}, while JAX remembers it for that of another asyncio task or "
-        f"thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` stand within "
+        f"thread, which may get this layout later: compile it with haliax.named_jit, or do not `await` within "
         f"axis_mapping(...)"
     )
 

@@ -28,11 +28,12 @@ def nothing_to_map(function: str, axis: Any, operands: Sequence[Any]) -> AxisErr
     return axis_error(f"{function} over `{name}`, which no argument has: it was given {shown}{nearest(name, known)}")
 
 
-def leading_size(function: str, axis: Any, array: Any, where: str = "") -> AxisError:
+def leading_size(function: str, axis: Any, array: Any, where: str, exclude: str) -> AxisError:
+    """`exclude` says which option excludes an argument, if one does."""
     return axis_error(
         f"{function} over `{axis.name}` of size {axis.size} maps the first dimension of an unnamed array, "
-        f"but {shown(array)}{where and f' at {where}'} has another size there: name its axes, or exclude it "
-        f"(is_scanned, default, args)"
+        f"but {shown(array)} at {where} has another size there: name its axes"
+        f"{exclude and f', or exclude it with {exclude}'}"
     )
 
 
@@ -44,7 +45,9 @@ def layer_needs_named(layer: str, argument: str, value: Any) -> NamedTypeError:
 
 
 def not_indices(layer: str, argument: str, value: Any) -> NamedTypeError:
-    return type_error(f"{layer}: `{argument}` are indices, so integers, not {shown(value)}: convert with `astype(int)`")
+    return type_error(
+        f"{layer}: `{argument}` must be integer indices, not {shown(value)}: convert them with `astype(int)`"
+    )
 
 
 def layer_lacks_axis(layer: str, argument: str, name: str, array: Any) -> AxisError:
@@ -54,34 +57,84 @@ def layer_lacks_axis(layer: str, argument: str, name: str, array: Any) -> AxisEr
 def layer_axis_size(layer: str, argument: str, axis: Any, array: Any) -> AxisSizeError:
     return placed(
         AxisSizeError(
-            f"{layer}: axis `{axis.name}` has size {axis.size} there, and another size in `{argument}`, "
-            f"{shown(array)}: slice it, or build the layer for that size"
+            f"{layer} needs axis `{axis.name}` of size {axis.size}, but `{argument}`, {shown(array)}, has it with "
+            f"another size: slice it, or build the layer for that size"
         )
     )
 
 
-def no_carry_and_output(result: Any) -> NamedTypeError:
-    return type_error(f"a function that is scanned returns (carry, output), not {type(result).__name__}: see `fold`")
+def other_size_beside(function: str, argument: str, axis: Any, value: Any, other: str, array: Any) -> AxisSizeError:
+    """`other` says what the array is that the argument is lined up with: `the scores`."""
+    size = next(own.size for own in array.axes if own.name == axis.name)
+    return placed(
+        AxisSizeError(
+            f"{function}: axis `{axis.name}` has size {axis.size} in `{argument}`, {shown(value)}, and size {size} in "
+            f"{other}, {shown(array)}: slice or rename one of them"
+        )
+    )
 
 
-def carry_changes(axis: Any, path: str, before: Any, after: Any) -> CarryError:
+def axis_not_beside(function: str, argument: str, name: str, value: Any, other: str, array: Any) -> AxisError:
+    return axis_error(
+        f"{function}: `{argument}`, {shown(value)}, has axis `{name}`, which is not in {other}, {shown(array)}"
+        f"{nearest(name, names_in(array)) or ': index, reduce or rename it'}"
+    )
+
+
+def where_not_boolean(function: str, where: Any) -> NamedTypeError:
+    return type_error(f"{function}: `where` must be boolean, not {shown(where)}: compare it, as in `where > 0`")
+
+
+def not_a_reduction(function: str, reduction: Any) -> NamedTypeError:
+    return type_error(
+        f"{function}: `reduction` must be a function such as haliax.mean, or None, not {type(reduction).__name__} "
+        f"({reduction!r})"
+    )
+
+
+def loop_axis_size(function: str, axis: Any, array: Any, where: str) -> AxisSizeError:
+    return placed(
+        AxisSizeError(
+            f"{function} over `{axis.name}` of size {axis.size}, but {shown(array)} at {where} has it with another "
+            f"size: slice or rename it there"
+        )
+    )
+
+
+def no_carry_and_output(function: str, result: Any) -> NamedTypeError:
+    return type_error(
+        f"{function} needs a function that returns (carry, output), not {type(result).__name__}: "
+        f"without an output, use `fold`"
+    )
+
+
+def carry_changes(function: str, axis: Any, path: str, before: Any, after: Any) -> CarryError:
     """`path` leads to the leaf; it is None before or after if it is missing there."""
     old = "missing" if before is None else shown(before)
     new = "missing" if after is None else shown(after)
     return placed(
         CarryError(
-            f"`carry{path}` of the loop over `{axis.name}` is {old} before a step and {new} after it: "
+            f"{function} over `{axis.name}`: `carry{path}` is {old} before a step and {new} after it: "
             f"return what the step was given, with the same axes and dtype, or start with what it returns"
         )
     )
 
 
-def carry_structure(axis: Any, before: Any, after: Any) -> CarryError:
+def carry_structure(function: str, axis: Any, before: Any, after: Any) -> CarryError:
     return placed(
         CarryError(
-            f"the carry of the loop over `{axis.name}` has one structure before a step and another after it "
+            f"{function} over `{axis.name}`: the carry has one structure before a step and another after it "
             f"({type(before).__name__}, {type(after).__name__}): return the same kinds of containers"
         )
+    )
+
+
+def outputs_differ(function: str, axis: Any, path: str, number: int, first: Any, other: Any) -> AxisError:
+    """`path` leads to the leaf of the outputs; it is None in the one or the other if it is missing there."""
+    one, two = ("missing" if leaf is None else shown(leaf) for leaf in (first, other))
+    return axis_error(
+        f"{function} over `{axis.name}`: `output{path}` is {one} of layer 0 and {two} of layer {number}: "
+        f"return the same axes from every layer, so that they can be stacked"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from haliax import errors
-from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple, names_of
+from haliax.axis import Axis, AxisSelection, AxisSelector, check_distinct, ensure_tuple
 from haliax.core import explicit
-from haliax.core.array import NamedArray, raw_array_or_scalar, unchecked, wrap
+from haliax.core.array import NamedArray, wrap
 from haliax.core.stale import fits, own_axes
 from haliax.hof.checkpointing import CARRY_NAME, INPUT_NAME, ScanCheckpointPolicy
+from haliax.hof.slices import Caller, Slices
 from haliax.jax_utils import (
-    broadcast_prefix,
     is_jax_or_hax_array_like,
     is_named,
     multilevel_scan,
@@ -33,17 +33,18 @@ from haliax.ops.shape import transposed
 
 Carry = TypeVar("Carry")
 Output = TypeVar("Output")
+P = ParamSpec("P")
 
 
 def scan(
-    f: Callable[..., tuple[Carry, Output]],
+    f: Callable[Concatenate[Carry, P], tuple[Carry, Output]],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., tuple[Carry, Output]]:
+) -> Callable[Concatenate[Carry, P], tuple[Carry, Output]]:
     """A loop that carries a value along the axis: `scan(f, Layers)(init, *inputs)` is `(carry, outputs)`.
 
     Args:
@@ -58,21 +59,32 @@ def scan(
         AxisError: if no input has the axis, or an unnamed input has another size in front.
         ValueError: if there is no such policy.
     """
+    return looped(Caller("scan", exclude="`is_scanned`"), f, axis, remat, reverse, unroll, is_scanned)
+
+
+def looped(
+    caller: Caller,
+    f: Callable[..., tuple[Carry, Output]],
+    axis: AxisSelector,
+    remat: bool | str | ScanCheckpointPolicy = False,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    is_scanned: Any = is_jax_or_hax_array_like,
+) -> Callable[..., tuple[Carry, Output]]:
+    """`scan`, whose errors name the caller."""
     policy = ScanCheckpointPolicy.of(remat)
 
     @wraps(f, updated=())
     def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        slices = Slices("scan", axis, (args, kwargs), is_scanned, by_predicate=True)
+        slices = Slices(caller, axis, (args, kwargs), is_scanned, by_predicate=True)
         arrays, statics = _carried(init)
         arrays = jax.tree.map(lambda x: x if is_named(x) else jnp.asarray(x), arrays, is_leaf=is_named)
 
         def outcome(carry: Any, xs: Any) -> tuple[Any, Any, Any]:
             positional, keywords = slices.joined(xs)
             whole = _whole(carry, statics)
-            result = f(whole, *positional, **keywords)
-            if not isinstance(result, tuple | list) or len(result) != 2:
-                raise errors.no_carry_and_output(result)
-            return whole, _like(result[0], whole, slices.axis), result[1]
+            after, output = carry_and_output(caller, f(whole, *positional, **keywords))
+            return whole, _like(after, whole, slices), output
 
         def step(carry: Any, xs: Any) -> tuple[Any, Any]:
             if not policy.disable:
@@ -83,69 +95,68 @@ def scan(
         try:
             carry, outputs = _loop(policy, step, arrays, slices, reverse, unroll)
         except TypeError:
-            jax.eval_shape(lambda carry, xs: _check_carry(slices.axis, *outcome(carry, xs)[:2]), arrays, slices.first())
+            jax.eval_shape(lambda carry, xs: _check_carry(slices, *outcome(carry, xs)[:2]), arrays, slices.first())
             raise
         return _whole(carry, statics), with_axis(outputs, slices.axis)
 
     return scanned
 
 
+def carry_and_output(caller: Caller, result: Any) -> tuple[Any, Any]:
+    """The two of what a step of a scan returns; NamedTypeError if it is not two."""
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise errors.no_carry_and_output(caller.name, result)
+    return result[0], result[1]
+
+
 def fold(
-    fn: Callable[..., Carry],
+    fn: Callable[Concatenate[Carry, P], Carry],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_scanned: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Carry]:
+) -> Callable[Concatenate[Carry, P], Carry]:
     """A loop that carries a value along the axis: `fold(f, Layers)(init, *inputs)` is the last carry.
 
     Args and errors are those of `scan`, but `fn` gives the next carry only.
     """
-    looped = scan(
-        lambda carry, *args, **kwargs: (fn(carry, *args, **kwargs), None),
-        axis,
-        remat=remat,
-        reverse=reverse,
-        unroll=unroll,
-        is_scanned=is_scanned,
-    )
-    return lambda init, *args, **kwargs: looped(init, *args, **kwargs)[0]
+    return folded(Caller("fold", exclude="`is_scanned`"), fn, axis, remat, reverse, unroll, is_scanned)
+
+
+def folded(caller: Caller, fn: Callable[..., Carry], *options: Any, **more: Any) -> Callable[..., Carry]:
+    """`fold`, whose errors name the caller; the options are those of `looped`."""
+    loop = looped(caller, lambda carry, *args, **kwargs: (fn(carry, *args, **kwargs), None), *options, **more)
+    return lambda init, *args, **kwargs: loop(init, *args, **kwargs)[0]
 
 
 def map(
-    fn: Callable[..., Output],
+    fn: Callable[P, Output],
     axis: AxisSelector,
     *,
     remat: bool | str | ScanCheckpointPolicy = False,
     reverse: bool = False,
     unroll: int | bool = 1,
     is_mapped: Any = is_jax_or_hax_array_like,
-) -> Callable[..., Output]:
+) -> Callable[P, Output]:
     """`fn` of each slice along the axis, one after the other; the results gain the axis. `vmap` does all at once.
 
     Args and errors are those of `scan`; `is_mapped` is its `is_scanned`.
     """
-    looped = scan(
-        lambda _, *args, **kwargs: (None, fn(*args, **kwargs)),
-        axis,
-        remat=remat,
-        reverse=reverse,
-        unroll=unroll,
-        is_scanned=is_mapped,
-    )
-    return lambda *args, **kwargs: looped(None, *args, **kwargs)[1]
+    caller, options = Caller("map", exclude="`is_mapped`"), (axis, remat, reverse, unroll, is_mapped)
+    loop = looped(caller, lambda _, *args, **kwargs: (None, fn(*args, **kwargs)), *options)
+    return lambda *args, **kwargs: loop(None, *args, **kwargs)[1]
 
 
 def vmap(
-    fn: Callable[..., Output],
+    fn: Callable[P, Output],
     axis: AxisSelection,
     *,
     default: Any = is_jax_or_hax_array_like,
     args: Any = (),
     kwargs: Any = None,
-) -> Callable[..., Output]:
+) -> Callable[P, Output]:
     """`fn` of each slice along the axis, all at once; the arrays of the results gain the axis.
 
     Args:
@@ -165,6 +176,18 @@ def vmap(
         for inner_axis in reversed(ensure_tuple(axis)):
             fn = vmap(fn, inner_axis, default=default, args=args, kwargs=kwargs)
         return fn
+    return mapped_at_once(Caller("vmap", exclude="`default` or `args`"), fn, axis, default, args, kwargs)
+
+
+def mapped_at_once(
+    caller: Caller,
+    fn: Callable[..., Output],
+    axis: AxisSelector,
+    default: Any = is_jax_or_hax_array_like,
+    args: Any = (),
+    kwargs: Any = None,
+) -> Callable[..., Output]:
+    """`vmap` over one axis, whose errors name the caller."""
 
     @wraps(fn, updated=())
     def mapped(*positional: Any, **keywords: Any) -> Any:
@@ -172,7 +195,7 @@ def vmap(
             (*args[: len(positional)], *[default] * (len(positional) - len(args))),
             {name: (kwargs or {}).get(name, default) for name in keywords},
         )
-        slices = Slices("vmap", axis, (positional, keywords), choices)
+        slices = Slices(caller, axis, (positional, keywords), choices)
         rest: list[Any] = []
 
         def inner(xs: Any) -> Any:
@@ -185,129 +208,6 @@ def vmap(
         return _joined(with_axis(results, slices.axis), rest[-1])
 
     return mapped
-
-
-class Slices:
-    """Arguments that are taken apart along an axis: which leaves, and along which dimension of each.
-
-    Args:
-        function: who takes them apart, for errors.
-        axis: the axis.
-        tree: the arguments: `(args, kwargs)`.
-        choices: for each leaf True, False, None, or a dimension; a predicate, one value, or a tree of these.
-        by_predicate: whether the choices are of yes and no, also for NamedArrays; else None keeps unnamed ones whole.
-        must_map: whether it is an error that arrays are chosen and none has the axis.
-    """
-
-    def __init__(
-        self,
-        function: str,
-        axis: AxisSelector,
-        tree: Any,
-        choices: Any,
-        by_predicate: bool = False,
-        must_map: bool = True,
-    ):
-        self.leaves, self.structure = jax.tree.flatten(tree, is_leaf=is_named)
-        wanted = _decisions(choices, tree, self.leaves)
-        if by_predicate:
-            wanted = [bool(choice) for choice in wanted]
-        chosen = [(x, choice) for x, choice in zip(self.leaves, wanted, strict=True) if _is_chosen(x, choice)]
-        self.axis = _resolved(function, axis, chosen)
-        self.dimensions = [self._dimension(function, tree, at, choice) for at, choice in enumerate(wanted)]
-        if must_map and chosen and all(dimension is None for dimension in self.dimensions):
-            raise errors.nothing_to_map(function, axis, [x for x, _ in chosen])
-
-    def _dimension(self, function: str, tree: Any, at: int, choice: Any) -> int | None:
-        leaf = self.leaves[at]
-        if not _is_chosen(leaf, choice):
-            return None
-        if isinstance(leaf, NamedArray):
-            names = names_of(leaf.axes)
-            if self.axis.name not in names:
-                return None
-            dimension = names.index(self.axis.name)
-            if leaf.axes[dimension].size != self.axis.size:
-                raise errors.wrong_axis_size(self.axis, leaf, _path(tree, at))
-            return dimension
-        dimension = range(len(leaf.shape))[int(choice) if choice is not True else 0]
-        if leaf.shape[dimension] != self.axis.size:
-            raise errors.leading_size(function, self.axis, leaf, _path(tree, at))
-        return dimension
-
-    def leading(self) -> list[Any]:
-        """The leaves that are taken apart, with the axis in front; a NamedArray does not list it any more."""
-        return [_leading(x, d) for x, d in zip(self.leaves, self.dimensions, strict=True) if d is not None]
-
-    def first(self) -> list[Any]:
-        """The first slice of each leaf that is taken apart; of one without elements, one of the same shape."""
-
-        def slice_of(leaf: Any, dimension: int) -> Any:
-            shape = [size for position, size in enumerate(raw_array_or_scalar(leaf).shape) if position != dimension]
-            raw = jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
-            return unchecked(raw, _without(leaf.axes, dimension)) if isinstance(leaf, NamedArray) else raw
-
-        return [slice_of(x, d) for x, d in zip(self.leaves, self.dimensions, strict=True) if d is not None]
-
-    def joined(self, xs: list[Any]) -> Any:
-        """The arguments of one step: the given slices, and the other leaves whole."""
-        parts = iter(xs)
-        leaves = [next(parts) if d is not None else x for x, d in zip(self.leaves, self.dimensions, strict=True)]
-        return jax.tree.unflatten(self.structure, leaves)
-
-
-def _path(tree: Any, at: int) -> str:
-    """Where in `(args, kwargs)` the leaf number `at` is: `args[0]['weight']`; nothing if it is an argument."""
-    path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_named)[0][at]
-    return ("args", "kwargs")[path[0].idx] + jax.tree_util.keystr(path[1:]) if len(path) > 2 else ""
-
-
-def _is_chosen(leaf: Any, choice: Any) -> bool:
-    """Whether the leaf is an array with dimensions that is to be taken apart, if it has the axis."""
-    if isinstance(leaf, NamedArray):
-        return choice is not False
-    return is_jax_or_hax_array_like(leaf) and bool(leaf.shape) and choice is not None and choice is not False
-
-
-def _decisions(choices: Any, tree: Any, leaves: list[Any]) -> list[Any]:
-    """For each leaf True, False, None, or a dimension, from a predicate, one of these, or a tree of them."""
-    if callable(choices):
-        return [choices(leaf) for leaf in leaves]
-    if choices is None or isinstance(choices, bool | int):
-        return [choices] * len(leaves)
-    spread = broadcast_prefix(choices, tree, is_leaf=lambda x: x is None or is_named(x))
-    flat = jax.tree.leaves(spread, is_leaf=lambda x: x is None)
-    if len(flat) != len(leaves):  # leaves that are None in the tree have no place in `leaves`
-        flat = [c for c, x in zip(flat, jax.tree.leaves(tree, is_leaf=_none_or_named), strict=True) if x is not None]
-    return [choice(leaf) if callable(choice) else choice for choice, leaf in zip(flat, leaves, strict=True)]
-
-
-def _none_or_named(value: Any) -> bool:
-    return value is None or is_named(value)
-
-
-def _resolved(function: str, axis: AxisSelector, chosen: list[tuple[Any, Any]]) -> Axis:
-    """The axis with its size, from the first chosen array that has it; from any, if none has names."""
-    if isinstance(axis, Axis):
-        return axis
-    for leaf, _ in chosen:
-        if isinstance(leaf, NamedArray) and leaf.has_axis(axis):
-            return leaf.resolve_axis(axis)
-    if not chosen or any(isinstance(leaf, NamedArray) for leaf, _ in chosen):
-        raise errors.nothing_to_map(function, axis, [leaf for leaf, _ in chosen])
-    leaf, choice = chosen[0]
-    return Axis(axis, leaf.shape[0 if choice is True else choice])
-
-
-def _leading(leaf: Any, dimension: int) -> Any:
-    if isinstance(leaf, NamedArray):
-        raw = leaf.array if dimension == 0 else jnp.moveaxis(leaf.array, dimension, 0)
-        return unchecked(raw, _without(leaf.axes, dimension))
-    return leaf if dimension == 0 else jnp.moveaxis(leaf, dimension, 0)
-
-
-def _without(axes: tuple[Axis, ...], dimension: int) -> tuple[Axis, ...]:
-    return axes[:dimension] + axes[dimension + 1 :]
 
 
 def with_axis(tree: Any, axis: Axis) -> Any:
@@ -331,17 +231,25 @@ def with_axis(tree: Any, axis: Axis) -> Any:
     return jax.tree.map(grown, tree, is_leaf=is_named)
 
 
-def pieces(axis: Axis, tree: Any) -> list[Any]:
+def pieces(caller: Caller, axis: Axis, tree: Any) -> list[Any]:
     """The tree taken apart along the axis as in a loop: one tree for each element; leaves without the axis whole."""
     if not jax.tree.leaves(tree):
         return [tree] * axis.size
-    slices = Slices("a loop", axis, tree, is_jax_or_hax_array_like, must_map=False)
+    slices = Slices(caller, axis, tree, is_jax_or_hax_array_like, must_map=False)
     leading = slices.leading()
     return [slices.joined(jax.tree.map(lambda x, at=at: x[at], leading)) for at in range(axis.size)]
 
 
-def stacked_trees(axis: Axis, trees: list[Any]) -> Any:
-    """The trees as one, whose arrays have the axis in front."""
+def stacked_trees(caller: Caller, axis: Axis, trees: list[Any]) -> Any:
+    """The trees as one, whose arrays have the axis in front.
+
+    Raises:
+        AxisError: if an array has other axes or another shape in one of them.
+    """
+    for number, tree in enumerate(trees[1:], start=1):
+        path, first, other = _first_change(trees[0], tree, _stacks_with)
+        if path is not None:
+            raise errors.outputs_differ(caller.name, axis, path, number, first, other)
     return with_axis(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), axis)
 
 
@@ -370,7 +278,7 @@ def _whole(arrays: Any, statics: Any) -> Any:
     return eqx.combine(arrays, statics, is_leaf=is_named)
 
 
-def _like(after: Any, before: Any, axis: Axis) -> Any:
+def _like(after: Any, before: Any, slices: Slices) -> Any:
     """The new carry, with the axes of each NamedArray in the order of the old one.
 
     Raises:
@@ -384,24 +292,26 @@ def _like(after: Any, before: Any, axis: Axis) -> Any:
 
     if jax.tree.structure(after, is_leaf=is_named) != jax.tree.structure(before, is_leaf=is_named):
         path, old, new = _first_change(before, after)
+        who = slices.caller.name, slices.axis
         raise (
-            errors.carry_structure(axis, before, after) if path is None else errors.carry_changes(axis, path, old, new)
+            errors.carry_structure(*who, before, after) if path is None else errors.carry_changes(*who, path, old, new)
         )
     return jax.tree.map(ordered, after, before, is_leaf=is_named)
 
 
-def _check_carry(axis: Axis, before: Any, after: Any) -> None:
+def _check_carry(slices: Slices, before: Any, after: Any) -> None:
     """Raises CarryError for the first leaf of the carry whose type a step has changed."""
     path, old, new = _first_change(before, after)
     if path is not None:
-        raise errors.carry_changes(axis, path, old, new)
+        raise errors.carry_changes(slices.caller.name, slices.axis, path, old, new)
 
 
-def _first_change(before: Any, after: Any) -> tuple[str | None, Any, Any]:
+def _first_change(before: Any, after: Any, kind: Callable[[Any], Any] | None = None) -> tuple[str | None, Any, Any]:
     """Path, old and new value of the first leaf that differs, None where it is missing; no path if none differs."""
+    kind = kind or _kind
     old, new = ({jax.tree_util.keystr(path): leaf for path, leaf in _with_paths(tree)} for tree in (before, after))
     for path in dict.fromkeys([*old, *new]):
-        if path not in old or path not in new or _kind(old[path]) != _kind(new[path]):
+        if path not in old or path not in new or kind(old[path]) != kind(new[path]):
             return path, old.get(path), new.get(path)
     return None, None, None
 
@@ -415,6 +325,11 @@ def _kind(leaf: Any) -> Any:
     if isinstance(leaf, NamedArray):
         return NamedArray, leaf.axes, jnp.dtype(leaf.dtype)
     return (jnp.shape(leaf), jnp.result_type(leaf)) if _is_dynamic(leaf) else ()
+
+
+def _stacks_with(leaf: Any) -> Any:
+    """What must be the same of leaves that are stacked."""
+    return leaf.axes if isinstance(leaf, NamedArray) else jnp.shape(leaf)
 
 
 def _labelled(policy: ScanCheckpointPolicy, carry: Any, xs: Any) -> tuple[Any, Any]:

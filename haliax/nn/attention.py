@@ -17,6 +17,7 @@ from haliax.axis import Axis, AxisSelection, AxisSelector, AxisSpec, axes_of, ax
 from haliax.core.array import NamedArray
 from haliax.nn._inputs import require
 from haliax.nn.softmax import softmax
+from haliax.ops.align import require_beside, require_same_sizes
 from haliax.ops.contract import dot
 from haliax.ops.create import arange
 from haliax.ops.elementwise import where
@@ -53,7 +54,9 @@ def dot_product_attention_weights(
         the dtype of the query. They sum to 1 over `KPos`.
 
     Raises:
-        AxisError: if an axis is absent, or the query has `KPos` too.
+        AxisError: if an axis is absent or of another size, the query has `KPos` too, or `mask` or `bias` does not fit
+            the scores.
+        NamedTypeError: if an argument is not a NamedArray.
     """
     function = "dot_product_attention"
     require(function, "query", query, Key)
@@ -61,14 +64,17 @@ def dot_product_attention_weights(
     for name in names_of(KPos):
         if query.has_axis(name):
             raise errors.query_has_key_position(name, query, key)
+    require_same_sizes(function, "key", key, "`query`", query)
     result_dtype = query.dtype
     scale = 1.0 / math.sqrt(query.axis_size(Key)) if scaling_factor is None else scaling_factor
     if attention_dtype is not None:
         query, key = query.astype(attention_dtype), key.astype(attention_dtype)
     scores = dot(query * scale, key, axis=Key, precision=precision)
     if bias is not None:
+        require_beside(function, "bias", bias, "the scores", scores, may_have_all=True, by_position=False)
         scores = scores + bias
     if mask is not None:
+        require_beside(function, "mask", mask, "the scores", scores, may_have_all=True)
         scores = where(mask, scores, jnp.asarray(MASKED_SCORE, scores.dtype))
     return softmax(scores, KPos).astype(result_dtype)
 
@@ -121,9 +127,10 @@ def dot_product_attention(*args: Any, **kwargs: Any) -> NamedArray:
         precision: as in `jax.lax.dot_general`.
 
     Raises:
-        AxisError: if an axis is absent, or (in the newer spelling) the query has `KPos` too.
+        AxisError: if an axis is absent or of another size, or (in the newer spelling) the query has `KPos` too.
+        NamedTypeError: if an argument is not a NamedArray.
     """
-    older = "QPos" in kwargs or "KeySize" in kwargs or (len(args) > 2 and not isinstance(args[2], NamedArray))
+    older = "QPos" in kwargs or "KeySize" in kwargs or (len(args) > 2 and isinstance(args[2], str | Axis))
     return (_attend_with_query_axis if older else _attend)(*args, **kwargs)
 
 
@@ -140,6 +147,7 @@ def _attend(
 ) -> NamedArray:
     weights = dot_product_attention_weights(Key, KPos, query, key, mask, bias, attention_dtype, precision)
     require("dot_product_attention", "value", value, KPos)
+    require_same_sizes("dot_product_attention", "value", value, "the weights", weights)
     return dot(weights, value, axis=KPos, precision=precision)
 
 

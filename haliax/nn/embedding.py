@@ -15,7 +15,8 @@ from haliax.core.explicit import on_any_mesh
 from haliax.nn._inputs import require
 from haliax.nn.mup import AbstractEmbeddingReparam, EmbeddingStandardParam, ReparamEnabled
 from haliax.ops.contract import dot
-from haliax.ops.indexing import lookup_of, normalized, take
+from haliax.ops.gathering import lookup_of
+from haliax.ops.indexing import normalized, take
 from haliax.ops.indexing import slice as slice_axis
 from haliax.ops.reduce import mean, std
 from haliax.ops.shape import concatenate

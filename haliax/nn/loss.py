@@ -13,7 +13,7 @@ from haliax.core.explicit import on_any_mesh
 from haliax.nn._inputs import require
 from haliax.nn.softmax import logsumexp
 from haliax.ops import elementwise
-from haliax.ops.align import aligned
+from haliax.ops.align import aligned, require_beside, require_boolean, require_same_sizes
 from haliax.ops.contract import dot
 from haliax.ops.create import arange
 from haliax.ops.elementwise import astype
@@ -47,14 +47,15 @@ def cross_entropy_loss(
         The reduced loss; with `reduction=None` a loss for each element, without the axis `Label`.
 
     Raises:
-        AxisError: if `logits` lacks the axis, or the axes of the targets do not fit.
+        AxisError: if `logits` lacks the axis, or the axes of the targets or of `where` do not fit.
+        NamedTypeError: if an argument is not a NamedArray, or `where` is not boolean.
 
     >>> logits = hax.zeros({"batch": 2, "classes": 4})
     >>> hax.nn.cross_entropy_loss(logits, "classes", hax.named([3, 0], "batch"))
     f32[] 1.3863
     """
     loss, _ = cross_entropy_loss_and_log_normalizers(logits, Label, targets)
-    return maybe_reduce_loss(loss, reduction, reduction_axis, where)
+    return _reduced("cross_entropy_loss", loss, reduction, reduction_axis, where)
 
 
 def cross_entropy_loss_and_log_normalizers(
@@ -71,12 +72,14 @@ def cross_entropy_loss_and_log_normalizers(
     require("cross_entropy_loss", "logits", pred_y, Label)
     require("cross_entropy_loss", "targets", target_y, ())
     label = pred_y.axes[find(pred_y.axes, Label, pred_y)]
+    require_same_sizes("cross_entropy_loss", "targets", target_y, "`logits`", pred_y)
     logits = _at_least_float32(pred_y)
     log_normalizers = logsumexp(logits, label)
     if any(axis.name == label.name for axis in target_y.axes):
         dtype = jnp.promote_types(pred_y.dtype, target_y.dtype)
         loss = dot(_at_least_float32(target_y), log_normalizers - logits, axis=label)
     elif jnp.issubdtype(target_y.dtype, jnp.integer):
+        require_beside("cross_entropy_loss", "targets", target_y, "`logits`", pred_y)
         dtype = pred_y.dtype
         classes = arange(label, dtype=target_y.dtype)
         loss = log_normalizers - sum(_selected(logits, classes, target_y), axis=label)
@@ -109,10 +112,12 @@ def binary_cross_entropy_loss(
     The other arguments are those of `cross_entropy_loss`.
     """
     require("binary_cross_entropy_loss", "logits", logits, ())
+    options = {"may_have_all": True, "by_position": False}
+    require_beside("binary_cross_entropy_loss", "targets", targets, "`logits`", logits, **options)
     x = _at_least_float32(logits)
     y = astype(targets, x.dtype)
     loss = wrap(jnp.logaddexp(x.array, 0.0), x.axes) - x * y
-    return maybe_reduce_loss(astype(loss, logits.dtype), reduction, reduction_axis, where)
+    return _reduced("binary_cross_entropy_loss", astype(loss, logits.dtype), reduction, reduction_axis, where)
 
 
 def maybe_reduce_loss(
@@ -130,12 +135,31 @@ def maybe_reduce_loss(
         where: which losses count.
 
     Raises:
-        AxisError: for an axis that the loss lacks.
+        AxisError: for an axis that the loss lacks, or a `where` that does not fit it.
+        NamedTypeError: if `where` is not boolean.
     """
+    return _reduced("maybe_reduce_loss", arr, reduction, reduction_axis, where)
+
+
+def _reduced(
+    function: str,
+    loss: NamedArray,
+    reduction: Reduction,
+    reduction_axis: AxisSelection | None,
+    where: NamedArray | None,
+) -> NamedArray:
+    require(function, "loss", loss, reduction_axis or ())
+    if where is not None:
+        require_beside(function, "where", where, "the loss", loss, may_have_all=reduction is None)
     if reduction is None:
-        return arr if where is None else elementwise.where(where, arr, 0.0)
-    function = mean if isinstance(reduction, Unspecified) else reduction
-    return function(arr, axis=reduction_axis, where=where)
+        return loss if where is None else elementwise.where(where, loss, 0.0)
+    if isinstance(reduction, Unspecified):
+        if where is not None:
+            require_boolean(function, where)
+        return mean(loss, axis=reduction_axis, where=where)
+    if not callable(reduction):
+        raise errors.not_a_reduction(function, reduction)
+    return reduction(loss, axis=reduction_axis, where=where)
 
 
 reduce_loss = maybe_reduce_loss

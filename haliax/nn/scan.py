@@ -8,17 +8,18 @@ have the same methods.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import equinox as eqx
 import jax
 
 from haliax import errors
-from haliax.axis import Axis
+from haliax.axis import Axis, axes_of
 from haliax.core.array import NamedArray
 from haliax.hof import loops
 from haliax.hof.checkpointing import ScanCheckpointPolicy
+from haliax.hof.slices import Caller
 from haliax.jax_utils import (
     filter_checkpoint,
     is_jax_array_like,
@@ -130,19 +131,21 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
             gradient_checkpointing: what the loops keep for their backward pass; see `ScanCheckpointPolicy`.
             prevent_cse: overrides that field of the policy.
         """
+        (Block,) = axes_of(Block)
         policy = _policy(gradient_checkpointing, prevent_cse)
         make = getattr(module, "init", module)
 
         def build(*args: Any, **kwargs: Any) -> Stacked:
             rest: list[Any] = []
 
-            def arrays_of_one(_: Any, args: Any, kwargs: Any) -> Any:
+            def arrays_of_one(_: Any, *args: Any, **kwargs: Any) -> Any:
                 arrays, others = _arrays_and_rest(make(*args, **kwargs))
                 rest.append(others)
                 return arrays
 
             # The numbers of the layers are mapped over too, because a block may be made without any array.
-            arrays = loops.vmap(arrays_of_one, Block)(arange(Block), args, _with_keys_split(Block, kwargs))
+            mapped = loops.mapped_at_once(Caller("Stacked.init", own=1), arrays_of_one, Block)
+            arrays = mapped(arange(Block), *args, **_with_keys_split(Block, kwargs))
             return Stacked(_together(arrays, rest[-1]), Block, policy)
 
         return build
@@ -178,8 +181,9 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
             return fn(block, carry, *args, **kwargs)
 
-        looped = loops.fold(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
-        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
+        options = {"remat": self.gradient_checkpointing, "unroll": _times(unroll)}
+        loop = loops.folded(Caller("Stacked.fold", own=1), step, self.Block, **options)
+        return lambda init, *args, **kwargs: loop(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def scan_via(self, fn: Callable[..., tuple[Any, Any]], *, unroll: Unroll = None) -> Callable[..., tuple[Any, Any]]:
         """Like `scan`, with `fn(block, carry, *args, **kwargs)` for a block."""
@@ -187,12 +191,13 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         def step(carry: Any, block: Any, *args: Any, **kwargs: Any) -> Any:
             return fn(block, carry, *args, **kwargs)
 
-        looped = loops.scan(step, self.Block, remat=self.gradient_checkpointing, unroll=_times(unroll))
-        return lambda init, *args, **kwargs: looped(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
+        options = {"remat": self.gradient_checkpointing, "unroll": _times(unroll)}
+        loop = loops.looped(Caller("Stacked.scan", own=1), step, self.Block, **options)
+        return lambda init, *args, **kwargs: loop(init, self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def vmap_via(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Like `vmap`, with `fn(block, *args, **kwargs)` for a block."""
-        mapped = loops.vmap(fn, self.Block)
+        mapped = loops.mapped_at_once(Caller("Stacked.vmap", own=1), fn, self.Block)
         return lambda *args, **kwargs: mapped(self.stacked, *args, **_with_keys_split(self.Block, kwargs))
 
     def unstacked(self) -> tuple[Any, ...]:
@@ -233,7 +238,7 @@ class Stacked(ModuleWithStateDictSerialization, Generic[M]):
         like = eqx.filter_eval_shape(Stacked.unstacked, self)
         blocks = [from_state_dict(like[at], state_dict, with_prefix(prefix, str(at))) for at in range(self.Block.size)]
         parts = [_arrays_and_rest(block) for block in blocks]
-        arrays = loops.stacked_trees(self.Block, [arrays for arrays, _ in parts])
+        arrays = loops.stacked_trees(Caller("Stacked.from_state_dict"), self.Block, [arrays for arrays, _ in parts])
         return dataclasses.replace(self, stacked=_together(arrays, parts[0][1]))
 
 
@@ -253,11 +258,12 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         prevent_cse: bool | None = None,
     ) -> ModuleInit[BlockSeq]:
         """A function that makes the blocks; see `Stacked.init`."""
+        (Block,) = axes_of(Block)
         policy = _policy(gradient_checkpointing, prevent_cse)
         make = getattr(module, "init", module)
 
         def build(*args: Any, **kwargs: Any) -> BlockSeq:
-            given = loops.pieces(Block, (args, _with_keys_split(Block, kwargs)))
+            given = loops.pieces(Caller("BlockSeq.init"), Block, (args, _with_keys_split(Block, kwargs)))
             return BlockSeq([make(*a, **k) for a, k in given], Block, policy)
 
         return build
@@ -286,9 +292,7 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         """Like `fold`, with `fn(block, carry, *args, **kwargs)` for a block."""
 
         def folded(init: Any, *args: Any, **kwargs: Any) -> Any:
-            for block, (a, k) in zip(
-                self.blocks, loops.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
-            ):
+            for block, (a, k) in self._with_pieces("fold", args, kwargs):
                 init = self._checkpointed(fn)(block, init, *a, **k)
             return init
 
@@ -299,14 +303,18 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
 
         def scanned(init: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             outputs = []
-            for block, (a, k) in zip(
-                self.blocks, loops.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs))), strict=True
-            ):
-                init, output = self._checkpointed(fn)(block, init, *a, **k)
+            for block, (a, k) in self._with_pieces("scan", args, kwargs):
+                result = self._checkpointed(fn)(block, init, *a, **k)
+                init, output = loops.carry_and_output(Caller("BlockSeq.scan"), result)
                 outputs.append(output)
-            return init, loops.stacked_trees(self.Block, outputs)
+            return init, loops.stacked_trees(Caller("BlockSeq.scan"), self.Block, outputs)
 
         return scanned
+
+    def _with_pieces(self, method: str, args: Any, kwargs: Any) -> Iterable[tuple[Any, Any]]:
+        """Each block with its slices of the arguments."""
+        given = args, _with_keys_split(self.Block, kwargs)
+        return zip(self.blocks, loops.pieces(Caller(f"BlockSeq.{method}"), self.Block, given), strict=True)
 
     def _checkpointed(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """`fn` under the policy. Outside of a loop only a barrier keeps the compiler from undoing it."""
@@ -317,9 +325,8 @@ class BlockSeq(ModuleWithStateDictSerialization, Generic[M]):
         """The results of `fn(block, *args, **kwargs)` for all blocks, with the axis `Block`."""
 
         def mapped(*args: Any, **kwargs: Any) -> Any:
-            pieces = loops.pieces(self.Block, (args, _with_keys_split(self.Block, kwargs)))
-            results = [fn(block, *a, **k) for block, (a, k) in zip(self.blocks, pieces, strict=True)]
-            return loops.stacked_trees(self.Block, results)
+            results = [fn(block, *a, **k) for block, (a, k) in self._with_pieces("vmap", args, kwargs)]
+            return loops.stacked_trees(Caller("BlockSeq.vmap"), self.Block, results)
 
         return mapped
 

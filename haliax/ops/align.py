@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from haliax import errors
 from haliax.axis import Axis, AxisSelection, axes_of, ensure_tuple
@@ -137,6 +138,68 @@ def _fits(shape: Sequence[int], axes: Sequence[Axis]) -> bool:
     sizes = [axis.size for axis in axes]
     tail = sizes[len(sizes) - len(shape) :] if len(shape) <= len(sizes) else None
     return tail is not None and all(size in (1, own) for size, own in zip(shape, tail, strict=True))
+
+
+def require_same_sizes(function: str, argument: str, value: NamedArray, other: str, array: NamedArray) -> None:
+    """Raises AxisError if a named argument has an axis of the array with another size.
+
+    Args:
+        function: the function or layer, for the error.
+        argument: the name of the argument, for the error.
+        value: what was given.
+        other: what the array is, for the error: `` `query` `` or `the scores`.
+        array: what the argument is lined up with by name.
+    """
+    sizes = {axis.name: axis.size for axis in array.axes}
+    for axis in value.axes:
+        if sizes.get(axis.name, axis.size) != axis.size:
+            raise errors.other_size_beside(function, argument, axis, value, other, array)
+
+
+def require_beside(
+    function: str,
+    argument: str,
+    value: Any,
+    other: str,
+    array: NamedArray,
+    *,
+    may_have_all: bool = False,
+    by_position: bool = True,
+) -> None:
+    """Raises if an argument that is lined up by name with an array does not broadcast to it.
+
+    Args:
+        function: the function or layer, for the error.
+        argument: the name of the argument, for the error.
+        value: what was given: a NamedArray, a number, or an unnamed array.
+        other: what the array is, for the error.
+        array: what the argument is lined up with.
+        may_have_all: whether the argument may have further axes if it has all of the array.
+        by_position: whether it may be unnamed and broadcast by position.
+
+    Raises:
+        NamedTypeError: if it is no array, or an unnamed one that does not broadcast.
+        AxisError: for an axis of another size, or one that the array lacks.
+    """
+    if not isinstance(value, NamedArray):
+        if not is_number_or_array(value) or not _fits(getattr(value, "shape", ()), array.axes if by_position else ()):
+            raise errors.layer_needs_named(function, argument, value)
+        return
+    require_same_sizes(function, argument, value, other, array)
+    extra = [axis.name for axis in value.axes if axis not in array.axes]
+    if extra and not (may_have_all and set(array.axes) <= set(value.axes)):
+        raise errors.axis_not_beside(function, argument, extra[0], value, other, array)
+
+
+def require_boolean(function: str, where: Any) -> None:
+    """Raises NamedTypeError if `where`, an array or a number, is not boolean."""
+    if np.dtype(getattr(where, "dtype", type(where))) != np.bool_:
+        raise errors.where_not_boolean(function, where)
+
+
+def is_number_or_array(value: Any) -> bool:
+    """Whether this broadcasts by position: a number of Python, or what has a shape and a dtype."""
+    return isinstance(value, bool | int | float | complex) or (hasattr(value, "shape") and hasattr(value, "dtype"))
 
 
 @on_any_mesh

@@ -302,7 +302,8 @@ def einsum(
         words = _mentioned(sides[0], arrays, axis_aliases, equation)
     elif sides:
         if len(sides) != len(arrays):
-            raise errors.bad_pattern(equation, f"it has {len(sides)} operands, but {len(arrays)} arrays were given")
+            given = "1 array was" if len(arrays) == 1 else f"{len(arrays)} arrays were"
+            raise errors.bad_pattern(equation, f"it has {len(sides)} operands, but {given} given")
         operands, words = _unified(sides, arrays, axis_aliases, equation)
 
     everything = dict.fromkeys(axis.name for array in operands for axis in array.axes)

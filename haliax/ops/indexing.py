@@ -20,20 +20,18 @@ from jax import lax
 from jax.core import Tracer
 
 from haliax import errors
+from haliax._compat import ConcreteArray
 from haliax.axis import Axis, AxisSelector, find, names_of
-from haliax.core.array import NamedArray, unchecked, wrap
+from haliax.core.array import NamedArray, wrap
 from haliax.core.dslice import dblock as dblock
 from haliax.core.dslice import ds as ds
 from haliax.core.dslice import dslice, is_pallas_dslice
 from haliax.core.explicit import on_any_mesh
 from haliax.ops import eager
-from haliax.ops.align import aligned, all_axes, union_axes_of
+from haliax.ops.gathering import gathered
 from haliax.ops.shape import transposed
 
 _slice = slice
-
-Lookup = tuple[Any, ...]
-"""What `jnp` indexes with: for each dimension an integer, a slice with known ends, or an integer array."""
 
 
 @on_any_mesh
@@ -260,7 +258,7 @@ def _places(array: NamedArray, axis: Axis, chosen: Any, is_strict: bool) -> Name
     if is_strict and isinstance(raw, np.ndarray):
         for number in raw[(raw < -axis.size) | (raw >= axis.size)].flat:
             raise errors.index_out_of_range(axis.name, int(number), array)
-    return wrap(jnp.asarray(raw), axes)
+    return wrap(raw if type(raw) is ConcreteArray else jnp.asarray(raw), axes)
 
 
 def _marked(axis: Axis, chosen: Any, mask: Any, axes: tuple[Axis, ...]) -> NamedArray:
@@ -337,58 +335,3 @@ def _out_of_range_value(dtype: Any) -> Any:
         limits = jnp.iinfo(dtype)
         return limits.min if limits.min < 0 else limits.max
     return True if dtype == np.bool_ else None
-
-
-@on_any_mesh
-def gathered(array: NamedArray, places: Mapping[str, Any], options: Mapping[str, Any]) -> NamedArray:
-    """One gather of the places, with the options of `jnp.ndarray.at[…].get`."""
-    lookup, axes = lookup_of(array, places)
-    is_promised = options.get("mode") == "promise_in_bounds"
-    settings = (*options.items(), ("wrap_negative_indices", not is_promised))
-    arrays = [part for part in lookup if not isinstance(part, _slice | int)]
-    parts = tuple([_fixed(part) if isinstance(part, _slice | int) else None for part in lookup])
-    return wrap(_gather(array.array, parts, settings, *arrays), axes)
-
-
-def _fixed(part: Any) -> Any:
-    """A part of a lookup that is not an array, as a value with a hash."""
-    return (part.start, part.stop, part.step) if isinstance(part, _slice) else part
-
-
-def _read(raw: Any, parts: tuple[Any, ...], settings: tuple[tuple[str, Any], ...], *arrays: Any) -> Any:
-    rest = iter(arrays)
-    lookup = [next(rest) if part is None else _slice(*part) if isinstance(part, tuple) else part for part in parts]
-    return jnp.asarray(raw).at[tuple(lookup)].get(**dict(settings))
-
-
-_gather = eager.quick(_read, 1, 2)
-
-
-def lookup_of(array: NamedArray, places: Mapping[str, Any]) -> tuple[Lookup, tuple[Axis, ...]]:
-    """How `jnp` indexes the raw array at the places, and the axes of the result.
-
-    Index arrays are broadcast as by `haliax.broadcast_arrays`. The order is the one that `jnp` gives: the index axes
-    stand where the indexed axes stood, or in front if these,
-    those with one integer counted among them, are apart.
-    """
-    arrays = {name: place for name, place in places.items() if isinstance(place, NamedArray)}
-    index_axes = all_axes([*arrays.values()])
-    index_names = {axis.name for axis in index_axes}
-    kept = [axis for axis in array.axes if axis.name not in places]
-    union_axes_of([*arrays.values(), unchecked(array.array, tuple(kept))])  # one size for each name
-
-    lookup: list[Any] = []
-    free: list[tuple[int, Axis]] = []
-    for position, axis in enumerate(array.axes):
-        place = places.get(axis.name, _slice(None))
-        if isinstance(place, NamedArray):
-            place = aligned(place, index_axes)
-        elif axis.name in index_names and axis.name not in places:  # shared: walked together with the index
-            place = aligned(wrap(jnp.arange(axis.size), (axis,)), index_axes)
-        elif isinstance(place, _slice):
-            free.append((position, axis.resize(len(range(*place.indices(axis.size))))))
-        lookup.append(place)
-    walked = [position for position, place in enumerate(lookup) if not isinstance(place, _slice)]
-    together = not walked or walked == list(range(walked[0], walked[-1] + 1))
-    front = [axis for position, axis in free if together and walked and position < walked[0]]
-    return tuple(lookup), (*front, *index_axes, *[axis for _, axis in free[len(front) :]])

@@ -39,6 +39,7 @@ PROPERTIES: dict[str, Callable[..., Any]] = {
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     "__abs__": elementwise.abs,
+    "__array__": foreign.numbers,
     "__array_ufunc__": elementwise.numpy_ufunc,
     "__eq__": elementwise.equal,
     "__ge__": elementwise.greater_equal,

@@ -17,7 +17,7 @@ from haliax import errors
 from haliax.axis import Axis, AxisSelection, AxisSelector, ensure_tuple, find
 from haliax.core.array import NamedArray, held, hold, unchecked, wrap
 from haliax.core.explicit import SHARDING_ERRORS, on_any_mesh, retried
-from haliax.ops.align import aligned
+from haliax.ops.align import aligned, require_beside, require_boolean
 from haliax.typing import NamedOrNumeric, ReductionFunction, SimpleReductionFunction
 
 
@@ -61,6 +61,8 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
         if "keepdims" in options:
             raise errors.no_keepdims(name, array)
         if where is not None:
+            require_beside(name, "where", where, "the array", array)
+            require_boolean(name, where)
             options["where"] = aligned(where, own.axes) if isinstance(where, NamedArray) else where
         gone, kept = _parted(own, axis)
         try:
@@ -75,11 +77,12 @@ def reduction(function: Callable[..., Any]) -> ReductionFunction:
     Args:
         array: a NamedArray (or an unnamed array, over all its elements).
         axis: the axes that go away; None for all.
-        where: which elements count; lined up by name.
+        where: which elements count, boolean; lined up by name.
         options: passed on to the function of `jnp`.
 
     Raises:
-        AxisError: for an axis that the array lacks.
+        AxisError: for an axis that the array lacks, or a `where` that does not fit it.
+        NamedTypeError: for a `where` that is not boolean.
 
     >>> x = hax.arange(hax.make_axes(batch=2, embed=3))
     >>> hax.{name}(x, "embed").axes

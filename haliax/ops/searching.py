@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
+import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
@@ -38,6 +39,58 @@ class UniqueInverse(NamedTuple):
     inverse_indices: NamedArray
 
 
+@overload
+def unique(
+    array: NamedArray,
+    Unique: Axis,
+    *,
+    axis: AxisSelector | None = None,
+    fill_value: Any = None,
+    return_index: Literal[False] = False,
+    return_inverse: Literal[False] = False,
+    return_counts: Literal[False] = False,
+) -> NamedArray: ...
+
+
+@overload
+def unique(
+    array: NamedArray,
+    Unique: Axis,
+    *,
+    axis: AxisSelector | None = None,
+    fill_value: Any = None,
+    return_index: Literal[True],
+    return_inverse: bool = False,
+    return_counts: bool = False,
+) -> tuple[NamedArray, ...]: ...
+
+
+@overload
+def unique(
+    array: NamedArray,
+    Unique: Axis,
+    *,
+    axis: AxisSelector | None = None,
+    fill_value: Any = None,
+    return_index: bool = False,
+    return_inverse: Literal[True],
+    return_counts: bool = False,
+) -> tuple[NamedArray, ...]: ...
+
+
+@overload
+def unique(
+    array: NamedArray,
+    Unique: Axis,
+    *,
+    axis: AxisSelector | None = None,
+    fill_value: Any = None,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: Literal[True],
+) -> tuple[NamedArray, ...]: ...
+
+
 @on_any_mesh
 def unique(
     array: NamedArray,
@@ -48,7 +101,7 @@ def unique(
     return_index: bool = False,
     return_inverse: bool = False,
     return_counts: bool = False,
-) -> Any:
+) -> NamedArray | tuple[NamedArray, ...]:
     """The distinct elements in ascending order, along the new axis `Unique`.
 
     Args:
@@ -237,7 +290,7 @@ def _resized(raw: Any, array: NamedArray, position: int) -> NamedArray:
 @on_any_mesh
 def allclose(
     a: NamedOrNumeric, b: NamedOrNumeric, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Any:
+) -> bool | jax.Array:
     """Whether all elements are equal within a tolerance; broadcast by name.
 
     Args:
@@ -258,7 +311,7 @@ def allclose(
 
 
 @on_any_mesh
-def array_equal(a: NamedOrNumeric, b: NamedOrNumeric) -> Any:
+def array_equal(a: NamedOrNumeric, b: NamedOrNumeric) -> bool | jax.Array:
     """Whether the arrays have the same axes, in any order, and equal elements.
 
     >>> x = hax.arange(hax.make_axes(batch=2, embed=3))
@@ -275,7 +328,7 @@ def array_equal(a: NamedOrNumeric, b: NamedOrNumeric) -> Any:
 
 
 @on_any_mesh
-def array_equiv(a: NamedOrNumeric, b: NamedOrNumeric) -> Any:
+def array_equiv(a: NamedOrNumeric, b: NamedOrNumeric) -> bool | jax.Array:
     """Whether the arrays are equal once broadcast by name."""
     try:
         left, right = _raw_pair(a, b)
@@ -284,7 +337,7 @@ def array_equiv(a: NamedOrNumeric, b: NamedOrNumeric) -> Any:
     return _answer(jnp.array_equiv(left, right))
 
 
-def _answer(truth: Any) -> Any:
+def _answer(truth: jax.Array) -> bool | jax.Array:
     """A Python bool where the numbers are known; under `jit`, a traced one."""
     return truth if isinstance(truth, Tracer) else bool(truth)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
 
 import jax.numpy as jnp
 import numpy as np
@@ -81,8 +81,18 @@ def transposed(array: NamedArray, axes: tuple[Axis, ...]) -> NamedArray:
     return wrap(eager.transpose(array.array, tuple([array.axes.index(axis) for axis in axes])), axes)
 
 
+@overload
+def flatten_axes(array: NamedArray, old_axes: AxisSelection, new_axis: AxisSelector) -> NamedArray: ...
+
+
+@overload
+def flatten_axes(array: AxisSpec, old_axes: AxisSelection, new_axis: AxisSelector) -> tuple[Axis, ...]: ...
+
+
 @on_any_mesh
-def flatten_axes(array: NamedArray | AxisSpec, old_axes: AxisSelection, new_axis: AxisSelector) -> Any:
+def flatten_axes(
+    array: NamedArray | AxisSpec, old_axes: AxisSelection, new_axis: AxisSelector
+) -> NamedArray | tuple[Axis, ...]:
     """The axes `old_axes` as one, in the order given; it stands where the first of them in the array stood.
 
     Args:

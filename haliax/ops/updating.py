@@ -18,8 +18,9 @@ from haliax.core.array import NamedArray, unchecked, wrap
 from haliax.core.dslice import dslice
 from haliax.core.explicit import on_any_mesh
 from haliax.ops.align import aligned, union_axes_of
-from haliax.ops.indexing import check_indexed_once, gathered, index, lookup_of, normalized, selection_of, start_of
-from haliax.typing import NamedOrNumeric
+from haliax.ops.gathering import gathered, lookup_of
+from haliax.ops.indexing import check_indexed_once, index, normalized, selection_of, start_of
+from haliax.typing import NamedOrNumeric, Subscript
 
 
 class At:
@@ -28,7 +29,7 @@ class At:
     def __init__(self, array: NamedArray):
         self._array = array
 
-    def __getitem__(self, key: Any) -> Place:
+    def __getitem__(self, key: Subscript) -> Place:
         return Place(self._array, selection_of(key))
 
 

@@ -8,6 +8,7 @@ from ir import errors
 from ir.analysis.excerpt import excerpt
 from ir.errors import MalformedGraph
 from ir.graph import Constant, Graph, Node, Value
+from ir.limits import DEEPEST, LARGEST, is_too_deep
 from ir.ops import OPS, Op
 from ir.text.print import print_op
 from ir.types import TensorType
@@ -20,9 +21,9 @@ def verify(graph: Graph) -> Graph:
 
     Raises:
         MalformedGraph: an unknown kind, a use before definition, a value defined twice or used as another type, paths
-            or carried pairs that do not match inputs and outputs, or a node whose operands, attributes, bodies and
-            results are not what the rule of its op says; the message shows such a node between its neighbours, with
-            carets under what is wrong.
+            or carried pairs that do not match inputs and outputs, bodies nested too deep (see `ir.limits`), or a node
+            whose operands, attributes, bodies and results are not what the rule of its op says; the message shows such
+            a node between its neighbours, with carets under what is wrong.
     """
     sides = (("inputs", graph.input_paths, graph.inputs), ("outputs", graph.output_paths, graph.outputs))
     for side, paths, values in sides:
@@ -31,6 +32,8 @@ def verify(graph: Graph) -> Graph:
     for before, after in graph.carried:
         if not (0 <= before < len(graph.inputs) and 0 <= after < len(graph.outputs)):
             raise errors.carried_out_of_range(graph.name, before, after)
+    if is_too_deep(graph):
+        raise errors.graph_too_deep(graph.name, DEEPEST)
     _Scope(set()).graph(graph)
     for before, after in graph.carried:
         old, new = graph.inputs[before].type, graph.outputs[after].type
@@ -91,7 +94,7 @@ class _Scope:
         if value.id in self.everywhere:
             raise errors.value_defined_twice(graph.name, str(value))
         for dim in value.type.dims:
-            if dim.size < 0:
+            if not 0 <= dim.size <= LARGEST:
                 raise errors.impossible_dim(graph.name, str(value), str(dim))
         self.everywhere.add(value.id)
         self.defined[value.id] = value.type

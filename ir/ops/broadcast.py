@@ -1,11 +1,13 @@
 """broadcast: repeats along the dims that the result has and the operand lacks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Op, matched, params_of
+from ir.names import is_derived
+from ir.ops.op import Op, OrderOf, Place, matched, params_of
 from ir.ops.rule import Broken, Expected, Piece, operands, same
+from ir.order import Atom, Order
 from ir.types import Dim
 
 
@@ -14,7 +16,6 @@ class Broadcast(Op):
 
     kind = "broadcast"
     fusible = True
-    doubles_names = True
     repeats_places = True
     stays_proportional = True
 
@@ -32,6 +33,18 @@ class Broadcast(Op):
         if "broadcast_dimensions" in params:
             return list(map(int, params["broadcast_dimensions"]))
         return matched(before, after)
+
+    def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+        """Along a new dim, and one that was of size 1, the operand is copied."""
+        operand, result = node.inputs[0], node.outputs[0]
+        kept = {
+            target
+            for position, target in enumerate(self.targets(node))
+            if target is not None and operand.type.dims[position].size == result.type.dims[target].size
+        }
+        for position, dim in enumerate(result.type.dims):
+            if position not in kept and dim.size > 1 and (dim.name is None or is_derived(dim.name)):
+                yield (result, position), (Atom(("copies", result.id, position), dim.size, 1, True, dim.name),)
 
     def widens(self, node: Node) -> bool:
         return True

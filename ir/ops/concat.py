@@ -4,8 +4,9 @@ copies of itself."""
 from collections.abc import Iterator, Sequence
 
 from ir import errors
-from ir.graph import Node
-from ir.ops.op import Mismatch, Names, Op
+from ir.graph import Node, Value
+from ir.names import Extent
+from ir.ops.op import Mismatch, Names, Op, OrderOf, Place, meeting, params_of
 from ir.ops.rule import (
     Broken,
     Expected,
@@ -16,17 +17,18 @@ from ir.ops.rule import (
     like,
     listed,
     must,
+    must_list,
     operands,
     same,
     same_dtype,
     same_shape,
 )
-from ir.ops.slice import must_list
+from ir.order import Atom, Axis, Order, Part, merged
 from ir.types import Dim
 
 
 class Concat(Op):
-    """A dim that is joined keeps its place, and its name unless what it meets has another."""
+    """A dim that is joined keeps its place. Its parts may be dims of several names."""
 
     kind = "concat"
     attributes = frozenset(("along",))
@@ -48,17 +50,94 @@ class Concat(Op):
         return [Expected((node.inputs[0].type.dtype,), dims)]
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
-        first = node.inputs[0].type.dims
+        first, out = node.inputs[0].type.dims, node.outputs[0].type.dims
+        if node.fn == "stack":
+            out = first
         for i, operand in enumerate(node.inputs[1:], start=1):
-            for a, b in zip(first, operand.type.dims, strict=False):
-                if a.name and b.name and a.name != b.name:
-                    yield Mismatch(a.name, b.name, a.size if a.size == b.size else None, self.kind, (0, i))
-
-    def joins_unlike(self, node: Node) -> bool:
-        return len(node.inputs) != 2 and len(node.outputs[0].type.dims) <= 1
+            for a, b, made in zip(first, operand.type.dims, out, strict=False):
+                if a.size == made.size:  # what is joined may be two axes
+                    yield from meeting(a, b, self.kind, (0, i))
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")
+
+    def joins(self, node: Node) -> bool:
+        return not node.fn
+
+    def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+        result, first = node.outputs[0], node.inputs[0]
+        if node.fn == "tile":
+            for position, (a, b) in enumerate(zip(first.type.dims, result.type.dims, strict=True)):
+                if a.size != b.size and a.size:
+                    yield (result, position), _beside(result, position, b.size // a.size, order(first, position))
+            return
+        at = _joined_position(node)
+        if at is None:
+            return
+        if node.fn == "stack" or first.type.dims[at].size == 1:
+            new = result.type.dims[at]
+            yield (result, at), (Atom(("side", result.id), new.size, 1, True, new.name),)
+            yield from _interleaved(node, at, order)
+        elif all(operand == first for operand in node.inputs) or _alike(node, at, order):
+            yield (result, at), _beside(result, at, len(node.inputs), order(first, at))
+        elif (parts := _parts(node, at, order)) is not None and _follow(
+            parts, result.type.dims[at].size, len(node.inputs)
+        ):
+            size = result.type.dims[at].size // len(node.inputs)
+            yield (result, at), _beside(result, at, len(node.inputs), (Atom(("half", result.id), size, label="place"),))
+
+
+def _joined_position(node: Node) -> int | None:
+    """Where the operands stand one after the other; None where nothing tells."""
+    dims, out = node.inputs[0].type.dims, node.outputs[0].type.dims
+    if node.fn == "stack":
+        axis = params_of(node).get("axis")
+        return None if axis is None else int(axis)
+    return next((i for i, (a, b) in enumerate(zip(dims, out, strict=True)) if a.size != b.size), None)
+
+
+def _beside(result: Value, position: int, copies: int, order: Order) -> Order:
+    return merged([(Atom(("copies", result.id, position), copies, 1, True),), order])
+
+
+def _alike(node: Node, position: int, order: OrderOf) -> bool:
+    """Whether all operands have the same axes, known by name, at a position."""
+    orders = {order(operand, position) for operand in node.inputs}
+    return len(orders) == 1 and all(isinstance(atom.key, Axis) for each in orders for atom in each)
+
+
+def _parts(node: Node, position: int, order: OrderOf) -> list[Extent] | None:
+    """Which parts of one dim the operands have at a position; None where they are of several dims, or of none."""
+    wholes: set[object] = set()
+    found: list[Extent] = []
+    for operand in node.inputs:
+        if position >= len(operand.type.dims):
+            return None
+        atoms = order(operand, position)
+        key = atoms[0].key if len(atoms) == 1 else None
+        if not isinstance(key, Part):
+            return None
+        wholes.add(key.whole)
+        found.append(key.extent)
+    return found if len(wholes) == 1 else None
+
+
+def _follow(parts: Sequence[Extent], size: int, count: int) -> bool:
+    """Whether parts are the whole, cut into `count` equal ones."""
+    each = size // count
+    return sorted(parts) == [(i * each, (i + 1) * each, 1) for i in range(count)]
+
+
+def _interleaved(node: Node, at: int, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+    """Every second element of a dim beside the others of it: places that go in pairs."""
+    result, count = node.outputs[0], len(node.inputs)
+    for position in range(len(node.inputs[0].type.dims)):
+        parts = _parts(node, position, order) if node.fn == "stack" or position != at else None
+        if parts is not None and sorted((start, step) for start, _, step in parts) == [
+            (i, count) for i in range(count)
+        ]:
+            target = position + (node.fn == "stack" and position >= at)
+            yield (result, target), (Atom(("half", result.id), result.type.dims[target].size, label="place"),)
 
 
 def _joined(node: Node) -> tuple[Slot, ...]:

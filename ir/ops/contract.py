@@ -44,7 +44,6 @@ class Contract(Op):
     attributes = _ATTRIBUTES
     meetings = {"contract": "contraction of {pairs}: only one axis can be summed with itself"}
     multiplies = True
-    doubles_names = True
     always_computes = True
     cut_after_each_sum = True
     reads_whole_parameters = True
@@ -67,12 +66,6 @@ class Contract(Op):
         for key, other in (("over", "with"), ("batch", "batch_with")):
             for a, b in zip(node.dims(key), node.dims(other), strict=False):
                 yield from meeting(a, b, "contract", (0, 1))
-        seen: set[str] = set()
-        for dim in node.outputs[0].type.dims:
-            if dim.name and dim.name in seen and not any(o.type.names.count(dim.name) > 1 for o in node.inputs):
-                yield Mismatch(dim.name, dim.name, dim.size, "twice", (0, 1))
-            if dim.name:
-                seen.add(dim.name)
 
     def reduced(self, node: Node) -> Names:
         blocked = self.blocked(node)
@@ -231,6 +224,9 @@ def _convolved(node: Node) -> tuple[Slot, ...]:
     along = listed(node, "along", (*image, *kernel), "the operands", required=False)
     must(len(window) == len(image) - 2, Piece("attribute", key="window"), errors.rule_needs("all dims of the window"))
     must(len(over) <= 1, Piece("attribute", key="over"), errors.rule_needs("the features that are contracted"))
+    # The features of the image, unless it is cut into groups of them.
+    contracted = all(has(image, dim) for dim in over) or any(has(image, dim) and not has(kernel, dim) for dim in along)
+    must(contracted, Piece("attribute", key="over"), errors.rule_needs("features that the image has"))
     for first, second in zip(
         listed(node, "batch", image, "the first operand", required=False),
         listed(node, "batch_with", kernel, "the second operand", required=False),
@@ -252,12 +248,11 @@ def _convolved(node: Node) -> tuple[Slot, ...]:
             free.remove(known)
             slots.append(known)
         else:
-            resized_ = any(each.name == dim.name and each.name is not None for each in (*along, *window))
-            holes += not resized_
+            holes += dim.size != 1  # a batch that is cut into groups of one
             slots.append(Hole(dim.size))
     # Offsets of a window are new, and so is a batch that is cut into groups.
     must(
-        holes <= len(window) + bool(along),
+        holes <= len(window) + (len(along) > len(window)),
         Piece("result"),
         errors.other_type(str(node.outputs[0].type), _text((*image, *sources))),
     )

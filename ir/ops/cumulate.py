@@ -17,6 +17,7 @@ class Cumulate(Op):
     attributes = frozenset(("along",))
     keeps_places = True
     placed_by_operands = True
+    accumulates = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         if node.fn.startswith("cum"):

@@ -1,11 +1,11 @@
 """gather: looks up the dims in `along` by the indices in the second operand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.indexed import Indexed, looked_up, must_interleave
-from ir.ops.op import Names
+from ir.ops.op import Names, Place, params_of
 from ir.ops.rule import Expected, Piece, must, operands
 
 
@@ -14,7 +14,6 @@ class Gather(Indexed):
 
     kind = "gather"
     meetings = {"gather": "a lookup of {pairs}: what is looked up together must be the same axis"}
-    doubles_names = True
     picks = True
     reads_whole_parameters = True
 
@@ -25,6 +24,22 @@ class Gather(Indexed):
         out = node.outputs[0].type.dims
         must_interleave(node, Piece("result"), out, along, whole, pairs)
         return [Expected((node.inputs[0].type.dtype,), out)]
+
+    def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
+        if "dimension_numbers" not in (params := params_of(node)):
+            return
+        numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+        (operand, indices), result = node.inputs, node.outputs[0]
+        dropped = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+        windows = iter([axis for axis in range(len(sizes)) if axis not in dropped])
+        batch = iter(range(len(indices.type.dims) - 1))
+        paired = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+        yield from [((operand, a), (indices, b)) for a, b in paired]
+        for position in range(len(result.type.dims)):
+            if position not in numbers.offset_dims:
+                yield (indices, next(batch)), (result, position)
+            elif sizes[axis := next(windows)] == operand.type.dims[axis].size and axis not in numbers.start_index_map:
+                yield (operand, axis), (result, position)
 
     def reduced(self, node: Node) -> Names:
         # Each device looks up what it has and adds zero for the rest: a sum over the shards of the indexed names.

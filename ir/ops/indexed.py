@@ -19,6 +19,7 @@ class Indexed(Op):
 
     attributes = frozenset(("along", "whole", "batch", "batch_with"))
     always_computes = True
+    picks_by_indices = True
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         last = len(node.inputs) - 1
@@ -62,10 +63,12 @@ def interleaves(
     along: Sequence[Dim],
     whole: Sequence[Dim],
     pairs: Pairs,
+    picks: bool,
 ) -> bool:
     """Whether `mixed` is `batch`, in order, with `windows` between, in order.
 
     A window dim may be missing where it is looked up or is a batch dim too, and shorter where only a part is taken.
+    Where the array is read (`picks`), one that is looked up place by place is missing.
     """
 
     def meets(one: Dim, other: Dim) -> bool:
@@ -86,7 +89,8 @@ def interleaves(
             dim = windows[skipped]
             cut = has(whole, dim) or (mixed[at].size == 1 and has(along, dim))
             shorter = mixed[at].size < dim.size and cut
-            if (meets(dim, mixed[at]) or shorter) and fits(at + 1, skipped + 1, index):
+            taken = picks and has(along, dim) and not has(whole, dim) and dim.size != 1
+            if ((meets(dim, mixed[at]) and not taken) or shorter) and fits(at + 1, skipped + 1, index):
                 return True
             if not may_go(dim):
                 return False
@@ -100,7 +104,7 @@ def must_interleave(
 ) -> None:
     """Raises `Broken` where the result of a gather, or the updates of a scatter, are no such mixture."""
     windows, batch = node.inputs[0].type.dims, node.inputs[1].type.dims[:-1]
-    if not interleaves(tuple(mixed), windows, batch, along, whole, pairs):
+    if not interleaves(tuple(mixed), windows, batch, along, whole, pairs, picks=piece.part == "result"):
         kept = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in windows if not has(along, dim))
         new = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in batch)
         raise Broken(piece, errors.rule_needs(f"the dims of the indices, [{new}], and between them [{kept}]"))

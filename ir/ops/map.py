@@ -35,7 +35,6 @@ class Map(Op):
     fusible = True
     is_elementwise = True
     keeps_places = True
-    doubles_names = True
     repeats_places = True
 
     def results(self, node: Node) -> Sequence[Expected]:

@@ -5,17 +5,21 @@ the op of a node (`ir.ops.op_of`); what a kind has nothing to say about keeps th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ir.graph import Graph, Node, Operand, Value
+from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
+from ir.order import Order
 from ir.types import Dim
 
 Names = tuple[str, ...]
 Place = tuple[Operand, int]
 """A dim: a value, and the position of the dim."""
+OrderOf = Callable[[Operand, int], Order]
+"""The order of the elements along a dim of an operand."""
 Feed = tuple[Operand, Value, bool]
 """What crosses the border of a body: (outside, inside, scanned over); for results (inside, outside, stacked)."""
 
@@ -59,7 +63,6 @@ class Op(ABC):
         factorizes: it is a function of whole matrices.
         holds_array: its result is an array that the step closed over.
         keeps_places: each dim of an operand of the result's rank is the dim at the same position of the result.
-        doubles_names: a name that it gives twice, and no operand has twice, was doubled here.
         repeats_places: it may repeat one place of an axis along that axis.
         stays_proportional: its result grows in proportion to its operand, for every function of the kind.
         always_computes: its result is never what is stored, whatever it is made from.
@@ -67,6 +70,8 @@ class Op(ABC):
         cut_after_each_sum: of several pending reductions, XLA's partitioner cuts the result after each one.
         reads_whole_parameters: a stored operand is gathered for it, for as long as it runs.
         picks: of its first operand the result has what indices say.
+        picks_by_indices: its second operand are indices along the dims that it lists as `along`.
+        accumulates: each place of its result is made from the places of its operand up to there.
         scattered: the kind that does the same and leaves each device one shard of the result; empty where none does.
         runs_once: its body runs exactly once, in place.
     """
@@ -94,7 +99,6 @@ class Op(ABC):
     factorizes: ClassVar[bool] = False
     holds_array: ClassVar[bool] = False
     keeps_places: ClassVar[bool] = False
-    doubles_names: ClassVar[bool] = False
     repeats_places: ClassVar[bool] = False
     stays_proportional: ClassVar[bool] = False
     always_computes: ClassVar[bool] = False
@@ -102,6 +106,8 @@ class Op(ABC):
     cut_after_each_sum: ClassVar[bool] = False
     reads_whole_parameters: ClassVar[bool] = False
     picks: ClassVar[bool] = False
+    picks_by_indices: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = False
     scattered: ClassVar[str] = ""
     runs_once: ClassVar[bool] = False
 
@@ -148,10 +154,6 @@ class Op(ABC):
         first, second = mismatch.operands
         return node.inputs[first], node.inputs[second]
 
-    def joins_unlike(self, node: Node) -> bool:
-        """Whether it puts side by side what need not be alike, as parameters flattened into one vector."""
-        return False
-
     def relabels(self, node: Node) -> bool:
         """Whether the array of the result is that of the operand, and only its names are new."""
         return self.renames
@@ -185,6 +187,10 @@ class Op(ABC):
         for before, after in self.carries(node):
             yield from _shifted(after, before, 0)
 
+    def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+        """Dims of the results whose elements stand in another order than those of the operand's dims that they are."""
+        return iter(())
+
     # --- what it does -----------------------------------------------------------------------------------------------
 
     @property
@@ -208,6 +214,10 @@ class Op(ABC):
     def reorders(self, node: Node) -> bool:
         """Whether the result has the elements of the operand in another order, or without dims of size 1, and every
         dim is still a dim."""
+        return False
+
+    def joins(self, node: Node) -> bool:
+        """Whether the result has the operands one after the other."""
         return False
 
     def widens(self, node: Node) -> bool:
@@ -297,8 +307,8 @@ def matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[int | None]:
 
 
 def meeting(first: Dim, second: Dim, rule: str, operands: tuple[int, int]) -> Iterator[Mismatch]:
-    """A mismatch where two dims of one size have two names."""
-    if first.name and second.name and first.name != second.name and first.size == second.size:
+    """A mismatch where two dims of one size have the names of two axes."""
+    if first.name and second.name and first.size == second.size and not same_axis(first.name, second.name):
         yield Mismatch(first.name, second.name, first.size, rule, operands)
 
 

@@ -7,8 +7,7 @@ from ir import errors
 from ir.graph import Node
 from ir.ops.grouping import factors, groups
 from ir.ops.op import Names, Op, matched, names_of, params_of
-from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, listed, must, operands, same, without
-from ir.ops.slice import must_list
+from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, listed, must, must_list, operands, same, without
 from ir.types import Dim
 
 

@@ -173,6 +173,15 @@ def listed(node: Node, key: str, among: Sequence[Dim], owner: str, required: boo
     return dims
 
 
+def must_list(node: Node, key: str, rule: Sequence[Dim]) -> None:
+    """The attribute lists exactly these dims, in order."""
+    found = node.dims(key)
+    if len(found) != len(rule) or not all(same(a, b) for a, b in zip(found, rule, strict=True)):
+        text = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in rule)
+        piece = Piece("attribute", key=key) if key in node.attrs else Piece("op")
+        raise Broken(piece, errors.wrong_list(key, text))
+
+
 def count(node: Node, key: str) -> int:
     """The whole number, not negative, under an attribute."""
     value = node.attrs.get(key)
@@ -220,8 +229,9 @@ def without(dims: Sequence[Dim], gone: Sequence[Dim]) -> list[tuple[Dim, ...]]:
     """What may be left of dims when some are taken out: several answers where a name occurs twice."""
     found = [tuple(dims)]
     for dim in gone:
-        found = [(*rest[:i], *rest[i + 1 :]) for rest in found for i in range(len(rest)) if same(rest[i], dim)]
-    return list(dict.fromkeys(found))
+        taken = ((*rest[:i], *rest[i + 1 :]) for rest in found for i in range(len(rest)) if same(rest[i], dim))
+        found = list(dict.fromkeys(taken))
+    return found
 
 
 def changed_dims(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[Dim, ...]:

@@ -1,11 +1,11 @@
 """scatter: writes the third operand into the first, or combines it, at the indices in the second."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.indexed import Indexed, looked_up, must_interleave
-from ir.ops.op import Names, names_of
+from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
@@ -25,6 +25,23 @@ class Scatter(Indexed):
         same_dtype(node, (0, 2))
         must_interleave(node, Piece("operand", 2), node.inputs[2].type.dims, along, whole, pairs)
         return [like(node.inputs[0].type)]
+
+    def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
+        operand, indices, updates = node.inputs
+        yield from paired(operand, range(len(operand.type.dims)), node.outputs[0])
+        if "dimension_numbers" not in (params := params_of(node)):
+            return
+        numbers = params["dimension_numbers"]
+        inserted = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+        windows = iter([axis for axis in range(len(operand.type.dims)) if axis not in inserted])
+        batch = iter(range(len(indices.type.dims) - 1))
+        for position, dim in enumerate(updates.type.dims):
+            if position not in numbers.update_window_dims:
+                yield (updates, position), (indices, next(batch))
+            elif operand.type.dims[axis := next(windows)].size == dim.size:
+                yield (updates, position), (node.outputs[0], axis)
+        pairs = zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
+        yield from [((operand, a), (indices, b)) for a, b in pairs]
 
     def reduced(self, node: Node) -> Names:
         if node.fn != "add":

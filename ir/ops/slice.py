@@ -4,9 +4,10 @@ part, a reversal."""
 from collections.abc import Iterator, Sequence
 
 from ir import errors
-from ir.graph import Node
+from ir.graph import Node, Value
+from ir.names import Extent
 from ir.ops.dtypes import is_integer
-from ir.ops.op import Mismatch, Names, Op, meeting
+from ir.ops.op import Mismatch, Names, Op, OrderOf, Place, meeting, params_of
 from ir.ops.rule import (
     Broken,
     Expected,
@@ -18,11 +19,13 @@ from ir.ops.rule import (
     like,
     listed,
     must,
+    must_list,
     operands,
     same,
     same_dtype,
     without,
 )
+from ir.order import Atom, Order, Part, sliced
 from ir.types import Dim
 
 
@@ -55,6 +58,33 @@ class Slice(Op):
     def blocked(self, node: Node) -> Names:
         return node.names("along")
 
+    def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
+        """A part knows what it is a part of, so that halves that are joined again say how the whole is made."""
+        for result, position, extent in extents(node):
+            whole, dim = order(node.inputs[0], position), result.type.dims[position]
+            array = node.value_inputs[0].id if node.value_inputs else -1
+            key = Part(whole, extent, array)
+            yield (result, position), sliced(whole, extent) or (Atom(key, dim.size, label=dim.name),)
+
+
+def extents(node: Node) -> Iterator[tuple[Value, int, Extent]]:
+    """What is cut, at places that are known: (result, position of the dim, its part). Nothing of a node that was read
+    from text."""
+    params, before = params_of(node), node.inputs[0].type.dims
+    if node.fn == "static" and "start_indices" in params:
+        steps = params["strides"] or (1,) * len(before)
+        (result,) = node.outputs
+        for position, extent in enumerate(zip(params["start_indices"], params["limit_indices"], steps, strict=True)):
+            if before[position].size != result.type.dims[position].size > 1:
+                yield result, position, extent
+    elif node.fn == "split" and "axis" in params:
+        start, axis = 0, int(params["axis"])
+        for result in node.outputs:
+            stop = start + result.type.dims[axis].size
+            if result.type.dims[axis].size > 1:
+                yield result, axis, (start, stop, 1)
+            start = stop
+
 
 def side_by_side(node: Node, rule: str) -> Iterator[Mismatch]:
     """Names that meet, dim by dim, in values of the rank of the first operand."""
@@ -63,15 +93,6 @@ def side_by_side(node: Node, rule: str) -> Iterator[Mismatch]:
         if len(operand.type.dims) == len(first):
             for a, b in zip(first, operand.type.dims, strict=True):
                 yield from meeting(a, b, rule, (0, i))
-
-
-def must_list(node: Node, key: str, rule: Sequence[Dim]) -> None:
-    """The attribute lists exactly these dims, in order."""
-    found = node.dims(key)
-    if len(found) != len(rule) or not all(same(a, b) for a, b in zip(found, rule, strict=True)):
-        text = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in rule)
-        piece = Piece("attribute", key=key) if key in node.attrs else Piece("op")
-        raise Broken(piece, errors.wrong_list(key, text))
 
 
 def _starts(node: Node, first: int) -> None:

@@ -5,14 +5,15 @@ last, so its dims before the loop, inside it and after it are the same classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ir._compat import expanded, scan_counts
 from ir.ops import body_param
+from ir.staging.align import renaming
 from ir.staging.primitives.registry import Axes, Dims, Draft
-from ir.staging.proto import ProtoBody, ProtoOperand, ProtoValue
-from ir.staging.unify import Unifier
+from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
+from ir.staging.unify import DimClass, Unifier
 
 INLINED = (
     *("jit", "closed_call", "eval_jaxpr"),
@@ -48,6 +49,18 @@ class Request:
     outvars: Sequence[Any]
     unifier: Unifier
     make_body: Callable[[Any, Sequence[ProtoValue], str], ProtoBody]
+    rename: Callable[[ProtoValue, Dims], ProtoNode]
+
+    def returning(self, body: ProtoBody, wanted: Mapping[int, Dims]) -> ProtoBody:
+        """The body with some results, by position, as values of the given dims: kin are renamed at its end."""
+        nodes, outputs = list(body.nodes), list(body.outputs)
+        for i, dims in wanted.items():
+            result = outputs[i]
+            new = renaming(self.unifier, result.dims, dims) if isinstance(result, ProtoValue) else None
+            if new is not None and isinstance(result, ProtoValue):
+                nodes.append(self.rename(result, new))
+                outputs[i] = nodes[-1].outputs[0]
+        return replace(body, nodes=tuple(nodes), outputs=tuple(outputs))
 
     def dims(self, operand: ProtoOperand) -> Dims:
         return operand.dims if isinstance(operand, ProtoValue) else ()
@@ -81,22 +94,31 @@ def scan(request: Request) -> StructuredDraft:
         unifier.same(over, dims[0])
         inputs.append(ProtoValue(dims[1:], operand.dtype if isinstance(operand, ProtoValue) else operand.type.dtype))
     body = request.make_body(params["jaxpr"], inputs, "body")
-    for value, result in zip(inputs[constants : constants + carries], body.outputs[:carries], strict=True):
-        if isinstance(result, ProtoValue):
-            unifier.same_all(value.dims, result.dims)
-    outputs = [
-        request.like(variable, value.dims)
-        for variable, value in zip(request.outvars, inputs[constants : constants + carries], strict=False)
-    ]
+    carried = inputs[constants : constants + carries]
+    wanted = {i: value.dims for i, value in enumerate(carried)}
+    for i, result in enumerate(body.outputs[carries:], start=carries):
+        wanted[i] = _beside(unifier, over, request.dims(result))
+    body = request.returning(body, wanted)
+    outputs = [request.like(variable, value.dims) for variable, value in zip(request.outvars, carried, strict=False)]
     for variable, result in zip(request.outvars[carries:], body.outputs[carries:], strict=True):
         outputs.append(request.like(variable, (over, *request.dims(result))))
     attrs = {"over": Axes((over,)), "trips": length, "constants": constants, "carries": carries}
     return StructuredDraft(Draft("loop", "scan", (), attrs), request.operands, tuple(outputs), (body,))
 
 
+def _beside(unifier: Unifier, over: DimClass, dims: Dims) -> Dims:
+    """The dims of a result so that it can be stacked along `over`."""
+    return tuple(
+        [
+            unifier.occurrence(dim, [over, *dims[:i], *dims[i + 1 :]]) if unifier.alike(dim, over) else dim
+            for i, dim in enumerate(dims)
+        ]
+    )
+
+
 def while_loop(request: Request) -> StructuredDraft:
     """Inputs are the condition's constants, the body's constants, carries; outputs are carries."""
-    params, unifier = request.params, request.unifier
+    params = request.params
     in_condition, in_body = params["cond_nconsts"], params["body_nconsts"]
     values = [request.fresh_like(operand) for operand in request.operands]
     condition_constants, body_constants = values[:in_condition], values[in_condition : in_condition + in_body]
@@ -104,9 +126,7 @@ def while_loop(request: Request) -> StructuredDraft:
     again = [ProtoValue(value.dims, value.dtype) for value in carries]
     condition = request.make_body(params["cond_jaxpr"], [*condition_constants, *again], "condition")
     body = request.make_body(params["body_jaxpr"], [*body_constants, *carries], "body")
-    for value, result in zip(carries, body.outputs, strict=True):
-        if isinstance(result, ProtoValue):
-            unifier.same_all(value.dims, result.dims)
+    body = request.returning(body, {i: value.dims for i, value in enumerate(carries)})
     outputs = tuple(request.like(v, value.dims) for v, value in zip(request.outvars, carries, strict=True))
     attrs = {"condition_constants": in_condition, "constants": in_body, "carries": len(carries)}
     return StructuredDraft(Draft("loop", "while", (), attrs), request.operands, outputs, (condition, body))
@@ -122,10 +142,8 @@ def branch(request: Request) -> StructuredDraft:
         request.like(variable, request.dims(result))
         for variable, result in zip(request.outvars, bodies[0].outputs, strict=True)
     ]
-    for body in bodies[1:]:
-        for value, result in zip(outputs, body.outputs, strict=True):
-            if isinstance(result, ProtoValue):
-                request.unifier.same_all(value.dims, result.dims)
+    wanted = {i: value.dims for i, value in enumerate(outputs)}
+    bodies[1:] = [request.returning(body, wanted) for body in bodies[1:]]
     return StructuredDraft(Draft("branch", "switch", (), {}), request.operands, tuple(outputs), tuple(bodies))
 
 
@@ -150,6 +168,8 @@ def linear_solve(request: Request) -> StructuredDraft:
         request.like(variable, tuple(request.unifier.fresh(size) for size in variable.aval.shape))
         for variable in request.outvars
     )
+    for value in solution:
+        request.unifier.together(value.dims)
     body = request.make_body(functions.matvec, [*constants, *solution], "matvec")
     for result, operand in zip(body.outputs, known, strict=True):
         request.unifier.same_all(request.dims(result), request.dims(operand))

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
+from haliax.core.staging import renamed_p
 from ir.graph import Attr, Graph, Node, Operand, Phase, Value
+from ir.staging.derive import derive_names
 from ir.staging.phases import phases_of
 from ir.staging.primitives.registry import Axes, Plain
 from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
@@ -22,7 +24,6 @@ def finish(
     trees: Any,
 ) -> Graph:
     """The graph of a draft, numbered in the order in which it prints."""
-    unifier.derive_names()
     phases = phases_of(body.nodes, [body.outputs[position] for _, position in carried])
     inputs, nodes, outputs = _Numbering(unifier).parts(body, phases)
     return Graph(body.name, inputs, nodes, outputs, input_paths, output_paths, carried, trees)
@@ -34,7 +35,7 @@ class _Numbering:
     def __init__(self, unifier: Unifier) -> None:
         self.roots = unifier.roots()
         made: dict[tuple[str | None, int], Dim] = {}
-        facts = [(unifier.name_of(root), unifier.size_of(root)) for root in self.roots]
+        facts = list(zip(derive_names(unifier), map(unifier.size_of, self.roots), strict=True))
         self.dims = [made.get(fact) or made.setdefault(fact, Dim(*fact)) for fact in facts]
         self.values: dict[ProtoValue, Value] = {}
         self.types: dict[tuple[str, tuple[DimClass, ...]], TensorType] = {}
@@ -66,8 +67,24 @@ class _Numbering:
     ) -> tuple[tuple[Value, ...], tuple[Node, ...], tuple[Operand, ...]]:
         """Inputs, nodes and outputs of a body; at least a phase for each node."""
         inputs = tuple([self.value(value) for value in body.inputs])
-        nodes = tuple([self.node(node, phase) for node, phase in zip(body.nodes, phases, strict=False)])
+        nodes = tuple(
+            [
+                self.node(node, phase)
+                for node, phase in zip(body.nodes, phases, strict=False)
+                if not self._changes_nothing(node)
+            ]
+        )
         return inputs, nodes, self.operands(body.outputs)
+
+    def _changes_nothing(self, node: ProtoNode) -> bool:
+        """Whether a rename turned out to be none, because nothing ever named the occurrences of the axis: its result is
+        its operand then."""
+        if node.origin.primitive is not renamed_p or not isinstance(operand := node.inputs[0], ProtoValue):
+            return False
+        before, after = ([self.dims[dim] for dim in value.dims] for value in (operand, node.outputs[0]))
+        if before == after:
+            self.values[node.outputs[0]] = self.values[operand]
+        return before == after
 
     def node(self, proto: ProtoNode, phase: Phase) -> Node:
         inputs = self.operands(proto.inputs)

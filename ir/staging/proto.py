@@ -1,8 +1,10 @@
 """Draft nodes: the graph before names are known, with dim classes in place of dims."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from haliax.core.staging import renamed_p
 from ir.graph import Constant, Origin, Source
 from ir.staging.primitives.registry import Axes, Plain
 from ir.staging.unify import DimClass
@@ -38,3 +40,14 @@ class ProtoBody:
     inputs: tuple[ProtoValue, ...]
     nodes: tuple[ProtoNode, ...]
     outputs: tuple[ProtoOperand, ...]
+
+
+def rename_node(
+    operand: ProtoValue, dims: Sequence[DimClass], backward: bool, source: Source | None, info: Any
+) -> ProtoNode:
+    """Calls a value's dims other occurrences of their axes: no equation of the step's, and an identity. `info` is JAX's
+    source info of the equation that asks for it."""
+    unnamed = (None,) * len(dims)
+    origin = Origin(renamed_p, {"old": unnamed, "new": unnamed}, None, info)
+    result = ProtoValue(tuple(dims), operand.dtype)
+    return ProtoNode("rename", "", (operand,), (result,), {"old": Axes(operand.dims)}, (), backward, source, origin)

@@ -46,7 +46,7 @@ _tree.register_pytree_node(Static, _flattened, _unflattened)
 
 def has_static(tree: Any) -> bool:
     """Whether a tree has leaves that are no arrays."""
-    return not all(map(_is_array, _tree.tree_leaves(tree)))
+    return not all(map(is_array, _tree.tree_leaves(tree)))
 
 
 def hidden(tree: Any) -> Any:
@@ -60,7 +60,7 @@ def shown(tree: Any) -> Any:
 
 
 def _hidden(leaf: Any) -> Any:
-    return leaf if _is_array(leaf) else Static(leaf)
+    return leaf if is_array(leaf) else Static(leaf)
 
 
 def _shown(leaf: Any) -> Any:
@@ -71,7 +71,8 @@ def _is_static(leaf: Any) -> bool:
     return isinstance(leaf, Static)
 
 
-def _is_array(leaf: Any) -> bool:
+def is_array(leaf: Any) -> bool:
+    """Whether JAX traces a leaf."""
     return (
         isinstance(leaf, _NUMBERS)
         or hasattr(leaf, "__jax_array__")

@@ -8,18 +8,19 @@ import gc
 import inspect
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from haliax.core.array import NamedArray
 from haliax.core.staging import staging
-from haliax.core.stale import fits, own_axes
+from ir import errors
 from ir.graph import Graph
-from ir.jax_api import leaves_with_path, make_jaxpr, tree_flatten, tree_structure
+from ir.jax_api import is_leaf, make_jaxpr, tree_flatten, tree_structure
+from ir.limits import LARGEST, MOST_DIMS
+from ir.staging.in_place import has_variables, watched
+from ir.staging.naming import Leaf, Naming, leaves_of, named
 from ir.staging.numbering import finish
-from ir.staging.proto import ProtoValue
+from ir.staging.proto import ProtoBody, ProtoValue, rename_node
 from ir.staging.static_leaves import has_static, hidden, shown
 from ir.staging.unify import Unifier
 from ir.staging.walk import Walk
@@ -33,26 +34,52 @@ class Trees:
     outputs: Any
     static: bool = False
     """Whether the arguments have leaves that are no arrays, which are structure here (see `ir.static_leaves`)."""
+    updated: tuple[int, ...] | None = None
+    """Of a step whose arguments have mutable variables, the inputs that it updates in place; the outputs are these
+    arrays in a list, and the result."""
 
 
-def trace(step: Callable[..., Any], *arguments: Any) -> Graph:
+def trace(step: Callable[..., Any], *arguments: Any, names: Naming | None = None) -> Graph:
     """The graph of `step(*arguments)`.
+
+    Args:
+        names: what the dims of arrays are called that are no `NamedArray`s: a mapping from path patterns to names,
+            `{"*.mlp.up.kernel": "embed mlp", "batch.tokens": "batch position"}`, or a function of path and shape; see
+            `ir.staging.naming`. Boxes of Flax are read where they stand.
 
     Leaves of `arguments` are `NamedArray`s, arrays or `jax.ShapeDtypeStruct`s (also inside a `NamedArray`); only
     shapes, dtypes and names are read. Where the step returns its first argument's structure, alone or first in a tuple,
     the leaves of the two that have the same size and dtype are `carried`: state, before and after.
 
+    Variables of NNX that the step updates in place, and does not return, are state too (see `ir.staging.in_place`).
+
     A leaf that is no array (a function, text) is static, as under `eqx.filter_jit`: the step is traced for its value.
+
+    Raises:
+        NamingError: a pattern matches no array, or the names do not fit one.
+        ValueError: an argument has more dims, or larger ones, than an array can have.
+        TooDeep: loops, branches and calls are nested more than `ir.limits.DEEPEST` deep, or deeper than Python calls.
     """
+    try:
+        return _traced(step, arguments, names)
+    except RecursionError as error:
+        raise errors.calls_too_deep(getattr(step, "__name__", "step")) from error
+
+
+def _traced(step: Callable[..., Any], arguments: Sequence[Any], names: Naming | None) -> Graph:
     static = has_static(arguments)
+    updated: list[int] | None = [] if has_variables(arguments) else None
+    traced = step if updated is None else watched(step, updated)
     with staging():
         if static:
             arguments = hidden(arguments)
-            closed, shapes = make_jaxpr(_with_static(step), return_shape=True)(*arguments)
-        else:
-            closed, shapes = make_jaxpr(step, return_shape=True)(*arguments)
+            traced = _with_static(traced)
+        closed, shapes = make_jaxpr(traced, return_shape=True)(*arguments)
+    trees = Trees(
+        tree_structure(arguments), tree_structure(shapes), static, None if updated is None else tuple(updated)
+    )
     with _no_collection():
-        return _graph(step, arguments, closed, shapes, static)
+        return _graph(step, arguments, names, closed, shapes, trees)
 
 
 def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,25 +91,33 @@ def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
     return hiding
 
 
-def _graph(step: Callable[..., Any], arguments: Sequence[Any], closed: Any, shapes: Any, static: bool) -> Graph:
+def _graph(
+    step: Callable[..., Any], arguments: Sequence[Any], naming: Naming | None, closed: Any, shapes: Any, trees: Trees
+) -> Graph:
     unifier = Unifier()
     walk = Walk(unifier)
-    leaves, tree = _named_leaves(arguments)
-    inputs = tuple(
-        [walk.named_value(var.aval, names) for var, (_, names) in zip(closed.jaxpr.invars, leaves, strict=True)]
-    )
+    leaves = argument_leaves(step, arguments)
+    for var, leaf in zip(closed.jaxpr.invars, leaves, strict=True):
+        if len(var.aval.shape) > MOST_DIMS or any([size > LARGEST for size in var.aval.shape]):
+            raise errors.argument_too_large(leaf.path, MOST_DIMS)
+    given = zip(closed.jaxpr.invars, named(leaves, naming), strict=True)
+    inputs = tuple([walk.named_value(var.aval, names) for var, names in given])
     body = walk.body(closed.jaxpr, closed.consts, inputs, getattr(step, "__name__", "step"))
-    out_leaves, out_tree = _named_leaves(shapes)
-    for operand, (_, names) in zip(body.outputs, out_leaves, strict=True):
-        if isinstance(operand, ProtoValue):
-            walk.suggest(operand, names)
+    updated, result = (trees.updated, shapes[1]) if trees.updated is not None else ((), shapes)
+    results = [*[leaves[i] for i in updated], *leaves_of(result)]
+    for operand, leaf in zip(body.outputs, results, strict=True):
+        if isinstance(operand, ProtoValue) and leaf.own is not None:
+            walk.suggest(operand, leaf.own)
+    carried = _all_carried(arguments, closed, result, updated)
+    if not _is_container(arguments):
+        carried = tuple(pair for pair in carried if _same_axes(unifier, body, *pair))
     return finish(
-        body,
+        _returning(unifier, body, carried),
         unifier,
-        input_paths=_argument_paths(step, arguments, leaves),
-        output_paths=tuple(path for path, _ in out_leaves),
-        carried=_carried(arguments, closed.in_avals, shapes),
-        trees=Trees(tree, out_tree, static),
+        input_paths=tuple(leaf.path for leaf in leaves),
+        output_paths=tuple(leaf.path for leaf in results),
+        carried=carried,
+        trees=trees,
     )
 
 
@@ -98,29 +133,43 @@ def _no_collection() -> Generator[None]:
             gc.enable()
 
 
+def _is_container(arguments: Sequence[Any]) -> bool:
+    """Whether the first argument is more than one bare array: what comes back in its structure is the same state."""
+    return bool(arguments) and (_is_named(arguments[0]) or not is_leaf(tree_structure(arguments[0])))
+
+
+def _same_axes(unifier: Unifier, body: ProtoBody, before: int, after: int) -> bool:
+    """Whether an argument and a result have the same axes, dim by dim."""
+    operand = body.outputs[after]
+    if not isinstance(operand, ProtoValue):
+        return True
+    pairs = zip(body.inputs[before].dims, operand.dims, strict=True)
+    return all(unifier.find(a) == unifier.find(b) or unifier.kin(a, b) for a, b in pairs)
+
+
+def _returning(unifier: Unifier, body: ProtoBody, carried: Sequence[tuple[int, int]]) -> ProtoBody:
+    """The body, whose state comes out with the occurrences of axes with which it went in."""
+    nodes, outputs = list(body.nodes), list(body.outputs)
+    for before, after in carried:
+        result, dims = outputs[after], body.inputs[before].dims
+        if isinstance(result, ProtoValue) and len(result.dims) == len(dims):
+            kin = [
+                unifier.find(a) != unifier.find(b) and unifier.kin(a, b) for a, b in zip(dims, result.dims, strict=True)
+            ]
+            if any(kin):
+                new = [a if is_kin else b for a, b, is_kin in zip(dims, result.dims, kin, strict=True)]
+                nodes.append(rename_node(result, new, False, None, None))
+                outputs[after] = nodes[-1].outputs[0]
+    return replace(body, nodes=tuple(nodes), outputs=tuple(outputs))
+
+
 def _is_named(leaf: Any) -> bool:
     return isinstance(leaf, NamedArray)
 
 
-def _named_leaves(tree: Any) -> tuple[list[tuple[str, tuple[str | None, ...]]], Any]:
-    """(path, names) of every array leaf, in JAX's flattening order, and the tree."""
-    leaves = [(path, _names_of(leaf)) for path, leaf in leaves_with_path(tree, is_leaf=_is_named)]
-    return leaves, tree_structure(tree)
-
-
-def _names_of(leaf: Any) -> tuple[str | None, ...]:
-    """The names of a leaf's dims: None for each where it has no axes, or axes that are not of its shape. An optimizer
-    that keeps less than the parameter (Adafactor) puts its arrays where the parameter's were, axes unchanged."""
-    if not isinstance(leaf, NamedArray):
-        return (None,) * np.ndim(leaf)
-    shape, axes = leaf.array.shape, own_axes(leaf.axes)
-    if not fits(axes, shape):
-        return (None,) * len(shape)
-    return tuple([axis.name for axis in axes])
-
-
-def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[str, Any]]) -> tuple[str, ...]:
-    """`0.model.weight` → `state.model.weight`, with the parameter names of the step where it shows them."""
+def argument_leaves(step: Callable[..., Any], arguments: Sequence[Any]) -> list[Leaf]:
+    """Every array of a step's arguments. `0.model.weight` is `state.model.weight`, with the parameter names of the
+    step where it shows them."""
     try:
         parameters = [
             p.name
@@ -135,7 +184,17 @@ def _argument_paths(step: Any, arguments: Sequence[Any], leaves: Sequence[tuple[
         index, _, rest = path.partition(".")
         return parameters[int(index)] + (f".{rest}" if rest else "")
 
-    return tuple(renamed(path) for path, _ in leaves)
+    return [replace(leaf, path=renamed(leaf.path)) for leaf in leaves_of(tuple(arguments))]
+
+
+def _all_carried(
+    arguments: Sequence[Any], closed: Any, result: Any, updated: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Pairs of leaves that are one piece of state: those updated in place, which are the first outputs, and others."""
+    before, after = closed.in_avals, closed.out_avals
+    pairs = [(i, position) for position, i in enumerate(updated) if _storage(before[i]) == _storage(after[position])]
+    returned = [(i, len(updated) + j) for i, j in _carried(arguments, before, result) if i not in updated]
+    return (*pairs, *returned)
 
 
 def _carried(arguments: Sequence[Any], avals: Sequence[Any], result: Any) -> tuple[tuple[int, int], ...]:

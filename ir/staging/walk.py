@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from ir import errors
 from ir._compat import user_source
 from ir.graph import Constant, Origin, Source
+from ir.limits import DEEPEST
 from ir.staging import control
 from ir.staging.phases import BACKWARD_MARK
 from ir.staging.primitives import RULES, Equation, opaque
-from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
-from ir.staging.unify import Unifier
+from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue, rename_node
+from ir.staging.unify import DimClass, Unifier
 from ir.types import TensorType
 
 _UNREAD = object()
@@ -28,13 +30,15 @@ class Walk:
 
     def __init__(self, unifier: Unifier) -> None:
         self.unifier = unifier
+        self.depth = 0
         self._dtypes: dict[Any, str] = {}
         self._sources: dict[Any, Any] = {}
         self._backward: dict[int, tuple[Any, bool]] = {}
         self._literals: dict[Any, Constant] = {}
 
     def named_value(self, aval: Any, names: Sequence[str | None]) -> ProtoValue:
-        dims = tuple([self.unifier.fresh(size, name) for size, name in zip(aval.shape, names, strict=True)])
+        dims = self.unifier.argument(aval.shape, names)
+        self.unifier.together(dims)
         return ProtoValue(dims, self.dtype_of(aval))
 
     def suggest(self, value: ProtoValue, names: Sequence[str | None]) -> None:
@@ -54,9 +58,13 @@ class Walk:
     ) -> ProtoBody:
         """The draft of a jaxpr whose inputs have the given dims. `caller` is the source info of the equation it belongs
         to, `source` its line."""
+        if self.depth > DEEPEST:
+            raise errors.step_too_deep(DEEPEST, source)
+        self.depth += 1
         scope = _Scope(self, source, backward)
         constants = [scope.constant(var.aval, value) for var, value in zip(jaxpr.constvars, consts, strict=True)]
         outputs = scope.run(jaxpr, constants, inputs, caller)
+        self.depth -= 1
         return ProtoBody(name, tuple(inputs), tuple(scope.nodes), tuple(outputs))
 
     def dtype_of(self, aval: Any) -> str:
@@ -99,6 +107,7 @@ class _Scope:
         self.nodes: list[ProtoNode] = []
         self.outer_source = source
         self.backward = backward
+        self._renamed: dict[tuple[ProtoValue, tuple[DimClass, ...], bool], ProtoValue] = {}
 
     def constant(self, aval: Any, value: Any) -> ProtoValue:
         """An array closed over by the step, kept as a node of its own."""
@@ -153,10 +162,29 @@ class _Scope:
             return operands
         results = zip(draft.out_dims, avals, strict=True)
         outputs = tuple([ProtoValue(dims, walk.dtype_of(aval)) for dims, aval in results])
+        for dims in draft.out_dims:
+            self.unifier.together(dims)
+        for i, dims in draft.renamed.items():
+            operands[i] = self.renamed(operands[i], dims, backward, source, info)
         self.nodes.append(
             ProtoNode(draft.kind, draft.fn, tuple(operands), outputs, draft.attrs, (), backward, source, origin)
         )
         return outputs
+
+    def renamed(
+        self, operand: ProtoOperand, dims: Sequence[DimClass], backward: bool, source: Source | None, info: Any
+    ) -> ProtoOperand:
+        """The operand with other occurrences of its axes, as a node of its own; the same one for the same operand."""
+        if not isinstance(operand, ProtoValue):
+            return operand
+        key = operand, tuple(dims), backward
+        known = self._renamed.get(key)
+        if known is None:
+            node = rename_node(operand, dims, backward, source, info)
+            self.nodes.append(node)
+            known = self._renamed[key] = node.outputs[0]
+            self.unifier.together(known.dims)
+        return known
 
     def structured(
         self, equation: Any, operands: list[ProtoOperand], backward: bool, source: Source | None, origin: Origin
@@ -167,10 +195,15 @@ class _Scope:
             jaxpr, consts = (closed.jaxpr, closed.consts) if hasattr(closed, "jaxpr") else (closed, ())
             return self.walk.body(jaxpr, consts, inputs, label, origin.source_info, backward, source)
 
+        def rename(operand: ProtoValue, dims: Sequence[DimClass]) -> ProtoNode:
+            return rename_node(operand, dims, backward, source, origin.source_info)
+
         request = control.Request(
-            equation.primitive.name, equation.params, operands, equation.outvars, self.unifier, make_body
+            equation.primitive.name, equation.params, operands, equation.outvars, self.unifier, make_body, rename
         )
         answer = control.STRUCTURED[equation.primitive.name](request)
+        for value in answer.outputs:
+            self.unifier.together(value.dims)
         draft, inputs = answer.draft, tuple(answer.operands)
         self.nodes.append(
             ProtoNode(

@@ -9,9 +9,13 @@ from typing import NoReturn, TypeVar
 
 from ir import errors
 from ir.errors import Rule, Spot
+from ir.limits import LARGEST
 from ir.text.tokens import Scanner, Token, unquote
 
 _T = TypeVar("_T")
+
+LONGEST = 1000
+"""Digits, leading zeros included: Python reads no more than a few thousand."""
 
 
 class Cursor:
@@ -58,7 +62,13 @@ class Cursor:
         token = self.scanner.peek()
         if token.kind != "number" or not token.text.removeprefix("-").isdecimal():
             self.fail(expected, rule)
-        return int(self.scanner.take().text)
+        return self.number(token, self.scanner.take().text)
+
+    def number(self, token: Token, digits: str, most: int | None = LARGEST) -> int:
+        """The number that is written so in a token."""
+        if len(digits) > LONGEST or (most is not None and abs(int(digits)) > most):
+            raise errors.number_too_large(self.spot(token))
+        return int(digits)
 
     def keyword(self, keyword: str, rule: Rule) -> Token:
         if self.scanner.peek().text != keyword:

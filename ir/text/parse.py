@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from ir import errors
 from ir.errors import Spot
 from ir.graph import Attr, Constant, Graph, Node, Operand, Phase, Source, Value
+from ir.limits import DEEPEST, MOST_DIMS
 from ir.text.cursor import Cursor
 from ir.text.tokens import ATTRIBUTE_WORDS
 from ir.types import Dim, TensorType, long_dtype
@@ -34,6 +35,7 @@ class _Parser(Cursor):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.definitions: dict[int, Spot] = {}
+        self.depth = 0
 
     # --- graphs ---------------------------------------------------------------------------------------------------
 
@@ -158,11 +160,16 @@ class _Parser(Cursor):
         source = self.source()
         bodies: list[Graph] = []
         while self.at_word():
+            opening = self.scanner.peek()
             name = self.name("the name of a body", "body")
             self.mark("{", "body")
             source = source or self.source()
+            if self.depth == DEEPEST:
+                raise errors.nested_too_deep(self.spot(opening), DEEPEST)
             self.line_end("body")
+            self.depth += 1
             bodies.append(self.graph(name, phase))
+            self.depth -= 1
         self.line_end("node")
         for value, spot in results:
             self.define(value, spot, scope)
@@ -185,7 +192,7 @@ class _Parser(Cursor):
         if token.kind != "value":
             self.mark(":", "operand")
             return Constant(text, self.tensor_type())
-        number = int(text[1:])
+        number = self.number(token, text[1:])
         if self.at(":"):
             self.scanner.take()
             return Value(number, self.tensor_type())
@@ -200,7 +207,7 @@ class _Parser(Cursor):
             self.fail("a value", "node")
         self.scanner.take()
         self.mark(":", "node")
-        return Value(int(token.text[1:]), self.tensor_type()), self.spot(token)
+        return Value(self.number(token, token.text[1:]), self.tensor_type()), self.spot(token)
 
     def define(self, value: Value, spot: Spot, scope: _Scope) -> None:
         if value.id in self.definitions:
@@ -224,7 +231,7 @@ class _Parser(Cursor):
 
     def attribute(self) -> Any:
         if self.at("["):
-            return tuple(self.listing("[", "]", self.element, "attribute"))
+            return tuple(self.listing("[", "]", self.counted(self.element), "attribute"))
         return self.scalar()
 
     def element(self) -> Dim | str | int | float:
@@ -245,7 +252,7 @@ class _Parser(Cursor):
         if token.kind != "number" or token.text[-1] in "j)":
             self.fail("the value of an attribute", "attribute")
         self.scanner.take()
-        return int(token.text) if token.text.lstrip("+-").isdecimal() else float(token.text)
+        return self.number(token, token.text, None) if token.text.lstrip("+-").isdecimal() else float(token.text)
 
     def source(self) -> Source | None:
         if not self.at("#"):
@@ -265,7 +272,7 @@ class _Parser(Cursor):
 
     def tensor_type(self) -> TensorType:
         dtype = self.dtype()
-        dims = self.listing("[", "]", self.dim, "type")
+        dims = self.listing("[", "]", self.counted(self.dim), "type")
         partial: list[str] = []
         start = self.scanner.position
         if self.scanner.peek().text == "partial":
@@ -286,6 +293,20 @@ class _Parser(Cursor):
             dtype += f"<{self.name('the kind of key', 'type')}>"
             self.mark(">", "type")
         return long_dtype(dtype)
+
+    def counted(self, item: Callable[[], _T]) -> Callable[[], _T]:
+        """Reads an item of a list, and refuses one dim too many."""
+        dims = 0
+
+        def read() -> _T:
+            nonlocal dims
+            token, value = self.scanner.peek(), item()
+            dims += isinstance(value, Dim)
+            if dims > MOST_DIMS:
+                raise errors.too_many_dims(self.spot(token), MOST_DIMS)
+            return value
+
+        return read
 
     def dim(self) -> Dim:
         is_unnamed = self.scanner.peek().text == "_"

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from ir import errors
 from ir.graph import Attr, Constant, Graph, Node, Operand, Phase
+from ir.limits import DEEPEST, is_too_deep
 from ir.text.tokens import ATTRIBUTE_WORDS, dtype_text, file_text, name_text, path_text, quote, scalar_text
 from ir.types import Dim, TensorType, long_dtype, short_dtype
 
@@ -34,7 +35,10 @@ def print_graph(graph: Graph) -> str:
     Raises:
         ValueError: a graph has more paths than values.
         TypeError: an attribute is of no type that `ir.graph.Attr` lists.
+        MalformedGraph: bodies are nested too deep (see `ir.limits`).
     """
+    if is_too_deep(graph):
+        raise errors.graph_too_deep(graph.name, DEEPEST)
     lines = [f"graph {name_text(graph.name)} {{", *_graph(graph, None, "  "), "}"]
     return "\n".join(lines) + "\n"
 

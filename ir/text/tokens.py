@@ -8,7 +8,8 @@ import re
 from math import inf, nan
 from typing import Literal, NamedTuple, cast
 
-_NAME = r"[^\W\d]\w*(?:[*/]\w+)*"
+_OCCURRENCE = r"'*(?:\[\d+:\d+(?::\d+)?\]'*)*"  # see `ir.names`
+_NAME = rf"[^\W\d]\w*{_OCCURRENCE}(?:[*/+]\w+{_OCCURRENCE})*"
 _FINITE = r"\d+(?:\.(?!\.)\d*)?(?:[eE][+-]?\d+)?"
 _PART = rf"(?:{_FINITE}|inf|nan)"
 _NUMBER = rf"\([+-]?{_PART}[+-]{_PART}j\)|(?:[+-]?{_FINITE}|[+-](?:inf|nan))j?(?!\w)"

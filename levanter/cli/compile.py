@@ -7,20 +7,38 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from levanter.cli import errors
-from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, mesh_option
+from levanter.cli.options import (
+    OVERRIDES,
+    ConfigCommand,
+    config_options,
+    load_config,
+    mesh_option,
+    plan_options,
+    rules_by_hand,
+    step_options,
+    target_of,
+)
+
+if TYPE_CHECKING:
+    from levanter.compiler.target import Target
+    from levanter.config import TrainConfig
+
+DEFAULT_HARDWARE = "v5e"
 
 PLAIN_WIDTH = 120
 
 
 @click.command("compile", cls=ConfigCommand, context_settings=OVERRIDES)
+@step_options
 @config_options
 @mesh_option
 @click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
+@plan_options
 @click.option("--batch-size", metavar="N", help="Sequences in a step.")
 @click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -29,10 +47,15 @@ PLAIN_WIDTH = 120
 @click.pass_context
 def compile_command(
     ctx: click.Context,
+    step: str | None,
+    arguments: str | None,
+    names: str | None,
     model: str | None,
     path: str | None,
     mesh: str | None,
     hardware: str | None,
+    compute: tuple[str, ...],
+    storage: tuple[str, ...],
     batch_size: str | None,
     seq_len: str | None,
     as_json: bool,
@@ -41,36 +64,54 @@ def compile_command(
 ) -> None:
     """Plan a training step for a mesh and explain it.
 
-    No accelerator is needed, neither to plan nor to --verify. Every field of the configuration can be set by its
-    dotted name, such as --model.num_layers 24.
+    The step is that of a configuration, or MODULE:FUNCTION, any JAX step with FUNCTION_arguments and, for raw arrays,
+    FUNCTION_names beside it; MODULE may be the path of a file (see `levanter names`). No accelerator is needed, neither
+    to plan nor to --verify. Every field of a configuration can be set by its dotted name, such as
+    --model.num_layers 24.
     """
-    config = load_config(
-        ctx,
-        model,
-        path,
-        trainer__mesh=mesh,
-        trainer__hardware=hardware,
-        trainer__train_batch_size=batch_size,
-        model__seq_len=seq_len,
+    target = target_of(
+        ctx, step, arguments, names, "plan", model=model, path=path, batch_size=batch_size, seq_len=seq_len
     )
+    rules = rules_by_hand(compute, storage)
+    by_hand = {"by_hand": rules} if any(rules) else {}  # left out, the planner chooses
+    config: Any = None
+    if target is None:
+        config = load_config(
+            ctx,
+            model,
+            path,
+            trainer__mesh=mesh,
+            trainer__hardware=hardware,
+            trainer__train_batch_size=batch_size,
+            model__seq_len=seq_len,
+        )
     folder = _made(dump_ir) if dump_ir is not None else None
     # Planning only traces, so it must not take an accelerator that another process trains on.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # What libraries print on the way must not end up in front of the JSON.
     with contextlib.redirect_stdout(sys.stderr):
-        from levanter.compiler.compile import report
-
-        result = report(
-            config,
-            mesh=config.mesh.as_dict(),
-            hardware=config.trainer.hardware,
-            dump_ir=folder,
-            verify=verify,
-        )
-    result = {"model": model or Path(path or config.trainer.run_name or "").stem, **result}
+        how = {"dump_ir": folder, "verify": verify, **by_hand}
+        if target is None:
+            name = model or Path(path or config.trainer.run_name or "").stem
+            result = {"model": name, **_of_config(config, how)}
+        else:
+            result = _of_step(target, mesh, hardware, how)
     _print(result, as_json)
     if verify and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
+
+
+def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:
+    from levanter.compiler.compile import report
+
+    return report(config, mesh=config.mesh.as_dict(), hardware=config.trainer.hardware, **how)
+
+
+def _of_step(target: Target, mesh: str | None, hardware: str | None, how: dict[str, Any]) -> dict[str, Any]:
+    from levanter.compiler.question import parse_mesh
+    from levanter.compiler.user_step import report
+
+    return report(target, parse_mesh(mesh).as_dict(), hardware or DEFAULT_HARDWARE, **how)
 
 
 def _made(path: str) -> Path:

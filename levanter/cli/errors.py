@@ -48,55 +48,28 @@ def nothing_to_check() -> UserError:
     return UserError("nothing to check: name a step as MODULE:FUNCTION, or a configuration with --model or --config")
 
 
-def step_and_config() -> UserError:
-    return UserError("a step and a configuration are given: each is a step to check, so keep one of them")
+def nothing_to_name() -> UserError:
+    return UserError("nothing to name: name a step as MODULE:FUNCTION, such as my_model.py:step")
 
 
-def arguments_without_step() -> UserError:
-    return UserError("--arguments without a step: name the step too, as MODULE:FUNCTION")
+def nothing_to_show() -> UserError:
+    return UserError("nothing to show: name a step as MODULE:FUNCTION, such as my_model.py:step")
 
 
-def unexpected_arguments(arguments: Iterable[str]) -> UserError:
-    return UserError(f"unexpected argument `{' '.join(arguments)}`: see `levanter check --help`")
+def step_and_config(verb: str) -> UserError:
+    return UserError(f"a step and a configuration are given: each is a step to {verb}, so keep one of them")
 
 
-def bad_target(target: str) -> UserError:
-    return UserError(f"bad step `{target}`: write MODULE:FUNCTION, such as my_model.train:step or my_model.py:step")
+def needs_a_step(option: str) -> UserError:
+    return UserError(f"{option} without a step: name the step too, as MODULE:FUNCTION")
 
 
-def no_such_file(target: str, path: str) -> UserError:
-    return UserError(f"no file `{path}` (in `{target}`): check the path")
+def needs_a_config(option: str) -> UserError:
+    return UserError(f"{option} is of configurations and not of a step: the step's arguments say its sizes")
 
 
-def import_failed(target: str, error: BaseException) -> UserError:
-    return UserError(f"cannot import the module of `{target}`: {type(error).__name__}: {error} (--debug shows where)")
-
-
-def no_such_name(target: str, name: str, known: Iterable[str]) -> UserError:
-    return UserError(f"no `{name}` in the module of `{target}`: {suggestion(name, known)}")
-
-
-def not_a_step(target: str, kind: str) -> UserError:
-    return UserError(f"`{target}` is a {kind}: name the function that is the step, or one that returns it")
-
-
-def no_step_and_arguments(target: str, kind: str) -> UserError:
-    return UserError(f"`{target}` takes no arguments and returned a {kind}: return (step, arguments)")
-
-
-def no_arguments(target: str, wanted: str) -> UserError:
-    return UserError(
-        f"no arguments for `{target}`: define `{wanted}` beside it, a tuple of shapes or a function that returns one, "
-        "or name them with --arguments MODULE:NAME"
-    )
-
-
-def call_failed(target: str, error: Exception) -> UserError:
-    return UserError(f"calling `{target}` failed: {type(error).__name__}: {error} (--debug shows where)")
-
-
-def arguments_no_tuple(target: str, kind: str) -> UserError:
-    return UserError(f"the arguments of `{target}` are a {kind}: give a tuple, one element for each argument")
+def unexpected_arguments(arguments: Iterable[str], command: str) -> UserError:
+    return UserError(f"unexpected argument `{' '.join(arguments)}`: see `{command} --help`")
 
 
 def findings(wrong: int, count: int) -> WorkFailed:

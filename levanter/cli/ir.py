@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from levanter.cli import errors
 from levanter.cli.group import Group
-from levanter.cli.options import debug, mesh_option
+from levanter.cli.options import assigned, debug, mesh_option, plan_options, rules_by_hand, step_options, target_of
+
+if TYPE_CHECKING:
+    from levanter.compiler.target import Target
 
 
-@click.group(cls=Group)
+class StepOrCommand(Group):
+    """A group to which MODULE:FUNCTION stands for `show MODULE:FUNCTION`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command, `show` for a step."""
+        if args and _is_step(args[0]) and self.get_command(ctx, args[0]) is None:
+            args = ["show", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=StepOrCommand)
 def ir() -> None:
-    """Look at graphs that --dump-ir wrote, and run passes on them."""
+    """Look at graphs that --dump-ir wrote, and run passes on them.
+
+    A step of your own, MODULE:FUNCTION, does where a file is expected; alone, its graph is printed.
+    """
+
+
+@ir.command()
+@step_options
+@click.option("-o", "--output", metavar="OUT.ir", help="Where to write; left out: to stdout.")
+@debug
+@click.pass_context
+def show(ctx: click.Context, step: str | None, arguments: str | None, names: str | None, output: str | None) -> None:
+    """Print the graph of a step: what every dim is called, in every value of it."""
+    target = target_of(ctx, step, arguments, names, "show")
+    if target is None:
+        raise errors.nothing_to_show()
+    _write(output, _traced(target))
 
 
 @ir.command()
@@ -26,13 +59,13 @@ def ir() -> None:
 def diff(before: str, after: str | None) -> None:
     """Show what changed between two graphs, by names.
 
-    A and B are files. A alone is a folder of --dump-ir: what each pass changed. Two folders: what changed in each dump
-    that both have. Value numbers mean nothing.
+    A and B are files, or steps. A alone is a folder of --dump-ir: what each pass changed. Two folders: what changed in
+    each dump that both have. Value numbers mean nothing.
     """
-    pairs = _pairs(Path(before), Path(after) if after is not None else None)
+    pairs = _pairs(before, after)
     from levanter.compiler.compile import graph_changes
 
-    texts = [graph_changes(_read(first), _read(second), str(first), str(second)) for first, second in pairs]
+    texts = [graph_changes(_text(first), _text(second), str(first), str(second)) for first, second in pairs]
     print("\n".join(texts), end="")
 
 
@@ -42,8 +75,7 @@ def diff(before: str, after: str | None) -> None:
 @click.option("-o", "--output", metavar="OUT.ir", help="Where to write; left out: to stdout.")
 @mesh_option
 @click.option("--hardware", metavar="CHIP", default="v5e", show_default=True, help="The chip to plan for.")
-@click.option("--compute", metavar="NAME=AXES", multiple=True, help="A plan by hand: batch=data or mlp=data,model.")
-@click.option("--storage", metavar="NAME=AXES", multiple=True, help="The same for state at rest.")
+@plan_options
 @click.option("--at-rest", metavar="N,N", default="", help="Inputs, by position, that are stored as state is.")
 @click.option("--option", "options", metavar="NAME=VALUE", multiple=True, help="An option of the pass.")
 @debug
@@ -60,15 +92,15 @@ def run(
 ) -> None:
     """Run one pass on the text of a graph, and print what it makes.
 
-    IN.ir is a file, or - for stdin. A pass that needs a plan takes --mesh and plans for it, unless --compute and
-    --storage say where each name goes. docs/passes.md lists the passes and their options.
+    IN.ir is a file, a step, or - for stdin. A pass that needs a plan takes --mesh and plans for it, unless --compute
+    and --storage say where each name goes. docs/passes.md lists the passes and their options.
     """
     from levanter.compiler.question import parse_mesh
 
-    layouts = [_assigned(each, "--compute") for each in compute], [_assigned(each, "--storage") for each in storage]
-    given = dict(_assigned(each, "--option") for each in options)
+    computed, stored = rules_by_hand(compute, storage)
+    given = dict(assigned(each, "--option") for each in options)
     positions = _positions(at_rest)
-    text = sys.stdin.read() if source == "-" else _read(Path(source))
+    text = sys.stdin.read() if source == "-" else _text(source)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a pass needs no accelerator that another process trains on
     from levanter.compiler.compile import run_pass
 
@@ -78,25 +110,14 @@ def run(
         "stdin" if source == "-" else source,
         mesh=parse_mesh(mesh).as_dict() if mesh is not None else None,
         hardware=hardware,
-        compute={axis: over.split(",") for axis, over in layouts[0]},
-        storage={axis: over.split(",") for axis, over in layouts[1]},
+        compute=computed,
+        storage=stored,
         at_rest=positions,
         options=given,
     )
     for warning in warned:
         print(warning, file=sys.stderr)
-    if output is None:
-        print(result, end="")
-    else:
-        _write(Path(output), result)
-
-
-def _assigned(text: str, option: str) -> tuple[str, str]:
-    """The two sides of NAME=VALUE."""
-    name, equals, value = (part.strip() for part in text.partition("="))
-    if not (name and equals):
-        raise errors.not_assigned(option, text)
-    return name, value
+    _write(output, result)
 
 
 def _positions(text: str) -> Sequence[int]:
@@ -106,28 +127,32 @@ def _positions(text: str) -> Sequence[int]:
         raise errors.no_positions(text) from None
 
 
-def _write(path: Path, text: str) -> None:
+def _write(output: str | None, text: str) -> None:
+    """Into a file, or to stdout where none is named."""
+    if output is None:
+        print(text, end="")
+        return
     try:
-        path.write_text(text, encoding="utf-8")
+        Path(output).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise errors.cannot_write(str(path), error) from None
+        raise errors.cannot_write(output, error) from None
 
 
-def _pairs(before: Path, after: Path | None) -> list[tuple[Path, Path]]:
-    """The files to compare, two and two."""
+def _pairs(before: str, after: str | None) -> list[tuple[str, str]]:
+    """The files, or steps, to compare, two and two."""
     if after is None:
-        dumps = _dumps(before)
+        dumps = [str(path) for path in _dumps(Path(before))]
         if len(dumps) < 2:
-            raise errors.no_dumps(str(before), len(dumps))
+            raise errors.no_dumps(before, len(dumps))
         return list(zip(dumps, dumps[1:], strict=False))
-    if before.is_dir() != after.is_dir():
-        raise errors.file_and_folder(str(before), str(after))
-    if not before.is_dir():
+    if Path(before).is_dir() != Path(after).is_dir():
+        raise errors.file_and_folder(before, after)
+    if not Path(before).is_dir():
         return [(before, after)]
-    there = {path.name: path for path in _dumps(after)}
-    pairs = [(path, there[path.name]) for path in _dumps(before) if path.name in there]
+    there = {path.name: path for path in _dumps(Path(after))}
+    pairs = [(str(path), str(there[path.name])) for path in _dumps(Path(before)) if path.name in there]
     if not pairs:
-        raise errors.nothing_in_common(str(before), str(after))
+        raise errors.nothing_in_common(before, after)
     return pairs
 
 
@@ -137,8 +162,27 @@ def _dumps(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.ir"))
 
 
-def _read(path: Path) -> str:
+def _is_step(source: str) -> bool:
+    """Whether MODULE:FUNCTION is meant and no file."""
+    place, colon, name = source.rpartition(":")
+    return bool(colon and place and name) and not Path(source).exists()
+
+
+def _text(source: str) -> str:
+    """The text of a graph in a file, or of the graph of a step."""
+    if _is_step(source):
+        from levanter.compiler.target import Target
+
+        return _traced(Target(source))
     try:
-        return path.read_text(encoding="utf-8")
+        return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.cannot_read(str(path), error) from None
+        raise errors.cannot_read(source, error) from None
+
+
+def _traced(target: Target) -> str:
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # tracing needs no accelerator that another process trains on
+    with contextlib.redirect_stdout(sys.stderr):
+        from levanter.compiler import user_step
+
+        return user_step.text(target)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from ir.graph import Graph
 
+ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
+"""Sharding rules for compute and for storage."""
 BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
     "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
@@ -61,7 +63,7 @@ class Compiled:
         Args:
             shapes: its arguments, with a `jax.ShapeDtypeStruct` for every array; the first is (part of) the state.
         """
-        with _user_errors():
+        with user_errors():
             graph = passes.check_axes(ir.trace(function, *shapes))
             return passes.lower(graph, self.plan, self.devices, at_rest=(0,))
 
@@ -75,7 +77,7 @@ def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) 
     Raises:
         UserError: the axes do not agree, the batch does not divide, nothing fits, or there are too few devices.
     """
-    with _user_errors():
+    with user_errors():
         result = planned(config, config.mesh.as_dict(), config.trainer.hardware)
         mesh = passes.device_mesh(result.plan, devices)
         state_shardings, batch_shardings = passes.input_shardings(result.placed, mesh)
@@ -96,6 +98,18 @@ def planned(
     check_hardware(hardware)
     _check_batch(config.trainer.train_batch_size, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
+    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
+
+
+def planned_graph(
+    graph: Graph,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    plan: passes.Plan | None = None,
+    dump_ir: Path | None = None,
+) -> pipeline.Result:
+    """The same for the graph of any step."""
     if plan is None and all(size == 1 for size in mesh.values()):
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
     return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir)
@@ -106,22 +120,23 @@ def report(
     mesh: Mapping[str, int],
     hardware: str,
     *,
+    by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
     Args:
+        by_hand: sharding rules for compute and for storage; without any the planner chooses.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
 
     Raises:
         UserError: see `compile_training`.
     """
-    with _user_errors(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", passes.AxisWarning)  # they are among the notes
-        result = planned(config, mesh, hardware, dump_ir=dump_ir)
-        found = result.facts()
+    with user_errors():
+        plan = plan_by_hand(mesh, hardware, by_hand)
+        result, found = explained(lambda: planned(config, mesh, hardware, plan=plan, dump_ir=dump_ir))
     answer: dict[str, Any] = {
         "mesh": dict(mesh),
         "devices": found["devices"],
@@ -135,45 +150,69 @@ def report(
     return answer
 
 
+def plan_by_hand(mesh: Mapping[str, int], hardware: str, rules: ByHand) -> passes.Plan | None:
+    """The plan that rules for compute and for storage make; None where there are none."""
+    compute, storage = ({name: list(axes) for name, axes in each.items()} for each in rules)
+    return passes.Plan.by_hand(mesh, compute, storage, hardware) if compute or storage else None
+
+
+def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict[str, Any]]:
+    """What the pipeline makes, and all there is to say of it; warnings are among the notes."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", passes.PlanWarning)
+        warnings.simplefilter("ignore", passes.AxisWarning)  # the plan itself has them as notes
+        result = run()
+        found = result.facts()
+    said = dict.fromkeys(str(each.message) for each in warned if issubclass(each.category, passes.PlanWarning))
+    found["notes"] = [*found["notes"], *said]
+    return result, found
+
+
 def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int) -> dict[str, Any]:
     """The prediction set against what XLA makes of the step on as many CPU devices, in a child process."""
+    from levanter.compiler.verify.isolate import LOWER_STEP
+
+    return verified_plan({"config": dump(config)}, LOWER_STEP, plan, collectives, peak)
+
+
+def verified_plan(
+    subject: Mapping[str, Any], lower: str, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int
+) -> dict[str, Any]:
+    """The same for any step.
+
+    Args:
+        subject: which step, as JSON can hold it.
+        lower: `module:name` of the function that lowers it, for a request of the subject and the plan.
+    """
     from levanter.compiler.verify import collectives as read_collectives
     from levanter.compiler.verify import compare, compile_in_child
 
     mesh = plan.mesh.as_dict()
     request = {
-        "config": dump(config),
+        **subject,
         "mesh": mesh,
         "hardware": plan.hardware,
         "order": list(plan.order),
         "compute": _axes(plan.compute),
         "storage": _axes(plan.storage),
     }
-    program = compile_in_child(request, devices=plan.mesh.devices)
+    program = compile_in_child(request, devices=plan.mesh.devices, function=lower)
     found = read_collectives(program.text, mesh) if program.text else []
     answer = compare(collectives, found, mesh, predicted_peak=peak, compiled_peak=program.peak)
     answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
     return answer
 
 
-def check_step(
-    step: Callable[..., Any], arguments: Sequence[Any], ignore: Sequence[str], name: str
-) -> list[dict[str, Any]]:
-    """The axis mistakes of any step, found by tracing it: `code`, `severity`, `what`, `source` and `text` of each.
+def findings_of(graph: Graph, ignore: Sequence[str]) -> list[dict[str, Any]]:
+    """The axis mistakes of a traced step: `code`, `severity`, `what`, `source` and `text` of each.
 
     Args:
-        arguments: arrays, or shapes, as the step takes them.
         ignore: codes of warnings that are not wanted.
-        name: what the user calls the step.
 
     Raises:
-        UserError: JAX cannot trace the step for these arguments, or a code is no warning's.
+        UserError: a code is no warning's.
     """
-    try:
-        graph = ir.trace(step, *arguments)
-    except Exception as error:
-        raise cannot_trace(name, error) from error
-    with _user_errors():
+    with user_errors():
         found = passes.axis_findings(graph, ignore)
     return [
         {
@@ -188,9 +227,28 @@ def check_step(
 
 
 def check_config(config: TrainConfig, ignore: Sequence[str]) -> list[dict[str, Any]]:
-    """The axis mistakes of the training step of a config; see `check_step`."""
-    arguments = state_shape(config), batch_shape(config)
-    return check_step(train_step_of(config), arguments, ignore, config.trainer.run_name or "the training step")
+    """The axis mistakes of the training step of a config; see `findings_of`."""
+    step, name = train_step_of(config), config.trainer.run_name or "the training step"
+    return findings_of(traced(step, (state_shape(config), batch_shape(config)), name), ignore)
+
+
+def traced(step: Callable[..., Any], arguments: Sequence[Any], name: str, names: ir.Naming | None = None) -> Graph:
+    """The graph of any step.
+
+    Args:
+        arguments: arrays, or shapes, as the step takes them.
+        name: what the user calls the step.
+        names: of the dims of arrays that are no NamedArrays; see `ir.trace`.
+
+    Raises:
+        UserError: JAX cannot trace the step for these arguments, or the names do not fit them.
+    """
+    try:
+        return ir.trace(step, *arguments, names=names)
+    except ir.NamingError as error:
+        raise UserError(f"the names of `{name}` do not fit its arguments:\n{error}") from error
+    except Exception as error:
+        raise cannot_trace(name, error) from error
 
 
 def graph_changes(before: str, after: str, before_name: str, after_name: str) -> str:
@@ -236,7 +294,7 @@ def run_pass(
         graph = ir.verify(ir.parse(text))
     except (ir.ParseError, ir.MalformedGraph) as error:
         raise no_graph(source, error) from error
-    with _user_errors(), warnings.catch_warnings(record=True) as warned:
+    with user_errors(), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", passes.AxisWarning)
         warnings.simplefilter("always", passes.PlanWarning)
         layout = passes.DeviceMesh.of(mesh) if mesh is not None else None
@@ -256,18 +314,22 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     from levanter.config import loads
 
     config = loads(request["config"])
-    mesh = request["mesh"]
-    plan = passes.Plan(
-        passes.DeviceMesh.of(mesh),
+    plan = requested_plan(request)
+    result = planned(config, request["mesh"], request["hardware"], plan=plan)
+    step = passes.lower_placed(result.placed, result.plan, donate=True)
+    lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
+    return lowered
+
+
+def requested_plan(request: dict[str, Any]) -> passes.Plan:
+    """The plan of a request to the verifying process."""
+    return passes.Plan(
+        passes.DeviceMesh.of(request["mesh"]),
         tuple(request["order"]),
         {name: tuple(axes) for name, axes in request["compute"].items()},
         {name: tuple(axes) for name, axes in request["storage"].items()},
         request["hardware"],
     )
-    result = planned(config, mesh, request["hardware"], plan=plan)
-    step = passes.lower_placed(result.placed, result.plan, donate=True)
-    lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
-    return lowered
 
 
 def _check_batch(batch: int, mesh: Mapping[str, int]) -> None:
@@ -278,7 +340,7 @@ def _check_batch(batch: int, mesh: Mapping[str, int]) -> None:
 
 
 @contextmanager
-def _user_errors() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """What the compiler refuses is the user's to fix: the same words, as this package's error."""
     try:
         yield

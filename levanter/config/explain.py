@@ -37,9 +37,8 @@ def field_docs(cls: type) -> dict[str, str]:
     for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for field, below in zip(body.body, body.body[1:], strict=False):
+        body = _body(base)
+        for field, below in zip(body, body[1:], strict=False):
             if (
                 isinstance(field, ast.AnnAssign)
                 and isinstance(field.target, ast.Name)
@@ -49,6 +48,15 @@ def field_docs(cls: type) -> dict[str, str]:
             ):
                 docs[field.target.id] = " ".join(below.value.value.split())
     return docs
+
+
+def _body(cls: type) -> list[ast.stmt]:
+    """The statements of a class; none where a call made it (`make_dataclass`) and it stands nowhere."""
+    try:
+        written = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    except OSError:
+        return []
+    return written.body if isinstance(written, ast.ClassDef) else []
 
 
 def _section(config: Any, kind: type, depth: int) -> Iterator[str]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from haliax import Axis, NamedArray
+from haliax.core.staging import WRAPPERS
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
 from levanter.models.lm_model import LmModel
@@ -141,10 +142,6 @@ def from_flat_names(like: Any, arrays: dict[str, Any]) -> Any:
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     return jax.tree.unflatten(structure, [arrays[_path_name(path)] for path, _ in paths])
-
-
-WRAPPERS = frozenset({"array", "stacked"})
-"""Parts of a path that only say how modules are nested inside haliax."""
 
 
 def _path_name(path: tuple[Any, ...]) -> str:

@@ -160,7 +160,8 @@ class Loop:
         self._trackers = trackers
         self._axes = batch_axes(config)
         self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
-        self._evaluate = compiled.lower_for(evaluate.eval_step, state_shape(config).model, batch_shape(config))
+        self._evaluation = compiled.lower_for(evaluate.eval_step, state_shape(config).model, batch_shape(config))
+        self._evaluation_compiled = False
         self._last_heldout_loss: float | None = None
         self.heldout = tokens.heldout_batches(config.trainer.eval_batches, config.trainer.train_batch_size)
 
@@ -203,6 +204,15 @@ class Loop:
 
     def _measure(self, model: Any) -> float:
         return evaluate.heldout_loss(self._evaluate, model, [self._place(batch) for batch in self.heldout])
+
+    def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
+        began = time.perf_counter()
+        loss = self._evaluation(model, batch)
+        if not self._evaluation_compiled:
+            # As with the step, the first call returns when it has compiled.
+            self._trackers.lost(time.perf_counter() - began)
+            self._evaluation_compiled = True
+        return loss
 
     def _evaluation_due(self, step: int) -> bool:
         every = self._trainer.eval_every

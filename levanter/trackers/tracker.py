@@ -19,12 +19,12 @@ class Tracker(ABC):
         """The first step has been compiled: the time left, where this tracker tells it, is reckoned from here."""
         return None
 
-    def sync(self) -> None:
-        """Return once everything logged would survive a power cut, where this tracker is a record."""
+    def lost(self, seconds: float) -> None:
+        """`seconds` went into what will not come again (a compilation): the time left leaves them out."""
         return None
 
-    def note(self, text: str) -> None:
-        """Show a line, where this tracker is for people."""
+    def sync(self) -> None:
+        """Return once everything logged would survive a power cut, where this tracker is a record."""
         return None
 
     def close(self) -> None:

@@ -28,10 +28,10 @@ class Trackers:
         for tracker in self._all:
             tracker.compiled()
 
-    def note(self, text: str) -> None:
-        """Show a line to people, above the progress bar where there is one."""
+    def lost(self, seconds: float) -> None:
+        """`seconds` went into what will not come again (a compilation): the time left leaves them out."""
         for tracker in self._all:
-            tracker.note(text)
+            tracker.lost(seconds)
 
     def sync(self) -> None:
         """Make the record durable; to be called before the checkpoint of a step is saved."""

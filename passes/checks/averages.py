@@ -12,31 +12,31 @@ from ir.graph import Constant, Node, Value
 from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 
 CODE = "mean-then-sum"
-_LINEAR = ("add", "sub", "neg", "convert_element_type", "mul", "named", "copy", "stop_gradient", "select_n", "add_any")
+LINEAR = ("add", "sub", "neg", "convert_element_type", "mul", "named", "copy", "stop_gradient", "select_n", "add_any")
 _CASTS = ("convert_element_type", "named")
 
 
 def check(program: Program) -> Iterator[Finding]:
     """Each sum over an axis of the data of what is a mean over another one."""
-    data = _data_names(program)
+    data = data_names(program)
     seen: set[object] = set()
     for node in program.nodes:
-        if not _is_sum(node, data) or (mean := _divided(program, node)) is None:
+        if not is_sum(node, data) or (mean := divided(program, node)) is None:
             continue
         averaged = node.names("over")
         for later in _later_sums(program, mean, averaged, data):
-            if later.source not in seen:
-                seen.add(later.source)
+            if spot(later) not in seen:
+                seen.add(spot(later))
                 what, fix = errors.mean_then_sum(averaged, later.names("over"), node.source)
                 names = [(name, node.inputs[0]) for name in averaged]
                 operands = [node.inputs[0], *later.inputs]
                 yield finding(program, CODE, later, what, fix, operands, names, "warning")
 
 
-def _data_names(program: Program) -> set[str]:
+def data_names(program: Program) -> set[str]:
     """Names of the arguments that are not state: the batch. A function without state has its parameters first."""
     graph = program.graph
     state = {before for before, _ in graph.carried}
@@ -46,12 +46,13 @@ def _data_names(program: Program) -> set[str]:
     return {name for i, value in enumerate(graph.inputs) if i not in state for name in value.type.names}
 
 
-def _is_sum(node: Node, data: set[str]) -> bool:
+def is_sum(node: Node, data: set[str]) -> bool:
+    """Whether a node of the forward pass is a sum over axes of the data alone."""
     over = node.names("over")
     return op_of(node).sums(node) and node.phase == "forward" and bool(over) and set(over) <= data
 
 
-def _divided(program: Program, total: Node) -> Value | None:
+def divided(program: Program, total: Node) -> Value | None:
     """The mean that a sum becomes; None where it stays a sum."""
     size = prod(dim.size for dim in total.dims("over"))
     for value in _unchanged(program, total.outputs[0]):
@@ -88,10 +89,10 @@ def _later_sums(program: Program, mean: Value, averaged: tuple[str, ...], data: 
         for node in program.readers.get(value.id, []):
             if node.phase != "forward" or len(node.outputs) != 1:
                 continue
-            if _is_sum(node, data) and not set(averaged) & set(node.names("over")) and not _normalized(program, node):
+            if is_sum(node, data) and not set(averaged) & set(node.names("over")) and not _normalized(program, node):
                 yield node
             result, op = node.outputs[0], op_of(node)
-            follows = (op.is_elementwise and node.fn in _LINEAR) or op.stays_proportional
+            follows = (op.is_elementwise and node.fn in LINEAR) or op.stays_proportional
             # A mean that goes back to the size it was taken over is a statistic, as in a normalization.
             if follows and not set(averaged) & set(result.type.names) and result.id not in seen:
                 seen.add(result.id)
@@ -100,7 +101,7 @@ def _later_sums(program: Program, mean: Value, averaged: tuple[str, ...], data: 
 
 def _normalized(program: Program, total: Node) -> bool:
     """Whether a sum is divided, by its size or by anything else that is counted."""
-    return _divided(program, total) is not None or any(
+    return divided(program, total) is not None or any(
         node.fn == "div" and node.inputs[0] == value
         for value in _unchanged(program, total.outputs[0])
         for node in program.readers.get(value.id, [])

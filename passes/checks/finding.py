@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ir.graph import Node, Operand, Source, Value
+from ir.names import same_axis
+from ir.ops import op_of
 from passes import errors
 from passes._compat import columns
 from passes.checks.program import Program
 from passes.checks.provenance import chain
 
 Severity = Literal["error", "warning"]
+SILENCEABLE_ERRORS = ("order",)
+"""Errors that may be meant: a shuffle of channels merges in another order than it split."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,14 @@ def finding(
     origins = [
         errors.name_origin(name, chain(program, value, name)) for name, value in names if isinstance(value, Value)
     ]
-    text = errors.finding(severity, code, what, _where(node), shown, list(dict.fromkeys(origins)), fix)
+    silenceable = severity == "warning" or code in SILENCEABLE_ERRORS
+    text = errors.finding(severity, code, what, _where(node), shown, list(dict.fromkeys(origins)), fix, silenceable)
     return Finding(code, severity, what, node.source if node is not None else None, text)
 
 
 def described(program: Program, operand: Operand) -> str:
     """`x: f32[batch=4]` for an argument, `f32[batch=4]  (model.py:12)` for what a line makes."""
+    operand = _before_rename(program, operand)
     if not isinstance(operand, Value):
         return f"{operand.text}: {operand.type}"
     path, source = program.paths.get(operand.id), program.source_of(operand)
@@ -70,18 +76,39 @@ def described(program: Program, operand: Operand) -> str:
     return str(operand.type) + (f"  ({source})" if source is not None else "")
 
 
+def _before_rename(program: Program, operand: Operand) -> Operand:
+    """What the user knows: the operand as it was before another occurrence of its axis was put in its place."""
+    while isinstance(operand, Value):
+        node = program.producer.get(operand.id)
+        if node is None or not op_of(node).renames:
+            break
+        before = node.inputs[0]
+        pairs = zip(before.type.dims, operand.type.dims, strict=True)
+        if not all(a.name == b.name or (a.name and b.name and same_axis(a.name, b.name)) for a, b in pairs):
+            break
+        operand = before
+    return operand
+
+
 def _where(node: Node | None) -> tuple[str, ...]:
     """The user's line, its code where the file can be read, and carets under the expression."""
     if node is None or node.source is None:
         return ("(no source line)",)
-    line = linecache.getline(node.source.path, node.source.line).rstrip() if node.source.path else ""
+    shown = _line(node, node.source)
+    if node.source.within is not None:
+        shown += (errors.within(node.source.within), *_line(node, node.source.within)[1:])
+    return shown
+
+
+def _line(node: Node, source: Source) -> tuple[str, ...]:
+    line = linecache.getline(source.path, source.line).rstrip() if source.path else ""
     code = line.strip()
     if not code:
-        return (str(node.source),)
+        return (str(source),)
     indent = len(line) - len(line.lstrip())
     origin = node.origin.source_info if node.origin is not None else None
     # Columns count bytes, as Python's own tracebacks do; text before the expression may have characters of several.
-    found = columns(origin, node.source.path, node.source.line)
+    found = columns(origin, source.path, source.line)
     encoded = line.encode()
     start, end = (len(encoded[:at].decode(errors="replace")) for at in found) if found else (indent, len(line))
-    return str(node.source), f"  {code}", " " * (start - indent + 2) + "^" * max(1, end - start)
+    return str(source), f"  {code}", " " * (start - indent + 2) + "^" * max(1, end - start)

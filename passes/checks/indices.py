@@ -1,4 +1,5 @@
-"""The same indices look up two axes: token ids that index `vocab` in one place and `position` in another.
+"""Indices that look up what they do not count: token ids that index `vocab` in one place and `position` in another, or
+`0, 1, 2, …` along the batch that index the positions.
 
 What a gather, a scatter or a one-hot comparison looks up tells what its indices count. Followed back through casts,
 broadcasts and the handling of negative numbers, one array of indices should count one thing.
@@ -7,18 +8,20 @@ broadcasts and the handling of negative numbers, one array of indices should cou
 from collections.abc import Iterator
 
 from ir.graph import Node, Operand, Value
+from ir.names import unprimed
 from ir.ops import op_of
 from ir.union_find import Classes
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.patterns import counter, elementwise, narrow
-from passes.checks.program import Program
+from passes.checks.patterns import columns, counter, elementwise, indices_of, narrow, plain
+from passes.checks.program import Program, spot
 
 CODE = "index"
 
 
 def check(program: Program) -> Iterator[Finding]:
     """Each second axis that the same indices look up."""
+    yield from _counters(program)
     aliases = _renamed(program)
     uses: dict[int, tuple[str, Node]] = {}
     seen: set[object] = set()
@@ -26,16 +29,48 @@ def check(program: Program) -> Iterator[Finding]:
         if node.phase != "forward":
             continue
         for name, indices in _lookups(program, node):
-            root = _root(program, indices)
+            root = indices_of(program, indices)
             if not isinstance(root, Value):
                 continue
             other, first = uses.setdefault(root.id, (name, node))
-            if aliases[other] != aliases[name] and (node.source, other, name) not in seen:
-                seen.add((node.source, other, name))
+            if aliases[unprimed(other)] != aliases[unprimed(name)] and (spot(node), other, name) not in seen:
+                seen.add((spot(node), other, name))
                 what, fix = errors.index(other, first.source, name)
                 operands = dict.fromkeys([root, first.inputs[0], node.inputs[0]])
                 names = [(other, first.inputs[0]), (name, node.inputs[0])]
                 yield finding(program, CODE, node, what, fix, list(operands), names, "warning")
+
+
+def _counters(program: Program) -> Iterator[Finding]:
+    """Indices that count one axis and look up another one that stands beside it: in the array that is looked up
+    (`h[n, arange(B)]` for `h[arange(B), n]`), or in the indices (places counted along the batch)."""
+    seen: set[object] = set()
+    for node in program.nodes:
+        if node.phase != "forward":
+            continue
+        found = columns(program, node)
+        for name, indices in found:
+            counted = indices_of(program, indices)
+            source = counter(program, counted) or _cumulated(program, counted)
+            counts = source.names("along") if source is not None else ()
+            if source is None or len(counts) != 1 or unprimed(counts[0]) == unprimed(name):
+                continue
+            beside = {other for other, _ in found} | set(source.outputs[0].type.names)
+            both = counts[0] in beside and (name in source.outputs[0].type.names or len(found) > 1)
+            if both and (spot(node), counts, name) not in seen:
+                seen.add((spot(node), counts, name))
+                what, fix = errors.counts(counts[0], name)
+                operands = dict.fromkeys([node.inputs[0], *source.outputs])
+                names = [(name, node.inputs[0]), (counts[0], source.outputs[0])]
+                yield finding(program, CODE, node, what, fix, list(operands), names, "warning")
+
+
+def _cumulated(program: Program, operand: Operand) -> Node | None:
+    """The running sum behind an operand, less a constant."""
+    less = elementwise(program, operand, "sub", "add")
+    operand = plain(program, less.inputs[0]) if less is not None else operand
+    node = program.producer.get(operand.id) if isinstance(operand, Value) else None
+    return node if node is not None and op_of(node).accumulates else None
 
 
 def _renamed(program: Program) -> Classes[str]:
@@ -44,8 +79,8 @@ def _renamed(program: Program) -> Classes[str]:
     for node in program.nodes:
         if op_of(node).renames:
             for old, new in zip(node.dims("old"), node.outputs[0].type.dims, strict=True):
-                if old.name is not None and new.name is not None:
-                    same.union(old.name, new.name)
+                if old.name is not None and new.name is not None and old.name != new.name:
+                    same.union(unprimed(old.name), unprimed(new.name))
     return same
 
 
@@ -58,19 +93,3 @@ def _lookups(program: Program, node: Node) -> Iterator[tuple[str, Operand]]:
             iota = counter(program, narrow(program, counted))
             if iota is not None and len(iota.names("along")) == 1:
                 yield iota.names("along")[0], indices
-
-
-def _root(program: Program, indices: Operand) -> Operand:
-    """The array of indices itself."""
-    indices = narrow(program, indices)
-    wrapped = elementwise(program, indices, "select_n")
-    if wrapped is not None and len(wrapped.inputs) == 3:  # select(i < 0, i, i + size)
-        plain_one, moved = narrow(program, wrapped.inputs[1]), elementwise(program, wrapped.inputs[2], "add")
-        if moved is not None and narrow(program, moved.inputs[0]) == plain_one:
-            return _root(program, plain_one)
-    limited = elementwise(program, indices, "clamp", "max", "min")
-    if limited is not None:
-        bounded = [operand for operand in limited.inputs if operand.type.dims]
-        if len(bounded) == 1:
-            return _root(program, bounded[0])
-    return indices

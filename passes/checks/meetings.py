@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ir.graph import Node, Operand, Source, Value
+from ir.graph import Node, Operand, Value
+from ir.names import is_derived, same_axis, unprimed
 from ir.ops import Mismatch, op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program, is_derived
+from passes.checks.program import Program, spot
 from passes.checks.provenance import chain
 
 Pair = frozenset[str]
-TWICE = "twice"  # one name twice is not two names: see `passes.checks.duplicates`
 
 
 def check(program: Program) -> Iterator[Finding]:
@@ -39,12 +39,10 @@ def check(program: Program) -> Iterator[Finding]:
 
 def _counts(program: Program, node: Node, mismatch: Mismatch) -> bool:
     """Whether two names that meet are a mistake at all."""
-    if mismatch.rule == TWICE or is_derived(mismatch.first) or is_derived(mismatch.second):
+    if is_derived(mismatch.first) or is_derived(mismatch.second):
         return False
     op = op_of(node)
-    return not op.joins_unlike(node) and not (
-        op.is_elementwise and not op.relabels(node) and _symmetrizes(program, node)
-    )
+    return not (op.is_elementwise and not op.relabels(node) and _symmetrizes(program, node))
 
 
 def _symmetrizes(program: Program, node: Node) -> bool:
@@ -80,13 +78,11 @@ class _Known:
     confused: dict[int, set[tuple[str, str]]] = field(default_factory=dict[int, set[tuple[str, str]]])
     forward: set[Pair] = field(default_factory=set[Pair])
     pairs: set[Pair] = field(default_factory=set[Pair])
-    lines: set[tuple[Source | None, str, frozenset[Pair]]] = field(
-        default_factory=set[tuple[Source | None, str, frozenset[Pair]]]
-    )
+    lines: set[tuple[object, str, frozenset[Pair]]] = field(default_factory=set[tuple[object, str, frozenset[Pair]]])
 
     def explains(self, node: Node, mismatch: Mismatch, first: Operand, second: Operand) -> bool:
         """Whether this meeting follows from one before."""
-        a, b = mismatch.first, mismatch.second
+        a, b = unprimed(mismatch.first), unprimed(mismatch.second)
         if node.phase != "forward" and frozenset((a, b)) in self.forward:
             return True
         return self.may_be(first, a, b) or self.may_be(second, b, a)
@@ -101,28 +97,28 @@ class _Known:
             if (name, other) in self.confused.get(value.id, ()):
                 return True
             for source in self.program.sources(value):
-                if source.id not in seen and name in source.type.names:
+                if source.id not in seen and name in map(unprimed, source.type.names):
                     seen.add(source.id)
                     queue.append(source)
         return False
 
     def is_first(self, node: Node, mismatches: Sequence[Mismatch]) -> bool:
         """Whether its line has not been reported for the same names (a line is many operations, or many layers)."""
-        pairs = frozenset(frozenset((m.first, m.second)) for m in mismatches)
-        key = (node.source, mismatches[0].rule, pairs)
+        pairs = frozenset(frozenset((unprimed(m.first), unprimed(m.second))) for m in mismatches)
+        key = (spot(node), mismatches[0].rule, pairs)
         if node.source is not None and key in self.lines:
             return False
         self.lines.add(key)
         return True
 
     def add(self, node: Node, mismatch: Mismatch, first: Operand, second: Operand) -> None:
-        a, b = mismatch.first, mismatch.second
+        a, b = unprimed(mismatch.first), unprimed(mismatch.second)
         self.pairs.add(frozenset((a, b)))
         if node.phase == "forward":
             self.forward.add(frozenset((a, b)))
         results = [*node.outputs, *(before for before, _ in op_of(node).carries(node))]
         # A name that no argument brought was inferred from a use, which may be the wrong one of its uses.
-        for operand, name in ((first, a), (second, b)):
+        for operand, name in ((first, mismatch.first), (second, mismatch.second)):
             if isinstance(operand, Value) and not (found := chain(self.program, operand, name)).flows:
                 results.append(found.made)
         for value in results:
@@ -161,7 +157,7 @@ def _state(program: Program, known: _Known) -> Iterator[Finding]:
         met = [
             (a.name, b.name)
             for a, b in zip(value.type.dims, result.type.dims, strict=True)
-            if a.name and b.name and a.name != b.name
+            if a.name and b.name and not same_axis(a.name, b.name)
         ]
         if all(frozenset(pair) in known.pairs or known.may_be(result, pair[1], pair[0]) for pair in met):
             continue

@@ -62,15 +62,52 @@ def counter(program: Program, operand: Operand) -> Node | None:
     return node if node is not None and op_of(node).counts else None
 
 
+def columns(program: Program, node: Node) -> list[tuple[str, Operand]]:
+    """(name, indices) for each axis that a lookup or an update goes along, with the indices that count it; nothing
+    where the indices are not put together from one array for each axis."""
+    along = node.dims("along")
+    if not op_of(node).picks_by_indices or len(node.inputs) < 2 or not along:
+        return []
+    indices = plain(program, node.inputs[1])
+    parts: list[Operand] = [indices]
+    if len(along) > 1:
+        joint = _maker(program, indices)
+        if joint is None or not op_of(joint).joins(joint) or len(joint.inputs) != len(along):
+            return []
+        parts = list(joint.inputs)
+    return [(dim.name, part) for dim, part in zip(along, parts, strict=True) if dim.name is not None]
+
+
+def indices_of(program: Program, operand: Operand) -> Operand:
+    """The array of indices itself, before negative ones were counted from the end, and others limited."""
+    operand = narrow(program, operand)
+    wrapped = elementwise(program, operand, "select_n")
+    if wrapped is not None and len(wrapped.inputs) == 3:  # select(i < 0, i, i + size)
+        first, moved = narrow(program, wrapped.inputs[1]), elementwise(program, wrapped.inputs[2], "add")
+        if moved is not None and narrow(program, moved.inputs[0]) == first:
+            return indices_of(program, first)
+    limited = elementwise(program, operand, "clamp", "max", "min")
+    if limited is not None:
+        bounded = [each for each in limited.inputs if each.type.dims]
+        if len(bounded) == 1:
+            return indices_of(program, bounded[0])
+    return operand
+
+
 def _maker(program: Program, operand: Operand) -> Node | None:
     return program.producer.get(operand.id) if isinstance(operand, Value) else None
 
 
 @dataclass(frozen=True)
 class Normalized:
-    """A value that sums to one (or, as a logarithm, whose exponential does) over some names."""
+    """A value that sums to one (or, as a logarithm, whose exponential does) over some names.
 
-    value: Value
+    Attributes:
+        at: the value.
+        node: what made it; `at` may be the same after a transpose or a cast.
+    """
+
+    at: Value
     node: Node
     names: tuple[str, ...]
     logits: Operand

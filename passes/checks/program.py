@@ -1,10 +1,11 @@
-"""A graph as the checks read it: the index of its uses, and which names the user gave."""
+"""A graph as the checks read it: the index of its uses, and nothing else."""
 
 from ir.analysis.uses import Uses as Program
+from ir.graph import Node
 
-__all__ = ["Program", "is_derived"]
+__all__ = ["Program", "spot"]
 
 
-def is_derived(name: str) -> bool:
-    """Whether unification made the name, of what was merged, `a*b`, or split, `a/0`: no user calls it an axis."""
-    return "*" in name or "/" in name
+def spot(node: Node) -> object:
+    """The place in the program of a node: what is found twice at one is told once."""
+    return node.source.spot if node.source is not None else None

@@ -7,10 +7,11 @@ each place gets what belongs to another: mostly an index too many.
 from collections.abc import Iterator
 
 from ir.graph import Node, Value
+from ir.names import is_derived, unprimed, whole
 from ir.ops import op_of
 from passes import errors
 from passes.checks.finding import Finding, finding
-from passes.checks.program import Program
+from passes.checks.program import Program, spot
 
 CODE = "repeat"
 
@@ -24,6 +25,9 @@ def check(program: Program) -> Iterator[Finding]:
     for node in program.nodes:
         if node.phase != "forward" or node.bodies:
             continue
+        if (found := _spread(program, node)) is not None and (spot(node), "") not in seen:
+            seen.add((spot(node), ""))
+            yield found
         coming = {
             name: cut
             for operand in node.value_inputs
@@ -32,8 +36,8 @@ def check(program: Program) -> Iterator[Finding]:
         }
         wide = {dim.name for value in node.outputs for dim in value.type.dims if dim.size > 1}
         for name, cut in coming.items():
-            if name in wide and (node.source, name) not in seen:
-                seen.add((node.source, name))
+            if name in wide and (spot(node), name) not in seen and not _compares(node):
+                seen.add((spot(node), name))
                 yield _worded(program, node, name, cut)
         for result in node.outputs:
             _note(single, result, {name: cut for name, cut in coming.items() if name not in wide})
@@ -41,9 +45,37 @@ def check(program: Program) -> Iterator[Finding]:
 
 def _note(single: dict[int, dict[str, Value]], value: Value, coming: dict[str, Value]) -> None:
     """Remembers the names of which a value is one place only, each with the value where that began."""
-    own = {dim.name: coming.get(dim.name, value) for dim in value.type.dims if dim.name is not None and dim.size == 1}
+    own = {
+        name: coming.get(name, value)
+        for dim in value.type.dims
+        if dim.name is not None and dim.size == 1
+        for name in [whole(dim.name)]
+    }
     if own or coming:
         single[value.id] = {**coming, **own}
+
+
+def _compares(node: Node) -> bool:
+    """Whether a node compares: each place with one of them, as the first of some times."""
+    return op_of(node).is_elementwise and node.outputs[0].type.dtype == "bool"
+
+
+def _spread(program: Program, node: Node) -> Finding | None:
+    """A column minus a row: an axis with one place is repeated along a further occurrence of an axis beside it."""
+    if not op_of(node).is_elementwise or len(node.outputs) != 1:
+        return None
+    for operand in node.value_inputs:
+        if len(operand.type.dims) != len(node.outputs[0].type.dims):
+            continue
+        for dim, made in zip(operand.type.dims, node.outputs[0].type.dims, strict=True):
+            given = dim.size == 1 and dim.name is not None and not is_derived(dim.name)
+            if given and made.size > 1 and made.name is not None and made.name != unprimed(made.name):
+                name = unprimed(made.name)
+                if name in operand.type.names:
+                    what, fix = errors.spread(str(dim.name), name)
+                    explained = [(str(dim.name), operand), (name, operand)]
+                    return finding(program, CODE, node, what, fix, node.inputs, explained, "warning")
+    return None
 
 
 def _worded(program: Program, node: Node, name: str, cut: Value) -> Finding:

@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 from ir.graph import Graph
 from passes import errors, require
 from passes.canonicalize import canonicalize
 from passes.hardware.chip import Chip, chip_of
+from passes.partition import partition
 from passes.planner.layouts import Layouts, RunnerUp, Search
 from passes.planner.subject import subject_of
 from passes.report.facts import facts, question
 from passes.report.report import Report
+from passes.sharding.jax_mesh import device_mesh, named_sharding, partition_spec
 from passes.sharding.mesh import DeviceMesh, MeshLike
+from passes.sharding.trees import mapped
 
 __all__ = ["Plan", "RunnerUp", "Search"]
 
@@ -53,6 +57,44 @@ class Plan(Layouts):
             custom_chip=chip if isinstance(hardware, Chip) else None,
         )
 
+    def shardings(self, tree: Any, *, graph: Graph | None = None, devices: Any = None) -> Any:
+        """Where the arrays of a tree lie between steps: for `jax.device_put(state, plan.shardings(state))`, and for
+        `in_shardings` and `out_shardings` of `jax.jit`.
+
+        Args:
+            tree: one of the step's arguments, all of them as a tuple, the step's result, or a part of one of these;
+                it holds arrays, NamedArrays, or `jax.ShapeDtypeStruct`s.
+            graph: the traced step. Left out: the step that was planned.
+            devices: as many as the mesh has, in order; see `passes.device_mesh`.
+
+        Returns:
+            a tree of the same structure with a `jax.sharding.NamedSharding` for every array, and None for a leaf that
+            is no array, as `eqx.filter(tree, eqx.is_array)` has it.
+
+        Raises:
+            PlanError: the tree is none of the step's; there are too few devices; the plan was made by hand, so that a
+                graph is needed.
+        """
+        mesh = device_mesh(self, devices)
+        return mapped(tree, self._placed_step("shardings", graph), partial(named_sharding, mesh=mesh))
+
+    def specs(self, tree: Any, *, graph: Graph | None = None) -> Any:
+        """The same as `jax.sharding.PartitionSpec`s over the axes of the plan's mesh; no devices are needed."""
+        return mapped(tree, self._placed_step("specs", graph), partition_spec)
+
+    def _placed_step(self, function: str, graph: Graph | None) -> Graph:
+        if graph is not None:
+            return partition(canonicalize(require.graph(graph, f"Plan.{function}")), self)
+        if self.subject is None:
+            raise errors.no_subject(function)
+        return self._placed
+
+    @cached_property
+    def _placed(self) -> Graph:
+        """The step that was planned, placed."""
+        assert self.subject is not None
+        return partition(self.subject.graph, self)
+
     def report(self, graph: Graph | None = None) -> Report:
         """What `levanter compile` says of the plan: the keys of docs/compile.md, printed as its tables.
 
@@ -64,7 +106,7 @@ class Plan(Layouts):
         """
         subject = subject_of(canonicalize(require.graph(graph, "Plan.report"))) if graph is not None else self.subject
         if subject is None:
-            raise errors.no_subject()
+            raise errors.no_subject("report")
         return Report({"model": subject.graph.name, **facts(subject, self)})
 
     def __str__(self) -> str:

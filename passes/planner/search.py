@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from passes import errors
 from passes.hardware.chip import Chip, Overlap
 from passes.planner.cost import step_seconds
 from passes.planner.memory import Entry, MemoryProgram
@@ -24,6 +25,8 @@ from passes.planner.terms import Term
 LEAF = 1 << 17
 CHUNK = 512
 _DISTINCT = 1e-6
+MOST_LAYOUTS = 1 << 24
+"""Of one operation: all are priced, and their prices fill a few hundred megabytes."""
 
 Float = npt.NDArray[np.float64]
 Assignment = dict[str, int]
@@ -72,7 +75,9 @@ def tabulate(space: PlanSpace, terms: list[Term], stored: StorageAxes) -> list[T
     total: dict[tuple[str, ...], Float] = {}
     for term in terms:
         names = tuple(name for name in space.names if name in term.names)
-        shape = (len(space.options[name]) for name in names)
+        shape = tuple(len(space.options[name]) for name in names)
+        if prod(shape) > MOST_LAYOUTS:
+            raise errors.too_many_layouts(names, prod(shape), MOST_LAYOUTS)
         values = total.setdefault(names, np.zeros((3, *shape)))
         cost = term.price(space.rules(stored, names))
         for row, part in enumerate((cost.compute, cost.activations, cost.hidden)):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from ir.graph import Graph
-from passes import require
+from passes import errors, require
 from passes.canonicalize import canonicalize
 from passes.hardware.chip import Chip, chip_of
 from passes.planner.cost import step_seconds
@@ -32,6 +32,14 @@ def plan(graph: Graph, mesh: MeshLike, hardware: str | Chip = "v5e") -> Plan:
 
 def solve(graph: Graph, layout: DeviceMesh, hardware: str | Chip) -> Plan:
     """The fastest plan of a canonical graph. Raises `PlanError` where nothing fits."""
+    try:
+        return _solved(graph, layout, hardware)
+    except OverflowError:
+        largest = max(graph.values(), key=lambda value: value.type.elements)
+        raise errors.too_large_to_price(str(largest), largest.type.elements) from None
+
+
+def _solved(graph: Graph, layout: DeviceMesh, hardware: str | Chip) -> Plan:
     started, chip = perf_counter(), chip_of(hardware)
     problem = Problem.of(graph, layout, chip)
     best, leanest = search(problem.space, problem.terms, problem.memory, chip)

@@ -5,14 +5,12 @@ from dataclasses import asdict
 from math import prod
 from typing import Any
 
+from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import summary
 from passes.partition import partition
 from passes.planner.layouts import Layouts, Subject
 from passes.scatter_sums import scatter_sums
-
-WRAPPERS = frozenset({"array", "stacked"})
-"""Parts of a path that only say how modules are nested inside haliax."""
 
 Row = dict[str, Any]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ir.names import is_part, whole
 from ir.types import Dim, TensorType
 from passes.sharding.mesh import DeviceMesh, Mask
 
@@ -41,8 +42,11 @@ class ShardingRules:
         used: Mask = 0
         result: Layout = {}
         names = [name for name in self.order if name in sizes]
+        # A part is sharded like the axis that it was cut from, unless the rules name it.
+        parts = {name: whole(name) for name in sizes if is_part(name) and name not in self.order}
+        names += [name for name in parts if parts[name] in self.order and parts[name] not in sizes]
         for name in names:
-            wanted = self.compute.get(name, 0)
+            wanted = self.compute.get(parts.get(name, name), 0)
             taken = self.mesh.fitting(sizes[name])[wanted & ~used]
             used = used | taken
             result[name] = taken
@@ -81,7 +85,7 @@ def with_layout(type_: TensorType, layout: Layout, rules: ShardingRules, partial
     for dim in type_.dims:
         axes: tuple[str, ...] = ()
         if dim.name is not None and dim.name not in seen:
-            mask, computed = int(layout.get(dim.name, 0)), int(rules.compute.get(dim.name, 0))
+            mask, computed = int(layout.get(dim.name, 0)), int(rules.compute.get(whole(dim.name), 0))
             axes = rules.mesh.names(mask & computed) + rules.mesh.names(mask & ~computed)
             seen.add(dim.name)
         dims.append(Dim(dim.name, dim.size, axes))

@@ -157,19 +157,20 @@ def test_loops(name):
     ("call", "text"),
     [
         (lambda: hax.scan(step, "z")(0.0, y), "scan over `z`, which no argument has"),
-        (lambda: hax.fold(step, hax.Axis("z", 3))(0.0, y), "scan over `z`, which no argument has"),
-        (lambda: hax.map(lambda v: v, "z")(y), "scan over `z`, which no argument has"),
+        (lambda: hax.fold(step, hax.Axis("z", 3))(0.0, y), "fold over `z`, which no argument has"),
+        (lambda: hax.map(lambda v: v, "z")(y), "map over `z`, which no argument has"),
         (lambda: hax.vmap(lambda v: v, hax.Axis("z", 3))(y), "vmap over `z`, which no argument has"),
         (lambda: hax.vmap(lambda: 0, "z")(), "vmap over `z`, which no argument has: it was given no arrays at all"),
-        (lambda: hax.scan(step, B.resize(4))(0.0, y), "axis `b` was asked for with size 4"),
+        (lambda: hax.scan(step, B.resize(4))(0.0, y), "scan over `b` of size 4, but f32["),
         (lambda: hax.vmap(lambda v: hax.zeros(B), B)(y), "duplicate axis `b` in"),
         (lambda: hax.fold(step, B, remat=hax.ScanCheckpointPolicy(nested=2))(0.0, y), "loop of size 3 cannot be cut"),
         (lambda: hax.fold(step, B, remat="ofload"), "there is no checkpoint policy `ofload`"),
     ],
 )
 def test_mistakes_in_loops(call, text):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError) as caught:
         call()
+    assert text in str(caught.value)  # `match` would look in the notes too, where this very line stands
 
 
 EVERYTHING = "what jax.lax.scan keeps"  # how many arrays that is differs between versions of JAX

@@ -83,7 +83,7 @@ def test_other_pooling():
 
 def test_errors():
     with pytest.raises(
-        hax.AxisError, match="axis `channels` of size 4 cannot be cut in parts of 3: it does not divide"
+        hax.AxisError, match="axis `channels` of size 4 cannot be cut into parts of 3: 4 is not divisible by 3"
     ):
         hnn.Conv.init((H, W), I, O, 3, groups=3, key=key)
     with pytest.raises(hax.AxisError, match=r"\(3, 3, 3\) must be one value for each of the axes `height`, `width`"):

@@ -67,15 +67,15 @@ def test_words_in_order_may_stand_for_other_names():
     [
         (lambda: hax.rearrange(x, "a b -> b a"), 'the pattern "a b -> b a" lists 2 axes in order, but the array is '
          "f32[N=2, H=3, W=4, C=6]: put `...` for the others, or braces to go by name"),
-        (lambda: hax.rearrange(x, "{N H} -> N H"), 'the right side of "{N H} -> N H" forgets `W` of '
+        (lambda: hax.rearrange(x, "{N H} -> N H"), 'the right side of "{N H} -> N H" leaves out `W` of '
          "f32[N=2, H=3, W=4, C=6]: name it, or put `...` for the others"),
         (lambda: hax.rearrange(x, "{N -> N ..."), 'the pattern "{N -> N ..." cannot be read: `{` is not closed'),
         (lambda: hax.rearrange(x, "{(C: a b)} -> ... a b"), 'the pattern "{(C: a b)} -> ... a b" cannot be read: '
          "the sizes of `a` and `b` are needed: give them by keyword"),
-        (lambda: hax.rearrange(x, "{(C: a b)} -> ... a b", a=4), "axis `C` of size 6 cannot be cut in parts of 4: "
-         "it does not divide"),
+        (lambda: hax.rearrange(x, "{(C: a b)} -> ... a b", a=4), "axis `C` of size 6 cannot be cut into parts of 4: "
+         "6 is not divisible by 4"),
         (lambda: hax.einsum("a, b -> a b", x), 'the pattern "a, b -> a b" cannot be read: '
-         "it has 2 operands, but 1 arrays were given"),
+         "it has 2 operands, but 1 array was given"),
     ],
 )  # fmt: skip
 def test_errors(call, text):

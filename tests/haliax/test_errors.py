@@ -30,9 +30,24 @@ class Layer(eqx.Module):
     def init(*, key):
         return Layer(hax.random.normal(key, Embed))
 
+    def __call__(self, carry, *args, **kwargs):
+        return carry * self.weight
+
 
 def mixture(inputs, sizes):
     return hnn.MoELinear.init(Experts, Embed, hax.Axis("mlp", 3), key=KEY)(inputs, sizes)
+
+
+def attention(**options):
+    return hnn.attention.dot_product_attention(Pos, Embed, x, hax.zeros((Pos, Embed)), y, **options)
+
+
+def loss(**options):
+    return hnn.cross_entropy_loss(x, Embed, hax.zeros(Batch, dtype=int), **options)
+
+
+def layers(kind):
+    return kind.init(hax.Axis("layers", 3), Layer)(key=jax.random.split(KEY, 3))
 
 
 def linear():
@@ -96,7 +111,7 @@ CASES = {
     ),
     "neither an array nor a number": (
         lambda: x + "embed",
-        "add is of arrays and numbers, not str ('embed')",
+        "add takes arrays and numbers, not str ('embed')",
     ),
     "where with half of it": (
         lambda: hax.where(x > 0, x),
@@ -124,15 +139,15 @@ CASES = {
     ),
     "a size is needed": (
         lambda: hax.zeros("batch"),
-        "a size is needed here, and `batch` has none: give Axis('batch', size)",
+        "axis `batch` needs a size here: give Axis('batch', size)",
     ),
     "a name that is none": (
         lambda: hax.Axis(4, 8),
-        "the name of an axis is a string, not 4: write Axis(name, size)",
+        "the name of an axis must be a string, not 4: write Axis(name, size)",
     ),
     "a negative size": (
         lambda: hax.Axis("batch", -1),
-        "axis `batch` cannot have the negative size -1: sizes are integers from 0 on",
+        "axis `batch` cannot have size -1: sizes must be at least 0",
     ),
     "an annotation that is none": (
         lambda: hax.NamedArray["batch ... embed ..."],
@@ -141,7 +156,7 @@ CASES = {
     ),
     "an order that forgets an axis": (
         lambda: x.rearrange(("embed",)),
-        "the order [embed] of [batch=4, embed=8] forgets `batch`: name it, or put `...` for the others",
+        "the order [embed] of [batch=4, embed=8] leaves out `batch`: name it, or put `...` for the others",
     ),
     "nothing found": (
         lambda: hax.util.index_where(lambda axis: axis == Pos, x.axes),
@@ -153,15 +168,15 @@ CASES = {
     ),
     "does not divide": (
         lambda: hax.rearrange(x, "b (three: a three) -> b a three", three=3),
-        "axis `embed` of size 8 cannot be cut in parts of 3: it does not divide",
+        "axis `embed` of size 8 cannot be cut into parts of 3: 8 is not divisible by 3",
     ),
     "unflatten": (
         lambda: x.unflatten_axis("embed", hax.make_axes(a=3, b=2)),
-        "axis `embed` has size 8, and [a=3, b=2] have 6 elements together: give sizes that multiply to 8",
+        "axis `embed` has size 8, and [a=3, b=2] have 6 elements in total: give sizes that multiply to 8",
     ),
     "split": (
         lambda: x.split("embed", hax.make_axes(a=3, b=2)),
-        "the parts of axis `embed` have 5 elements together, but it has 8: give sizes that sum to that",
+        "the parts of axis `embed` have 5 elements in total, but the axis has 8: give sizes that sum to 8",
     ),
     "stack": (
         lambda: hax.stack("new", [x, y]),
@@ -217,14 +232,14 @@ CASES = {
     "a slice of jax.vmap": (
         lambda: jax.vmap(lambda row: row + 1)(x),
         "the axes [batch=4, embed=8] are not those of the array, whose shape is (8,): it was sliced without its names, "
-        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take `batch` away by name use "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To map over `batch` by name, use "
         'haliax.vmap(f, "batch"), haliax.map(f, "batch"), haliax.scan(f, "batch") or haliax.nn.Stacked; '
         'or name what is left: haliax.named(x, ("embed",))',
     ),
     "a slice of which nobody knows": (
         lambda: jax.vmap(lambda row: row + 1)(hax.zeros({"a": 2, "b": 2})),
         "the axes [a=2, b=2] are not those of the array, whose shape is (2,): it was sliced without its names, "
-        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To take dimensions away by name use "
+        "as jax.vmap, jax.lax.map, jax.lax.scan and eqx.filter_vmap do. To map by name, use "
         "haliax.vmap(f, axis), haliax.map(f, axis), haliax.scan(f, axis) or haliax.nn.Stacked; "
         "or name what is left: haliax.named(x, (...))",
     ),
@@ -258,7 +273,7 @@ CASES = {
     ),
     "no keepdims": (
         lambda: x.sum("embed", keepdims=True),
-        "sum has no keepdims, for f32[batch=4, embed=8] is broadcast by name: leave it out, or use `broadcast_axis`",
+        "sum has no keepdims, since f32[batch=4, embed=8] is broadcast by name: leave it out, or use `broadcast_axis`",
     ),
     "not a vector": (
         lambda: hax.bincount(hax.zeros((Batch, Embed), dtype=int), Pos),
@@ -266,7 +281,7 @@ CASES = {
     ),
     "immutable": (
         lambda: setattr(x, "array", 1),
-        "a NamedArray does not change: `array` cannot be set; build a new one",
+        "a NamedArray is immutable: `array` cannot be set; build a new one",
     ),
     "no arrays": (
         lambda: hax.dot(axis="embed"),
@@ -327,35 +342,35 @@ CASES = {
     ),
     "an axis is indexed twice": (
         lambda: x["batch", 0, "batch", 1],
-        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+        'axis `batch` is indexed twice in one subscript: index it once, or in two steps, x["batch", …]["batch", …]',
     ),
     "an axis is indexed twice in a mapping": (
         lambda: x[{"batch": 0, Batch: 1}],
-        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+        'axis `batch` is indexed twice in one subscript: index it once, or in two steps, x["batch", …]["batch", …]',
     ),
     "an axis is updated twice": (
         lambda: x.at["batch", 0, "batch", 1].set(0),
-        'axis `batch` is indexed twice at once: index it once, or one after the other, x["batch", …]["batch", …]',
+        'axis `batch` is indexed twice in one subscript: index it once, or in two steps, x["batch", …]["batch", …]',
     ),
     "half a size": (
         lambda: hax.Axis("a", 2.5),
-        "the size of axis `a` is an integer from 0 on, not float (2.5)",
+        "the size of axis `a` must be an integer, not float (2.5)",
     ),
     "a whole float": (
         lambda: hax.Axis("a", 2.0),
-        "the size of axis `a` is an integer from 0 on, not float (2.0): write Axis('a', 2)",
+        "the size of axis `a` must be an integer, not float (2.0): write Axis('a', 2)",
     ),
     "a boolean size": (
         lambda: hax.Axis("a", True),
-        "the size of axis `a` is an integer from 0 on, not bool (True)",
+        "the size of axis `a` must be an integer, not bool (True)",
     ),
     "a size that is text": (
         lambda: hax.make_axes(a="3"),
-        "the size of axis `a` is an integer from 0 on, not str ('3')",
+        "the size of axis `a` must be an integer, not str ('3')",
     ),
     "an array for a size": (
         lambda: hax.Axis("a", jnp.ones(3)),
-        "the size of axis `a` is an integer from 0 on, not ArrayImpl (f32[_=3])",
+        "the size of axis `a` must be an integer, not ArrayImpl (f32[_=3])",
     ),
     "a traced size": (
         lambda: jax.jit(lambda n: hax.zeros(hax.Axis("a", n)))(3),
@@ -409,12 +424,12 @@ CASES = {
     ),
     "length": (
         lambda: len(x),
-        'f32[batch=4, embed=8] has no length, since no axis is the first: x.axis_size("batch") is the size of an axis, '
+        'f32[batch=4, embed=8] has no length, since no axis comes first: x.axis_size("batch") is the size of an axis, '
         "x.ndim the number of axes, and x.size the number of elements",
     ),
     "iteration": (
         lambda: list(x),
-        'f32[batch=4, embed=8] cannot be iterated over, since no axis is the first: x.unbind("batch") gives the slices '
+        'f32[batch=4, embed=8] cannot be iterated over, since no axis comes first: x.unbind("batch") gives the slices '
         "along an axis, and haliax.scan, fold and map loop over one",
     ),
     "membership of a name": (
@@ -426,7 +441,10 @@ CASES = {
         "f32[batch=4, embed=8] is not searched by `in`: write (x == value).any()",
     ),
     **{
-        f"given to {function}": (call, f"{function} knows no names, and was given f32[batch=4, embed=8]: {fix}")
+        f"given to {function}": (
+            call,
+            f"{function} does not know axis names, and was given f32[batch=4, embed=8]: {fix}",
+        )
         for function, call, fix in (
             ("jnp.sin", lambda: jnp.sin(x), INSTEAD.format("haliax.sin")),
             ("jnp.add", lambda: jnp.add(x, 1), INSTEAD.format("haliax.add")),
@@ -450,27 +468,27 @@ CASES = {
     },
     "another carry": (
         lambda: hax.scan(lambda c, row: ({"h": c["h"].rename({"batch": "b"})}, None), "embed")({"h": x["embed", 0]}, x),
-        "`carry['h']` of the loop over `embed` is f32[batch=4] before a step and f32[b=4] after it: "
+        "scan over `embed`: `carry['h']` is f32[batch=4] before a step and f32[b=4] after it: "
         "return what the step was given, with the same axes and dtype, or start with what it returns",
     ),
     "a carry of another dtype": (
         lambda: hax.fold(lambda c, row: c.astype(int), "embed")(x["embed", 0], x),
-        "`carry` of the loop over `embed` is f32[batch=4] before a step and i32[batch=4] after it: "
+        "fold over `embed`: `carry` is f32[batch=4] before a step and i32[batch=4] after it: "
         "return what the step was given, with the same axes and dtype, or start with what it returns",
     ),
     "a carry that is lost": (
         lambda: hax.fold(lambda c, row: {"g": c["h"]}, "embed")({"h": x["embed", 0]}, x),
-        "`carry['h']` of the loop over `embed` is f32[batch=4] before a step and missing after it: "
+        "fold over `embed`: `carry['h']` is f32[batch=4] before a step and missing after it: "
         "return what the step was given, with the same axes and dtype, or start with what it returns",
     ),
     "a carry in another container": (
         lambda: hax.fold(lambda c, row: [c[0]], "embed")((x["embed", 0],), x),
-        "the carry of the loop over `embed` has one structure before a step and another after it (tuple, list): "
+        "fold over `embed`: the carry has one structure before a step and another after it (tuple, list): "
         "return the same kinds of containers",
     ),
     "no output beside the carry": (
         lambda: hax.scan(lambda c, row: c, "embed")(x["embed", 0], x),
-        "a function that is scanned returns (carry, output), not NamedArray: see `fold`",
+        "scan needs a function that returns (carry, output), not NamedArray: without an output, use `fold`",
     ),
     "Linear": (
         lambda: linear()(y),
@@ -478,8 +496,8 @@ CASES = {
     ),
     "Linear of another size": (
         lambda: linear()(hax.zeros(Embed.resize(9))),
-        "Linear(In=embed, Out=(heads, size)): axis `embed` has size 8 there, and another size in `inputs`, "
-        "f32[embed=9]: slice it, or build the layer for that size",
+        "Linear(In=embed, Out=(heads, size)) needs axis `embed` of size 8, but `inputs`, f32[embed=9], has it with "
+        "another size: slice it, or build the layer for that size",
     ),
     "Linear of an unnamed array": (
         lambda: linear()(jnp.ones((4, 8))),
@@ -504,7 +522,7 @@ CASES = {
     ),
     "Embedding": (
         lambda: hnn.Embedding.init(Pos, Embed, key=KEY)(x),
-        "Embedding: `input_ids` are indices, so integers, not f32[batch=4, embed=8]: convert with `astype(int)`",
+        "Embedding: `input_ids` must be integer indices, not f32[batch=4, embed=8]: convert them with `astype(int)`",
     ),
     "unembed": (
         lambda: hnn.Embedding.init(Pos, Embed, key=KEY).unembed(y),
@@ -517,6 +535,151 @@ CASES = {
     "pool": (
         lambda: hnn.max_pool(hax.Axis("height", 2), x),
         "pool(Window=height): axis `height` is not in `inputs`, f32[batch=4, embed=8]",
+    ),
+    "a list of arrays for numpy": (
+        lambda: np.mean([x, x], axis=0),
+        "np.mean would drop the names of f32[batch=4, embed=8]: stack a list of arrays with `haliax.stack`, "
+        "or pass `x.array`",
+    ),
+    "a list of arrays for numpy's linear algebra": (
+        lambda: np.linalg.norm([x, x]),
+        "np.linalg.norm would drop the names of f32[batch=4, embed=8]: stack a list of arrays with `haliax.stack`, "
+        "or pass `x.array`",
+    ),
+    "attention with a mask of another axis": (
+        lambda: attention(mask=hax.ones(hax.make_axes(position=128, z=2), dtype=bool)),
+        "dot_product_attention: `mask`, bool[position=128, z=2], has axis `z`, which is not in the scores, "
+        "f32[batch=4, position=128]: index, reduce or rename it",
+    ),
+    "attention with a misspelt mask": (
+        lambda: attention(mask=hax.ones({"batch": 4, "positio": 128}, dtype=bool)),
+        "dot_product_attention: `mask`, bool[batch=4, positio=128], has axis `positio`, which is not in the scores, "
+        "f32[batch=4, position=128]; did you mean `position`?",
+    ),
+    "attention with a bias of another size": (
+        lambda: attention(bias=hax.zeros({"position": 3})),
+        "dot_product_attention: axis `position` has size 3 in `bias`, f32[position=3], and size 128 in the scores, "
+        "f32[batch=4, position=128]: slice or rename one of them",
+    ),
+    "attention with an unnamed bias": (
+        lambda: attention(bias=jnp.ones(128)),
+        "dot_product_attention: `bias` must be a NamedArray, not ArrayImpl (f32[_=128]): name it with `haliax.named`",
+    ),
+    "attention with a mask that is none": (
+        lambda: attention(mask="causal"),
+        "dot_product_attention: `mask` must be a NamedArray, not str ('causal'): name it with `haliax.named`",
+    ),
+    "attention with an unnamed query": (
+        lambda: hnn.attention.dot_product_attention(Pos, Embed, x.array, hax.zeros((Pos, Embed)), y),
+        "dot_product_attention: `query` must be a NamedArray, not ArrayImpl (f32[_=4, _=8]): "
+        "name it with `haliax.named`",
+    ),
+    "attention with keys of another batch": (
+        lambda: hnn.attention.dot_product_attention(
+            Pos, Embed, x, hax.zeros({"batch": 2, "position": 128, "embed": 8}), y
+        ),
+        "dot_product_attention: axis `batch` has size 2 in `key`, f32[batch=2, position=128, embed=8], and size 4 in "
+        "`query`, f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "attention with values of another batch": (
+        lambda: hnn.attention.dot_product_attention(
+            Pos, Embed, x, hax.zeros((Pos, Embed)), hax.zeros({"batch": 2, "position": 128})
+        ),
+        "dot_product_attention: axis `batch` has size 2 in `value`, f32[batch=2, position=128], and size 4 in "
+        "the weights, f32[batch=4, position=128]: slice or rename one of them",
+    ),
+    "a loss with targets of another size": (
+        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros({"batch": 2}, dtype=int)),
+        "cross_entropy_loss: axis `batch` has size 2 in `targets`, i32[batch=2], and size 4 in `logits`, "
+        "f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "a loss with targets of another axis": (
+        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros(Pos, dtype=int)),
+        "cross_entropy_loss: `targets`, i32[position=128], has axis `position`, which is not in `logits`, "
+        "f32[batch=4, embed=8]: index, reduce or rename it",
+    ),
+    "a loss with probabilities of another size": (
+        lambda: hnn.cross_entropy_loss(x, Embed, hax.zeros({"batch": 4, "embed": 9})),
+        "cross_entropy_loss: axis `embed` has size 9 in `targets`, f32[batch=4, embed=9], and size 8 in `logits`, "
+        "f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "a binary loss with targets of another size": (
+        lambda: hnn.binary_cross_entropy_loss(x, hax.zeros({"batch": 2})),
+        "binary_cross_entropy_loss: axis `batch` has size 2 in `targets`, f32[batch=2], and size 4 in `logits`, "
+        "f32[batch=4, embed=8]: slice or rename one of them",
+    ),
+    "a loss that counts another batch": (
+        lambda: loss(where=hax.ones({"batch": 2}, dtype=bool)),
+        "cross_entropy_loss: axis `batch` has size 2 in `where`, bool[batch=2], and size 4 in the loss, f32[batch=4]: "
+        "slice or rename one of them",
+    ),
+    "a loss that counts another axis": (
+        lambda: loss(where=hax.ones((Batch, Pos), dtype=bool)),
+        "cross_entropy_loss: `where`, bool[batch=4, position=128], has axis `position`, which is not in the loss, "
+        "f32[batch=4]: index, reduce or rename it",
+    ),
+    "a loss that counts by numbers": (
+        lambda: loss(where=hax.ones(Batch)),
+        "cross_entropy_loss: `where` must be boolean, not f32[batch=4]: compare it, as in `where > 0`",
+    ),
+    "a loss that counts by position": (
+        lambda: loss(where=jnp.ones(3, bool)),
+        "cross_entropy_loss: `where` must be a NamedArray, not ArrayImpl (bool[_=3]): name it with `haliax.named`",
+    ),
+    "a loss reduced over an absent axis": (
+        lambda: loss(reduction_axis="bath"),
+        "cross_entropy_loss: axis `bath` is not in `loss`, f32[batch=4]; did you mean `batch`?",
+    ),
+    "a loss reduced by no function": (
+        lambda: loss(reduction="mean"),
+        "cross_entropy_loss: `reduction` must be a function such as haliax.mean, or None, not str ('mean')",
+    ),
+    "a mean that counts another size": (
+        lambda: x.mean("embed", where=hax.ones({"embed": 3}, dtype=bool)),
+        "mean: axis `embed` has size 3 in `where`, bool[embed=3], and size 8 in the array, f32[batch=4, embed=8]: "
+        "slice or rename one of them",
+    ),
+    "a sum that counts by numbers": (
+        lambda: x.sum("embed", where=1),
+        "sum: `where` must be boolean, not 1: compare it, as in `where > 0`",
+    ),
+    "layers with an argument of another size": (
+        lambda: layers(hnn.Stacked).fold(x, hax.zeros({"layers": 4, "batch": 4})),
+        "Stacked.fold over `layers` of size 3, but f32[layers=4, batch=4] at args[0] has it with another size: "
+        "slice or rename it there",
+    ),
+    "layers in a list with an argument of another size": (
+        lambda: layers(hnn.BlockSeq).scan(x, mask={"m": hax.zeros({"layers": 4})}),
+        "BlockSeq.scan over `layers` of size 3, but f32[layers=4] at kwargs['mask']['m'] has it with another size: "
+        "slice or rename it there",
+    ),
+    "layers with an unnamed argument of another size": (
+        lambda: layers(hnn.Stacked).vmap(jnp.ones(4)),
+        "Stacked.vmap over `layers` of size 3 maps the first dimension of an unnamed array, but f32[_=4] at args[0] "
+        "has another size there: name its axes",
+    ),
+    "layers made with too many keys": (
+        lambda: hnn.Stacked.init(hax.Axis("layers", 3), Layer)(key=jax.random.split(KEY, 4)),
+        "Stacked.init over `layers` of size 3 maps the first dimension of an unnamed array, but key<fry>[_=4] at "
+        "kwargs['key'] has another size there: name its axes",
+    ),
+    "layers that change their carry": (
+        lambda: layers(hnn.Stacked).fold_via(lambda layer, carry: carry.sum("batch"))(x),
+        "Stacked.fold over `layers`: `carry` is f32[batch=4, embed=8] before a step and f32[embed=8] after it: "
+        "return what the step was given, with the same axes and dtype, or start with what it returns",
+    ),
+    "layers without an output": (
+        lambda: layers(hnn.BlockSeq).scan(x),
+        "BlockSeq.scan needs a function that returns (carry, output), not NamedArray: without an output, use `fold`",
+    ),
+    "layers with different outputs": (
+        lambda: layers(hnn.BlockSeq).scan_via(lambda layer, c: (hax.concatenate("batch", [c, c]), {"c": c}))(x),
+        "BlockSeq.scan over `layers`: `output['c']` is f32[batch=4, embed=8] of layer 0 and f32[batch=8, embed=8] of "
+        "layer 1: return the same axes from every layer, so that they can be stacked",
+    ),
+    "layers by a name alone": (
+        lambda: hnn.BlockSeq.init("layers", Layer),
+        "axis `layers` needs a size here: give Axis('layers', size)",
     ),
     "attention without the axis of the vectors": (
         lambda: hnn.attention.dot_product_attention(Pos, Embed, y, x, x),
@@ -562,7 +725,7 @@ CASES = {
     ),
     "unused alias": (
         lambda: hax.rearrange(x, "batch embed -> embed batch", bath=4),
-        '`bath` is given by keyword, but is no word of the pattern "batch embed -> embed batch"; '
+        '`bath` is given by keyword, but is not a word of the pattern "batch embed -> embed batch"; '
         "did you mean `batch`?: leave it out",
     ),
     "contradictory alias": (
@@ -572,7 +735,7 @@ CASES = {
     "leading dimension inside a tree": (
         lambda: hax.vmap(lambda x: x, Batch)({"w": jnp.ones((5, 2))}),
         "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] at args[0]['w'] "
-        "has another size there: name its axes, or exclude it (is_scanned, default, args)",
+        "has another size there: name its axes, or exclude it with `default` or `args`",
     ),
     "pattern": (
         lambda: x.rearrange("b e -> b e -> e"),
@@ -585,7 +748,8 @@ CASES = {
     ),
     "pattern that forgets an axis": (
         lambda: x.rearrange("b e -> b"),
-        'the right side of "b e -> b" forgets `embed` of f32[batch=4, embed=8]: name it, or put `...` for the others',
+        'the right side of "b e -> b" leaves out `embed` of f32[batch=4, embed=8]: '
+        "name it, or put `...` for the others",
     ),
     "vmap over an absent axis": (
         lambda: hax.vmap(lambda x: x, "bath")(x),
@@ -593,12 +757,12 @@ CASES = {
     ),
     "scan over an absent axis": (
         lambda: hax.fold(lambda c, x: c, hax.Axis("layers", 3))(0.0, x),
-        "scan over `layers`, which no argument has: it was given f32[batch=4, embed=8]",
+        "fold over `layers`, which no argument has: it was given f32[batch=4, embed=8]",
     ),
     "leading dimension": (
         lambda: hax.vmap(lambda x: x, Batch)(jnp.ones((5, 2))),
-        "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] has "
-        "another size there: name its axes, or exclude it (is_scanned, default, args)",
+        "vmap over `batch` of size 4 maps the first dimension of an unnamed array, but f32[_=5, _=2] at args[0] "
+        "has another size there: name its axes, or exclude it with `default` or `args`",
     ),
     "checkpoint policy": (
         lambda: hax.ScanCheckpointPolicy.from_bool_or_str("ofload"),
@@ -639,12 +803,12 @@ CASES = {
     ),
     "does not divide over devices": (
         lambda: hax.shard(hax.zeros(Batch.resize(5)), {"batch": "model"}, MESH),
-        "axis `batch` of size 5 cannot be sharded over `model`, which has 2 devices: it does not divide; "
+        "axis `batch` of size 5 cannot be sharded over `model`, which has 2 devices: 5 is not divisible by 2; "
         "round_axis_for_partitioning makes it 6",
     ),
     "an alias that is no word": (
         lambda: hax.einsum("b e -> b", x, emb="embed"),
-        '`emb` is given by keyword, but is no word of the pattern "b e -> b": leave it out',
+        '`emb` is given by keyword, but is not a word of the pattern "b e -> b": leave it out',
     ),
     "an alias of another axis": (
         lambda: hax.einsum("b e -> b", x, b=hax.Axis("batch", 9)),
@@ -653,8 +817,8 @@ CASES = {
     "traced for another task": (
         lambda: traced_for_another_task(),
         "a function of jax.jit is traced under no axis mapping, while JAX remembers it for that of another asyncio "
-        "task or thread, which may get this layout later: compile it with haliax.named_jit, or let no `await` "
-        "stand within axis_mapping(...)",
+        "task or thread, which may get this layout later: compile it with haliax.named_jit, or do not `await` "
+        "within axis_mapping(...)",
     ),
     "misspelt in a mapping": (
         lambda: hax.shard(x, {"embd": ("data", "model")}, MESH),
@@ -751,6 +915,37 @@ def test_the_numbers_are_given_where_they_are_asked_for():
         assert isinstance(numbers, np.ndarray | jax.Array) and numbers.shape == (4, 8)
     assert jnp.asarray([x.sum(), 1.0]).shape == (2,)
     assert np.allclose(x, 0) and np.array_equal(x, np.zeros((4, 8))) and np.ndim(x) == 2
+
+
+JOINING = (
+    *("append", "array_split", "block", "broadcast_arrays", "choose", "column_stack", "concatenate", "dstack"),
+    *("expand_dims", "hstack", "insert", "meshgrid", "repeat", "reshape", "split", "stack", "tile", "vstack"),
+    *("median", "percentile", "sum", "std", "union1d", "unwrap", "moveaxis", "linalg.norm", "linalg.qr", "fft.fft"),
+)
+
+
+@pytest.mark.parametrize("name", JOINING)
+def test_no_function_of_numpy_that_takes_lists_drops_names(name):
+    function = np
+    for part in name.split("."):
+        function = getattr(function, part)
+    refused = []
+    for arguments in (([x, x],), ([x, x], 0), (x, x), (x, 0), (x, 0, 1), ([x, x], 0, 1), (x, [x, x])):
+        try:
+            with typeguard.suppress_type_checks():
+                result = function(*arguments)
+        except Exception as error:
+            refused.append(error)
+        else:
+            leaves = jax.tree.leaves(result, is_leaf=hax.is_named_array)
+            assert all(isinstance(leaf, hax.NamedArray) or np.ndim(leaf) == 0 for leaf in leaves), arguments
+    assert any(isinstance(error, hax.NamedTypeError) for error in refused)
+
+
+def test_numpy_gets_lists_of_scalars_and_compares_numbers():
+    assert np.mean([x.sum(), 2.0]) == 1.0 and np.max([x.sum(), x.max()]) == 0
+    np.testing.assert_allclose([x, x], np.zeros((2, 4, 8)))
+    np.testing.assert_array_equal(x, x.array)
 
 
 def test_functions_of_numpy_that_mean_the_same_go_by_name():

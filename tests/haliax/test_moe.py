@@ -77,7 +77,7 @@ def test_a_contraction_that_is_spread_over_the_mesh():
         (
             tokens,
             hax.named(jnp.array([3, 5]), "expert"),
-            r"MoELinear\(.*\): axis `expert` has size 3 there, and another size in `group_sizes`",
+            r"MoELinear\(.*\) needs axis `expert` of size 3, but `group_sizes`, .*, has it with another size",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import haliax as hax
 import haliax.nn as hnn
+from haliax.core import stale as known
 from haliax.core.stale import StaleAxes
 from haliax.ops import methods
 
@@ -168,8 +169,19 @@ USES = {
     "state dict": lambda x: hax.state_dict.to_state_dict({"x": jax.tree.map(lambda array: array[0], x)}),
     "argmax": lambda x: jax.vmap(lambda v: v.argmax())(x),
     "shard": lambda x: hax.shard(slice_of(x, 0), {"a": "data"}, jax.make_mesh((2,), ("data",))),
+    "part of an axis": lambda x: jax.tree.map(lambda array: array[:1], x) + 1,
+    "part of an axis, of a known structure": lambda x: jax.tree.map(lambda array: array[:1], x + 0).sum("b"),
+    "part of an axis in a module": lambda x: sliced(hnn.Linear.init(B, E, key=jax.random.key(0)))(x),
+    "part of an axis, of its size": lambda x: jax.tree.map(lambda array: array[:1], x).size,
+    "more of an axis": lambda x: jax.tree.map(lambda array: jnp.concatenate([array, array]), x).rename({"a": "c"}),
+    "other sizes": lambda x: jax.tree.map(lambda array: array.T, x) * 2,
+    "part of an axis out of jit": lambda x: jax.jit(lambda v: jax.tree.map(lambda array: array[:1], v))(x).mean(),
     "resize": lambda x: hax.tree_util.resize_axis(jax.tree.map(lambda array: array[0], x), "b", 7),
 }
+
+
+def sliced(tree):
+    return jax.tree.map(lambda array: array[:1], tree, is_leaf=eqx.is_array)
 
 
 def slice_of(x, number):
@@ -233,6 +245,18 @@ def test_what_is_no_use(x, stale):
             other + 1
     with hax.enable_shape_checks(False):
         assert jax.tree.map(lambda array: array[0], x).axes == x.axes
+
+
+def test_sizes_are_known_for_as_many_axes_as_there_are(monkeypatch):
+    monkeypatch.setattr(known, "_MOST_KNOWN", 3)
+    for size in range(1, 12):
+        array = hax.zeros({"a": size, "b": 2})
+        for _ in range(5):
+            hax.NamedArray.tree_unflatten(array.axes, [array.array])
+        again = jax.tree.map(lambda leaf: leaf + 1, jax.tree.map(lambda leaf: leaf, array))
+        assert type(again.axes) is tuple and again.axes == array.axes and len(known._kept_alive) <= 3
+        with pytest.raises(hax.AxisError, match=STALE):
+            jax.tree.map(lambda leaf: leaf[:, :1], array) + 1
 
 
 def test_values_that_pass_through_are_whole_again(x):

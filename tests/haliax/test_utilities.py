@@ -132,7 +132,7 @@ def test_multilevel_scan(blocks, reverse):
     expected = jax.lax.scan(step, 0.0, xs, reverse=reverse)
     result = jax_utils.multilevel_scan(step, 0.0, xs, blocks, 6, reverse=reverse)
     jax.tree.map(np.testing.assert_allclose, result, expected)
-    with pytest.raises(ValueError, match="^a nested loop of size 6 cannot be cut in parts of 4"):
+    with pytest.raises(ValueError, match="^a nested loop of size 6 cannot be cut into parts of 4"):
         jax_utils.multilevel_scan(step, 0.0, xs, 4, 6)
 
 
@@ -176,8 +176,8 @@ def test_diagnosing():
     assert caught.value.static_arrays == [".three"]
     assert [places for _, places in caught.value.reused_arrays] == [[".one", ".two[0]"]]
     assert str(caught.value) == (
-        "f32[_=2] is there more than once, and would be trained as several: .one, .two[0]\n"
-        "a static field holds an array, which is not trained and makes jit compile again: .three"
+        "f32[_=2] appears more than once, and each copy would be trained by itself: .one, .two[0]\n"
+        "a static field holds an array, which is not trained and makes jit recompile: .three"
     )
     assert debug.diagnose_common_issues(hnn.Linear.init(A, B, key=jax.random.key(0))) is None
     assert not debug.ModuleProblems()

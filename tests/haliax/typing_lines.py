@@ -53,6 +53,11 @@ assert_type(x["batch", 0, Embed, 1:3], NamedArray)
 assert_type(x[{"batch": 0}], NamedArray)
 assert_type(x[{Batch: 0, "embed": slice(1, 3)}], NamedArray)
 assert_type(x.take("embed", 0), NamedArray)
+assert_type(x.at[{"batch": 0}].add(1.0), NamedArray)
+assert_type(x.at["batch", 0, Embed, 1:3].get(), NamedArray)
+x.at[0]  # error: reportArgumentType
+x.at["batch"]  # error: reportArgumentType
+x.at[0, 1].set(1.0)  # error: reportArgumentType
 x[0]  # error: reportArgumentType
 x["batch"]  # error: reportArgumentType
 x[0, 1]  # error: reportArgumentType
@@ -91,6 +96,23 @@ hax.sum(x, 0)  # error: reportCallIssue, reportArgumentType
 hax.argmax(x, ("batch", "embed"))  # error: reportCallIssue, reportArgumentType
 hax.sum(raw, "embed")  # error: reportCallIssue, reportArgumentType
 
+# Searching and comparing.
+Found = Axis("found", 2)
+assert_type(hax.unique(x, Found), NamedArray)
+assert_type(hax.unique(x, Found, axis="embed", return_counts=True), tuple[NamedArray, ...])
+assert_type(hax.unique(x, Found, return_index=True, return_inverse=True), tuple[NamedArray, ...])
+assert_type(hax.unique_counts(x, Found).counts, NamedArray)
+assert_type(hax.nonzero(x, size=Found), tuple[NamedArray, ...])
+assert_type(hax.searchsorted(x["batch", 0], 1.0), NamedArray)
+assert_type(hax.bincount(x["batch", 0], Found), NamedArray)
+assert_type(hax.allclose(x, 1.0), bool | jax.Array)
+assert_type(hax.array_equal(x, x), bool | jax.Array)
+assert_type(hax.array_equiv(x, x), bool | jax.Array)
+hax.unique(x)  # error: reportCallIssue
+hax.unique(x, "found")  # error: reportArgumentType
+hax.nonzero(x, size=2)  # error: reportArgumentType
+hax.array_equal(x)  # error: reportCallIssue
+
 # Making, contracting, reshaping.
 assert_type(hax.zeros({"batch": 2}), NamedArray)
 assert_type(hax.arange(Embed), NamedArray)
@@ -100,6 +122,10 @@ assert_type(hax.dot(x, x, axis="embed"), NamedArray)
 assert_type(hax.einsum("b e, e m -> b m", x, x), NamedArray)
 assert_type(hax.rearrange(x, ("embed", "batch")), NamedArray)
 assert_type(hax.concatenate("batch", [x, x]), NamedArray)
+assert_type(hax.flatten_axes(x, ("batch", "embed"), "both"), NamedArray)
+assert_type(x.flatten_axes(("batch", "embed"), "both"), NamedArray)
+assert_type(hax.flatten_axes(x.axes, ("batch", "embed"), "both"), tuple[Axis, ...])
+hax.flatten_axes(x, 0, "both")  # error: reportCallIssue, reportArgumentType
 hax.zeros("batch")  # error: reportArgumentType
 hax.zeros((2, 3))  # error: reportArgumentType
 Axis("embed", 2.5)  # error: reportArgumentType
@@ -122,6 +148,26 @@ assert_type(hax.scan(step, "embed")(x["embed", 0], x), tuple[NamedArray, jax.Arr
 assert_type(hax.fold(added, "embed")(x["embed", 0], x), NamedArray)
 assert_type(hax.map(doubled, "embed")(x), NamedArray)
 assert_type(hax.vmap(doubled, "embed")(x), NamedArray)
+
+
+def counted(carry: jax.Array, row: NamedArray, *, by: int = 1) -> jax.Array:
+    return carry + by * row.size
+
+
+assert_type(hax.fold(counted, "embed")(jnp.zeros(()), x, by=2), jax.Array)
+hax.fold(lambda carry, row: carry + row, "embed")(x["embed", 0], x).sum("batch")
+hax.scan(lambda carry, row: (carry + row, carry), "embed")(x["embed", 0], x)[0].sum("batch")
+assert_type(hax.vmap(hnn.relu, "embed")(x), NamedArray)
+assert_type(hax.vmap(doubled, ("batch", "embed"))(x), NamedArray)
+hax.map(lambda row: row.array, "embed")(x)
+hax.vmap(lambda row, n: row * n, "embed", args=(True, None))(x, 2)
+hax.scan(step, "embed")(x["embed", 0], x, x)  # error: reportCallIssue
+hax.scan(step, "embed")("carry", x)  # error: reportArgumentType
+hax.fold(added, "embed")(x["embed", 0])  # error: reportCallIssue
+hax.fold(counted, "embed")(jnp.zeros(()), x, bye=2)  # error: reportCallIssue
+hax.map(doubled, "embed")(x, x)  # error: reportCallIssue
+hax.map(doubled, "embed")(raw)  # error: reportArgumentType
+hax.vmap(doubled, "embed")("row")  # error: reportArgumentType
 hax.scan(doubled, "embed")  # error: reportArgumentType
 hax.vmap(doubled, 0)  # error: reportArgumentType
 

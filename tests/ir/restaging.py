@@ -13,6 +13,7 @@ from ir.graph import Graph, Node, Operand, Value
 from ir.staging.numbering import finish
 from ir.staging.unify import Unifier
 from ir.staging.walk import Walk
+from ir.types import Dim
 
 
 def scopes(graph: Graph) -> Iterator[Graph]:
@@ -70,27 +71,39 @@ def at_rest(node: Node) -> bool:
     again = restaged(node)
     if again is None or (again.kind, again.fn, len(again.outputs)) != (node.kind, node.fn, len(node.outputs)):
         return False
-    if not all(map(alike, again.outputs, node.outputs)) or again.attrs.keys() != node.attrs.keys():
+    open_names = node.kind in ("slice", "concat", "pad")
+    known = {dim for operand in node.inputs for dim in operand.type.dims} if open_names else None
+    if (
+        not all(alike(a, b, known) for a, b in zip(again.outputs, node.outputs, strict=True))
+        or again.attrs.keys() != node.attrs.keys()
+    ):
         return False
+    if node.kind == "map" and [out.type for out in again.outputs] != [out.type for out in node.outputs]:
+        return False  # nothing is new in it that only its readers could name
     for made, body in zip(again.bodies, node.bodies, strict=True):
         if not all(map(alike, (*made.inputs, *made.outputs), (*body.inputs, *body.outputs))):
             return False
-    return all(attribute_alike(again.attrs[key], node.attrs[key]) for key in node.attrs)
+    own = {dim for value in (*node.inputs, *node.outputs) for dim in value.type.dims}
+    return all(attribute_alike(again.attrs[key], node.attrs[key], own) for key in node.attrs)
 
 
-def alike(again: Operand, declared: Operand) -> bool:
+def alike(again: Operand, declared: Operand, known: set[Dim] | None = None) -> bool:
+    """Whether a value has the type that staging gives. What a slice or a concatenation makes, and no operand has (they
+    are `known`), is called as its readers call it."""
     first, second = again.type, declared.type
     return (first.dtype, first.shape) == (second.dtype, second.shape) and all(
-        a.name in (None, b.name) for a, b in zip(first.dims, second.dims, strict=True)
+        a.name in (None, b.name) or (known is not None and a not in known)
+        for a, b in zip(first.dims, second.dims, strict=True)
     )
 
 
-def attribute_alike(again, declared) -> bool:
+def attribute_alike(again, declared, own) -> bool:
+    """`own` are the dims of the node: of them is one that staging by itself cannot name."""
     if not isinstance(again, tuple) or not isinstance(declared, tuple):
         return again == declared
     if len(again) != len(declared):
         return False
     return all(
-        a == b or (getattr(a, "name", "") is None and getattr(a, "size", 0) == getattr(b, "size", 1))
+        a == b or (getattr(a, "name", "") is None and getattr(a, "size", 0) == getattr(b, "size", 1) and b in own)
         for a, b in zip(again, declared, strict=True)
     )

@@ -166,7 +166,8 @@ def test_what_stays_opaque_is_listed(row: Row):
 
 
 def test_what_is_listed_has_no_rule():
-    assert documented() & KNOWN == set()
+    """But for references, whose dims are known: what reads and writes them is opaque all the same."""
+    assert documented() & KNOWN == {"new_ref", "get", "swap", "addupdate", "freeze"}
 
 
 def test_every_primitive_that_jax_exports_has_a_rule_or_is_listed():

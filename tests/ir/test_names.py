@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ir.staging.derive import derive_names
 from ir.staging.unify import Unifier
 
 NAMES = st.sampled_from([None, "a", "b", "c"])
@@ -58,15 +59,18 @@ def test_splitting_what_was_merged_gives_the_parts_back(sizes):
     assert unifier.merge_of(parts) == whole
 
 
+def derived(unifier, *dims):
+    found = derive_names(unifier)
+    return [found[dim] for dim in dims]
+
+
 def test_merging_named_dims_gives_their_names_at_the_end():
     unifier = Unifier()
     batch, position, heads = unifier.fresh(4, "batch"), unifier.fresh(10, "position"), unifier.fresh(2, "heads")
     row = unifier.merge_of([batch, position])
     assert unifier.name_of(row) is None  # not yet: it meets no other name while classes are merged
     more = unifier.merge_of([row, unifier.fresh(1), heads])
-    unifier.derive_names()
-    assert unifier.name_of(row) == "batch*position"
-    assert unifier.name_of(more) == "batch*position*heads"
+    assert derived(unifier, row, more) == ["batch*position", "batch*position*heads"]
 
 
 def test_splitting_a_named_dim_numbers_the_parts_that_nothing_names():
@@ -74,27 +78,74 @@ def test_splitting_a_named_dim_numbers_the_parts_that_nothing_names():
     inner = unifier.fresh(14, "inner")
     first, last = unifier.split_of(inner, [2, 7])
     unifier.same(last, unifier.fresh(7, "head_size"))
-    unifier.derive_names()
-    assert (unifier.name_of(first), unifier.name_of(last)) == ("inner/0", "head_size")
+    assert derived(unifier, first, last) == ["inner/0", "head_size"]
 
 
-def test_a_cut_dim_keeps_a_name_that_comes_later():
+def test_a_padded_dim_keeps_a_name_that_comes_later():
     unifier = Unifier()
     whole = unifier.fresh(12)
-    part = unifier.resized(whole, 5)
-    rest = unifier.resized(part, 3)
+    padded = unifier.resized(whole, 15)
+    more = unifier.resized(padded, 16)
     unifier.same(whole, unifier.fresh(12, "position"))
-    unifier.derive_names()
-    assert [unifier.name_of(dim) for dim in (whole, part, rest)] == ["position"] * 3
+    assert derived(unifier, whole, padded, more) == ["position"] * 3
 
 
 def test_a_name_goes_from_a_part_to_the_whole():
     unifier = Unifier()
     whole = unifier.fresh(12)
-    part = unifier.resized(whole, 5)
-    unifier.same(part, unifier.fresh(5, "position"))
-    unifier.derive_names()
-    assert unifier.name_of(whole) == "position"
+    unifier.same(unifier.resized(whole, 5), unifier.fresh(5, "position"))
+    assert derived(unifier, whole) == ["position"]
+
+
+def test_a_part_is_named_after_the_whole_unless_it_meets_a_name():
+    unifier = Unifier()
+    gates = unifier.fresh(12, "gates")
+    reset, update = unifier.part_of(gates, (0, 4, 1)), unifier.part_of(gates, (4, 8, 1))
+    assert unifier.part_of(gates, (0, 4, 1)) == reset != update
+    assert unifier.same(update, unifier.fresh(4, "hidden"))
+    assert not unifier.same(update, unifier.fresh(4, "inputs"))  # one part, two roles
+    every_other = unifier.part_of(reset, (0, 4, 2))
+    assert derived(unifier, reset, update, every_other) == ["gates[0:4]", "hidden", "gates[0:4:2]"]
+
+
+def test_parts_that_are_put_together_are_the_whole():
+    unifier = Unifier()
+    size = unifier.fresh(8, "size")
+    halves = [unifier.part_of(size, (0, 4, 1)), unifier.part_of(size, (4, 8, 1))]
+    assert unifier.join_of(halves, 8) == unifier.join_of(halves[::-1], 8) == size
+    assert unifier.join_of([halves[0], halves[0]], 8) != size
+    prefix = unifier.join_of([unifier.fresh(2, "prefix"), size], 10)
+    padded = unifier.join_of([unifier.fresh(1), size], 9)
+    assert derived(unifier, prefix, padded) == ["prefix+size", "size"]
+
+
+def test_what_stands_in_one_value_is_never_one_class():
+    """Where a rule says that it is the same, the second is a further occurrence of the axis."""
+    unifier = Unifier()
+    rows, columns, position = unifier.fresh(5), unifier.fresh(5), unifier.fresh(5, "position")
+    unifier.together((rows, columns))
+    assert unifier.same(rows, position)
+    assert not unifier.same(columns, position)
+    assert unifier.kin(columns, position) and unifier.kin(rows, columns)
+    assert derived(unifier, rows, columns) == ["position", "position'"]
+
+
+def test_a_further_occurrence_takes_the_name_that_it_meets():
+    unifier = Unifier()
+    position, key = unifier.fresh(5, "position"), unifier.fresh(5, "key_position")
+    second = unifier.occurrence(position, [position])
+    assert unifier.occurrence(position, [position]) == second
+    assert unifier.occurrence(position, [position, second]) != second
+    assert not unifier.same(second, position) and unifier.same(second, key)
+    assert unifier.kin(second, position)
+    assert derived(unifier, second) == ["key_position"]
+
+
+def test_a_name_that_an_argument_has_twice():
+    unifier = Unifier()
+    first, second = unifier.argument((4, 4), ("hidden", "hidden"))
+    assert unifier.kin(first, second) and not unifier.same(first, second)
+    assert derived(unifier, first, second) == ["hidden", "hidden'"]
 
 
 def test_a_class_is_called_once():

@@ -121,7 +121,7 @@ CASES = [
         %2: f32[batch=4, embed=4] = reshape.squeeze(%1)
         """,
     ),
-    case("slice", lambda x: x[:, 1:3], (BE,), "%1: f32[batch=4, embed=2] = slice.static(%0) along=[embed=4]\n"),
+    case("slice", lambda x: x[:, 1:3], (BE,), "%1: f32[batch=4, embed[1:3]=2] = slice.static(%0) along=[embed=4]\n"),
     case(
         "dynamic_slice",
         lambda x, i: lax.dynamic_slice(x, (0, i), (4, 2), allow_negative_indices=False),
@@ -167,8 +167,8 @@ CASES = [
         lambda x: jnp.split(x, 2, 1),
         (BE,),
         """
-        %1: f32[batch=4, embed=2],
-        %2: f32[batch=4, embed=2] = slice.split(%0) along=[embed=4]
+        %1: f32[batch=4, embed[0:2]=2],
+        %2: f32[batch=4, embed[2:4]=2] = slice.split(%0) along=[embed=4]
         """,
     ),
     case(
@@ -193,7 +193,7 @@ CASES = [
         %4: i32[batch=2, position=3] = map.select_n(%2, %1, %3)
         %5: i32[batch=2, position=3, _=1] = broadcast(%4)
         %6: f32[embed=4, batch=2, position=3] = gather.take(%0, %5) along=[vocab=8]
-        %7: f32[embed=1, batch=2, position=3] = slice.static(%6) along=[embed=4]
+        %7: f32[embed[0:1]=1, batch=2, position=3] = slice.static(%6) along=[embed=4]
         %8: f32[batch=2, position=3] = reshape.squeeze(%7)
         """,
     ),

@@ -53,7 +53,7 @@ MALFORMED = {
     ),
     "a negative size": (
         graph((), (Value(0, TensorType("float32", (Dim("batch", -1),))),), ()),
-        "graph step: %0 has the dim batch=-1: sizes are at least 0",
+        "graph step: %0 has the dim batch=-1: sizes are at least 0 and below 2^63",
     ),
     "too few paths": (graph(input_paths=("x", "y")), "graph step: 2 paths for 1 inputs"),
     "a carried input out of range": (graph(carried=((1, 0),)), "graph step: carried pair (1, 0) is out of range"),

@@ -102,10 +102,13 @@ def test_a_save_that_dies_leaves_the_old_or_the_new(tmp_path: Path) -> None:
 def test_death_at_random_moments(tmp_path: Path) -> None:
     moments = random.Random(0)
     last = 0
-    for _ in range(5):
+    # More than five only where the machine is so busy that nothing was saved yet.
+    for patience in (1, 1, 1, 1, 1, 10, 30):
+        if patience > 1 and last > 0:
+            break
         with subprocess.Popen([sys.executable, "-c", SAVING, str(tmp_path)], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-            time.sleep(moments.uniform(0.02, 0.4))
+            time.sleep(patience * moments.uniform(0.02, 0.4))
             process.kill()
         problems: list[str] = []
         found = checkpoint.latest(tmp_path, problems)

@@ -68,6 +68,7 @@ def test_help_names_every_command() -> None:
         "compile",
         "config",
         "ir",
+        "names",
         "train",
     ]
     assert "..." not in commands
@@ -86,7 +87,10 @@ def test_version() -> None:
     ("arguments", "message"),
     [
         ("trian", "unknown command `levanter trian`: did you mean `train`?"),
-        ("frobnicate", "unknown command `levanter frobnicate`: known: check, checkpoint, compile, config, ir, train"),
+        (
+            "frobnicate",
+            "unknown command `levanter frobnicate`: known: check, checkpoint, compile, config, ir, names, train",
+        ),
         ("checkpoint digst x", "unknown command `levanter checkpoint digst`: did you mean `digest`?"),
         ("checkpoint digest", "Missing argument 'PATH': see `levanter checkpoint digest --help`"),
         (

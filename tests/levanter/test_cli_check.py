@@ -205,7 +205,10 @@ def test_a_configuration(check) -> None:
             "the arguments of `:one` are a NamedArray: give a tuple, one element for each argument",
         ),
         ("steps_by_name:refuses", "cannot trace `steps_by_name:refuses`: ValueError: not today (--debug shows where)"),
-        ("steps_by_name:wrong --ignore repat", "no warning is called 'repat'; did you mean 'repeat'?"),
+        (
+            "steps_by_name:wrong --ignore repat",
+            "no finding that can be silenced is called 'repat'; did you mean 'repeat'?",
+        ),
     ],
 )
 def test_wrong_input_exits_2_with_one_line(check, arguments: str, message: str) -> None:

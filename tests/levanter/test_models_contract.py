@@ -36,6 +36,8 @@ from levanter.runtime.generate import generate
 from levanter.runtime.state import LmBatch, flat_names, init_state, make_train_step, state_shape
 from levanter.runtime.trainer import train
 
+pytestmark = pytest.mark.hurried
+
 Hidden, Inner, Layers = Axis("hidden", 8), Axis("inner", 16), Axis("depth", 2)
 
 

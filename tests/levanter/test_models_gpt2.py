@@ -25,6 +25,8 @@ from levanter.models.loss import next_token_loss
 from levanter.runtime import rng
 from levanter.runtime.state import flat_names, state_shape
 
+pytestmark = pytest.mark.hurried
+
 TINY = Gpt2Config(
     seq_len=8, vocab_size=61, hidden_dim=12, num_heads=3, num_layers=2, vocab_multiple=16, initializer_range=0.3
 )

@@ -223,9 +223,8 @@ def test_trackers_log_everywhere(tmp_path: Path) -> None:
     with open_all(tmp_path, output) as trackers:
         trackers.log(1, {"loss": jnp.float32(0.5), "tokens_per_second": 10})
         trackers.sync()
-        trackers.note("a note")
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0.5, "tokens_per_second": 10}\n'
-    assert output.getvalue() == "step 1/1  loss 0.5000  10 tokens/s  0s left\na note\n"
+    assert output.getvalue() == "step 1/1  loss 0.5000  10 tokens/s  0s left\n"
 
 
 def test_the_console_can_be_turned_off(tmp_path: Path) -> None:

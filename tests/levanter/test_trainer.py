@@ -20,7 +20,6 @@ from rich.console import Console
 
 from levanter import checkpoint
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig
 from levanter.data import TextDataConfig
 from levanter.errors import UserError, WorkFailed
@@ -39,7 +38,10 @@ from levanter.runtime.state import (
     state_shape,
 )
 from levanter.runtime.trainer import Loop, Pace, StopSignal, train
+from levanter.trackers.console.progress import ConsoleProgress
 from levanter.trackers.section import TrackersConfig
+
+pytestmark = pytest.mark.hurried
 
 TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
 
@@ -119,25 +121,28 @@ def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
         run(with_trainer(config, num_train_steps=8))
 
 
-def test_rates_leave_out_compilation(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that stands still but while a step is compiled (an hour) and while a batch is made (a second)."""
+def test_rates_and_the_time_left_leave_out_compilation(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still but while a step or an evaluation is compiled (an hour each) and while a batch is made
+    (a second)."""
     now = 0.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
+    monkeypatch.setitem(ConsoleProgress.__init__.__kwdefaults__, "clock", lambda: now)
+
+    def compiled_first(function: Any) -> Any:
+        hours = iter([3600.0])
+
+        def called(*arguments: Any) -> Any:
+            nonlocal now
+            now += next(hours, 0.0)
+            return function(*arguments)
+
+        return called
 
     class Slow(Loop):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            step = self._compiled.train_step
-
-            def compiling(*arguments: Any) -> Any:
-                nonlocal now, step
-                now += 3600.0
-                try:
-                    return step(*arguments)
-                finally:
-                    self._compiled = dataclasses.replace(self._compiled, train_step=step)
-
-            self._compiled = dataclasses.replace(self._compiled, train_step=compiling)
+            self._compiled = dataclasses.replace(self._compiled, train_step=compiled_first(self._compiled.train_step))
+            self._evaluation = compiled_first(self._evaluation)
 
         def _place(self, batch: Any) -> Any:
             nonlocal now
@@ -145,9 +150,12 @@ def test_rates_leave_out_compilation(config: TrainConfig, monkeypatch: pytest.Mo
             return super()._place(batch)
 
     monkeypatch.setattr("levanter.runtime.trainer.Loop", Slow)
-    run(with_trainer(config, eval_batches=0, checkpoint=CheckpointConfig(every_steps=100)))
+    _, lines = run(with_trainer(config, sample_tokens=0, eval_every=2, checkpoint=CheckpointConfig(every_steps=100)))
     rates = [each["tokens_per_second"] for each in records(Path(str(config.trainer.run_dir)))]
     assert min(rates) > 4 * 16 / 2.1, rates
+    # Steps of a second, after two of them an evaluation of two: two seconds a step.
+    left = [line.rpartition("  ")[2] for line in lines if line.startswith("step ")]
+    assert left == ["8s left", "4s left", "0s left"]
 
 
 def test_what_to_try_next_is_the_users_own_command(config: TrainConfig, tmp_path: Path) -> None:
@@ -271,14 +279,6 @@ def test_the_pace_does_not_count_pauses(monkeypatch: pytest.MonkeyPatch) -> None
     assert pace.tick() == 100.0
     pace.pause()
     assert pace.tick() == 75.0
-
-
-def test_the_state_is_the_same_on_a_mesh(config: TrainConfig) -> None:
-    small = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=96))
-    alone = init_state(small)
-    spread = init_state(small, compile_training(with_trainer(small, mesh="2x2")).state_shardings)
-    for name, array in flat_names(spread).items():
-        assert np.array_equal(np.asarray(array), np.asarray(flat_names(alone)[name])), name
 
 
 def test_states_are_told_by_name(config: TrainConfig) -> None:

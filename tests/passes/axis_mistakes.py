@@ -37,14 +37,6 @@ def concatenates_other_axes(x: NamedArray, y: NamedArray):
     return jnp.concatenate([x.array, y.array], axis=0)  # batch x embed above batch x mlp
 
 
-def concatenates_along_other_axes(x: NamedArray, y: NamedArray):
-    return jnp.concatenate([x.array, y.array], axis=1)  # batch x embed beside batch x mlp
-
-
-def attends_without_renaming(q: NamedArray, k: NamedArray):
-    return jnp.einsum("ph,qh->pq", q.array, k.array)  # position twice
-
-
 def branches_disagree(p: jax.Array, x: NamedArray, y: NamedArray):
     return lax.cond(p, lambda: (0.0, x.array), lambda: (1.0, y.array))  # embed or mlp
 
@@ -183,3 +175,17 @@ def sorts_with_another_axis(keys: NamedArray, values: NamedArray):
 
 def adds_its_own_transpose(x: NamedArray):
     return x.array + x.array.T  # batch x embed and embed x batch
+
+
+def averages_masked_means(loss: NamedArray, real: NamedArray):
+    each = (loss.array * real.array).sum(1) / real.array.sum(1)
+    return each.mean()  # a short example counts as much as a long one
+
+
+def tears_positions_apart(x: NamedArray):
+    return x.array.reshape(2, 6, 16)  # heads x position x size, without the transpose
+
+
+def adds_other_gates(x: NamedArray, h: NamedArray):
+    reset, update = jnp.split(x.array, 2, -1)
+    return update + h.array[:, :4], reset  # the second half and the first

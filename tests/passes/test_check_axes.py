@@ -85,15 +85,17 @@ def test_a_warning_is_no_error():
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("repat", "no warning is called 'repat'; did you mean 'repeat'?"),
+        ("repat", "no finding that can be silenced is called 'repat'; did you mean 'repeat'?"),
         (
             "xyz",
-            "no warning is called 'xyz'; known are softmax-axis, mean-then-sum, repeat, index, split-order",
+            "no finding that can be silenced is called 'xyz'; known are softmax-axis, mean-then-sum, mean-of-means, "
+            "repeat, index, split-order, regroup, part, order",
         ),
         (
             "contract",
             "'contract' is an error, which is fixed and not silenced; "
-            "warnings are softmax-axis, mean-then-sum, repeat, index, split-order",
+            "what can be silenced is softmax-axis, mean-then-sum, mean-of-means, repeat, index, split-order, regroup, "
+            "part, order",
         ),
     ],
 )

@@ -38,7 +38,8 @@ def operations(jaxpr) -> Counter:
     return found
 
 
-# The step of `named` without checkpointing: tests/levanter/test_compile.py.
+# The step of `named` without checkpointing: tests/levanter/test_compile.py. What collectives the compiler makes of the
+# programs below: test_lower_collectives.py.
 @pytest.mark.parametrize("name", ["raw", "named_checkpoint", "mlp"])
 def test_on_one_device_it_is_the_step_itself(name):
     step = step_of(name)

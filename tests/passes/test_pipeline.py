@@ -80,7 +80,8 @@ def test_the_list_prints_as_its_documentation() -> None:
         assert line.startswith(f"{i}. {each.stem()}: ") and line.endswith(".")
     assert lines[:2] == [
         "1. check_axes: raises for axis errors, warns of what is suspicious, changes nothing.",
-        "     ignore=(none) (words with commas between): codes of warnings that are not wanted.",
+        "     ignore=(none) (words with commas between): codes of findings that are not wanted: of warnings, and "
+        '"order".',
     ]
     assert sum(line.startswith("     ") for line in lines) == sum(len(fields(each)) for each in PIPELINE.passes)  # type: ignore[arg-type]
 
@@ -254,5 +255,5 @@ def test_an_option_reaches_the_pass() -> None:
 
 
 def test_an_option_of_several_words_reaches_the_pass() -> None:
-    with pytest.raises(passes.UnknownCode, match="no warning is called 'indx'"):
+    with pytest.raises(passes.UnknownCode, match="no finding that can be silenced is called 'indx'"):
         pipeline.run_one("check_axes", Stage(prepared("mlp")), {"ignore": "repeat, indx"})

@@ -9,6 +9,7 @@ from ir.staging.primitives import (
     index,
     linalg,
     reduce,
+    ref,
     shape,
     window,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "linalg",
     "opaque",
     "reduce",
+    "ref",
     "shape",
     "window",
 ]

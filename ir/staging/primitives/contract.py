@@ -1,5 +1,6 @@
 """Contractions: `dot_general`, and its relatives for groups of rows of different lengths and for scaled blocks."""
 
+from ir.staging.align import product
 from ir.staging.primitives.registry import Axes, Draft, Equation, Plain, agreed, rule
 from ir.staging.unify import DimClass
 
@@ -23,10 +24,12 @@ def _product(equation: Equation, fn: str) -> Draft:
     (left, right), unifier = equation.dims[:2], equation.unifier
     numbers: tuple[_Pair, _Pair] = equation.params["dimension_numbers"]
     (left_over, right_over), (left_batch, right_batch) = numbers
-    for a, b in (*zip(left_over, right_over, strict=True), *zip(left_batch, right_batch, strict=True)):
-        unifier.same(left[a], right[b])
     for operand, scales in zip((left, right), equation.dims[2:], strict=False):
         unifier.same_all(operand, scales)
+    pairs = [*zip(left_over, right_over, strict=True), *zip(left_batch, right_batch, strict=True)]
+    right, renamed = product(unifier, left, right, pairs)
+    if fn and renamed:
+        renamed = {**renamed, 3: right}
     out = [left[a] for a in left_batch]
     out += [dim for axis, dim in enumerate(left) if axis not in left_over and axis not in left_batch]
     out += [dim for axis, dim in enumerate(right) if axis not in right_over and axis not in right_batch]
@@ -43,7 +46,7 @@ def _product(equation: Equation, fn: str) -> Draft:
         attrs |= {"with": right_dims, "batch": batch, "batch_with": right_batch_dims}
     if fn:
         attrs["along"] = over
-    return Draft("contract", fn, (tuple(out),), attrs)
+    return Draft("contract", fn, (tuple(out),), attrs, renamed)
 
 
 @rule("ragged_dot_general")

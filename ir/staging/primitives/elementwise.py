@@ -1,6 +1,10 @@
 """Elementwise primitives: every operand of full rank has the same dims as the result."""
 
-from ir.staging.primitives.registry import Axes, Draft, Equation, rule
+from collections.abc import Sequence
+
+from ir.staging.align import aligned
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, rule
+from ir.staging.unify import Unifier
 
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj
@@ -23,18 +27,29 @@ def elementwise(equation: Equation) -> Draft:
     shape, unifier = equation.out_shape, equation.unifier
     every, shapes = equation.dims, equation.shapes
     full = [dims for dims, own in zip(every, shapes, strict=True) if own == shape]
-    if full and len(full) + shapes.count(()) >= len(shapes):  # as nearly always
-        for dims in full[1:]:
-            unifier.same_all(full[0], dims)
+    if full and len(full) + shapes.count(()) >= len(shapes) and _are_one(unifier, full):  # as nearly always
         return Draft("map", equation.primitive, (full[0],))
-    operands = [(dims, own) for dims, own in zip(every, shapes, strict=True) if len(own) == len(shape)]
-    out: list[int] = []
-    for position, size in enumerate(shape):
-        column = [dims[position] for dims, own in operands if own[position] == size]
-        for dim in column[1:]:
-            unifier.same(column[0], dim)
-        out.append(column[0] if column else unifier.fresh(size))
-    return Draft("map", equation.primitive, (tuple(out),))
+    columns = [
+        [
+            dims[position] if len(own) == len(shape) and own[position] == size else None
+            for dims, own in zip(every, shapes, strict=True)
+        ]
+        for position, size in enumerate(shape)
+    ]
+    for column, size in zip(columns, shape, strict=True):
+        if not any(dim is not None for dim in column):
+            column.append(unifier.fresh(size))
+    out, renamed = aligned(unifier, every, columns)
+    return Draft("map", equation.primitive, (out,), renamed=renamed)
+
+
+def _are_one(unifier: Unifier, values: Sequence[Dims]) -> bool:
+    """Merges values dim by dim; whether they have the same dims then."""
+    first = values[0]
+    for dims in values[1:]:
+        if dims != first and not all([a == b or unifier.same(a, b) for a, b in zip(first, dims, strict=True)]):
+            return False
+    return True
 
 
 @rule("bitcast_convert_type")
@@ -54,8 +69,10 @@ def named(equation: Equation) -> Draft:
     agreed = [unifier.call(dim, name) for dim, name in pairs]
     if all(agreed):
         return Draft("", "", (dims,))
-    out = [d if ok else unifier.fresh(unifier.size_of(d), n) for (d, n), ok in zip(pairs, agreed, strict=True)]
-    return Draft("map", "named", (tuple(out),))
+    out = tuple([d if ok else unifier.fresh(unifier.size_of(d), n) for (d, n), ok in zip(pairs, agreed, strict=True)])
+    if all(unifier.kin(old, new) for old, new in zip(dims, out, strict=True)):
+        return Draft("rename", "", (out,), {"old": Axes(dims)})
+    return Draft("map", "named", (out,))
 
 
 @rule("renamed")

@@ -50,7 +50,7 @@ def _formed(equation: Equation, operands: list[str], results: list[str]) -> Draf
         for letter, size in zip(letters, sizes, strict=True):
             dim = known.setdefault((letter, size), unifier.fresh(size))
             # A matrix over one space has it on two sides, of which one keeps the name.
-            twice = unifier.find(dim) in map(unifier.find, dims)
-            dims.append(unifier.fresh(size) if twice else dim)
+            twice = any(unifier.alike(dim, other) for other in dims)
+            dims.append(unifier.occurrence(dim, dims) if twice else dim)
         out.append(tuple(dims))
     return Draft("linalg", equation.primitive, tuple(out), {"along": Axes(tuple(along))})

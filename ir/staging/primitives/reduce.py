@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ir.staging.primitives.registry import Axes, Draft, Equation, rule
+from ir.staging.align import renaming
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, rule
 
 _REDUCE = {
     "reduce_sum": "sum",
@@ -59,10 +60,13 @@ def cumulate(equation: Equation) -> Draft:
 @rule("sort")
 def sort(equation: Equation) -> Draft:
     """Sorts all operands together along one dim."""
-    for dims in equation.dims[1:]:
-        equation.unifier.same_all(equation.dims[0], dims)
-    along = Axes((equation.dims[0][equation.integer("dimension")],))
-    return Draft("sort", "sort", equation.dims, {"along": along})
+    first, renamed = equation.dims[0], dict[int, Dims]()
+    for i, dims in enumerate(equation.dims[1:], start=1):
+        if (new := renaming(equation.unifier, dims, first)) is not None:
+            renamed[i] = new
+    along = Axes((first[equation.integer("dimension")],))
+    results = tuple(renamed.get(i, dims) for i, dims in enumerate(equation.dims))
+    return Draft("sort", "sort", results, {"along": along}, renamed)
 
 
 @rule("top_k", "approx_top_k")

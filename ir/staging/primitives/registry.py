@@ -61,12 +61,17 @@ class Equation:
 
 @dataclass(slots=True)
 class Draft:
-    """What a rule answers: the node without its names. Without a kind there is none: the result is the operand."""
+    """What a rule answers: the node without its names. Without a kind there is none: the result is the operand.
+
+    `renamed` are the operands, by position, that must be renamed before the node, with their new dims: see
+    `ir.staging.align`.
+    """
 
     kind: str
     fn: str
     out_dims: tuple[Dims, ...]
     attrs: Mapping[str, Axes | Plain] = field(default_factory=dict[str, Axes | Plain])
+    renamed: Mapping[int, Dims] = field(default_factory=dict[int, Dims])
 
 
 Rule = Callable[[Equation], Draft]
@@ -97,7 +102,11 @@ def agreed(equation: Equation, pairs: Sequence[tuple[DimClass, DimClass]]) -> di
     """Merges pairs that are the same dim. The pairs of two names, which cannot be, are listed under `batch` and
     `batch_with`."""
     unifier = equation.unifier
-    apart = [(a, b) for a, b in pairs if not unifier.same(a, b) and unifier.size_of(a) == unifier.size_of(b)]
+    apart = [
+        (a, b)
+        for a, b in pairs
+        if not unifier.same(a, b) and unifier.size_of(a) == unifier.size_of(b) and not unifier.kin(a, b)
+    ]
     if not apart:
         return {}
     return {"batch": Axes(tuple(a for a, _ in apart)), "batch_with": Axes(tuple(b for _, b in apart))}

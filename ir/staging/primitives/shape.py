@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ir.ops import groups
+from ir.staging.align import Columns, aligned
 from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, Plain, carried_over, changed, rule
 from ir.staging.unify import DimClass
 
@@ -71,20 +72,36 @@ def reshaped(equation: Equation, dims: Dims, shape: Sequence[int]) -> tuple[Dims
             merged = taken[0] if len(taken) == 1 else unifier.merge_of(taken)
             made = [merged] if len(right) == 1 else unifier.split_of(merged, [shape[position] for position in right])
             out[right[0] : right[-1] + 1] = made
+    for position, dim in enumerate(out):
+        if any(unifier.alike(dim, other) for other in out[:position]):
+            out[position] = unifier.occurrence(dim, [*out[:position], *out[position + 1 :]])
     return tuple(out), tuple(whole)
 
 
-@rule("slice", "dynamic_slice")
+@rule("slice")
 def slice_(equation: Equation) -> Draft:
-    """Dims that are cut keep their name and lose their class."""
+    """Dims that are cut are parts of what they were."""
+    dims, shape, unifier = equation.dims[0], equation.out_shape, equation.unifier
+    starts, stops = equation.ints("start_indices"), equation.ints("limit_indices")
+    steps = equation.ints("strides") if equation.params["strides"] is not None else (1,) * len(dims)
+    extents = zip(starts, stops, steps, strict=True)
+    out = tuple(
+        dim if unifier.size_of(dim) == size else unifier.part_of(dim, extent)
+        for dim, size, extent in zip(dims, shape, extents, strict=True)
+    )
+    return Draft("slice", "static", (out,), {"along": changed(equation, dims, shape)})
+
+
+@rule("dynamic_slice")
+def dynamic_slice(equation: Equation) -> Draft:
+    """Dims that are cut keep their name, unless what they meet has another, and lose their class."""
     dims, shape = equation.dims[0], equation.out_shape
-    fn = "static" if equation.primitive == "slice" else "dynamic"
-    return Draft("slice", fn, (carried_over(equation, dims, shape),), {"along": changed(equation, dims, shape)})
+    return Draft("slice", "dynamic", (carried_over(equation, dims, shape),), {"along": changed(equation, dims, shape)})
 
 
 @rule("pad")
 def pad(equation: Equation) -> Draft:
-    """Padded dims keep their name and lose their class."""
+    """Padded dims keep their name, unless what they meet has another, and lose their class."""
     dims, shape = equation.dims[0], equation.out_shape
     paddings = zip(dims, equation.params["padding_config"], strict=True)
     along = Axes(tuple(dim for dim, padding in paddings if tuple(padding) != (0, 0, 0)))
@@ -94,14 +111,16 @@ def pad(equation: Equation) -> Draft:
 @rule("concatenate")
 def concatenate(equation: Equation) -> Draft:
     """All dims but the concatenated one are merged."""
-    axis, shape, unifier = equation.integer("dimension"), equation.out_shape, equation.unifier
-    first = equation.dims[0]
-    for dims in equation.dims[1:]:
-        for position, (a, b) in enumerate(zip(first, dims, strict=True)):
-            if position != axis:
-                unifier.same(a, b)
-    along = Axes((first[axis],))
-    return Draft("concat", "", (carried_over(equation, first, shape),), {"along": along})
+    axis, unifier = equation.integer("dimension"), equation.unifier
+    columns = [list(column) for column in zip(*equation.dims, strict=True)]
+    parts = columns.pop(axis)
+    if len(parts) == 1:
+        return Draft("concat", "", (equation.dims[0],), {"along": Axes((parts[0],))})
+    out, renamed = aligned(unifier, equation.dims, columns)
+    new = unifier.join_of(parts, equation.out_shape[axis])
+    if any(unifier.alike(new, other) for other in out):
+        new = unifier.occurrence(new, out)
+    return Draft("concat", "", ((*out[:axis], new, *out[axis:]),), {"along": Axes((parts[0],))}, renamed)
 
 
 @rule("tile")
@@ -118,20 +137,27 @@ def tile(equation: Equation) -> Draft:
 @rule("split")
 def split(equation: Equation) -> Draft:
     """Static slices side by side along one dim."""
-    dims, axis = equation.dims[0], equation.integer("axis")
-    out = tuple(carried_over(equation, dims, shape) for shape in equation.out_shapes)
-    return Draft("slice", "split", out, {"along": Axes((dims[axis],))})
+    dims, axis, unifier = equation.dims[0], equation.integer("axis"), equation.unifier
+    out: list[Dims] = []
+    start = 0
+    for shape in equation.out_shapes:
+        stop = start + shape[axis]
+        cut = (
+            dims[axis] if shape[axis] == unifier.size_of(dims[axis]) else unifier.part_of(dims[axis], (start, stop, 1))
+        )
+        out.append((*dims[:axis], cut, *dims[axis + 1 :]))
+        start = stop
+    return Draft("slice", "split", tuple(out), {"along": Axes((dims[axis],))})
 
 
 @rule("stack")
 def stack(equation: Equation) -> Draft:
     """Values of the same dims along a new one, which is a part of neither and so replicated."""
     axis, unifier = equation.integer("axis"), equation.unifier
-    first = equation.dims[0]
-    for dims in equation.dims[1:]:
-        unifier.same_all(first, dims)
+    columns: Columns = [list(column) for column in zip(*equation.dims, strict=True)]
+    first, renamed = aligned(unifier, equation.dims, columns)
     new = unifier.fresh(equation.out_shape[axis])
-    return Draft("concat", "stack", ((*first[:axis], new, *first[axis:]),), {"along": Axes((new,))})
+    return Draft("concat", "stack", ((*first[:axis], new, *first[axis:]),), {"along": Axes((new,))}, renamed)
 
 
 @rule("unstack")

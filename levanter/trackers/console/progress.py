@@ -50,6 +50,10 @@ class ConsoleProgress(Tracker):
         if self._bar is not None:
             self._bar.reset(self._bar.task_ids[0], completed=self._resumed_step)
 
+    def lost(self, seconds: float) -> None:
+        """The time left is reckoned as if these seconds had not been. (A bar looks at the last half minute only.)"""
+        self._started += seconds
+
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
         """Show that `step` steps are done."""
         if self._bar is not None:

@@ -1,0 +1,105 @@
+"""The compiler on a step of the user's own: its graph, its axis mistakes, its names, its plan.
+
+The same that `levanter.compiler.compile` does for the training step of a configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+import ir
+import passes
+from ir.errors import names_missing
+from levanter.compiler.compile import (
+    ByHand,
+    explained,
+    findings_of,
+    plan_by_hand,
+    planned_graph,
+    requested_plan,
+    traced,
+    user_errors,
+    verified_plan,
+)
+from levanter.compiler.question import check_hardware
+from levanter.compiler.target import Target, UserStep, load_step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ir.graph import Graph
+
+LOWER_USER_STEP = "levanter.compiler.user_step:lower_for_verify"
+
+
+def graph_of(step: UserStep) -> Graph:
+    """The graph of a step. Raises `UserError` where it cannot be traced or its names do not fit."""
+    return traced(step.function, step.arguments, step.name, step.names)
+
+
+def check(target: Target, ignore: Sequence[str]) -> tuple[list[dict[str, Any]], str | None]:
+    """The axis mistakes of a step (see `levanter.compiler.compile.findings_of`), and which arrays have no names.
+
+    Raises:
+        UserError: there is no such step, or it cannot be traced, or a code is no warning's.
+    """
+    graph = graph_of(load_step(target))
+    return findings_of(graph, ignore), missing_names(graph)
+
+
+def missing_names(graph: Graph) -> str | None:
+    """Which arguments have dims that nothing names; None where there are none."""
+    found = ir.unnamed(graph)
+    return names_missing(found) if found else None
+
+
+def text(target: Target) -> str:
+    """The graph of a step as text."""
+    return ir.print_graph(graph_of(load_step(target)))
+
+
+def report(
+    target: Target,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    by_hand: ByHand = ({}, {}),
+    dump_ir: Path | None = None,
+    verify: bool = False,
+) -> dict[str, Any]:
+    """All that `levanter compile` says of a step; see `levanter.compiler.compile.report`.
+
+    `verify` compiles the step and runs nothing, so shapes do for arguments.
+    """
+    check_hardware(hardware)
+    graph = graph_of(load_step(target))
+    with user_errors():
+        plan = plan_by_hand(mesh, hardware, by_hand)
+        result, found = explained(lambda: planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir))
+    answer: dict[str, Any] = {"model": target.step, **found}
+    nameless = missing_names(graph)
+    answer["notes"] = [*answer["notes"], *([nameless] if nameless else [])]
+    if verify:
+        answer["verify"] = verified_plan(
+            {"target": asdict(target)},
+            LOWER_USER_STEP,
+            result.plan,
+            answer["collectives"],
+            answer["memory"]["peak"],
+        )
+    return answer
+
+
+def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
+    """The verifying process's part of `report`: the step of the request, laid out by its plan, lowered."""
+    step = load_step(Target(**request["target"]))
+    result = planned_graph(graph_of(step), request["mesh"], request["hardware"], plan=requested_plan(request))
+    lowered: jax.stages.Lowered = passes.lower_placed(result.placed, result.plan, donate=True).lower(  # type: ignore[attr-defined]
+        *step.arguments
+    )
+    return lowered

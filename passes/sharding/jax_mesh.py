@@ -1,0 +1,39 @@
+"""What a plan's mesh and a placed type are in JAX."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ir import jax_api
+from ir.types import TensorType
+from passes import errors, require
+from passes.planner.layouts import Layouts
+
+
+def device_mesh(plan: Layouts, devices: Sequence[Any] | Mesh | None = None) -> Mesh:
+    """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`).
+
+    `devices` may be a sequence, an array of devices or a `jax.sharding.Mesh`, whose devices are taken in its order.
+
+    Raises `PlanError` where there are too few devices, or not as many are given as the mesh has.
+    """
+    wanted = require.plan(plan, "device_mesh").mesh.devices
+    given = require.devices(devices, "device_mesh")
+    found = given if given is not None else jax_api.devices()[:wanted]
+    if len(found) != wanted:
+        raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
+    shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
+    return Mesh(shape, plan.mesh.axes, axis_types=(AxisType.Auto,) * len(plan.mesh.axes))
+
+
+def partition_spec(type_: TensorType) -> PartitionSpec:
+    """The JAX partition spec of a placed type, an entry a dim."""
+    entries = [dim.mesh[0] if len(dim.mesh) == 1 else dim.mesh or None for dim in type_.dims]
+    return PartitionSpec(*entries)
+
+
+def named_sharding(type_: TensorType, mesh: Mesh) -> NamedSharding:
+    """The JAX sharding of a placed type."""
+    return NamedSharding(mesh, partition_spec(type_))

@@ -1,0 +1,1 @@
+"""Training steps made of other libraries' modules: see `corpus.case`."""
