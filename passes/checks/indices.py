@@ -11,7 +11,7 @@ from ir.graph import Node, Operand, Value
 from ir.names import unprimed
 from ir.ops import op_of
 from ir.union_find import Classes
-from passes import errors
+from passes.checks import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.patterns import columns, counter, elementwise, indices_of, narrow, plain
 from passes.checks.program import Program, spot
