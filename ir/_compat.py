@@ -54,6 +54,11 @@ def user_source(source_info: Any) -> Source | None:
     return within
 
 
+def is_library(source: Source) -> bool:
+    """Whether a line is a library's: none of the user's led to it."""
+    return _kind(source.path) == "library"
+
+
 def _in_library(path: str) -> str:
     """`flax/linen/attention.py`: the file as people import it."""
     parts = path.split(os.sep)

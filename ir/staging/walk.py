@@ -6,13 +6,14 @@ name stacks and numbers among them, so what is read off those is kept.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from ir import errors
-from ir._compat import user_source
+from ir._compat import is_library, user_source
 from ir.graph import Constant, Origin, Source
 from ir.limits import DEEPEST
 from ir.staging import control
@@ -131,7 +132,7 @@ class _Scope:
 
     def equation(self, equation: Any, operands: list[ProtoOperand], caller: Any) -> Sequence[ProtoOperand]:
         walk, info, primitive = self.walk, equation.source_info, equation.primitive
-        source = walk.source_of(info) or self.outer_source
+        source = self.source(info)
         name = primitive.name
         rule = RULES.get(name)
         if rule is None and (inlined := control.inlined_jaxpr(equation)) is not None:
@@ -170,6 +171,14 @@ class _Scope:
             ProtoNode(draft.kind, draft.fn, tuple(operands), outputs, draft.attrs, (), backward, source, origin)
         )
         return outputs
+
+    def source(self, info: Any) -> Source | None:
+        """The user's line of an equation; where JAX traced a library's function before and kept that, the line of the
+        call around it."""
+        source, outer = self.walk.source_of(info), self.outer_source
+        if source is None or outer is None or not is_library(source):
+            return source or outer
+        return replace(outer, within=outer.within or source)
 
     def renamed(
         self, operand: ProtoOperand, dims: Sequence[DimClass], backward: bool, source: Source | None, info: Any

@@ -10,7 +10,7 @@ from math import isclose, prod
 
 from ir.graph import Constant, Node, Value
 from ir.ops import op_of
-from passes import errors
+from passes.checks import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program, spot
 

@@ -79,6 +79,8 @@ class _Orders:
     )
     said: set[frozenset[Order]] = field(default_factory=set[frozenset[Order]])
     of_names: list[Meeting] = field(default_factory=list[Meeting])
+    direct: set[int] = field(default_factory=set[int])
+    """Values that are parts as they were cut, but for a sign, a cast, a broadcast or a bias."""
 
     def scope(self, graph: Graph) -> Iterator[Found]:
         for node in graph.nodes:
@@ -94,6 +96,9 @@ class _Orders:
                 for (result, position), order in op.arranged(node, self):
                     if isinstance(result, Value):
                         self.orders[result.id, position] = order
+                        self.direct |= {result.id} if any(map(_is_part, order)) else set()
+                if any(value.id in self.direct for value in node.value_inputs) and _leaves_parts(node):
+                    self.direct.update(value.id for value in node.outputs)
             for value in node.outputs:
                 for position, dim in enumerate(value.type.dims):
                     self.settle(node, value, position, dim)
@@ -150,7 +155,11 @@ class _Orders:
             orders = [order for order in orders if order]
             if not orders:
                 continue
-            if op.is_elementwise and node.fn in ("add", "sub", "add_any"):
+            if (
+                op.is_elementwise
+                and node.fn in ("add", "sub", "add_any")
+                and self.direct.issuperset(place[0].id for place in places if isinstance(place[0], Value))
+            ):
                 parts = [order[0].key for order in orders if len(order) == 1]
                 if (apart := _parts_apart([key for key in parts if isinstance(key, Part)])) is not None:
                     yield PartsMeet(node, *apart)
@@ -171,6 +180,8 @@ class _Orders:
             before = merged([self(operand, position) for position in left])
             dims = tuple(result.type.dims[position] for position in right)
             sizes = tuple(dim.size for dim in dims)
+            if _is_skew(operand, left, sizes):
+                continue
             made = cut(before, sizes) if len(right) > 1 else Cut((before,))
             if torn := tuple(atom for atom in made.torn if _is_given(atom.name)):
                 yield Tear(node, torn, before, sizes)
@@ -204,6 +215,13 @@ class _Orders:
                 return
         if len(known) < 8 and all(order != other for other, _ in known):
             known.append((order, node))
+
+
+def _is_skew(operand: Operand, left: Sequence[int], sizes: Sequence[int]) -> bool:
+    """Whether a reshape moves each row one place further than the one before, as relative positions are made absolute:
+    rows of one element more than there are rows become rows of one less."""
+    before = [operand.type.shape[position] for position in left]
+    return len(before) == 2 and before[1] == before[0] + 1 and list(sizes) == before[::-1]
 
 
 def _parts_apart(parts: Sequence[Part]) -> tuple[Part, Part] | None:
@@ -240,6 +258,13 @@ def _atom(operand: Operand, position: int) -> Atom:
     if dim.name is not None and _is_given(dim.name):
         return Atom(Axis(unprimed(dim.name), dim.size), dim.size, label=dim.name)
     return Atom((operand.id if isinstance(operand, Value) else -1, position), dim.size, label=dim.name)
+
+
+def _leaves_parts(node: Node) -> bool:
+    op = op_of(node)
+    return (op.is_elementwise and node.fn in ("add", "sub", "neg", "convert_element_type", "copy", "named")) or (
+        op.renames or op.widens(node) or op.reorders(node)
+    )
 
 
 def _is_part(atom: Atom) -> bool:

@@ -8,8 +8,8 @@ from typing import Literal
 from ir.graph import Node, Operand, Source, Value
 from ir.names import same_axis
 from ir.ops import op_of
-from passes import errors
 from passes._compat import columns
+from passes.checks import errors
 from passes.checks.program import Program
 from passes.checks.provenance import chain
 

@@ -11,10 +11,10 @@ from ir.graph import Node, Operand, Value
 from ir.names import unprimed
 from ir.ops import op_of
 from ir.union_find import Classes
-from passes import errors
+from passes.checks import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.patterns import columns, counter, elementwise, indices_of, narrow, plain
-from passes.checks.program import Program, spot
+from passes.checks.program import Program, is_inserted, spot
 
 CODE = "index"
 
@@ -77,7 +77,7 @@ def _renamed(program: Program) -> Classes[str]:
     """Names of one axis: a rename gives it another."""
     same = Classes[str]()
     for node in program.nodes:
-        if op_of(node).renames:
+        if op_of(node).renames and not is_inserted(node):
             for old, new in zip(node.dims("old"), node.outputs[0].type.dims, strict=True):
                 if old.name is not None and new.name is not None and old.name != new.name:
                     same.union(unprimed(old.name), unprimed(new.name))

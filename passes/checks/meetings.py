@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ir.graph import Node, Operand, Value
 from ir.names import is_derived, same_axis, unprimed
 from ir.ops import Mismatch, op_of
-from passes import errors
+from passes.checks import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program, spot
 from passes.checks.provenance import chain

@@ -11,8 +11,7 @@ from ir import names
 from ir.graph import Node, Operand
 from ir.names import is_derived
 from ir.order import Axis, Order, Part, text
-from passes import errors
-from passes.checks import element_order
+from passes.checks import element_order, errors
 from passes.checks.element_order import Found, Meeting, PartsMeet, Tear
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program, spot

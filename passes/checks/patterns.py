@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ir.graph import Node, Operand, Value
 from ir.ops import op_of
-from passes.checks.program import Program
+from passes.checks.program import Program, is_inserted
 
 _PLAIN = (
     "convert_element_type",
@@ -81,6 +81,9 @@ def columns(program: Program, node: Node) -> list[tuple[str, Operand]]:
 def indices_of(program: Program, operand: Operand) -> Operand:
     """The array of indices itself, before negative ones were counted from the end, and others limited."""
     operand = narrow(program, operand)
+    maker = _maker(program, operand)
+    if maker is not None and op_of(maker).renames and is_inserted(maker):
+        return indices_of(program, maker.inputs[0])
     wrapped = elementwise(program, operand, "select_n")
     if wrapped is not None and len(wrapped.inputs) == 3:  # select(i < 0, i, i + size)
         first, moved = narrow(program, wrapped.inputs[1]), elementwise(program, wrapped.inputs[2], "add")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ir.graph import Node, Value
 from ir.names import is_derived, unprimed, whole
 from ir.ops import op_of
-from passes import errors
+from passes.checks import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.program import Program, spot
 

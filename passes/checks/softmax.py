@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ir.graph import Node, Operand, Value
 from ir.ops import op_of
-from passes import errors
+from passes.checks import errors
 from passes.checks.finding import Finding, finding
 from passes.checks.patterns import Normalized, columns, counter, elementwise, indices_of, narrow, normalized, plain
 from passes.checks.program import Program

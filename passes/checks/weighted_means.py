@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ir.graph import Constant, Node, Operand, Value
 from ir.ops import op_of
-from passes import errors
+from passes.checks import errors
 from passes.checks.averages import LINEAR, data_names, divided
 from passes.checks.finding import Finding, finding
 from passes.checks.patterns import elementwise, narrow, plain, total

@@ -21,7 +21,7 @@ import passes
 from haliax.core.staging import staging
 from passes import pipeline
 
-MANY = int(os.environ.get("FUZZ_EXAMPLES", "300"))
+MANY = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 NUMBERS = st.integers(0, 23)
 PROGRAMS = st.lists(
     st.tuples(st.integers(0, len(programs.OPERATIONS) - 1), NUMBERS, NUMBERS, NUMBERS), min_size=2, max_size=9

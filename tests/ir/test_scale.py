@@ -9,7 +9,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import pytest
 from step_models import shaped
 from typeguard import suppress_type_checks
 
@@ -68,7 +67,7 @@ def test_the_work_for_an_equation_does_not_grow_with_depth():
     shallow, few = work_of(8)
     deep, many = work_of(32)
     assert many > 3.8 * few
-    assert deep == pytest.approx(shallow, rel=0.02)
+    assert deep < 1.02 * shallow
     assert deep < 60
 
 

@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("mesh", [None, "2x2"])
+@pytest.mark.parametrize("mesh", [None, pytest.param("2x2", marks=pytest.mark.slow)])
 def test_a_killed_run_ends_like_an_undisturbed_one(folder: Path, mesh: str | None) -> None:
     options = ["--mesh", mesh] if mesh else []
     killed, undisturbed = folder / "killed", folder / "undisturbed"
