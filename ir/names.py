@@ -11,6 +11,7 @@
 
 import re
 from collections.abc import Sequence
+from math import gcd
 
 _PART = re.compile(r"\[\d+:\d+(?::\d+)?\]$")
 Extent = tuple[int, int, int]
@@ -31,6 +32,22 @@ def part(name: str, extent: Extent) -> str:
     """The name of a part."""
     start, stop, step = extent
     return f"{name}[{start}:{stop}{f':{step}' if step != 1 else ''}]"
+
+
+def are_apart(first: Extent, second: Extent) -> bool:
+    """Whether two parts of an axis have no place in common: told from the numbers, as an axis may be long."""
+    one, other = range(*first), range(*second)
+    if not one or not other:
+        return True
+    low, high = max(one.start, other.start), min(one[-1], other[-1])
+    common = gcd(one.step, other.step)
+    if low > high or (one.start - other.start) % common:
+        return True
+    # The first place from `low` on that both steps reach (Chinese remainder theorem).
+    step = one.step * (other.step // common)
+    turns = (other.start - one.start) // common * pow(one.step // common, -1, other.step // common)
+    meeting = one.start + one.step * turns
+    return low + (meeting - low) % step > high
 
 
 def whole(name: str) -> str:

@@ -16,7 +16,7 @@ names what is left.
 
 from collections.abc import Iterable, Sequence
 
-from ir.names import Extent
+from ir.names import Extent, are_apart
 from ir.union_find import UnionFind
 
 DimClass = int
@@ -321,15 +321,14 @@ class Unifier(UnionFind):
             if self._size[whole] != size:
                 continue
             known = self._parts_of.get(whole, {})
-            covered: set[int] = set()
+            taken: list[Extent] = []
             left = list(roots)
             for extent, dim in known.items():
-                places = range(*extent)
                 root = self.find(dim)
-                if root in left and covered.isdisjoint(places):
+                if root in left and all(are_apart(extent, other) for other in taken):
                     left.remove(root)
-                    covered.update(places)
-            if not left and len(covered) == size:
+                    taken.append(extent)
+            if not left and sum(len(range(*extent)) for extent in taken) == size:
                 return whole
         return None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ir.graph import Graph, Node, Operand, Value
-from ir.names import is_derived, same_axis, unprimed
+from ir.names import are_apart, is_derived, same_axis, unprimed
 from ir.ops import Place, factors, op_of
 from ir.order import Atom, Axis, Cut, Order, Part, contradict, cut, merged
 from ir.types import Dim
@@ -228,8 +228,8 @@ def _parts_apart(parts: Sequence[Part]) -> tuple[Part, Part] | None:
     """Two parts of two arrays that have no place in common."""
     for i, second in enumerate(parts):
         for first in parts[:i]:
-            apart = set(range(*first.extent)).isdisjoint(range(*second.extent))
-            if first.whole == second.whole and first.array != second.array and apart:
+            alike = first.whole == second.whole and first.array != second.array
+            if alike and are_apart(first.extent, second.extent):
                 return first, second
     return None
 

@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ir.names import are_apart
 from ir.staging.derive import derive_names
 from ir.staging.unify import Unifier
 
@@ -117,6 +118,25 @@ def test_parts_that_are_put_together_are_the_whole():
     prefix = unifier.join_of([unifier.fresh(2, "prefix"), size], 10)
     padded = unifier.join_of([unifier.fresh(1), size], 9)
     assert derived(unifier, prefix, padded) == ["prefix+size", "size"]
+
+
+EXTENTS = st.tuples(st.integers(0, 12), st.integers(0, 24), st.integers(1, 7))
+
+
+@given(EXTENTS, EXTENTS)
+@settings(max_examples=400, deadline=None)
+def test_parts_are_apart_where_they_have_no_place_in_common(first, second):
+    assert are_apart(first, second) == set(range(*first)).isdisjoint(range(*second))
+
+
+def test_parts_of_a_long_axis_are_compared_by_their_ends():
+    """A flat vector of all parameters may have as many places as there are."""
+    size = 2**62
+    unifier = Unifier()
+    flat = unifier.fresh(size, "flat")
+    parts = [unifier.part_of(flat, (0, size // 2, 1)), unifier.part_of(flat, (size // 2, size, 1))]
+    assert unifier.join_of(parts, size) == flat
+    assert unifier.join_of([unifier.part_of(flat, (start, size, 2)) for start in (0, 1)], size) == flat
 
 
 def test_what_stands_in_one_value_is_never_one_class():
