@@ -224,10 +224,9 @@ class _Runner:
         """The parameters of a structured primitive, with its bodies lowered."""
         assert node.origin is not None
         op, params = op_of(node), node.origin.params
-        traced = op.jaxprs(params)
         closed = [
-            jaxpr if _takes_references(jaxpr) else self.closed(body, avals)
-            for jaxpr, body, avals in zip(traced, node.bodies, _body_avals(node), strict=True)
+            jaxpr if _takes_references(jaxpr) else self.closed(body, _shapes(jaxpr))
+            for jaxpr, body in zip(op.jaxprs(params), node.bodies, strict=True)
         ]
         return op.with_jaxprs(params, closed)
 
@@ -252,13 +251,9 @@ def _avals(jaxpr: Any) -> list[Any]:
     return jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars]
 
 
-def _body_avals(node: Node) -> list[list[Any]]:
-    """Shapes of the inputs of each body, weak types included, as JAX traced them."""
-    assert node.origin is not None
+def _shapes(jaxpr: Any) -> list[Any]:
+    """Shapes of the inputs of a body, weak types included, as JAX traced them."""
     return [
-        [
-            jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
-            for aval in _avals(jaxpr)
-        ]
-        for jaxpr in op_of(node).jaxprs(node.origin.params)
+        jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+        for aval in _avals(jaxpr)
     ]

@@ -67,6 +67,11 @@ def renaming(unifier: Unifier, dims: Dims, target: Dims) -> Dims | None:
     """The dims that a value is renamed to so that it can stand where `target` is; None where nothing is to be done.
     Dims that are the same are merged."""
     unifier.same_all(target, dims)
+    return occurring_as(unifier, dims, target)
+
+
+def occurring_as(unifier: Unifier, dims: Dims, target: Dims) -> Dims | None:
+    """The same where nothing is merged: the dims with those of `target` in place of their kin."""
     new = tuple(
         [
             b if unifier.find(a) != unifier.find(b) and unifier.kin(a, b) else a

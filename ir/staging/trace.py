@@ -17,6 +17,7 @@ from ir import errors
 from ir.graph import Graph
 from ir.jax_api import is_leaf, make_jaxpr, tree_flatten, tree_structure
 from ir.limits import LARGEST, MOST_DIMS
+from ir.staging.align import occurring_as
 from ir.staging.in_place import has_variables, watched
 from ir.staging.naming import Leaf, Naming, leaves_of, named
 from ir.staging.numbering import finish
@@ -152,14 +153,11 @@ def _returning(unifier: Unifier, body: ProtoBody, carried: Sequence[tuple[int, i
     nodes, outputs = list(body.nodes), list(body.outputs)
     for before, after in carried:
         result, dims = outputs[after], body.inputs[before].dims
-        if isinstance(result, ProtoValue) and len(result.dims) == len(dims):
-            kin = [
-                unifier.find(a) != unifier.find(b) and unifier.kin(a, b) for a, b in zip(dims, result.dims, strict=True)
-            ]
-            if any(kin):
-                new = [a if is_kin else b for a, b, is_kin in zip(dims, result.dims, kin, strict=True)]
-                nodes.append(rename_node(result, new, False, None, None))
-                outputs[after] = nodes[-1].outputs[0]
+        if not isinstance(result, ProtoValue) or len(result.dims) != len(dims):
+            continue
+        if (new := occurring_as(unifier, result.dims, dims)) is not None:
+            nodes.append(rename_node(result, new, False, None, None))
+            outputs[after] = nodes[-1].outputs[0]
     return replace(body, nodes=tuple(nodes), outputs=tuple(outputs))
 
 

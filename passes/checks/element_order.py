@@ -111,9 +111,12 @@ class _Orders:
         known = self.orders.get((operand.id, position)) if isinstance(operand, Value) else None
         return known if known is not None else (_atom(operand, position),)
 
-    def is_new(self, first: Order, second: Order) -> bool:
-        """Whether two orders contradict each other and have not done so before."""
-        if frozenset((first, second)) in self.said or not contradict(first, second):
+    def is_new(self, first: Order, second: Order, met: bool = False) -> bool:
+        """Whether two orders contradict each other and have not done so before. Where they meet in an operation
+        (`met`), the large steps of an axis contradict its small ones as well."""
+        if frozenset((first, second)) in self.said:
+            return False
+        if not contradict(first, second) and not (met and _other_digits(first, second)):
             return False
         self.said.add(frozenset((first, second)))
         return True
@@ -164,11 +167,7 @@ class _Orders:
                 if (apart := _parts_apart([key for key in parts if isinstance(key, Part)])) is not None:
                     yield PartsMeet(node, *apart)
             for other in orders[1:]:
-                if _other_digits(orders[0], other) and frozenset((orders[0], other)) not in self.said:
-                    self.said.add(frozenset((orders[0], other)))
-                    yield Meeting(node, orders[0], None, other)
-                    break
-                if self.is_new(orders[0], other):
+                if self.is_new(orders[0], other, met=True):
                     yield Meeting(node, orders[0], None, other)
                     break
             if identity in results:

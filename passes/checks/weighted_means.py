@@ -4,7 +4,7 @@ Each example counts the same whatever its length is, so a position of a short on
 microbatches, the gradient depends on how the batch was cut. It may be meant, so it is a warning of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ir.graph import Constant, Node, Operand, Value
@@ -16,6 +16,9 @@ from passes.checks.patterns import elementwise, narrow, plain, total
 from passes.checks.program import Program, spot
 
 CODE = "mean-of-means"
+
+_Leaving = tuple[Node, Value, bool]
+"""A loop, the result outside that a value of its body becomes, and whether it is stacked there."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class _Ratio:
 
 def check(program: Program) -> Iterator[Finding]:
     """Each weighted mean that is averaged over what its weights differ along."""
-    data = data_names(program)
+    data, leaving = data_names(program), _leaving(program)
     seen: set[object] = set()
     for ratio in _ratios(program):
-        for node, along in _averaged(program, ratio, data):
+        for node, along in _averaged(program, ratio, data, leaving):
             if spot(node) not in seen:
                 seen.add(spot(node))
                 what, fix = errors.mean_of_means(ratio.over, along, ratio.node.source)
@@ -73,7 +76,9 @@ def _weighs(program: Program, operand: Operand, weights: Value) -> bool:
     return chosen is not None and narrow(program, chosen.inputs[0]) == weights
 
 
-def _averaged(program: Program, ratio: _Ratio, data: set[str]) -> Iterator[tuple[Node, tuple[str, ...]]]:
+def _averaged(
+    program: Program, ratio: _Ratio, data: set[str], leaving: Mapping[int, list[_Leaving]]
+) -> Iterator[tuple[Node, tuple[str, ...]]]:
     """Where the mean is averaged further, and the names over which: through what is in proportion to it."""
     seen, queue = {ratio.node.outputs[0].id}, [ratio.node.outputs[0]]
     varies = set(ratio.weights.type.names) - set(ratio.over)
@@ -90,7 +95,7 @@ def _averaged(program: Program, ratio: _Ratio, data: set[str]) -> Iterator[tuple
             if ((op.is_elementwise and node.fn in LINEAR) or op.stays_proportional) and result.id not in seen:
                 seen.add(result.id)
                 queue.append(result)
-        for loop, outside, stacked in _leaving(program, value):
+        for loop, outside, stacked in leaving.get(value.id, []):
             over_loop = loop.names("over")
             if stacked and outside.id not in seen:
                 varies |= set(over_loop)
@@ -100,12 +105,16 @@ def _averaged(program: Program, ratio: _Ratio, data: set[str]) -> Iterator[tuple
                 yield ratio.node, over_loop
 
 
-def _leaving(program: Program, value: Value) -> Iterator[tuple[Node, Value, bool]]:
-    """The loops that a value leaves as a result: (loop, the result outside, stacked)."""
+def _leaving(program: Program) -> dict[int, list[_Leaving]]:
+    """The loops that each value of a body leaves as a result."""
+    found: dict[int, list[_Leaving]] = {}
     for node in program.nodes:
         if node.bodies and op_of(node).scans(node):
             for _, given in op_of(node).body_results(node):
-                yield from [(node, outside, stacked) for inside, outside, stacked in given if inside == value]
+                for inside, outside, stacked in given:
+                    if isinstance(inside, Value):
+                        found.setdefault(inside.id, []).append((node, outside, stacked))
+    return found
 
 
 def _divided_by(program: Program, value: Value, trips: int) -> bool:

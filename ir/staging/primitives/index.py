@@ -14,7 +14,7 @@ def gather(equation: Equation) -> Draft:
     numbers, sizes = equation.numbers, equation.ints("slice_sizes")
     paired = list(zip(numbers("operand_batching_dims"), numbers("start_indices_batching_dims"), strict=True))
     apart = agreed(equation, [(operand[operand_axis], indices[index_axis]) for operand_axis, index_axis in paired])
-    found, indices = indices, _beside(equation, operand, indices, dict((b, a) for a, b in paired))
+    found, indices = indices, _beside(equation, operand, _rows(equation, operand, indices, paired), paired)
     dropped = set(numbers("collapsed_slice_dims")) | set(numbers("operand_batching_dims"))
     windows = iter([(dim, sizes[axis]) for axis, dim in enumerate(operand) if axis not in dropped])
     batch = iter(indices[:-1])
@@ -43,19 +43,14 @@ def gather(equation: Equation) -> Draft:
     return Draft("gather", "take", (tuple(out),), attrs, {} if indices == found else {1: indices})
 
 
-def _beside(equation: Equation, operand: Dims, indices: Dims, paired: dict[int, int]) -> Dims:
-    """The dims of the indices so that they can stand beside what is left of the operand in the result: those that are
-    paired with one of the operand's are that one."""
+def _beside(equation: Equation, operand: Dims, indices: Dims, paired: Sequence[tuple[int, int]]) -> Dims:
+    """The dims of the indices so that they can stand beside what is left of the operand in the result."""
     unifier, numbers, sizes = equation.unifier, equation.numbers, equation.ints("slice_sizes")
     dropped = {*numbers("collapsed_slice_dims"), *numbers("operand_batching_dims")}
     taken = [dim for axis, dim in enumerate(operand) if axis not in dropped and sizes[axis] == unifier.size_of(dim)]
-    new = list(indices)
+    new, rows = list(indices), {index_axis for _, index_axis in paired}
     for axis, dim in enumerate(indices[:-1]):
-        if axis in paired:
-            partner = operand[paired[axis]]
-            if unifier.find(dim) != unifier.find(partner) and unifier.kin(dim, partner):
-                new[axis] = partner
-        elif any(unifier.alike(dim, other) for other in taken):
+        if axis not in rows and any(unifier.alike(dim, other) for other in taken):
             new[axis] = unifier.occurrence(dim, [*taken, *new[:axis], *new[axis + 1 :]])
     return tuple(new)
 
