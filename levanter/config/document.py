@@ -2,7 +2,7 @@
 
 A file may build on another with `extends: base.yaml` (a path beside the file): its own values win, section by section.
 A section that names another `type` than the base replaces the base's whole section, since the fields of the old type
-mean nothing to the new one.
+mean nothing to the new one; so does one that names another checkpoint to start from.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from levanter.config import errors
 from levanter.errors import nearest
 
 Key = tuple[str, ...]
+
+_CHECKPOINT = "initialize_from"
 
 
 @dataclass(frozen=True)
@@ -175,4 +177,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _other_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "type" in old and "type" in new and old["type"] != new["type"]
+    if "type" in old and "type" in new and old["type"] != new["type"]:
+        return True
+    checkpoint = new.get(_CHECKPOINT)
+    return "type" in old and checkpoint is not None and checkpoint != old.get(_CHECKPOINT)

@@ -15,6 +15,7 @@ from levanter.config.check import checked
 from levanter.config.document import Document
 from levanter.config.files import find_model
 from levanter.config.overrides import parse_overrides
+from levanter.config.pretrained import with_pretrained
 from levanter.config.renamed import renamed
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError
@@ -34,10 +35,24 @@ def load(source: str | Path, overrides: Sequence[str] = (), *, options: Sequence
     is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
     path = Path(source) if is_path else find_model(str(source))
     written = renamed(document.read(path)).updated(renamed(parse_overrides(overrides)))
-    config = _decode(written, options)
+    config = _decode(with_pretrained(written), options)
     if config.trainer.run_name is None:
         return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=path.stem))
     return config
+
+
+def load_pretrained(source: str, overrides: Sequence[str] = (), *, options: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a run that starts from a Hugging Face model: the default of every section but the model's.
+
+    Args:
+        source: a model folder, or an id on the hub.
+        overrides, options: as of `load`.
+
+    Raises:
+        UserError: as `load` does.
+    """
+    named = parse_overrides([f"--model.initialize_from={source}"])
+    return _decode(with_pretrained(named.updated(renamed(parse_overrides(overrides)))), options)
 
 
 def loads(text: str) -> TrainConfig:

@@ -148,5 +148,5 @@ def only(config: Mapping[str, Any], name: str, supported: Sequence[Any]) -> Any:
     value = config.get(name, supported[0])
     # `True == 1`: a flag that is given as a number is another value.
     if not any(value == each and type(value) is type(each) for each in supported):
-        raise errors.unsupported(str(config.get("model_type")), name, value, supported)
+        raise errors.config_unsupported(config.get("model_type"), name, value, supported)
     return value
