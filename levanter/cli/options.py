@@ -156,8 +156,12 @@ def load_config(ctx: click.Context, model: str | None, path: str | None, **short
         raise config_errors.model_and_config()
     source = Path(path) if path is not None else config.find_model(model or config.DEFAULT_MODEL)
     given = [f"--{field.replace('__', '.')}={value}" for field, value in shorthands.items() if value is not None]
-    known = [option.removeprefix("--") for param in ctx.command.params for option in param.opts]
-    return config.load(source, [*given, *ctx.args], options=known)
+    return config.load(source, [*given, *ctx.args], options=option_names(ctx))
+
+
+def option_names(ctx: click.Context) -> list[str]:
+    """The command's own options, for suggesting one where an override is unknown."""
+    return [option.removeprefix("--") for param in ctx.command.params for option in param.opts]
 
 
 def _mesh(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`model.initialize_from`: the fields of a model that are not written are those of the checkpoint that it starts from."""
+"""`model.initialize_from`: fields of a model that are not written are those of the checkpoint that it starts from."""
 
 from __future__ import annotations
 

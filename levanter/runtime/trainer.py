@@ -28,6 +28,7 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer, latest, load, read_manifest
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, dump
+from levanter.hf.runs import is_imported, starting_model
 from levanter.models.errors import vocabulary_too_small
 from levanter.runtime import errors, evaluate, memory, summary
 from levanter.runtime.command import Command
@@ -122,15 +123,19 @@ def opened_run(config: TrainConfig, console: Console, command: Command | None) -
 def starting_state(
     config: TrainConfig, run: RunDirectory, tokens: text.TokenData, compiled: Compiled, console: Console
 ) -> tuple[TrainState, int]:
-    """The state to resume from and its step: of the newest complete checkpoint, or new where there is none."""
+    """The state to resume from and its step: of the newest complete checkpoint, or new where there is none.
+
+    A new one has imported weights where the run directory has them or the config names them, else random ones.
+    """
     problems: list[str] = []
     checkpoint = latest(run.checkpoints_path, problems)
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
-    if checkpoint is None:
-        return init_state(config, compiled.state_shardings), 0
+    manifest = None if checkpoint is None else read_manifest(checkpoint)
+    if checkpoint is None or manifest is None or is_imported(manifest):
+        model = starting_model(config, run.path, checkpoint, compiled.state_shardings.model)
+        return init_state(config, compiled.state_shardings, model), 0
 
-    manifest = read_manifest(checkpoint)
     if manifest.metadata.get("data") != tokens.identity:
         raise errors.other_data(checkpoint)
     if manifest.step > config.trainer.num_train_steps:

@@ -1,8 +1,8 @@
 """Holds a family against `transformers`: a model with random weights goes through our hands and comes back.
 
-    transformers' model ─ save_pretrained ─▶ import ─▶ our logits, beside theirs
-                                               └─ export ─▶ transformers loads it: no warning, the same logits;
-                                                            every tensor has the bytes it had
+transformers' model ─ save_pretrained ─▶ import ─▶ our logits, beside theirs
+                                           └─ export ─▶ transformers loads it: no warning, the same logits;
+                                                        every tensor has the bytes it had
 """
 
 from __future__ import annotations
