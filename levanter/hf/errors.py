@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from levanter.errors import UserError, nearest
@@ -158,6 +158,11 @@ def run_has_checkpoints(path: Path) -> UserError:
 
 def no_run(path: Path) -> UserError:
     return UserError(f"`{path}` is no run directory (it has no config.yaml): give the --run-dir of a run")
+
+
+def rope_contradiction(fields: Mapping[str, object]) -> UserError:
+    said = " and ".join(f"`{name}`: {_json(value)}" for name, value in fields.items())
+    return UserError(f"config.json says {said}, which contradict each other: remove the wrong one")
 
 
 def _listed(names: Sequence[str]) -> str:
