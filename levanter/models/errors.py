@@ -15,6 +15,22 @@ def heads_do_not_divide(hidden_dim: int, num_heads: int) -> UserError:
     )
 
 
+def groups_do_not_divide(num_heads: int, num_kv_heads: int) -> UserError:
+    divisors = [size for size in range(1, num_heads + 1) if num_heads % size == 0]
+    nearest = min(divisors, key=lambda size: (abs(size - num_kv_heads), size))
+    return UserError(
+        f"model.num_heads {num_heads} does not divide into model.num_kv_heads {num_kv_heads}: "
+        f"set num_kv_heads to a divisor of num_heads, for example {nearest}"
+    )
+
+
+def longrope_without_factors() -> UserError:
+    return UserError(
+        "model.rope.scaling is longrope, which needs a divisor for each frequency: "
+        "set model.rope.short_factors and model.rope.long_factors"
+    )
+
+
 def vocabulary_too_small(model_size: int, tokenizer_size: int) -> UserError:
     return UserError(
         f"the tokenizer has {tokenizer_size} tokens but model.vocab_size is {model_size}: "

@@ -1,0 +1,74 @@
+"""Gemma 3's language model as Hugging Face writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from levanter.hf.family import HfFamily, Weight
+from levanter.models.gemma3.config import Gemma3Config
+from levanter.models.parts import hf as parts
+from levanter.models.parts.rope_config import RopeConfig
+
+
+def _from_hf(hf: Mapping[str, Any]) -> Gemma3Config:
+    parts.require(hf, "hidden_activation", "gelu_pytorch_tanh")
+    parts.require(hf, "attention_bias", False)
+    parts.require(hf, "use_bidirectional_attention", None, False)
+    parts.require(hf, "attn_logit_softcapping", None)
+    parts.require(hf, "final_logit_softcapping", None)
+    fields = parts.decoder_fields({**hf, "rope_parameters": None})
+    fields["rope"], local = _ropes(hf)
+    config = Gemma3Config(
+        **fields,
+        local_rope=local,
+        sliding_window=hf.get("sliding_window", 4096),
+        global_every=hf.get("sliding_window_pattern") or hf.get("_sliding_window_pattern") or 6,
+        query_scale_size=hf.get("query_pre_attn_scalar", 256),
+    )
+    parts.require_layer_types(hf, config.windows)
+    return config
+
+
+def _ropes(hf: Mapping[str, Any]) -> tuple[RopeConfig, RopeConfig]:
+    """The rotary positions of the layers that see all, and of those with a window."""
+    if sections := hf.get("rope_parameters"):
+        return (
+            parts.rope_from_hf(hf, sections["full_attention"]),
+            parts.rope_from_hf(hf, sections["sliding_attention"]),
+        )
+    sees_all = {"rope_theta": 1e6, **parts.rope_section(hf)}
+    return parts.rope_from_hf(hf, sees_all), RopeConfig(theta=hf.get("rope_local_base_freq", 10000.0))
+
+
+def _to_hf(config: Gemma3Config) -> dict[str, Any]:
+    sections = {
+        "full_attention": parts.rope_parameters(config.rope),
+        "sliding_attention": parts.rope_parameters(config.local_rope),
+    }
+    return {
+        **parts.decoder_to_hf(config),
+        "rope_parameters": sections,
+        "rope_local_base_freq": config.local_rope.theta,
+        "sliding_window": config.sliding_window,
+        "sliding_window_pattern": config.global_every,
+        "layer_types": parts.layer_types(config.windows),
+        "query_pre_attn_scalar": config.query_scale_size,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "attention_bias": False,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+    }
+
+
+def _weights(config: Gemma3Config) -> list[Weight]:
+    return [
+        *parts.outer_weights(config),
+        *parts.sandwich_weights(),
+        *parts.attention_weights(),
+        *parts.query_norm_weights("head_size", "head_size"),
+        *parts.mlp_weights(),
+    ]
+
+
+FAMILY = HfFamily(("gemma3_text",), "Gemma3ForCausalLM", _from_hf, _to_hf, _weights)
