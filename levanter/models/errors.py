@@ -56,12 +56,16 @@ _PIECES = {
         # [..., …], as `activations` gives it → float [..., Vocab]""",
     "loss": """\
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
-        # int32 [..., Pos] each → the mean cross entropy in nats per token, a float32 scalar""",
+        # int32 [..., Pos] each → the mean cross entropy in nats over the targets >= 0, a float32 scalar""",
+    "evaluation_loss": """\
+    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+        # as `loss`, without a key and without terms that are no cross entropy, such as those of a router""",
     "decays": """\
     def decays(self) -> Any:
         # the tree of the model with a bool for each array: whether weight decay applies""",
 }
 """The lines to write for each piece of the contract of `LmModel`."""
+_OPTIONAL = ("evaluation_loss", "decays")
 
 
 def contract_missing(model: str, missing: Sequence[str]) -> UserError:
@@ -70,7 +74,7 @@ def contract_missing(model: str, missing: Sequence[str]) -> UserError:
 
 
 def no_lm_model(model: str) -> UserError:
-    pieces = _pieces([name for name in _PIECES if name != "decays"])
+    pieces = _pieces([name for name in _PIECES if name not in _OPTIONAL])
     return UserError(
         f"{model} is no LmModel. Write\n\nfrom levanter.models import LmModel\n\nclass {model}(LmModel):\n{pieces}"
     )
