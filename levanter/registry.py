@@ -138,6 +138,7 @@ MODELS = Registry(
         "gpt2": "levanter.models.gpt2.config:Gpt2Config",
         "llama": "levanter.models.llama.config:LlamaConfig",
         "mistral": "levanter.models.mistral.config:MistralConfig",
+        "mixtral": "levanter.models.mixtral.config:MixtralConfig",
         "qwen2": "levanter.models.qwen2.config:Qwen2Config",
         "qwen3": "levanter.models.qwen3.config:Qwen3Config",
         "gemma": "levanter.models.gemma.config:GemmaConfig",

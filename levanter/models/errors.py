@@ -24,6 +24,13 @@ def groups_do_not_divide(num_heads: int, num_kv_heads: int) -> UserError:
     )
 
 
+def too_few_experts(num_experts: int, experts_per_token: int) -> UserError:
+    return UserError(
+        f"model.experts_per_token {experts_per_token} is more than model.num_experts {num_experts}: "
+        f"set experts_per_token to {num_experts} or less"
+    )
+
+
 def longrope_without_factors() -> UserError:
     return UserError(
         "model.rope.scaling is longrope, which needs a divisor for each frequency: "

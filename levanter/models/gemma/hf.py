@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.gemma.config import GemmaConfig
 from levanter.models.parts import hf as parts
 
 
 def _from_hf(hf: Mapping[str, Any]) -> GemmaConfig:
     # The first checkpoints say `gelu` in `hidden_act` and mean its tanh approximation, as `transformers` reads them.
-    parts.require(hf, "hidden_act", "gelu_pytorch_tanh", "gelu")
-    parts.require(hf, "hidden_activation", None, "gelu_pytorch_tanh")
-    parts.require(hf, "attention_bias", False)
-    parts.require(hf, "use_bidirectional_attention", None, False)
+    only(hf, "hidden_act", ("gelu_pytorch_tanh", "gelu"))
+    only(hf, "hidden_activation", (None, "gelu_pytorch_tanh"))
+    only(hf, "attention_bias", (False,))
+    only(hf, "use_bidirectional_attention", (None, False))
     return GemmaConfig(**parts.decoder_fields(hf))
 
 

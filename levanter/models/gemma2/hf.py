@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.gemma2.config import Gemma2Config
 from levanter.models.parts import hf as parts
 
 
 def _from_hf(hf: Mapping[str, Any]) -> Gemma2Config:
-    parts.require(hf, "hidden_activation", "gelu_pytorch_tanh")
-    parts.require(hf, "attention_bias", False)
-    parts.require(hf, "use_bidirectional_attention", None, False)
+    only(hf, "hidden_activation", ("gelu_pytorch_tanh",))
+    only(hf, "attention_bias", (False,))
+    only(hf, "use_bidirectional_attention", (None, False))
     config = Gemma2Config(
         **parts.decoder_fields(hf),
         sliding_window=hf.get("sliding_window", 4096),

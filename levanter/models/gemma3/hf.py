@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.gemma3.config import Gemma3Config
 from levanter.models.parts import hf as parts
 from levanter.models.parts.rope_config import RopeConfig
 
 
 def _from_hf(hf: Mapping[str, Any]) -> Gemma3Config:
-    parts.require(hf, "hidden_activation", "gelu_pytorch_tanh")
-    parts.require(hf, "attention_bias", False)
-    parts.require(hf, "use_bidirectional_attention", None, False)
-    parts.require(hf, "attn_logit_softcapping", None)
-    parts.require(hf, "final_logit_softcapping", None)
+    only(hf, "hidden_activation", ("gelu_pytorch_tanh",))
+    only(hf, "attention_bias", (False,))
+    only(hf, "use_bidirectional_attention", (None, False))
+    only(hf, "attn_logit_softcapping", (None,))
+    only(hf, "final_logit_softcapping", (None,))
     fields = parts.decoder_fields({**hf, "rope_parameters": None})
     fields["rope"], local = _ropes(hf)
     config = Gemma3Config(

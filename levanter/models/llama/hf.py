@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.llama.config import LlamaConfig
 from levanter.models.parts import hf as parts
 
 
 def _from_hf(hf: Mapping[str, Any]) -> LlamaConfig:
-    parts.require(hf, "hidden_act", "silu")
-    parts.require(hf, "pretraining_tp", 1)
+    only(hf, "hidden_act", ("silu",))
+    only(hf, "pretraining_tp", (1,))
     return LlamaConfig(
         **parts.decoder_fields(hf),
         attention_bias=hf.get("attention_bias", False),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.mistral.config import MistralConfig
 from levanter.models.parts import hf as parts
 
 
 def _from_hf(hf: Mapping[str, Any]) -> MistralConfig:
-    parts.require(hf, "hidden_act", "silu")
+    only(hf, "hidden_act", ("silu",))
     return MistralConfig(**parts.decoder_fields(hf), sliding_window=hf.get("sliding_window", 4096))
 
 

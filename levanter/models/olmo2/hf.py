@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.olmo2.config import Olmo2Config
 from levanter.models.parts import hf as parts
 
 
 def _from_hf(hf: Mapping[str, Any]) -> Olmo2Config:
-    parts.require(hf, "hidden_act", "silu")
+    only(hf, "hidden_act", ("silu",))
     return Olmo2Config(**parts.decoder_fields(hf), attention_bias=hf.get("attention_bias", False))
 
 

@@ -1,8 +1,8 @@
 """How decoders in the manner of LLaMA are written by Hugging Face `transformers`: fields of config.json, and weights.
 
-Rotary positions have two schemas: `rope_parameters` (transformers 5) and `rope_theta` with `rope_scaling` (before). Both
-are read, and both are written, because a reader of one does not complain where it finds only the other: it takes its
-default.
+Rotary positions have two schemas: `rope_parameters` (transformers 5) and `rope_theta` with `rope_scaling` (before).
+Both are read, and both are written, because a reader of one does not complain where it finds only the other: it takes
+its default.
 """
 
 from __future__ import annotations
@@ -74,16 +74,6 @@ def decoder_to_hf(config: DecoderConfig) -> dict[str, Any]:
     return {**fields, **rope_to_hf(config.rope)}
 
 
-def require(hf: HfConfig, field: str, *allowed: Any) -> None:
-    """Hold a field of a config.json, where it is given, against what the family here can do.
-
-    Raises:
-        UserError: it has another value.
-    """
-    if field in hf and hf[field] not in allowed:
-        raise errors.config_unsupported(hf.get("model_type"), field, hf[field], allowed)
-
-
 # --- rotary positions -----------------------------------------------------------------------------------------------
 
 
@@ -109,11 +99,11 @@ def rope_from_hf(hf: HfConfig, section: Mapping[str, Any]) -> RopeConfig:
     # The scaling of Phi-3 had other names before it was called longrope.
     kind = "longrope" if kind == "su" else kind
     if kind not in SCALINGS:
-        raise errors.config_unsupported(hf.get("model_type"), "rope_type", kind, SCALINGS)
+        raise errors.unsupported(str(hf.get("model_type")), "rope_type", kind, SCALINGS)
     known = {*_ROPE_FIELDS.values(), "rope_type", "type"}
     for field, value in section.items():
         if field not in known and value is not None:
-            raise errors.config_unsupported(hf.get("model_type"), f"rope_parameters.{field}", value, (None,))
+            raise errors.unsupported(str(hf.get("model_type")), f"rope_parameters.{field}", value, (None,))
     outer = ("partial_rotary_factor", "original_max_position_embeddings")
     merged = {**{field: hf.get(field) for field in outer}, **section}
     used = ("theta", "fraction", *_ROPE_FIELDS_OF[kind])
@@ -218,4 +208,4 @@ def require_layer_types(hf: HfConfig, windows: Sequence[int | None]) -> None:
         UserError: layers take turns in another way.
     """
     if hf.get("layer_types") is not None and list(hf["layer_types"]) != layer_types(windows):
-        raise errors.config_unsupported(hf.get("model_type"), "layer_types", hf["layer_types"], (layer_types(windows),))
+        raise errors.unsupported(str(hf.get("model_type")), "layer_types", hf["layer_types"], (layer_types(windows),))

@@ -49,8 +49,5 @@ class Places(eqx.Module):
     def after(tokens: NamedArray, start: NamedArray | int) -> Places:
         """The places of tokens that follow others in a cache; `start` is that of the first, for each row."""
         place = hax.arange(tokens.resolve_axis("position"))
-        if isinstance(start, NamedArray):
-            positions = place.broadcast_axis(start.axes) + start
-        else:
-            positions = place + start
-        return Places(positions, AttentionMask(causal=True, starts=start), start)
+        rows = place.broadcast_axis(start.axes) if isinstance(start, NamedArray) else place
+        return Places(rows + start, AttentionMask(causal=True, starts=start), start)

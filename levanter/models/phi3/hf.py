@@ -1,19 +1,19 @@
-"""Phi-3 as Hugging Face writes it: queries, keys and values in one matrix, and the gate and what it gates in another."""
+"""Phi-3 as Hugging Face writes it: queries, keys and values in one matrix, a gate and what it gates in another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.parts import hf as parts
 from levanter.models.phi3.config import Phi3Config
 
 
 def _from_hf(hf: Mapping[str, Any]) -> Phi3Config:
-    parts.require(hf, "hidden_act", "silu")
+    only(hf, "hidden_act", ("silu",))
     for field in ("resid_pdrop", "embd_pdrop", "attention_dropout"):
-        parts.require(hf, field, 0.0)
+        only(hf, field, (0.0, 0))
     return Phi3Config(**parts.decoder_fields(hf), sliding_window=hf.get("sliding_window"))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from levanter.hf.family import HfFamily, Weight
+from levanter.hf.family import HfFamily, Weight, only
 from levanter.models.parts import hf as parts
 from levanter.models.qwen2.config import Qwen2Config
 
 
 def _from_hf(hf: Mapping[str, Any]) -> Qwen2Config:
-    parts.require(hf, "hidden_act", "silu")
+    only(hf, "hidden_act", ("silu",))
     config = Qwen2Config(
         **parts.decoder_fields(hf),
         sliding_window=hf.get("sliding_window") if hf.get("use_sliding_window") else None,
