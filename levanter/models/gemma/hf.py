@@ -16,7 +16,7 @@ def _from_hf(hf: Mapping[str, Any]) -> GemmaConfig:
     only(hf, "hidden_activation", (None, "gelu_pytorch_tanh"))
     only(hf, "attention_bias", (False,))
     only(hf, "use_bidirectional_attention", (None, False))
-    return GemmaConfig(**parts.decoder_fields(hf))
+    return GemmaConfig(**parts.decoder_fields(hf), rope=parts.rope_from_hf(hf))
 
 
 def _to_hf(config: GemmaConfig) -> dict[str, Any]:

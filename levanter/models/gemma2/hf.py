@@ -16,6 +16,7 @@ def _from_hf(hf: Mapping[str, Any]) -> Gemma2Config:
     only(hf, "use_bidirectional_attention", (None, False))
     config = Gemma2Config(
         **parts.decoder_fields(hf),
+        rope=parts.rope_from_hf(hf),
         sliding_window=hf.get("sliding_window", 4096),
         query_scale_size=hf.get("query_pre_attn_scalar", 256),
         scores_cap=hf.get("attn_logit_softcapping", 50.0),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 
 import haliax as hax
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class Gemma3LMHeadModel(DecoderLm):
     """The language model."""
 
-    config: Gemma3Config
+    config: Gemma3Config = eqx.field(static=True)
 
     @staticmethod
     def init(config: Gemma3Config, Vocab: Axis, *, key: jax.Array) -> Gemma3LMHeadModel:

@@ -17,11 +17,10 @@ def _from_hf(hf: Mapping[str, Any]) -> Gemma3Config:
     only(hf, "use_bidirectional_attention", (None, False))
     only(hf, "attn_logit_softcapping", (None,))
     only(hf, "final_logit_softcapping", (None,))
-    fields = parts.decoder_fields({**hf, "rope_parameters": None})
-    fields["rope"], local = _ropes(hf)
     config = Gemma3Config(
-        **fields,
-        local_rope=local,
+        **parts.decoder_fields(hf),
+        rope=parts.rope_from_hf(hf, "full_attention", default_theta=1e6),
+        local_rope=_local_rope(hf),
         sliding_window=hf.get("sliding_window", 4096),
         global_every=hf.get("sliding_window_pattern") or hf.get("_sliding_window_pattern") or 6,
         query_scale_size=hf.get("query_pre_attn_scalar", 256),
@@ -30,25 +29,19 @@ def _from_hf(hf: Mapping[str, Any]) -> Gemma3Config:
     return config
 
 
-def _ropes(hf: Mapping[str, Any]) -> tuple[RopeConfig, RopeConfig]:
-    """The rotary positions of the layers that see all, and of those with a window."""
-    if sections := hf.get("rope_parameters"):
-        return (
-            parts.rope_from_hf(hf, sections["full_attention"]),
-            parts.rope_from_hf(hf, sections["sliding_attention"]),
-        )
-    sees_all = {"rope_theta": 1e6, **parts.rope_section(hf)}
-    return parts.rope_from_hf(hf, sees_all), RopeConfig(theta=hf.get("rope_local_base_freq", 10000.0))
+def _local_rope(hf: Mapping[str, Any]) -> RopeConfig:
+    """The rotary positions of the layers with a window; `rope_parameters` has them beside the others, or a field."""
+    if "sliding_attention" in (hf.get("rope_parameters") or {}):
+        return parts.rope_from_hf(hf, "sliding_attention")
+    return RopeConfig(theta=hf.get("rope_local_base_freq", 10000.0))
 
 
 def _to_hf(config: Gemma3Config) -> dict[str, Any]:
-    sections = {
-        "full_attention": parts.rope_parameters(config.rope),
-        "sliding_attention": parts.rope_parameters(config.local_rope),
-    }
+    fields = parts.decoder_to_hf(config)
+    local = parts.rope_to_hf(config.local_rope)["rope_parameters"]
     return {
-        **parts.decoder_to_hf(config),
-        "rope_parameters": sections,
+        **fields,
+        "rope_parameters": {"full_attention": fields["rope_parameters"], "sliding_attention": local},
         "rope_local_base_freq": config.local_rope.theta,
         "sliding_window": config.sliding_window,
         "sliding_window_pattern": config.global_every,

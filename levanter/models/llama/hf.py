@@ -15,6 +15,7 @@ def _from_hf(hf: Mapping[str, Any]) -> LlamaConfig:
     only(hf, "pretraining_tp", (1,))
     return LlamaConfig(
         **parts.decoder_fields(hf),
+        rope=parts.rope_from_hf(hf),
         attention_bias=hf.get("attention_bias", False),
         mlp_bias=hf.get("mlp_bias", False),
     )

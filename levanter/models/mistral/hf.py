@@ -12,7 +12,9 @@ from levanter.models.parts import hf as parts
 
 def _from_hf(hf: Mapping[str, Any]) -> MistralConfig:
     only(hf, "hidden_act", ("silu",))
-    return MistralConfig(**parts.decoder_fields(hf), sliding_window=hf.get("sliding_window", 4096))
+    return MistralConfig(
+        **parts.decoder_fields(hf), rope=parts.rope_from_hf(hf), sliding_window=hf.get("sliding_window", 4096)
+    )
 
 
 def _to_hf(config: MistralConfig) -> dict[str, Any]:

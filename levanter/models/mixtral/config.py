@@ -29,7 +29,7 @@ class MixtralConfig(DecoderConfig):
     """Experts that a token goes through."""
     capacity_factor: float | None = number(None, above(0))
     """Slots of an expert for each text, relative to what it needs if all experts are chosen equally often: then axis
-    `experts` can be sharded, and a token without a slot goes without that expert. null drops none, by grouped products."""
+    `experts` can be sharded, and a token without a slot goes without that expert. null: grouped products, no slots."""
     load_balance: float = number(0.001, at_least(0))
     """Weight in the loss of what makes the router choose all experts equally often."""
     router_z: float = number(0.0, at_least(0))

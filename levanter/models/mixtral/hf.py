@@ -17,6 +17,7 @@ def _from_hf(hf: Mapping[str, Any]) -> MixtralConfig:
     only(hf, "router_jitter_noise", (0.0, 0))
     return MixtralConfig(
         **parts.decoder_fields(hf),
+        rope=parts.rope_from_hf(hf),
         num_experts=hf.get("num_local_experts", 8),
         experts_per_token=hf.get("num_experts_per_tok", 2),
         load_balance=hf.get("router_aux_loss_coef", 0.001),

@@ -38,9 +38,7 @@ class MixtralBlock(eqx.Module):
     @staticmethod
     def init(config: MixtralConfig, *, key: jax.Array) -> MixtralBlock:
         scale = config.initializer_range
-        shape = ExpertsShape(
-            config.Experts, config.Embed, config.Mlp, config.experts_per_token, config.capacity_factor
-        )
+        shape = ExpertsShape(config.Experts, config.Embed, config.Mlp, config.experts_per_token, config.capacity_factor)
         experts = Experts.init(
             shape,
             scale=scale,

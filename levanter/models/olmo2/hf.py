@@ -12,7 +12,9 @@ from levanter.models.parts import hf as parts
 
 def _from_hf(hf: Mapping[str, Any]) -> Olmo2Config:
     only(hf, "hidden_act", ("silu",))
-    return Olmo2Config(**parts.decoder_fields(hf), attention_bias=hf.get("attention_bias", False))
+    return Olmo2Config(
+        **parts.decoder_fields(hf), rope=parts.rope_from_hf(hf), attention_bias=hf.get("attention_bias", False)
+    )
 
 
 def _to_hf(config: Olmo2Config) -> dict[str, Any]:

@@ -1,17 +1,14 @@
-"""How decoders in the manner of LLaMA are written by Hugging Face `transformers`: fields of config.json, and weights.
-
-Rotary positions have two schemas: `rope_parameters` (transformers 5) and `rope_theta` with `rope_scaling` (before).
-Both are read, and both are written, because a reader of one does not complain where it finds only the other: it takes
-its default.
-"""
+"""How decoders in the manner of LLaMA are written by Hugging Face `transformers`: fields of config.json, and weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from levanter.hf import errors
+from levanter.hf import errors as hf_errors
+from levanter.hf import rope as schemas
 from levanter.hf.family import Weight
+from levanter.hf.rope import DEFAULT_THETA
 from levanter.models.parts.config import DecoderConfig
 from levanter.models.parts.rope_config import SCALINGS, RopeConfig
 
@@ -31,7 +28,6 @@ _FIELDS = {
     "tie_word_embeddings": "tie_word_embeddings",
 }
 _ROPE_FIELDS = {
-    "theta": "rope_theta",
     "fraction": "partial_rotary_factor",
     "factor": "factor",
     "original_positions": "original_max_position_embeddings",
@@ -54,15 +50,10 @@ _ROPE_FIELDS_OF = {
 
 
 def decoder_fields(hf: HfConfig) -> dict[str, Any]:
-    """The fields of a `DecoderConfig` that a config.json has; one that it leaves out keeps the family's default.
-
-    Raises:
-        UserError: the positions are scaled in a way that is not known.
-    """
+    """The fields of a `DecoderConfig` that a config.json has, all but `rope`; what it leaves out keeps the default."""
     fields = {ours: hf[theirs] for ours, theirs in _FIELDS.items() if hf.get(theirs) is not None}
     if "num_heads" in fields:
         fields.setdefault("num_kv_heads", fields["num_heads"])
-    fields["rope"] = rope_from_hf(hf, rope_section(hf))
     return fields
 
 
@@ -77,62 +68,40 @@ def decoder_to_hf(config: DecoderConfig) -> dict[str, Any]:
 # --- rotary positions -----------------------------------------------------------------------------------------------
 
 
-def rope_section(hf: HfConfig) -> dict[str, Any]:
-    """What a config.json says of rotary positions, in either schema, as `rope_parameters` has it."""
-    if hf.get("rope_parameters"):
-        return dict(hf["rope_parameters"])
-    section = {"rope_type": "default", **(hf.get("rope_scaling") or {})}
-    if "type" in section:
-        section["rope_type"] = section.pop("type")
-    if hf.get("rope_theta") is not None:
-        section["rope_theta"] = hf["rope_theta"]
-    return section
+def rope_from_hf(hf: HfConfig, layer_type: str | None = None, *, default_theta: float = DEFAULT_THETA) -> RopeConfig:
+    """The rotary positions of a config.json.
 
-
-def rope_from_hf(hf: HfConfig, section: Mapping[str, Any]) -> RopeConfig:
-    """The rotary positions that a section of a config.json describes.
+    Args:
+        layer_type: which of several, where layers differ.
+        default_theta: of the family, where config.json has none.
 
     Raises:
-        UserError: the scaling, or an option of it, is not known.
+        UserError: the two schemas contradict each other, or the scaling or an option of it is not known.
     """
-    kind = section.get("rope_type", "default")
-    # The scaling of Phi-3 had other names before it was called longrope.
-    kind = "longrope" if kind == "su" else kind
+    read = schemas.rope_from_hf(hf, layer_type, default_theta=default_theta)
+    # The scaling of Phi-3 had another name before it was called longrope.
+    kind = "longrope" if read.kind == "su" else read.kind
+    model_type = str(hf.get("model_type"))
     if kind not in SCALINGS:
-        raise errors.unsupported(str(hf.get("model_type")), "rope_type", kind, SCALINGS)
-    known = {*_ROPE_FIELDS.values(), "rope_type", "type"}
-    for field, value in section.items():
-        if field not in known and value is not None:
-            raise errors.unsupported(str(hf.get("model_type")), f"rope_parameters.{field}", value, (None,))
-    outer = ("partial_rotary_factor", "original_max_position_embeddings")
-    merged = {**{field: hf.get(field) for field in outer}, **section}
-    used = ("theta", "fraction", *_ROPE_FIELDS_OF[kind])
-    fields = {ours: merged[_ROPE_FIELDS[ours]] for ours in used if merged.get(_ROPE_FIELDS[ours]) is not None}
+        raise hf_errors.unsupported(model_type, "rope_type", kind, SCALINGS)
+    for name, value in read.numbers.items():
+        if name not in _ROPE_FIELDS.values() and value is not None:
+            raise hf_errors.unsupported(model_type, f"rope_parameters.{name}", value, (None,))
+    outside = {name: hf.get(name) for name in ("partial_rotary_factor", "original_max_position_embeddings")}
+    given = {**outside, **read.numbers}
+    used = ("fraction", *_ROPE_FIELDS_OF[kind])
+    fields = {ours: given[_ROPE_FIELDS[ours]] for ours in used if given.get(_ROPE_FIELDS[ours]) is not None}
     if kind == "longrope" and "factor" not in fields and "original_positions" in fields:
         fields["factor"] = hf["max_position_embeddings"] / fields["original_positions"]
-    return RopeConfig(scaling=kind, **fields)
-
-
-def rope_parameters(rope: RopeConfig) -> dict[str, Any]:
-    """The section `rope_parameters` of a config.json."""
-    section: dict[str, Any] = {"rope_type": rope.scaling, "rope_theta": rope.theta}
-    if rope.fraction != 1.0:
-        section["partial_rotary_factor"] = rope.fraction
-    for ours in _ROPE_FIELDS_OF[rope.scaling]:
-        if (value := getattr(rope, ours)) is not None:
-            section[_ROPE_FIELDS[ours]] = value
-    return section
+    return RopeConfig(theta=read.theta, scaling=kind, **fields)
 
 
 def rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
     """Rotary positions in both schemas."""
-    section = rope_parameters(rope)
-    before = {key: value for key, value in section.items() if key not in ("rope_theta", "partial_rotary_factor")}
-    fields: dict[str, Any] = {
-        "rope_parameters": section,
-        "rope_theta": rope.theta,
-        "rope_scaling": None if rope.scaling == "default" else {**before, "type": rope.scaling},
-    }
+    used = (("fraction",) if rope.fraction != 1.0 else ()) + _ROPE_FIELDS_OF[rope.scaling]
+    numbers = {_ROPE_FIELDS[ours]: getattr(rope, ours) for ours in used}
+    known = {name: value for name, value in numbers.items() if value is not None}
+    fields = schemas.rope_to_hf(schemas.Rope(rope.theta, rope.scaling, known))
     if rope.fraction != 1.0:
         fields["partial_rotary_factor"] = rope.fraction
     return fields
@@ -208,4 +177,6 @@ def require_layer_types(hf: HfConfig, windows: Sequence[int | None]) -> None:
         UserError: layers take turns in another way.
     """
     if hf.get("layer_types") is not None and list(hf["layer_types"]) != layer_types(windows):
-        raise errors.unsupported(str(hf.get("model_type")), "layer_types", hf["layer_types"], (layer_types(windows),))
+        raise hf_errors.unsupported(
+            str(hf.get("model_type")), "layer_types", hf["layer_types"], (layer_types(windows),)
+        )

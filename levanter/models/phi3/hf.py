@@ -14,7 +14,7 @@ def _from_hf(hf: Mapping[str, Any]) -> Phi3Config:
     only(hf, "hidden_act", ("silu",))
     for field in ("resid_pdrop", "embd_pdrop", "attention_dropout"):
         only(hf, field, (0.0, 0))
-    return Phi3Config(**parts.decoder_fields(hf), sliding_window=hf.get("sliding_window"))
+    return Phi3Config(**parts.decoder_fields(hf), rope=parts.rope_from_hf(hf), sliding_window=hf.get("sliding_window"))
 
 
 def _to_hf(config: Phi3Config) -> dict[str, Any]:

@@ -14,6 +14,7 @@ def _from_hf(hf: Mapping[str, Any]) -> Qwen3Config:
     only(hf, "hidden_act", ("silu",))
     config = Qwen3Config(
         **parts.decoder_fields(hf),
+        rope=parts.rope_from_hf(hf),
         sliding_window=hf.get("sliding_window") if hf.get("use_sliding_window") else None,
         full_layers=hf.get("max_window_layers", 28),
         attention_bias=hf.get("attention_bias", False),
