@@ -1,4 +1,4 @@
-"""How decoders in the manner of LLaMA are written by Hugging Face `transformers`: fields of config.json, and weights."""
+"""How `transformers` writes decoders in the manner of LLaMA: the fields of config.json, and the weights."""
 
 from __future__ import annotations
 
