@@ -10,7 +10,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -31,9 +30,3 @@ class GemmaConfig(DecoderConfig):
         from levanter.models.gemma.gemma import GemmaLMHeadModel
 
         return GemmaLMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.gemma.hf import FAMILY
-
-        return FAMILY

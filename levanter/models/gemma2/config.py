@@ -10,7 +10,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -50,9 +49,3 @@ class Gemma2Config(DecoderConfig):
         from levanter.models.gemma2.gemma2 import Gemma2LMHeadModel
 
         return Gemma2LMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.gemma2.hf import FAMILY
-
-        return FAMILY

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from levanter.fields import SIZE, number
+from levanter.fields import SIZE, above, number
 from levanter.models.parts.config import DecoderConfig
 from levanter.models.parts.rope_config import RopeConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -28,8 +27,8 @@ class Gemma3Config(DecoderConfig):
     head_dim: int | None = number(256, SIZE)
     tie_word_embeddings: bool = True
     rope: RopeConfig = field(default_factory=lambda: RopeConfig(theta=1e6))
-    local_rope: RopeConfig = field(default_factory=RopeConfig)
-    """The rotary positions of the layers with a window."""
+    local_theta: float = number(10000.0, above(0))
+    """`theta` of the rotary positions in the layers with a window, which nothing scales."""
     sliding_window: int = number(4096, SIZE)
     """How many positions back a place sees in the layers with a window, its own among them."""
     global_every: int = number(6, SIZE)
@@ -46,9 +45,3 @@ class Gemma3Config(DecoderConfig):
         from levanter.models.gemma3.gemma3 import Gemma3LMHeadModel
 
         return Gemma3LMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.gemma3.hf import FAMILY
-
-        return FAMILY

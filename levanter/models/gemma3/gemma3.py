@@ -19,6 +19,7 @@ from levanter.models.parts.attention import Attention
 from levanter.models.parts.decoder import DecoderLm, Layer
 from levanter.models.parts.mlp import GatedMlp
 from levanter.models.parts.norm import offset_rms_norm
+from levanter.models.parts.rope_config import RopeConfig
 from levanter.models.parts.rotary import Rotation
 from levanter.models.parts.sandwich import SandwichBlock
 from levanter.runtime import rng
@@ -39,7 +40,9 @@ class Gemma3LMHeadModel(DecoderLm):
         return Gemma3LMHeadModel.made_of(config, Vocab, block, norm, embedding_scale=scale, key=key)
 
     def _rotations(self, positions: NamedArray) -> tuple[Rotation, ...]:
-        local = Rotation.of(self.config.local_rope, positions, self.config.HeadSize, self.config.seq_len)
+        local = Rotation.of(
+            RopeConfig(theta=self.config.local_theta), positions, self.config.HeadSize, self.config.seq_len
+        )
         return (*super()._rotations(positions), local)
 
     def _layer(self, rotations: tuple[Rotation, ...], window: Any) -> Layer:

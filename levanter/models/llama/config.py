@@ -9,7 +9,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -26,9 +25,3 @@ class LlamaConfig(DecoderConfig):
         from levanter.models.llama.llama import LlamaLMHeadModel
 
         return LlamaLMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.llama.hf import FAMILY
-
-        return FAMILY

@@ -10,7 +10,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -31,9 +30,3 @@ class MistralConfig(DecoderConfig):
         from levanter.models.mistral.mistral import MistralLMHeadModel
 
         return MistralLMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.mistral.hf import FAMILY
-
-        return FAMILY

@@ -12,7 +12,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -54,9 +53,3 @@ class MixtralConfig(DecoderConfig):
         from levanter.models.mixtral.mixtral import MixtralLMHeadModel
 
         return MixtralLMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.mixtral.hf import FAMILY
-
-        return FAMILY

@@ -10,7 +10,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -27,9 +26,3 @@ class Olmo2Config(DecoderConfig):
         from levanter.models.olmo2.olmo2 import Olmo2LMHeadModel
 
         return Olmo2LMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.olmo2.hf import FAMILY
-
-        return FAMILY

@@ -10,7 +10,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -33,9 +32,3 @@ class Phi3Config(DecoderConfig):
         from levanter.models.phi3.phi3 import Phi3LMHeadModel
 
         return Phi3LMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.phi3.hf import FAMILY
-
-        return FAMILY

@@ -10,7 +10,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -34,9 +33,3 @@ class Qwen2Config(DecoderConfig):
         from levanter.models.qwen2.qwen2 import Qwen2LMHeadModel
 
         return Qwen2LMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.qwen2.hf import FAMILY
-
-        return FAMILY

@@ -10,7 +10,6 @@ from levanter.models.parts.config import DecoderConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -37,9 +36,3 @@ class Qwen3Config(DecoderConfig):
         from levanter.models.qwen3.qwen3 import Qwen3LMHeadModel
 
         return Qwen3LMHeadModel.init(self, Vocab, key=key)
-
-    @classmethod
-    def hf(cls) -> HfFamily:
-        from levanter.models.qwen3.hf import FAMILY
-
-        return FAMILY
