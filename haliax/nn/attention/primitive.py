@@ -32,6 +32,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 attention_p = Primitive("attention")
 attention_tangent_p = Primitive("attention_tangent")
 attention_backward_p = Primitive("attention_backward")
+_MEMBERS = {attention_p: "", attention_tangent_p: "tangent", attention_backward_p: "backward"}
 
 
 def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:
@@ -129,22 +130,11 @@ def _batched(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], *, 
         for labels, place in zip(spec.operands, places, strict=False)
     ]
     wider = replace(spec, operands=tuple(operands), result=(new, *spec.result))
-    for i in range(given, len(arrays)):  # results, tangents and cotangents are laid out as what they belong to
-        labels = _labels_of(primitive, wider, i - given)
+    member = _MEMBERS[primitive]
+    for i, labels in enumerate(wider.operands_of(member)[given:], given):
         arrays[i] = jnp.moveaxis(arrays[i], 0, labels.index(new))
     results = primitive.bind(*arrays, spec=wider)
-    made = {
-        attention_p: (wider.result, wider.rows),
-        attention_tangent_p: (wider.result,),
-        attention_backward_p: wider.operands[:3],
-    }[primitive]
-    return results, [labels.index(new) for labels in made]
-
-
-def _labels_of(primitive: Primitive, spec: Spec, place: int) -> tuple[int, ...]:
-    """The labels of the operand at a place behind those of the attention itself."""
-    behind = spec.operands[:3] if primitive is attention_tangent_p else (spec.result,)
-    return (spec.result, spec.rows, *behind)[place]
+    return results, [labels.index(new) for labels in wider.results_of(member)]
 
 
 # --- implementations --------------------------------------------------------------------------------------------------
