@@ -19,14 +19,13 @@ import jax.numpy as jnp
 import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
+from haliax.nn.attention import AttentionMask, attend
 from levanter.models.lm_model import LmModel
 from levanter.models.loss import mean_loss, next_token_loss, output_logits
 from levanter.runtime import rng
 
 if TYPE_CHECKING:
     from levanter.models.gpt2.config import Gpt2Config
-
-MASKED = -1e9  # A score that softmax turns into exactly zero, finite so that a fully masked row is not NaN.
 
 
 class Attention(eqx.Module):
@@ -49,15 +48,10 @@ class Attention(eqx.Module):
 
     def __call__(self, x: NamedArray) -> NamedArray:
         """x [..., position, embed] → [..., position, embed]"""
-        Pos = x.resolve_axis("position")
-        KeyPos = self.KeyPos.resize(Pos.size)
+        KeyPos = self.KeyPos.resize(x.axis_size("position"))
         q, k, v = self.qkv(x).unbind("qkv")
         k, v = (each.rename({"position": "key_position"}) for each in (k, v))
-        scores = hax.dot(q, k, axis=self.HeadSize) / math.sqrt(self.HeadSize.size)
-        causal = hax.arange(KeyPos).broadcast_axis(Pos) <= hax.arange(Pos)
-        scores = hax.where(causal, scores.astype(jnp.float32), MASKED)
-        weights = hnn.softmax(scores, axis=KeyPos).astype(x.dtype)
-        return self.out(hax.dot(weights, v, axis=KeyPos))
+        return self.out(attend(q, k, v, Key=self.HeadSize, KPos=KeyPos, mask=AttentionMask(causal=True)))
 
 
 class Mlp(eqx.Module):
