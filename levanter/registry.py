@@ -150,6 +150,15 @@ MODELS = Registry(
     default="gpt2",
 )
 
+TASKS = Registry(
+    "model",
+    {
+        "vit": "levanter.models.vit.config:VitConfig",
+        "whisper": "levanter.models.whisper.config:WhisperConfig",
+    },
+)
+"""Models that are no language models."""
+
 OPTIMIZERS = Registry("optimizer", {"adamw": "levanter.optim.adamw.config:AdamWConfig"}, default="adamw")
 
 SOURCES = Registry(
