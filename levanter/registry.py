@@ -159,7 +159,19 @@ TASKS = Registry(
 )
 """Models that are no language models."""
 
-OPTIMIZERS = Registry("optimizer", {"adamw": "levanter.optim.adamw.config:AdamWConfig"}, default="adamw")
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adamw": "levanter.optim.adamw.config:AdamWConfig",
+        "lion": "levanter.optim.lion.config:LionConfig",
+        "adafactor": "levanter.optim.adafactor.config:AdafactorConfig",
+        "sophia": "levanter.optim.sophia.config:SophiaConfig",
+        "muon": "levanter.optim.muon.config:MuonConfig",
+        "soap": "levanter.optim.soap.config:SoapConfig",
+        "schedule_free": "levanter.optim.schedule_free.config:ScheduleFreeConfig",
+    },
+    default="adamw",
+)
 
 SOURCES = Registry(
     "source of text",

@@ -45,6 +45,14 @@ def other_data(checkpoint: Path) -> UserError:
     )
 
 
+def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
+    nearest = min((n for n in range(1, batch + 1) if batch % n == 0), key=lambda n: abs(n - microbatches))
+    return UserError(
+        f"trainer.train_batch_size {batch} does not divide into trainer.microbatches {microbatches}: "
+        f"set microbatches to a divisor of it, for example {nearest}"
+    )
+
+
 def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError:
     return UserError(
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "
