@@ -16,7 +16,7 @@ import yaml
 
 from levanter.config import errors, kinds
 from levanter.config.document import Document, Key
-from levanter.errors import nearest, suggestion
+from levanter.errors import UserError, nearest, suggestion
 
 
 def checked(cls: type, document: Document, options: Sequence[str] = ()) -> dict[str, Any]:
@@ -59,7 +59,12 @@ class _Checker:
         if not isinstance(name, str) or name not in known:
             here = (*path, "type")
             raise errors.unknown_choice(self.name(here), self.document.mark(here).where, str(name), known)
-        return known[name]
+        try:
+            return kind.get_choice_class(name)
+        except UserError as error:
+            raise errors.in_place(
+                self.name((*path, "type")), self.document.mark((*path, "type")).where, error
+            ) from error
 
     def value(self, kind: Any, value: Any, path: Key, default: Any) -> Any:
         inner, allowed = kinds.section(kind), kinds.alternatives(kind)
@@ -98,7 +103,7 @@ class _Checker:
         owner = next((name for name, choice in known.items() if key in kinds.members(choice)), None)
         siblings = [*kinds.members(cls), "type"] if kinds.is_choice(kind) else list(kinds.members(cls))
         if owner is not None:
-            own = next(name for name, choice in known.items() if choice is cls)
+            own = kind.get_choice_name(cls)  # type: ignore[attr-defined]
             fix = f"it is a field of type `{owner}`, and this section is of type `{own}`"
         elif not mark.option and "." in key:
             fix = f"in a file keys are nested: write `{key.split('.')[0]}:` and the rest below it"

@@ -93,5 +93,10 @@ def in_field(name: str, error: UserError) -> UserError:
     return UserError(f"{name}: {error}")
 
 
+def in_place(name: str, where: str, error: UserError) -> UserError:
+    """What is wrong with a component of the user's own, which the key `name` names."""
+    return UserError(f"`{name}`{_at(where)}: {error}")
+
+
 def _at(where: str) -> str:
     return f" ({where})" if where else ""

@@ -27,6 +27,7 @@ import yaml
 
 from levanter import durable
 from levanter.runtime import errors
+from levanter.user_code import is_file_place
 
 MAY_CHANGE = (
     "data.cache_dir",
@@ -137,6 +138,8 @@ def foreign_files(path: Path) -> list[str]:
 def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CHANGE) -> list[Difference]:
     """Where `config_text` differs from the config of the run at `path`, by name, the keys in `may_change` left out.
 
+    A file with code of the user's own may have moved: whether it is the same code is told apart from where it lies.
+
     Raises:
         UserError: the file there is not a config of a run.
     """
@@ -148,8 +151,12 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     return [
         Difference(key, old.get(key, ABSENT), new.get(key, ABSENT))
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, ABSENT) != new.get(key, ABSENT) and not any(f"{key}.".startswith(f"{each}.") for each in free)
+        if _without_folder(old.get(key, ABSENT)) != _without_folder(new.get(key, ABSENT)) and not any(f"{key}.".startswith(f"{each}.") for each in free)
     ]
+
+
+def _without_folder(value: Any) -> Any:
+    return Path(value).name if is_file_place(value) else value
 
 
 def is_locked(path: Path) -> bool:
