@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,11 @@ def anchored(place: str, folder: Path) -> str:
         return place
     file, _, name = place.rpartition(":")
     return f"{os.path.abspath(folder / Path(file).expanduser())}:{name}"
+
+
+def without_folder(value: Any) -> Any:
+    """A place in a file without the folder, which is all that changes when the file is moved; else the value."""
+    return Path(value).name if is_file_place(value) else value
 
 
 def load(place: str) -> Any:
@@ -79,6 +85,23 @@ def found(module: ModuleType, name: str, target: str) -> Any:
             raise errors.no_such_name(target, part, known)
         value = getattr(value, part)
     return value
+
+
+def is_own(cls: type) -> bool:
+    """Whether a class is the user's own and does not come with this package."""
+    return cls.__module__.partition(".")[0] != __name__.partition(".")[0]
+
+
+def line_of(error: BaseException) -> str | None:
+    """Where the user's code was when something in it, or below it, failed: `my_model.py:34`."""
+    ours = Path(__file__).resolve().parents[1]
+    packages = {ours / name for name in ("haliax", "ir", "passes", "levanter")}
+    where = None
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename)
+        if file.suffix == ".py" and not packages & set(file.parents) and "site-packages" not in file.parts:
+            where = f"{file.name}:{frame.lineno}"
+    return where
 
 
 def place_of(cls: type) -> str | None:

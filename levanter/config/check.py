@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import draccus
@@ -17,6 +18,7 @@ import yaml
 from levanter.config import errors, kinds
 from levanter.config.document import Document, Key
 from levanter.errors import UserError, nearest, suggestion
+from levanter.user_code import is_file_place
 
 
 def checked(cls: type, document: Document, options: Sequence[str] = ()) -> dict[str, Any]:
@@ -59,12 +61,18 @@ class _Checker:
         if not isinstance(name, str) or name not in known:
             here = (*path, "type")
             raise errors.unknown_choice(self.name(here), self.document.mark(here).where, str(name), known)
+        return known[name] if name in list(known) else self.own(kind, name, (*path, "type"))
+
+    def own(self, kind: Any, place: str, path: Key) -> type:
+        """The class at a place of the user's, for a section of the kind `kind`."""
+        file, _, name = place.rpartition(":")
+        if is_file_place(place) and not Path(file).is_file():
+            option = f"--{'.'.join(path)} PATH/{Path(file).name}:{name}"
+            raise errors.own_file_missing(self.name(path), self.document.mark(path).where, file, option)
         try:
-            return kind.get_choice_class(name)
+            return kind.get_choice_class(place)
         except UserError as error:
-            raise errors.in_place(
-                self.name((*path, "type")), self.document.mark((*path, "type")).where, error
-            ) from error
+            raise errors.in_place(self.name(path), self.document.mark(path).where, error) from error
 
     def value(self, kind: Any, value: Any, path: Key, default: Any) -> Any:
         inner, allowed = kinds.section(kind), kinds.alternatives(kind)

@@ -191,4 +191,5 @@ def _anchored(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _other_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "type" in old and "type" in new and old["type"] != new["type"]
+    first, second = (user_code.without_folder(values.get("type")) for values in (old, new))
+    return first is not None and second is not None and first != second

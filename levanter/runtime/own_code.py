@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from levanter.config import TrainConfig
+from levanter.user_code import is_own
 
 KEY = "code"
 """Where the metadata of a checkpoint has what `digests` gave; absent where there is no code of one's own."""
@@ -22,7 +23,7 @@ def digests(config: TrainConfig) -> dict[str, str]:
     found = {}
     for component in (config.model, config.data, config.optimizer):
         cls = type(component)
-        if not cls.__module__.startswith("levanter."):
+        if is_own(cls):
             try:
                 file = Path(inspect.getfile(cls))
                 found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -27,7 +27,7 @@ import yaml
 
 from levanter import durable
 from levanter.runtime import errors
-from levanter.user_code import is_file_place
+from levanter.user_code import without_folder
 
 MAY_CHANGE = (
     "data.cache_dir",
@@ -151,12 +151,9 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     return [
         Difference(key, old.get(key, ABSENT), new.get(key, ABSENT))
         for key in sorted(old.keys() | new.keys())
-        if _without_folder(old.get(key, ABSENT)) != _without_folder(new.get(key, ABSENT)) and not any(f"{key}.".startswith(f"{each}.") for each in free)
+        if without_folder(old.get(key, ABSENT)) != without_folder(new.get(key, ABSENT))
+        and not any(f"{key}.".startswith(f"{each}.") for each in free)
     ]
-
-
-def _without_folder(value: Any) -> Any:
-    return Path(value).name if is_file_place(value) else value
 
 
 def is_locked(path: Path) -> bool:
