@@ -102,7 +102,7 @@ def check_results(model: LmModel) -> None:
     if is_own(kind):
         _check_batches(model)
     if hasattr(model, "cache"):
-        _check_cache(model)
+        _check_cache(model, x.dtype)
     _checked.add(seen)
 
 
@@ -116,11 +116,11 @@ def _check_batches(model: LmModel) -> None:
         raise errors.contract_result(type(model).__name__, "activations", expected, _described(x))
 
 
-def _check_cache(model: Any) -> None:
+def _check_cache(model: Any, dtype: Any) -> None:
     """Whether what `extend` gives is what `activations` gives, and the cache that it was given."""
     name, Batch, Part = type(model).__name__, Axis("batch", 2), model.Pos.resize(1)
     with _told(type(model), "cache"):
-        cache = jax.eval_shape(lambda model: model.cache((Batch,), model.Pos.size, jnp.float32), model)
+        cache = jax.eval_shape(lambda model: model.cache((Batch,), model.Pos.size, dtype), model)
     starts = NamedArray(jax.ShapeDtypeStruct((Batch.size,), jnp.int32), (Batch,))
     tokens = _tokens(Batch, Part)
     with _told(type(model), "extend"):

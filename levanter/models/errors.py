@@ -52,8 +52,8 @@ _PIECES = {
         # tokens int32 [..., Pos] that stand at places start, start + 1, … of their rows, and the cache so far
         # → the activations [..., Pos, …], and the cache with these places; later places of it are not seen""",
 }
-OPTIONAL = ("decays", "cache", "extend")
 """The lines to write for each piece of the contract of `LmModel`."""
+_OPTIONAL = ("decays", "cache", "extend")
 
 
 def contract_missing(model: str, missing: Sequence[str]) -> UserError:
@@ -62,7 +62,7 @@ def contract_missing(model: str, missing: Sequence[str]) -> UserError:
 
 
 def no_lm_model(model: str) -> UserError:
-    pieces = _pieces([name for name in _PIECES if name not in OPTIONAL])
+    pieces = _pieces([name for name in _PIECES if name not in _OPTIONAL])
     return UserError(
         f"{model} is no LmModel. Write\n\nfrom levanter.models import LmModel\n\nclass {model}(LmModel):\n{pieces}"
     )

@@ -32,7 +32,7 @@ from levanter.optim.adamw.config import AdamWConfig
 from levanter.registry import MODELS
 from levanter.runtime import rng
 from levanter.runtime.config import TrainerConfig
-from levanter.runtime.generate import generate
+from levanter.inference.generate import generate
 from levanter.runtime.state import LmBatch, flat_names, init_state, make_train_step, state_shape
 from levanter.runtime.trainer import train
 

@@ -28,7 +28,7 @@ from levanter.optim.adamw.config import AdamWConfig
 from levanter.runtime import memory
 from levanter.runtime.command import Command
 from levanter.runtime.config import TrainerConfig
-from levanter.runtime.generate import generate
+from levanter.inference.generate import generate
 from levanter.runtime.state import (
     batch_shape,
     flat_names,
