@@ -118,9 +118,8 @@ class Generator:
         keys = _keys(key, kept)
         total = min(-(-(width + num_tokens) // _MULTIPLE) * _MULTIPLE, self._model.Pos.size)
         first, memory = self._prefill(self._model, rows, starts, keys, total)
-        drawn, counts = (
-            np.asarray(each) for each in self._decode(self._model, first, memory, starts, keys, num_tokens)
-        )
+        drawn, counts, _ = self._decode(self._model, first, memory, starts, keys, num_tokens)
+        drawn, counts = jax.device_get((drawn, counts))
         return [
             Generated(row[:count].tolist(), count < num_tokens, len(prompt) - len(used))
             for row, count, prompt, used in zip(drawn, counts.tolist(), prompts, kept, strict=True)
