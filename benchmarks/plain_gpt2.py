@@ -34,8 +34,15 @@ def mlp(p: Parameters, x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x @ p["up"] + p["up_bias"], approximate=True) @ p["down"] + p["down_bias"]
 
 
-def loss(p: Parameters, tokens: jax.Array, targets: jax.Array, remat: bool = False, epsilon: float = 1e-5) -> jax.Array:
-    """Mean cross entropy in nats per token; tokens and targets [batch, position]."""
+def loss(
+    p: Parameters,
+    tokens: jax.Array,
+    targets: jax.Array,
+    remat: bool = False,
+    epsilon: float = 1e-5,
+    vocab_size: int | None = None,
+) -> jax.Array:
+    """Mean cross entropy in nats per token; tokens and targets [batch, position]; rows from `vocab_size` on pad."""
 
     def block(x: jax.Array, layer: Parameters) -> tuple[jax.Array, None]:
         x = x + attention(layer, layer_norm(x, layer["ln_1"], layer["ln_1_bias"], epsilon))
@@ -44,16 +51,16 @@ def loss(p: Parameters, tokens: jax.Array, targets: jax.Array, remat: bool = Fal
 
     x = p["tokens"][tokens] + p["positions"][: tokens.shape[1]]
     x, _ = jax.lax.scan(jax.checkpoint(block) if remat else block, x, p["blocks"])
-    logits = layer_norm(x, p["ln_f"], p["ln_f_bias"], epsilon) @ p["tokens"].T
+    logits = layer_norm(x, p["ln_f"], p["ln_f_bias"], epsilon) @ p["tokens"][:vocab_size].T
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
-def make_step(optimizer: optax.GradientTransformation, remat: bool = False) -> Any:
+def make_step(optimizer: optax.GradientTransformation, remat: bool = False, vocab_size: int | None = None) -> Any:
     """A jitted, donating `step((parameters, optimizer_state), tokens, targets) -> (state, loss, gradient norm)`."""
 
     def step(state: tuple[Parameters, Any], tokens: jax.Array, targets: jax.Array) -> Any:
         parameters, optimizer_state = state
-        value, gradients = jax.value_and_grad(loss)(parameters, tokens, targets, remat)
+        value, gradients = jax.value_and_grad(loss)(parameters, tokens, targets, remat, vocab_size=vocab_size)
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
         return (optax.apply_updates(parameters, updates), optimizer_state), value, optax.tree.norm(gradients)
 

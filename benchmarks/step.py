@@ -106,7 +106,9 @@ def compare_steps(config: TrainConfig, compiled: Compiled, tokens: text.TokenDat
     )
     parameters = jax.tree.map(jax.numpy.copy, plain_gpt2.from_arrays(flat_names(state.model)))
     plain_state = (parameters, jax.jit(optimizer.init)(parameters))
-    plain_step = plain_gpt2.make_step(optimizer, getattr(config.model, "gradient_checkpointing", False))
+    plain_step = plain_gpt2.make_step(
+        optimizer, getattr(config.model, "gradient_checkpointing", False), config.model.vocab_size
+    )
     ours: list[Seconds] = []
     plain: list[Seconds] = []
     losses: list[float] = []

@@ -24,7 +24,7 @@ import haliax.nn as hnn
 from haliax import Axis, NamedArray
 from levanter.fields import SIZE, number
 from levanter.models import LmModel, ModelConfig
-from levanter.models.loss import next_token_loss, output_logits
+from levanter.models.loss import mean_loss, next_token_loss, output_logits
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,9 @@ class GatedAverages(LmModel):
         return self.norm(self.layers.fold(self.table.take(self.Vocab, tokens)))
 
     def logits(self, activations: NamedArray) -> NamedArray:
-        return output_logits(activations, self.table, self.table.resolve_axis("embed"))
+        return output_logits(activations, self.table, self.table.resolve_axis("embed"), self.vocab_size)
 
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
         x = self.activations(tokens, key=key)
-        return hax.mean(next_token_loss(x, self.table, targets, self.table.resolve_axis("embed"))).scalar()
+        losses = next_token_loss(x, self.table, targets, self.table.resolve_axis("embed"), self.vocab_size)
+        return mean_loss(losses, targets)

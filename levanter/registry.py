@@ -149,7 +149,23 @@ def _place(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-MODELS = Registry("model", {"gpt2": "levanter.models.gpt2.config:Gpt2Config"}, default="gpt2")
+MODELS = Registry(
+    "model",
+    {
+        "gpt2": "levanter.models.gpt2.config:Gpt2Config",
+        "llama": "levanter.models.llama.config:LlamaConfig",
+        "mistral": "levanter.models.mistral.config:MistralConfig",
+        "mixtral": "levanter.models.mixtral.config:MixtralConfig",
+        "qwen2": "levanter.models.qwen2.config:Qwen2Config",
+        "qwen3": "levanter.models.qwen3.config:Qwen3Config",
+        "gemma": "levanter.models.gemma.config:GemmaConfig",
+        "gemma2": "levanter.models.gemma2.config:Gemma2Config",
+        "gemma3": "levanter.models.gemma3.config:Gemma3Config",
+        "olmo2": "levanter.models.olmo2.config:Olmo2Config",
+        "phi3": "levanter.models.phi3.config:Phi3Config",
+    },
+    default="gpt2",
+)
 
 OPTIMIZERS = Registry("optimizer", {"adamw": "levanter.optim.adamw.config:AdamWConfig"}, default="adamw")
 

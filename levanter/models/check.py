@@ -22,6 +22,7 @@ _CALLS = {
     "activations": (("tokens",), {"key": None}),
     "logits": (("activations",), {}),
     "loss": (("tokens", "targets"), {"key": None}),
+    "evaluation_loss": (("tokens", "targets"), {}),
     "decays": ((), {}),
     "cache": (("batch", "length", "dtype"), {}),
     "extend": (("tokens", "cache", "start"), {}),
@@ -95,10 +96,15 @@ def check_results(model: LmModel) -> None:
         raise errors.contract_result(
             name, "logits", f"floats with the axis {model.Vocab} for one place", _described(scores)
         )
-    with _told(kind, "loss"):
-        loss = jax.eval_shape(lambda model, tokens: model.loss(tokens, tokens, key=None), model, tokens)
-    if not (isinstance(loss, jax.ShapeDtypeStruct) and loss.shape == () and loss.dtype == jnp.float32):
-        raise errors.contract_result(name, "loss", "one float32 number, no NamedArray", _described(loss))
+    for method, options in (("loss", {"key": None}), ("evaluation_loss", {})):
+        with _told(kind, method):
+            loss = jax.eval_shape(
+                lambda model, tokens, method=method, options=options: getattr(model, method)(tokens, tokens, **options),
+                model,
+                tokens,
+            )
+        if not (isinstance(loss, jax.ShapeDtypeStruct) and loss.shape == () and loss.dtype == jnp.float32):
+            raise errors.contract_result(name, method, "one float32 number, no NamedArray", _described(loss))
     if is_own(kind):
         _check_batches(model)
     if hasattr(model, "cache"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
 import draccus
@@ -18,6 +19,7 @@ from levanter.registry import MODELS, Choice
 
 if TYPE_CHECKING:
     from haliax import Axis
+    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
@@ -29,6 +31,8 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
     """Tokens in one training sequence: the size of axis `position`."""
     vocab_size: int = number(50257, SIZE)
     """Token ids the model knows; at least as many as the tokenizer has."""
+    initialize_from: str | None = None
+    """A Hugging Face model folder, or an id on the hub, to start from: its weights, and all fields not set here."""
 
     def __post_init__(self) -> None:
         check(self, "model")
@@ -42,6 +46,13 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
     def Pos(self) -> Axis:
         """Axis `position`, of size `seq_len`."""
         return axis("position", self.seq_len)
+
+    @classmethod
+    def hf(cls) -> HfFamily | None:
+        """How such models are read from and written as Hugging Face folders: FAMILY of the hf.py beside the config."""
+        package, _, _ = cls.__module__.rpartition(".")
+        name = f"{package}.hf"
+        return import_module(name).FAMILY if package and util.find_spec(name) is not None else None
 
     @abc.abstractmethod
     def build(self, Vocab: Axis, *, key: Any) -> LmModel:

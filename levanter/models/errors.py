@@ -15,6 +15,29 @@ def heads_do_not_divide(hidden_dim: int, num_heads: int) -> UserError:
     )
 
 
+def groups_do_not_divide(num_heads: int, num_kv_heads: int) -> UserError:
+    divisors = [size for size in range(1, num_heads + 1) if num_heads % size == 0]
+    nearest = min(divisors, key=lambda size: (abs(size - num_kv_heads), size))
+    return UserError(
+        f"model.num_heads {num_heads} does not divide into model.num_kv_heads {num_kv_heads}: "
+        f"set num_kv_heads to a divisor of num_heads, for example {nearest}"
+    )
+
+
+def too_few_experts(num_experts: int, experts_per_token: int) -> UserError:
+    return UserError(
+        f"model.experts_per_token {experts_per_token} is more than model.num_experts {num_experts}: "
+        f"set experts_per_token to {num_experts} or less"
+    )
+
+
+def longrope_without_factors() -> UserError:
+    return UserError(
+        "model.rope.scaling is longrope, which needs a divisor for each frequency: "
+        "set model.rope.short_factors and model.rope.long_factors"
+    )
+
+
 def vocabulary_too_small(model_size: int, tokenizer_size: int) -> UserError:
     return UserError(
         f"the tokenizer has {tokenizer_size} tokens but model.vocab_size is {model_size}: "
@@ -40,7 +63,10 @@ _PIECES = {
         # [..., …], as `activations` gives it → float [..., Vocab]""",
     "loss": """\
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
-        # int32 [..., Pos] each → the mean cross entropy in nats per token, a float32 scalar""",
+        # int32 [..., Pos] each → the mean cross entropy in nats over the targets >= 0, a float32 scalar""",
+    "evaluation_loss": """\
+    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+        # as `loss`, without a key and without terms that are no cross entropy, such as those of a router""",
     "decays": """\
     def decays(self) -> Any:
         # the tree of the model with a bool for each array: whether weight decay applies""",
@@ -53,7 +79,7 @@ _PIECES = {
         # → the activations [..., Pos, …], and the cache with these places; later places of it are not seen""",
 }
 """The lines to write for each piece of the contract of `LmModel`."""
-_OPTIONAL = ("decays", "cache", "extend")
+_OPTIONAL = ("evaluation_loss", "decays", "cache", "extend")
 
 
 def contract_missing(model: str, missing: Sequence[str]) -> UserError:

@@ -72,7 +72,23 @@ class LmModel(eqx.Module):
 
     @abstractmethod
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
-        """Mean cross entropy in nats per token, a float32 scalar; tokens and targets are int32 [..., Pos]."""
+        """What training makes smaller: the mean cross entropy in nats per target, a float32 scalar.
+
+        Args:
+            tokens: int32 [..., Pos].
+            targets: int32 [..., Pos], the token to predict at each place. Nothing is learned from a negative one (the
+                prompt of a conversation, padding), and the mean is over the others (`levanter.models.loss.mean_loss`);
+                the loss is 0 where there are none.
+            key: for dropout; None drops nothing.
+        """
+
+    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+        """What held-out text is judged by: the mean cross entropy in nats per target, a float32 scalar.
+
+        Here: `loss` without a key. A model whose loss has further terms (a z-loss, the losses of a router) leaves them
+        out of this one.
+        """
+        return self.loss(tokens, targets, key=None)
 
     def decays(self) -> Any:
         """What weight decay applies to: this model's tree (or a tree of its gradients) with a bool for each array.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from levanter.models.lm_model import LmModel
 from levanter.runtime.state import LmBatch
@@ -15,16 +16,17 @@ EvalStep = Callable[[Any, LmBatch], jax.Array]
 
 
 def eval_step(model: LmModel, batch: LmBatch) -> jax.Array:
-    """Mean loss of a batch in nats per token, a float32 scalar; nothing is dropped."""
-    return model.loss(batch.tokens, batch.targets, key=None)
+    """Mean loss of a batch in nats per target, a float32 scalar; nothing is dropped."""
+    return model.evaluation_loss(batch.tokens, batch.targets)
 
 
 def heldout_loss(evaluate: EvalStep, model: Any, batches: Sequence[LmBatch]) -> float:
-    """Mean loss over batches of one size, in nats per token.
+    """Mean loss over the targets of all batches, in nats per target; negative targets do not count.
 
     Args:
         evaluate: `eval_step`, jitted.
     """
     # Every batch is dispatched before the first result is waited for.
-    losses = [evaluate(model, batch) for batch in batches]
-    return math.fsum(float(loss) for loss in losses) / len(losses)
+    losses = [(evaluate(model, batch), jnp.sum(batch.targets.array >= 0)) for batch in batches]
+    counts = [int(count) for _, count in losses]
+    return math.fsum(float(loss) * count for (loss, _), count in zip(losses, counts, strict=True)) / max(sum(counts), 1)

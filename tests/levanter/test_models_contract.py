@@ -291,7 +291,7 @@ class OtherDecays(Whole):
 
 SIGNATURE_OF_LOSS = (
     "    def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:\n"
-    "        # int32 [..., Pos] each → the mean cross entropy in nats per token, a float32 scalar"
+    "        # int32 [..., Pos] each → the mean cross entropy in nats over the targets >= 0, a float32 scalar"
 )
 SIGNATURE_OF_DROPS_OUT = (
     "    @property\n    def drops_out(self) -> bool:  # whether it drops anything at random while training"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from levanter.fields import SIZE, above, fraction, number, word
+from levanter.fields import SIZE, above, at_least, fraction, number, word
 from levanter.models import errors
 from levanter.models.config import ModelConfig, axis
 
@@ -34,6 +34,8 @@ class Gpt2Config(ModelConfig):
     """Added to the variance in a layer norm, so that a constant input is not divided by 0."""
     initializer_range: float = number(0.02, above(0))
     """Standard deviation of the initial weights; branch outputs are scaled down by sqrt(2 * num_layers) besides."""
+    z_loss: float = number(0.0, at_least(0))
+    """Training adds this times the squared logarithm of softmax's normalizer to the loss; 1e-4 is usual."""
     tie_word_embeddings: bool = True
     """Whether the token embedding is also the output head."""
     gradient_checkpointing: bool = True

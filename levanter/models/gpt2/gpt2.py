@@ -20,7 +20,7 @@ import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
 from levanter.models.lm_model import LmModel
-from levanter.models.loss import next_token_loss, output_logits
+from levanter.models.loss import mean_loss, next_token_loss, output_logits
 from levanter.runtime import rng
 
 if TYPE_CHECKING:
@@ -163,16 +163,24 @@ class Gpt2LMHeadModel(LmModel):
 
     def logits(self, x: NamedArray) -> NamedArray:
         """x [..., embed], as `activations` gives it → float32 [..., vocab]"""
-        return output_logits(x, self._head(x), self.config.Embed)
+        return output_logits(x, self._head(x), self.config.Embed, self.config.vocab_size)
 
     @property
     def Pos(self) -> Axis:
         return self.config.Pos
 
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
-        """Mean cross entropy in nats per token, a float32 scalar; tokens and targets int32 [..., position]."""
+        """Mean cross entropy in nats per target, and the z-loss; tokens and targets int32 [..., position]."""
+        return self._loss(tokens, targets, key, self.config.z_loss)
+
+    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+        """The same without the z-loss, a float32 scalar."""
+        return self._loss(tokens, targets, None, 0.0)
+
+    def _loss(self, tokens: NamedArray, targets: NamedArray, key: jax.Array | None, z_loss: float) -> jax.Array:
         x = self.activations(tokens, key=key)
-        return hax.mean(next_token_loss(x, self._head(x), targets, self.config.Embed)).scalar()
+        losses = next_token_loss(x, self._head(x), targets, self.config.Embed, self.config.vocab_size, z_loss)
+        return mean_loss(losses, targets)
 
     @property
     def Vocab(self) -> Axis:
