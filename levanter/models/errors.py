@@ -78,9 +78,16 @@ _PIECES = {
     "decays": """\
     def decays(self) -> Any:
         # the tree of the model with a bool for each array: whether weight decay applies""",
+    "cache": """\
+    def cache(self, batch: tuple[Axis, ...], length: int, dtype: Any) -> Any:
+        # what `extend` keeps of the places before, for texts of at most `length` places; a tree of arrays""",
+    "extend": """\
+    def extend(self, tokens: NamedArray, cache: Any, start: NamedArray | int) -> tuple[NamedArray, Any]:
+        # tokens int32 [..., Pos] that stand at places start, start + 1, … of their rows, and the cache so far
+        # → the activations [..., Pos, …], and the cache with these places; later places of it are not seen""",
 }
 """The lines to write for each piece of the contract of `LmModel`."""
-_OPTIONAL = ("evaluation_loss", "decays")
+_OPTIONAL = ("evaluation_loss", "decays", "cache", "extend")
 
 
 def contract_missing(model: str, missing: Sequence[str]) -> UserError:
@@ -114,6 +121,27 @@ def contract_signature(model: str, method: str, signature: str, reason: str) -> 
 
 def contract_result(model: str, method: str, expected: str, got: str) -> UserError:
     return UserError(f"`{model}.{method}` gives {got} and must give {expected}:\n\n{_pieces([method])}")
+
+
+def contract_raised(what: str, where: str | None, error: Exception) -> UserError:
+    place = f" at {where}" if where else ""
+    return UserError(f"`{what}` fails{place}: {type(error).__name__}: {error} (--debug shows all of it)")
+
+
+def contract_axis(model: str, name: str, axis: object, fix: str) -> UserError:
+    return UserError(f"`{model}.{name}` is {axis}: {fix}")
+
+
+def other_places(config: str, axis: object) -> str:
+    return f"take it from the config, `{config}.Pos`, which is {axis}"
+
+
+def too_few_ids(vocab_size: int) -> str:
+    return f"model.vocab_size is {vocab_size}, so make it at least that long, or take the `Vocab` that `build` is given"
+
+
+def half_a_cache(model: str, there: str, missing: str) -> UserError:
+    return UserError(f"{model} has `{there}` and no `{missing}`: write both, or neither\n\n{_pieces([missing])}")
 
 
 def dropout_unsaid(model: str) -> UserError:

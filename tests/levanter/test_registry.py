@@ -39,7 +39,7 @@ def test_listing_imports_no_component() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert listed == f"[{FAMILIES}, ['adamw'], ['sotu', 'text', 'hf'], ['metrics_file', 'console', 'wandb']]"
-    assert modules == "['levanter.version', 'levanter.errors', 'levanter.registry']"
+    assert modules == "['levanter.version', 'levanter.errors', 'levanter.user_code', 'levanter.registry']"
 
 
 TOY = {
