@@ -21,7 +21,7 @@ from haliax import Axis, NamedArray
 from levanter.models.lm_model import LmModel
 from levanter.models.loss import mean_loss, next_token_loss, output_logits
 from levanter.models.parts import initial
-from levanter.models.parts.cache import Cache
+from levanter.models.parts.cache import Cache, Start
 from levanter.models.parts.config import DecoderConfig
 from levanter.models.parts.places import Places
 from levanter.models.parts.rotary import Rotation
@@ -153,13 +153,12 @@ class DecoderLm(LmModel):
         axes = (config.Layers, *batch, Axis("key_position", length), config.KvHeads, config.HeadSize)
         return Cache.empty(axes, dtype or config.compute_dtype)
 
-    def extend(self, tokens: NamedArray, cache: Cache, start: NamedArray | int) -> tuple[NamedArray, Cache]:
+    def extend(self, tokens: NamedArray, cache: Cache, start: Start) -> tuple[NamedArray, Cache]:
         """The activations of tokens that follow those in the cache, and the cache with them in it.
 
         Args:
             tokens: int32 [..., position], at places `start`, `start` + 1, … of each row.
-            start: int32 with the axes of the batch, or one number for all. What the cache holds from there on is
-                overwritten before it is seen.
+            start: what the cache holds from there on is overwritten before it is seen.
 
         Returns: [..., position, embed], and the cache.
         """
