@@ -26,7 +26,10 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**
 )
 @debug
 def export_command(run_dir: str, path: str, dtype: str | None, max_shard_size: str) -> None:
-    """Write the newest checkpoint of a run as a Hugging Face model folder, which `transformers` loads."""
+    """Write a run as a Hugging Face model folder.
+
+    It has the newest checkpoint, and everything that `transformers` needs to load it.
+    """
     most = _bytes(max_shard_size)
 
     from levanter.hf.runs import export_run

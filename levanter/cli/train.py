@@ -6,10 +6,19 @@ from pathlib import Path
 
 import click
 
-from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, mesh_option
+from levanter.cli.options import (
+    OVERRIDES,
+    ConfigCommand,
+    config_options,
+    load_config,
+    mesh_option,
+    own_option,
+    place_given,
+)
 
 
 @click.command(cls=ConfigCommand, context_settings=OVERRIDES)
+@own_option
 @config_options
 @mesh_option
 @click.option(
@@ -18,21 +27,25 @@ from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_
     help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
 )
 @click.pass_context
-def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | None, run_dir: str | None) -> None:
+def train(
+    ctx: click.Context, own: str | None, model: str | None, path: str | None, mesh: str | None, run_dir: str | None
+) -> None:
     """Train a model, or resume a run.
 
-    Started again with the same command, a run resumes from its last checkpoint. Every field of the configuration can
-    be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
+    Started again with the same command, a run resumes from its last checkpoint. Every field of the configuration
+    can be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
+    FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
     from levanter.cli import devices
 
     given: tuple[str, ...] = ctx.obj or ("train",)
+    own = place_given(ctx, own)
     tokenizer = None
-    if run_dir is not None and model is None and path is None:
+    if run_dir is not None and (model, path, own) == (None,) * 3:
         path, tokenizer = _imported(run_dir)
         if path is not None:
             given = (*given, "--config", path)  # so that what is printed to try next knows the model
-    config = load_config(ctx, model, path, trainer__mesh=mesh, trainer__run_dir=run_dir, data__tokenizer=tokenizer)
+    config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir, data__tokenizer=tokenizer)
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh)
         devices.require(config.mesh)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from levanter.hf import errors
 from levanter.hf.layout import Layout, parse
-from levanter.registry import MODELS
+from levanter.registry import MODELS, TASKS
 
 if TYPE_CHECKING:
     from levanter.models.config import ModelConfig
@@ -94,8 +94,8 @@ class HfFamily:
 def families() -> Iterator[HfFamily]:
     """The families of all registered models, each once."""
     seen: list[HfFamily] = []
-    for name in MODELS:
-        family = MODELS[name].hf()
+    for kind in (*MODELS.values(), *TASKS.values()):
+        family = kind.hf()
         if family is not None and family not in seen:
             seen.append(family)
             yield family

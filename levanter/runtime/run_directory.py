@@ -28,6 +28,7 @@ import yaml
 
 from levanter import durable
 from levanter.runtime import errors
+from levanter.user_code import without_folder
 
 MAY_CHANGE = (
     "data.cache_dir",
@@ -142,6 +143,8 @@ def foreign_files(path: Path) -> list[str]:
 def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CHANGE) -> list[Difference]:
     """Where `config_text` differs from the config of the run at `path`, by name, the keys in `may_change` left out.
 
+    A file with code of the user's own may have moved: whether it is the same code is told apart from where it lies.
+
     Raises:
         UserError: the file there is not a config of a run.
     """
@@ -153,7 +156,8 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     return [
         Difference(key, old.get(key, ABSENT), new.get(key, ABSENT))
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, ABSENT) != new.get(key, ABSENT) and not any(f"{key}.".startswith(f"{each}.") for each in free)
+        if without_folder(old.get(key, ABSENT)) != without_folder(new.get(key, ABSENT))
+        and not any(f"{key}.".startswith(f"{each}.") for each in free)
     ]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from haliax.nn.attention import reference
+from haliax.nn.attention import blockwise, reference
 from haliax.nn.attention.spec import Spec
 
-BACKENDS: dict[str, Any] = {"reference": reference}
+BACKENDS: dict[str, Any] = {"reference": reference, "blockwise": blockwise}
 """Modules, each with the functions `attention`, `backward` and `tangent` of a spec and arrays."""
 
 
