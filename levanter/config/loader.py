@@ -52,20 +52,6 @@ def load(
     return config
 
 
-def load_pretrained(source: str, overrides: Sequence[str] = (), *, options: Sequence[str] = ()) -> TrainConfig:
-    """The configuration of a run that starts from a Hugging Face model: the default of every section but the model's.
-
-    Args:
-        source: a model folder, or an id on the hub.
-        overrides, options: as of `load`.
-
-    Raises:
-        UserError: as `load` does.
-    """
-    named = parse_overrides([f"--model.initialize_from={source}"])
-    return _decode(with_pretrained(named.updated(renamed(parse_overrides(overrides)))), options)
-
-
 def loads(text: str) -> TrainConfig:
     """The configuration that `dump` wrote.
 
