@@ -20,9 +20,9 @@ def import_command(ctx: click.Context, source: str, run_dir: str) -> None:
     PATH_OR_ID is a folder with config.json and *.safetensors, or the id of one on the hub. `levanter train --run-dir
     PATH` then trains it, and any field can be set by its dotted name, here or there: --model.compute_dtype bfloat16.
     """
-    from levanter.config import load
+    from levanter.config import load_pretrained
 
-    config = load(None, [f"--model.initialize_from={source}", *ctx.args], options=option_names(ctx))
+    config = load_pretrained(source, ctx.args, options=option_names(ctx))
 
     from levanter.hf.runs import import_run
 

@@ -52,6 +52,19 @@ def load(
     return config
 
 
+def load_pretrained(source: str, overrides: Sequence[str] = (), *, options: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a run that starts from a Hugging Face model: the default of every section but the model's.
+
+    Args:
+        source: a model folder, or an id on the hub.
+        overrides, options: as of `load`.
+
+    Raises:
+        UserError: as `load` does.
+    """
+    return load(None, [f"--model.initialize_from={source}", *overrides], options=options)
+
+
 def loads(text: str) -> TrainConfig:
     """The configuration that `dump` wrote.
 
