@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from levanter.errors import UserError
+from levanter.errors import UserError, suggestion
 
 
 def bad_number(option: str, value: object, allowed: str) -> UserError:
@@ -39,3 +40,36 @@ def code_changed(file: str, checkpoint: Path) -> str:
 
 def prompt_cut(dropped: int, seq_len: int) -> str:
     return f"a prompt is too long: its first {dropped} tokens are left out, as the model reads at most {seq_len} tokens"
+
+
+def no_text(source: str, split: str) -> UserError:
+    what = "held-out text" if split == "heldout" else "text"
+    return UserError(f"there is no {what} of two tokens or more in {source}: name other text, or --split all")
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UserError(f"cannot read `{path}`: {reason.lower()}: check the path")
+
+
+def no_questions(path: Path) -> UserError:
+    return UserError(f"`{path}` has no questions: write one in each line, {_QUESTION}")
+
+
+def bad_question(where: str, reason: str) -> UserError:
+    return UserError(f"no question ({where}): {reason}; write {_QUESTION}")
+
+
+_QUESTION = '{"prompt": "The capital of France is", "choices": ["Paris", "Rome"], "answer": 0}'
+
+
+def unknown_task(task: str, known: Iterable[str]) -> UserError:
+    return UserError(f"lm-eval has no task `{task}`: {suggestion(task, known)}")
+
+
+def bad_domain(text: str) -> UserError:
+    return UserError(f"--domain {text}: write NAME=PATH, such as --domain news='news/*.txt'")
+
+
+def window_too_long(option: str, value: int, most: int) -> UserError:
+    return UserError(f"{option} is {value}: it must be from 1 to {most}, the tokens that the model reads at once")

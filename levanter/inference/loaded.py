@@ -13,7 +13,7 @@ from typing import Any
 
 from levanter.checkpoint import latest, load, read_manifest, resolve
 from levanter.compiler.inference import Layout, plan_inference
-from levanter.config import TrainConfig
+from levanter.config import TrainConfig, document
 from levanter.config import load as load_config
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 from levanter.inference import errors
@@ -81,7 +81,11 @@ def find(name: str, overrides: Sequence[str] = (), options: Sequence[str] = ()) 
     path = Path(name).expanduser()
     run = next((folder for folder in (path, *path.parents[:2]) if (folder / CONFIG).is_file()), None)
     if run is not None and (path == run or (run / CHECKPOINTS) in (path, path.parent)):
-        return Source(name, load_config(run / CONFIG, overrides, options=options), run)
+        # Other text than the run's is read with the run's tokenizer all the same.
+        kept = document.read(run / CONFIG).values.get("data", {}).get("tokenizer")
+        other = kept and any(each.startswith("--data.type") for each in overrides)
+        first = [f"--data.tokenizer={kept}"] if other else []
+        return Source(name, load_config(run / CONFIG, [*first, *overrides], options=options), run)
     if path.is_dir() and not (path / "config.json").is_file():
         raise errors.no_model(name)
     from levanter.config import load_pretrained
