@@ -42,7 +42,7 @@ def loss(
     epsilon: float = 1e-5,
     vocab_size: int | None = None,
 ) -> jax.Array:
-    """Mean cross entropy in nats per token; tokens and targets [batch, position]; rows from `vocab_size` on pad."""
+    """Mean cross entropy in nats; tokens and targets [batch, position]; rows from `vocab_size` on are padding."""
 
     def block(x: jax.Array, layer: Parameters) -> tuple[jax.Array, None]:
         x = x + attention(layer, layer_norm(x, layer["ln_1"], layer["ln_1_bias"], epsilon))

@@ -167,7 +167,28 @@ MODELS = Registry(
     default="gpt2",
 )
 
-OPTIMIZERS = Registry("optimizer", {"adamw": "levanter.optim.adamw.config:AdamWConfig"}, default="adamw")
+TASKS = Registry(
+    "model",
+    {
+        "vit": "levanter.models.vit.config:VitConfig",
+        "whisper": "levanter.models.whisper.config:WhisperConfig",
+    },
+)
+"""Models that are no language models."""
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adamw": "levanter.optim.adamw.config:AdamWConfig",
+        "lion": "levanter.optim.lion.config:LionConfig",
+        "adafactor": "levanter.optim.adafactor.config:AdafactorConfig",
+        "sophia": "levanter.optim.sophia.config:SophiaConfig",
+        "muon": "levanter.optim.muon.config:MuonConfig",
+        "soap": "levanter.optim.soap.config:SoapConfig",
+        "schedule_free": "levanter.optim.schedule_free.config:ScheduleFreeConfig",
+    },
+    default="adamw",
+)
 
 SOURCES = Registry(
     "source of text",

@@ -19,8 +19,10 @@ from levanter.cli.checkpoint import checkpoint
 from levanter.cli.compile import compile_command
 from levanter.cli.config import config_command
 from levanter.cli.eval import eval_command
+from levanter.cli.export import export_command
 from levanter.cli.generate import generate_command
 from levanter.cli.group import Group
+from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
 from levanter.cli.names import names_command
 from levanter.cli.train import train
@@ -41,15 +43,8 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=Group,
     commands=[
-        train,
-        generate_command,
-        eval_command,
-        compile_command,
-        check_command,
-        names_command,
-        config_command,
-        checkpoint,
-        ir,
+        *(train, import_command, export_command, generate_command, eval_command),
+        *(compile_command, check_command, names_command, config_command, checkpoint, ir),
     ],
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from levanter.cli.options import (
@@ -36,7 +38,11 @@ def train(
     """
     from levanter.cli import devices
 
-    config = load_config(ctx, model, path, place_given(ctx, own), trainer__mesh=mesh, trainer__run_dir=run_dir)
+    given: tuple[str, ...] = ctx.obj or ("train",)
+    own = place_given(ctx, own)
+    if run_dir is not None and (model, path, own) == (None,) * 3 and (path := _imported(run_dir)) is not None:
+        given = (*given, "--config", path)  # what this command prints to try next works from another directory
+    config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir)
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh)
         devices.require(config.mesh)
@@ -44,4 +50,12 @@ def train(
     from levanter.runtime.command import Command
     from levanter.runtime.trainer import train as run
 
-    run(config, command=Command(ctx.obj or ("train",)))
+    run(config, command=Command(given))
+
+
+def _imported(run_dir: str) -> str | None:
+    """The config of a run directory that `levanter import` made, which knows the model; None of any other."""
+    from levanter.hf.kept import origin_of
+    from levanter.runtime.run_directory import CONFIG
+
+    return str(Path(run_dir) / CONFIG) if origin_of(Path(run_dir)) is not None else None

@@ -96,7 +96,7 @@ def planned(
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
-    _check_batch(config.trainer.train_batch_size, mesh)
+    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
 
@@ -332,11 +332,13 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
     )
 
 
-def _check_batch(batch: int, mesh: Mapping[str, int]) -> None:
-    """The axes of a mesh that are there for the batch must divide it; the planner may put it on others besides."""
-    shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
+def _check_batch(batch: int, microbatches: int, mesh: Mapping[str, int]) -> None:
+    """The axes of a mesh that are there for the batch must divide it, and each part of it that is computed at once; the
+    planner may put it on others besides."""
+    shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES) * microbatches
     if shards > 0 and batch % shards:
-        raise batch_does_not_divide(batch, {axis: mesh[axis] for axis in BATCH_AXES if axis in mesh}, shards)
+        axes = {axis: mesh[axis] for axis in BATCH_AXES if axis in mesh}
+        raise batch_does_not_divide(batch, axes | ({"microbatches": microbatches} if microbatches > 1 else {}), shards)
 
 
 @contextmanager

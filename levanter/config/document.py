@@ -2,7 +2,7 @@
 
 A file may build on another with `extends: base.yaml` (a path beside the file): its own values win, section by section.
 A section that names another `type` than the base replaces the base's whole section, since the fields of the old type
-mean nothing to the new one.
+mean nothing to the new one; so does one that names another checkpoint to start from.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from levanter.config import errors
 from levanter.errors import nearest
 
 Key = tuple[str, ...]
+
+_CHECKPOINT = "initialize_from"
 
 
 @dataclass(frozen=True)
@@ -192,4 +194,7 @@ def _anchored(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _other_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     first, second = (user_code.without_folder(values.get("type")) for values in (old, new))
-    return first is not None and second is not None and first != second
+    if first is not None and second is not None and first != second:
+        return True
+    checkpoint = new.get(_CHECKPOINT)
+    return first is not None and checkpoint is not None and checkpoint != old.get(_CHECKPOINT)

@@ -15,6 +15,7 @@ from levanter.config.check import checked
 from levanter.config.document import Document
 from levanter.config.files import find_model
 from levanter.config.overrides import parse_overrides
+from levanter.config.pretrained import with_pretrained
 from levanter.config.renamed import renamed
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError
@@ -45,10 +46,24 @@ def load(
         written = written.updated(parse_overrides([f"--model.type={own}"]).anchored(Path.cwd()))
         name = Path(own.rpartition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
     written = written.updated(renamed(parse_overrides(overrides).anchored(Path.cwd())))
-    config = _decode(written, options)
+    config = _decode(with_pretrained(written), options)
     if config.trainer.run_name is None and name is not None:
         return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=name))
     return config
+
+
+def load_pretrained(source: str, overrides: Sequence[str] = (), *, options: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a run that starts from a Hugging Face model: the default of every section but the model's.
+
+    Args:
+        source: a model folder, or an id on the hub.
+        overrides, options: as of `load`.
+
+    Raises:
+        UserError: as `load` does.
+    """
+    named = parse_overrides([f"--model.initialize_from={source}"])
+    return _decode(with_pretrained(named.updated(renamed(parse_overrides(overrides)))), options)
 
 
 def loads(text: str) -> TrainConfig:

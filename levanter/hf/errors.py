@@ -64,7 +64,7 @@ def unknown_model_type(folder: Path, model_type: object, known: Iterable[str]) -
     )
 
 
-def unsupported(model_type: str, field: str, value: object, supported: Iterable[object]) -> UserError:
+def config_unsupported(model_type: object, field: str, value: object, supported: Iterable[object]) -> UserError:
     able = " or ".join(_json(each) for each in supported)
     return UserError(
         f"config.json has `{field}`: {_json(value)}, and this library's `{model_type}` computes {able} only: "
@@ -93,11 +93,8 @@ def no_family(model: str) -> UserError:
     )
 
 
-def other_type(model: str, given: str, found: str, source: str) -> UserError:
-    return UserError(
-        f"model.type is {given} and model.initialize_from ({source}) is of type {found}: leave model.type out, or "
-        f"write {found}; it builds {model}"
-    )
+def other_type(given: str, found: str, source: str) -> UserError:
+    return UserError(f"model.type is {given} and `{source}` is of type {found}: leave model.type out, or write {found}")
 
 
 def missing_tensors(folder: Path, missing: Sequence[str], unused: Iterable[str]) -> UserError:
@@ -155,8 +152,12 @@ def cannot_export(path: Path, reason: str) -> UserError:
     return UserError(f"cannot write the folder `{path}`: {reason}; choose another one")
 
 
-def run_in_use(path: Path) -> UserError:
+def run_has_checkpoints(path: Path) -> UserError:
     return UserError(f"`{path}` is a run directory with checkpoints: import into a new one with --run-dir")
+
+
+def no_run(path: Path) -> UserError:
+    return UserError(f"`{path}` is no run directory (it has no config.yaml): give the --run-dir of a run")
 
 
 def rope_contradiction(fields: Mapping[str, object]) -> UserError:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from levanter.hf import errors
 from levanter.hf.layout import Layout, parse
-from levanter.registry import MODELS
+from levanter.registry import MODELS, TASKS
 
 if TYPE_CHECKING:
     from levanter.models.config import ModelConfig
@@ -94,8 +94,8 @@ class HfFamily:
 def families() -> Iterator[HfFamily]:
     """The families of all registered models, each once."""
     seen: list[HfFamily] = []
-    for name in MODELS:
-        family = MODELS[name].hf()
+    for kind in (*MODELS.values(), *TASKS.values()):
+        family = kind.hf()
         if family is not None and family not in seen:
             seen.append(family)
             yield family
@@ -148,5 +148,5 @@ def only(config: Mapping[str, Any], name: str, supported: Sequence[Any]) -> Any:
     value = config.get(name, supported[0])
     # `True == 1`: a flag that is given as a number is another value.
     if not any(value == each and type(value) is type(each) for each in supported):
-        raise errors.unsupported(str(config.get("model_type")), name, value, supported)
+        raise errors.config_unsupported(config.get("model_type"), name, value, supported)
     return value

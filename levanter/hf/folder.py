@@ -24,6 +24,8 @@ COMPANIONS = (
 )
 """What belongs to a model besides its weights and travels with it."""
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+
 
 @dataclass(frozen=True)
 class HfFolder:
@@ -61,6 +63,11 @@ class HfFolder:
             UserError: the family has something that our model cannot compute, or a field is missing.
         """
         return dataclasses.replace(self.family.config_from_hf(self.config), initialize_from=self.source)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there are files of a tokenizer."""
+        return any((self.path / name).is_file() for name in _TOKENIZERS)
 
     def companions(self) -> list[Path]:
         """The files that travel with the weights: config, tokenizer, chat template, generation config; by name."""

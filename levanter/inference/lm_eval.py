@@ -17,7 +17,7 @@ from levanter.inference.multiple_choice import continuation
 from levanter.inference.perplexity import windows
 from levanter.inference.sampling import GREEDY, Sampling
 from levanter.inference.score import Scorer
-from levanter.inference.text import end_ids, prompt_ids
+from levanter.inference.text import prompt_ids
 from levanter.optional import require
 
 _WHAT = "the adapter for lm-eval (levanter eval --tasks)"
@@ -100,7 +100,7 @@ class _Methods:
     def _continued(self, contexts: Sequence[str], how: Sampling, max_tokens: int) -> list[str]:
         tokenizer, model = self._loaded.tokenizer, self._loaded.model
         if how not in self._generators:
-            stop, place = end_ids(tokenizer), self._loaded.place
+            stop, place = tokenizer.end_ids, self._loaded.place
             self._generators[how] = Generator(model, self._loaded.vocab_size, how, stop=stop, place=place)
         ids = [prompt_ids(tokenizer, context) for context in contexts]
         drawn = self._generators[how](ids, min(max_tokens, model.Pos.size - 1), sample_key(0))

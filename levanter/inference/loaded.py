@@ -13,9 +13,10 @@ from typing import Any
 
 from levanter.checkpoint import latest, load, read_manifest, resolve
 from levanter.compiler.inference import Layout, plan_inference
-from levanter.config import TrainConfig, document
+from levanter.config import TrainConfig, document, load_pretrained
 from levanter.config import load as load_config
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
+from levanter.hf import import_model, open_folder
 from levanter.inference import errors
 from levanter.inference.generate import Placement
 from levanter.models.lm_model import LmModel
@@ -88,8 +89,6 @@ def find(name: str, overrides: Sequence[str] = (), options: Sequence[str] = ()) 
         return Source(name, load_config(run / CONFIG, [*first, *overrides], options=options), run)
     if path.is_dir() and not (path / "config.json").is_file():
         raise errors.no_model(name)
-    from levanter.config import load_pretrained
-
     return Source(name, load_pretrained(name, overrides, options=options), None)
 
 
@@ -134,7 +133,5 @@ def _trained(source: Source, like: Any, shardings: Any, notify: Callable[[str], 
 
 def _imported(config: TrainConfig, like: Any, shardings: Any) -> Any:
     """The weights of a Hugging Face model."""
-    from levanter.hf import import_model, open_folder
-
     assert config.model.initialize_from is not None
     return import_model(open_folder(config.model.initialize_from), config.model, like, shardings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from levanter.data.tokenizer import Tokenizer
@@ -59,7 +59,7 @@ def continue_texts(
     model, tokenizer = loaded.model, loaded.tokenizer
     if request.max_tokens >= model.Pos.size:
         raise errors.window_too_small("--max-tokens", request.max_tokens, model.Pos.size)
-    stop = end_ids(tokenizer) if request.stops else ()
+    stop = tokenizer.end_ids if request.stops else ()
     generator = Generator(model, loaded.vocab_size, request.sampling, stop=stop, place=loaded.place)
     ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     found = []
@@ -81,17 +81,12 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     Raises:
         UserError: it is empty and there is no such mark.
     """
-    ids = tokenizer.encode(prompt, special_tokens=True) if hasattr(tokenizer, "end_ids") else tokenizer.encode(prompt)
+    ids = tokenizer.encode(prompt, special_tokens=True)
     if not ids and tokenizer.end_of_text is not None:
         return [tokenizer.end_of_text]  # texts follow each other in training, so that one begins where another ends
     if not ids:
         raise errors.empty_prompt()
     return ids
-
-
-def end_ids(tokenizer: Tokenizer) -> Collection[int]:
-    """The ids that end what a model writes."""
-    return getattr(tokenizer, "end_ids", () if tokenizer.end_of_text is None else (tokenizer.end_of_text,))
 
 
 def _following(tokenizer: Tokenizer, prompt: list[int], tokens: list[int]) -> str:

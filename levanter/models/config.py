@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import draccus
 
 from levanter.fields import SIZE, check, number
-from levanter.registry import MODELS, Choice
+from levanter.registry import MODELS, TASKS, Choice
 
 if TYPE_CHECKING:
     from haliax import Axis
@@ -23,8 +23,19 @@ if TYPE_CHECKING:
     from levanter.models.lm_model import LmModel
 
 
+class InFolders:
+    """What configs of models have in common that may lie in Hugging Face folders."""
+
+    @classmethod
+    def hf(cls) -> HfFamily | None:
+        """How such models are read from and written as Hugging Face folders: FAMILY of the hf.py beside the config."""
+        package, _, _ = cls.__module__.rpartition(".")
+        name = f"{package}.hf"
+        return import_module(name).FAMILY if package and util.find_spec(name) is not None else None
+
+
 @dataclass(frozen=True)
-class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
+class ModelConfig(InFolders, Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
     """A kind of model, chosen by `type:`. A subclass builds the model that it describes."""
 
     seq_len: int = number(1024, SIZE)
@@ -47,16 +58,25 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
         """Axis `position`, of size `seq_len`."""
         return axis("position", self.seq_len)
 
-    @classmethod
-    def hf(cls) -> HfFamily | None:
-        """How such models are read from and written as Hugging Face folders: FAMILY of the hf.py beside the config."""
-        package, _, _ = cls.__module__.rpartition(".")
-        name = f"{package}.hf"
-        return import_module(name).FAMILY if package and util.find_spec(name) is not None else None
-
     @abc.abstractmethod
     def build(self, Vocab: Axis, *, key: Any) -> LmModel:
         """A freshly initialized model over the axis `Vocab`; see `LmModel` for what it must be able to do."""
+
+
+@dataclass(frozen=True)
+class TaskConfig(InFolders, Choice, draccus.ChoiceRegistry, abc.ABC, registry=TASKS):
+    """A kind of model that is no language model: it has inputs and a loss of its own, and a step of the user's trains
+    it (docs/models.md)."""
+
+    initialize_from: str | None = None
+    """A Hugging Face model folder, or an id on the hub, that the config was read from."""
+
+    def __post_init__(self) -> None:
+        check(self, "model")
+
+    @abc.abstractmethod
+    def build(self, *, key: Any) -> Any:
+        """A freshly initialized model."""
 
 
 def axis(name: str, size: int) -> Axis:

@@ -24,6 +24,14 @@ def groups_do_not_divide(num_heads: int, num_kv_heads: int) -> UserError:
     )
 
 
+def patches_do_not_divide(image_size: int, patch_size: int) -> UserError:
+    lower = max(1, image_size // patch_size) * patch_size
+    return UserError(
+        f"model.image_size {image_size} does not divide into patches of model.patch_size {patch_size}: "
+        f"set image_size to a multiple of patch_size, for example {lower} or {lower + patch_size}"
+    )
+
+
 def too_few_experts(num_experts: int, experts_per_token: int) -> UserError:
     return UserError(
         f"model.experts_per_token {experts_per_token} is more than model.num_experts {num_experts}: "

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import draccus
 
-from levanter.fields import LARGEST_SIZE, at_least, between, check, number, word
+from levanter.fields import LARGEST_SIZE, SIZE, above, at_least, between, check, fraction, number, word
+from levanter.optim import errors
 from levanter.registry import OPTIMIZERS, Choice
 
 if TYPE_CHECKING:
     from levanter.optim.optimizer import Decays, Optimizer
 
-LR_SCHEDULES = ("cosine", "linear", "constant")
+LR_SCHEDULES = ("cosine", "linear", "constant", "wsd", "inverse_sqrt", "cosine_cycles")
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,25 @@ class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZE
     warmup: float = number(0.01, between(0, LARGEST_SIZE))
     """Steps over which the rate rises from 0: a fraction of all steps if below 1, else a number of steps."""
     lr_schedule: str = word("cosine", LR_SCHEDULES)
-    """How the rate falls after the warmup: cosine, linear or constant."""
+    """How the rate falls after the warmup: cosine, linear, constant, wsd (constant, then down over `decay`),
+    inverse_sqrt (with the root of the steps done) or cosine_cycles (`cycles` times from the top)."""
     min_lr_ratio: float = number(0.1, between(0, 1))
     """The rate at the last step, as a fraction of `learning_rate` (constant does not fall)."""
+    decay: float = number(0.2, between(0, LARGEST_SIZE))
+    """Steps at the end over which the rate of wsd falls: a fraction of all steps if below 1, else a number of steps."""
+    cycles: int = number(4, SIZE)
+    """How many times the rate of cosine_cycles falls from the top; all cycles are of one length."""
+    ema: float | None = number(None, fraction(zero=False))
+    """Share of a running mean of the weights that a step keeps, such as 0.999: what is evaluated, sampled and exported;
+    null evaluates the weights as they are."""
 
     def __post_init__(self) -> None:
         check(self, "optimizer")
+
+    @property
+    def averages(self) -> bool:
+        """Whether other weights are evaluated than are trained."""
+        return self.ema is not None
 
     @abc.abstractmethod
     def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
@@ -40,3 +54,38 @@ class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZE
         Args:
             decays: what weight decay applies to, if there is any; the model says it.
         """
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters by name, by axes or by both, and what is different for them."""
+
+    match: str | None = None
+    """Names of parameters, with `*` for any text: `*.bias`, `blocks.attention.*`."""
+    axes: str | None = None
+    """Axes that a parameter must have, such as `vocab` or `embed mlp`."""
+    learning_rate: float | None = number(None, at_least(0))
+    """A factor on the learning rate."""
+    weight_decay: float | None = number(None, at_least(0))
+    """In place of the optimizer's, and of what the model says of it."""
+    frozen: bool = False
+    """Whether these parameters stay as they are."""
+
+    def __post_init__(self) -> None:
+        check(self, "optimizer.groups")
+        if self.match is None and self.axes is None:
+            raise errors.group_of_nothing()
+
+
+@dataclass(frozen=True)
+class ChainedConfig(OptimizerConfig):
+    """What optimizers have in common that are made of stages (`levanter.optim.chain`): clipping, decay and groups."""
+
+    weight_decay: float = number(0.1, at_least(0))
+    """Applied to what the model says: for GPT-2 to matrices only, biases and norms are left alone."""
+    max_grad_norm: float | None = number(1.0, above(0))
+    """Gradients are scaled down to this global norm; null turns clipping off."""
+    groups: list[ParameterGroup] = field(default_factory=list)
+    """Parameters that are treated otherwise, such as [{match: "*.bias", weight_decay: 0.0}]. Each entry has `match` (a
+    pattern of names), `axes` (names of axes) or both, and `learning_rate` (a factor), `weight_decay` or `frozen`; of
+    two entries for one parameter the later one counts."""

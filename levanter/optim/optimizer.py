@@ -14,9 +14,21 @@ Decays = Callable[[Any], Any]
 """From parameters (or gradients, in their structure) to a tree that says for each whether weight decay applies."""
 
 
+def trained_parameters(opt_state: Any, parameters: Any) -> Any:
+    """The parameters as they are trained, which most optimizers evaluate as well."""
+    return parameters
+
+
 @dataclass(frozen=True)
 class Optimizer:
-    """A gradient transformation, and the rate that it applies at a step, for people to read."""
+    """A gradient transformation, and the rate that it applies at a step, for people to read.
+
+    Attributes:
+        transform: its `update` may take further arguments by name: `loss`, from parameters to the loss of a part of the
+            step's batch, and `key`, a random key of the step.
+        eval_params: from the optimizer's state and the parameters to those that are evaluated, sampled and exported.
+    """
 
     transform: optax.GradientTransformation
     learning_rate: Schedule
+    eval_params: Callable[[Any, Any], Any] = trained_parameters

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
 from levanter.fields import COUNT, SEED, SIZE, check, number
+from levanter.runtime import errors
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,10 @@ class TrainerConfig:
     """Fixes the initial weights, the order of the data and every random number, and so every bit of the run."""
     train_batch_size: int = number(32, SIZE)
     """Sequences in one step, over all devices: the size of axis `batch`."""
+    microbatches: int = number(1, SIZE)
+    """Parts of a batch whose gradients are made one after another and added: the same update in less memory."""
+    frozen: list[str] = field(default_factory=list)
+    """Patterns of names of parameters that stay as they are, such as embeddings.*; they have no optimizer state."""
     num_train_steps: int = number(1000, SIZE)
     """Steps of the whole run, those before a resume included."""
     mesh: str | None = None
@@ -36,3 +41,5 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check(self, "trainer")
+        if self.train_batch_size % self.microbatches:
+            raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)

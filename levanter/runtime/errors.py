@@ -45,6 +45,14 @@ def other_data(checkpoint: Path) -> UserError:
     )
 
 
+def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
+    nearest = min((n for n in range(1, batch + 1) if batch % n == 0), key=lambda n: abs(n - microbatches))
+    return UserError(
+        f"trainer.train_batch_size {batch} does not divide into trainer.microbatches {microbatches}: "
+        f"set microbatches to a divisor of it, for example {nearest}"
+    )
+
+
 def code_changed(file: str, checkpoint: Path) -> str:
     return (
         f"{file} has changed since {checkpoint} was saved: the run resumes with the code as it is now, and is not the "

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from levanter.config.schema import TrainConfig
 from levanter.models.lm_model import LmModel
-from levanter.runtime.state import LmBatch
+from levanter.runtime.state import LmBatch, TrainState, evaluated_model
 
 EvalStep = Callable[[Any, LmBatch], jax.Array]
 
@@ -20,11 +21,21 @@ def eval_step(model: LmModel, batch: LmBatch) -> jax.Array:
     return model.evaluation_loss(batch.tokens, batch.targets)
 
 
+def eval_step_of(config: TrainConfig) -> Callable[[TrainState, LmBatch], jax.Array]:
+    """`eval_step` of the model that a state evaluates, which is not always the one that it trains."""
+
+    def step(state: TrainState, batch: LmBatch) -> jax.Array:
+        return eval_step(evaluated_model(config, state), batch)
+
+    return step
+
+
 def heldout_loss(evaluate: EvalStep, model: Any, batches: Sequence[LmBatch]) -> float:
     """Mean loss over the targets of all batches, in nats per target; negative targets do not count.
 
     Args:
-        evaluate: `eval_step`, jitted.
+        evaluate: `eval_step`, jitted, or that of a state.
+        model: its first argument.
     """
     # Every batch is dispatched before the first result is waited for.
     losses = [(evaluate(model, batch), jnp.sum(batch.targets.array >= 0)) for batch in batches]

@@ -2,7 +2,8 @@
 
     runs/NAME/config.yaml       the resolved config
               metrics.jsonl     one object a step
-              checkpoints/      step-N/ …
+              checkpoints/      step-N/ …; step-0/ has the weights that a run starts from, where they were imported
+              hugging_face/     the config and tokenizer of the checkpoint that the weights came from
               wandb/            files of the tracker, where one is on
               .lock             held by the process that is writing
 
@@ -45,8 +46,9 @@ MAY_CHANGE = (
 
 ABSENT = "(not set)"
 CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
+HUGGING_FACE = "hugging_face"
 WANDB_ID = "wandb_id"
-_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, "wandb", f".{CONFIG}.tmp", f".{WANDB_ID}.tmp"}
+_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, HUGGING_FACE, "wandb", f".{CONFIG}.tmp", f".{WANDB_ID}.tmp"}
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,11 @@ def open_run(
 
 
 def has_checkpoint(path: Path) -> bool:
-    """Whether there is anything at `path` that a run directory protects: a checkpoint, a damaged one included."""
-    return any((path / CHECKPOINTS).glob("step-*"))
+    """Whether there is anything at `path` that a run directory protects: a checkpoint, a damaged one included.
+
+    Imported weights are not: nothing is trained yet, so that data, optimizer and the rest are free.
+    """
+    return any(not entry.name.startswith("step-0") for entry in (path / CHECKPOINTS).glob("step-*"))
 
 
 def foreign_files(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ those in a moment even for a model that would not fit this machine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -16,12 +17,18 @@ import jax.numpy as jnp
 import optax
 
 from haliax import Axis, NamedArray
-from haliax.core.staging import WRAPPERS
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
 from levanter.models.lm_model import LmModel
+from levanter.optim.average import averaged
+from levanter.optim.errors import all_frozen
+from levanter.optim.groups import frozen_parts
 from levanter.optim.optimizer import Optimizer
+from levanter.paths import flat_names as flat_names
+from levanter.paths import from_flat_names as from_flat_names
 from levanter.runtime import rng
+from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
+from levanter.runtime.frozen import parted, whole
 
 Metrics = dict[str, Any]
 """Names to scalars; `loss` in nats per token, `grad_norm` before clipping, and the `learning_rate` of the step."""
@@ -43,62 +50,125 @@ class TrainState(eqx.Module):
 
 
 TrainStep = Callable[[TrainState, LmBatch], tuple[TrainState, Metrics]]
+Frozen = Callable[[Any], Any]
+"""From a model to its tree with a bool for each array, whether it stays as it is; or to None where nothing does."""
 
 
-def make_train_step(optimizer: Optimizer, seed: int) -> TrainStep:
+def nothing_frozen(model: Any) -> None:
+    """Everything is trained."""
+    return None
+
+
+def make_train_step(
+    optimizer: Optimizer, seed: int, *, microbatches: int = 1, frozen: Frozen = nothing_frozen
+) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
     Args:
         seed: of the run; dropout at a step depends on it and on the step's number only.
+        microbatches: see `levanter.runtime.accumulate`.
+        frozen: what of a model stays as it is.
     """
+    transform = optax.with_extra_args_support(optimizer.transform)
 
     def train_step(state: TrainState, batch: LmBatch) -> tuple[TrainState, Metrics]:
         key = rng.step_key(seed, state.step, "dropout") if state.model.drops_out else None
+        trained, fixed = parted(state.model, frozen(state.model))
 
-        def loss_of(model: Any) -> jax.Array:
-            return model.loss(batch.tokens, batch.targets, key=key)
+        def loss_of(trained: Any, batch: LmBatch, key: jax.Array | None) -> jax.Array:
+            return whole(trained, fixed).loss(batch.tokens, batch.targets, key=key)
 
-        loss, gradients = jax.value_and_grad(loss_of)(state.model)
-        updates, opt_state = optimizer.transform.update(gradients, state.opt_state, state.model)
+        def loss_of_a_part(trained: Any) -> jax.Array:
+            return loss_of(trained, first_microbatch(batch, microbatches), key)
+
+        loss, gradients = loss_and_gradients(loss_of, trained, batch, key, microbatches)
+        updates, opt_state = transform.update(
+            gradients,
+            state.opt_state,
+            trained,
+            loss=loss_of_a_part,
+            key=rng.step_key(seed, state.step, "optimizer"),
+        )
         metrics = {
             "loss": loss,
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": optimizer.learning_rate(state.step),
         }
-        return TrainState(state.step + 1, optax.apply_updates(state.model, updates), opt_state), metrics
+        model = whole(optax.apply_updates(trained, updates), fixed)
+        return TrainState(state.step + 1, model, opt_state), metrics
 
     return train_step
 
 
 def train_step_of(config: TrainConfig) -> TrainStep:
     """The training step that a whole configuration describes."""
-    return make_train_step(_optimizer(config), config.trainer.seed)
+    return make_train_step(
+        _optimizer(config),
+        config.trainer.seed,
+        microbatches=config.trainer.microbatches,
+        frozen=_frozen(config),
+    )
 
 
-def initial_state(config: TrainConfig) -> TrainState:
-    """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`."""
-    model: Any = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
-    return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(model))
+def initial_state(config: TrainConfig, model: Any = None) -> TrainState:
+    """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`.
+
+    Args:
+        model: trained weights to start from; without them the model is freshly initialized.
+    """
+    if model is None:
+        model = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
+    trained, _ = parted(model, _frozen(config)(model))
+    return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(trained))
+
+
+def evaluated_model(config: TrainConfig, state: TrainState) -> Any:
+    """The model of a state as it is evaluated, sampled from and exported: a mean of weights where the optimizer keeps
+    one (`optimizer.ema`, schedule-free), else the model as it is trained."""
+    if not config.optimizer.averages:
+        return state.model
+    trained, fixed = parted(state.model, _frozen(config)(state.model))
+    return whole(_optimizer(config).eval_params(state.opt_state, trained), fixed)
 
 
 def _optimizer(config: TrainConfig) -> Optimizer:
-    return config.optimizer.build(config.trainer.num_train_steps, _decays)
+    optimizer = config.optimizer.build(config.trainer.num_train_steps, _decays)
+    return optimizer if config.optimizer.ema is None else averaged(optimizer, config.optimizer.ema)
+
+
+def _frozen(config: TrainConfig) -> Frozen:
+    patterns, groups = config.trainer.frozen, getattr(config.optimizer, "groups", [])
+    if not patterns and not groups:
+        return nothing_frozen
+
+    def frozen(model: Any) -> Any:
+        mask = frozen_parts(patterns, groups, model)
+        flags = jax.tree.leaves(mask)
+        if all(flags):
+            raise all_frozen()
+        return mask if any(flags) else None
+
+    return frozen
 
 
 def _decays(model: LmModel) -> Any:
     return model.decays()
 
 
-def init_state(config: TrainConfig, shardings: Any = None) -> TrainState:
+def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) -> TrainState:
     """The state before the first step, on devices; every array is made where it lies.
 
-    The values depend on the config alone, not on the mesh.
+    The values depend on the config (and `model`) alone, not on the mesh.
 
     Args:
         shardings: a pytree of shardings with the structure of the state, or None for the default device.
+        model: trained weights to start from, laid out so already; they are donated.
     """
     # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
     hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    if model is not None:
+        start = jax.jit(partial(initial_state, config), out_shardings=shardings, donate_argnums=0)
+        return start(model)
     return jax.jit(lambda: initial_state(config), out_shardings=shardings, compiler_options=hurry)()
 
 
@@ -123,27 +193,3 @@ def batch_shape(config: TrainConfig) -> LmBatch:
     axes = batch_axes(config)
     tokens = NamedArray(jax.ShapeDtypeStruct(tuple(axis.size for axis in axes), jnp.int32), axes)
     return LmBatch(tokens, tokens)
-
-
-def flat_names(state: Any) -> dict[str, Any]:
-    """The arrays of a state (or the shapes or shardings of one) by path, such as `model.blocks.mlp.up.weight`.
-
-    The names do not depend on how modules are nested inside haliax: the wrapper of a stack of layers and the array of
-    a `NamedArray` have no name of their own. So they are stable, and checkpoints use them.
-    """
-    return {_path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-
-
-def from_flat_names(like: Any, arrays: dict[str, Any]) -> Any:
-    """The tree with the structure of `like` and the leaves that `flat_names` gave.
-
-    Raises:
-        KeyError: an array is not there.
-    """
-    paths, structure = jax.tree_util.tree_flatten_with_path(like)
-    return jax.tree.unflatten(structure, [arrays[_path_name(path)] for path, _ in paths])
-
-
-def _path_name(path: tuple[Any, ...]) -> str:
-    parts = [str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path]
-    return ".".join(part for part in parts if part not in WRAPPERS)

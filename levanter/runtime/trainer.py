@@ -28,6 +28,7 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer, latest, load, read_manifest
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, dump
+from levanter.hf.runs import is_imported, starting_model
 from levanter.models.errors import vocabulary_too_small
 from levanter.runtime import errors, evaluate, memory, own_code, summary
 from levanter.runtime.command import Command
@@ -39,6 +40,7 @@ from levanter.runtime.state import (
     TrainState,
     batch_axes,
     batch_shape,
+    evaluated_model,
     flat_names,
     from_flat_names,
     init_state,
@@ -94,8 +96,9 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
         if step < config.trainer.num_train_steps:
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
             raise KeyboardInterrupt
-        heldout_loss = loop.final_heldout_loss(state.model)
-        summary.ended(console, command, config, run.path, tokens, state.model, heldout_loss, loop.heldout)
+        heldout_loss = loop.final_heldout_loss(state)
+        model = evaluated_model(config, state)
+        summary.ended(console, command, config, run.path, tokens, model, heldout_loss, loop.heldout)
         return state
 
 
@@ -122,15 +125,19 @@ def opened_run(config: TrainConfig, console: Console, command: Command | None) -
 def starting_state(
     config: TrainConfig, run: RunDirectory, tokens: text.TokenData, compiled: Compiled, console: Console
 ) -> tuple[TrainState, int]:
-    """The state to resume from and its step: of the newest complete checkpoint, or new where there is none."""
+    """The state to resume from and its step: of the newest complete checkpoint, or new where there is none.
+
+    A new one has imported weights where the run directory has them or the config names them, else random ones.
+    """
     problems: list[str] = []
     checkpoint = latest(run.checkpoints_path, problems)
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
-    if checkpoint is None:
-        return init_state(config, compiled.state_shardings), 0
+    manifest = None if checkpoint is None else read_manifest(checkpoint)
+    if checkpoint is None or manifest is None or is_imported(manifest):
+        model = starting_model(config, run.path, checkpoint, compiled.state_shardings.model)
+        return init_state(config, compiled.state_shardings, model), 0
 
-    manifest = read_manifest(checkpoint)
     if manifest.metadata.get("data") != tokens.identity:
         raise errors.other_data(checkpoint)
     for file in own_code.changed(manifest.metadata.get(own_code.KEY, {}), config):
@@ -164,7 +171,10 @@ class Loop:
         self._trackers = trackers
         self._axes = batch_axes(config)
         self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
-        self._evaluation = compiled.lower_for(evaluate.eval_step, state_shape(config).model, batch_shape(config))
+        # Only where other weights are evaluated than are trained does an evaluation read the optimizer's state.
+        self._evaluated = (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
+        step = evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
+        self._evaluation = compiled.lower_for(step, self._evaluated(state_shape(config)), batch_shape(config))
         self._evaluation_compiled = False
         self._last_heldout_loss: float | None = None
         self.heldout = tokens.heldout_batches(config.trainer.eval_batches, config.trainer.train_batch_size)
@@ -190,7 +200,7 @@ class Loop:
             running = step, metrics
             evaluating = self._evaluation_due(step)
             if evaluating or self._checkpointer.due(step):
-                self._record(step, metrics, state.model if evaluating else None)
+                self._record(step, metrics, state if evaluating else None)
                 running = None
                 self._save(step, state)
                 self._pace.pause()
@@ -199,15 +209,16 @@ class Loop:
         self._save(step, state, even_if_not_due=True)
         return state, step
 
-    def final_heldout_loss(self, model: Any) -> float | None:
-        """The loss of the last state's `model` on the held-out batches, or None where evaluation is off."""
+    def final_heldout_loss(self, state: TrainState) -> float | None:
+        """The loss of the last state on the held-out batches, or None where evaluation is off."""
         if not self.heldout:
             return None
         # The last step is always evaluated, unless this process had no step left to make.
-        return self._measure(model) if self._last_heldout_loss is None else self._last_heldout_loss
+        return self._measure(state) if self._last_heldout_loss is None else self._last_heldout_loss
 
-    def _measure(self, model: Any) -> float:
-        return evaluate.heldout_loss(self._evaluate, model, [self._place(batch) for batch in self.heldout])
+    def _measure(self, state: TrainState) -> float:
+        batches = [self._place(batch) for batch in self.heldout]
+        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
         began = time.perf_counter()
@@ -222,8 +233,8 @@ class Loop:
         every = self._trainer.eval_every
         return bool(self.heldout) and (step == self._trainer.num_train_steps or (every > 0 and step % every == 0))
 
-    def _record(self, step: int, metrics: Metrics, model: Any = None) -> None:
-        """Log a step: wait for its numbers, and evaluate `model` if there is one.
+    def _record(self, step: int, metrics: Metrics, state: TrainState | None = None) -> None:
+        """Log a step: wait for its numbers, and evaluate `state` if there is one.
 
         Raises:
             WorkFailed: the loss or the gradient is not finite.
@@ -234,8 +245,8 @@ class Loop:
             if not math.isfinite(values[name]):
                 self._trackers.log(step, numbers)
                 raise errors.not_finite(step, name, float(values[name]), self._learning_rate)
-        if model is not None:
-            numbers["heldout_loss"] = self._last_heldout_loss = self._measure(model)
+        if state is not None:
+            numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
         self._trackers.log(step, numbers)
 
     def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:

@@ -85,6 +85,24 @@ def test_the_rate_falls_to_its_least() -> None:
     np.testing.assert_allclose(cosine, [1, 0.5 + 0.5 * (2 + 2**0.5) / 4, 0.75, 0.5 + 0.5 * (2 - 2**0.5) / 4, 0.5], 1e-6)
 
 
+def test_wsd_stays_and_then_falls() -> None:
+    found = rates(10, warmup=2.0, lr_schedule="wsd", decay=4.0, min_lr_ratio=0.0)
+    np.testing.assert_allclose(found, [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0], rtol=1e-6)
+    np.testing.assert_allclose(rates(10, warmup=0.0, lr_schedule="wsd", decay=0.2)[7:], [1, 1, 0.55, 0.1], rtol=1e-6)
+
+
+def test_the_inverse_square_root_falls_with_all_steps_done() -> None:
+    found = rates(20, warmup=4.0, lr_schedule="inverse_sqrt", min_lr_ratio=0.5)
+    np.testing.assert_allclose(found[:4], [0.25, 0.5, 0.75, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(found[4:], [max((4 / step) ** 0.5, 0.5) for step in range(4, 21)], rtol=1e-6)
+
+
+def test_cosine_cycles_start_from_the_top() -> None:
+    found = rates(8, warmup=0.0, lr_schedule="cosine_cycles", cycles=2, min_lr_ratio=0.0)
+    half = [0.5 + 0.5 * np.cos(np.pi * step / 4) for step in range(4)]
+    np.testing.assert_allclose(found, [*half, *half, 0], rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize(("warmup", "steps"), [(0.0, 0), (0.01, 1), (0.5, 50), (1.0, 1), (20.0, 20), (500.0, 100)])
 def test_the_warmup_is_a_fraction_or_a_number_of_steps(warmup: float, steps: int) -> None:
     assert warmup_steps(AdamWConfig(warmup=warmup), 100) == steps
@@ -93,7 +111,10 @@ def test_the_warmup_is_a_fraction_or_a_number_of_steps(warmup: float, steps: int
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"lr_schedule": "cos"}, "optimizer.lr_schedule is 'cos': use one of cosine, linear, constant"),
+        (
+            {"lr_schedule": "cos"},
+            "optimizer.lr_schedule is 'cos': use one of cosine, linear, constant, wsd, inverse_sqrt, cosine_cycles",
+        ),
         ({"learning_rate": -1.0}, "optimizer.learning_rate is -1.0: it must be at least 0"),
         ({"beta2": 1.0}, "optimizer.beta2 is 1.0: it must be below 1"),
         ({"max_grad_norm": 0.0}, "optimizer.max_grad_norm is 0.0: it must be above 0, or null"),

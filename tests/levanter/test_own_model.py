@@ -25,7 +25,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_model.py"
 SMALL = (
     "--model.seq_len 16 --model.num_heads 4 --model.head_size 8 --model.num_layers 2 --trainer.train_batch_size 8 "
     "--trainer.num_train_steps 6 --trainer.sample_tokens 3 --trainer.eval_batches 1 --optimizer.learning_rate 3e-2 "
-    "--optimizer.lr_schedule constant --optimizer.warmup 0 --data.type text --data.paths [text.txt] --data.cache_dir cache"
+    "--optimizer.lr_schedule constant --optimizer.warmup 0 --data.type text --data.paths [text.txt] "
+    "--data.cache_dir cache"
 )
 OWN_DATA = """
 from dataclasses import dataclass

@@ -26,9 +26,6 @@ def test_each_component_has_a_folder_with_its_config_beside_its_code(kind: Regis
         assert {"__init__.py", "config.py"} < {file.name for file in code.glob("*.py")}
 
 
-FAMILIES = ["gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo2", "phi3"]
-
-
 def test_listing_imports_no_component() -> None:
     program = (
         "import sys\nfrom levanter.registry import MODELS, OPTIMIZERS, SOURCES, TRACKERS\n"
@@ -38,7 +35,9 @@ def test_listing_imports_no_component() -> None:
     listed, modules = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert listed == f"[{FAMILIES}, ['adamw'], ['sotu', 'text', 'hf'], ['metrics_file', 'console', 'wandb']]"
+    assert listed == str(
+        [list(kind) for kind in (registry.MODELS, registry.OPTIMIZERS, registry.SOURCES, registry.TRACKERS)]
+    )
     assert modules == "['levanter.version', 'levanter.errors', 'levanter.user_code', 'levanter.registry']"
 
 

@@ -28,5 +28,19 @@ def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:
     return placed(result, result_labels, spec.result), lse
 
 
+def backward(spec: Spec, *arrays: Any) -> list[Any]:
+    """The cotangents of query, key and value; behind the operands stand both results and the cotangent of the first."""
+    masks, cotangent = arrays[3 : len(spec.operands)], arrays[-1]
+    _, pull = jax.vjp(lambda *moved: attention(spec, *moved, *masks)[0], *arrays[:3])
+    return list(pull(cotangent))
+
+
+def tangent(spec: Spec, *arrays: Any) -> list[Any]:
+    """The tangent of the result; behind the operands stand both results and the tangents of query, key and value."""
+    masks, moved = arrays[3 : len(spec.operands)], arrays[-3:]
+    _, result = jax.jvp(lambda *varied: attention(spec, *varied, *masks)[0], arrays[:3], moved)
+    return [result]
+
+
 def _position(spec: Spec) -> int:
     return -1 if spec.position is None else spec.position

@@ -77,6 +77,15 @@ class Spec:
         """The labels of a value's own."""
         return tuple([label for label in self.operands[2] if label != self.keys and label not in self.shared])
 
+    def operands_of(self, member: str) -> tuple[Labels, ...]:
+        """The labels of all operands of a primitive: of attention itself (``), its `backward` or its `tangent`."""
+        behind = {"": (), "backward": (self.result,), "tangent": self.operands[:3]}[member]
+        return (*self.operands, *((self.result, self.rows) if member else ()), *behind)
+
+    def results_of(self, member: str) -> tuple[Labels, ...]:
+        """The labels of all results of a primitive."""
+        return {"": (self.result, self.rows), "backward": self.operands[:3], "tangent": (self.result,)}[member]
+
     def named(self, masks: Arrays) -> dict[str, tuple[Any, Labels]]:
         """The arrays behind query, key and value, each by its name and with its labels."""
         return {name: (array, labels) for name, array, labels in zip(self.masks, masks, self.operands[3:], strict=True)}

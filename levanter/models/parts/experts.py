@@ -2,10 +2,11 @@
 
 There are two ways to bring tokens to their experts. *Grouped*: all tokens of the batch are sorted by their expert, and
 one grouped product multiplies each by the weights of its own (Gale et al., "MegaBlocks", arXiv:2211.15841); no token is
-ever dropped, and every device that has a part of the batch works with all experts. *Slots*: each expert has a number of
-slots for each row of the batch, and takes the first tokens that chose it (Lepikhin et al., "GShard", arXiv:2006.16668);
-all arrays then have the axis `experts`, so a plan can shard it over a mesh axis, and each device works with its experts
-alone. A token that finds no slot goes without that expert.
+ever dropped, and every device that has a part of the batch works with all experts. *Slots*: a text is cut into
+stretches, in each of which an expert has a number of slots and takes the first tokens that chose it (Lepikhin et al.,
+"GShard", arXiv:2006.16668). Tokens are brought there and back by products, whose axes are `batch`, `experts` and
+`embed`, so a plan can shard any of them: with `experts` on a mesh axis each device works with its experts alone. A
+token that finds no slot goes without that expert.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class ExpertsShape:
 
     Attributes:
         top: experts that a token goes through.
-        capacity_factor: slots of an expert, relative to what it needs if all experts are chosen equally often; None for
-            the grouped way.
+        capacity_factor: slots of an expert in a stretch, relative to what it needs if all experts are chosen equally
+            often; None for the grouped way.
     """
 
     Experts: Axis
@@ -79,7 +80,7 @@ class Experts(eqx.Module):
         """x [..., position, embed] → the same axes, and the losses of the router by name: see `router_losses`."""
         logits = self.router(x).astype(jnp.float32)
         probabilities = hnn.softmax(logits, axis=self.shape.Experts)
-        weights, chosen = hax.top_k(probabilities, self.shape.Experts, self.shape.top, Axis("choice", self.shape.top))
+        weights, chosen = highest(probabilities, self.shape.Experts, Axis("choice", self.shape.top))
         weights = weights / hax.sum(weights, axis="choice")
         losses = router_losses(logits, probabilities, chosen, self.shape.Experts)
         if self.shape.capacity_factor is None:
@@ -103,21 +104,47 @@ class Experts(eqx.Module):
 
     def _in_slots(self, x: NamedArray, weights: NamedArray, chosen: NamedArray, factor: float) -> NamedArray:
         """The tokens that find a slot through their experts; weights and chosen [..., position, choice]."""
-        Embed, Experts = self.shape.Embed, self.shape.Experts
-        Pos = x.resolve_axis("position")
-        slots = math.ceil(self.shape.top * Pos.size / Experts.size * factor)
-        Slot = Axis("slot", min(Pos.size, max(1, slots)))
+        Experts, Pos = self.shape.Experts, x.resolve_axis("position")
+        Place = Axis("place", stretch_of(Pos.size))
+        parts = (Axis("stretch", Pos.size // Place.size), Place)
+        Slot = Axis("slot", min(Place.size, max(1, math.ceil(self.shape.top * Place.size / Experts.size * factor))))
+        tokens, weights, chosen = (each.unflatten_axis(Pos, parts) for each in (x, weights, chosen))
         is_chosen = hnn.one_hot(chosen, Experts, dtype=jnp.float32)
         share = hax.sum(is_chosen * weights, axis="choice")
-        wanted = hax.sum(is_chosen, axis="choice") > 0
-        # Places that chose an expert come first, in order; then the others, which have no share in it.
-        place = hax.arange(Pos)
-        first = hax.argsort(hax.where(wanted, place, place + Pos.size), Pos)
-        first = first["position", 0 : Slot.size].rename({"position": "slot"})
-        tokens = x.take(Pos, first, mode="promise_in_bounds")
-        hidden = self.activation(_product(tokens, self.gate)) * _product(tokens, self.up)
-        outputs = _product(hidden, self.down) * share.take(Pos, first, mode="promise_in_bounds").astype(x.dtype)
-        return hax.zeros_like(x).at[{"position": first}].add(outputs.rearrange((*first.axes, Embed)))
+        wanted = hax.sum(is_chosen, axis="choice")
+        # How many before it in its stretch chose the same expert: the slot that it gets, if there are as many.
+        slot = (hax.cumsum(wanted, Place) - 1.0).astype(jnp.int32)
+        sent = hnn.one_hot(slot, Slot, dtype=jnp.float32) * wanted
+        at_experts = hax.dot(sent.astype(x.dtype), tokens, axis=Place)
+        hidden = self.activation(_product(at_experts, self.gate)) * _product(at_experts, self.up)
+        outputs = _product(hidden, self.down)
+        returned = hax.dot((sent * share).astype(x.dtype), outputs, axis=(Experts, Slot))
+        return returned.flatten_axes(parts, Pos).rearrange(x.axes)
+
+
+def stretch_of(length: int) -> int:
+    """Places of one stretch of a text: the largest divisor of its length up to 256, or all where that is a small one.
+
+    The products that bring tokens to slots cost as much as attention over one stretch; in a short one the choices of
+    experts even out less, so that more tokens find no slot.
+    """
+    divisor = next(size for size in range(min(length, 256), 0, -1) if length % size == 0)
+    return divisor if divisor >= 64 else length
+
+
+def highest(scores: NamedArray, axis: Axis, Choice: Axis) -> tuple[NamedArray, NamedArray]:
+    """The largest scores along the axis, largest first, and their places: [..., choice] each.
+
+    They are found one after another: unlike a sort, that is only maxima, which a mesh can take of any sharding.
+    """
+    values, places = [], []
+    for _ in range(Choice.size):
+        place = hax.argmax(scores, axis)
+        is_it = hnn.one_hot(place, axis, dtype=bool)
+        values.append(hax.sum(hax.where(is_it, scores, 0.0), axis))
+        places.append(place)
+        scores = hax.where(is_it, -jnp.inf, scores)
+    return hax.stack(Choice, values), hax.stack(Choice, places)
 
 
 def _product(x: NamedArray, layer: hnn.MoELinear) -> NamedArray:

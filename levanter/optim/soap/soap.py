@@ -1,0 +1,194 @@
+"""SOAP over named parameters (Vyas et al., 2024, arXiv:2409.11321, algorithm 3).
+
+Of each matrix G [..., in, out] the running means of G·Gᵀ and Gᵀ·G are kept, and orthonormal bases of about their
+eigenvectors. Adam's second moment is that of the gradient in these bases; its step is turned back:
+
+    update = Q_in · ( Q_inᵀ·M·Q_out / sqrt(V) ) · Q_outᵀ
+
+The bases are refined every few steps by one step of orthogonal iteration, `QR(G·Gᵀ·Q)`. The first step only finds
+them, and moves no matrix. Names say which axes are a matrix's sides; several axes are merged into one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import haliax as hax
+from haliax import Axis, NamedArray
+from levanter.optim.chain import chained
+from levanter.optim.matrix import Matrix, matrices_of
+from levanter.optim.optimizer import Decays, Optimizer
+from levanter.paths import map_named
+
+if TYPE_CHECKING:
+    from levanter.optim.soap.config import SoapConfig
+
+
+class Side(NamedTuple):
+    """What is kept of one side of a matrix."""
+
+    covariance: NamedArray  # [..., side, side across]
+    basis: NamedArray  # [..., side, side basis]
+
+
+class SoapState(NamedTuple):
+    """Moments and bases; `rows` and `columns` are None where a parameter is no matrix or a side is too long."""
+
+    count: Any  # int32 scalar: steps done
+    mu: Any
+    nu: Any  # of a matrix: in its bases
+    rows: Any
+    columns: Any
+
+
+def soap(config: SoapConfig, num_train_steps: int, decays: Decays) -> Optimizer:
+    """The optimizer that `config` describes, for a run of `num_train_steps` steps; `decays` says what decays."""
+    return chained(config, num_train_steps, decays, "soap", scale_by_soap(config))
+
+
+def scale_by_soap(config: SoapConfig) -> optax.GradientTransformation:
+    """Gradients to Adam's direction in the eigenbases of each matrix; plain Adam for what is no matrix."""
+
+    def init(parameters: Any) -> SoapState:
+        found = matrices_of(parameters, config.separate_axes)
+
+        def sides(out: bool) -> Any:
+            def side(name: str, leaf: Any) -> Side | None:
+                matrix = found.get(name)
+                return None if matrix is None else _new_side(flattened(leaf, matrix), matrix, out, config.max_size)
+
+            return map_named(side, parameters)
+
+        zeros = jax.tree.map(jnp.zeros_like, parameters)
+        count = jnp.zeros((), jnp.int32)
+        return SoapState(count, zeros, jax.tree.map(jnp.copy, zeros), sides(False), sides(True))
+
+    def update(gradients: Any, state: SoapState, parameters: Any = None) -> tuple[Any, SoapState]:
+        found = matrices_of(gradients, config.separate_axes)
+        first, due = state.count == 0, state.count % config.precondition_every == 0
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: config.beta1 * m + (1.0 - config.beta1) * g, state.mu, gradients)
+
+        def one(name: str, gradient: Any, m: Any, v: Any, rows: Side | None, columns: Side | None) -> _Step:
+            matrix = found.get(name)
+            if matrix is None:
+                v = jax.tree.map(lambda v, g: config.beta2 * v + (1.0 - config.beta2) * g * g, v, gradient)
+                direction = jax.tree.map(lambda m, v: _adam(m, v, count, config), m, v)
+                return _Step(direction, v, None, None)
+            g = flattened(gradient, matrix)
+            turned = _turned(g, rows, columns)
+            # The first gradient is in no basis yet: it counts in the means of its products alone.
+            squares = hax.where(first, 0.0, turned * turned)
+            flat_v = config.beta2 * flattened(v, matrix) + (1.0 - config.beta2) * squares
+            done = jnp.maximum(state.count, 1)
+            direction = _adam(_turned(flattened(m, matrix), rows, columns), flat_v, done, config)
+            back = hax.where(first, 0.0, _turned_back(direction, rows, columns))
+            sides = [
+                _next_side(g, side, matrix, out, first, due, config.beta2) for side, out in ((rows, 0), (columns, 1))
+            ]
+            return _Step(restored(back, gradient, matrix), restored(flat_v, v, matrix), *sides)
+
+        steps = map_named(one, gradients, mu, state.nu, state.rows, state.columns)
+        updates, nu, rows, columns = (
+            jax.tree.map(lambda step, at=at: step[at], steps, is_leaf=lambda part: isinstance(part, _Step))
+            for at in range(4)
+        )
+        return updates, SoapState(count, mu, nu, rows, columns)
+
+    return optax.GradientTransformation(init, update)
+
+
+class _Step(NamedTuple):
+    update: Any
+    nu: Any
+    rows: Any
+    columns: Any
+
+
+def _adam(m: Any, v: Any, count: Any, config: SoapConfig) -> Any:
+    of_m, of_v = (1.0 - beta ** count.astype(jnp.float32) for beta in (config.beta1, config.beta2))
+    return (m / of_m) / (hax.sqrt(v / of_v) + config.epsilon)
+
+
+def flattened(x: NamedArray, matrix: Matrix) -> NamedArray:
+    """A weight as [..., In, Out], each of the two sides one axis, last."""
+    for axes in (matrix.In, matrix.Out):
+        if len(axes) > 1:
+            x = x.flatten_axes(axes, _side(axes).name)
+    sides = (_side(matrix.In), _side(matrix.Out))
+    names = {side.name for side in sides}
+    return x.rearrange((*(axis for axis in x.axes if axis.name not in names), *sides))
+
+
+def restored(x: NamedArray, like: NamedArray, matrix: Matrix) -> NamedArray:
+    """What `flattened` made flat, with the axes of `like`."""
+    for axes in (matrix.In, matrix.Out):
+        if len(axes) > 1:
+            x = x.unflatten_axis(_side(axes).name, axes)
+    return x.rearrange(like.axes)
+
+
+def _side(axes: tuple[Axis, ...]) -> Axis:
+    size = 1
+    for axis in axes:
+        size *= axis.size
+    return Axis("_".join(axis.name for axis in axes), size)
+
+
+def _new_side(x: NamedArray, matrix: Matrix, out: bool, max_size: int) -> Side | None:
+    side = _side(matrix.Out if out else matrix.In)
+    if side.size > max_size:
+        return None
+    stacked, basis = x.axes[:-2], Axis(f"{side.name}_basis", side.size)
+    identity = hax.named(jnp.eye(side.size, dtype=x.dtype), (side, basis))
+    return Side(
+        hax.zeros((*stacked, side, Axis(f"{side.name}_across", side.size)), x.dtype),
+        identity.broadcast_axis(stacked).rearrange((*stacked, side, basis)),
+    )
+
+
+def _turned(x: NamedArray, rows: Side | None, columns: Side | None) -> NamedArray:
+    """A matrix in its bases, whose axes have the names of its own."""
+    for side in (rows, columns):
+        if side is not None:
+            own, basis = side.basis.axes[-2:]
+            x = hax.dot(x, side.basis, axis=own).rename({basis.name: own.name})
+    return x
+
+
+def _turned_back(x: NamedArray, rows: Side | None, columns: Side | None) -> NamedArray:
+    for side in (rows, columns):
+        if side is not None:
+            own, basis = side.basis.axes[-2:]
+            x = hax.dot(x.rename({own.name: basis.name}), side.basis, axis=basis)
+    return x
+
+
+def _next_side(
+    g: NamedArray, side: Side | None, matrix: Matrix, out: int, first: Any, due: Any, beta2: float
+) -> Side | None:
+    if side is None:
+        return None
+    *stacked, own, across = side.covariance.axes
+    other = g.axes[-2] if out else g.axes[-1]
+    products = hax.dot(g, g.rename({own.name: across.name}), axis=other).rearrange(side.covariance.axes)
+    covariance = hax.where(first, products, beta2 * side.covariance + (1.0 - beta2) * products)
+
+    def refined(basis: jax.Array) -> jax.Array:
+        old = hax.named(basis, side.basis.axes).rename({own.name: across.name})
+        q, _ = jnp.linalg.qr(hax.dot(covariance, old, axis=across).array)
+        return q
+
+    def found(basis: jax.Array) -> jax.Array:
+        # Largest first, as orthogonal iteration orders them.
+        return jnp.linalg.eigh(covariance.array)[1][..., ::-1]
+
+    def renewed(basis: jax.Array) -> jax.Array:
+        return jax.lax.cond(first, found, refined, basis)
+
+    basis = jax.lax.cond(due, renewed, lambda basis: basis, side.basis.array)
+    return Side(covariance, hax.named(basis, side.basis.axes))

@@ -1,0 +1,73 @@
+"""The loss and its gradient over a batch, by micro-batches one after another: the same update in less memory.
+
+Every target counts the same, wherever it stands: the loss of a micro-batch, which is a mean over its targets, has the
+weight of their number. Micro-batch i is the rows i, i + n, i + 2n, … of the batch: where the batch is sharded, each
+device has its part of every micro-batch, and nothing is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+import haliax as hax
+from haliax import Axis, NamedArray
+
+if TYPE_CHECKING:
+    from levanter.runtime.state import LmBatch
+
+Loss = Callable[[Any, "LmBatch", jax.Array | None], jax.Array]
+"""From parameters, a (micro-)batch and a key for dropout to the mean loss over its targets."""
+
+
+def loss_and_gradients(
+    loss_of: Loss, parameters: Any, batch: LmBatch, key: jax.Array | None, microbatches: int
+) -> tuple[jax.Array, Any]:
+    """The mean loss over the targets of a batch, a float32 scalar, and its gradients.
+
+    Args:
+        key: for dropout; each micro-batch drops by a key of its own.
+        microbatches: how many there are; they share out the axis `batch`.
+    """
+    if microbatches == 1:
+        return jax.value_and_grad(loss_of)(parameters, batch, key)
+    Micro = Axis("microbatch", microbatches)
+    split = jax.tree.map(lambda each: _split(each, Micro), batch, is_leaf=_is_named)
+    total = jnp.maximum(_targets(batch), 1.0)
+
+    def step(carry: tuple[jax.Array, Any], micro: LmBatch, at: Any) -> tuple[jax.Array, Any]:
+        mean, sums = carry
+        own_key = None if key is None else jax.random.fold_in(key, at.scalar())
+        share = _targets(micro) / total
+        loss, gradients = jax.value_and_grad(loss_of)(parameters, micro, own_key)
+        summed = jax.tree.map(lambda total, each: total + share * each.astype(total.dtype), sums, gradients)
+        return mean + share * loss, summed
+
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    return hax.fold(step, Micro)((jnp.zeros((), jnp.float32), zeros), split, hax.arange(Micro))
+
+
+def first_microbatch(batch: LmBatch, microbatches: int) -> LmBatch:
+    """A part of the batch that has the size of a micro-batch: the first one."""
+    if microbatches == 1:
+        return batch
+    Micro = Axis("microbatch", microbatches)
+    return jax.tree.map(lambda each: _split(each, Micro)[Micro.name, 0], batch, is_leaf=_is_named)
+
+
+def _split(array: NamedArray, Micro: Axis) -> NamedArray:
+    """[batch, …] → [batch, microbatch, …]"""
+    Batch = array.resolve_axis("batch")
+    return array.unflatten_axis(Batch, (Batch.resize(Batch.size // Micro.size), Micro))
+
+
+def _targets(batch: LmBatch) -> jax.Array:
+    """How many targets count, as a float32 scalar."""
+    return hax.sum((batch.targets >= 0).astype(jnp.float32)).scalar()
+
+
+def _is_named(leaf: Any) -> bool:
+    return isinstance(leaf, NamedArray)
