@@ -115,7 +115,7 @@ def _documents(
             yield document.domain or corpus.source, ids, size
 
 
-def windows(ids: np.ndarray, length: int, stride: int) -> Iterator[Row]:
+def windows(ids: Sequence[int] | np.ndarray, length: int, stride: int) -> Iterator[Row]:
     """Rows that ask for every token but the first, once.
 
     Args:

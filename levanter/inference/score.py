@@ -28,7 +28,7 @@ _LOGITS = 1 << 24
 class Row:
     """Tokens of a text, of which those from `first` on (1 or more) are asked for, each given all before it."""
 
-    tokens: Sequence[int]
+    tokens: Sequence[int] | np.ndarray
     first: int
 
 
