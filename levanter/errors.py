@@ -62,6 +62,20 @@ def component_incomplete(kind: str, place: str, missing: Iterable[str]) -> UserE
     return UserError(f"the {kind} {place} is incomplete: define {', '.join(f'`{name}`' for name in missing)} in it")
 
 
+def no_component(kind: str, place: str, base: type) -> UserError:
+    name = place.rpartition(":")[2].rpartition(".")[2]
+    return UserError(
+        f"`{place}` is no config of the kind {kind}. Write\n\nfrom {base.__module__} import {base.__name__}\n\n"
+        f"@dataclass(frozen=True)\nclass {name}({base.__name__}):"
+    )
+
+
+def no_dataclass(kind: str, place: str, name: str) -> UserError:
+    return UserError(
+        f"the {kind} `{place}` has no fields of its own. Write\n\n@dataclass(frozen=True)\nclass {name}(…):"
+    )
+
+
 def batch_does_not_divide(batch: int, axes: dict[str, int], shards: int) -> UserError:
     """A batch that the batch axes of a mesh cannot share out evenly."""
     mesh = ", ".join(f"{axis}={size}" for axis, size in axes.items())
@@ -78,3 +92,15 @@ def cannot_trace(name: str, error: Exception) -> UserError:
 def no_graph(file: str, error: Exception) -> UserError:
     """A file that is not the text of a graph."""
     return UserError(f"`{file}` is no graph: {error}")
+
+
+def no_such_file(target: str, path: str) -> UserError:
+    return UserError(f"no file `{path}` (in `{target}`): check the path")
+
+
+def import_failed(target: str, error: BaseException) -> UserError:
+    return UserError(f"cannot import the module of `{target}`: {type(error).__name__}: {error} (--debug shows where)")
+
+
+def no_such_name(target: str, name: str, known: Iterable[str]) -> UserError:
+    return UserError(f"no `{name}` in the module of `{target}`: {suggestion(name, known)}")

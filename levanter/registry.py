@@ -2,7 +2,8 @@
 
 A component is a model family, an optimizer, a source of text or a tracker. Each has a folder of its own, its config
 beside its code, and one line here: its name and `module:Class` of its config. A class is imported when it is asked for
-and not before, so that listing the names costs nothing, and a config of one model imports no other.
+and not before, so that listing the names costs nothing, and a config of one model imports no other. A class of the
+user's own needs no line: its place, `my_package.my_model:MyConfig` or `path/to/my_model.py:MyConfig`, is its name.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from levanter import errors
+from levanter import errors, user_code
 
 
 class Registry(Mapping[str, type[Any]]):
-    """The config classes of one kind of component by name; looking one up imports it.
+    """The config classes of one kind of component by name, or by place; looking one up imports it.
 
     Args:
         kind: what a component is called in a message, such as "optimizer".
@@ -32,6 +33,8 @@ class Registry(Mapping[str, type[Any]]):
 
     def __getitem__(self, name: str) -> type[Any]:
         if name not in self._classes:
+            if name not in self._places and user_code.is_place(name):
+                return user_code.load(name)
             module, _, cls = self._places[name].partition(":")
             self._classes[name] = getattr(import_module(module), cls)
         return self._classes[name]
@@ -43,7 +46,7 @@ class Registry(Mapping[str, type[Any]]):
         return len(self._places)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._places
+        return name in self._places or user_code.is_place(name)
 
     def add(self, name: str, component: str | type[Any]) -> None:
         """Register one more component, by `module:Class` of its config or by the class itself.
@@ -64,14 +67,16 @@ class Registry(Mapping[str, type[Any]]):
         self._classes.pop(name, None)
 
     def name_of(self, cls: type) -> str:
-        """The name that `cls` is registered under.
+        """The name that `cls` is registered under, or its place.
 
         Raises:
-            ValueError: it is not registered.
+            ValueError: it is not registered, and stands in a function.
         """
         for name, place in self._places.items():
             if place == _place(cls):
                 return name
+        if (place := user_code.place_of(cls)) is not None:
+            return place
         raise ValueError(f"{cls.__name__} is not a registered {self.kind}")
 
     def make_default(self) -> Any:
@@ -117,10 +122,22 @@ class Choice(Component):
 
     @classmethod
     def get_choice_class(cls, name: str) -> type[Any]:
-        return cls.registry[name]
+        """The config class called `name`.
+
+        Raises:
+            UserError: `name` is a place, and nothing is there or no such config.
+        """
+        found = cls.registry[name]
+        if not (isinstance(found, type) and issubclass(found, cls)):
+            raise errors.no_component(cls.registry.kind, name, cls)
+        if vars(found).get("__annotations__") and "__dataclass_fields__" not in vars(found):
+            raise errors.no_dataclass(cls.registry.kind, name, found.__name__)
+        return found
 
     @classmethod
     def get_choice_name(cls, subcls: type) -> str:
+        if "registry" in vars(subcls):  # the base class of a kind: draccus asks whether it is a choice itself
+            raise ValueError(f"{subcls.__name__} is no {cls.registry.kind}")
         return cls.registry.name_of(subcls)
 
     @classmethod
@@ -132,7 +149,32 @@ def _place(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-MODELS = Registry("model", {"gpt2": "levanter.models.gpt2.config:Gpt2Config"}, default="gpt2")
+MODELS = Registry(
+    "model",
+    {
+        "gpt2": "levanter.models.gpt2.config:Gpt2Config",
+        "llama": "levanter.models.llama.config:LlamaConfig",
+        "mistral": "levanter.models.mistral.config:MistralConfig",
+        "mixtral": "levanter.models.mixtral.config:MixtralConfig",
+        "qwen2": "levanter.models.qwen2.config:Qwen2Config",
+        "qwen3": "levanter.models.qwen3.config:Qwen3Config",
+        "gemma": "levanter.models.gemma.config:GemmaConfig",
+        "gemma2": "levanter.models.gemma2.config:Gemma2Config",
+        "gemma3": "levanter.models.gemma3.config:Gemma3Config",
+        "olmo2": "levanter.models.olmo2.config:Olmo2Config",
+        "phi3": "levanter.models.phi3.config:Phi3Config",
+    },
+    default="gpt2",
+)
+
+TASKS = Registry(
+    "model",
+    {
+        "vit": "levanter.models.vit.config:VitConfig",
+        "whisper": "levanter.models.whisper.config:WhisperConfig",
+    },
+)
+"""Models that are no language models."""
 
 OPTIMIZERS = Registry(
     "optimizer",

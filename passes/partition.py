@@ -20,6 +20,7 @@ from passes.sharding.iteration_space import (
     body_result_reshards,
     operand_reshards,
     pending_reductions,
+    reduced_in,
     result_reshards,
     space_of,
     value_layout,
@@ -187,11 +188,12 @@ class _Scope(Scope):
             first = settled if direct else owner.fresh(reshard.value)
             made.append(replace(first, type=with_layout(reshard.value.type, reshard.source, owner.rules, partial)))
         self.append(replace(node, inputs=tuple(inputs), outputs=tuple(made)))
-        pending = zip(space.reduced, pending_reductions(space, layout), strict=True)
-        over = tuple(name for name, mask in pending if int(mask))
         for reshard, value in zip(results, made, strict=True):
             settled = owner.placed(reshard.value)
             if value.id != settled.id:
+                reduced = reduced_in(node, space, reshard.value)
+                pending = zip(reduced, pending_reductions(reduced, layout), strict=True)
+                over = tuple(name for name, mask in pending if int(mask))
                 self.emit(reshard, value, node, over, last=settled)
             self.define(reshard.value, settled)
 

@@ -30,7 +30,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Layouts over devices": ("partitioning.mapping", "partitioning.layout", "partitioning.jit"),
     "Neural networks": (
         *("nn.linear", "nn.moe_linear", "nn.embedding", "nn.normalization", "nn.dropout", "nn.mlp", "nn.conv"),
-        *("nn.pool", "nn.scan", "nn.attention", "nn.activations", "nn.softmax", "nn.loss", "nn.mup"),
+        *("nn.pool", "nn.scan", "nn.attention.attend", "nn.attention.attention_mask", "nn.attention.dot_product"),
+        *("nn.attention.masks", "nn.activations", "nn.softmax", "nn.loss", "nn.mup"),
         "quantization",
     ),
     "Modules and trees": ("field", "state_dict", "tree_util", "jax_utils", "util", "debug"),
@@ -41,13 +42,14 @@ HOMES = tuple(
     name
     for names in SECTIONS.values()
     for name in names
-    if name.partition(".")[0] in ("core", "ops", "hof", "partitioning", "errors")
+    if name.partition(".")[0] in ("core", "ops", "hof", "partitioning", "errors") or name.startswith("nn.attention.")
 )
 # The machinery: compiled calls, how arrays print, how names reach a trace, how methods and the stub are made, and the
 # wordings of errors.
 INTERNAL = (
     *("_compat", "compat", "_src", "_src.dot", "_src.einsum", "_src.rearrange", "_src.scan", "_src.state_dict"),
     *("_src.util", "core.explicit", "core.printing", "core.sizes", "core.staging", "core.stale", "nn._inputs"),
+    *("nn.attention", "nn.attention.reference", "nn.attention.spec"),
     *("hof.slices", "ops.eager", "ops.foreign", "ops.gathering", "ops.methods", "ops.namesakes", "ops.stubs"),
     "version",
     *("errors.axes", "errors.foreign", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),

@@ -14,6 +14,7 @@ from haliax.errors.axes import bad_axis_size as bad_axis_size
 from haliax.errors.axes import different_axes as different_axes
 from haliax.errors.axes import duplicate_axis as duplicate_axis
 from haliax.errors.axes import incomplete_order as incomplete_order
+from haliax.errors.axes import mask_not_boolean as mask_not_boolean
 from haliax.errors.axes import needs_one_token_axis as needs_one_token_axis
 from haliax.errors.axes import negative_axis_size as negative_axis_size
 from haliax.errors.axes import not_an_operand as not_an_operand
@@ -29,8 +30,10 @@ from haliax.errors.axes import sizes_do_not_sum as sizes_do_not_sum
 from haliax.errors.axes import stale_axes as stale_axes
 from haliax.errors.axes import traced_axis_size as traced_axis_size
 from haliax.errors.axes import two_sizes as two_sizes
+from haliax.errors.axes import unknown_backend as unknown_backend
 from haliax.errors.axes import unnamed_operand as unnamed_operand
 from haliax.errors.axes import where_needs as where_needs
+from haliax.errors.axes import which_query_position as which_query_position
 from haliax.errors.axes import wrong_axis_size as wrong_axis_size
 from haliax.errors.axes import wrong_rank as wrong_rank
 from haliax.errors.base import AxisError as AxisError

@@ -217,3 +217,21 @@ def query_has_key_position(name: str, query: Any, key: Any) -> AxisError:
         f"attention over `{name}`, which both the query {shown(query)} and the key {shown(key)} have: "
         f'rename it in the keys and values, rename({{"{name}": "key_{name}"}}), and attend over that'
     )
+
+
+def which_query_position(free: Sequence[str], query: Any) -> AxisError:
+    some = f"`{'`, `'.join(free)}` are all" if free else "none is"
+    return axis_error(
+        f"attend: the mask goes by position, and of the axes that only the query {shown(query)} has {some} "
+        f'a candidate: say which one it is, QPos="..."'
+    )
+
+
+def unknown_backend(backend: Any, known: Sequence[str]) -> ValueError:
+    return placed(ValueError(f"attend: backend {backend!r} is not one of {', '.join(known)}"))
+
+
+def mask_not_boolean(mask: Any) -> NamedTypeError:
+    return type_error(
+        f"attend: `mask` must be boolean, not {shown(mask)}: True where attention is allowed, as in `mask > 0`"
+    )

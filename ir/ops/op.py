@@ -141,6 +141,10 @@ class Op(ABC):
         """Names over which the result is a sum (or max, …) of shards: sharded, they leave it partial."""
         return ()
 
+    def reduced_in(self, node: Node, result: Value) -> Names:
+        """Those of `reduced` over which one result is a sum."""
+        return self.reduced(node)
+
     def blocked(self, node: Node) -> Names:
         """Names that must be replicated."""
         return ()

@@ -4,6 +4,7 @@ from ir.graph import Graph, Node
 from ir.ops.all_gather import AllGather
 from ir.ops.all_reduce import AllReduce
 from ir.ops.all_to_all import AllToAll
+from ir.ops.attention import Attention
 from ir.ops.branch import Branch
 from ir.ops.broadcast import Broadcast
 from ir.ops.call import Call
@@ -37,6 +38,7 @@ OPS: dict[str, Op] = {
     for op in (
         Map(),
         Contract(),
+        Attention(),
         Reduce(),
         Broadcast(),
         Rename(),

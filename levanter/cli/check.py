@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from typing import Any
 
 import click
 
 from levanter.cli import errors
-from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, step_options, target_of
+from levanter.cli.options import (
+    OVERRIDES,
+    ConfigCommand,
+    config_options,
+    is_own_config,
+    load_config,
+    place_given,
+    step_options,
+    target_of,
+    without_accelerator,
+)
 
 
 @click.command("check", cls=ConfigCommand, context_settings=OVERRIDES)
@@ -32,20 +41,23 @@ def check_command(
 ) -> None:
     """Find the axis mistakes of a training step without running it.
 
-    The step is a function, or the training step of a configuration (--model, --config). FUNCTION takes no arguments
-    and returns (step, arguments), or it is the step itself and FUNCTION_arguments beside it holds its arguments: a
-    tuple, or a function that returns one. Shapes do. FUNCTION_names beside it names the dims of raw arrays. MODULE may
-    be the path of a file.
+    The step is a function, or the training step of a configuration (--model, --config, or MODULE:CONFIG, the config
+    of a model of your own). FUNCTION takes no arguments and returns (step, arguments), or it is the step itself and
+    FUNCTION_arguments beside it holds its arguments: a tuple, or a function that returns one. Shapes do.
+    FUNCTION_names beside it names the dims of raw arrays. MODULE may be the path of a file.
     """
-    target = target_of(ctx, step, arguments, names, "check", model=model, path=path)
-    if target is None and model is None and path is None:
-        raise errors.nothing_to_check()
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # tracing needs no accelerator that another process trains on
-    codes = [code.strip() for each in ignore for code in each.split(",") if code.strip()]
+    without_accelerator()
+    place = place_given(ctx, step, any_word=True)
     # What a module prints while it is imported must not end up among the findings.
     with contextlib.redirect_stdout(sys.stderr):
+        own = place if is_own_config(place) else None
+    target = target_of(ctx, None if own else place, arguments, names, "check", model=model, path=path)
+    if target is None and model is None and path is None and own is None:
+        raise errors.nothing_to_check()
+    codes = [code.strip() for each in ignore for code in each.split(",") if code.strip()]
+    with contextlib.redirect_stdout(sys.stderr):
         if target is None:
-            config = load_config(ctx, model, path)
+            config = load_config(ctx, model, path, own)
             from levanter.compiler.compile import check_config
 
             found, nameless = check_config(config, codes), None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,15 @@ from levanter.cli.options import (
     OVERRIDES,
     ConfigCommand,
     config_options,
+    is_own_config,
     load_config,
     mesh_option,
+    place_given,
     plan_options,
     rules_by_hand,
     step_options,
     target_of,
+    without_accelerator,
 )
 
 if TYPE_CHECKING:
@@ -64,14 +66,18 @@ def compile_command(
 ) -> None:
     """Plan a training step for a mesh and explain it.
 
-    The step is that of a configuration, or MODULE:FUNCTION, any JAX step with FUNCTION_arguments and, for raw arrays,
-    FUNCTION_names beside it; MODULE may be the path of a file (see `levanter names`). No accelerator is needed, neither
-    to plan nor to --verify. Every field of a configuration can be set by its dotted name, such as
-    --model.num_layers 24.
+    The step is that of a configuration (also MODULE:CONFIG, the config of a model of your own), or MODULE:FUNCTION,
+    any JAX step with FUNCTION_arguments and, for raw arrays, FUNCTION_names beside it; MODULE may be the path of a
+    file (see `levanter names`). No accelerator is needed, neither to plan nor to --verify. Every field of a
+    configuration can be set by its dotted name, such as --model.num_layers 24.
     """
-    target = target_of(
-        ctx, step, arguments, names, "plan", model=model, path=path, batch_size=batch_size, seq_len=seq_len
-    )
+    without_accelerator()
+    place = place_given(ctx, step)
+    # What libraries print on the way must not end up in front of the JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        own = place if is_own_config(place) else None
+    of_configurations = {} if own else {"model": model, "path": path, "batch_size": batch_size, "seq_len": seq_len}
+    target = target_of(ctx, None if own else place, arguments, names, "plan", **of_configurations)
     rules = rules_by_hand(compute, storage)
     by_hand = {"by_hand": rules} if any(rules) else {}  # left out, the planner chooses
     config: Any = None
@@ -80,19 +86,17 @@ def compile_command(
             ctx,
             model,
             path,
+            own,
             trainer__mesh=mesh,
             trainer__hardware=hardware,
             trainer__train_batch_size=batch_size,
             model__seq_len=seq_len,
         )
     folder = _made(dump_ir) if dump_ir is not None else None
-    # Planning only traces, so it must not take an accelerator that another process trains on.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    # What libraries print on the way must not end up in front of the JSON.
     with contextlib.redirect_stdout(sys.stderr):
         how = {"dump_ir": folder, "verify": verify, **by_hand}
         if target is None:
-            name = model or Path(path or config.trainer.run_name or "").stem
+            name = place if own else model or Path(path or config.trainer.run_name or "").stem
             result = {"model": name, **_of_config(config, how)}
         else:
             result = _of_step(target, mesh, hardware, how)

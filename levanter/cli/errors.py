@@ -107,6 +107,10 @@ def not_assigned(option: str, text: str) -> UserError:
     return UserError(f"{option} {text}: write NAME=VALUE, such as {_ASSIGNED[option]}")
 
 
+def not_a_size(text: str) -> UserError:
+    return UserError(f"--max-shard-size {text}: write a number of bytes, such as 5GB or 500MB")
+
+
 _ASSIGNED = {
     "--compute": "--compute mlp=model",
     "--storage": "--storage embed=data",

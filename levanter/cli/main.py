@@ -18,7 +18,9 @@ from levanter.cli.check import check_command
 from levanter.cli.checkpoint import checkpoint
 from levanter.cli.compile import compile_command
 from levanter.cli.config import config_command
+from levanter.cli.export import export_command
 from levanter.cli.group import Group
+from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
 from levanter.cli.names import names_command
 from levanter.cli.train import train
@@ -36,7 +38,13 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=Group, commands=[train, compile_command, check_command, names_command, config_command, checkpoint, ir])
+@click.group(
+    cls=Group,
+    commands=[
+        *(train, import_command, export_command),
+        *(compile_command, check_command, names_command, config_command, checkpoint, ir),
+    ],
+)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def levanter() -> None:
     """Train language models written with named axes, on a layout that is planned and explained.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,55 @@ def step_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("step", metavar="[MODULE:FUNCTION]", required=False)(command)
 
 
+def own_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the config of a model of the user's own, as an argument."""
+    return click.argument("own", metavar="[FILE.py:CONFIG]", required=False)(command)
+
+
+def place_given(ctx: click.Context, first: str | None, any_word: bool = False) -> str | None:
+    """The one argument of a command line that is a place and no field of the configuration or its value.
+
+    Args:
+        first: what click takes for it: the first argument that it does not know.
+        any_word: whether a word without a colon or a dot is meant as one, and nothing for the configuration to refuse.
+
+    Raises:
+        UserError: there are two.
+    """
+    arguments = ctx.args if first is None else [first, *ctx.args]
+    places, rest, position = [], [], 0
+    while position < len(arguments):
+        argument = arguments[position]
+        takes_next = argument.startswith("--") and "=" not in argument
+        if argument.startswith("--") or not (any_word or set(argument) & set(":.")):
+            rest.append(argument)
+        else:
+            places.append(argument)
+        if takes_next:
+            rest += arguments[position + 1 : position + 2]
+        position += 2 if takes_next else 1
+    if len(places) > 1:
+        raise errors.unexpected_arguments(places[1:], ctx.command_path)
+    ctx.args[:] = rest
+    return places[0] if places else None
+
+
+def is_own_config(place: str | None) -> bool:
+    """Whether a place holds the config of a model, and no step. It is imported where it can be.
+
+    Raises:
+        UserError: importing it fails.
+    """
+    from levanter import user_code
+
+    if place is None or not user_code.is_place(place):
+        return False
+    from levanter.models.config import ModelConfig
+
+    what = user_code.load(place)
+    return isinstance(what, type) and issubclass(what, ModelConfig)
+
+
 def target_of(
     ctx: click.Context,
     step: str | None,
@@ -76,16 +126,13 @@ def target_of(
     """The step of the user's that a command line names; None where it names none, and so a configuration.
 
     Args:
+        step: what `place_given` found, unless it is the config of a model.
         verb: what the command does with it.
         configuration: the values of the options that only a configuration has, by their names.
 
     Raises:
         UserError: a step and a configuration are named, or an option goes with the other of the two.
     """
-    stray = verb == "plan" and step is not None and not set(step) & set(":.")
-    if step is not None and (step.startswith("--") or stray):  # for the configuration to read, see OVERRIDES
-        ctx.args.insert(0, step)
-        step = None
     if step is None:
         for option, value in (("--arguments", arguments), ("--names", names)):
             if value is not None:
@@ -101,6 +148,11 @@ def target_of(
     from levanter.compiler.target import Target
 
     return Target(step, arguments, names)
+
+
+def without_accelerator() -> None:
+    """Keep JAX off an accelerator that another process trains on; called before anything can import JAX."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,9 +190,12 @@ def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def load_config(ctx: click.Context, model: str | None, path: str | None, **shorthands: Any) -> TrainConfig:
+def load_config(
+    ctx: click.Context, model: str | None, path: str | None, own: str | None = None, **shorthands: Any
+) -> TrainConfig:
     """The configuration that a command line names, with its overrides.
 
+    `own` is the place of the config of a model of the user's own: then --model or --config, if given, has the rest.
     `shorthands` are values of options that stand for a field, keyed by the field with `__` for its dots
     (`trainer__mesh`); None means not given.
 
@@ -154,10 +209,18 @@ def load_config(ctx: click.Context, model: str | None, path: str | None, **short
 
     if model is not None and path is not None:
         raise config_errors.model_and_config()
-    source = Path(path) if path is not None else config.find_model(model or config.DEFAULT_MODEL)
+    source: Path | None = None
+    if path is not None:
+        source = Path(path)
+    elif model is not None or own is None:
+        source = config.find_model(model or config.DEFAULT_MODEL)
     given = [f"--{field.replace('__', '.')}={value}" for field, value in shorthands.items() if value is not None]
-    known = [option.removeprefix("--") for param in ctx.command.params for option in param.opts]
-    return config.load(source, [*given, *ctx.args], options=known)
+    return config.load(source, [*given, *ctx.args], own=own, options=option_names(ctx))
+
+
+def option_names(ctx: click.Context) -> list[str]:
+    """The command's own options, for suggesting one where an override is unknown."""
+    return [option.removeprefix("--") for param in ctx.command.params for option in param.opts]
 
 
 def _mesh(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_config, mesh_option
+from levanter.cli.options import (
+    OVERRIDES,
+    ConfigCommand,
+    config_options,
+    load_config,
+    mesh_option,
+    own_option,
+    place_given,
+)
 
 
 @click.command(cls=ConfigCommand, context_settings=OVERRIDES)
+@own_option
 @config_options
 @mesh_option
 @click.option(
@@ -16,15 +27,22 @@ from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, load_
     help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
 )
 @click.pass_context
-def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | None, run_dir: str | None) -> None:
+def train(
+    ctx: click.Context, own: str | None, model: str | None, path: str | None, mesh: str | None, run_dir: str | None
+) -> None:
     """Train a model, or resume a run.
 
-    Started again with the same command, a run resumes from its last checkpoint. Every field of the configuration can
-    be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
+    Started again with the same command, a run resumes from its last checkpoint. Every field of the configuration
+    can be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
+    FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
     from levanter.cli import devices
 
-    config = load_config(ctx, model, path, trainer__mesh=mesh, trainer__run_dir=run_dir)
+    given: tuple[str, ...] = ctx.obj or ("train",)
+    own = place_given(ctx, own)
+    if run_dir is not None and (model, path, own) == (None,) * 3 and (path := _imported(run_dir)) is not None:
+        given = (*given, "--config", path)  # what this command prints to try next works from another directory
+    config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir)
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh)
         devices.require(config.mesh)
@@ -32,4 +50,12 @@ def train(ctx: click.Context, model: str | None, path: str | None, mesh: str | N
     from levanter.runtime.command import Command
     from levanter.runtime.trainer import train as run
 
-    run(config, command=Command(ctx.obj or ("train",)))
+    run(config, command=Command(given))
+
+
+def _imported(run_dir: str) -> str | None:
+    """The config of a run directory that `levanter import` made, which knows the model; None of any other."""
+    from levanter.hf.kept import origin_of
+    from levanter.runtime.run_directory import CONFIG
+
+    return str(Path(run_dir) / CONFIG) if origin_of(Path(run_dir)) is not None else None

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from levanter.errors import UserError, suggestion
+from levanter.errors import UserError
 
 
 def bad_target(target: str) -> UserError:
     return UserError(f"bad step `{target}`: write MODULE:FUNCTION, such as my_model.train:step or my_model.py:step")
-
-
-def no_such_file(target: str, path: str) -> UserError:
-    return UserError(f"no file `{path}` (in `{target}`): check the path")
-
-
-def import_failed(target: str, error: BaseException) -> UserError:
-    return UserError(f"cannot import the module of `{target}`: {type(error).__name__}: {error} (--debug shows where)")
-
-
-def no_such_name(target: str, name: str, known: Iterable[str]) -> UserError:
-    return UserError(f"no `{name}` in the module of `{target}`: {suggestion(name, known)}")
 
 
 def not_a_step(target: str, kind: str) -> UserError:

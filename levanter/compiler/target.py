@@ -5,18 +5,14 @@ Arguments are only looked at, never computed with, so shapes do: `jax.ShapeDtype
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from levanter.compiler import errors
-from levanter.errors import UserError
+from levanter.user_code import found, imported
 
 ARGUMENTS, NAMES = "_arguments", "_names"
 """What the companions of a step end in: `train_arguments` is beside `train`. `step_arguments` goes with any step."""
@@ -58,7 +54,7 @@ def load_step(target: Target) -> UserStep:
         UserError: there is no such module or function, or it gives no step, no arguments, or what are no names.
     """
     module, name = _split(target.step)
-    function = _found(module, name, target.step)
+    function = found(module, name, target.step)
     if not callable(function):
         raise errors.not_a_step(target.step, type(function).__name__)
     beside = _companion(module, name, ARGUMENTS)
@@ -73,7 +69,7 @@ def load_step(target: Target) -> UserStep:
         raise errors.no_arguments(target.step, name + ARGUMENTS)
     source = target.arguments or f"{target.step.rpartition(':')[0]}:{beside}"
     where, wanted = (module, source[1:]) if source.startswith(":") else _split(source)
-    value = _found(where, wanted, source)
+    value = found(where, wanted, source)
     arguments = _as_tuple(_called(value, source) if callable(value) else value, source)
     return UserStep(target.step, function, arguments, _names(module, name, target))
 
@@ -96,11 +92,11 @@ def _names(module: ModuleType, name: str, target: Target) -> Any:
     elif ":" in source:
         place, wanted = _split(source)
     else:
-        place = _imported(source, source)
+        place = imported(source, source)
         wanted = _companion(place, name, NAMES)
         if wanted is None:
             raise errors.no_names(target.step, source, dict.fromkeys((name + NAMES, _ANY_STEP + NAMES)))
-    value = _found(place, wanted, source)
+    value = found(place, wanted, source)
     return _naming(_called(value, source) if callable(value) and _takes_nothing(value) else value, source)
 
 
@@ -115,49 +111,7 @@ def _split(target: str) -> tuple[ModuleType, str]:
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise errors.bad_target(target)
-    return _imported(place, target), name
-
-
-def _imported(place: str, target: str) -> ModuleType:
-    try:
-        return _module(place, target)
-    except UserError:
-        raise
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise errors.import_failed(target, error) from error
-
-
-def _module(place: str, target: str) -> ModuleType:
-    """A module by its dotted name, as `python -m` in this folder finds it, or by the path of its file."""
-    if not place.endswith(".py"):
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-        return importlib.import_module(place)
-    path = Path(place).resolve()
-    if not path.is_file():
-        raise errors.no_such_file(target, place)
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    if path.stem in sys.modules and getattr(sys.modules[path.stem], "__file__", None) == str(path):
-        return sys.modules[path.stem]
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _found(module: ModuleType, name: str, target: str) -> Any:
-    value: Any = module
-    for part in name.split("."):
-        if not hasattr(value, part):
-            known = [key for key in vars(value) if not key.startswith("_")] if hasattr(value, "__dict__") else []
-            raise errors.no_such_name(target, part, known)
-        value = getattr(value, part)
-    return value
+    return imported(place, target), name
 
 
 def _takes_nothing(function: Callable[..., Any]) -> bool:

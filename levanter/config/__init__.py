@@ -2,7 +2,7 @@
 
 from levanter.compiler.question import parse_mesh
 from levanter.config.files import DEFAULT_MODEL, find_model, model_names
-from levanter.config.loader import dump, load, loads
+from levanter.config.loader import dump, load, load_pretrained, loads
 from levanter.config.schema import TrainConfig
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "dump",
     "find_model",
     "load",
+    "load_pretrained",
     "loads",
     "model_names",
     "parse_mesh",

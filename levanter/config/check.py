@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import draccus
@@ -16,7 +17,8 @@ import yaml
 
 from levanter.config import errors, kinds
 from levanter.config.document import Document, Key
-from levanter.errors import nearest, suggestion
+from levanter.errors import UserError, nearest, suggestion
+from levanter.user_code import is_file_place
 
 
 def checked(cls: type, document: Document, options: Sequence[str] = ()) -> dict[str, Any]:
@@ -59,7 +61,18 @@ class _Checker:
         if not isinstance(name, str) or name not in known:
             here = (*path, "type")
             raise errors.unknown_choice(self.name(here), self.document.mark(here).where, str(name), known)
-        return known[name]
+        return known[name] if name in list(known) else self.own(kind, name, (*path, "type"))
+
+    def own(self, kind: Any, place: str, path: Key) -> type:
+        """The class at a place of the user's, for a section of the kind `kind`."""
+        file, _, name = place.rpartition(":")
+        if is_file_place(place) and not Path(file).is_file():
+            option = f"--{'.'.join(path)} PATH/{Path(file).name}:{name}"
+            raise errors.own_file_missing(self.name(path), self.document.mark(path).where, file, option)
+        try:
+            return kind.get_choice_class(place)
+        except UserError as error:
+            raise errors.in_place(self.name(path), self.document.mark(path).where, error) from error
 
     def value(self, kind: Any, value: Any, path: Key, default: Any) -> Any:
         inner, allowed = kinds.section(kind), kinds.alternatives(kind)
@@ -98,7 +111,7 @@ class _Checker:
         owner = next((name for name, choice in known.items() if key in kinds.members(choice)), None)
         siblings = [*kinds.members(cls), "type"] if kinds.is_choice(kind) else list(kinds.members(cls))
         if owner is not None:
-            own = next(name for name, choice in known.items() if choice is cls)
+            own = kind.get_choice_name(cls)  # type: ignore[attr-defined]
             fix = f"it is a field of type `{owner}`, and this section is of type `{own}`"
         elif not mark.option and "." in key:
             fix = f"in a file keys are nested: write `{key.split('.')[0]}:` and the rest below it"

@@ -2,7 +2,7 @@
 
 A file may build on another with `extends: base.yaml` (a path beside the file): its own values win, section by section.
 A section that names another `type` than the base replaces the base's whole section, since the fields of the old type
-mean nothing to the new one.
+mean nothing to the new one; so does one that names another checkpoint to start from.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from typing import Any
 
 import yaml
 
+from levanter import user_code
 from levanter.config import errors
 from levanter.errors import nearest
 
 Key = tuple[str, ...]
+
+_CHECKPOINT = "initialize_from"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Document:
     def updated(self, other: Document) -> Document:
         """This document with the values of `other` over it."""
         return Document(_merged(self.values, other.values), {**self.marks, **other.marks})
+
+    def anchored(self, folder: Path) -> Document:
+        """This document with every `type: path/to/file.py:Class` as seen from `folder`, where it was written."""
+        return Document(_anchored(self.values, folder), self.marks)
 
 
 def read(path: Path) -> Document:
@@ -119,7 +126,7 @@ def _read(path: Path, mentioned: str, outer: tuple[Path, ...]) -> Document:
     if resolved in outer:
         circle = outer[outer.index(resolved) :]
         raise errors.extends_circle([display(file) for file in (*circle, resolved)])
-    document = parse(_text(path, mentioned), display(path))
+    document = parse(_text(path, mentioned), display(path)).anchored(path.parent)
     if "extends" not in document.values:
         return document
     base, where = document.values.pop("extends"), document.marks.pop(("extends",)).where
@@ -174,5 +181,20 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _anchored(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    return {
+        key: _anchored(value, folder)
+        if isinstance(value, Mapping)
+        else user_code.anchored(value, folder)
+        if key == "type" and isinstance(value, str)
+        else value
+        for key, value in values.items()
+    }
+
+
 def _other_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return "type" in old and "type" in new and old["type"] != new["type"]
+    first, second = (user_code.without_folder(values.get("type")) for values in (old, new))
+    if first is not None and second is not None and first != second:
+        return True
+    checkpoint = new.get(_CHECKPOINT)
+    return first is not None and checkpoint is not None and checkpoint != old.get(_CHECKPOINT)

@@ -93,5 +93,14 @@ def in_field(name: str, error: UserError) -> UserError:
     return UserError(f"{name}: {error}")
 
 
+def own_file_missing(name: str, where: str, file: str, option: str) -> UserError:
+    return UserError(f"`{name}`{_at(where)}: no file `{file}`: check the path, or say where it is now with `{option}`")
+
+
+def in_place(name: str, where: str, error: UserError) -> UserError:
+    """What is wrong with a component of the user's own, which the key `name` names."""
+    return UserError(f"`{name}`{_at(where)}: {error}")
+
+
 def _at(where: str) -> str:
     return f" ({where})" if where else ""

@@ -63,8 +63,8 @@ def _section(config: Any, kind: type, depth: int) -> Iterator[str]:
     """The lines of a config; `kind` is what its field is declared as, which may be a choice of kinds."""
     cls = type(config)
     if kinds.is_choice(kind):
-        known = kinds.choices(kind)
-        yield from _comment(f"Which kind: one of {', '.join(sorted(known))}.", depth)
+        known = ", ".join(sorted(kinds.choices(kind)))
+        yield from _comment(f"Which kind: one of {known}, or MODULE:CLASS or FILE.py:CLASS of one's own.", depth)
         yield _indented(_leaf("type", draccus.encode(config, kind)["type"]), depth)
     members, defaults = kinds.members(cls), kinds.defaults(cls)
     for field in dataclasses.fields(cls):

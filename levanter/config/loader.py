@@ -15,29 +15,55 @@ from levanter.config.check import checked
 from levanter.config.document import Document
 from levanter.config.files import find_model
 from levanter.config.overrides import parse_overrides
+from levanter.config.pretrained import with_pretrained
 from levanter.config.renamed import renamed
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError
 
 
-def load(source: str | Path, overrides: Sequence[str] = (), *, options: Sequence[str] = ()) -> TrainConfig:
+def load(
+    source: str | Path | None, overrides: Sequence[str] = (), *, own: str | None = None, options: Sequence[str] = ()
+) -> TrainConfig:
     """The configuration in `source` with the overrides over it.
 
     Args:
-        source: the path of a YAML file, or the name of a shipped model such as `gpt2_nano`.
+        source: the path of a YAML file, or the name of a shipped model such as `gpt2_nano`; None is the default of
+            every section.
         overrides: command-line arguments such as `["--optimizer.learning_rate", "1e-3"]`.
+        own: the config of a model of the user's own in place of that of `source`: `my_model.py:MyConfig`, from the
+            working directory, or `my_package.my_model:MyConfig`.
         options: the command's other option names, for suggesting one where an override is unknown.
 
     Raises:
         UserError: anything is wrong with the file, a key or a value; the message is one line.
     """
-    is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
-    path = Path(source) if is_path else find_model(str(source))
-    written = renamed(document.read(path)).updated(renamed(parse_overrides(overrides)))
-    config = _decode(written, options)
-    if config.trainer.run_name is None:
-        return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=path.stem))
+    written, name = Document(), None
+    if source is not None:
+        is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
+        path = Path(source) if is_path else find_model(str(source))
+        written, name = renamed(document.read(path)), path.stem
+    if own is not None:
+        written = written.updated(parse_overrides([f"--model.type={own}"]).anchored(Path.cwd()))
+        name = Path(own.rpartition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
+    written = written.updated(renamed(parse_overrides(overrides).anchored(Path.cwd())))
+    config = _decode(with_pretrained(written), options)
+    if config.trainer.run_name is None and name is not None:
+        return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=name))
     return config
+
+
+def load_pretrained(source: str, overrides: Sequence[str] = (), *, options: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a run that starts from a Hugging Face model: the default of every section but the model's.
+
+    Args:
+        source: a model folder, or an id on the hub.
+        overrides, options: as of `load`.
+
+    Raises:
+        UserError: as `load` does.
+    """
+    named = parse_overrides([f"--model.initialize_from={source}"])
+    return _decode(with_pretrained(named.updated(renamed(parse_overrides(overrides)))), options)
 
 
 def loads(text: str) -> TrainConfig:

@@ -75,6 +75,20 @@ def tokenizer_unavailable(name: str, reason: str) -> UserError:
     )
 
 
+def no_chat_template(name: str) -> UserError:
+    return UserError(
+        f"the tokenizer '{name}' has no chat template: use that of a model tuned for chat (data.tokenizer), or put a "
+        "chat_template.jinja into its folder"
+    )
+
+
+def chat_refused(name: str, reason: str) -> UserError:
+    return UserError(
+        f"the chat template of the tokenizer '{name}' refuses the conversation: {reason.rstrip('.')}; "
+        "each message needs a `role` that it knows and a `content`"
+    )
+
+
 def cache_unwritable(folder: Path, reason: str) -> UserError:
     return UserError(
         f"cannot write the token cache in {folder}: {reason}; choose another folder with --data.cache_dir FOLDER"

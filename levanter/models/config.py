@@ -9,26 +9,41 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
 import draccus
 
 from levanter.fields import SIZE, check, number
-from levanter.registry import MODELS, Choice
+from levanter.registry import MODELS, TASKS, Choice
 
 if TYPE_CHECKING:
     from haliax import Axis
+    from levanter.hf.family import HfFamily
     from levanter.models.lm_model import LmModel
 
 
+class InFolders:
+    """What configs of models have in common that may lie in Hugging Face folders."""
+
+    @classmethod
+    def hf(cls) -> HfFamily | None:
+        """How such models are read from and written as Hugging Face folders: FAMILY of the hf.py beside the config."""
+        package, _, _ = cls.__module__.rpartition(".")
+        name = f"{package}.hf"
+        return import_module(name).FAMILY if package and util.find_spec(name) is not None else None
+
+
 @dataclass(frozen=True)
-class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
+class ModelConfig(InFolders, Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
     """A kind of model, chosen by `type:`. A subclass builds the model that it describes."""
 
     seq_len: int = number(1024, SIZE)
     """Tokens in one training sequence: the size of axis `position`."""
     vocab_size: int = number(50257, SIZE)
     """Token ids the model knows; at least as many as the tokenizer has."""
+    initialize_from: str | None = None
+    """A Hugging Face model folder, or an id on the hub, to start from: its weights, and all fields not set here."""
 
     def __post_init__(self) -> None:
         check(self, "model")
@@ -46,6 +61,22 @@ class ModelConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=MODELS):
     @abc.abstractmethod
     def build(self, Vocab: Axis, *, key: Any) -> LmModel:
         """A freshly initialized model over the axis `Vocab`; see `LmModel` for what it must be able to do."""
+
+
+@dataclass(frozen=True)
+class TaskConfig(InFolders, Choice, draccus.ChoiceRegistry, abc.ABC, registry=TASKS):
+    """A kind of model that is no language model: it has inputs and a loss of its own, and a step of the user's trains
+    it (docs/models.md)."""
+
+    initialize_from: str | None = None
+    """A Hugging Face model folder, or an id on the hub, that the config was read from."""
+
+    def __post_init__(self) -> None:
+        check(self, "model")
+
+    @abc.abstractmethod
+    def build(self, *, key: Any) -> Any:
+        """A freshly initialized model."""
 
 
 def axis(name: str, size: int) -> Axis:

@@ -15,6 +15,37 @@ def heads_do_not_divide(hidden_dim: int, num_heads: int) -> UserError:
     )
 
 
+def groups_do_not_divide(num_heads: int, num_kv_heads: int) -> UserError:
+    divisors = [size for size in range(1, num_heads + 1) if num_heads % size == 0]
+    nearest = min(divisors, key=lambda size: (abs(size - num_kv_heads), size))
+    return UserError(
+        f"model.num_heads {num_heads} does not divide into model.num_kv_heads {num_kv_heads}: "
+        f"set num_kv_heads to a divisor of num_heads, for example {nearest}"
+    )
+
+
+def patches_do_not_divide(image_size: int, patch_size: int) -> UserError:
+    lower = max(1, image_size // patch_size) * patch_size
+    return UserError(
+        f"model.image_size {image_size} does not divide into patches of model.patch_size {patch_size}: "
+        f"set image_size to a multiple of patch_size, for example {lower} or {lower + patch_size}"
+    )
+
+
+def too_few_experts(num_experts: int, experts_per_token: int) -> UserError:
+    return UserError(
+        f"model.experts_per_token {experts_per_token} is more than model.num_experts {num_experts}: "
+        f"set experts_per_token to {num_experts} or less"
+    )
+
+
+def longrope_without_factors() -> UserError:
+    return UserError(
+        "model.rope.scaling is longrope, which needs a divisor for each frequency: "
+        "set model.rope.short_factors and model.rope.long_factors"
+    )
+
+
 def vocabulary_too_small(model_size: int, tokenizer_size: int) -> UserError:
     return UserError(
         f"the tokenizer has {tokenizer_size} tokens but model.vocab_size is {model_size}: "
@@ -47,9 +78,16 @@ _PIECES = {
     "decays": """\
     def decays(self) -> Any:
         # the tree of the model with a bool for each array: whether weight decay applies""",
+    "cache": """\
+    def cache(self, batch: tuple[Axis, ...], length: int, dtype: Any) -> Any:
+        # what `extend` keeps of the places before, for texts of at most `length` places; a tree of arrays""",
+    "extend": """\
+    def extend(self, tokens: NamedArray, cache: Any, start: NamedArray | int) -> tuple[NamedArray, Any]:
+        # tokens int32 [..., Pos] that stand at places start, start + 1, … of their rows, and the cache so far
+        # → the activations [..., Pos, …], and the cache with these places; later places of it are not seen""",
 }
 """The lines to write for each piece of the contract of `LmModel`."""
-_OPTIONAL = ("evaluation_loss", "decays")
+_OPTIONAL = ("evaluation_loss", "decays", "cache", "extend")
 
 
 def contract_missing(model: str, missing: Sequence[str]) -> UserError:
@@ -83,6 +121,27 @@ def contract_signature(model: str, method: str, signature: str, reason: str) -> 
 
 def contract_result(model: str, method: str, expected: str, got: str) -> UserError:
     return UserError(f"`{model}.{method}` gives {got} and must give {expected}:\n\n{_pieces([method])}")
+
+
+def contract_raised(what: str, where: str | None, error: Exception) -> UserError:
+    place = f" at {where}" if where else ""
+    return UserError(f"`{what}` fails{place}: {type(error).__name__}: {error} (--debug shows all of it)")
+
+
+def contract_axis(model: str, name: str, axis: object, fix: str) -> UserError:
+    return UserError(f"`{model}.{name}` is {axis}: {fix}")
+
+
+def other_places(config: str, axis: object) -> str:
+    return f"take it from the config, `{config}.Pos`, which is {axis}"
+
+
+def too_few_ids(vocab_size: int) -> str:
+    return f"model.vocab_size is {vocab_size}, so make it at least that long, or take the `Vocab` that `build` is given"
+
+
+def half_a_cache(model: str, there: str, missing: str) -> UserError:
+    return UserError(f"{model} has `{there}` and no `{missing}`: write both, or neither\n\n{_pieces([missing])}")
 
 
 def dropout_unsaid(model: str) -> UserError:

@@ -53,6 +53,13 @@ def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
     )
 
 
+def code_changed(file: str, checkpoint: Path) -> str:
+    return (
+        f"{file} has changed since {checkpoint} was saved: the run resumes with the code as it is now, and is not the "
+        "run that it would have been"
+    )
+
+
 def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError:
     return UserError(
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "

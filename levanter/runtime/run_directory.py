@@ -2,7 +2,8 @@
 
     runs/NAME/config.yaml       the resolved config
               metrics.jsonl     one object a step
-              checkpoints/      step-N/ …
+              checkpoints/      step-N/ …; step-0/ has the weights that a run starts from, where they were imported
+              hugging_face/     the config and tokenizer of the checkpoint that the weights came from
               wandb/            files of the tracker, where one is on
               .lock             held by the process that is writing
 
@@ -27,6 +28,7 @@ import yaml
 
 from levanter import durable
 from levanter.runtime import errors
+from levanter.user_code import without_folder
 
 MAY_CHANGE = (
     "data.cache_dir",
@@ -44,8 +46,9 @@ MAY_CHANGE = (
 
 ABSENT = "(not set)"
 CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
+HUGGING_FACE = "hugging_face"
 WANDB_ID = "wandb_id"
-_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, "wandb", f".{CONFIG}.tmp", f".{WANDB_ID}.tmp"}
+_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, HUGGING_FACE, "wandb", f".{CONFIG}.tmp", f".{WANDB_ID}.tmp"}
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,11 @@ def open_run(
 
 
 def has_checkpoint(path: Path) -> bool:
-    """Whether there is anything at `path` that a run directory protects: a checkpoint, a damaged one included."""
-    return any((path / CHECKPOINTS).glob("step-*"))
+    """Whether there is anything at `path` that a run directory protects: a checkpoint, a damaged one included.
+
+    Imported weights are not: nothing is trained yet, so that data, optimizer and the rest are free.
+    """
+    return any(not entry.name.startswith("step-0") for entry in (path / CHECKPOINTS).glob("step-*"))
 
 
 def foreign_files(path: Path) -> list[str]:
@@ -137,6 +143,8 @@ def foreign_files(path: Path) -> list[str]:
 def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CHANGE) -> list[Difference]:
     """Where `config_text` differs from the config of the run at `path`, by name, the keys in `may_change` left out.
 
+    A file with code of the user's own may have moved: whether it is the same code is told apart from where it lies.
+
     Raises:
         UserError: the file there is not a config of a run.
     """
@@ -148,7 +156,8 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     return [
         Difference(key, old.get(key, ABSENT), new.get(key, ABSENT))
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, ABSENT) != new.get(key, ABSENT) and not any(f"{key}.".startswith(f"{each}.") for each in free)
+        if without_folder(old.get(key, ABSENT)) != without_folder(new.get(key, ABSENT))
+        and not any(f"{key}.".startswith(f"{each}.") for each in free)
     ]
 
 

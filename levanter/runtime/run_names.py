@@ -29,6 +29,7 @@ from levanter.runtime.run_directory import (
     has_checkpoint,
     is_locked,
 )
+from levanter.user_code import is_place
 
 _STEPS = "trainer.num_train_steps"
 _NAMED = 3
@@ -105,4 +106,5 @@ def _value(value: Any) -> str:
             repr(value).removesuffix(".0"), format(Decimal(repr(value)).normalize(), "e").replace("+", ""), key=len
         )
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = text.rpartition(":")[2] if is_place(value) else text
     return re.sub(r"[^\w.,=+-]+", "_", text)

@@ -8,6 +8,7 @@ those in a moment even for a model that would not fit this machine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -109,9 +110,14 @@ def train_step_of(config: TrainConfig) -> TrainStep:
     )
 
 
-def initial_state(config: TrainConfig) -> TrainState:
-    """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`."""
-    model: Any = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
+def initial_state(config: TrainConfig, model: Any = None) -> TrainState:
+    """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`.
+
+    Args:
+        model: trained weights to start from; without them the model is freshly initialized.
+    """
+    if model is None:
+        model = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
     trained, _ = parted(model, _frozen(config)(model))
     return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(trained))
 
@@ -149,16 +155,20 @@ def _decays(model: LmModel) -> Any:
     return model.decays()
 
 
-def init_state(config: TrainConfig, shardings: Any = None) -> TrainState:
+def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) -> TrainState:
     """The state before the first step, on devices; every array is made where it lies.
 
-    The values depend on the config alone, not on the mesh.
+    The values depend on the config (and `model`) alone, not on the mesh.
 
     Args:
         shardings: a pytree of shardings with the structure of the state, or None for the default device.
+        model: trained weights to start from, laid out so already; they are donated.
     """
     # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
     hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    if model is not None:
+        start = jax.jit(partial(initial_state, config), out_shardings=shardings, donate_argnums=0)
+        return start(model)
     return jax.jit(lambda: initial_state(config), out_shardings=shardings, compiler_options=hurry)()
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from levanter.config import TrainConfig
 from levanter.data import TokenData
+from levanter.inference.generate import generate, sample_key
 from levanter.runtime.command import Command
-from levanter.runtime.generate import generate, sample_key
 
 PROMPT = "The"
 

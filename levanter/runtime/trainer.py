@@ -28,8 +28,9 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer, latest, load, read_manifest
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, dump
+from levanter.hf.runs import is_imported, starting_model
 from levanter.models.errors import vocabulary_too_small
-from levanter.runtime import errors, evaluate, memory, summary
+from levanter.runtime import errors, evaluate, memory, own_code, summary
 from levanter.runtime.command import Command
 from levanter.runtime.run_directory import Difference, RunDirectory, open_run
 from levanter.runtime.run_names import beside, default_directory
@@ -124,17 +125,23 @@ def opened_run(config: TrainConfig, console: Console, command: Command | None) -
 def starting_state(
     config: TrainConfig, run: RunDirectory, tokens: text.TokenData, compiled: Compiled, console: Console
 ) -> tuple[TrainState, int]:
-    """The state to resume from and its step: of the newest complete checkpoint, or new where there is none."""
+    """The state to resume from and its step: of the newest complete checkpoint, or new where there is none.
+
+    A new one has imported weights where the run directory has them or the config names them, else random ones.
+    """
     problems: list[str] = []
     checkpoint = latest(run.checkpoints_path, problems)
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
-    if checkpoint is None:
-        return init_state(config, compiled.state_shardings), 0
+    manifest = None if checkpoint is None else read_manifest(checkpoint)
+    if checkpoint is None or manifest is None or is_imported(manifest):
+        model = starting_model(config, run.path, checkpoint, compiled.state_shardings.model)
+        return init_state(config, compiled.state_shardings, model), 0
 
-    manifest = read_manifest(checkpoint)
     if manifest.metadata.get("data") != tokens.identity:
         raise errors.other_data(checkpoint)
+    for file in own_code.changed(manifest.metadata.get(own_code.KEY, {}), config):
+        console.print(errors.code_changed(file, checkpoint), markup=False, highlight=False, soft_wrap=True)
     if manifest.step > config.trainer.num_train_steps:
         raise errors.past_the_end(checkpoint, manifest.step, config.trainer.num_train_steps)
     shapes = state_shape(config)
@@ -157,6 +164,8 @@ class Loop:
         self._trainer = config.trainer
         self._learning_rate = config.optimizer.learning_rate
         self._tokens = tokens
+        code = own_code.digests(config)
+        self._code = {own_code.KEY: code} if code else {}
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
@@ -243,7 +252,7 @@ class Loop:
     def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:
         if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
             self._trackers.sync()
-            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity})
+            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
 
     def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""

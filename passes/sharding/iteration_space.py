@@ -84,9 +84,14 @@ def operand_layout(node: Node, value: Value, layout: Layout, rules: ShardingRule
     return {old.name: layout.get(new.name or "", 0) for old, new in renamed if old.name is not None}
 
 
-def pending_reductions(space: Space, layout: Layout) -> tuple[Mask, ...]:
-    """For each reduced name, the mesh axes over which the results of a node are partial."""
-    return tuple(layout.get(name, 0) for name in space.reduced)
+def reduced_in(node: Node, space: Space, result: Value) -> tuple[str, ...]:
+    """The names over which a result of the node is a sum."""
+    return space.reduced if len(node.outputs) == 1 else op_of(node).reduced_in(node, result)
+
+
+def pending_reductions(reduced: tuple[str, ...], layout: Layout) -> tuple[Mask, ...]:
+    """For each reduced name, the mesh axes over which a result is partial."""
+    return tuple(layout.get(name, 0) for name in reduced)
 
 
 def operand_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Reshard]:
@@ -117,9 +122,9 @@ def result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Resh
         return []
     space = space_of(node, roles)
     layout = rules.layout(space.sizes, space.role, space.blocked)
-    pending = pending_reductions(space, layout)
     reshards: list[Reshard] = []
     for value in node.outputs:
+        pending = pending_reductions(reduced_in(node, space, value), layout)
         made, wanted = restricted(layout, value.type, rules), value_layout(value, roles, rules)
         cut = op_of(node).cut_after_each_sum
         reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, cut))

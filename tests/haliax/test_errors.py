@@ -21,6 +21,7 @@ KEY = jax.random.key(0)
 MESH = jax.make_mesh((4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 x = hax.zeros((Batch, Embed))
 y = hax.zeros((Batch, Pos))
+z = hax.zeros(hax.make_axes(rows=2, columns=3, position=128))
 
 
 class Layer(eqx.Module):
@@ -40,6 +41,10 @@ def mixture(inputs, sizes):
 
 def attention(**options):
     return hnn.attention.dot_product_attention(Pos, Embed, x, hax.zeros((Pos, Embed)), y, **options)
+
+
+def attend(**options):
+    return hnn.attention.attend(z, y, y, Key=Pos, KPos=Batch, **options)
 
 
 def loss(**options):
@@ -680,6 +685,24 @@ CASES = {
     "layers by a name alone": (
         lambda: hnn.BlockSeq.init("layers", Layer),
         "axis `layers` needs a size here: give Axis('layers', size)",
+    ),
+    "attend by an unknown backend": (
+        lambda: attend(backend="flash"),
+        "attend: backend 'flash' is not one of auto, reference",
+    ),
+    "attend with a mask of numbers": (
+        lambda: attend(mask=hax.ones(Batch)),
+        "attend: `mask` must be boolean, not f32[batch=4]: True where attention is allowed, as in `mask > 0`",
+    ),
+    "attend with an axis that no query has": (
+        lambda: attend(mask=hnn.attention.AttentionMask(causal=True, starts=hax.zeros(Embed, dtype=int))),
+        "attend: `mask.starts`, i32[embed=8], has axis `embed`, which is not in the queries, "
+        "[rows=2, columns=3]: index, reduce or rename it",
+    ),
+    "attend without saying which axis is the position": (
+        lambda: attend(mask=hnn.attention.AttentionMask(causal=True)),
+        "attend: the mask goes by position, and of the axes that only the query f32[rows=2, columns=3, position=128] "
+        'has `rows`, `columns` are all a candidate: say which one it is, QPos="..."',
     ),
     "attention without the axis of the vectors": (
         lambda: hnn.attention.dot_product_attention(Pos, Embed, y, x, x),

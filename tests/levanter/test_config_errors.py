@@ -154,7 +154,7 @@ def test_a_wrong_override(overrides: str, expected: str) -> None:
 
 def test_an_unknown_model() -> None:
     assert message("gpt2_nan") == "unknown model `gpt2_nan`: did you mean `gpt2_nano`? (`--config PATH` takes any file)"
-    assert message("llama").startswith("unknown model `llama`: known: gpt2_medium, gpt2_nano, ")
+    assert message("zebra").startswith("unknown model `zebra`: known: gemma2_9b, gemma3_4b, ")
 
 
 def test_a_missing_file(write) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,12 +14,33 @@ from levanter.config import TrainConfig, kinds
 from levanter.errors import UserError
 from levanter.fields import Range, above, at_least, between, fraction, range_of
 
-NUMBERS = [
-    pytest.param(section, kind, cls, field, id=f"{section}.{field.name}-{kind}")
-    for section, kind, cls in kinds.sections(TrainConfig)
-    for field in dataclasses.fields(cls)
-    if {int, float} & set(kinds.alternatives(kinds.members(cls)[field.name]))
-]
+
+def _numbers() -> Iterator[Any]:
+    """Every number of every config; one that several inherit once."""
+    seen = set()
+    for section, kind, cls in kinds.sections(TrainConfig):
+        for field in dataclasses.fields(cls):
+            owner = next(each for each in cls.__mro__ if field.name in each.__dict__.get("__annotations__", {}))
+            if {int, float} & set(kinds.alternatives(kinds.members(cls)[field.name])) and (
+                owner,
+                field.name,
+            ) not in seen:
+                seen.add((owner, field.name))
+                yield pytest.param(section, kind, cls, field, id=f"{section}.{field.name}-{kind}")
+
+
+NUMBERS = list(_numbers())
+
+
+def _chosen(section: str, kind: str) -> list[str]:
+    """Options that choose the types which have a section."""
+    if kind:
+        return [f"--{section}.type={kind}"]
+    outer, _, name = section.partition(".")
+    choices = kinds.choices(kinds.members(TrainConfig)[outer])
+    if not name or "" in choices:
+        return []
+    return [f"--{outer}.type={next(each for each in choices if name in kinds.members(choices[each]))}"]
 
 
 def test_there_are_numbers_to_look_at() -> None:
@@ -37,7 +59,7 @@ def test_no_nonsense_passes(section: str, kind: str, cls: type, field: dataclass
             cls(**{field.name: value})
         assert str(caught.value).startswith(f"{name} is {value}: it must be "), caught.value
         words = f".{value}".replace("..", ".-.") if not math.isfinite(value) else f"{value}"
-        chosen = [f"--{section}.type={kind}"] if kind else []
+        chosen = _chosen(section, kind)
         with pytest.raises(UserError) as refused:
             config.load("gpt2_nano", [*chosen, f"--{name}={words}"])
         assert name in str(refused.value) and "\n" not in str(refused.value)

@@ -25,6 +25,7 @@ from levanter.compiler.compile import check_config, report
 from levanter.config import TrainConfig
 from levanter.data import TextDataConfig
 from levanter.errors import UserError
+from levanter.inference.generate import generate
 from levanter.models import LmModel, ModelConfig
 from levanter.models.check import build
 from levanter.models.decay import matrices
@@ -32,7 +33,6 @@ from levanter.optim.adamw.config import AdamWConfig
 from levanter.registry import MODELS
 from levanter.runtime import rng
 from levanter.runtime.config import TrainerConfig
-from levanter.runtime.generate import generate
 from levanter.runtime.state import LmBatch, flat_names, init_state, make_train_step, state_shape
 from levanter.runtime.trainer import train
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = {"hf": {"datasets", "tokenizers", "transformers"}, "wandb": {"wandb"}}
+EXTRAS = {"hf": {"datasets", "huggingface_hub", "jinja2", "tokenizers", "transformers"}, "wandb": {"wandb"}}
 
 # What is None there can be neither imported nor found.
 ABSENT = "import sys\nsys.modules.update(dict.fromkeys({names!r}))\n"

@@ -23,12 +23,12 @@ from levanter.checkpoint.config import CheckpointConfig
 from levanter.config import TrainConfig
 from levanter.data import TextDataConfig
 from levanter.errors import UserError, WorkFailed
+from levanter.inference.generate import generate
 from levanter.models.gpt2.config import Gpt2Config
 from levanter.optim.adamw.config import AdamWConfig
 from levanter.runtime import memory
 from levanter.runtime.command import Command
 from levanter.runtime.config import TrainerConfig
-from levanter.runtime.generate import generate
 from levanter.runtime.state import (
     batch_shape,
     flat_names,

@@ -1,6 +1,7 @@
 """Rules from JAX primitives to IR kinds, a file per family."""
 
 from ir.staging.primitives import (
+    attention,
     collective,
     contract,
     convolve,
@@ -20,6 +21,7 @@ __all__ = [
     "Axes",
     "Draft",
     "Equation",
+    "attention",
     "collective",
     "contract",
     "convolve",

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
+from haliax.nn.attention import AttentionMask, attend
 from levanter.models.lm_model import LmModel
 from levanter.models.loss import mean_loss, next_token_loss, output_logits
+from levanter.models.parts.places import Places
 from levanter.runtime import rng
 
 if TYPE_CHECKING:
     from levanter.models.gpt2.config import Gpt2Config
-
-MASKED = -1e9  # A score that softmax turns into exactly zero, finite so that a fully masked row is not NaN.
 
 
 class Attention(eqx.Module):
@@ -47,17 +47,12 @@ class Attention(eqx.Module):
             HeadSize=config.HeadSize,
         )
 
-    def __call__(self, x: NamedArray) -> NamedArray:
-        """x [..., position, embed] → [..., position, embed]"""
-        Pos = x.resolve_axis("position")
-        KeyPos = self.KeyPos.resize(Pos.size)
+    def __call__(self, x: NamedArray, mask: AttentionMask) -> NamedArray:
+        """x [..., position, embed] → [..., position, embed]; the mask says which places each place sees"""
+        KeyPos = self.KeyPos.resize(x.axis_size("position"))
         q, k, v = self.qkv(x).unbind("qkv")
         k, v = (each.rename({"position": "key_position"}) for each in (k, v))
-        scores = hax.dot(q, k, axis=self.HeadSize) / math.sqrt(self.HeadSize.size)
-        causal = hax.arange(KeyPos).broadcast_axis(Pos) <= hax.arange(Pos)
-        scores = hax.where(causal, scores.astype(jnp.float32), MASKED)
-        weights = hnn.softmax(scores, axis=KeyPos).astype(x.dtype)
-        return self.out(hax.dot(weights, v, axis=KeyPos))
+        return self.out(attend(q, k, v, Key=self.HeadSize, KPos=KeyPos, mask=mask))
 
 
 class Mlp(eqx.Module):
@@ -97,9 +92,9 @@ class Block(eqx.Module):
             dropout=hnn.Dropout(config.dropout),
         )
 
-    def __call__(self, x: NamedArray, *, key: jax.Array | None) -> NamedArray:
+    def __call__(self, x: NamedArray, mask: AttentionMask, *, key: jax.Array | None) -> NamedArray:
         """x [..., position, embed] → [..., position, embed]; without a key nothing is dropped."""
-        x = x + _drop(self.dropout, self.attention(self.attention_norm(x)), key, "attention")
+        x = x + _drop(self.dropout, self.attention(self.attention_norm(x), mask), key, "attention")
         return x + _drop(self.dropout, self.mlp(self.mlp_norm(x)), key, "mlp")
 
 
@@ -117,12 +112,14 @@ class Embeddings(eqx.Module):
 
         return Embeddings(table(Vocab, "tokens"), table(config.Pos, "positions"))
 
-    def __call__(self, tokens: NamedArray) -> NamedArray:
-        """tokens [..., position] → [..., position, embed]"""
-        length = tokens.resolve_axis("position").size
+    def __call__(self, tokens: NamedArray, positions: NamedArray | None = None) -> NamedArray:
+        """tokens and positions (0, 1, … where not given) int32 [..., position] → [..., position, embed]"""
         # Ids are those of the tokenizer, whose vocabulary the table covers; no check of each is computed.
         vectors = self.tokens.weight.take(self.tokens.Vocab, tokens, mode="promise_in_bounds")
-        return vectors + self.positions.weight["position", 0:length]
+        if positions is None:
+            return vectors + self.positions.weight["position", 0 : tokens.axis_size("position")]
+        table = self.positions.weight.rename({"position": "place"})
+        return vectors + table.take("place", positions, mode="promise_in_bounds")
 
 
 class Gpt2LMHeadModel(LmModel):
@@ -148,18 +145,23 @@ class Gpt2LMHeadModel(LmModel):
             config=config,
         )
 
-    def activations(self, tokens: NamedArray, *, key: jax.Array | None = None) -> NamedArray:
+    def activations(
+        self, tokens: NamedArray, *, key: jax.Array | None = None, segments: NamedArray | None = None
+    ) -> NamedArray:
         """The residual stream after the last norm, in the compute dtype.
 
         Args:
             tokens: int32 [..., position], at most `seq_len` positions.
             key: for dropout; without it nothing is dropped.
+            segments: int32 [..., position], equal for the tokens of one text; see `Places.of`.
 
         Returns: [..., position, embed].
         """
         model = _cast(self, self.config.compute_dtype)
-        x = _drop(hnn.Dropout(self.config.dropout), model.embeddings(tokens), key, "embeddings")
-        return model.final_norm(model.blocks.fold(x, key=key))
+        places = Places.of(tokens, segments)
+        x = model.embeddings(tokens, None if segments is None else places.positions)
+        x = _drop(hnn.Dropout(self.config.dropout), x, key, "embeddings")
+        return model.final_norm(model.blocks.fold(x, places.mask, key=key))
 
     def logits(self, x: NamedArray) -> NamedArray:
         """x [..., embed], as `activations` gives it → float32 [..., vocab]"""

@@ -1,0 +1,148 @@
+"""attention: softmax of scores along the positions of the keys, and the mean of the values by it, as one operation: no
+array of all scores, neither in a graph nor in the memory of a plan.
+
+The operands are query, key, value, then the parts of the mask that are arrays (`masks`). `attention.backward` and
+`attention.tangent` have both results of the forward operation behind these, and then the cotangent of the first, or the
+tangents of query, key and value.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+from haliax.nn.attention.spec import MASKS, Spec
+from ir import errors
+from ir.graph import Node, Value
+from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
+from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
+from ir.types import Dim, TensorType
+
+Dims = tuple[Dim, ...]
+_BEHIND = {"": 0, "backward": 3, "tangent": 5}
+"""By member, how many operands follow those of the attention itself."""
+_LOG_SUMS = ("float32", "float64")
+
+
+class Attention(Op):
+    """What query and key share is matched, what only the query has is free. The vectors of query and key (`over`) and
+    the positions of the keys (`along`) are whole on each device; all else may be sharded."""
+
+    kind = "attention"
+    attributes = frozenset(
+        ("over", "along", "position", "masks", "causal", "window", "prefix", "starts", "scale", "softcap", "backend")
+        + ("batch", "batch_with")
+    )
+    meetings = {"attention": "attention in which {pairs}: what query, key, value and mask share has one name"}
+    always_computes = True
+    cut_after_each_sum = True
+
+    def results(self, node: Node) -> Sequence[Expected]:
+        must(node.fn in _BEHIND, Piece("op"), errors.rule_needs("attention, or a derivative of it"))
+        given = 3 + len(node.words("masks"))
+        operands(node, given + _BEHIND[node.fn], given + _BEHIND[node.fn])
+        must(set(node.words("masks")) <= set(MASKS), Piece("attribute", key="masks"), errors.rule_needs("known masks"))
+        query, key, value = (operand.type for operand in node.inputs[:3])
+        _fits(node, "over", query, "the query")
+        _fits(node, "over", key, "the key")
+        _fits(node, "along", key, "the key")
+        _fits(node, "along", value, "the value")
+        if node.fn == "backward":
+            return [like(query), like(key), like(value)]
+        rows = _rows(node)
+        out = node.outputs[0].type.dims if node.outputs else ()
+        result = _in_order((*rows, *_features(node)), out)
+        if node.fn == "tangent":
+            return [Expected((node.inputs[given].type.dtype,), result)]
+        logs = node.outputs[1].type.dims if len(node.outputs) > 1 else ()
+        dtypes = tuple(dict.fromkeys((query.dtype, value.dtype, "float32")))
+        return [Expected(dtypes, result), Expected(_LOG_SUMS, _in_order(rows, logs))]
+
+    def mismatches(self, node: Node) -> Iterator[Mismatch]:
+        for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False):
+            yield from meeting(a, b, "attention", _carriers(node, a, b))
+
+    def reduced(self, node: Node) -> Names:
+        return tuple(dict.fromkeys(name for value in node.outputs for name in self.reduced_in(node, value)))
+
+    def reduced_in(self, node: Node, result: Value) -> Names:
+        """The gradients of keys and values are sums over what only the queries have."""
+        if node.fn != "backward":
+            return ()
+        own, blocked = set(result.type.names), self.blocked(node)
+        rows = (dim.name for dim in _rows(node) if dim.name is not None)
+        return tuple(name for name in rows if name not in own and name not in blocked)
+
+    def blocked(self, node: Node) -> Names:
+        """Backward, scores need whole vectors of the values too."""
+        features = _names(_features(node)) if node.fn else ()
+        return tuple(dict.fromkeys((*node.names("over"), *node.names("along"), *features)))
+
+    def flops(self, node: Node) -> int:
+        """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not
+        counted on."""
+        pairs = prod(dim.size for dim in (*_rows(node), *node.dims("along")))
+        size, features = (prod(dim.size for dim in dims) for dims in (node.dims("over"), _features(node)))
+        times = {"": (1, 1), "backward": (3, 2), "tangent": (3, 2)}[node.fn]
+        return 2 * pairs * (times[0] * size + times[1] * features)
+
+    def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
+        """Equal labels. Without its primitive, names alone must do."""
+        spec = params_of(node).get("spec")
+        if not isinstance(spec, Spec):
+            return
+        first: dict[int, Place] = {}
+        labels = (*spec.operands_of(node.fn), *spec.results_of(node.fn))
+        for value, own in zip((*node.inputs, *node.outputs), labels, strict=True):
+            for position, label in enumerate(own):
+                if label in first:
+                    yield first[label], (value, position)
+                else:
+                    first[label] = value, position
+
+
+def _names(dims: Sequence[Dim]) -> Names:
+    """The names of dims that have one."""
+    return tuple(dim.name for dim in dims if dim.name is not None)
+
+
+def _fits(node: Node, key: str, type_: TensorType, who: str) -> None:
+    """Whether an operand has the listed dims; one that has another name for it is listed under `batch_with`."""
+    other = dict(zip(node.dims("batch"), node.dims("batch_with"), strict=False))
+    wanted = node.dims(key)
+    must(len(wanted) == 1, Piece("attribute", key=key), errors.rule_needs("one dim"))
+    known = [dim for dim in (wanted[0], other.get(wanted[0])) if dim is not None]
+    if not any(has(type_.dims, dim) for dim in known):
+        listed(node, key, type_.dims, who)
+
+
+def _rows(node: Node) -> Dims:
+    """What there is a row of scores for: the dims of the query but its vectors."""
+    return without(node.inputs[0].type.dims, node.dims("over"))[0]
+
+
+def _features(node: Node) -> Dims:
+    """The dims of the values' own vectors."""
+    left = list(node.inputs[2].type.dims)
+    renamed = [b for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False)]
+    for dim in (*node.dims("along"), *_rows(node), *renamed):
+        place = next((i for i, each in enumerate(left) if same(each, dim)), None)
+        if place is not None:
+            del left[place]
+    return tuple(left)
+
+
+def _in_order(dims: Dims, found: Dims) -> Dims:
+    """The dims as they are found, where those are the same in another order."""
+    left = list(dims)
+    for dim in found:
+        place = next((i for i, each in enumerate(left) if same(each, dim)), None)
+        if place is None:
+            return dims
+        del left[place]
+    return dims if left else found
+
+
+def _carriers(node: Node, first: Dim, second: Dim) -> tuple[int, int]:
+    """The operands that carry the two names of a meeting."""
+    places = [i for i, operand in enumerate(node.inputs) if has(operand.type.dims, first)]
+    others = [i for i, operand in enumerate(node.inputs) if has(operand.type.dims, second)]
+    return (places or [0])[0], (others or [1])[0]

@@ -1,0 +1,160 @@
+"""Between model folders and run directories: a run that starts from a folder, and a folder made from a run.
+
+An import writes the weights as the checkpoint of step 0, which holds the model and no optimizer state, so that training
+starts from it with any optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from levanter.checkpoint import Manifest, committed, load, read_manifest, resolve, save
+from levanter.checkpoint.arrays import read_array
+from levanter.config import TrainConfig, dump, loads
+from levanter.data.tokenizer import load_tokenizer
+from levanter.hf import errors
+from levanter.hf.exporting import MAX_SHARD_BYTES, export_model
+from levanter.hf.folder import CONFIG, GENERATION, HfFolder, open_folder
+from levanter.hf.importing import import_model, read_arrays
+from levanter.hf.kept import Origin, keep, kept_folder, origin_of
+from levanter.runtime.run_directory import HUGGING_FACE, open_run
+from levanter.runtime.state import flat_names, from_flat_names, state_shape
+
+_MODEL = "model."
+_IMPORTED = "imported"
+
+
+def import_run(config: TrainConfig, run_dir: Path) -> Origin:
+    """Make the run directory of a run that starts from the model folder in `config.model.initialize_from`.
+
+    Raises:
+        UserError: the folder cannot be read, or the run directory cannot be made or has checkpoints.
+    """
+    assert config.model.initialize_from is not None
+    folder = open_folder(config.model.initialize_from)
+    if committed(run_dir / "checkpoints"):
+        raise errors.run_has_checkpoints(run_dir)
+    arrays = read_arrays(folder, config.model, state_shape(config).model)
+    data = config.data
+    if folder.has_tokenizer and data.tokenizer == config.model.initialize_from:
+        data = replace(data, tokenizer=str(run_dir / HUGGING_FACE))
+    trainer = replace(config.trainer, run_name=config.trainer.run_name or run_dir.name, run_dir=str(run_dir))
+    with open_run(run_dir, dump(replace(config, data=data, trainer=trainer))) as run:
+        origin = keep(folder, run.path)
+        save(run.checkpoints_path, 0, _Prefixed(arrays), {_IMPORTED: folder.source})
+    return origin
+
+
+def is_imported(manifest: Manifest) -> bool:
+    """Whether a checkpoint holds imported weights and no state of training."""
+    return _IMPORTED in manifest.metadata
+
+
+def starting_model(config: TrainConfig, run_dir: Path, checkpoint: Path | None, shardings: Any = None) -> Any:
+    """The weights that a new run starts from, on devices, or None where it starts from random ones.
+
+    Args:
+        checkpoint: the imported weights of the run directory, where it has them.
+        shardings: a tree of shardings with the structure of the model.
+
+    Raises:
+        UserError: the weights do not fit the model, or cannot be had.
+    """
+    like = state_shape(config).model
+    if checkpoint is not None:
+        layouts = None if shardings is None else _prefixed(shardings)
+        arrays = load(checkpoint, like=_prefixed(like), shardings=layouts)
+        return from_flat_names(like, {name.removeprefix(_MODEL): array for name, array in arrays.items()})
+    if config.model.initialize_from is None:
+        return None
+    folder = open_folder(config.model.initialize_from)
+    keep(folder, run_dir)
+    return import_model(folder, config.model, like, shardings)
+
+
+def export_run(
+    run_dir: Path, target: Path, *, dtype: str | None = None, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> tuple[Path, str]:
+    """Write the newest checkpoint of a run as a model folder; returns the checkpoint and the dtype.
+
+    Args:
+        dtype: of the tensors; None takes those that the weights came with, or float32 where they are the run's own.
+
+    Raises:
+        UserError: there is no run or no checkpoint, its model has no Hugging Face family, or the target is in use.
+    """
+    if not (run_dir / "config.yaml").is_file():
+        raise errors.no_run(run_dir)
+    config = loads((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    checkpoint = resolve(run_dir)
+    origin = origin_of(run_dir)
+    others = origin.other_dtypes if origin is not None and dtype is None else {}
+    dtype = dtype or (origin.dtype if origin is not None else "float32")
+    export_model(
+        target,
+        config.model,
+        _Checkpoint(checkpoint),
+        jax.eval_shape(lambda: state_shape(config).model),
+        dtype=dtype,
+        other_dtypes=others,
+        companions=_companions(config, run_dir, origin),
+        max_shard_bytes=max_shard_bytes,
+    )
+    return checkpoint, dtype
+
+
+def _companions(config: TrainConfig, run_dir: Path, origin: Origin | None) -> dict[str, bytes]:
+    """What goes beside the weights: what came with them, or what the run's tokenizer says."""
+    kept = kept_folder(run_dir) if origin is not None else None
+    files = _contents(kept) if kept is not None else {}
+    own = {str(run_dir / HUGGING_FACE), origin.source if origin is not None else ""}
+    if kept is not None and kept.has_tokenizer and config.data.tokenizer in own:
+        return files
+    named = {name: files[name] for name in (CONFIG, GENERATION) if name in files}
+    return {**load_tokenizer(config.data.tokenizer).files(), **named}
+
+
+def _contents(folder: HfFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.companions()}
+
+
+def _prefixed(model: Any) -> dict[str, Any]:
+    return {f"{_MODEL}{name}": leaf for name, leaf in flat_names(model).items()}
+
+
+class _Prefixed(Mapping[str, Any]):
+    """The arrays of a model under the names that a checkpoint has for them."""
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name.removeprefix(_MODEL)]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{_MODEL}{name}" for name in self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+class _Checkpoint(Mapping[str, Any]):
+    """The arrays of the model in a checkpoint, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._records = path, read_manifest(path).arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return read_array(self._path, f"{_MODEL}{name}", self._records[f"{_MODEL}{name}"])
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(_MODEL) for name in self._records if name.startswith(_MODEL))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

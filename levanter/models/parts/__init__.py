@@ -1,0 +1,1 @@
+"""What families of models share: attention, rotary positions, gated MLPs, experts, and the decoder around them."""
