@@ -1,4 +1,4 @@
-"""Adapters: a few weights beside frozen ones. `config` is what all have in common; each kind has a folder of its own."""
+"""Adapters: a few weights beside frozen ones. `config` is what all have in common, each kind has a folder."""
 
 from levanter.adapters.config import AdapterConfig
 

@@ -38,6 +38,10 @@ class AdapterConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=ADAPTERS):
     def merged(self, model: Any) -> Any:
         """The model with its adapters' changes in its own weights, and no adapters."""
 
+    @abc.abstractmethod
+    def layers(self, model: Any) -> dict[str, Any]:
+        """The layers of an adapted model that have an adapter, by name."""
+
     def dropped(self, model: Any, key: Any) -> Any:
         """The model as a step of training sees it, which may drop a part of the adapter by a random key."""
         return model

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from levanter.errors import UserError, suggestion
+from levanter.errors import UserError, part_meant, suggestion
 
 
 def no_target(target: str, layers: Collection[str], axes: Iterable[str]) -> UserError:
-    known = {*layers, *axes}
+    fix = part_meant(target, sorted(layers)) or suggestion(target, {*layers, *axes})
     return UserError(
-        f"adapter.targets: no linear layer matches `{target}`: {suggestion(target, known)} "
+        f"adapter.targets: no linear layer matches `{target}`: {fix} "
         "(a target is a pattern of names, or the name of an axis of a layer's input or output)"
     )
 
@@ -43,7 +43,9 @@ def other_layers(path: Path, missing: Collection[str], unknown: Collection[str])
 
 
 def other_shape(path: Path, tensor: str, found: tuple[int, ...], needed: tuple[int, ...]) -> UserError:
-    return UserError(f"`{tensor}` in {path} is {list(found)} and the model needs {list(needed)}: it is of another model")
+    return UserError(
+        f"`{tensor}` in {path} is {list(found)} and the model needs {list(needed)}: it is of another model"
+    )
 
 
 def fused(layer: str, tensor: str) -> UserError:

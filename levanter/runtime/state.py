@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from haliax import Axis, NamedArray
+from levanter.adapters.config import AdapterConfig
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
 from levanter.models.lm_model import LmModel
@@ -26,6 +27,7 @@ from levanter.optim.groups import frozen_parts
 from levanter.optim.optimizer import Optimizer
 from levanter.paths import flat_names as flat_names
 from levanter.paths import from_flat_names as from_flat_names
+from levanter.paths import map_named
 from levanter.runtime import rng
 from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
 from levanter.runtime.frozen import parted, whole
@@ -60,7 +62,12 @@ def nothing_frozen(model: Any) -> None:
 
 
 def make_train_step(
-    optimizer: Optimizer, seed: int, *, microbatches: int = 1, frozen: Frozen = nothing_frozen
+    optimizer: Optimizer,
+    seed: int,
+    *,
+    microbatches: int = 1,
+    frozen: Frozen = nothing_frozen,
+    adapter: AdapterConfig | None = None,
 ) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
@@ -68,15 +75,21 @@ def make_train_step(
         seed: of the run; dropout at a step depends on it and on the step's number only.
         microbatches: see `levanter.runtime.accumulate`.
         frozen: what of a model stays as it is.
+        adapter: of the model, which may drop some of its inputs while training.
     """
+    dropping = adapter if adapter is not None and adapter.drops_out else None
     transform = optax.with_extra_args_support(optimizer.transform)
 
     def train_step(state: TrainState, batch: LmBatch) -> tuple[TrainState, Metrics]:
-        key = rng.step_key(seed, state.step, "dropout") if state.model.drops_out else None
+        drops = state.model.drops_out or dropping is not None
+        key = rng.step_key(seed, state.step, "dropout") if drops else None
         trained, fixed = parted(state.model, frozen(state.model))
 
         def loss_of(trained: Any, batch: LmBatch, key: jax.Array | None) -> jax.Array:
-            return whole(trained, fixed).loss(batch.tokens, batch.targets, key=key)
+            model = whole(trained, fixed)
+            if dropping is not None and key is not None:
+                model = dropping.dropped(model, rng.named(key, "adapter"))
+            return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None)
 
         def loss_of_a_part(trained: Any) -> jax.Array:
             return loss_of(trained, first_microbatch(batch, microbatches), key)
@@ -107,6 +120,7 @@ def train_step_of(config: TrainConfig) -> TrainStep:
         config.trainer.seed,
         microbatches=config.trainer.microbatches,
         frozen=_frozen(config),
+        adapter=config.adapter,
     )
 
 
@@ -114,12 +128,18 @@ def initial_state(config: TrainConfig, model: Any = None) -> TrainState:
     """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`.
 
     Args:
-        model: trained weights to start from; without them the model is freshly initialized.
+        model: trained weights to start from, without an adapter's; without them the model is freshly initialized.
     """
     if model is None:
-        model = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
+        model = _initial_model(config)
+    if config.adapter is not None:
+        model = config.adapter.adapted(model, rng.named(rng.seed_key(config.trainer.seed), "adapter"))
     trained, _ = parted(model, _frozen(config)(model))
     return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(trained))
+
+
+def _initial_model(config: TrainConfig) -> Any:
+    return build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
 
 
 def evaluated_model(config: TrainConfig, state: TrainState) -> Any:
@@ -138,11 +158,14 @@ def _optimizer(config: TrainConfig) -> Optimizer:
 
 def _frozen(config: TrainConfig) -> Frozen:
     patterns, groups = config.trainer.frozen, getattr(config.optimizer, "groups", [])
-    if not patterns and not groups:
+    adapter = config.adapter
+    if not patterns and not groups and adapter is None:
         return nothing_frozen
 
     def frozen(model: Any) -> Any:
         mask = frozen_parts(patterns, groups, model)
+        if adapter is not None:
+            mask = map_named(lambda name, leaf, still: still or not adapter.is_adapter(name), model, mask)
         flags = jax.tree.leaves(mask)
         if all(flags):
             raise all_frozen()
@@ -181,6 +204,11 @@ def state_shape(config: TrainConfig) -> TrainState:
     state = jax.eval_shape(lambda: initial_state(config))
     check_results(state.model)
     return state
+
+
+def base_shape(config: TrainConfig) -> Any:
+    """The model without an adapter, with a `jax.ShapeDtypeStruct` for every array."""
+    return jax.eval_shape(lambda: _initial_model(config))
 
 
 def batch_axes(config: TrainConfig) -> tuple[Axis, Axis]:

@@ -24,8 +24,8 @@ class LoraConfig(AdapterConfig):
     rank_stabilized: bool = False
     """Whether it counts alpha / sqrt(rank) times instead (Kalajdzievski, 2023)."""
     targets: list[str] = field(default_factory=lambda: ["*.attention.*"])
-    """The linear layers that get an adapter: patterns of their names, such as *.mlp.up, or names of axes of their inputs
-    or outputs, such as mlp."""
+    """The linear layers that get an adapter: patterns of their names, such as *.mlp.up, or names of axes of their
+    inputs or outputs, such as mlp."""
     dropout: float = number(0.0, fraction())
     """Probability that an input of an adapter is dropped while training; the same ones for all tokens of a batch."""
     initialize_from: str | None = None
@@ -57,6 +57,11 @@ class LoraConfig(AdapterConfig):
         from levanter.adapters.lora.lora import merged
 
         return merged(model)
+
+    def layers(self, model: Any) -> dict[str, Any]:
+        from levanter.adapters.lora.lora import Adapted, linear_layers
+
+        return {name: layer for name, layer in linear_layers(model).items() if isinstance(layer, Adapted)}
 
     def dropped(self, model: Any, key: Any) -> Any:
         from levanter.adapters.lora.lora import dropped
