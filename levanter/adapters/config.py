@@ -12,6 +12,9 @@ from levanter.fields import check
 from levanter.registry import ADAPTERS, Choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from levanter.models.config import ModelConfig
     from levanter.models.lm_model import LmModel
 
 
@@ -41,6 +44,17 @@ class AdapterConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=ADAPTERS):
     @abc.abstractmethod
     def layers(self, model: Any) -> dict[str, Any]:
         """The layers of an adapted model that have an adapter, by name."""
+
+    def starting_arrays(self, model: ModelConfig, base: Any, adapted: Any) -> Mapping[str, Any]:
+        """The arrays of adapters that the configuration names to start from, by name; none where it names none.
+
+        Args:
+            base, adapted: the model without and with its adapters; shapes will do.
+
+        Raises:
+            UserError: they cannot be read or do not fit.
+        """
+        return {}
 
     def dropped(self, model: Any, key: Any) -> Any:
         """The model as a step of training sees it, which may drop a part of the adapter by a random key."""

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from levanter.adapters.errors import no_adapter
+from levanter.adapters.lora.config import LoraConfig
+from levanter.adapters.lora.peft import export_adapter
 from levanter.checkpoint import Manifest, committed, load, resolve, save
 from levanter.config import TrainConfig, dump, loads
 from levanter.data.tokenizer import load_tokenizer
@@ -21,9 +24,10 @@ from levanter.hf.exporting import MAX_SHARD_BYTES, export_model
 from levanter.hf.folder import CONFIG, GENERATION, HfFolder, open_folder
 from levanter.hf.importing import import_model, read_arrays
 from levanter.hf.kept import Origin, keep, kept_folder, origin_of
+from levanter.hf.table import table_of
 from levanter.runtime.evaluated import EvaluatedArrays
 from levanter.runtime.run_directory import HUGGING_FACE, open_run
-from levanter.runtime.state import base_shape, flat_names, from_flat_names
+from levanter.runtime.state import base_shape, flat_names, from_flat_names, state_shape
 
 _MODEL = "model."
 _IMPORTED = "imported"
@@ -82,12 +86,20 @@ def starting_model(config: TrainConfig, run_dir: Path, checkpoint: Path | None, 
 
 
 def export_run(
-    run_dir: Path, target: Path, *, dtype: str | None = None, max_shard_bytes: int = MAX_SHARD_BYTES
+    run_dir: Path,
+    target: Path,
+    *,
+    dtype: str | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    adapter: bool = False,
 ) -> tuple[Path, str]:
     """Write the newest checkpoint of a run as a model folder; returns the checkpoint and the dtype.
 
+    The weights are those that the run evaluates: means of weights where it keeps them, with its adapter merged.
+
     Args:
         dtype: of the tensors; None takes those that the weights came with, or float32 where they are the run's own.
+        adapter: whether the adapter alone is written, as `peft` reads it.
 
     Raises:
         UserError: there is no run or no checkpoint, its model has no Hugging Face family, or the target is in use.
@@ -98,6 +110,8 @@ def export_run(
     checkpoint = resolve(run_dir)
     origin = origin_of(run_dir)
     others = origin.other_dtypes if origin is not None and dtype is None else {}
+    if adapter:
+        return _export_adapter(config, run_dir, checkpoint, target, origin, dtype or "float32")
     dtype = dtype or (origin.dtype if origin is not None else "float32")
     export_model(
         target,
@@ -109,6 +123,19 @@ def export_run(
         companions=_companions(config, run_dir, origin),
         max_shard_bytes=max_shard_bytes,
     )
+    return checkpoint, dtype
+
+
+def _export_adapter(
+    config: TrainConfig, run_dir: Path, checkpoint: Path, target: Path, origin: Origin | None, dtype: str
+) -> tuple[Path, str]:
+    if not isinstance(config.adapter, LoraConfig):
+        raise no_adapter(run_dir)
+    layers = config.adapter.layers(state_shape(config).model)
+    table = table_of(config.model, base_shape(config))
+    base = origin.source if origin is not None else config.model.initialize_from
+    arrays = EvaluatedArrays(config, checkpoint).adapter()
+    export_adapter(target, config.adapter, layers, table, arrays, base=base, dtype=dtype)
     return checkpoint, dtype
 
 

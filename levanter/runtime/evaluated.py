@@ -63,6 +63,12 @@ class EvaluatedArrays(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def adapter(self) -> dict[str, np.ndarray]:
+        """The arrays of the adapter alone, by name."""
+        adapter = self._config.adapter
+        names = flat_names(state_shape(self._config).model)
+        return {name: self._read(name) for name in names if adapter is not None and adapter.is_adapter(name)}
+
     def _read(self, name: str) -> np.ndarray:
         if self._config.optimizer.averages:
             return np.asarray(self._evaluated[name])

@@ -7,7 +7,7 @@ those in a moment even for a model that would not fit this machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -124,16 +124,18 @@ def train_step_of(config: TrainConfig) -> TrainStep:
     )
 
 
-def initial_state(config: TrainConfig, model: Any = None) -> TrainState:
+def initial_state(config: TrainConfig, model: Any = None, adapter: Mapping[str, Any] | None = None) -> TrainState:
     """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`.
 
     Args:
         model: trained weights to start from, without an adapter's; without them the model is freshly initialized.
+        adapter: arrays of the adapter by name to start from.
     """
     if model is None:
         model = _initial_model(config)
     if config.adapter is not None:
         model = config.adapter.adapted(model, rng.named(rng.seed_key(config.trainer.seed), "adapter"))
+        model = from_flat_names(model, {**flat_names(model), **(adapter or {})})
     trained, _ = parted(model, _frozen(config)(model))
     return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(trained))
 
@@ -189,10 +191,14 @@ def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) ->
     """
     # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
     hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    adapter = {}
+    if config.adapter is not None:
+        adapter = config.adapter.starting_arrays(config.model, base_shape(config), state_shape(config).model)
     if model is not None:
         start = jax.jit(partial(initial_state, config), out_shardings=shardings, donate_argnums=0)
-        return start(model)
-    return jax.jit(lambda: initial_state(config), out_shardings=shardings, compiler_options=hurry)()
+        return start(model, dict(adapter))
+    start = jax.jit(partial(initial_state, config, None), out_shardings=shardings, compiler_options=hurry)
+    return start(dict(adapter))
 
 
 def state_shape(config: TrainConfig) -> TrainState:

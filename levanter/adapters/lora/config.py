@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levanter.adapters import errors
@@ -10,6 +11,9 @@ from levanter.adapters.config import AdapterConfig
 from levanter.fields import SIZE, above, fraction, number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from levanter.models.config import ModelConfig
     from levanter.models.lm_model import LmModel
 
 
@@ -62,6 +66,15 @@ class LoraConfig(AdapterConfig):
         from levanter.adapters.lora.lora import Adapted, linear_layers
 
         return {name: layer for name, layer in linear_layers(model).items() if isinstance(layer, Adapted)}
+
+    def starting_arrays(self, model: ModelConfig, base: Any, adapted: Any) -> Mapping[str, Any]:
+        if self.initialize_from is None:
+            return {}
+        from levanter.adapters.lora.peft import read_adapter
+        from levanter.hf.table import table_of
+
+        folder = Path(self.initialize_from).expanduser()
+        return read_adapter(folder, self, self.layers(adapted), table_of(model, base))
 
     def dropped(self, model: Any, key: Any) -> Any:
         from levanter.adapters.lora.lora import dropped
