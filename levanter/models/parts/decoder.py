@@ -136,14 +136,20 @@ class DecoderLm(LmModel):
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
         """Mean cross entropy in nats per token with a target, and what blocks add to it, a float32 scalar."""
         x, _, added = self._run(tokens, Places.of(tokens), None)
-        config = self.config
-        losses = next_token_loss(
-            x, self._head(x), targets, config.Embed, config.vocab_size, config.z_loss, config.logits_cap
-        )
-        total = mean_loss(losses, targets)
+        total = self._cross_entropy(x, targets, self.config.z_loss)
         for each in added.values():
             total = total + hax.mean(each).scalar()
         return total
+
+    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+        """The cross entropy alone, a float32 scalar."""
+        x, _, _ = self._run(tokens, Places.of(tokens), None)
+        return self._cross_entropy(x, targets, 0.0)
+
+    def _cross_entropy(self, x: NamedArray, targets: NamedArray, z_loss: float) -> jax.Array:
+        config = self.config
+        losses = next_token_loss(x, self._head(x), targets, config.Embed, config.vocab_size, z_loss, config.logits_cap)
+        return mean_loss(losses, targets)
 
     # --- text after text --------------------------------------------------------------------------------------------
 
