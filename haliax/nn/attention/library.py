@@ -1,6 +1,6 @@
 """Attention by `jax.nn.dot_product_attention`: cuDNN's flash attention on GPUs that have it, else XLA with all scores.
 
-The gradient is JAX's own, which runs its forward pass again; XLA drops the one of the two that it does not need.
+The gradient is JAX's own, which runs the forward pass again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attention by Splash Attention, the TPU kernel that comes with JAX; it skips blocks of keys that a mask hides.
 
 XLA cannot partition a kernel, so `auto` takes it for programs of one device only. Its gradient runs the forward kernel
-again; XLA drops one of the two where both are in one program.
+again.
 """
 
 from __future__ import annotations
