@@ -14,8 +14,8 @@ from haliax.nn.attention.spec import Labels, Spec, placed
 
 @dataclass(frozen=True)
 class Layout:
-    """Which labels are merged into which dimension: the last shared one is the heads of the keys, the longest free one
-    the positions of the queries, and each head of the keys serves a group."""
+    """Which labels are merged into which dimension: the last shared one that no mask is by is the heads of the keys,
+    the longest free one the positions of the queries, and each head of the keys serves a group."""
 
     batch: Labels
     position: Labels
@@ -29,7 +29,9 @@ class Layout:
             position = (spec.position,)
         group = tuple([label for label in spec.free if label not in position])
         shared = tuple([label for label in spec.shared if label not in position])
-        return Layout(shared[:-1], position, shared[-1:], group)
+        masked = {label for labels in spec.operands[3:] for label in labels}
+        heads = tuple([label for label in shared if label not in masked])[-1:]
+        return Layout(tuple([label for label in shared if label not in heads]), position, heads, group)
 
     def query(self, array: Any, labels: Labels, last: Labels) -> Any:
         """`[batch, position, heads · group, last]`, of an array of rows with some labels more."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from haliax._compat import splash_attention
 from haliax.nn.attention import reference
 from haliax.nn.attention.layout import Layout, spread
-from haliax.nn.attention.spec import Spec
+from haliax.nn.attention.spec import Spec, placed
 
 LANES = 128
 """What its blocks, and so the lengths of sequences, are multiples of."""
@@ -29,12 +29,15 @@ def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
     layout = Layout.of(spec, sizes)
     queries = sizes[layout.position[0]] if layout.position else 1
     vectors = [sizes[label] for label in spec.features]
+    by_row = {*layout.batch, *layout.position, spec.keys}
     if platform != "tpu":
         return f"it is for TPUs, and this program is compiled for {platform}"
     if splash_attention() is None:
         return "this version of JAX does not have it"
     if set(spec.masks) - {"query_segments", "key_segments"} or spec.prefix:
         return "of masks it takes causal ones, segments, and windows and starts that are constants"
+    if any(set(labels) - by_row for labels in spec.operands[3:]):
+        return "of segments it takes those that all heads have in common"
     if queries % LANES or sizes[spec.keys] % LANES:
         return f"it takes lengths that are multiples of {LANES}, not {queries} queries and {sizes[spec.keys]} keys"
     if vectors != [sizes[spec.size]]:
@@ -82,11 +85,9 @@ def _operands(spec: Spec, arrays: Any, layout: Layout, sizes: dict[int, int]) ->
         return tuple([each.swapaxes(1, 2) for each in found]), None  # type: ignore[return-value]
     segments = []
     for name, last in (("query_segments", layout.position), ("key_segments", (spec.keys,))):
-        array, labels = masks[name]
-        missing = [label for label in (*layout.batch, *last) if label not in labels]
-        array = jnp.broadcast_to(array, (*[sizes[label] for label in missing], *array.shape))
-        order = [(*missing, *labels).index(label) for label in (*layout.batch, *last)]
-        segments.append(jnp.transpose(array, order).reshape(found[0].shape[0], -1))
+        own = (*layout.batch, *last)
+        array = jnp.broadcast_to(placed(*masks[name], own), [sizes[label] for label in own])
+        segments.append(array.reshape(found[0].shape[0], -1))
     return tuple([each.swapaxes(1, 2) for each in found]), segments  # type: ignore[return-value]
 
 
