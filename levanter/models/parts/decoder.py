@@ -134,22 +134,20 @@ class DecoderLm(LmModel):
         return output_logits(activations, self._head(activations), config.Embed, config.vocab_size, config.logits_cap)
 
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
-        """Mean cross entropy in nats per token with a target, and what blocks add to it, a float32 scalar."""
-        x, _, added = self._run(tokens, Places.of(tokens), None)
-        total = self._cross_entropy(x, targets, self.config.z_loss)
-        for each in added.values():
-            total = total + hax.mean(each).scalar()
-        return total
+        """Mean cross entropy in nats per target, with the z-loss and what blocks add; int32 [..., position] each."""
+        losses, added = self._losses(tokens, targets, self.config.z_loss)
+        return sum((hax.mean(each).scalar() for each in added.values()), losses)
 
     def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
-        """The cross entropy alone, a float32 scalar."""
-        x, _, _ = self._run(tokens, Places.of(tokens), None)
-        return self._cross_entropy(x, targets, 0.0)
+        """Mean cross entropy in nats per target alone, a float32 scalar."""
+        return self._losses(tokens, targets, 0.0)[0]
 
-    def _cross_entropy(self, x: NamedArray, targets: NamedArray, z_loss: float) -> jax.Array:
+    def _losses(self, tokens: NamedArray, targets: NamedArray, z_loss: float) -> tuple[jax.Array, Losses]:
+        x, _, added = self._run(tokens, Places.of(tokens), None)
         config = self.config
-        losses = next_token_loss(x, self._head(x), targets, config.Embed, config.vocab_size, z_loss, config.logits_cap)
-        return mean_loss(losses, targets)
+        head = self._head(x)
+        losses = next_token_loss(x, head, targets, config.Embed, config.vocab_size, z_loss, config.logits_cap)
+        return mean_loss(losses, targets), added
 
     # --- text after text --------------------------------------------------------------------------------------------
 
