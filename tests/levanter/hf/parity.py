@@ -103,16 +103,21 @@ def compare(family: Family, folder: Path) -> Found:
 
 def random_model(config: Any, seed: int = 0) -> Any:
     """The reference's model of a config, every parameter random: a bias of 0 or a norm of 1 would hide a mistake."""
-    import torch
     from transformers import AutoModelForCausalLM
 
+    return random_weights(AutoModelForCausalLM.from_config(config), seed)
+
+
+def random_weights(model: Any, seed: int = 0) -> Any:
+    """The model itself, with every parameter random and nothing dropped."""
+    import torch
+
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             centre = 1.0 if parameter.ndim == 1 and bool((parameter == 1).all()) else 0.0
             parameter.copy_(centre + 0.1 * torch.randn_like(parameter))
-    return model
+    return model.eval()
 
 
 def batch(vocab_size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
