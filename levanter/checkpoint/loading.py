@@ -22,6 +22,7 @@ def load(
     *,
     like: Mapping[str, Any] | None = None,
     shardings: Mapping[str, jax.sharding.Sharding] | None = None,
+    part: str = "",
 ) -> dict[str, jax.Array]:
     """The arrays of the checkpoint `path`, on devices.
 
@@ -29,6 +30,7 @@ def load(
         like: the arrays to expect, each with a `shape` and a `dtype`; the result has their order. None takes all there
             are, in name order.
         shardings: how to lay each of them out; None puts all on the default device.
+        part: the start of the names of the arrays to load, such as `model.`; the others are not read.
 
     Raises:
         DamagedCheckpoint: a byte of it is missing or altered.
@@ -36,7 +38,9 @@ def load(
         UserError: there is no such checkpoint, or another format wrote it.
     """
     path = Path(path)
-    manifest = read_manifest(path)
+    whole = read_manifest(path)
+    arrays = {name: record for name, record in whole.arrays.items() if name.startswith(part)}
+    manifest = Manifest(whole.step, whole.metadata, arrays)
     if like is not None and (differences := _differences(manifest, like)):
         raise errors.mismatch(path, differences)
     names = list(manifest.arrays if like is None else like)

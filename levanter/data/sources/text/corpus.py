@@ -41,9 +41,9 @@ class TextCorpus:
         train = _expand("paths", self.paths)
         heldout = _expand("heldout_paths", self.heldout_paths)
         for file in train:
-            yield Document(_read("paths", file), train_side)
+            yield Document(_read("paths", file), train_side, file)
         for file in heldout:
-            yield Document(_read("heldout_paths", file), HELDOUT)
+            yield Document(_read("heldout_paths", file), HELDOUT, file)
 
 
 def _expand(field: str, patterns: Iterable[str]) -> list[str]:
