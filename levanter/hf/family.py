@@ -4,7 +4,7 @@
         model_types=("gpt2",), architecture="GPT2LMHeadModel", base_prefix="transformer",
         config_from_hf=…, config_to_hf=…, weights=…)
 
-It stands in `hf.py` beside the config of the family, and nothing else has to know of it: `InFolders.hf` finds it
+It stands in `hf.py` beside the config of the family, and nothing else has to know of it: `ModelConfig.hf` finds it
 there, and `family_of_type` finds the family of a config.json among the registered models. No JAX here.
 """
 
@@ -22,7 +22,7 @@ from levanter.hf.layout import Layout, parse
 from levanter.registry import MODELS, TASKS
 
 if TYPE_CHECKING:
-    from levanter.models.config import InFolders
+    from levanter.models.config import InFolders, ModelConfig, TaskConfig
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -79,7 +79,7 @@ class HfFamily:
 
     model_types: tuple[str, ...]
     architecture: str
-    config_from_hf: Callable[[Mapping[str, Any]], InFolders]
+    config_from_hf: Callable[[Mapping[str, Any]], ModelConfig | TaskConfig]
     config_to_hf: Callable[[Any], dict[str, Any]]
     weights: Callable[[Any], Sequence[Weight]]
     base_prefix: str = "model"
