@@ -11,15 +11,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from levanter.data import errors
 from levanter.data.cache import cached_tokens, default_cache_dir
-from levanter.data.config import DataConfig
 from levanter.data.permutation import Permutation
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from levanter.data.config import DataConfig
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Tokens and targets, each int32 [batch, position]; a target is the token after."""
