@@ -86,6 +86,9 @@ class TokenData:
     A subclass may have sequences of another kind: it says how many a side has, and makes a batch of some of them.
     """
 
+    ignores = False
+    """Whether some targets are negative, for nothing to be learned from."""
+
     def __init__(self, tokens: Sides, tokenizer: Tokenizer, *, seq_len: int, seed: int, batch_size: int) -> None:
         self.tokenizer = tokenizer
         self._tokens = tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -11,13 +12,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from levanter.config import loads
+import haliax as hax
+import haliax.nn as hnn
+from levanter.config import TrainConfig, loads
 from levanter.data import build
 from levanter.data.sources.chat.chat_data import ChatData, encoded
 from levanter.data.sources.chat.config import ChatDataConfig
 from levanter.data.sources.chat.corpus import ChatCorpus
 from levanter.data.tokenizer import load_tokenizer
 from levanter.errors import UserError
+from levanter.models.gpt2.config import Gpt2Config
+from levanter.models.gpt2.gpt2 import Gpt2LMHeadModel
+from levanter.registry import MODELS
+from levanter.runtime.config import TrainerConfig
 from levanter.runtime.trainer import train
 
 pytestmark = pytest.mark.hurried
@@ -199,6 +206,46 @@ def test_the_unigram_model_is_of_answers(tmp_path: Path) -> None:
     loss = data.unigram_loss(heldout)
     assert 0 < loss < np.log(data.vocab_size)
     assert data.unigram_loss([(np.zeros((1, 2), np.int32), np.full((1, 2), -1, np.int32))]) == 0.0
+
+
+class Careless(Gpt2LMHeadModel):
+    """Its loss is a mean over all targets."""
+
+    def loss(self, tokens: hax.NamedArray, targets: hax.NamedArray, *, key: Any = None) -> Any:
+        wanted = hnn.one_hot(targets, self.Vocab)
+        return -hax.mean(
+            hax.sum(hnn.log_softmax(self(tokens, key=key), self.Vocab) * (wanted + 0.01), self.Vocab)
+        ).scalar()
+
+    def evaluation_loss(self, tokens: hax.NamedArray, targets: hax.NamedArray) -> Any:
+        return self.loss(tokens, targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class CarelessConfig(Gpt2Config):
+    def build(self, Vocab: hax.Axis, *, key: Any) -> Any:
+        made = Gpt2LMHeadModel.init(self, Vocab, key=key)
+        return Careless(**{name: getattr(made, name) for name in Careless.__dataclass_fields__})
+
+
+def test_a_model_that_counts_what_is_ignored_is_refused(tmp_path: Path) -> None:
+    tokenizer_folder(tmp_path / "tokenizer")
+    path = written(tmp_path, *[said("a", letter) for letter in "abcdefgh"])
+    config = TrainConfig(
+        model=CarelessConfig(seq_len=12, vocab_size=101, hidden_dim=8, num_heads=2, num_layers=1),
+        data=ChatDataConfig(tokenizer=str(tmp_path / "tokenizer"), paths=[path], heldout_fraction=0.1),
+        trainer=TrainerConfig(train_batch_size=2, num_train_steps=2, run_dir=str(tmp_path / "run")),
+    )
+    MODELS.add("careless", CarelessConfig)
+    try:
+        with pytest.raises(UserError) as caught:
+            train(config, Console(file=io.StringIO()))
+    finally:
+        MODELS.remove("careless")
+    assert str(caught.value) == (
+        "the loss of Careless counts negative targets, which are those that nothing is to be learned from (data.type): "
+        "return `levanter.models.loss.mean_loss(losses, targets)`, with a number for each target"
+    )
 
 
 def test_a_run_learns_to_answer(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ class Sides:
 class ChatData(TokenData):
     """Training and held-out batches of conversations."""
 
+    ignores = True
+
     def unigram_loss(self, batches: Sequence[Batch] | None = None) -> float:
         """See `TokenData`; of the tokens that are learned alone."""
         counts = np.bincount(self._tokens.train.ids[self._tokens.train.learned], minlength=self.vocab_size) + 1
