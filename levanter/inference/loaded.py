@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from levanter.checkpoint import latest, load, read_manifest, resolve
 from levanter.compiler.inference import Layout, plan_inference
 from levanter.config import TrainConfig, document, load_pretrained
 from levanter.config import load as load_config
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 from levanter.hf import import_model, open_folder
+from levanter.hf.runs import is_imported
 from levanter.inference import errors
 from levanter.inference.generate import Placement
 from levanter.models.lm_model import LmModel
 from levanter.runtime import own_code
 from levanter.runtime.run_directory import CHECKPOINTS, CONFIG
-from levanter.runtime.state import flat_names, from_flat_names, state_shape
+from levanter.runtime.state import evaluated_model, flat_names, from_flat_names, state_shape
 
 _MODEL, _PLACES = "model.", "key_position"
 
@@ -123,8 +126,12 @@ def _trained(source: Source, like: Any, shardings: Any, notify: Callable[[str], 
         raise errors.no_checkpoint(source.run)
     for problem in problems:
         notify(problem)
-    for file in own_code.changed(read_manifest(checkpoint).metadata.get(own_code.KEY, {}), source.config):
+    manifest = read_manifest(checkpoint)
+    for file in own_code.changed(manifest.metadata.get(own_code.KEY, {}), source.config):
         notify(errors.code_changed(file, checkpoint))
+    if source.config.optimizer.averages and not is_imported(manifest):
+        state = from_flat_names(like, load(checkpoint, like=flat_names(like)))  # the averages are the optimizer's
+        return jax.device_put(evaluated_model(source.config, state), shardings)
     wanted = {f"{_MODEL}{name}": leaf for name, leaf in flat_names(like.model).items()}
     layouts = None if shardings is None else {f"{_MODEL}{name}": leaf for name, leaf in flat_names(shardings).items()}
     arrays = load(checkpoint, like=wanted, shardings=layouts, part=_MODEL)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.hurried
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_model.py"
 SMALL = (
     "--model.seq_len 16 --model.num_heads 4 --model.head_size 8 --model.num_layers 2 --trainer.train_batch_size 8 "
-    "--trainer.num_train_steps 6 --trainer.sample_tokens 3 --trainer.eval_batches 1 --optimizer.learning_rate 3e-2 "
+    "--trainer.num_train_steps 6 --trainer.sample_tokens 0 --trainer.eval_batches 0 --optimizer.learning_rate 3e-2 "
     "--optimizer.lr_schedule constant --optimizer.warmup 0 --data.type text --data.paths [text.txt] "
     "--data.cache_dir cache"
 )
@@ -110,7 +110,7 @@ def example(*overrides: str) -> TrainConfig:
 
 
 def test_the_example_has_no_axis_mistake_and_is_planned_on_eight_devices() -> None:
-    small = example("--model.vocab_size=512")
+    small = example("--model.vocab_size=128")
     assert check_config(small, []) == []
     planned = report(small, {"data": 4, "model": 2}, "v5e")
     assert planned["search"]["optimal"]
@@ -123,7 +123,7 @@ def test_the_example_trains_to_the_same_losses_on_eight_devices_as_on_one() -> N
         compiled = compile_training(this)
         state, found = init_state(this, compiled.state_shardings), []
         tokens = np.random.default_rng(0).integers(0, 8, (8, 17)).cumsum(1) % 61
-        for _ in range(10):
+        for _ in range(6):
             pair = (each.astype(np.int32) for each in (tokens[:, :-1], tokens[:, 1:]))
             batch = LmBatch(*(NamedArray(each, batch_axes(this)) for each in pair))
             state, metrics = compiled.train_step(state, jax.device_put(batch, compiled.batch_shardings))
@@ -132,7 +132,7 @@ def test_the_example_trains_to_the_same_losses_on_eight_devices_as_on_one() -> N
 
     on_one, on_eight = trained("1"), trained("4x2")
     np.testing.assert_allclose(on_eight, on_one, rtol=2e-4)
-    assert on_one[-1] < 0.7 * on_one[0]
+    assert on_one[-1] < 0.9 * on_one[0]
 
 
 def test_a_run_resumes_where_its_file_has_moved_and_says_that_it_has_changed(folder: Path, capsys) -> None:
