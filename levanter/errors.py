@@ -7,7 +7,7 @@ surprise), it is a `WorkFailed` and the command exits with 1. Any other exceptio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 EXIT_USER_ERROR = 2
 EXIT_WORK_FAILED = 1
@@ -34,6 +34,19 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     match = nearest(name, names)
     return f"did you mean `{match}`?" if match else f"known: {', '.join(names)}"
+
+
+def part_meant(pattern: str, names: Collection[str]) -> str | None:
+    """The fix for a pattern of dotted names: the first name with the piece that it most likely spells; None if none."""
+    core = pattern.replace("*", "").strip(".")
+    pieces = {piece: name for name in reversed(list(names)) for piece in _pieces(name)}
+    meant = nearest(core, pieces) if "*" in pattern or "." in pattern else None
+    return f"did you mean a part of `{pieces[meant]}`?" if meant else None
+
+
+def _pieces(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[start:end]) for start in range(len(parts)) for end in range(start + 1, len(parts) + 1)]
 
 
 def out_of_range(name: str, value: object, allowed: str) -> UserError:

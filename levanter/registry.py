@@ -190,6 +190,8 @@ OPTIMIZERS = Registry(
     default="adamw",
 )
 
+ADAPTERS = Registry("adapter", {"lora": "levanter.adapters.lora.config:LoraConfig"}, default="lora")
+
 SOURCES = Registry(
     "source of text",
     {

@@ -259,6 +259,18 @@ class MoELinear(eqx.Module):
             output = output + self._bias_of(token, group_sizes)
         return auto_sharded(output)
 
+    def per_expert(self, inputs: NamedArray) -> NamedArray:
+        """The product over `In` of the tokens that each expert has been given.
+
+        Args:
+            inputs: `Experts`, `In`, and any other axes.
+
+        Returns:
+            The axes of `inputs` without `In`, then `Out`.
+        """
+        output = dot(inputs, self.weight, axis=self.In)
+        return auto_sharded(output if self.bias is None else output + self.bias)
+
     def _bias_of(self, token: Axis, group_sizes: NamedArray) -> NamedArray:
         """The bias of each token: the shared one, or that of its expert (zero beyond the last group)."""
         bias = self.bias

@@ -24,17 +24,19 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**
 @click.option(
     "--max-shard-size", metavar="SIZE", default="50GB", show_default=True, help="The most bytes of tensors in one file."
 )
+@click.option("--adapter", is_flag=True, help="Write the run's adapter alone, as peft reads it.")
 @debug
-def export_command(run_dir: str, path: str, dtype: str | None, max_shard_size: str) -> None:
+def export_command(run_dir: str, path: str, dtype: str | None, max_shard_size: str, adapter: bool) -> None:
     """Write a run as a Hugging Face model folder.
 
-    It has the newest checkpoint, and everything that `transformers` needs to load it.
+    It has the newest checkpoint, and everything that `transformers` needs to load it. An adapter is merged into the
+    weights, or written alone with --adapter.
     """
     most = _bytes(max_shard_size)
 
     from levanter.hf.runs import export_run
 
-    checkpoint, written = export_run(Path(run_dir), Path(path), dtype=dtype, max_shard_bytes=most)
+    checkpoint, written = export_run(Path(run_dir), Path(path), dtype=dtype, max_shard_bytes=most, adapter=adapter)
     print(f"exported {checkpoint} to {path} ({written})")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from levanter.adapters.config import AdapterConfig
 from levanter.compiler.question import DeviceMesh, check_hardware, parse_mesh
 from levanter.config import errors
 from levanter.data.config import DataConfig
@@ -21,6 +22,8 @@ class TrainConfig:
     """What `levanter train` and `levanter compile` work on."""
 
     model: ModelConfig = field(default_factory=MODELS.make_default)
+    adapter: AdapterConfig | None = None
+    """What is trained in place of the model's own weights; null trains those."""
     data: DataConfig = field(default_factory=SOURCES.make_default)
     optimizer: OptimizerConfig = field(default_factory=OPTIMIZERS.make_default)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

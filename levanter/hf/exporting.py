@@ -75,8 +75,9 @@ def export_model(
             folder.rmdir()
         durable.commit_tree(staged, folder.absolute())
     except OSError as error:
-        shutil.rmtree(staged, ignore_errors=True)
         raise errors.cannot_export(folder, error.strerror or str(error)) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def hf_config(config: ModelConfig, dtype: str, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,18 @@ starts from it with any optimizer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from levanter.checkpoint import Manifest, committed, load, read_manifest, resolve, save
-from levanter.checkpoint.arrays import read_array
+from levanter.adapters.errors import no_adapter
+from levanter.adapters.lora.config import LoraConfig
+from levanter.adapters.lora.peft import export_adapter
+from levanter.checkpoint import Manifest, committed, load, resolve, save
 from levanter.config import TrainConfig, dump, loads
 from levanter.data.tokenizer import load_tokenizer
 from levanter.hf import errors
@@ -23,8 +25,10 @@ from levanter.hf.exporting import MAX_SHARD_BYTES, export_model
 from levanter.hf.folder import CONFIG, GENERATION, HfFolder, open_folder
 from levanter.hf.importing import import_model, read_arrays
 from levanter.hf.kept import Origin, keep, kept_folder, origin_of
+from levanter.hf.table import table_of
+from levanter.runtime.evaluated import EvaluatedArrays
 from levanter.runtime.run_directory import HUGGING_FACE, open_run
-from levanter.runtime.state import flat_names, from_flat_names, state_shape
+from levanter.runtime.state import base_shape, flat_names, from_flat_names, state_shape
 
 _MODEL = "model."
 _IMPORTED = "imported"
@@ -40,7 +44,7 @@ def import_run(config: TrainConfig, run_dir: Path) -> Origin:
     folder = open_folder(config.model.initialize_from)
     if committed(run_dir / "checkpoints"):
         raise errors.run_has_checkpoints(run_dir)
-    arrays = read_arrays(folder, config.model, state_shape(config).model)
+    arrays = read_arrays(folder, config.model, base_shape(config))
     data = config.data
     if folder.has_tokenizer and data.tokenizer == config.model.initialize_from:
         data = replace(data, tokenizer=str(run_dir / HUGGING_FACE))
@@ -61,12 +65,16 @@ def starting_model(config: TrainConfig, run_dir: Path, checkpoint: Path | None, 
 
     Args:
         checkpoint: the imported weights of the run directory, where it has them.
-        shardings: a tree of shardings with the structure of the model.
+        shardings: a tree of shardings with the structure of the model, its adapter included.
+
+    Returns: the model without its adapter.
 
     Raises:
         UserError: the weights do not fit the model, or cannot be had.
     """
-    like = state_shape(config).model
+    like = base_shape(config)
+    if shardings is not None:
+        shardings = from_flat_names(like, flat_names(shardings))
     if checkpoint is not None:
         layouts = None if shardings is None else _prefixed(shardings)
         arrays = load(checkpoint, like=_prefixed(like), shardings=layouts)
@@ -79,12 +87,20 @@ def starting_model(config: TrainConfig, run_dir: Path, checkpoint: Path | None, 
 
 
 def export_run(
-    run_dir: Path, target: Path, *, dtype: str | None = None, max_shard_bytes: int = MAX_SHARD_BYTES
+    run_dir: Path,
+    target: Path,
+    *,
+    dtype: str | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    adapter: bool = False,
 ) -> tuple[Path, str]:
     """Write the newest checkpoint of a run as a model folder; returns the checkpoint and the dtype.
 
+    The weights are those that the run evaluates: means of weights where it keeps them, with its adapter merged.
+
     Args:
         dtype: of the tensors; None takes those that the weights came with, or float32 where they are the run's own.
+        adapter: whether the adapter alone is written, as `peft` reads it.
 
     Raises:
         UserError: there is no run or no checkpoint, its model has no Hugging Face family, or the target is in use.
@@ -95,17 +111,32 @@ def export_run(
     checkpoint = resolve(run_dir)
     origin = origin_of(run_dir)
     others = origin.other_dtypes if origin is not None and dtype is None else {}
+    if adapter:
+        return _export_adapter(config, run_dir, checkpoint, target, origin, dtype or "float32")
     dtype = dtype or (origin.dtype if origin is not None else "float32")
     export_model(
         target,
         config.model,
-        _Checkpoint(checkpoint),
-        jax.eval_shape(lambda: state_shape(config).model),
+        EvaluatedArrays(config, checkpoint),
+        base_shape(config),
         dtype=dtype,
         other_dtypes=others,
         companions=_companions(config, run_dir, origin),
         max_shard_bytes=max_shard_bytes,
     )
+    return checkpoint, dtype
+
+
+def _export_adapter(
+    config: TrainConfig, run_dir: Path, checkpoint: Path, target: Path, origin: Origin | None, dtype: str
+) -> tuple[Path, str]:
+    if not isinstance(config.adapter, LoraConfig):
+        raise no_adapter(run_dir)
+    layers = config.adapter.layers(state_shape(config).model)
+    table = table_of(config.model, base_shape(config))
+    base = origin.source if origin is not None else config.model.initialize_from
+    arrays = EvaluatedArrays(config, checkpoint).adapter()
+    export_adapter(target, config.adapter, layers, table, arrays, base=base, dtype=dtype)
     return checkpoint, dtype
 
 
@@ -116,8 +147,11 @@ def _companions(config: TrainConfig, run_dir: Path, origin: Origin | None) -> di
     own = {str(run_dir / HUGGING_FACE), origin.source if origin is not None else ""}
     if kept is not None and kept.has_tokenizer and config.data.tokenizer in own:
         return files
-    named = {name: files[name] for name in (CONFIG, GENERATION) if name in files}
-    return {**load_tokenizer(config.data.tokenizer).files(), **named}
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    ends = {"bos_token_id": tokenizer.start_of_text, "eos_token_id": tokenizer.end_of_text}
+    content = (json.dumps(ends, indent=2, sort_keys=True) + "\n").encode()
+    named = {name: files.get(name, content) for name in (CONFIG, GENERATION)}
+    return {**tokenizer.files(), **named}
 
 
 def _contents(folder: HfFolder) -> dict[str, bytes]:
@@ -142,19 +176,3 @@ class _Prefixed(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._arrays)
-
-
-class _Checkpoint(Mapping[str, Any]):
-    """The arrays of the model in a checkpoint, each read when it is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._records = path, read_manifest(path).arrays
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return read_array(self._path, f"{_MODEL}{name}", self._records[f"{_MODEL}{name}"])
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.removeprefix(_MODEL) for name in self._records if name.startswith(_MODEL))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)

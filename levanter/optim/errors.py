@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from levanter.errors import UserError, nearest, suggestion
+from levanter.errors import UserError, part_meant, suggestion
 
 
 def group_of_nothing() -> UserError:
@@ -16,17 +16,8 @@ def group_of_nothing() -> UserError:
 
 def no_parameter(field: str, pattern: str, names: Collection[str]) -> UserError:
     """A pattern of parameters that matches none of `names`."""
-    # What a pattern spells is a piece of a name: the nearest piece says which name was meant.
-    pieces = {piece for name in names for piece in _pieces(name)}
-    meant = nearest(pattern.replace("*", "").strip("."), pieces)
-    shown = [name for name in names if meant in _pieces(name)][:1] if meant else []
-    fix = f"did you mean a part of `{shown[0]}`?" if shown else suggestion(pattern, names)
+    fix = part_meant(pattern, names) or suggestion(pattern, names)
     return UserError(f"{field}: no parameter matches `{pattern}`: {fix}")
-
-
-def _pieces(name: str) -> set[str]:
-    parts = name.split(".")
-    return {".".join(parts[start:end]) for start in range(len(parts)) for end in range(start + 1, len(parts) + 1)}
 
 
 def no_axis(field: str, axis: str, known: Iterable[str]) -> UserError:

@@ -7,7 +7,7 @@ those in a moment even for a model that would not fit this machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from haliax import Axis, NamedArray
+from levanter.adapters.config import AdapterConfig
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
 from levanter.models.lm_model import LmModel
@@ -26,6 +27,7 @@ from levanter.optim.groups import frozen_parts
 from levanter.optim.optimizer import Optimizer
 from levanter.paths import flat_names as flat_names
 from levanter.paths import from_flat_names as from_flat_names
+from levanter.paths import map_named
 from levanter.runtime import rng
 from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
 from levanter.runtime.frozen import parted, whole
@@ -60,7 +62,12 @@ def nothing_frozen(model: Any) -> None:
 
 
 def make_train_step(
-    optimizer: Optimizer, seed: int, *, microbatches: int = 1, frozen: Frozen = nothing_frozen
+    optimizer: Optimizer,
+    seed: int,
+    *,
+    microbatches: int = 1,
+    frozen: Frozen = nothing_frozen,
+    adapter: AdapterConfig | None = None,
 ) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
@@ -68,15 +75,21 @@ def make_train_step(
         seed: of the run; dropout at a step depends on it and on the step's number only.
         microbatches: see `levanter.runtime.accumulate`.
         frozen: what of a model stays as it is.
+        adapter: of the model, which may drop some of its inputs while training.
     """
+    dropping = adapter if adapter is not None and adapter.drops_out else None
     transform = optax.with_extra_args_support(optimizer.transform)
 
     def train_step(state: TrainState, batch: LmBatch) -> tuple[TrainState, Metrics]:
-        key = rng.step_key(seed, state.step, "dropout") if state.model.drops_out else None
+        drops = state.model.drops_out or dropping is not None
+        key = rng.step_key(seed, state.step, "dropout") if drops else None
         trained, fixed = parted(state.model, frozen(state.model))
 
         def loss_of(trained: Any, batch: LmBatch, key: jax.Array | None) -> jax.Array:
-            return whole(trained, fixed).loss(batch.tokens, batch.targets, key=key)
+            model = whole(trained, fixed)
+            if dropping is not None and key is not None:
+                model = dropping.dropped(model, rng.named(key, "adapter"))
+            return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None)
 
         def loss_of_a_part(trained: Any) -> jax.Array:
             return loss_of(trained, first_microbatch(batch, microbatches), key)
@@ -107,19 +120,28 @@ def train_step_of(config: TrainConfig) -> TrainStep:
         config.trainer.seed,
         microbatches=config.trainer.microbatches,
         frozen=_frozen(config),
+        adapter=config.adapter,
     )
 
 
-def initial_state(config: TrainConfig, model: Any = None) -> TrainState:
+def initial_state(config: TrainConfig, model: Any = None, adapter: Mapping[str, Any] | None = None) -> TrainState:
     """The state before the first step, a pure function of the config: to be called under `jax.jit` or `eval_shape`.
 
     Args:
-        model: trained weights to start from; without them the model is freshly initialized.
+        model: trained weights to start from, without an adapter's; without them the model is freshly initialized.
+        adapter: arrays of the adapter by name to start from.
     """
     if model is None:
-        model = build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
+        model = _initial_model(config)
+    if config.adapter is not None:
+        model = config.adapter.adapted(model, rng.named(rng.seed_key(config.trainer.seed), "adapter"))
+        model = from_flat_names(model, {**flat_names(model), **(adapter or {})})
     trained, _ = parted(model, _frozen(config)(model))
     return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(trained))
+
+
+def _initial_model(config: TrainConfig) -> Any:
+    return build(config.model, rng.named(rng.seed_key(config.trainer.seed), "model"))
 
 
 def evaluated_model(config: TrainConfig, state: TrainState) -> Any:
@@ -138,11 +160,14 @@ def _optimizer(config: TrainConfig) -> Optimizer:
 
 def _frozen(config: TrainConfig) -> Frozen:
     patterns, groups = config.trainer.frozen, getattr(config.optimizer, "groups", [])
-    if not patterns and not groups:
+    adapter = config.adapter
+    if not patterns and not groups and adapter is None:
         return nothing_frozen
 
     def frozen(model: Any) -> Any:
         mask = frozen_parts(patterns, groups, model)
+        if adapter is not None:
+            mask = map_named(lambda name, leaf, still: still or not adapter.is_adapter(name), model, mask)
         flags = jax.tree.leaves(mask)
         if all(flags):
             raise all_frozen()
@@ -166,10 +191,14 @@ def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) ->
     """
     # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
     hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    adapter = {}
+    if config.adapter is not None:
+        adapter = config.adapter.starting_arrays(config.model, base_shape(config), state_shape(config).model)
     if model is not None:
         start = jax.jit(partial(initial_state, config), out_shardings=shardings, donate_argnums=0)
-        return start(model)
-    return jax.jit(lambda: initial_state(config), out_shardings=shardings, compiler_options=hurry)()
+        return start(model, dict(adapter))
+    start = jax.jit(partial(initial_state, config, None), out_shardings=shardings, compiler_options=hurry)
+    return start(dict(adapter))
 
 
 def state_shape(config: TrainConfig) -> TrainState:
@@ -181,6 +210,11 @@ def state_shape(config: TrainConfig) -> TrainState:
     state = jax.eval_shape(lambda: initial_state(config))
     check_results(state.model)
     return state
+
+
+def base_shape(config: TrainConfig) -> Any:
+    """The model without an adapter, with a `jax.ShapeDtypeStruct` for every array."""
+    return jax.eval_shape(lambda: _initial_model(config))
 
 
 def batch_axes(config: TrainConfig) -> tuple[Axis, Axis]:

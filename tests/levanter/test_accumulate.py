@@ -188,9 +188,8 @@ BIASES = "blocks.attention_norm.bias"
     [
         ({"frozen": ["embedings.*"]}, [],
          "trainer.frozen: no parameter matches `embedings.*`: did you mean a part of `embeddings.positions.weight`?"),
-        ({}, [{"match": "blocks.mlp.upp.weight", "weight_decay": 0.0}],
-         "optimizer.groups: no parameter matches `blocks.mlp.upp.weight`: "
-         "did you mean a part of `blocks.mlp.up.weight`?"),
+        ({}, [{"match": "*.mlp.upp.weight", "weight_decay": 0.0}],
+         "optimizer.groups: no parameter matches `*.mlp.upp.weight`: did you mean a part of `blocks.mlp.up.weight`?"),
         ({}, [{"axes": "vocabs", "learning_rate": 0.1}],
          "optimizer.groups: no parameter has the axis `vocabs`: did you mean `vocab`?"),
         ({}, [{"axes": "vocab", "match": "*.bias"}],

@@ -221,11 +221,11 @@ def test_soap_is_adam_in_the_eigenbasis() -> None:
         w = np.asarray(flat_names(parameters())["square.weight"][layer]).reshape(6, 6).T
         m, v, beta = np.zeros((6, 6)), np.zeros((6, 6)), 0.95
         for at, g in enumerate(gradients):
-            m = beta * m + (1 - beta) * g
             if at == 0:
                 left, right = g @ g.T, g.T @ g
                 q_left, q_right = (np.linalg.eigh(each)[1][:, ::-1] for each in (left, right))
                 continue
+            m = beta * m + (1 - beta) * g
             turned = q_left.T @ g @ q_right
             v = beta * v + (1 - beta) * turned**2
             direction = (q_left.T @ m @ q_right / (1 - beta**at)) / (np.sqrt(v / (1 - beta**at)) + 1e-8)

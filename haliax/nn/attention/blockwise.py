@@ -10,7 +10,7 @@ shards every step of it. Keys at the end that do not fill a block are a shorter 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -34,6 +34,11 @@ class _Block(NamedTuple):
     layout: Labels
     key: Any
     value: Any
+
+
+def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
+    """Why it cannot do this: never."""
+    return None
 
 
 def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:

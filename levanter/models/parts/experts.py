@@ -116,8 +116,8 @@ class Experts(eqx.Module):
         slot = (hax.cumsum(wanted, Place) - 1.0).astype(jnp.int32)
         sent = hnn.one_hot(slot, Slot, dtype=jnp.float32) * wanted
         at_experts = hax.dot(sent.astype(x.dtype), tokens, axis=Place)
-        hidden = self.activation(_product(at_experts, self.gate)) * _product(at_experts, self.up)
-        outputs = _product(hidden, self.down)
+        hidden = self.activation(self.gate.per_expert(at_experts)) * self.up.per_expert(at_experts)
+        outputs = self.down.per_expert(hidden)
         returned = hax.dot((sent * share).astype(x.dtype), outputs, axis=(Experts, Slot))
         return returned.flatten_axes(parts, Pos).rearrange(x.axes)
 
@@ -145,11 +145,6 @@ def highest(scores: NamedArray, axis: Axis, Choice: Axis) -> tuple[NamedArray, N
         places.append(place)
         scores = hax.where(is_it, -jnp.inf, scores)
     return hax.stack(Choice, values), hax.stack(Choice, places)
-
-
-def _product(x: NamedArray, layer: hnn.MoELinear) -> NamedArray:
-    """Each expert's tokens times its own weight."""
-    return hax.dot(x, layer.weight, axis=layer.In)
 
 
 def router_losses(

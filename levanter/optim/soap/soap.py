@@ -69,7 +69,7 @@ def scale_by_soap(config: SoapConfig) -> optax.GradientTransformation:
 
     def update(gradients: Any, state: SoapState, parameters: Any = None) -> tuple[Any, SoapState]:
         found = matrices_of(gradients, config.separate_axes)
-        first, due = state.count == 0, state.count % config.precondition_every == 0
+        first = state.count == 0
         count = state.count + 1
         mu = jax.tree.map(lambda m, g: config.beta1 * m + (1.0 - config.beta1) * g, state.mu, gradients)
 
@@ -77,26 +77,25 @@ def scale_by_soap(config: SoapConfig) -> optax.GradientTransformation:
             matrix = found.get(name)
             if matrix is None:
                 v = jax.tree.map(lambda v, g: config.beta2 * v + (1.0 - config.beta2) * g * g, v, gradient)
-                direction = jax.tree.map(lambda m, v: _adam(m, v, count, config), m, v)
-                return _Step(direction, v, None, None)
+                return _Step(jax.tree.map(lambda m, v: _adam(m, v, count, config), m, v), m, v, None, None)
             g = flattened(gradient, matrix)
             turned = _turned(g, rows, columns)
-            # The first gradient is in no basis yet: it counts in the means of its products alone.
-            squares = hax.where(first, 0.0, turned * turned)
-            flat_v = config.beta2 * flattened(v, matrix) + (1.0 - config.beta2) * squares
+            flat_v = config.beta2 * flattened(v, matrix) + (1.0 - config.beta2) * turned * turned
             done = jnp.maximum(state.count, 1)
             direction = _adam(_turned(flattened(m, matrix), rows, columns), flat_v, done, config)
-            back = hax.where(first, 0.0, _turned_back(direction, rows, columns))
-            sides = [
-                _next_side(g, side, matrix, out, first, due, config.beta2) for side, out in ((rows, 0), (columns, 1))
-            ]
-            return _Step(restored(back, gradient, matrix), restored(flat_v, v, matrix), *sides)
+            back = restored(_turned_back(direction, rows, columns), gradient, matrix)
+            sides = (_remembered(g, side, out, first, config.beta2) for side, out in ((rows, False), (columns, True)))
+            # The first gradient is in no basis yet: it counts in the means of its products alone.
+            v = hax.where(first, v, restored(flat_v, v, matrix))
+            return _Step(hax.where(first, 0.0, back), hax.where(first, 0.0, m), v, *sides)
 
         steps = map_named(one, gradients, mu, state.nu, state.rows, state.columns)
-        updates, nu, rows, columns = (
+        updates, mu, nu, rows, columns = (
             jax.tree.map(lambda step, at=at: step[at], steps, is_leaf=lambda part: isinstance(part, _Step))
-            for at in range(4)
+            for at in range(5)
         )
+        due = state.count % config.precondition_every == 0
+        rows, columns = _renewed((rows, columns), jnp.where(first, 1, jnp.where(due, 2, 0)))
         return updates, SoapState(count, mu, nu, rows, columns)
 
     return optax.GradientTransformation(init, update)
@@ -104,6 +103,7 @@ def scale_by_soap(config: SoapConfig) -> optax.GradientTransformation:
 
 class _Step(NamedTuple):
     update: Any
+    mu: Any
     nu: Any
     rows: Any
     columns: Any
@@ -168,27 +168,41 @@ def _turned_back(x: NamedArray, rows: Side | None, columns: Side | None) -> Name
     return x
 
 
-def _next_side(
-    g: NamedArray, side: Side | None, matrix: Matrix, out: int, first: Any, due: Any, beta2: float
-) -> Side | None:
+def _remembered(g: NamedArray, side: Side | None, out: bool, first: Any, beta2: float) -> Side | None:
+    """The side with the products of `g` in its covariance."""
     if side is None:
         return None
-    *stacked, own, across = side.covariance.axes
+    *_, own, across = side.covariance.axes
     other = g.axes[-2] if out else g.axes[-1]
     products = hax.dot(g, g.rename({own.name: across.name}), axis=other).rearrange(side.covariance.axes)
-    covariance = hax.where(first, products, beta2 * side.covariance + (1.0 - beta2) * products)
+    return Side(hax.where(first, products, beta2 * side.covariance + (1.0 - beta2) * products), side.basis)
 
-    def refined(basis: jax.Array) -> jax.Array:
-        old = hax.named(basis, side.basis.axes).rename({own.name: across.name})
-        q, _ = jnp.linalg.qr(hax.dot(covariance, old, axis=across).array)
-        return q
 
-    def found(basis: jax.Array) -> jax.Array:
-        # Largest first, as orthogonal iteration orders them.
-        return jnp.linalg.eigh(covariance.array)[1][..., ::-1]
+def _renewed(sides: Any, how: jax.Array) -> Any:
+    """The sides with other bases: 0 keeps them, 1 finds them, 2 refines them by one step of orthogonal iteration.
 
-    def renewed(basis: jax.Array) -> jax.Array:
-        return jax.lax.cond(first, found, refined, basis)
+    All of them in one branch: devices that wait for each other in several branches at a time can wait for ever.
+    """
 
-    basis = jax.lax.cond(due, renewed, lambda basis: basis, side.basis.array)
-    return Side(covariance, hax.named(basis, side.basis.axes))
+    def all_of(basis_of: Any) -> Any:
+        def renewed(sides: Any) -> Any:
+            return jax.tree.map(lambda side: Side(side.covariance, basis_of(side)), sides, is_leaf=_is_side)
+
+        return renewed
+
+    return jax.lax.switch(how, [lambda sides: sides, all_of(_found), all_of(_refined)], sides)
+
+
+def _found(side: Side) -> NamedArray:
+    # Largest first, as orthogonal iteration orders them.
+    return hax.named(jnp.linalg.eigh(side.covariance.array)[1][..., ::-1], side.basis.axes)
+
+
+def _refined(side: Side) -> NamedArray:
+    *_, own, across = side.covariance.axes
+    product = hax.dot(side.covariance, side.basis.rename({own.name: across.name}), axis=across)
+    return hax.named(jnp.linalg.qr(product.array)[0], side.basis.axes)
+
+
+def _is_side(part: Any) -> bool:
+    return isinstance(part, Side)
