@@ -6,25 +6,27 @@ that it trains, say).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from levanter.checkpoint import latest, load, read_manifest, resolve
+from levanter.checkpoint import latest, read_manifest, resolve
 from levanter.compiler.inference import Layout, plan_inference
 from levanter.config import TrainConfig, document, load_pretrained
 from levanter.config import load as load_config
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 from levanter.hf import import_model, open_folder
+from levanter.hf.runs import is_imported, starting_model
 from levanter.inference import errors
 from levanter.inference.generate import Placement
 from levanter.models.lm_model import LmModel
 from levanter.runtime import own_code
+from levanter.runtime.evaluated import load_evaluated
 from levanter.runtime.run_directory import CHECKPOINTS, CONFIG
-from levanter.runtime.state import flat_names, from_flat_names, state_shape
+from levanter.runtime.state import state_shape
 
-_MODEL, _PLACES = "model.", "key_position"
+_PLACES = "key_position"
 
 
 @dataclass(frozen=True)
@@ -101,37 +103,32 @@ def load_model(source: Source, batch: int, notify: Callable[[str], None]) -> Loa
     Raises:
         UserError: there is no whole checkpoint, or it does not fit the configuration; nothing fits the devices.
     """
-    config = source.config
-    like = state_shape(config)
-    layout = None
+    checkpoint = None if source.run is None else _checkpoint(source, source.run, notify)
+    trained = checkpoint is not None and not is_imported(read_manifest(checkpoint))
+    # Weights that nobody has trained here have no adapter yet.
+    config = source.config if trained else dataclasses.replace(source.config, adapter=None)
+    like, layout = state_shape(config).model, None
     if config.trainer.mesh is not None:
-        layout = plan_inference(like.model, batch, config.mesh.as_dict(), config.trainer.hardware)
+        layout = plan_inference(like, batch, config.mesh.as_dict(), config.trainer.hardware)
     shardings = None if layout is None else layout.model
-    if source.run is None:
-        model = _imported(config, like.model, shardings)
+    if checkpoint is None:
+        assert config.model.initialize_from is not None
+        model = import_model(open_folder(config.model.initialize_from), config.model, like, shardings)
+    elif trained:
+        model = load_evaluated(config, checkpoint, shardings)
     else:
-        model = _trained(source, like, shardings, notify)
+        model = starting_model(config, checkpoint.parent.parent, checkpoint, shardings)
     return Loaded(source.name, config, model, load_tokenizer(config.data.tokenizer), layout)
 
 
-def _trained(source: Source, like: Any, shardings: Any, notify: Callable[[str], None]) -> Any:
-    """The evaluated parameters of a checkpoint of a run."""
-    assert source.run is not None
+def _checkpoint(source: Source, run: Path, notify: Callable[[str], None]) -> Path:
+    """The checkpoint of a run that is meant, with what people should know of it."""
     path, problems = Path(source.name).expanduser(), list[str]()
-    checkpoint = latest(source.run / CHECKPOINTS, problems) if path == source.run else resolve(path)
+    checkpoint = latest(run / CHECKPOINTS, problems) if path == run else resolve(path)
     if checkpoint is None:
-        raise errors.no_checkpoint(source.run)
+        raise errors.no_checkpoint(run)
     for problem in problems:
         notify(problem)
     for file in own_code.changed(read_manifest(checkpoint).metadata.get(own_code.KEY, {}), source.config):
         notify(errors.code_changed(file, checkpoint))
-    wanted = {f"{_MODEL}{name}": leaf for name, leaf in flat_names(like.model).items()}
-    layouts = None if shardings is None else {f"{_MODEL}{name}": leaf for name, leaf in flat_names(shardings).items()}
-    arrays = load(checkpoint, like=wanted, shardings=layouts, part=_MODEL)
-    return from_flat_names(like.model, {name.removeprefix(_MODEL): array for name, array in arrays.items()})
-
-
-def _imported(config: TrainConfig, like: Any, shardings: Any) -> Any:
-    """The weights of a Hugging Face model."""
-    assert config.model.initialize_from is not None
-    return import_model(open_folder(config.model.initialize_from), config.model, like, shardings)
+    return checkpoint
