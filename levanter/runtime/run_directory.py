@@ -27,6 +27,8 @@ from typing import Any, TextIO
 import yaml
 
 from levanter import durable
+from levanter.config import dump, loads
+from levanter.errors import UserError
 from levanter.runtime import errors
 from levanter.user_code import without_folder
 
@@ -143,7 +145,8 @@ def foreign_files(path: Path) -> list[str]:
 def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CHANGE) -> list[Difference]:
     """Where `config_text` differs from the config of the run at `path`, by name, the keys in `may_change` left out.
 
-    A file with code of the user's own may have moved: whether it is the same code is told apart from where it lies.
+    A file with code of the user's own may have moved: whether it is the same code is told apart from where it lies. A
+    field that has come since then has its default in the old config.
 
     Raises:
         UserError: the file there is not a config of a run.
@@ -151,6 +154,7 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     before, now = _read_config(path / CONFIG), yaml.safe_load(config_text)
     if not before.keys() & now.keys() and not has_checkpoint(path):
         raise errors.unreadable_config(path / CONFIG)
+    before, now = _completed(before, now)
     old, new = dict(_flat(before)), dict(_flat(now))
     free = tuple(may_change)
     return [
@@ -198,6 +202,14 @@ def _read_config(path: Path) -> Any:
     if not isinstance(config, dict):
         raise errors.unreadable_config(path)
     return config
+
+
+def _completed(*configs: Any) -> tuple[Any, ...]:
+    """Configs with every field that there is today; as they are where one of them cannot be read today."""
+    try:
+        return tuple(yaml.safe_load(dump(loads(yaml.safe_dump(config)))) for config in configs)
+    except UserError:
+        return configs
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

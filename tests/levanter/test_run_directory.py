@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from levanter import config
 from levanter.errors import UserError
 from levanter.runtime.run_directory import open_run
 
@@ -36,8 +38,8 @@ with open_run(sys.argv[1], "trainer: {seed: 0}"):
 """
 
 
-def refusal(path: Path, config: str) -> str:
-    with pytest.raises(UserError) as caught, open_run(path, config):
+def refusal(path: Path, text: str) -> str:
+    with pytest.raises(UserError) as caught, open_run(path, text):
         pass
     return str(caught.value)
 
@@ -169,3 +171,16 @@ def test_a_file_is_no_run_directory(tmp_path: Path) -> None:
     assert refusal(tmp_path / "file" / "run", CONFIG) == (
         f"cannot use {tmp_path}/file/run as a run directory: Not a directory; choose another one with --run-dir"
     )
+
+
+def test_a_field_that_has_come_since_has_its_default_in_an_older_run(tmp_path: Path) -> None:
+    now = config.dump(config.load("gpt2_nano"))
+    before = yaml.safe_load(now)
+    del before["model"]["initialize_from"], before["data"]["heldout_fraction"]
+    with open_run(tmp_path / "run", yaml.safe_dump(before)) as run:
+        (run.checkpoints_path / "step-5").mkdir()
+    with open_run(tmp_path / "run", now):
+        pass
+    changed = config.dump(config.load("gpt2_nano", ["--data.heldout_fraction", "0.1"]))
+    with pytest.raises(UserError, match=r"\(data.heldout_fraction: 0.05 → 0.1\)"), open_run(tmp_path / "run", changed):
+        pass
