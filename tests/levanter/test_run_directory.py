@@ -74,9 +74,9 @@ def test_there_is_one_writer_until_it_dies(tmp_path: Path) -> None:
 
 def test_what_keeps_the_promise_may_change(tmp_path: Path) -> None:
     longer = CONFIG.replace("100", "200").replace("keep: 2", "keep: 5").replace("null", "/elsewhere")
-    for config in (CONFIG, longer):
-        with open_run(tmp_path, config) as run:
-            assert run.config_path.read_text() == config
+    for text in (CONFIG, longer):
+        with open_run(tmp_path, text) as run:
+            assert run.config_path.read_text() == text
 
 
 def saved(path: Path, step: int = 100) -> None:
