@@ -87,9 +87,14 @@ def open_folder(path_or_id: str) -> HfFolder:
     if path_or_id.startswith((".", "/", "~")) or path_or_id.count("/") > 1 or path.exists():
         raise errors.no_folder(path_or_id)
     hub = require("huggingface_hub", f"the model `{path_or_id}` of the Hugging Face hub", "hf")
-    patterns = ["*.safetensors", "*.safetensors.index.json", *COMPANIONS]
     try:
-        return HfFolder(Path(hub.snapshot_download(path_or_id, allow_patterns=patterns)), path_or_id)
+        found = hub.snapshot_download(
+            path_or_id,
+            allow_patterns=["*.safetensors", "*.safetensors.index.json", *COMPANIONS],
+            # The same weights once more, as their authors had them, and parts of other libraries.
+            ignore_patterns=["consolidated*", "*/*"],
+        )
+        return HfFolder(Path(found), path_or_id)
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise errors.cannot_download(path_or_id, reason) from error

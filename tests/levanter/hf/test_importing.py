@@ -347,13 +347,14 @@ def test_a_downloaded_id_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     make_folder(tmp_path / "m")
     asked: dict[str, Any] = {}
 
-    def download(name: str, allow_patterns: list[str]) -> str:
-        asked.update(name=name, patterns=allow_patterns)
+    def download(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked.update(name=name, patterns=allow_patterns, ignored=ignore_patterns)
         return str(tmp_path / "m")
 
     monkeypatch.setattr(hub, "snapshot_download", download)
     assert open_folder("some/model").model_config().initialize_from == "some/model"
     assert asked["name"] == "some/model" and "*.safetensors" in asked["patterns"] and "*.bin" not in asked["patterns"]
+    assert "consolidated*" in asked["ignored"]
 
 
 def test_a_table_that_does_not_fit_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
