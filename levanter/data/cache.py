@@ -24,7 +24,7 @@ from levanter import durable
 from levanter.data import errors
 from levanter.data.corpus import HELDOUT, TRAIN, Corpus, Document
 from levanter.data.split import BY_TAIL, Survey, document_side, survey, tail_start
-from levanter.data.tokenizer import Tokenizer, pieces
+from levanter.data.tokenizer import Tokenizer
 
 _FORMAT = 1
 _SIDES = (TRAIN, HELDOUT)
@@ -163,7 +163,7 @@ class _SideWriter:
 def tokenized(corpus: Corpus, tokenizer: Tokenizer, dtype: np.dtype) -> Iterator[tuple[Document, np.ndarray]]:
     """Each document that has text, with its ids, closed by the end-of-text id. Holds a few megabytes at a time."""
     for documents in _batches(corpus):
-        parts = [pieces(document.text) for document in documents]
+        parts = [tokenizer.cut(document.text) for document in documents]
         encoded = iter(tokenizer.encode_batch([piece for part in parts for piece in part]))
         for document, part in zip(documents, parts, strict=True):
             ids = [np.asarray(next(encoded), dtype) for _ in part]

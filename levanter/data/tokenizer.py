@@ -32,6 +32,9 @@ _PIECE_CHARACTERS = 1 << 20
 # What closes a text in a tokenizer.json, which does not say so itself.
 _USUAL_ENDS = (END_OF_TEXT, "</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "[SEP]")
 _WORD_END = re.compile(r"(?<=\S)(?=[ \n])")
+_WORD_GAP = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])")
+# What a tokenizer is tried on, to see whether the ids of its words depend on what stands before them.
+_PROBE = "In the beginning, (x) was 3.14 times larger than it's neighbour and so they all went über die Brücke again."
 
 
 class Tokenizer(Protocol):
@@ -77,6 +80,10 @@ class Tokenizer(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, on all cores."""
+        ...
+
+    def cut(self, text: str) -> list[str]:
+        """A long text in pieces whose ids, one after another, are the ids of the whole."""
         ...
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
@@ -148,6 +155,9 @@ class Gpt2Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def cut(self, text: str) -> list[str]:
+        return pieces(text, _WORD_END)  # GPT-2's pattern always ends a match there
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
@@ -224,6 +234,18 @@ class HubTokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 
+    def cut(self, text: str) -> list[str]:
+        if len(text) <= _PIECE_CHARACTERS or not self._words_stand_alone():
+            return [text]
+        return pieces(text, _WORD_GAP)
+
+    def _words_stand_alone(self) -> bool:
+        """Whether a text may be cut between two words. SentencePiece puts a space before every text, for one."""
+        gaps = [gap.start() for gap in _WORD_GAP.finditer(_PROBE)]
+        sides = self.encode_batch([side for gap in gaps for side in (_PROBE[:gap], _PROBE[gap:])])
+        whole = self.encode(_PROBE)
+        return all(left + right == whole for left, right in zip(sides[::2], sides[1::2], strict=True))
+
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
@@ -290,16 +312,16 @@ def load_tokenizer(name: str) -> Tokenizer:
     return Gpt2Tokenizer() if name == "gpt2" else HubTokenizer(name)
 
 
-def pieces(text: str) -> list[str]:
+def pieces(text: str, at: re.Pattern[str] = _WORD_END) -> list[str]:
     """`text` in pieces of about a million characters, so that a long one is encoded on all cores in little memory.
 
-    A cut falls after a word, before the space or newline that follows it. GPT-2's pattern always ends a match there, so
-    the ids of the pieces are exactly the ids of the whole.
+    Args:
+        at: places where it may be cut; a text without one is left whole.
     """
     found = []
     start = 0
     while len(text) - start > _PIECE_CHARACTERS:
-        cut = _WORD_END.search(text, start + _PIECE_CHARACTERS)
+        cut = at.search(text, start + _PIECE_CHARACTERS)
         if cut is None:
             break
         found.append(text[start : cut.start()])

@@ -122,6 +122,21 @@ def trained(kind: str) -> Any:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
         tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
         trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special)
+    elif kind == "llama3":  # a point and the line break behind it are one word
+        from tokenizers import Regex
+
+        pattern = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        )
+        trainer = trainers.BpeTrainer(
+            vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        )
+    elif kind == "prepended":  # as LLaMA 2 has it: a space before every text, and words are not told apart
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special)
     else:
         tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
         tokenizer.normalizer = normalizers.BertNormalizer()
@@ -157,6 +172,24 @@ def test_ids_are_those_of_transformers_whatever_the_text(folder: Path) -> None:
         assert ours.decode(plain) == theirs.decode(plain)
     assert (ours.start_of_text, ours.end_of_text, ours.vocab_size) == (1, 2, len(theirs))
     assert ours.special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2}
+
+
+PREPENDED = "prepended"
+KINDS = ["byte-level", "metaspace", "word-piece", "llama3", PREPENDED]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_text_is_cut_only_where_its_ids_do_not_change(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer_module, "_PIECE_CHARACTERS", 50)
+    trained(kind).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(str(tmp_path / "tokenizer.json"))
+    text = SPEECH[:3000] + "end.\n\nNext (one) 2 two\n" * 20 + SPEECH[3000:5000]
+    parts = tokenizer.cut(text)
+    assert "".join(parts) == text
+    assert [i for part in parts for i in tokenizer.encode(part)] == tokenizer.encode(text)
+    assert (len(parts) == 1) == (kind == PREPENDED)
 
 
 def test_a_chat_is_written_as_its_template_says(folder: Path) -> None:
