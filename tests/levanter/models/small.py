@@ -20,6 +20,7 @@ SIZES = {
     "initializer_range": 0.1,
 }
 FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {"intermediate_dim": None, "num_kv_heads": None},
     "llama": {"rope": {"scaling": "llama3", "factor": 4.0, "original_positions": 16}},
     "mistral": {"sliding_window": 8},
     "mixtral": {"num_experts": 4, "router_z": 0.001},
@@ -39,6 +40,8 @@ def run_of(family: str, **fields: Any) -> TrainConfig:
     model = {**SIZES, **FAMILIES[family], **fields}
     options = [f"--model.type={family.partition('-')[0]}", "--trainer.train_batch_size=16"]
     for name, value in model.items():
+        if value is None:
+            continue  # a field that the family has not
         inner = value.items() if isinstance(value, dict) else [("", value)]
         options += [f"--model.{name}{'.' * bool(part)}{part}={each}" for part, each in inner]
     return config.load("gpt2_nano", [*options, "--optimizer.learning_rate=0.01", "--trainer.num_train_steps=20"])
