@@ -183,10 +183,12 @@ def note(found: Found, update: bool) -> None:
     """Print the row, and hold its words against the page (the difference depends on the machine); or write it there."""
     print(found.row())
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    here = next((i for i, line in enumerate(lines) if line.startswith(f"| {found.name} |")), None)
+    table = next(i for i, line in enumerate(lines) if line.startswith("| family |"))
+    end = next((i for i in range(table, len(lines)) if not lines[i].startswith("|")), len(lines))
+    here = next((i for i in range(table, end) if lines[i].startswith(f"| {found.name} |")), None)
     if update:
         if here is None:
-            here = max(i for i, line in enumerate(lines) if line.startswith("|")) + 1
+            here = end
             lines.insert(here, "")
         lines[here] = found.row()
         PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
