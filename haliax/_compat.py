@@ -34,6 +34,18 @@ INLINED_WHILE_TRACING: Any = True if _Inline is None else _Inline.JAX_EARLY
 """What `jax.jit(inline=…)` takes for a call that leaves its equations in the trace, not a call; True before 0.12."""
 
 
+def splash_attention() -> Any:
+    """The module of Splash Attention, the TPU kernel; None where this version of JAX lacks it.
+
+    It is experimental: JAX says of no release that it is there.
+    """
+    try:
+        from jax.experimental.pallas.ops.tpu import splash_attention as module
+    except ImportError:
+        return None
+    return module
+
+
 def current_mesh() -> Any:
     """The device mesh in force, by `jax.set_mesh` or `with mesh:`; None if there is none."""
     concrete = getattr(jax.sharding, "get_mesh", None)

@@ -8,6 +8,7 @@ note, so that it is read below the message in a traceback.
 from haliax.errors.axes import axes_missing_in_target as axes_missing_in_target
 from haliax.errors.axes import axis_not_found as axis_not_found
 from haliax.errors.axes import axis_without_size as axis_without_size
+from haliax.errors.axes import backend_refuses as backend_refuses
 from haliax.errors.axes import bad_axes_annotation as bad_axes_annotation
 from haliax.errors.axes import bad_axis_name as bad_axis_name
 from haliax.errors.axes import bad_axis_size as bad_axis_size
@@ -15,6 +16,7 @@ from haliax.errors.axes import different_axes as different_axes
 from haliax.errors.axes import duplicate_axis as duplicate_axis
 from haliax.errors.axes import incomplete_order as incomplete_order
 from haliax.errors.axes import mask_not_boolean as mask_not_boolean
+from haliax.errors.axes import mask_without_keys as mask_without_keys
 from haliax.errors.axes import needs_one_token_axis as needs_one_token_axis
 from haliax.errors.axes import negative_axis_size as negative_axis_size
 from haliax.errors.axes import not_an_operand as not_an_operand

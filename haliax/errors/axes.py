@@ -235,3 +235,14 @@ def mask_not_boolean(mask: Any) -> NamedTypeError:
     return type_error(
         f"attend: `mask` must be boolean, not {shown(mask)}: True where attention is allowed, as in `mask > 0`"
     )
+
+
+def backend_refuses(backend: str, why: str) -> ValueError:
+    return placed(ValueError(f'attend: backend {backend!r} cannot do this: {why}; leave the choice to backend="auto"'))
+
+
+def mask_without_keys(argument: str, keys: str, mask: Any) -> AxisError:
+    return axis_error(
+        f"attend: `{argument}`, {shown(mask)}, lacks `{keys}`: a mask says which keys are seen; if it is of the "
+        f'positions of the queries, and these are those of the keys, rename it, rename({{...: "{keys}"}})'
+    )

@@ -120,3 +120,7 @@ _ASSIGNED = {
 
 def no_positions(text: str) -> UserError:
     return UserError(f"--at-rest {text}: give positions of inputs, counted from 0, such as --at-rest 0,1")
+
+
+def no_prompt() -> UserError:
+    return UserError("no prompt: give --prompt TEXT, as often as you like, or --prompts FILE with one in each line")

@@ -18,7 +18,9 @@ from levanter.cli.check import check_command
 from levanter.cli.checkpoint import checkpoint
 from levanter.cli.compile import compile_command
 from levanter.cli.config import config_command
+from levanter.cli.eval import eval_command
 from levanter.cli.export import export_command
+from levanter.cli.generate import generate_command
 from levanter.cli.group import Group
 from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
@@ -41,7 +43,7 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=Group,
     commands=[
-        *(train, import_command, export_command),
+        *(train, import_command, export_command, generate_command, eval_command),
         *(compile_command, check_command, names_command, config_command, checkpoint, ir),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from levanter.cli import errors
 if TYPE_CHECKING:
     from levanter.compiler.target import Target
     from levanter.config import TrainConfig
+    from levanter.inference.loaded import Loaded
 
 Rules = Mapping[str, Sequence[str]]
 """Sharding rules: axis name to mesh axes."""
@@ -216,6 +218,30 @@ def load_config(
         source = config.find_model(model or config.DEFAULT_MODEL)
     given = [f"--{field.replace('__', '.')}={value}" for field, value in shorthands.items() if value is not None]
     return config.load(source, [*given, *ctx.args], own=own, options=option_names(ctx))
+
+
+def load_model(ctx: click.Context, name: str, mesh: str | None, batch: int) -> Loaded:
+    """The trained model that a command line names, on the devices of `mesh`, with the overrides of the command line.
+
+    Args:
+        name: a run directory, a checkpoint, or a Hugging Face folder or id.
+        batch: how many texts it will read at once.
+
+    Raises:
+        UserError: there is no such model, or anything is wrong with it.
+    """
+    from levanter.cli import devices
+    from levanter.compiler.question import parse_mesh
+
+    if mesh is not None:
+        devices.prepare(parse_mesh(mesh))
+    from levanter.inference import loaded
+
+    # One device, unless told so: what the run was trained on need not be here.
+    source = loaded.find(name, [f"--trainer.mesh={mesh or 'null'}", *ctx.args], option_names(ctx))
+    if mesh is not None:
+        devices.require(source.config.mesh)
+    return loaded.load_model(source, batch, notify=lambda line: print(line, file=sys.stderr))
 
 
 def option_names(ctx: click.Context) -> list[str]:

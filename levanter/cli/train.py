@@ -40,9 +40,12 @@ def train(
 
     given: tuple[str, ...] = ctx.obj or ("train",)
     own = place_given(ctx, own)
-    if run_dir is not None and (model, path, own) == (None,) * 3 and (path := _imported(run_dir)) is not None:
-        given = (*given, "--config", path)  # what this command prints to try next works from another directory
-    config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir)
+    tokenizer = None
+    if run_dir is not None and (model, path, own) == (None,) * 3:
+        path, tokenizer = _imported(run_dir)
+        if path is not None:
+            given = (*given, "--config", path)  # so that what is printed to try next knows the model
+    config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir, data__tokenizer=tokenizer)
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh)
         devices.require(config.mesh)
@@ -53,9 +56,14 @@ def train(
     run(config, command=Command(given))
 
 
-def _imported(run_dir: str) -> str | None:
-    """The config of a run directory that `levanter import` made, which knows the model; None of any other."""
-    from levanter.hf.kept import origin_of
+def _imported(run_dir: str) -> tuple[str | None, str | None]:
+    """The config and the tokenizer of a run directory that `levanter import` made; None where it did not."""
+    from levanter.hf.kept import kept_folder, origin_of
     from levanter.runtime.run_directory import CONFIG
 
-    return str(Path(run_dir) / CONFIG) if origin_of(Path(run_dir)) is not None else None
+    run = Path(run_dir)
+    if origin_of(run) is None:
+        return None, None
+    kept = kept_folder(run)
+    # Named apart from the config, because data of another kind leave nothing of its section.
+    return str(run / CONFIG), kept.source if kept.has_tokenizer else None

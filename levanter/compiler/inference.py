@@ -55,12 +55,19 @@ class Layout:
 
 
 def plan_inference(
-    model: LmModel, batch: int, mesh: Mapping[str, int], hardware: str, devices: Sequence[Any] | None = None
+    model: LmModel,
+    batch: int,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    plan: passes.Plan | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Layout:
     """The layout of a model for reading `batch` texts at once.
 
     Args:
         model: the model with a `jax.ShapeDtypeStruct` for every array.
+        plan: one by hand; None lets the planner choose.
         devices: as many as the mesh has; default: the first of `jax.devices()`.
 
     Raises:
@@ -70,7 +77,7 @@ def plan_inference(
     axes = (Axis("batch", batch), model.Pos)
     tokens = NamedArray(jax.ShapeDtypeStruct(tuple(axis.size for axis in axes), jnp.int32), axes)
     with user_errors():
-        result = planned_graph(ir.trace(_last_scores, model, tokens), mesh, hardware)
+        result = planned_graph(ir.trace(_last_scores, model, tokens), mesh, hardware, plan=plan)
         devices_mesh = passes.device_mesh(result.plan, devices)
         shardings, _ = passes.input_shardings(result.placed, devices_mesh)
     return Layout(result.plan, devices_mesh, shardings)

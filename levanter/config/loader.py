@@ -62,8 +62,7 @@ def load_pretrained(source: str, overrides: Sequence[str] = (), *, options: Sequ
     Raises:
         UserError: as `load` does.
     """
-    named = parse_overrides([f"--model.initialize_from={source}"])
-    return _decode(with_pretrained(named.updated(renamed(parse_overrides(overrides)))), options)
+    return load(None, [f"--model.initialize_from={source}", *overrides], options=options)
 
 
 def loads(text: str) -> TrainConfig:

@@ -129,7 +129,7 @@ def _build(folder: Path, key: str, corpus: Corpus, tokenizer: Tokenizer, heldout
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     with open(staged / f"{TRAIN}.bin", "wb") as train, open(staged / f"{HELDOUT}.bin", "wb") as heldout:
         writers = {TRAIN: _SideWriter(train), HELDOUT: _SideWriter(heldout)}
-        for document, ids in _tokenized(corpus, tokenizer, dtype):
+        for document, ids in tokenized(corpus, tokenizer, dtype):
             if rule == BY_TAIL:
                 cut = tail_start(len(ids), heldout_fraction)
                 writers[TRAIN].write(ids[:cut])
@@ -160,7 +160,7 @@ class _SideWriter:
         return {"tokens": self._tokens, "sha256": self._digest.hexdigest()}
 
 
-def _tokenized(corpus: Corpus, tokenizer: Tokenizer, dtype: np.dtype) -> Iterator[tuple[Document, np.ndarray]]:
+def tokenized(corpus: Corpus, tokenizer: Tokenizer, dtype: np.dtype) -> Iterator[tuple[Document, np.ndarray]]:
     """Each document that has text, with its ids, closed by the end-of-text id. Holds a few megabytes at a time."""
     for documents in _batches(corpus):
         parts = [pieces(document.text) for document in documents]

@@ -16,10 +16,14 @@ HELDOUT = "heldout"
 
 @dataclass(frozen=True)
 class Document:
-    """One text. `side` is "train" or "heldout" where the source itself says so, else None."""
+    """One text. `side` is "train" or "heldout" where the source itself says so, else None.
+
+    `domain` is what an evaluation counts it under, such as its file; None where the source is all of one kind.
+    """
 
     text: str
     side: str | None = None
+    domain: str | None = None
 
 
 class Corpus(Protocol):

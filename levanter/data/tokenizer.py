@@ -48,6 +48,11 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def start_of_text(self) -> int | None:
+        """The id that opens a document, or None where the tokenizer has none."""
+        ...
+
+    @property
     def special_tokens(self) -> Mapping[str, int]:
         """The ids of the tokens that mean something by themselves, by the token: `{"<|endoftext|>": 50256}`."""
         ...
@@ -123,6 +128,10 @@ class Gpt2Tokenizer:
         return self._end_of_text
 
     @property
+    def start_of_text(self) -> int | None:
+        return self._end_of_text
+
+    @property
     def special_tokens(self) -> Mapping[str, int]:
         return {END_OF_TEXT: self._end_of_text}
 
@@ -191,6 +200,10 @@ class HubTokenizer:
     @property
     def end_of_text(self) -> int | None:
         return self._tokenizer.eos_token_id
+
+    @property
+    def start_of_text(self) -> int | None:
+        return self._tokenizer.bos_token_id
 
     @property
     def special_tokens(self) -> Mapping[str, int]:

@@ -20,7 +20,7 @@ from levanter.hf import errors
 from levanter.hf.folder import CONFIG
 from levanter.hf.safetensors import Spec, create_folder
 from levanter.hf.table import Table, table_of, whole
-from levanter.models.config import ModelConfig
+from levanter.models.config import InFolders
 
 MAX_SHARD_BYTES = 50_000_000_000
 """As `save_pretrained` has it."""
@@ -34,7 +34,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 def export_model(
     folder: Path,
-    config: ModelConfig,
+    config: InFolders,
     arrays: Mapping[str, Any],
     like: Any,
     *,
@@ -75,11 +75,12 @@ def export_model(
             folder.rmdir()
         durable.commit_tree(staged, folder.absolute())
     except OSError as error:
-        shutil.rmtree(staged, ignore_errors=True)
         raise errors.cannot_export(folder, error.strerror or str(error)) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
-def hf_config(config: ModelConfig, dtype: str, before: Mapping[str, Any]) -> dict[str, Any]:
+def hf_config(config: InFolders, dtype: str, before: Mapping[str, Any]) -> dict[str, Any]:
     """config.json of a model.
 
     Args:

@@ -6,6 +6,7 @@ starts from it with any optimizer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -146,8 +147,11 @@ def _companions(config: TrainConfig, run_dir: Path, origin: Origin | None) -> di
     own = {str(run_dir / HUGGING_FACE), origin.source if origin is not None else ""}
     if kept is not None and kept.has_tokenizer and config.data.tokenizer in own:
         return files
-    named = {name: files[name] for name in (CONFIG, GENERATION) if name in files}
-    return {**load_tokenizer(config.data.tokenizer).files(), **named}
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    ends = {"bos_token_id": tokenizer.start_of_text, "eos_token_id": tokenizer.end_of_text}
+    content = (json.dumps(ends, indent=2, sort_keys=True) + "\n").encode()
+    named = {name: files.get(name, content) for name in (CONFIG, GENERATION)}
+    return {**tokenizer.files(), **named}
 
 
 def _contents(folder: HfFolder) -> dict[str, bytes]:

@@ -99,6 +99,8 @@ def read_header(file: Path) -> dict[str, Tensor]:
     size = file.stat().st_size
     with open(file, "rb") as stream:
         start = stream.read(8)
+        if start == b"version ":
+            raise errors.not_safetensors(file, "it is a pointer of git-lfs (`git lfs pull` fetches what it points to)")
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
             raise errors.not_safetensors(file, "its header does not fit in it")

@@ -201,9 +201,10 @@ def _read_config(path: Path) -> Any:
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every leaf; a list is a leaf."""
+    """Dotted key and value of every leaf; a list is a leaf. What lies in a run directory may have moved with it."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            inside = isinstance(value, str) and Path(value).name == HUGGING_FACE
+            yield f"{prefix}{key}", HUGGING_FACE if inside else value

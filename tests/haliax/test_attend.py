@@ -1,21 +1,24 @@
-"""`attend`: every backend against a float64 oracle written with plain loops over rows, for every mask."""
+"""`attend`: the reference against an oracle of plain loops over rows, the other backends against the reference."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import haliax as hax
+import haliax._compat
 import haliax.nn as hnn
 from haliax import NamedArray
-from haliax.nn.attention import AttentionMask, attend
-
-BACKENDS = ("auto", "reference")
+from haliax.nn.attention import AttentionMask, attend, blockwise, reference, splash
+from haliax.nn.attention.backends import chosen
 
 B, P, K, H, G, D = hax.make_axes(batch=2, position=7, key_position=9, kv_heads=2, group=3, head_size=4)
 QUERY, KEY = (B, P, H, G, D), (B, K, H, D)
@@ -94,14 +97,264 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_each_backend_gives_what_the_definition_gives(backend, mask):
+OPTIONS = ({}, {"softcap": 0.7, "scale": 0.3})
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+NOTHING_SEEN = AttentionMask(causal=True, starts=-3)
+
+
+def results(arrays, masks, options=({},), backend="reference"):
+    """For each mask the result, in float32, and gradients of its sum of squares: one program for all."""
+
+    def one(arrays, mask, chosen):
+        def loss(arrays):
+            out = attend(*arrays, Key=D, KPos=K, mask=mask, backend=backend, **chosen)
+            assert out.axes == QUERY and out.dtype == arrays[0].dtype
+            out = out.astype(jnp.float32)
+            return (out**2).sum().scalar(), out.array
+
+        (_, out), gradients = jax.value_and_grad(loss, has_aux=True)(arrays)
+        return [out, *[leaf.astype(jnp.float32) for leaf in jax.tree.leaves(gradients)]]
+
+    def program(arrays):
+        # Each mask with one of the options, in turn.
+        return {
+            (name, number % len(options)): one(arrays, masks[name], options[number % len(options)])
+            for number, name in enumerate(masks)
+        }
+
+    return jax.tree.map(np.asarray, jax.jit(program, compiler_options=FAST)(arrays))
+
+
+def assert_close(found, expected, **tolerance):
+    for case, arrays in expected.items():
+        for array, wanted in zip(found[case], arrays, strict=True):
+            np.testing.assert_allclose(array, wanted, err_msg=str(case), **tolerance)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return results(inputs(), MASKS, OPTIONS)
+
+
+def test_the_reference_is_what_the_definition_says(expected):
+    for (name, i), (out, *_) in expected.items():
+        np.testing.assert_allclose(out, oracle(*inputs(), MASKS[name], **OPTIONS[i]), atol=2e-6, err_msg=name)
+
+
+def test_block_by_block_gives_the_same(expected, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK", 4)  # 9 keys: two blocks and one key
+    assert_close(results(inputs(), MASKS, OPTIONS, "blockwise"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_function_of_jax_gives_the_same(expected):
+    some = {name: mask for number, (name, mask) in enumerate(MASKS.items()) if number % 2 == 0}  # without a softcap
+    found = results(inputs(), some, backend="jax")
+    assert_close(found, {case: expected[case] for case in found}, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["reference", "blockwise", "jax"])
+def test_half_precision(backend, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK", 4)
+    some = {name: MASKS[name] for name in ("none", "window", "prefix by batch", "causal segments")}
+    wide = results([each.astype(jnp.float32) for each in inputs(dtype=jnp.bfloat16)], some)
+    assert_close(results(inputs(dtype=jnp.bfloat16), some, backend=backend), wide, rtol=0.03, atol=0.03)
+
+
+@pytest.mark.parametrize("backend", ["blockwise", "jax"])
+def test_a_query_that_sees_nothing_gives_the_same_finite_numbers(backend, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK", 4)
+    masks = {"nothing": NOTHING_SEEN, "nothing of the segment": AttentionMask(segments=(SEGMENTS[0] + 5, SEGMENTS[1]))}
+    wanted = results(inputs(), masks)
+    assert all(np.isfinite(array).all() for arrays in wanted.values() for array in arrays)
+    assert_close(results(inputs(), masks, backend=backend), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_splash_gives_the_same(monkeypatch):
+    module = haliax._compat.splash_attention()
+    if module is None:
+        pytest.skip("this version of JAX has no Splash Attention")
+    monkeypatch.setattr(module, "make_splash_mha", partial(module.make_splash_mha, interpret=True))
+    T, S, H2, G2, V = hax.make_axes(position=128, key_position=256, kv_heads=1, group=2, head_size=64)
+    q, k, v = inputs((T, H2, V, G2, B), (B, H2, S, V))
+    ids = [hax.arange(axis) // 50 for axis in (T, S)]
+    for mask, options in (
+        (AttentionMask(causal=True, starts=128), {"softcap": 2.0}),
+        (AttentionMask(window=40, starts=7, segments=(ids[0].broadcast_axis(B), ids[1])), {"scale": 0.2}),
+    ):
+        spec, arrays = described(q, k, v, mask, **options)
+        result, lse = splash.attention(spec, *arrays)
+        wanted, logs = reference.attention(spec, *arrays)
+        np.testing.assert_allclose(result, wanted, atol=1e-5)
+        np.testing.assert_allclose(lse, logs, atol=1e-5)
+        gradients = (module.backward(spec, *arrays, result, lse, result) for module in (splash, reference))
+        for found, gradient in zip(*gradients, strict=True):
+            np.testing.assert_allclose(found, gradient, atol=1e-4)
+
+
+def described(*arguments, **options):
+    """The spec and the arrays of an attention."""
+    function = partial(attend, Key="head_size", KPos="key_position", mask=arguments[3], **options)
+    jaxpr = jax.make_jaxpr(function)(*arguments[:3])
+    equation = next(e for e in jaxpr.eqns if e.primitive.name == "attention")
+    spec = equation.params["spec"]
+    known = {"starts": arguments[3].starts, "window": arguments[3].window}
+    known |= dict(zip(("query_segments", "key_segments"), arguments[3].segments or (), strict=False))
+    masks = [getattr(known[name], "array", known[name]) for name in spec.masks]
+    return spec, [each.array for each in arguments[:3]] + masks
+
+
+def temporary_bytes(length, backend):
+    T, S, H2 = hax.make_axes(position=length, key_position=length, heads=2)
+
+    def loss(arrays):
+        out = attend(*arrays, Key=D, KPos=S, mask=AttentionMask(causal=True), backend=backend)
+        return (out**2).sum().scalar()
+
+    types = jax.eval_shape(lambda: [hax.zeros(axes) for axes in ((H2, T, D), (H2, S, D), (H2, S, D))])
+    programs = (jax.jit(loss), jax.jit(jax.grad(loss)))
+    return [each.lower(types).compile().memory_analysis().temp_size_in_bytes for each in programs]
+
+
+def test_memory_is_linear_in_the_length():
+    short, long = (temporary_bytes(length, "blockwise") for length in (2048, 8192))
+    for before, after in zip(short, long, strict=True):
+        assert after < 4.2 * before
+    for before, after in zip(temporary_bytes(2048, "reference"), temporary_bytes(8192, "reference"), strict=True):
+        assert after > 12 * before  # and so the measure is one of this
+
+
+def test_which_backend_is_chosen():
+    def spec_of(length, keys=None, dtype=jnp.bfloat16, **options):
+        axes = (
+            hax.make_axes(heads=2, position=length, head_size=64),
+            hax.make_axes(heads=2, key_position=keys or length, head_size=64),
+        )
+        q, k = (jax.eval_shape(lambda a=a: hax.zeros(a, dtype=dtype)) for a in axes)
+        options = {"mask": AttentionMask(causal=True), **options}
+        function = partial(attend, Key="head_size", KPos="key_position", **options)
+        jaxpr = jax.make_jaxpr(function)(q, k, k)
+        equation = next(e for e in jaxpr.eqns if e.primitive.name == "attention")
+        return equation.params["spec"], [var.aval for var in equation.invars[:3]]
+
+    def name(found, platform, devices=1):
+        backend = chosen(*found, platform, devices)
+        return getattr(backend, "implementation", getattr(backend, "__name__", "").rpartition(".")[2])
+
+    assert name(spec_of(512), "cpu") == "reference"
+    assert name(spec_of(1024), "cpu") == "blockwise"
+    assert name(spec_of(1, 100_000, mask=None), "cpu") == "reference"  # a step of decoding
+    assert name(spec_of(1024), "cuda") == "cudnn"
+    assert name(spec_of(1024, mask=AttentionMask(causal=True, window=100)), "cuda") == "cudnn"
+    assert name(spec_of(1024, dtype=jnp.float32), "cuda") == "blockwise"
+    assert name(spec_of(1024, mask=AttentionMask(causal=True, window=jnp.array(3))), "cuda") == "blockwise"
+    assert name(spec_of(1024, softcap=3.0), "cuda") == "blockwise"
+    assert name(spec_of(1024, backend="jax"), "cpu") == "xla"
+    assert name(spec_of(1024), "tpu", devices=8) == "blockwise"
+    if haliax._compat.splash_attention() is not None:
+        assert name(spec_of(1024), "tpu") == "splash"
+        assert name(spec_of(1000), "tpu") == "blockwise"
+
+
+def test_transformations():
+    """Under `vmap`, `checkpoint`, `scan`, forward mode and twice the reverse, it is what the formula is."""
     q, k, v = inputs()
-    for options in ({}, {"scale": 0.3}, {"softcap": 0.7}):
-        out = jax.jit(partial(attend, Key=D, KPos=K, backend=backend, **options))(q, k, v, mask=mask)
-        assert out.axes == QUERY
-        np.testing.assert_allclose(out.array, oracle(q, k, v, mask, **options), atol=2e-6)
+    mask = MASKS["causal segments"]
+
+    def formula(q, k, v):
+        seen = hnn.attention.causal_mask(P, K, q_start=2) & (SEGMENTS[0].broadcast_axis(K) == SEGMENTS[1])
+        weights = hnn.attention.dot_product_attention_weights(D, K, q, k, mask=seen)
+        return hax.dot(weights, v, axis=K).rearrange(q.axes)
+
+    def function(q, k, v):
+        return attend(q, k, v, Key=D, KPos=K, mask=mask)
+
+    def squared(f):
+        return lambda *arrays: (f(*arrays) ** 2).sum().scalar()
+
+    def programs(f):
+        loss = squared(f)
+        every = (0, 1, 2)
+
+        def looped(q, k, v):
+            body = jax.checkpoint(lambda carry, _: (f(carry, k, v), None))
+            return squared(lambda *_: jax.lax.scan(body, q, None, length=3)[0])(q)
+
+        def along(q, k, v):
+            return jax.jvp(jax.grad(loss, every), (q, k, v), (v_like, k, v))
+
+        def by_group(q, k, v):
+            one = hax.vmap(lambda q: f(q, k, v), G)
+            return one(q)
+
+        v_like = q * 0.5
+        return [
+            by_group(q, k, v).rearrange(QUERY),
+            hax.vmap(jax.grad(loss, every), B)(q, k, v),
+            hax.vmap(lambda k: jax.grad(lambda q, v: squared(f)(q, k, v), (0, 1))(q["batch", 0], v["batch", 0]), B)(k),
+            jax.grad(looped, every)(q, k, v),
+            along(q, k, v),
+            jax.jvp(lambda *a: f(*a).array, (q, k, v), (v_like, k, v)),
+            jax.grad(lambda *a: sum((g**2).sum().scalar() for g in jax.grad(loss, every)(*a)), every)(q, k, v),
+            jax.jvp(lambda q: jax.jvp(lambda q: f(q, k, v).array, (q,), (v_like,))[1], (q,), (q,)),
+        ]
+
+    wanted, found = (jax.jit(lambda f=f: programs(f))() for f in (formula, function))
+    for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
+    eager = jax.grad(squared(function))(q, k, v)
+    np.testing.assert_allclose(eager.array, jax.grad(squared(formula))(q, k, v).array, atol=1e-5)
+
+
+AXES = hax.make_axes(batch=2, heads=2, group=2, extra=3)
+
+
+@given(st.data())
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_shape_mask_and_order(monkeypatch, data):
+    monkeypatch.setattr(blockwise, "BLOCK", data.draw(st.integers(1, 5), "block"))
+    T, S, V = hax.make_axes(
+        position=data.draw(st.integers(1, 6)), key_position=data.draw(st.integers(1, 11)), head_size=3
+    )
+    shared = data.draw(st.lists(st.sampled_from(AXES), unique=True, max_size=2), "shared")
+    free = data.draw(st.lists(st.sampled_from([a for a in AXES if a not in shared]), unique=True, max_size=1), "free")
+    q, k, v = (
+        each.rearrange(data.draw(st.permutations(each.axes)))
+        for each in inputs((*shared, *free, T, V), (*shared, S, V))
+    )
+    some = st.none() | st.integers(-2, 8)
+    traced = data.draw(st.booleans(), "traced")
+
+    def number(value):
+        return value if value is None or not traced else jnp.array(value)
+
+    mask = AttentionMask(
+        causal=data.draw(st.booleans()),
+        window=number(data.draw(some, "window")),
+        prefix=number(data.draw(some, "prefix")),
+        starts=number(data.draw(some, "starts")),
+        segments=None
+        if data.draw(st.booleans())
+        else tuple(
+            hax.named(data.draw(st.lists(st.integers(0, 1), min_size=a.size, max_size=a.size)), a) for a in (T, S)
+        ),
+    )
+    options = {"softcap": data.draw(st.sampled_from([None, 1.5])), "scale": data.draw(st.sampled_from([None, 0.5]))}
+
+    @eqx.filter_jit
+    def both(arrays, mask):
+        def found(backend):
+            def loss(arrays):
+                out = attend(*arrays, Key=V, KPos=S, mask=mask, backend=backend, **options)
+                return (out**2).sum().scalar(), out
+
+            return jax.value_and_grad(loss, has_aux=True)(arrays)
+
+        return found("reference"), found("blockwise")
+
+    reference, blocks = both((q, k, v), mask)
+    for a, b in zip(jax.tree.leaves(reference), jax.tree.leaves(blocks), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
 def test_the_axes_may_be_in_any_order():
@@ -139,25 +392,6 @@ def test_it_is_the_formula_that_was_written_out_in_gpt2_to_the_bit():
 
     for a, b in zip(jax.tree.leaves(results(written_out)), jax.tree.leaves(results(function)), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_scores_of_half_precision_are_in_float32():
-    q, k, v = inputs(dtype=jnp.bfloat16)
-    out = attend(q, k, v, Key=D, KPos=K, mask=AttentionMask(causal=True))
-    assert out.dtype == jnp.bfloat16
-    wide = attend(*(each.astype(jnp.float32) for each in (q, k, v)), Key=D, KPos=K, mask=AttentionMask(causal=True))
-    np.testing.assert_allclose(out.array.astype(jnp.float32), wide.array, atol=2e-2)
-
-
-def test_a_query_that_sees_nothing_gives_finite_numbers_and_gradients():
-    q, k, v = inputs()
-    nothing = AttentionMask(causal=True, starts=-3)
-
-    def loss(arrays):
-        return (attend(*arrays, Key=D, KPos=K, mask=nothing) ** 2).sum().scalar()
-
-    value, gradients = jax.jit(jax.value_and_grad(loss))((q, k, v))
-    assert np.isfinite(value) and all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
 
 
 def test_vectors_of_the_values_may_be_of_another_axis():

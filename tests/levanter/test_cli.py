@@ -83,7 +83,8 @@ def test_version() -> None:
         ("trian", "unknown command `levanter trian`: did you mean `train`?"),
         (
             "frobnicate",
-            "unknown command `levanter frobnicate`: known: check, checkpoint, compile, config, export, import, ir, names, train",
+            "unknown command `levanter frobnicate`: "
+            "known: check, checkpoint, compile, config, eval, export, generate, import, ir, names, train",
         ),
         ("checkpoint digst x", "unknown command `levanter checkpoint digst`: did you mean `digest`?"),
         ("checkpoint digest", "Missing argument 'PATH': see `levanter checkpoint digest --help`"),

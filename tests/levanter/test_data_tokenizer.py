@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -82,3 +84,148 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     assert message.startswith(f"cannot load the tokenizer '{tmp_path}' (data.tokenizer): ")
     assert message.endswith("; use gpt2, a local tokenizer folder, or the name of one on the Hugging Face hub")
     assert "\n" not in message
+
+
+# --- other tokenizers ---
+
+
+AWKWARD = [
+    *(
+        "",
+        " ",
+        "  two",
+        "tabs\t\n\n",
+        "é 日本語 😀 ‍👩‍👩‍👧",
+        "it's  I'LL",
+        "x\r\n \x1c\x85 \u2028 end ",
+        "\u200b\ufeff",
+        "</s> inside",
+    ),
+    *("ﬁ ligature", "ｆｕｌｌ", "a" * 300, "1234567890 3.14", "<unk><pad>", "ÀÉ\u0301"),
+]
+
+
+def trained(kind: str) -> Any:
+    """A tokenizer of a kind of its own, trained on a speech: (the Rust object, special tokens)."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    special = ["<unk>", "<s>", "</s>"]
+    if kind == "byte-level":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer: Any = trainers.BpeTrainer(
+            vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        )
+    elif kind == "metaspace":  # as SentencePiece has it
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+        tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special)
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=special)
+    tokenizer.train_from_iterator([SPEECH], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+@pytest.fixture(params=["byte-level", "metaspace", "word-piece"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    trained(request.param).save(str(tmp_path / "tokenizer.json"))
+    described = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        "chat_template": "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant:{% endif %}",
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(described))
+    return tmp_path
+
+
+def test_ids_are_those_of_transformers_whatever_the_text(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    ours, theirs = load_tokenizer(str(folder)), AutoTokenizer.from_pretrained(folder)
+    for text in [*AWKWARD, SPEECH]:
+        plain = theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.encode(text) == ours.encode_batch([text])[0] == plain
+        assert ours.encode(text, special_tokens=True) == theirs(text)["input_ids"] == [1, *plain]
+        assert ours.decode(plain) == theirs.decode(plain)
+    assert (ours.start_of_text, ours.end_of_text, ours.vocab_size) == (1, 2, len(theirs))
+    assert ours.special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2}
+
+
+def test_a_chat_is_written_as_its_template_says(folder: Path) -> None:
+    pytest.importorskip("jinja2")
+    from transformers import AutoTokenizer
+
+    ours, theirs = load_tokenizer(str(folder)), AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "user", "content": "how are  you?"}, {"role": "assistant", "content": "é\n fine"}]
+    for prompt in (False, True):
+        text = theirs.apply_chat_template(chat, tokenize=False, add_generation_prompt=prompt)
+        ids = ours.apply_chat_template(chat, add_generation_prompt=prompt)
+        assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+        assert all(isinstance(each, int) for each in ids)
+
+
+def test_a_template_that_refuses_is_told(folder: Path) -> None:
+    pytest.importorskip("jinja2")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate.') }}")
+    with pytest.raises(UserError) as caught:
+        load_tokenizer(str(folder)).apply_chat_template([{"role": "user", "content": "x"}])
+    assert str(caught.value) == (
+        f"the chat template of the tokenizer '{folder}' refuses the conversation: roles must alternate; "
+        "each message needs a `role` that it knows and a `content`"
+    )
+
+
+def test_a_tokenizer_without_a_template_says_so(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    for tokenizer, name in ((GPT2, "gpt2"), (load_tokenizer(str(folder)), str(folder))):
+        with pytest.raises(UserError) as caught:
+            tokenizer.apply_chat_template([{"role": "user", "content": "x"}])
+        assert str(caught.value) == (
+            f"the tokenizer '{name}' has no chat template: use that of a model tuned for chat (data.tokenizer), or put "
+            "a chat_template.jinja into its folder"
+        )
+
+
+def test_the_files_of_a_tokenizer_make_it_again(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for tokenizer in (load_tokenizer(str(folder)), GPT2):
+        copy = tmp_path_factory.mktemp("copy")
+        for name, content in tokenizer.files().items():
+            (copy / name).write_bytes(content)
+        again = load_tokenizer(str(copy))
+        for text in [*AWKWARD, ODD]:
+            assert again.encode(text) == tokenizer.encode(text)
+        assert (again.start_of_text, again.end_of_text) == (tokenizer.start_of_text, tokenizer.end_of_text)
+        assert again.vocab_size == tokenizer.vocab_size
+
+
+def test_ends_are_also_those_of_the_generation_config(folder: Path) -> None:
+    assert load_tokenizer(str(folder)).end_ids == (2,)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 17]}')
+    assert load_tokenizer(str(folder)).end_ids == (2, 17)
+    (folder / "generation_config.json").write_text('{"eos_token_id": 5}')
+    assert load_tokenizer(str(folder)).end_ids == (2, 5)
+    assert GPT2.end_ids == (50256,) and GPT2.special_tokens == {"<|endoftext|>": 50256}
+
+
+def test_a_tokenizer_json_by_itself_is_a_tokenizer(folder: Path) -> None:
+    whole = load_tokenizer(str(folder))
+    (folder / "tokenizer_config.json").unlink()
+    for name in (str(folder), str(folder / "tokenizer.json")):
+        bare = load_tokenizer(name)
+        assert [bare.encode(text) for text in AWKWARD] == [whole.encode(text) for text in AWKWARD]
+        assert (bare.end_of_text, bare.vocab_size) == (2, whole.vocab_size)
+
+
+def test_a_damaged_tokenizer_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0"}')
+    with pytest.raises(UserError) as caught:
+        load_tokenizer(str(tmp_path))
+    assert str(caught.value).startswith(f"cannot load the tokenizer '{tmp_path}' (data.tokenizer): ")

@@ -49,7 +49,8 @@ def attend(
         mask: an `AttentionMask`, or a boolean array of some axes of the scores, True where attention is allowed.
         scale: what scores are multiplied with; `1 / sqrt(size of Key)` by default.
         softcap: caps scores softly, `softcap * tanh(score / softcap)`, as Gemma 2 does (arXiv:2408.00118).
-        backend: which implementation: `auto` or `reference`.
+        backend: which implementation: `reference`, `blockwise` (memory linear in the length), `jax`
+            (`jax.nn.dot_product_attention`), `splash` (a TPU kernel); `auto` chooses when the program is compiled.
         QPos: the positions of the queries, for masks that go by position. By default the axis that is called like
             `KPos` without `key_`, or `position`, or the only axis that the query alone has.
 
@@ -59,7 +60,7 @@ def attend(
     Raises:
         AxisError: if an axis is absent or of another size, the query has `KPos`, or a mask does not fit.
         NamedTypeError: if an argument is not a NamedArray.
-        ValueError: for an unknown backend.
+        ValueError: for an unknown backend; when the program is compiled, for one that cannot do what is asked.
 
     >>> q, k = hax.ones({"position": 2, "head_size": 4}), hax.ones({"key_position": 3, "head_size": 4})
     >>> v = hax.arange(hax.Axis("key_position", 3)).astype(float).broadcast_axis(hax.Axis("head_size", 1))
@@ -138,6 +139,8 @@ def _mask_parts(mask: Any, query: NamedArray, key: NamedArray, size: str, keys: 
         beside = _without(scores, keys) if of_queries else scores
         called = "mask" if name == "visible" else f"mask.{name}" if "segments" not in name else "mask.segments"
         require_beside("attend", called, part, "the queries" if of_queries else "the scores", beside, by_position=False)
+        if name in ("visible", "key_segments") and not part.has_axis(keys):
+            raise errors.mask_without_keys(called, keys, part)
         if name == "visible" and part.dtype != jnp.bool_:
             raise errors.mask_not_boolean(part)
         arrays[name] = held(part)

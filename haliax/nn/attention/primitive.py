@@ -140,11 +140,25 @@ def _batched(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], *, 
 # --- implementations --------------------------------------------------------------------------------------------------
 
 
-def _on(platform: str, which: str) -> Callable[..., Any]:
-    def function(*arrays: Any, spec: Spec) -> Any:
-        return getattr(chosen(spec, arrays[:3], platform), which)(spec, *arrays)
+def _lowered(platform: str, which: str) -> Callable[..., Any]:
+    def rule(context: Any, *operands: Any, spec: Spec) -> Any:
+        def function(*arrays: Any) -> Any:
+            backend = chosen(spec, arrays[: len(spec.operands)], platform, _devices(context))
+            return getattr(backend, which)(spec, *arrays)
 
-    return function
+        return mlir.lower_fun(function, multiple_results=True)(context, *operands)
+
+    return rule
+
+
+def _devices(context: Any) -> int | None:
+    """How many devices share the arrays of a program; None where that is not known."""
+    around = context.module_context.axis_context
+    if isinstance(around, mlir.ShardingContext):
+        return around.num_devices
+    if isinstance(around, mlir.SPMDAxisContext):
+        return 1 if set(around.manual_axes) == set(around.mesh.axis_names) else None
+    return None
 
 
 @lru_cache(maxsize=1024)
@@ -157,8 +171,7 @@ def _register(primitive: Primitive, which: str) -> None:
     primitive.def_impl(lambda *arrays, spec: _compiled(primitive, spec)(*arrays))
     batching.primitive_batchers[primitive] = partial(_batched, primitive)
     for platform in PLATFORMS:
-        rule = mlir.lower_fun(_on(platform, which), multiple_results=True)
-        mlir.register_lowering(primitive, rule, platform=platform)
+        mlir.register_lowering(primitive, _lowered(platform, which), platform=platform)
 
 
 _register(attention_p, "attention")

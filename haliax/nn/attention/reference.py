@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,11 @@ import jax.numpy as jnp
 
 from haliax.nn.attention.masks import MASKED_SCORE
 from haliax.nn.attention.spec import Spec, contracted, placed, scores_of, visible
+
+
+def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
+    """Why it cannot do this: never."""
+    return None
 
 
 def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:

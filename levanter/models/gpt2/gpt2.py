@@ -9,8 +9,7 @@ No function here mentions a batch: an axis that a function does not name passes 
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -19,9 +18,11 @@ import jax.numpy as jnp
 import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
-from haliax.nn.attention import AttentionMask, attend
+from haliax.nn.attention import attend
 from levanter.models.lm_model import LmModel
 from levanter.models.loss import mean_loss, next_token_loss, output_logits
+from levanter.models.parts import initial
+from levanter.models.parts.cache import Cache, Start
 from levanter.models.parts.places import Places
 from levanter.runtime import rng
 
@@ -34,25 +35,26 @@ class Attention(eqx.Module):
 
     qkv: hnn.Linear  # [embed] → [qkv, heads, head_size]
     out: hnn.Linear  # [heads, head_size] → [embed]
-    KeyPos: Axis = eqx.field(static=True)
     HeadSize: Axis = eqx.field(static=True)
 
     @staticmethod
     def init(config: Gpt2Config, *, key: jax.Array) -> Attention:
-        heads = (config.Heads, config.HeadSize)
+        heads, scale = (config.Heads, config.HeadSize), config.initializer_range
         return Attention(
-            qkv=_linear(config.Embed, (Axis("qkv", 3), *heads), config.initializer_range, rng.named(key, "qkv")),
-            out=_linear(heads, config.Embed, _branch_scale(config), rng.named(key, "out")),
-            KeyPos=config.KeyPos,
+            qkv=initial.linear(config.Embed, (Axis("qkv", 3), *heads), scale, rng.named(key, "qkv")),
+            out=initial.linear(heads, config.Embed, _branch_scale(config), rng.named(key, "out")),
             HeadSize=config.HeadSize,
         )
 
-    def __call__(self, x: NamedArray, mask: AttentionMask) -> NamedArray:
-        """x [..., position, embed] → [..., position, embed]; the mask says which places each place sees"""
-        KeyPos = self.KeyPos.resize(x.axis_size("position"))
+    def __call__(self, x: NamedArray, places: Places, cache: Cache | None) -> tuple[NamedArray, Cache | None]:
+        """x [..., position, embed] → the same axes, and the cache with the keys and values of these tokens."""
         q, k, v = self.qkv(x).unbind("qkv")
         k, v = (each.rename({"position": "key_position"}) for each in (k, v))
-        return self.out(attend(q, k, v, Key=self.HeadSize, KPos=KeyPos, mask=mask))
+        if cache is not None:
+            assert places.start is not None
+            cache = cache.extended(places.start, k, v)
+            k, v = cache.keys.astype(q.dtype), cache.values.astype(q.dtype)
+        return self.out(attend(q, k, v, Key=self.HeadSize, KPos="key_position", mask=places.mask)), cache
 
 
 class Mlp(eqx.Module):
@@ -64,8 +66,8 @@ class Mlp(eqx.Module):
     @staticmethod
     def init(config: Gpt2Config, *, key: jax.Array) -> Mlp:
         return Mlp(
-            up=_linear(config.Embed, config.Mlp, config.initializer_range, rng.named(key, "up")),
-            down=_linear(config.Mlp, config.Embed, _branch_scale(config), rng.named(key, "down")),
+            up=initial.linear(config.Embed, config.Mlp, config.initializer_range, rng.named(key, "up")),
+            down=initial.linear(config.Mlp, config.Embed, _branch_scale(config), rng.named(key, "down")),
         )
 
     def __call__(self, x: NamedArray) -> NamedArray:
@@ -92,10 +94,13 @@ class Block(eqx.Module):
             dropout=hnn.Dropout(config.dropout),
         )
 
-    def __call__(self, x: NamedArray, mask: AttentionMask, *, key: jax.Array | None) -> NamedArray:
-        """x [..., position, embed] → [..., position, embed]; without a key nothing is dropped."""
-        x = x + _drop(self.dropout, self.attention(self.attention_norm(x), mask), key, "attention")
-        return x + _drop(self.dropout, self.mlp(self.mlp_norm(x)), key, "mlp")
+    def __call__(
+        self, x: NamedArray, places: Places, cache: Cache | None, *, key: jax.Array | None
+    ) -> tuple[NamedArray, Cache | None]:
+        """x [..., position, embed] → the same axes, and the layer's cache; without a key nothing is dropped."""
+        attended, cache = self.attention(self.attention_norm(x), places, cache)
+        x = x + _drop(self.dropout, attended, key, "attention")
+        return x + _drop(self.dropout, self.mlp(self.mlp_norm(x)), key, "mlp"), cache
 
 
 class Embeddings(eqx.Module):
@@ -107,7 +112,7 @@ class Embeddings(eqx.Module):
     @staticmethod
     def init(config: Gpt2Config, Vocab: Axis, *, key: jax.Array) -> Embeddings:
         def table(Rows: Axis, name: str) -> hnn.Embedding:
-            weight = _normal((Rows, config.Embed), config.initializer_range, rng.named(key, name))
+            weight = initial.normal((Rows, config.Embed), config.initializer_range, rng.named(key, name))
             return hnn.Embedding(weight, Rows, config.Embed)
 
         return Embeddings(table(Vocab, "tokens"), table(config.Pos, "positions"))
@@ -133,7 +138,7 @@ class Gpt2LMHeadModel(LmModel):
 
     @staticmethod
     def init(config: Gpt2Config, Vocab: Axis, *, key: jax.Array) -> Gpt2LMHeadModel:
-        head = _normal((Vocab, config.Embed), config.initializer_range, rng.named(key, "head"))
+        head = initial.normal((Vocab, config.Embed), config.initializer_range, rng.named(key, "head"))
         layer_keys = jax.random.split(rng.named(key, "blocks"), config.num_layers)
         # A loop over the layers and not a `vmap`: XLA compiles the drawing of random numbers three times as fast.
         layers = hax.map(lambda key: Block.init(config, key=key), config.Layers)(layer_keys)
@@ -157,11 +162,39 @@ class Gpt2LMHeadModel(LmModel):
 
         Returns: [..., position, embed].
         """
-        model = _cast(self, self.config.compute_dtype)
         places = Places.of(tokens, segments)
-        x = model.embeddings(tokens, None if segments is None else places.positions)
-        x = _drop(hnn.Dropout(self.config.dropout), x, key, "embeddings")
-        return model.final_norm(model.blocks.fold(x, places.mask, key=key))
+        return self._run(tokens, places, None if segments is None else places.positions, None, key)[0]
+
+    def cache(self, batch: tuple[Axis, ...], length: int, dtype: Any = None) -> Cache:
+        """An empty cache for `length` places of each row of a batch; by default in the compute dtype."""
+        config = self.config
+        axes = (config.Layers, *batch, Axis("key_position", length), config.Heads, config.HeadSize)
+        return Cache.empty(axes, dtype or config.compute_dtype)
+
+    def extend(self, tokens: NamedArray, cache: Cache, start: Start) -> tuple[NamedArray, Cache]:
+        """The activations of tokens that follow those in the cache, and the cache with them in it.
+
+        Args:
+            tokens: int32 [..., position], at places `start`, `start` + 1, … of each row.
+            start: what the cache holds from there on is overwritten before it is seen.
+
+        Returns: [..., position, embed], and the cache.
+        """
+        places = Places.after(tokens, start)
+        return self._run(tokens, places, places.positions, cache, None)
+
+    def _run(
+        self, tokens: NamedArray, places: Places, positions: NamedArray | None, cache: Any, key: jax.Array | None
+    ) -> tuple[NamedArray, Any]:
+        """All layers: activations, and caches with `layers` in front."""
+        model = _cast(self, self.config.compute_dtype)
+        x = _drop(hnn.Dropout(self.config.dropout), model.embeddings(tokens, positions), key, "embeddings")
+
+        def step(block: Block, x: NamedArray, cache: Any, *, key: jax.Array | None) -> tuple[NamedArray, Any]:
+            return block(x, places, cache, key=key)
+
+        x, caches = model.blocks.scan_via(step)(x, cache, key=key)
+        return model.final_norm(x), caches
 
     def logits(self, x: NamedArray) -> NamedArray:
         """x [..., embed], as `activations` gives it → float32 [..., vocab]"""
@@ -197,22 +230,12 @@ class Gpt2LMHeadModel(LmModel):
         return head.astype(x.dtype)
 
 
-def _normal(axes: tuple[Axis, ...], scale: float, key: jax.Array) -> NamedArray:
-    return hax.random.normal(key, axes, dtype=jnp.float32) * scale
-
-
-def _linear(In: Axis | tuple[Axis, ...], Out: Axis | tuple[Axis, ...], scale: float, key: jax.Array) -> hnn.Linear:
-    inputs, outputs = (axes if isinstance(axes, tuple) else (axes,) for axes in (In, Out))
-    return hnn.Linear(weight=_normal(inputs + outputs, scale, key), bias=hax.zeros(outputs), In=In, Out=Out)
-
-
 def _layer_norm(config: Gpt2Config) -> hnn.LayerNorm:
     return hnn.LayerNorm.init(config.Embed, eps=config.layer_norm_epsilon, dtype=jnp.float32)
 
 
 def _branch_scale(config: Gpt2Config) -> float:
-    # Two branches a layer add to the residual stream; this keeps its variance at the end independent of depth.
-    return config.initializer_range / math.sqrt(2 * config.num_layers)
+    return initial.branch_scale(config.initializer_range, config.num_layers)
 
 
 def _drop(dropout: hnn.Dropout, x: NamedArray, key: jax.Array | None, name: str) -> NamedArray:

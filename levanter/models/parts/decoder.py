@@ -21,7 +21,7 @@ from haliax import Axis, NamedArray
 from levanter.models.lm_model import LmModel
 from levanter.models.loss import mean_loss, next_token_loss, output_logits
 from levanter.models.parts import initial
-from levanter.models.parts.cache import Cache
+from levanter.models.parts.cache import Cache, Start
 from levanter.models.parts.config import DecoderConfig
 from levanter.models.parts.places import Places
 from levanter.models.parts.rotary import Rotation
@@ -134,22 +134,20 @@ class DecoderLm(LmModel):
         return output_logits(activations, self._head(activations), config.Embed, config.vocab_size, config.logits_cap)
 
     def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
-        """Mean cross entropy in nats per token with a target, and what blocks add to it, a float32 scalar."""
-        x, _, added = self._run(tokens, Places.of(tokens), None)
-        total = self._cross_entropy(x, targets, self.config.z_loss)
-        for each in added.values():
-            total = total + hax.mean(each).scalar()
-        return total
+        """Mean cross entropy in nats per target, with the z-loss and what blocks add; int32 [..., position] each."""
+        losses, added = self._losses(tokens, targets, self.config.z_loss)
+        return sum((hax.mean(each).scalar() for each in added.values()), losses)
 
     def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
-        """The cross entropy alone, a float32 scalar."""
-        x, _, _ = self._run(tokens, Places.of(tokens), None)
-        return self._cross_entropy(x, targets, 0.0)
+        """Mean cross entropy in nats per target alone, a float32 scalar."""
+        return self._losses(tokens, targets, 0.0)[0]
 
-    def _cross_entropy(self, x: NamedArray, targets: NamedArray, z_loss: float) -> jax.Array:
+    def _losses(self, tokens: NamedArray, targets: NamedArray, z_loss: float) -> tuple[jax.Array, Losses]:
+        x, _, added = self._run(tokens, Places.of(tokens), None)
         config = self.config
-        losses = next_token_loss(x, self._head(x), targets, config.Embed, config.vocab_size, z_loss, config.logits_cap)
-        return mean_loss(losses, targets)
+        head = self._head(x)
+        losses = next_token_loss(x, head, targets, config.Embed, config.vocab_size, z_loss, config.logits_cap)
+        return mean_loss(losses, targets), added
 
     # --- text after text --------------------------------------------------------------------------------------------
 
@@ -159,13 +157,12 @@ class DecoderLm(LmModel):
         axes = (config.Layers, *batch, Axis("key_position", length), config.KvHeads, config.HeadSize)
         return Cache.empty(axes, dtype or config.compute_dtype)
 
-    def extend(self, tokens: NamedArray, cache: Cache, start: NamedArray | int) -> tuple[NamedArray, Cache]:
+    def extend(self, tokens: NamedArray, cache: Cache, start: Start) -> tuple[NamedArray, Cache]:
         """The activations of tokens that follow those in the cache, and the cache with them in it.
 
         Args:
             tokens: int32 [..., position], at places `start`, `start` + 1, … of each row.
-            start: int32 with the axes of the batch, or one number for all. What the cache holds from there on is
-                overwritten before it is seen.
+            start: what the cache holds from there on is overwritten before it is seen.
 
         Returns: [..., position, embed], and the cache.
         """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 
 import haliax as hax
 from haliax import NamedArray
 from haliax.nn.attention import AttentionMask
+from levanter.models.parts.cache import Start
 
 
 class Places(eqx.Module):
@@ -23,7 +22,7 @@ class Places(eqx.Module):
 
     positions: NamedArray
     mask: AttentionMask
-    start: Any = None
+    start: Start | None = None
 
     @staticmethod
     def of(tokens: NamedArray, segments: NamedArray | None = None) -> Places:
@@ -46,7 +45,7 @@ class Places(eqx.Module):
         return Places(place - firsts, AttentionMask(causal=True, segments=(segments, keys)))
 
     @staticmethod
-    def after(tokens: NamedArray, start: NamedArray | int) -> Places:
+    def after(tokens: NamedArray, start: Start) -> Places:
         """The places of tokens that follow others in a cache; `start` is that of the first, for each row."""
         place = hax.arange(tokens.resolve_axis("position"))
         rows = place.broadcast_axis(start.axes) if isinstance(start, NamedArray) else place

@@ -45,7 +45,8 @@ class Rotation(eqx.Module):
         turned = [first * self.cos - second * self.sin, second * self.cos + first * self.sin]
         if 2 * half < size:
             turned.append(own["head_size", 2 * half : size])
-        return hax.concatenate("head_size", [part.rearrange(first.axes) for part in turned]).astype(x.dtype)
+        order = tuple(axis.name for axis in first.axes)
+        return hax.concatenate("head_size", [part.rearrange(order) for part in turned]).astype(x.dtype)
 
 
 def _frequencies(config: RopeConfig, positions: NamedArray, head_size: int, longest: int) -> tuple[NamedArray, float]:

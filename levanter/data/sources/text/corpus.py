@@ -41,9 +41,9 @@ class TextCorpus:
         train = expand("paths", self.paths)
         heldout = expand("heldout_paths", self.heldout_paths)
         for file in train:
-            yield Document(read("paths", file), train_side)
+            yield Document(read("paths", file), train_side, file)
         for file in heldout:
-            yield Document(read("heldout_paths", file), HELDOUT)
+            yield Document(read("heldout_paths", file), HELDOUT, file)
 
 
 def expand(field: str, patterns: Iterable[str]) -> list[str]:

@@ -1,0 +1,134 @@
+"""A trained model, ready for use: from a run directory, one of its checkpoints, or a Hugging Face folder or id.
+
+Of a run its newest whole checkpoint is used, with the parameters that its optimizer evaluates with (an average of those
+that it trains, say).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from levanter.checkpoint import latest, read_manifest, resolve
+from levanter.compiler.inference import Layout, plan_inference
+from levanter.config import TrainConfig, document, load_pretrained
+from levanter.config import load as load_config
+from levanter.data.tokenizer import Tokenizer, load_tokenizer
+from levanter.hf import import_model, open_folder
+from levanter.hf.runs import is_imported, starting_model
+from levanter.inference import errors
+from levanter.inference.generate import Placement
+from levanter.models.lm_model import LmModel
+from levanter.runtime import own_code
+from levanter.runtime.evaluated import load_evaluated
+from levanter.runtime.run_directory import CHECKPOINTS, CONFIG
+from levanter.runtime.state import state_shape
+
+_PLACES = "key_position"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from, before anything of it is read but its configuration.
+
+    Attributes:
+        name: what the user called it.
+        run: the run directory, or None where the model is a Hugging Face one.
+    """
+
+    name: str
+    config: TrainConfig
+    run: Path | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on devices and what goes with it.
+
+    Attributes:
+        config: of the run; of a Hugging Face model, the default of every section but the model's.
+        layout: how it lies on a mesh; None on one device.
+    """
+
+    name: str
+    config: TrainConfig
+    model: LmModel
+    tokenizer: Tokenizer
+    layout: Layout | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids can be drawn: those that both the model and the tokenizer know."""
+        return min(self.config.model.vocab_size, self.tokenizer.vocab_size)
+
+    @property
+    def place(self) -> Placement | None:
+        """What lays arrays out as the model lies; None on one device. Places of a text are on every device."""
+        if self.layout is None:
+            return None
+        layout, replicated = self.layout, (_PLACES, self.model.Pos.name)
+        return lambda tree: layout.place(tree, replicated)
+
+
+def find(name: str, overrides: Sequence[str] = (), options: Sequence[str] = ()) -> Source:
+    """The model that `name` means, and its configuration with the overrides over it.
+
+    Args:
+        overrides, options: see `levanter.config.load`.
+
+    Raises:
+        UserError: there is no such thing, or anything is wrong with the configuration.
+    """
+    path = Path(name).expanduser()
+    run = next((folder for folder in (path, *path.parents[:2]) if (folder / CONFIG).is_file()), None)
+    if run is not None and (path == run or (run / CHECKPOINTS) in (path, path.parent)):
+        # Other text than the run's is read with the run's tokenizer all the same.
+        kept = document.read(run / CONFIG).values.get("data", {}).get("tokenizer")
+        other = kept and any(each.startswith("--data.type") for each in overrides)
+        first = [f"--data.tokenizer={kept}"] if other else []
+        return Source(name, load_config(run / CONFIG, [*first, *overrides], options=options), run)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise errors.no_model(name)
+    return Source(name, load_pretrained(name, overrides, options=options), None)
+
+
+def load_model(source: Source, batch: int, notify: Callable[[str], None]) -> Loaded:
+    """The model of a source, on the devices of `trainer.mesh` as the plan for reading `batch` texts at once has it.
+
+    Args:
+        notify: told, in a line for people, what they should know of the checkpoint.
+
+    Raises:
+        UserError: there is no whole checkpoint, or it does not fit the configuration; nothing fits the devices.
+    """
+    checkpoint = None if source.run is None else _checkpoint(source, source.run, notify)
+    trained = checkpoint is not None and not is_imported(read_manifest(checkpoint))
+    # Weights that nobody has trained here have no adapter yet.
+    config = source.config if trained else dataclasses.replace(source.config, adapter=None)
+    like, layout = state_shape(config).model, None
+    if config.trainer.mesh is not None:
+        layout = plan_inference(like, batch, config.mesh.as_dict(), config.trainer.hardware)
+    shardings = None if layout is None else layout.model
+    if checkpoint is None:
+        assert config.model.initialize_from is not None
+        model = import_model(open_folder(config.model.initialize_from), config.model, like, shardings)
+    elif trained:
+        model = load_evaluated(config, checkpoint, shardings)
+    else:
+        model = starting_model(config, checkpoint.parent.parent, checkpoint, shardings)
+    return Loaded(source.name, config, model, load_tokenizer(config.data.tokenizer), layout)
+
+
+def _checkpoint(source: Source, run: Path, notify: Callable[[str], None]) -> Path:
+    """The checkpoint of a run that is meant, with what people should know of it."""
+    path, problems = Path(source.name).expanduser(), list[str]()
+    checkpoint = latest(run / CHECKPOINTS, problems) if path == run else resolve(path)
+    if checkpoint is None:
+        raise errors.no_checkpoint(run)
+    for problem in problems:
+        notify(problem)
+    for file in own_code.changed(read_manifest(checkpoint).metadata.get(own_code.KEY, {}), source.config):
+        notify(errors.code_changed(file, checkpoint))
+    return checkpoint

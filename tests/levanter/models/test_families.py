@@ -1,0 +1,63 @@
+"""Every family trains as it did, its axes agree, and its step on a mesh is what the plan says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small import FAMILIES, run_of
+
+import haliax as hax
+from levanter.compiler.compile import check_config, report
+from levanter.runtime.state import LmBatch, batch_axes, init_state, train_step_of
+
+pytestmark = pytest.mark.hurried
+
+CURVES = Path(__file__).parents[2] / "golden" / "losses.json"
+STEPS = 6
+
+
+def losses_of(family: str) -> list[float]:
+    """The losses of the first steps on one batch: texts that count up, from a place of their own."""
+    config = run_of(family)
+    Batch, Pos = batch_axes(config)
+    counted = (np.arange(Batch.size)[:, None] * 5 + np.arange(Pos.size + 1)) % config.model.vocab_size
+    batch = LmBatch(*(hax.named(part.astype(np.int32), (Batch, Pos)) for part in (counted[:, :-1], counted[:, 1:])))
+    state, step = init_state(config), jax.jit(train_step_of(config))
+    losses = []
+    for _ in range(STEPS):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    return losses
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_curve_is_the_one_it_was(family: str, request: pytest.FixtureRequest) -> None:
+    losses, version = losses_of(family), ".".join(jax.__version__.split(".")[:2])
+    assert losses[-1] < losses[0] * 0.8
+    curves = json.loads(CURVES.read_text())
+    if request.config.getoption("--update-golden"):
+        curves.setdefault(family, {})[version] = [round(loss, 6) for loss in losses]
+        CURVES.write_text(json.dumps(curves, indent=1, sort_keys=True) + "\n")
+        return
+    # Versions differ in the last digits only, so one that has no curve of its own is held against another's.
+    known = curves[family]
+    np.testing.assert_allclose(losses, known.get(version, next(iter(known.values()))), rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_its_axes_agree(family: str) -> None:
+    assert check_config(run_of(family), ()) == []
+
+
+@pytest.mark.parametrize(
+    "family",
+    [each if each in ("llama", "mixtral-slots") else pytest.param(each, marks=pytest.mark.slow) for each in FAMILIES],
+)
+def test_the_compiled_step_is_the_planned_one(family: str) -> None:
+    found = report(run_of(family), {"data": 4, "model": 2}, "v5e", verify=True)
+    assert found["verify"]["surprises"] == []
+    assert found["axes"]
