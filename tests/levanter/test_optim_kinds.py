@@ -235,7 +235,7 @@ def test_soap_is_adam_in_the_eigenbasis() -> None:
                 q_left, q_right = np.linalg.qr(left @ q_left)[0], np.linalg.qr(right @ q_right)[0]
         close(flat_names(tree)["square.weight"][layer], w.T, 2e-3)
     basis = state["soap"].rows["up"].weight.basis
-    assert [axis.name for axis in basis.axes] == ["layers", "embed", "embed_basis"]
+    assert [axis.name for axis in basis.axes] == ["layers", "embed", "embed_across"]
     adam = optax.adamw(0.01, 0.95, 0.95, 1e-8, weight_decay=0.0)
     close(flat_names(tree)["bias"], train_optax(adam, "bias", (-1,)))
 

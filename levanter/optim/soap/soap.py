@@ -32,7 +32,7 @@ class Side(NamedTuple):
     """What is kept of one side of a matrix."""
 
     covariance: NamedArray  # [..., side, side across]
-    basis: NamedArray  # [..., side, side basis]
+    basis: NamedArray  # [..., side, side across]
 
 
 class SoapState(NamedTuple):
@@ -143,11 +143,12 @@ def _new_side(x: NamedArray, matrix: Matrix, out: bool, max_size: int) -> Side |
     side = _side(matrix.Out if out else matrix.In)
     if side.size > max_size:
         return None
-    stacked, basis = x.axes[:-2], Axis(f"{side.name}_basis", side.size)
-    identity = hax.named(jnp.eye(side.size, dtype=x.dtype), (side, basis))
+    # One name for the other dim of both: each name more is one more that a plan decides on.
+    stacked, across = x.axes[:-2], Axis(f"{side.name}_across", side.size)
+    identity = hax.named(jnp.eye(side.size, dtype=x.dtype), (side, across))
     return Side(
-        hax.zeros((*stacked, side, Axis(f"{side.name}_across", side.size)), x.dtype),
-        identity.broadcast_axis(stacked).rearrange((*stacked, side, basis)),
+        hax.zeros((*stacked, side, across), x.dtype),
+        identity.broadcast_axis(stacked).rearrange((*stacked, side, across)),
     )
 
 
@@ -155,16 +156,16 @@ def _turned(x: NamedArray, rows: Side | None, columns: Side | None) -> NamedArra
     """A matrix in its bases, whose axes have the names of its own."""
     for side in (rows, columns):
         if side is not None:
-            own, basis = side.basis.axes[-2:]
-            x = hax.dot(x, side.basis, axis=own).rename({basis.name: own.name})
+            own, across = side.basis.axes[-2:]
+            x = hax.dot(x, side.basis, axis=own).rename({across.name: own.name})
     return x
 
 
 def _turned_back(x: NamedArray, rows: Side | None, columns: Side | None) -> NamedArray:
     for side in (rows, columns):
         if side is not None:
-            own, basis = side.basis.axes[-2:]
-            x = hax.dot(x.rename({own.name: basis.name}), side.basis, axis=basis)
+            own, across = side.basis.axes[-2:]
+            x = hax.dot(x.rename({own.name: across.name}), side.basis, axis=across)
     return x
 
 
@@ -200,7 +201,8 @@ def _found(side: Side) -> NamedArray:
 
 def _refined(side: Side) -> NamedArray:
     *_, own, across = side.covariance.axes
-    product = hax.dot(side.covariance, side.basis.rename({own.name: across.name}), axis=across)
+    summed = f"{own.name}_summed"
+    product = hax.dot(side.covariance.rename({across.name: summed}), side.basis.rename({own.name: summed}), axis=summed)
     return hax.named(jnp.linalg.qr(product.array)[0], side.basis.axes)
 
 
