@@ -418,3 +418,45 @@ def test_the_positions_of_the_queries_are_found_or_said():
     found = attend(q, k, v, Key=D, KPos=S, mask=mask)
     said = attend(q.rename({"time": "t"}), k, v, Key=D, KPos=S, mask=mask, QPos="t")
     np.testing.assert_array_equal(found.array, said.array)
+
+
+def sharded_arrays():
+    """Query, key and value, of a batch of 8."""
+    wide = B.resize(8)
+    return inputs((wide, P, H, G, D), (wide, K, H, D))
+
+
+def summed(arrays):
+    out = attend(*arrays, Key=D, KPos=K, mask=AttentionMask(causal=True, starts=2))
+    return (out**2).sum().scalar()
+
+
+def test_explicit_mesh_axes():
+    arrays = sharded_arrays()
+    loss, gradients = jax.jit(jax.value_and_grad(summed))(arrays)
+    with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))):
+        spec = jax.sharding.PartitionSpec("data")
+        placed = [NamedArray(jax.device_put(each.array, spec), each.axes) for each in arrays]
+        found, found_gradients = jax.jit(jax.value_and_grad(summed))(placed)
+    assert [each.array.sharding.spec[0] for each in found_gradients] == ["data"] * 3
+    np.testing.assert_allclose(found, loss, rtol=1e-5)
+    for a, b in zip(found_gradients, gradients, strict=True):
+        np.testing.assert_allclose(a.array, b.array, atol=1e-5)
+
+
+def test_inside_shard_map():
+    arrays = sharded_arrays()
+    loss, gradients = jax.jit(jax.value_and_grad(summed))(arrays)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def local(*raw):
+        named = [NamedArray(each, (B.resize(1), *whole.axes[1:])) for each, whole in zip(raw, arrays, strict=True)]
+        own, found = jax.value_and_grad(summed)(named)
+        return jax.lax.psum(own, "data"), [each.array for each in found]
+
+    spec = jax.sharding.PartitionSpec
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=spec("data"), out_specs=(spec(), spec("data")))
+    found, found_gradients = jax.jit(mapped)(*[each.array for each in arrays])
+    np.testing.assert_allclose(found, loss, rtol=1e-5)
+    for a, b in zip(found_gradients, gradients, strict=True):
+        np.testing.assert_allclose(a, b.array, atol=1e-5)

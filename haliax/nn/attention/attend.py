@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from haliax import errors
+from haliax._compat import is_per_device
 from haliax.axis import Axis, AxisSelector
 from haliax.core.array import NamedArray, held, hold, unchecked
 from haliax.core.explicit import explicit_mesh, on_any_mesh
@@ -77,8 +78,9 @@ def attend(
     parts = _mask_parts(mask, query, operands[1], size, keys, QPos)
     spec, names = _spec(operands, parts, size, keys, scale, softcap, backend)
     arrays = [each.array for each in (*operands, *parts.arrays.values())]
-    # Of an equation that is its own JAX knows no rule for Explicit mesh axes; of those of the formula it does.
-    result, _ = attention(spec, *arrays) if explicit_mesh() is None else reference.attention(spec, *arrays)
+    # Only of its own equations JAX knows how they are sharded over Explicit mesh axes, or vary inside `shard_map`.
+    is_formula = explicit_mesh() is not None or any(map(is_per_device, arrays))
+    result, _ = (reference.attention if is_formula else attention)(spec, *arrays)
     axes = tuple([Axis(names[label], extent) for label, extent in zip(spec.result, result.shape, strict=True)])
     return hold(unchecked(result, axes), order)
 
