@@ -34,6 +34,16 @@ INLINED_WHILE_TRACING: Any = True if _Inline is None else _Inline.JAX_EARLY
 """What `jax.jit(inline=…)` takes for a call that leaves its equations in the trace, not a call; True before 0.12."""
 
 
+def is_per_device(array: Any) -> bool:
+    """Whether this is a value of the inside of `jax.shard_map` whose type says over which mesh axes it varies.
+
+    An equation must say that of its results, and how it is said has changed from version to version.
+    """
+    type_ = jax.typeof(array)
+    found = getattr(getattr(type_, "manual_axis_type", None), "varying", None) or getattr(type_, "vma", None)
+    return bool(found)
+
+
 def splash_attention() -> Any:
     """The module of Splash Attention, the TPU kernel; None where this version of JAX lacks it.
 

@@ -138,8 +138,7 @@ def _rows(node: Node) -> Dims:
 def _features(node: Node) -> Dims:
     """The dims of the values' own vectors."""
     left = list(node.inputs[2].type.dims)
-    renamed = [b for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False)]
-    for dim in (*node.dims("along"), *_rows(node), *renamed):
+    for dim in (*node.dims("along"), *_rows(node), *node.dims("batch_with")):
         place = next((i for i, each in enumerate(left) if same(each, dim)), None)
         if place is not None:
             del left[place]

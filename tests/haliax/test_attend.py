@@ -19,6 +19,7 @@ import haliax.nn as hnn
 from haliax import NamedArray
 from haliax.nn.attention import AttentionMask, attend, blockwise, reference, splash
 from haliax.nn.attention.backends import chosen
+from haliax.nn.attention.library import Library
 
 B, P, K, H, G, D = hax.make_axes(batch=2, position=7, key_position=9, kv_heads=2, group=3, head_size=4)
 QUERY, KEY = (B, P, H, G, D), (B, K, H, D)
@@ -150,6 +151,10 @@ def test_the_function_of_jax_gives_the_same(expected):
     some = {name: mask for number, (name, mask) in enumerate(MASKS.items()) if number % 2 == 0}  # without a softcap
     found = results(inputs(), some, backend="jax")
     assert_close(found, {case: expected[case] for case in found}, rtol=1e-5, atol=1e-5)
+    for mask in (AttentionMask(causal=True), AttentionMask(causal=True, starts=jnp.array(3))):
+        spec, arrays = described(*inputs(), mask)
+        (_, lse), (_, logs) = (each.attention(spec, *arrays) for each in (Library("xla"), reference))
+        np.testing.assert_allclose(lse, logs, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["reference", "blockwise", "jax"])
@@ -223,7 +228,7 @@ def test_memory_is_linear_in_the_length():
         assert after > 12 * before  # and so the measure is one of this
 
 
-def test_which_backend_is_chosen():
+def test_which_backend_is_chosen(monkeypatch):
     def spec_of(length, keys=None, dtype=jnp.bfloat16, **options):
         axes = (
             hax.make_axes(heads=2, position=length, head_size=64),
@@ -243,6 +248,9 @@ def test_which_backend_is_chosen():
     assert name(spec_of(512), "cpu") == "reference"
     assert name(spec_of(1024), "cpu") == "blockwise"
     assert name(spec_of(1, 100_000, mask=None), "cpu") == "reference"  # a step of decoding
+    if jax.default_backend() != "gpu":
+        assert name(spec_of(1024), "cuda") == "blockwise"  # there is no cuDNN
+    monkeypatch.setattr(Library, "runs", lambda *_: True)
     assert name(spec_of(1024), "cuda") == "cudnn"
     assert name(spec_of(1024, mask=AttentionMask(causal=True, window=100)), "cuda") == "cudnn"
     assert name(spec_of(1024, dtype=jnp.float32), "cuda") == "blockwise"
@@ -418,3 +426,45 @@ def test_the_positions_of_the_queries_are_found_or_said():
     found = attend(q, k, v, Key=D, KPos=S, mask=mask)
     said = attend(q.rename({"time": "t"}), k, v, Key=D, KPos=S, mask=mask, QPos="t")
     np.testing.assert_array_equal(found.array, said.array)
+
+
+def sharded_arrays():
+    """Query, key and value, of a batch of 8."""
+    wide = B.resize(8)
+    return inputs((wide, P, H, G, D), (wide, K, H, D))
+
+
+def summed(arrays):
+    out = attend(*arrays, Key=D, KPos=K, mask=AttentionMask(causal=True, starts=2))
+    return (out**2).sum().scalar()
+
+
+def test_explicit_mesh_axes():
+    arrays = sharded_arrays()
+    loss, gradients = jax.jit(jax.value_and_grad(summed))(arrays)
+    with jax.set_mesh(jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))):
+        spec = jax.sharding.PartitionSpec("data")
+        placed = [NamedArray(jax.device_put(each.array, spec), each.axes) for each in arrays]
+        found, found_gradients = jax.jit(jax.value_and_grad(summed))(placed)
+    assert [each.array.sharding.spec[0] for each in found_gradients] == ["data"] * 3
+    np.testing.assert_allclose(found, loss, rtol=1e-5)
+    for a, b in zip(found_gradients, gradients, strict=True):
+        np.testing.assert_allclose(a.array, b.array, atol=1e-5)
+
+
+def test_inside_shard_map():
+    arrays = sharded_arrays()
+    loss, gradients = jax.jit(jax.value_and_grad(summed))(arrays)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def local(*raw):
+        named = [NamedArray(each, (B.resize(1), *whole.axes[1:])) for each, whole in zip(raw, arrays, strict=True)]
+        own, found = jax.value_and_grad(summed)(named)
+        return jax.lax.psum(own, "data"), [each.array for each in found]
+
+    spec = jax.sharding.PartitionSpec
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=spec("data"), out_specs=(spec(), spec("data")))
+    found, found_gradients = jax.jit(mapped)(*[each.array for each in arrays])
+    np.testing.assert_allclose(found, loss, rtol=1e-5)
+    for a, b in zip(found_gradients, gradients, strict=True):
+        np.testing.assert_allclose(a, b.array, atol=1e-5)

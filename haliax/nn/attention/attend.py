@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from haliax import errors
-from haliax.axis import Axis, AxisSelector, axis_name
+from haliax._compat import is_per_device
+from haliax.axis import Axis, AxisSelector
 from haliax.core.array import NamedArray, held, hold, unchecked
 from haliax.core.explicit import explicit_mesh, on_any_mesh
 from haliax.nn._inputs import require
@@ -70,15 +71,16 @@ def attend(
     """
     if backend != "auto" and backend not in BACKENDS:
         raise errors.unknown_backend(backend, ("auto", *BACKENDS))
-    size, keys = axis_name(Key), axis_name(KPos)
+    size, keys = _name(Key), _name(KPos)
     query = _checked(query, key, value, Key, KPos)
     order = _result_order(query, value, size, keys)
     operands = [held(each) for each in (query, key, value)]
     parts = _mask_parts(mask, query, operands[1], size, keys, QPos)
     spec, names = _spec(operands, parts, size, keys, scale, softcap, backend)
     arrays = [each.array for each in (*operands, *parts.arrays.values())]
-    # Of an equation that is its own JAX knows no rule for Explicit mesh axes; of those of the formula it does.
-    result, _ = attention(spec, *arrays) if explicit_mesh() is None else reference.attention(spec, *arrays)
+    # Only of its own equations JAX knows how they are sharded over Explicit mesh axes, or vary inside `shard_map`.
+    is_formula = explicit_mesh() is not None or any(map(is_per_device, arrays))
+    result, _ = (reference.attention if is_formula else attention)(spec, *arrays)
     axes = tuple([Axis(names[label], extent) for label, extent in zip(spec.result, result.shape, strict=True)])
     return hold(unchecked(result, axes), order)
 
@@ -88,13 +90,17 @@ def _checked(query: Any, key: Any, value: Any, Key: AxisSelector, KPos: AxisSele
     require("attend", "query", query, Key)
     require("attend", "key", key, (KPos, Key))
     require("attend", "value", value, KPos)
-    if query.has_axis(axis_name(KPos)):
-        raise errors.query_has_key_position(axis_name(KPos), query, key)
+    if query.has_axis(_name(KPos)):
+        raise errors.query_has_key_position(_name(KPos), query, key)
     require_same_sizes("attend", "key", key, "`query`", query)
-    require_same_sizes("attend", "value", value, "`key`", _without(key, axis_name(Key)))
-    require_same_sizes("attend", "value", value, "`query`", _without(query, axis_name(Key)))
-    more = [axis for axis in key.axes if not query.has_axis(axis.name) and axis.name != axis_name(KPos)]
+    require_same_sizes("attend", "value", value, "`key`", _without(key, _name(Key)))
+    require_same_sizes("attend", "value", value, "`query`", _without(query, _name(Key)))
+    more = [axis for axis in key.axes if not query.has_axis(axis.name) and axis.name != _name(KPos)]
     return query.broadcast_axis(tuple(more)) if more else query
+
+
+def _name(selector: AxisSelector) -> str:
+    return selector if isinstance(selector, str) else selector.name
 
 
 def _without(array: NamedArray, name: str) -> NamedArray:
@@ -151,7 +157,7 @@ def _mask_parts(mask: Any, query: NamedArray, key: NamedArray, size: str, keys: 
 def _position(query: NamedArray, key: NamedArray, size: str, keys: str, QPos: AxisSelector | None) -> str:
     if QPos is not None:
         require("attend", "query", query, QPos)
-        return axis_name(QPos)
+        return _name(QPos)
     free = [axis.name for axis in query.axes if axis.name != size and not key.has_axis(axis.name)]
     for name in (keys.removeprefix("key_"), "position"):
         if name in free:

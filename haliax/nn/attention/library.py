@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,7 +27,17 @@ class Library:
     @staticmethod
     def on(platform: str, spec: Spec, arrays: Sequence[Any]) -> Library:
         """By cuDNN where this is a GPU of NVIDIA and the kernel takes this dtype, size and mask."""
-        return Library("cudnn" if platform == "cuda" and _fits_cudnn(spec, arrays) else "xla")
+        cudnn = Library("cudnn")
+        fits = platform == "cuda" and _fits_cudnn(spec, arrays) and cudnn.runs(spec, arrays)
+        return cudnn if fits else Library("xla")
+
+    def runs(self, spec: Spec, arrays: Sequence[Any]) -> bool:
+        """Whether JAX takes it here: it looks at the GPU and the version of cuDNN, and says so by an error."""
+        try:
+            jax.eval_shape(partial(self.attention, spec), *arrays)
+        except (RuntimeError, ValueError, NotImplementedError):
+            return False
+        return True
 
     def attention(self, spec: Spec, *arrays: Any) -> tuple[Any, Any]:
         """The result, and the log-sum-exp of each query's scores with the labels `spec.rows`."""
@@ -43,6 +54,8 @@ class Library:
             return_residual=True,
             **_mask_options(spec, arrays, sizes, layout),
         )
+        if logs.shape != result.shape[:-1]:  # JAX gives `[batch, position, heads]` or `[batch, heads, position]`
+            logs = logs.swapaxes(1, 2)
         wide = jnp.promote_types(jnp.promote_types(query.dtype, arrays[1].dtype), jnp.float32)
         return (
             layout.back(result, sizes, spec.features, spec.result),

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -53,11 +54,11 @@ def _results(*avals: Any, spec: Spec) -> list[Any]:
     query, key, value = (aval.dtype for aval in avals[:3])
     scores = jnp.promote_types(jnp.promote_types(query, key), jnp.float32)
     found = ((spec.result, jnp.promote_types(query, value)), (spec.rows, scores))
-    return [jax.core.ShapedArray(tuple([sizes[label] for label in labels]), dtype) for labels, dtype in found]
+    return [ShapedArray(tuple([sizes[label] for label in labels]), dtype) for labels, dtype in found]
 
 
 def _same_as(avals: Sequence[Any]) -> list[Any]:
-    return [jax.core.ShapedArray(aval.shape, aval.dtype) for aval in avals]
+    return [ShapedArray(aval.shape, aval.dtype) for aval in avals]
 
 
 attention_p.def_abstract_eval(_results)
