@@ -198,6 +198,7 @@ SOURCES = Registry(
         "sotu": "levanter.data.sources.sotu.config:SotuDataConfig",
         "text": "levanter.data.sources.text.config:TextDataConfig",
         "hf": "levanter.data.sources.hf.config:HfDataConfig",
+        "chat": "levanter.data.sources.chat.config:ChatDataConfig",
     },
     default="sotu",
 )

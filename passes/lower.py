@@ -205,7 +205,7 @@ class _Runner:
         assert origin is not None
         if op.holds_array:
             return [origin.params["value"]]
-        params = dict(origin.params)
+        params = dict(op.bound(node, origin.params, self.mesh.shape if self.mesh is not None else {}))
         if entered(node):
             params |= self.bodies(node)
         with equation_context(origin.context, origin.source_info):

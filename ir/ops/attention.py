@@ -6,8 +6,10 @@ The operands are query, key, value, then the parts of the mask that are arrays (
 tangents of query, key and value.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
+from typing import Any
 
 from haliax.nn.attention.spec import MASKS, Spec
 from ir import errors
@@ -75,6 +77,20 @@ class Attention(Op):
         """Backward, scores need whole vectors of the values too."""
         features = _names(_features(node)) if node.fn else ()
         return tuple(dict.fromkeys((*node.names("over"), *node.names("along"), *features)))
+
+    def bound(self, node: Node, params: Mapping[str, Any], shards: Mapping[str, int]) -> Mapping[str, Any]:
+        """The gradient is told what a mesh shards that gradients of keys and values are sums over."""
+        spec = params["spec"]
+        if node.fn != "backward":
+            return params
+        summed = set(self.reduced(node))
+        parts: list[tuple[int, int, int]] = []
+        unused = 1 + max(label for labels in (*spec.operands, spec.result) for label in labels)
+        for label, dim in zip(spec.operands[0], node.inputs[0].type.dims, strict=True):
+            count = prod(shards[axis] for axis in dim.mesh)
+            if dim.name in summed and count > 1:
+                parts.append((label, unused + len(parts), count))
+        return {**params, "spec": replace(spec, parts=tuple(parts))}
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not

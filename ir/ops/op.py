@@ -236,6 +236,10 @@ class Op(ABC):
         """(name, indices) of an axis that is looked up by indices, where it is one alone."""
         return iter(())
 
+    def bound(self, node: Node, params: Mapping[str, Any], shards: Mapping[str, int]) -> Mapping[str, Any]:
+        """The parameters that its primitive is bound with in a placed graph; `shards` is the size of each mesh axis."""
+        return params
+
     def flops(self, node: Node) -> int:
         """Floating-point operations of the whole op."""
         return 0

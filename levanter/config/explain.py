@@ -77,6 +77,12 @@ def _section(config: Any, kind: type, depth: int) -> Iterator[str]:
             default = f" Default: {_scalar(defaults[field.name])}." if field.name in defaults else ""
             yield from _comment(_allowed(field, members[field.name]) + default, depth)
             yield _indented(_leaf(field.name, draccus.encode(value)), depth)
+            name = inner.default_choice_name() if inner is not None and kinds.is_choice(inner) else None  # type: ignore[attr-defined]
+            if inner is not None and name is not None:
+                # What it could be, as a comment: a section that is left out has fields all the same.
+                section = [f"{field.name}:", *_section(kinds.choices(inner)[name](), inner, 1)]
+                lines = "\n".join(section).splitlines()
+                yield from (_indented(f"# {line}".rstrip(), depth) for line in lines)
         else:
             yield from _comment(field_docs(cls).get(field.name) or inspect.getdoc(type(value)) or "", depth)
             yield _indented(f"{field.name}:", depth)

@@ -33,6 +33,8 @@ def with_pretrained(written: Document) -> Document:
     try:
         folder = open_folder(source)
         config = folder.model_config()
+        if not isinstance(config, ModelConfig):
+            raise hf_errors.no_language_model(folder.path, folder.config["model_type"])
         fields = _encoded(config)
         given = section.get("type", fields["type"]) if isinstance(section, Mapping) else None
         if given != fields["type"]:

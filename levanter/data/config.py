@@ -6,6 +6,7 @@ A config knows how to make its corpus; everything after that (tokens, cache, spl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from levanter.registry import SOURCES, Choice
 
 if TYPE_CHECKING:
     from levanter.data.corpus import Corpus
+    from levanter.data.token_data import TokenData
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,9 @@ class DataConfig(Choice, draccus.ChoiceRegistry, ABC, registry=SOURCES):
     @abstractmethod
     def corpus(self) -> Corpus:
         """The documents this config names. Raises `UserError` when they cannot be had."""
+
+    def batches(self, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]) -> TokenData:
+        """The data of a run; see `levanter.data.build`. Here: windows of the text of all documents."""
+        from levanter.data.token_data import windows
+
+        return windows(self, seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)

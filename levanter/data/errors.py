@@ -41,6 +41,28 @@ def file_unreadable(field: str, path: str, reason: str) -> UserError:
     return UserError(f"cannot read the file '{path}' (data.{field}): {reason}")
 
 
+def no_conversation(where: str, reason: str) -> UserError:
+    return UserError(
+        f"{where} is no conversation: {reason}; write a line as "
+        '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]} '
+        'or {"prompt": "…", "completion": "…"}'
+    )
+
+
+def no_conversations(side: str, source: str) -> UserError:
+    return UserError(
+        f"no conversation is left for the {side} side of {source}: give more of them, "
+        "name other files with data.heldout_paths, or set another data.heldout_fraction"
+    )
+
+
+def template_rewrites(tokenizer: str, where: str) -> UserError:
+    return UserError(
+        f"the chat template of the tokenizer '{tokenizer}' writes the conversation in {where} otherwise once more is "
+        "said, so which tokens are an answer cannot be told: split it, so that each line ends with the answer to learn"
+    )
+
+
 def dataset_unavailable(dataset: str, name: str | None, reason: str) -> UserError:
     which = f"'{dataset}'" if name is None else f"'{dataset}', configuration '{name}'"
     return UserError(

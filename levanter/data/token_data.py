@@ -11,14 +11,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from levanter.data import errors
-from levanter.data.cache import CachedTokens, cached_tokens, default_cache_dir
-from levanter.data.config import DataConfig
+from levanter.data.cache import cached_tokens, default_cache_dir
 from levanter.data.permutation import Permutation
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from levanter.data.config import DataConfig
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Tokens and targets, each int32 [batch, position]; a target is the token after."""
@@ -43,10 +46,17 @@ def build(
     Raises:
         UserError: the text or the tokenizer cannot be had, or the text is too short for one sequence.
     """
+    return config.batches(seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify or _to_stderr)
+
+
+def windows(
+    config: DataConfig, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]
+) -> TokenData:
+    """Windows of the text of a corpus; see `build`."""
     tokenizer = load_tokenizer(config.tokenizer)
     corpus = config.corpus()
     cache_dir = default_cache_dir() if config.cache_dir is None else Path(config.cache_dir).expanduser()
-    tokens = cached_tokens(corpus, tokenizer, config.heldout_fraction, cache_dir, notify or _to_stderr)
+    tokens = cached_tokens(corpus, tokenizer, config.heldout_fraction, cache_dir, notify)
     for side, ids in (("training", tokens.train), ("held-out", tokens.heldout)):
         if len(ids) < seq_len + 1:
             raise errors.too_short(side, corpus.source, len(ids), seq_len)
@@ -57,10 +67,29 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class TokenData:
-    """Training and held-out batches over tokens that lie in memory or in the cache."""
+class Sides(Protocol):
+    """The tokens of both sides. Equal `key`s mean equal tokens."""
 
-    def __init__(self, tokens: CachedTokens, tokenizer: Tokenizer, *, seq_len: int, seed: int, batch_size: int) -> None:
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def train(self) -> Any: ...
+
+    @property
+    def heldout(self) -> Any: ...
+
+
+class TokenData:
+    """Training and held-out batches over tokens that lie in memory or in the cache.
+
+    A subclass may have sequences of another kind: it says how many a side has, and makes a batch of some of them.
+    """
+
+    ignores = False
+    """Whether some targets are negative, for nothing to be learned from."""
+
+    def __init__(self, tokens: Sides, tokenizer: Tokenizer, *, seq_len: int, seed: int, batch_size: int) -> None:
         self.tokenizer = tokenizer
         self._tokens = tokens
         self._seq_len = seq_len
@@ -128,10 +157,12 @@ class TokenData:
         seen = sum((np.bincount(ids, minlength=self.vocab_size) for ids in heldout), np.zeros(self.vocab_size, int))
         return float(-(seen @ np.log(counts / counts.sum())) / seen.sum())
 
-    def _windows_of(self, tokens: np.ndarray) -> int:
+    def _windows_of(self, tokens: Any) -> int:
+        """How many sequences a side has."""
         return (len(tokens) - 1) // self._seq_len
 
-    def _cut(self, tokens: np.ndarray, windows: np.ndarray) -> Batch:
+    def _cut(self, tokens: Any, windows: np.ndarray) -> Batch:
+        """The sequences of a side that have the numbers `windows`."""
         starts = windows * self._seq_len
         rows = tokens[starts[:, None] + np.arange(self._seq_len + 1)].astype(np.int32)
         return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])

@@ -97,6 +97,13 @@ def other_type(given: str, found: str, source: str) -> UserError:
     return UserError(f"model.type is {given} and `{source}` is of type {found}: leave model.type out, or write {found}")
 
 
+def no_language_model(folder: Path, model_type: str) -> UserError:
+    return UserError(
+        f"`{folder}` is of type {model_type}, which is no language model, and a run trains those: read it with "
+        "levanter.hf.import_model, and train it by a step of your own (docs/models.md shows how)"
+    )
+
+
 def missing_tensors(folder: Path, missing: Sequence[str], unused: Iterable[str]) -> UserError:
     names = sorted(unused)
     close = nearest(missing[0], names) if names else None

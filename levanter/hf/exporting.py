@@ -20,7 +20,7 @@ from levanter.hf import errors
 from levanter.hf.folder import CONFIG
 from levanter.hf.safetensors import Spec, create_folder
 from levanter.hf.table import Table, table_of, whole
-from levanter.models.config import ModelConfig
+from levanter.models.config import InFolders
 
 MAX_SHARD_BYTES = 50_000_000_000
 """As `save_pretrained` has it."""
@@ -34,7 +34,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 def export_model(
     folder: Path,
-    config: ModelConfig,
+    config: InFolders,
     arrays: Mapping[str, Any],
     like: Any,
     *,
@@ -80,7 +80,7 @@ def export_model(
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def hf_config(config: ModelConfig, dtype: str, before: Mapping[str, Any]) -> dict[str, Any]:
+def hf_config(config: InFolders, dtype: str, before: Mapping[str, Any]) -> dict[str, Any]:
     """config.json of a model.
 
     Args:

@@ -22,7 +22,7 @@ from levanter.hf.layout import Layout, parse
 from levanter.registry import MODELS, TASKS
 
 if TYPE_CHECKING:
-    from levanter.models.config import ModelConfig
+    from levanter.models.config import InFolders, ModelConfig, TaskConfig
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -79,7 +79,7 @@ class HfFamily:
 
     model_types: tuple[str, ...]
     architecture: str
-    config_from_hf: Callable[[Mapping[str, Any]], ModelConfig]
+    config_from_hf: Callable[[Mapping[str, Any]], ModelConfig | TaskConfig]
     config_to_hf: Callable[[Any], dict[str, Any]]
     weights: Callable[[Any], Sequence[Weight]]
     base_prefix: str = "model"
@@ -116,7 +116,7 @@ def family_of_type(config: Mapping[str, Any], folder: Path) -> HfFamily:
     raise errors.unknown_model_type(folder, model_type, known)
 
 
-def family_of(config: ModelConfig) -> HfFamily:
+def family_of(config: InFolders) -> HfFamily:
     """The family of one of our configs.
 
     Raises:

@@ -14,7 +14,7 @@ from levanter.hf.family import HfFamily, family_of_type
 from levanter.optional import require
 
 if TYPE_CHECKING:
-    from levanter.models.config import ModelConfig
+    from levanter.models.config import ModelConfig, TaskConfig
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 COMPANIONS = (
@@ -56,7 +56,7 @@ class HfFolder:
             raise errors.quantized(self.path, quantization.get("quant_method", "an unknown method"))
         return family_of_type(self.config, self.path)
 
-    def model_config(self) -> ModelConfig:
+    def model_config(self) -> ModelConfig | TaskConfig:
         """Our config of this model, with `initialize_from` set to the folder.
 
         Raises:

@@ -19,13 +19,13 @@ from levanter.hf.family import HfFamily
 from levanter.hf.folder import HfFolder
 from levanter.hf.safetensors import Tensor, read_folder
 from levanter.hf.table import Entry, Index, Table, bounded, table_of, whole
-from levanter.models.config import ModelConfig
+from levanter.models.config import InFolders
 from levanter.runtime.state import flat_names, from_flat_names
 
 _COMPARED = 1 << 24
 
 
-def import_model(folder: HfFolder, config: ModelConfig, like: Any, shardings: Any = None) -> Any:
+def import_model(folder: HfFolder, config: InFolders, like: Any, shardings: Any = None) -> Any:
     """The model of a folder, on devices.
 
     Args:
@@ -47,13 +47,13 @@ def import_model(folder: HfFolder, config: ModelConfig, like: Any, shardings: An
     return from_flat_names(like, arrays)
 
 
-def read_arrays(folder: HfFolder, config: ModelConfig, like: Any) -> Mapping[str, Any]:
+def read_arrays(folder: HfFolder, config: InFolders, like: Any) -> Mapping[str, Any]:
     """The arrays of a folder one by one, on the host: a mapping from flat names that reads an array when asked."""
     table, tensors = matched(folder, config, like)
     return _Arrays(table, tensors, flat_names(like))
 
 
-def matched(folder: HfFolder, config: ModelConfig, like: Any) -> tuple[Table, dict[str, Tensor]]:
+def matched(folder: HfFolder, config: InFolders, like: Any) -> tuple[Table, dict[str, Tensor]]:
     """The table of a model and the tensors of a folder by the names that the table has; no value is read.
 
     Raises:

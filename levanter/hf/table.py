@@ -15,7 +15,7 @@ from haliax import Axis, NamedArray
 from levanter.hf import errors
 from levanter.hf.family import HfFamily, Weight, family_of
 from levanter.hf.layout import parse
-from levanter.models.config import ModelConfig
+from levanter.models.config import InFolders
 from levanter.runtime.state import flat_names
 
 Index = tuple[slice, ...]
@@ -130,7 +130,7 @@ class Table:
         return tuple(shape)
 
 
-def table_of(config: ModelConfig, model: Any) -> Table:
+def table_of(config: InFolders, model: Any) -> Table:
     """The table of the family of `config`, for a model that it builds (shapes will do).
 
     Raises:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from levanter.models.lm_model import LmModel
 
 
+@dataclass(frozen=True)
 class InFolders:
     """What configs of models have in common that may lie in Hugging Face folders."""
 

@@ -27,13 +27,13 @@ class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZE
     warmup: float = number(0.01, between(0, LARGEST_SIZE))
     """Steps over which the rate rises from 0: a fraction of all steps if below 1, else a number of steps."""
     lr_schedule: str = word("cosine", LR_SCHEDULES)
-    """How the rate falls after the warmup: cosine, linear, constant, wsd (constant, then down over `decay`),
-    inverse_sqrt (with the root of the steps done) or cosine_cycles (`cycles` times from the top)."""
+    """How the rate falls after the warmup: cosine, linear, constant, wsd (constant, then down over `lr_decay`),
+    inverse_sqrt (with the root of the steps done) or cosine_cycles (`lr_cycles` times from the top)."""
     min_lr_ratio: float = number(0.1, between(0, 1))
     """The rate at the last step, as a fraction of `learning_rate` (constant does not fall)."""
-    decay: float = number(0.2, between(0, LARGEST_SIZE))
+    lr_decay: float = number(0.2, between(0, LARGEST_SIZE))
     """Steps at the end over which the rate of wsd falls: a fraction of all steps if below 1, else a number of steps."""
-    cycles: int = number(4, SIZE)
+    lr_cycles: int = number(4, SIZE)
     """How many times the rate of cosine_cycles falls from the top; all cycles are of one length."""
     ema: float | None = number(None, fraction(zero=False))
     """Share of a running mean of the weights that a step keeps, such as 0.999: what is evaluated, sampled and exported;

@@ -52,7 +52,7 @@ def _constant(config: OptimizerConfig, warmup: int, rest: int) -> Schedule:
 
 def _wsd(config: OptimizerConfig, warmup: int, rest: int) -> Schedule:
     """Warmup, stable, decay (Hu et al., 2024, MiniCPM): constant, then linearly down to the least."""
-    falling = min(_steps(config.decay, warmup + rest), rest)
+    falling = min(_steps(config.lr_decay, warmup + rest), rest)
     return optax.linear_schedule(
         config.learning_rate, config.learning_rate * config.min_lr_ratio, max(1, falling), rest - falling
     )
@@ -71,7 +71,7 @@ def _inverse_sqrt(config: OptimizerConfig, warmup: int, rest: int) -> Schedule:
 
 def _cosine_cycles(config: OptimizerConfig, warmup: int, rest: int) -> Schedule:
     """Cosines one after another, each from the top (Loshchilov and Hutter, 2017, SGDR)."""
-    ends = [rest * (cycle + 1) // config.cycles for cycle in range(config.cycles)]
+    ends = [rest * (cycle + 1) // config.lr_cycles for cycle in range(config.lr_cycles)]
     starts = [0, *ends[:-1]]
     falls = [_cosine(config, warmup, max(1, end - start)) for start, end in zip(starts, ends, strict=True)]
     return optax.join_schedules(falls, ends[:-1])

@@ -60,6 +60,13 @@ def code_changed(file: str, checkpoint: Path) -> str:
     )
 
 
+def learns_from_ignored(model: str) -> UserError:
+    return UserError(
+        f"the loss of {model} counts negative targets, which are those that nothing is to be learned from (data.type): "
+        "return `levanter.models.loss.mean_loss(losses, targets)`, with a number for each target"
+    )
+
+
 def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError:
     return UserError(
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "

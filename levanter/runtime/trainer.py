@@ -182,6 +182,8 @@ class Loop:
     def run(self, state: TrainState, step: int, stop: StopSignal) -> tuple[TrainState, int]:
         """Make the steps that are left, or those until `stop`; returns the state and the steps it has done."""
         last = self._trainer.num_train_steps
+        if self._tokens.ignores:
+            self._check_ignored(state)
         running: tuple[int, Metrics] | None = None
         first = True
         batch = self._place(self._tokens.train_batch(step))
@@ -208,6 +210,16 @@ class Loop:
             self._record(*running)
         self._save(step, state, even_if_not_due=True)
         return state, step
+
+    def _check_ignored(self, state: TrainState) -> None:
+        """Hold the model's loss against targets that are all ignored: a model of one's own may not know of them.
+
+        Raises:
+            UserError: the loss is not 0.
+        """
+        tokens, targets = self._tokens.train_batch(0)
+        if float(self._evaluate(self._evaluated(state), self._place((tokens, np.full_like(targets, -1))))) != 0.0:
+            raise errors.learns_from_ignored(type(state.model).__name__)
 
     def final_heldout_loss(self, state: TrainState) -> float | None:
         """The loss of the last state on the held-out batches, or None where evaluation is off."""

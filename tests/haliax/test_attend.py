@@ -103,7 +103,7 @@ NOTHING_SEEN = AttentionMask(causal=True, starts=-3)
 
 
 def results(arrays, masks, options=({},), backend="reference"):
-    """For each mask and options the result, in float32, and gradients of its sum of squares: one program for all."""
+    """For each mask the result, in float32, and gradients of its sum of squares: one program for all."""
 
     def one(arrays, mask, chosen):
         def loss(arrays):
@@ -116,7 +116,11 @@ def results(arrays, masks, options=({},), backend="reference"):
         return [out, *[leaf.astype(jnp.float32) for leaf in jax.tree.leaves(gradients)]]
 
     def program(arrays):
-        return {(name, i): one(arrays, masks[name], chosen) for name in masks for i, chosen in enumerate(options)}
+        # Each mask with one of the options, in turn.
+        return {
+            (name, number % len(options)): one(arrays, masks[name], options[number % len(options)])
+            for number, name in enumerate(masks)
+        }
 
     return jax.tree.map(np.asarray, jax.jit(program, compiler_options=FAST)(arrays))
 
@@ -143,7 +147,8 @@ def test_block_by_block_gives_the_same(expected, monkeypatch):
 
 
 def test_the_function_of_jax_gives_the_same(expected):
-    found = results(inputs(), MASKS, OPTIONS[:1], "jax")
+    some = {name: mask for number, (name, mask) in enumerate(MASKS.items()) if number % 2 == 0}  # without a softcap
+    found = results(inputs(), some, backend="jax")
     assert_close(found, {case: expected[case] for case in found}, rtol=1e-5, atol=1e-5)
 
 
@@ -169,7 +174,7 @@ def test_splash_gives_the_same(monkeypatch):
     if module is None:
         pytest.skip("this version of JAX has no Splash Attention")
     monkeypatch.setattr(module, "make_splash_mha", partial(module.make_splash_mha, interpret=True))
-    T, S, H2, G2, V = hax.make_axes(position=128, key_position=256, kv_heads=2, group=2, head_size=64)
+    T, S, H2, G2, V = hax.make_axes(position=128, key_position=256, kv_heads=1, group=2, head_size=64)
     q, k, v = inputs((T, H2, V, G2, B), (B, H2, S, V))
     ids = [hax.arange(axis) // 50 for axis in (T, S)]
     for mask, options in (
@@ -304,7 +309,7 @@ AXES = hax.make_axes(batch=2, heads=2, group=2, extra=3)
 
 
 @given(st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_shape_mask_and_order(monkeypatch, data):
     monkeypatch.setattr(blockwise, "BLOCK", data.draw(st.integers(1, 5), "block"))
     T, S, V = hax.make_axes(

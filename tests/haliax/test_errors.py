@@ -688,7 +688,16 @@ CASES = {
     ),
     "attend by an unknown backend": (
         lambda: attend(backend="flash"),
-        "attend: backend 'flash' is not one of auto, reference",
+        "attend: backend 'flash' is not one of auto, reference, blockwise, jax, splash",
+    ),
+    "attend by a backend that cannot": (
+        lambda: attend(backend="jax", softcap=2.0),
+        "attend: backend 'jax' cannot do this: it has no softcap; leave the choice to backend=\"auto\"",
+    ),
+    "attend with a mask of the queries": (
+        lambda: attend(mask=hax.ones({"rows": 2}, dtype=bool)),
+        "attend: `mask`, bool[rows=2], lacks `batch`: a mask says which keys are seen; if it is of the positions of "
+        'the queries, and these are those of the keys, rename it, rename({...: "batch"})',
     ),
     "attend with a mask of numbers": (
         lambda: attend(mask=hax.ones(Batch)),

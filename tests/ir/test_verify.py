@@ -159,6 +159,15 @@ WRONG = {
     "%9: f32[batch=4, mlp=6] = contract(%0, %1) over=embed": (
         "contract: `over` must list dims, such as `over=[embed=64]`"
     ),
+    "%9: f32[batch=4, mlp=6], %10: f32[batch=4] = attention(%0, %3, %3) over=[embed=8] along=[mlp=6]": (
+        "attention: `along` lists mlp=6, which is no dim of the key"
+    ),
+    "%9: f32[batch=4], %10: f32[batch=4] = attention(%0, %3, %3) over=[embed=8] along=[layers=3]": (
+        "attention: the result is f32[batch=4], but the rule gives f32[batch=4, embed=8]"
+    ),
+    "%9: f32[batch=4, embed=8], %10: f32[] = attention(%0, %3, %3) over=[embed=8] along=[layers=3]": (
+        "attention: the result is f32[], but the rule gives f32|f64[batch=4]"
+    ),
     "%9: f32[embed=8] = reduce.sum(%0) over=[embed=8]": (
         "reduce.sum: the result is f32[embed=8], but the rule gives f32[batch=4]"
     ),

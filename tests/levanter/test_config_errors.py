@@ -39,7 +39,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ),
         ("optimiser:\n  beta1: 1\n", "unknown key `optimiser` (c.yaml:1): did you mean `optimizer`?"),
         ("seed: 1\n", "unknown key `seed` (c.yaml:1): did you mean `trainer.seed`?"),
-        ("xyzzy: 1\n", "unknown key `xyzzy` (c.yaml:1): known: data, model, optimizer, trackers, trainer"),
+        ("xyzzy: 1\n", "unknown key `xyzzy` (c.yaml:1): known: adapter, data, model, optimizer, trackers, trainer"),
         (
             "optimizer.beta1: 1\n",
             "unknown key `optimizer.beta1` (c.yaml:1): "
@@ -133,11 +133,11 @@ def test_a_wrong_file(write, text: str | bytes, expected: str | None) -> None:
         ("--learning_rate 1", "unknown option `--learning_rate`: did you mean `--optimizer.learning_rate`?"),
         ("--mode x", "unknown option `--mode`: did you mean `--model`?"),
         ("--rundir x", "unknown option `--rundir`: did you mean `--run-dir`?"),
-        ("--zzz.q 3", "unknown option `--zzz`: known: data, model, optimizer, trackers, trainer"),
+        ("--zzz.q 3", "unknown option `--zzz`: known: adapter, data, model, optimizer, trackers, trainer"),
         ("--trainer.num-train-steps 3", "unknown option `--trainer.num-train-steps`: "
          "did you mean `--trainer.num_train_steps`?"),
         ("--optimizer.beta1 high", "bad value for `--optimizer.beta1`: expected a number, such as 0.9, got `high`"),
-        ("--data.type csv", "unknown value `csv` for `--data.type`: known: hf, sotu, text"),
+        ("--data.type csv", "unknown value `csv` for `--data.type`: known: chat, hf, sotu, text"),
         ("--trainer.seed", "option `--trainer.seed` has no value: "
          "write `--trainer.seed VALUE` or `--trainer.seed=VALUE`"),
         ("--trainer.seed --trainer.mesh 8", "option `--trainer.seed` has no value: "

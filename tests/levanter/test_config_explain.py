@@ -39,12 +39,12 @@ def test_every_field_has_a_meaning() -> None:
 def test_a_field_is_told_with_its_meaning_choices_and_default() -> None:
     text = explain(config.load("gpt2_nano"))
     assert (
-        "  # How the rate falls after the warmup: cosine, linear or constant.\n"
-        "  # One of cosine, linear, constant. Default: cosine.\n"
+        "  # One of cosine, linear, constant, wsd, inverse_sqrt, cosine_cycles. Default: cosine.\n"
         "  lr_schedule: cosine\n"
     ) in text
+    assert "\nadapter: null\n# adapter:\n#   # Which kind: one of lora" in text and "\n#   rank: 8\n" in text
     assert (
-        "\n  # Which kind: one of hf, sotu, text, or MODULE:CLASS or FILE.py:CLASS of one's own.\n  type: sotu\n"
+        "\n  # Which kind: one of chat, hf, sotu, text, or MODULE:CLASS or FILE.py:CLASS of one's own.\n  type: sotu\n"
         in text
     )
     assert "  # A number, at least 0 and below 1. Default: 0.0.\n  dropout: 0.0\n" in text

@@ -86,9 +86,9 @@ def test_the_rate_falls_to_its_least() -> None:
 
 
 def test_wsd_stays_and_then_falls() -> None:
-    found = rates(10, warmup=2.0, lr_schedule="wsd", decay=4.0, min_lr_ratio=0.0)
+    found = rates(10, warmup=2.0, lr_schedule="wsd", lr_decay=4.0, min_lr_ratio=0.0)
     np.testing.assert_allclose(found, [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0], rtol=1e-6)
-    np.testing.assert_allclose(rates(10, warmup=0.0, lr_schedule="wsd", decay=0.2)[7:], [1, 1, 0.55, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(rates(10, warmup=0.0, lr_schedule="wsd", lr_decay=0.2)[7:], [1, 1, 0.55, 0.1], rtol=1e-6)
 
 
 def test_the_inverse_square_root_falls_with_all_steps_done() -> None:
@@ -98,7 +98,7 @@ def test_the_inverse_square_root_falls_with_all_steps_done() -> None:
 
 
 def test_cosine_cycles_start_from_the_top() -> None:
-    found = rates(8, warmup=0.0, lr_schedule="cosine_cycles", cycles=2, min_lr_ratio=0.0)
+    found = rates(8, warmup=0.0, lr_schedule="cosine_cycles", lr_cycles=2, min_lr_ratio=0.0)
     half = [0.5 + 0.5 * np.cos(np.pi * step / 4) for step in range(4)]
     np.testing.assert_allclose(found, [*half, *half, 0], rtol=1e-6, atol=1e-7)
 

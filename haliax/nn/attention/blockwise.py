@@ -11,9 +11,11 @@ shards every step of it. Keys at the end that do not fill a block are a shorter 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from haliax.nn.attention import reference
@@ -73,8 +75,11 @@ def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:
 
 def backward(spec: Spec, *arrays: Any) -> list[Any]:
     """The cotangents of query, key and value; behind the operands stand both results and the cotangent of the first."""
+    shape = arrays[0].shape
+    spec, arrays = _in_parts(spec, arrays)
     result, lse, cotangent = arrays[len(spec.operands) :]
     query, key, value = arrays[:3]
+    parts = tuple([part for _, part, _ in spec.parts])
     dtype = lse.dtype
     sizes = spec.sizes(arrays)
     rows = (*spec.shared, *spec.free)
@@ -99,18 +104,43 @@ def backward(spec: Spec, *arrays: Any) -> list[Any]:
         more, labels = contracted(of_scores, pairs, block.key, spec.operands[1], (spec.keys,), dtype)
         by_query = by_query + placed(more, labels, spec.operands[0])
         own = _summed(spec, of_scores, query, spec.operands[0], spec.operands[1], dtype)
-        by_key = _put(by_key, own, start, spec.operands[1].index(spec.keys))
+        by_key = _put(by_key, own, start, len(parts) + spec.operands[1].index(spec.keys))
         own = _summed(spec, weights.astype(cotangent.dtype), cotangent, spec.result, spec.operands[2], dtype)
-        return by_query, by_key, _put(by_value, own, start, spec.operands[2].index(spec.keys))
+        return by_query, by_key, _put(by_value, own, start, len(parts) + spec.operands[2].index(spec.keys))
 
-    zeros = (jnp.zeros(query.shape, dtype), jnp.zeros_like(key), jnp.zeros_like(value))
-    by_query, by_key, by_value = _over_blocks(spec, arrays, step, zeros)
-    return [by_query.astype(query.dtype), by_key, by_value]
+    counts = tuple([count for _, _, count in spec.parts])
+    sums = [jnp.zeros((*counts, *each.shape), each.dtype) for each in (key, value)]
+    by_query, *sums = _over_blocks(spec, arrays, step, (jnp.zeros(query.shape, dtype), *sums))
+    by_key, by_value = (lax.reduce(each, np.zeros((), each.dtype), lax.add, range(len(parts))) for each in sums)
+    return [lax.reshape(by_query.astype(query.dtype), shape), by_key, by_value]
+
+
+def _in_parts(spec: Spec, arrays: Any) -> tuple[Spec, Any]:
+    """The same with each dimension of `spec.parts` as two: its parts, and what is in one."""
+    split = {label: (part, count) for label, part, count in spec.parts}
+
+    def labels_of(labels: Labels) -> Labels:
+        return tuple([each for label in labels for each in ((split[label][0], label) if label in split else (label,))])
+
+    def array_of(array: Any, labels: Labels) -> Any:
+        shape: list[int] = []
+        for label, size in zip(labels, array.shape, strict=True):
+            count = split[label][1] if label in split else 1
+            shape += [count, size // count] if label in split else [size]
+        return lax.reshape(array, shape) if len(shape) > array.ndim else array
+
+    if not split:
+        return spec, arrays
+    given = [array_of(*each) for each in zip(arrays, spec.operands_of("backward"), strict=True)]
+    operands = tuple(map(labels_of, spec.operands))
+    return replace(spec, operands=operands, result=labels_of(spec.result)), given
 
 
 def _summed(spec: Spec, pairs: Any, other: Any, other_labels: Labels, labels: Labels, dtype: Any) -> Any:
-    """The product of an array of pairs with one of rows, summed over the rows, with the labels of a key or a value."""
+    """The product of an array of pairs with one of rows, summed over the rows of each part: with the labels of the
+    parts, then those of a key or a value."""
     own = (*spec.shared, *spec.free, spec.keys)
+    labels = (*[part for _, part, _ in spec.parts], *labels)
     over = tuple([label for label in own if label not in labels])
     product, found = contracted(pairs, own, other, other_labels, over, dtype)
     return placed(product, found, labels)

@@ -40,6 +40,9 @@ class Spec:
         scale: what scores are multiplied with; None for `1 / sqrt(size)`.
         softcap: scores are `softcap * tanh(score / softcap)`; None for no cap.
         backend: which implementation; `auto` chooses when the program is compiled.
+        parts: of the gradient: (label, label of its parts, how many) of what only the query has and a mesh shards. The
+            gradients of keys and values are sums over it; a backend that makes them in a loop keeps a sum for each part
+            and adds these after the loop, so that the mesh adds once.
     """
 
     operands: tuple[Labels, ...]
@@ -55,6 +58,7 @@ class Spec:
     scale: float | None = None
     softcap: float | None = None
     backend: str = "auto"
+    parts: tuple[tuple[int, int, int], ...] = ()
 
     @cached_property
     def rows(self) -> Labels:
@@ -161,6 +165,14 @@ def visible(spec: Spec, masks: dict[str, tuple[Any, Labels]], key_positions: Any
     return seen
 
 
+def _query_positions(spec: Spec, queries: int, layout: Labels) -> Any:
+    for label, part, count in spec.parts:
+        if label == spec.position and part in layout:
+            return placed(jnp.arange(count * queries).reshape(count, queries), (part, label), layout)
+    assert spec.position is not None
+    return placed(jnp.arange(queries), (spec.position,), layout)
+
+
 def _by_position(
     spec: Spec,
     masks: dict[str, tuple[Any, Labels]],
@@ -170,8 +182,7 @@ def _by_position(
     layout: Labels,
 ) -> Any:
     keys = placed(key_positions, (spec.keys,), layout)
-    assert spec.position is not None
-    own = placed(jnp.arange(queries), (spec.position,), layout)
+    own = _query_positions(spec, queries, layout)
     if "starts" in masks:
         own = own + placed(*masks["starts"], layout)
     elif spec.starts:

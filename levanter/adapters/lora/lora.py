@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -22,9 +22,11 @@ import haliax.nn as hnn
 from haliax import Axis, NamedArray
 from haliax.axis import axes_of
 from levanter.adapters import errors
-from levanter.adapters.lora.config import LoraConfig
 from levanter.paths import matches, path_name
 from levanter.runtime import rng
+
+if TYPE_CHECKING:
+    from levanter.adapters.lora.config import LoraConfig
 
 RANK = "lora_rank"
 

@@ -16,14 +16,13 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from haliax.axis import axes_of
 from levanter import durable
 from levanter.adapters import errors
-from levanter.adapters.lora.config import LoraConfig
 from levanter.adapters.lora.lora import RANK
 from levanter.hf import errors as hf_errors
 from levanter.hf.exporting import DTYPES
@@ -31,6 +30,9 @@ from levanter.hf.family import Weight
 from levanter.hf.layout import Layout
 from levanter.hf.safetensors import Spec, create_folder, read_header
 from levanter.hf.table import Entry, Table, whole
+
+if TYPE_CHECKING:
+    from levanter.adapters.lora.config import LoraConfig
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

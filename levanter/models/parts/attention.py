@@ -87,6 +87,7 @@ class Attention(eqx.Module):
         q, k = rotation(q), rotation(k)
         k, v = (each.rename({"position": "key_position"}) for each in (k, v))
         if cache is not None:
+            assert places.start is not None
             cache = cache.extended(places.start, k, v)
             k, v = cache.keys.astype(q.dtype), cache.values.astype(q.dtype)
         mask = dataclasses.replace(places.mask, window=window)

@@ -83,10 +83,10 @@ def rope_from_hf(hf: HfConfig, layer_type: str | None = None, *, default_theta: 
     kind = "longrope" if read.kind == "su" else read.kind
     model_type = str(hf.get("model_type"))
     if kind not in SCALINGS:
-        raise hf_errors.unsupported(model_type, "rope_type", kind, SCALINGS)
+        raise hf_errors.config_unsupported(model_type, "rope_type", kind, SCALINGS)
     for name, value in read.numbers.items():
         if name not in _ROPE_FIELDS.values() and value is not None:
-            raise hf_errors.unsupported(model_type, f"rope_parameters.{name}", value, (None,))
+            raise hf_errors.config_unsupported(model_type, f"rope_parameters.{name}", value, (None,))
     outside = {name: hf.get(name) for name in ("partial_rotary_factor", "original_max_position_embeddings")}
     given = {**outside, **read.numbers}
     used = ("fraction", *_ROPE_FIELDS_OF[kind])
@@ -177,6 +177,6 @@ def require_layer_types(hf: HfConfig, windows: Sequence[int | None]) -> None:
         UserError: layers take turns in another way.
     """
     if hf.get("layer_types") is not None and list(hf["layer_types"]) != layer_types(windows):
-        raise hf_errors.unsupported(
+        raise hf_errors.config_unsupported(
             str(hf.get("model_type")), "layer_types", hf["layer_types"], (layer_types(windows),)
         )

@@ -42,10 +42,9 @@ class Encoder(eqx.Module):
         Embed, Layers = config.Embed, Axis("layers", config.encoder_layers)
         keys = jax.random.split(rng.named(key, "blocks"), config.encoder_layers)
         layers = hax.map(lambda key: encoder_block(config, key=key), Layers)(keys)
-        conv = {"kernel_size": 3, "padding": 1}
         return Encoder(
-            first=hnn.Conv.init("frame", config.Mel, Embed, **conv, key=rng.named(key, "first")),
-            second=hnn.Conv.init("frame", Embed, _made(Embed), **conv, stride=2, key=rng.named(key, "second")),
+            first=hnn.Conv.init("frame", config.Mel, Embed, 3, padding=1, key=rng.named(key, "first")),
+            second=hnn.Conv.init("frame", Embed, _made(Embed), 3, padding=1, stride=2, key=rng.named(key, "second")),
             positions=sinusoids(config.Frames, Embed),
             blocks=hnn.Stacked(layers, Layers, hnn.ScanCheckpointPolicy.of(config.gradient_checkpointing)),
             final_norm=layer_norm(Embed, EPSILON),

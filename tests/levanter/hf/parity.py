@@ -7,20 +7,18 @@ transformers' model ─ save_pretrained ─▶ import ─▶ our logits, beside 
 
 from __future__ import annotations
 
-import inspect
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import haliax as hax
+import ir
+import passes
 from levanter.compiler.compile import report
 from levanter.config.schema import TrainConfig
 from levanter.hf.exporting import export_model
@@ -33,8 +31,29 @@ from levanter.runtime.config import TrainerConfig
 from levanter.runtime.state import flat_names
 
 PAGE = Path(__file__).parents[3] / "docs" / "models.md"
-ROWS = 3
-"""Of a batch: one that is full, one padded on the right, one padded on the left."""
+
+
+class Inputs(Protocol):
+    """What both models are given, and what is compared."""
+
+    architecture: str
+    """The class of transformers."""
+
+    def theirs(self, model: Any) -> np.ndarray:
+        """The logits of the reference's model."""
+        ...
+
+    def ours(self, model: Any, config: Any) -> np.ndarray:
+        """Ours, of the same shape."""
+        ...
+
+    def counts(self) -> np.ndarray:
+        """Where they are compared, a mask of that shape or of one that broadcasts to it."""
+        ...
+
+    def step(self, config: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+        """A step to plan, and its arguments; None means the training step of a language model."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,13 +62,13 @@ class Family:
 
     Attributes:
         config: makes the reference's config; called where torch is there.
-        length: places to compare, as many as the model reads.
+        inputs: what both models are given.
         planned: whether its step is planned, too; once for each family is enough.
     """
 
     name: str
     config: Callable[[], Any]
-    length: int
+    inputs: Inputs
     planned: bool = True
 
 
@@ -73,41 +92,41 @@ class Found:
 
 def compare(family: Family, folder: Path) -> Found:
     """All that the table says of a family, and every assertion behind it."""
-    reference = random_model(family.config())
+    reference = random_model(family.config(), family.inputs.architecture)
     reference.save_pretrained(folder / "theirs")
     opened = open_folder(str(folder / "theirs"))
     config = opened.model_config()
-    like = jax.eval_shape(lambda: build(config, jax.random.key(0)))
+    like = jax.eval_shape(lambda: fresh(config))
     model = import_model(opened, config, like)
 
-    tokens, mask = batch(config.vocab_size, family.length)
-    theirs = reference_logits(reference, tokens, mask)
-    difference = float(np.abs(np.where(mask[..., None], our_logits(model, config, tokens, mask) - theirs, 0)).max())
+    theirs = family.inputs.theirs(reference)
+    difference = np.where(family.inputs.counts(), family.inputs.ours(model, config) - theirs, 0)
+    assert np.abs(theirs).max() > 0.1, "logits this small would agree whatever the model does"
 
     companions = {path.name: path.read_bytes() for path in opened.companions()}
     export_model(folder / "ours", config, flat_names(model), like, companions=companions)
     with warnings_of_transformers() as warned:
         again, info = type(reference).from_pretrained(folder / "ours", output_loading_info=True)
-        same = np.array_equal(reference_logits(again.eval(), tokens, mask), theirs)
+        same = np.array_equal(family.inputs.theirs(again.eval()), theirs)
     problems = [key for key, value in info.items() if value]
     assert not problems, info
     assert not warned, warned
     return Found(
         name=family.name,
-        difference=difference,
+        difference=float(np.abs(difference).max()),
         loads=same,
         identical=tensor_bytes(folder / "theirs") == tensor_bytes(folder / "ours"),
-        planned=is_planned(config) if family.planned else None,
+        planned=is_planned(family.inputs, config) if family.planned else None,
     )
 
 
-def random_model(config: Any, seed: int = 0) -> Any:
+def random_model(config: Any, architecture: str, seed: int = 0) -> Any:
     """The reference's model of a config, every parameter random: a bias of 0 or a norm of 1 would hide a mistake."""
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).eval()
+    model = getattr(transformers, architecture)._from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             centre = 1.0 if parameter.ndim == 1 and bool((parameter == 1).all()) else 0.0
@@ -115,37 +134,10 @@ def random_model(config: Any, seed: int = 0) -> Any:
     return model
 
 
-def batch(vocab_size: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random ids [batch, position], and where they are no padding."""
-    tokens = np.random.default_rng(0).integers(0, vocab_size, (ROWS, length)).astype(np.int32)
-    mask = np.ones_like(tokens, dtype=bool)
-    mask[1, length - length // 3 :] = False
-    mask[2, : length // 4] = False
-    return tokens, mask
-
-
-def reference_logits(model: Any, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """float32 [batch, position, vocab]; positions count from the first token that is no padding."""
-    import torch
-
-    attention = torch.tensor(mask.astype(np.int64))
-    positions = (attention.cumsum(-1) - 1).clamp(min=0)
-    ids = torch.tensor(tokens.astype(np.int64))
-    with torch.no_grad():
-        return model(ids, attention_mask=attention, position_ids=positions, use_cache=False).logits.numpy()
-
-
-def our_logits(model: Any, config: ModelConfig, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The same of ours: padding is a text of its own."""
-    ids = hax.named(jnp.asarray(tokens), ("batch", "position"))
-    segments = hax.named(jnp.asarray(~mask, jnp.int32), ("batch", "position"))
-    assert "segments" in inspect.signature(model.activations).parameters
-
-    @jax.jit
-    def logits(model: Any, ids: Any, segments: Any) -> Any:
-        return model.logits(model.activations(ids, segments=segments))
-
-    return np.asarray(logits(model, ids, segments).array)[..., : config.vocab_size]
+def fresh(config: Any) -> Any:
+    """A freshly initialized model of ours."""
+    key = jax.random.key(0)
+    return build(config, key) if isinstance(config, ModelConfig) else config.build(key=key)
 
 
 @contextmanager
@@ -175,11 +167,16 @@ def tensor_bytes(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     }
 
 
-def is_planned(config: ModelConfig) -> bool:
+def is_planned(inputs: Inputs, config: Any) -> bool:
     """Whether its training step is planned for 4x2, without a finding."""
-    small = TrainConfig(model=config, trainer=TrainerConfig(train_batch_size=8))
-    planned = report(small, {"data": 4, "model": 2}, "v5e")
-    return bool(planned["axes"]) and json.dumps(planned) != ""
+    mesh = {"data": 4, "model": 2}
+    given = inputs.step(config)
+    if given is None:
+        planned = report(TrainConfig(model=config, trainer=TrainerConfig(train_batch_size=8)), mesh, "v5e")
+        return bool(planned["axes"])
+    step, arguments = given
+    graph = passes.check_axes(ir.trace(step, *arguments))
+    return passes.plan(graph, mesh=mesh).mesh.as_dict() == mesh
 
 
 def note(found: Found, update: bool) -> None:

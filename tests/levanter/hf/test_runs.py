@@ -252,3 +252,18 @@ def test_weights_of_another_model_in_the_run_directory(work: Path, capsys: pytes
 def test_a_run_that_starts_from_nothing_has_no_starting_model(work: Path) -> None:
     assert starting_model(TrainConfig(model=SMALL), work / "run", None) is None
     assert flat_names(starting_model(TrainConfig(model=SMALL), work, None) or {}) == {}
+
+
+def test_a_model_that_is_no_language_model_is_not_imported(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import jax
+
+    from levanter.hf import export_model
+    from levanter.models.vit.config import VitConfig
+
+    config = VitConfig(image_size=4, patch_size=2, hidden_dim=4, intermediate_dim=4, num_layers=1, num_heads=1)
+    model = config.build(key=jax.random.key(0))
+    export_model(work / "vit", config, flat_names(model), model)
+    assert said(capsys, "import", "vit", "--run-dir", "run") == (
+        "model.initialize_from: `vit` is of type vit, which is no language model, and a run trains those: read it with "
+        "levanter.hf.import_model, and train it by a step of your own (docs/models.md shows how)"
+    )

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+import haliax as hax
+from haliax.nn.attention import attend
 from mistakes.pair import flags, ids, mistake
 
 X, WEIGHT = "batch=2 position=6 embed=16", "embed=16 inner=16"
@@ -208,3 +210,32 @@ def a_mask_tiled_over_heads(wrong, scores, mask):
     scores = scores.reshape(8, 6, 6)
     mask = jnp.tile(mask, (4, 1)) if wrong else jnp.repeat(mask, 4, axis=0)  # here
     return jax.nn.softmax(jnp.where(mask[:, None], scores, -1e9))  # here
+
+
+def attended(query, key, value, mask=None):
+    """`haliax.nn.attention.attend` to what is remembered."""
+    out = attend(query, key, value, Key="size", KPos="memory", mask=mask)
+    return out.rearrange(("batch", "position", "heads", "size")).array
+
+
+QUERY, KEY = ("batch", "position", "heads", "size"), ("batch", "memory", "heads", "size")
+HEADS = "batch=2 position=6 heads=6 size=8"
+MEMORY = "batch=2 memory=6 heads=6 size=8"
+
+
+@mistake("heads position", q="batch=2 heads=6 position=6 size=8", k=MEMORY)
+def queries_given_to_attend_with_heads_in_the_place_of_positions(wrong, q, k):
+    query = hax.named(q if wrong else q.swapaxes(1, 2), QUERY)  # here
+    return attended(query, hax.named(k, KEY), hax.named(k, KEY))
+
+
+@mistake("position memory", q=HEADS, k=MEMORY, real=flags("batch=2 position=6"), seen=flags("batch=2 memory=6"))
+def attend_with_the_padding_of_the_queries(wrong, q, k, real, seen):
+    mask = hax.named(real if wrong else seen, ("batch", "memory"))  # here
+    return attended(hax.named(q, QUERY), hax.named(k, KEY), hax.named(k, KEY), mask)
+
+
+@mistake("context memory", q=HEADS, k=MEMORY, v="batch=2 context=6 heads=6 size=8")
+def attend_to_the_values_of_something_else(wrong, q, k, v):
+    value = hax.named(v if wrong else 2.0 * k, KEY)  # here
+    return attended(hax.named(q, QUERY), hax.named(k, KEY), value)

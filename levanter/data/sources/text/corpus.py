@@ -38,15 +38,20 @@ class TextCorpus:
             raise errors.no_paths()
         train_side = TRAIN if self.heldout_paths else None
         # Every name is checked before the first text is read: a typo in the last one shows at once.
-        train = _expand("paths", self.paths)
-        heldout = _expand("heldout_paths", self.heldout_paths)
+        train = expand("paths", self.paths)
+        heldout = expand("heldout_paths", self.heldout_paths)
         for file in train:
-            yield Document(_read("paths", file), train_side, file)
+            yield Document(read("paths", file), train_side, file)
         for file in heldout:
-            yield Document(_read("heldout_paths", file), HELDOUT, file)
+            yield Document(read("heldout_paths", file), HELDOUT, file)
 
 
-def _expand(field: str, patterns: Iterable[str]) -> list[str]:
+def expand(field: str, patterns: Iterable[str]) -> list[str]:
+    """The files that patterns in a field of the config name, in the order of the patterns.
+
+    Raises:
+        UserError: one names none.
+    """
     files = []
     for pattern in patterns:
         path = Path(pattern).expanduser()
@@ -64,7 +69,12 @@ def _expand(field: str, patterns: Iterable[str]) -> list[str]:
     return files
 
 
-def _read(field: str, path: str) -> str:
+def read(field: str, path: str) -> str:
+    """The text of a file that a field of the config names.
+
+    Raises:
+        UserError: it cannot be read, is empty, or is no text.
+    """
     try:
         content = Path(path).read_bytes()
     except OSError as error:

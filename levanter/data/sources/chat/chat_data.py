@@ -1,0 +1,184 @@
+"""Batches of conversations: one a row, padded, with every target ignored that is not to be learned.
+
+Which tokens of a conversation are an answer is found by asking the chat template twice: with the conversation before
+the answer and the turn of the assistant opened, and with the answer. What the second adds to the first is the answer
+and what closes it. The order of the rows is a pure function of seed and step, as that of windows of text is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from levanter.data import errors
+from levanter.data.corpus import HELDOUT, Document
+from levanter.data.sources.chat.corpus import ChatCorpus, Conversation
+from levanter.data.split import document_side
+from levanter.data.token_data import Batch, TokenData
+from levanter.data.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from levanter.data.sources.chat.config import ChatDataConfig
+
+IGNORED = -1
+"""The target of a place that nothing is learned from; see `levanter.models.loss`."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Conversations as ids, one after another.
+
+    Attributes:
+        ids: int32, of all rows.
+        learned: for each id whether it is to be learned.
+        starts: where each row starts, and where the last one ends.
+    """
+
+    ids: np.ndarray
+    learned: np.ndarray
+    starts: np.ndarray
+
+    @staticmethod
+    def of(rows: Sequence[tuple[list[int], list[bool]]]) -> Rows:
+        """The rows of ids and of whether they are learned."""
+        starts = np.cumsum([0, *(len(ids) for ids, _ in rows)])
+        ids = np.array([one for row, _ in rows for one in row], np.int32)
+        return Rows(ids, np.array([one for _, row in rows for one in row], bool), starts)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The rows of both sides. Equal `key`s mean equal rows."""
+
+    key: str
+    train: Rows
+    heldout: Rows
+
+
+class ChatData(TokenData):
+    """Training and held-out batches of conversations."""
+
+    ignores = True
+
+    def unigram_loss(self, batches: Sequence[Batch] | None = None) -> float:
+        """See `TokenData`; of the tokens that are learned alone."""
+        counts = np.bincount(self._tokens.train.ids[self._tokens.train.learned], minlength=self.vocab_size) + 1
+        heldout = self._tokens.heldout
+        targets = [heldout.ids[heldout.learned]] if batches is None else [each.reshape(-1) for _, each in batches]
+        ids = np.concatenate([each[each >= 0] for each in targets])
+        return float(-np.log(counts / counts.sum())[ids].mean()) if len(ids) else 0.0
+
+    def _windows_of(self, tokens: Rows) -> int:
+        return len(tokens.starts) - 1
+
+    def _cut(self, tokens: Rows, windows: np.ndarray) -> Batch:
+        ids = np.zeros((len(windows), self._seq_len), np.int32)
+        targets = np.full_like(ids, IGNORED)
+        for row, window in enumerate(windows):
+            start, stop = tokens.starts[window : window + 2]
+            length = min(stop - start - 1, self._seq_len)
+            ids[row, :length] = tokens.ids[start : start + length]
+            next_ids, learned = (each[start + 1 : start + 1 + length] for each in (tokens.ids, tokens.learned))
+            targets[row, :length] = np.where(learned, next_ids, IGNORED)
+        return ids, targets
+
+
+def chat_data(
+    config: ChatDataConfig, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]
+) -> ChatData:
+    """The conversations of a config, tokenized.
+
+    Raises:
+        UserError: a file cannot be read, a line is no conversation, the tokenizer has no chat template or one that does
+            not write a conversation as the continuation of its beginning, or there is nothing to learn or to hold out.
+    """
+    tokenizer = load_tokenizer(config.tokenizer)
+    corpus = ChatCorpus(tuple(config.paths), tuple(config.heldout_paths))
+    conversations = list(corpus.conversations())
+    sides = _sides(conversations, config.heldout_fraction)
+    rows = {True: [], False: []}
+    cut = left_out = 0
+    for conversation, heldout in zip(conversations, sides, strict=True):
+        ids, learned = encoded(conversation, tokenizer, config.tokenizer)
+        cut += len(ids) > seq_len + 1
+        if any(learned[1 : seq_len + 1]):
+            rows[heldout].append((ids, learned))
+        else:
+            left_out += 1
+    if cut:
+        notify(f"{cut} of {len(conversations)} conversations are longer than model.seq_len {seq_len} and cut off there")
+    if left_out:
+        notify(f"{left_out} of {len(conversations)} conversations have no answer within model.seq_len and are left out")
+    for heldout, name in ((False, "training"), (True, "held-out")):
+        if not rows[heldout]:
+            raise errors.no_conversations(name, corpus.source)
+    train, held = Rows.of(rows[False]), Rows.of(rows[True])
+    return ChatData(
+        Sides(_key(train, held, tokenizer), train, held),
+        tokenizer,
+        seq_len=seq_len,
+        seed=seed,
+        batch_size=batch_size,
+    )
+
+
+def encoded(conversation: Conversation, tokenizer: Tokenizer, name: str) -> tuple[list[int], list[bool]]:
+    """The ids of a conversation, and for each whether it is to be learned.
+
+    Raises:
+        UserError: the tokenizer, called `name`, has no chat template, or it writes a conversation otherwise once more
+            is said.
+    """
+    messages = conversation.messages
+    if conversation.is_plain:
+        prompt, completion = (tokenizer.encode(message["content"]) for message in messages)
+        prompt = [*_opening(tokenizer), *prompt]
+        end = [] if tokenizer.end_of_text is None else [tokenizer.end_of_text]
+        return [*prompt, *completion, *end], [False] * len(prompt) + [True] * (len(completion) + len(end))
+    ids = tokenizer.apply_chat_template(messages)
+    learned = [False] * len(ids)
+    for place, is_learned in enumerate(conversation.learned):
+        if not is_learned:
+            continue
+        before = tokenizer.apply_chat_template(messages[:place], add_generation_prompt=True)
+        after = tokenizer.apply_chat_template(messages[: place + 1])
+        if after[: len(before)] != before or ids[: len(after)] != after:
+            raise errors.template_rewrites(name, conversation.where)
+        learned[len(before) : len(after)] = [True] * (len(after) - len(before))
+    return ids, learned
+
+
+def _opening(tokenizer: Tokenizer) -> list[int]:
+    """What the tokenizer puts before a prompt, such as the `<s>` of LLaMA."""
+    bare, whole = tokenizer.encode("a"), tokenizer.encode("a", special_tokens=True)
+    for start in range(len(whole)):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start]
+    return []
+
+
+def _sides(conversations: Sequence[Conversation], fraction: float) -> list[bool]:
+    """For each conversation whether it is held out: as its file says, else by its text, else the last ones."""
+    if any(conversation.side is not None for conversation in conversations):
+        return [conversation.side == HELDOUT for conversation in conversations]
+    found = [document_side(Document(each.text), fraction) == HELDOUT for each in conversations]
+    if fraction / 2 <= sum(found) / max(len(found), 1) <= min(2 * fraction, 0.9):
+        return found
+    last = max(1, round(len(found) * fraction))
+    return [place >= len(found) - last for place in range(len(found))]
+
+
+def _key(train: Rows, heldout: Rows, tokenizer: Tokenizer) -> str:
+    digest = hashlib.sha256(json.dumps(["chat", 1, tokenizer.identity]).encode())
+    for rows in (train, heldout):
+        for array in (rows.ids, rows.learned, rows.starts.astype(np.int64)):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
