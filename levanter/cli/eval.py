@@ -16,7 +16,9 @@ from levanter.cli.options import OVERRIDES, debug, load_model, mesh_option
 @click.argument("source", metavar="RUN_DIR_OR_HF_PATH")
 @click.option("--domain", "domains", metavar="NAME=PATH", multiple=True, help="Text files, or a pattern of them.")
 @click.option("--split", type=click.Choice(["heldout", "all"]), help="Of a source. Left out: heldout of the run's own.")
-@click.option("--length", metavar="N", type=int, help="Tokens that the model reads at once. Left out: all that it can.")
+@click.option(
+    "--length", metavar="N", type=int, help="Tokens that the model reads at once. Left out: 2048, or all that it can."
+)
 @click.option("--stride", metavar="N", type=int, help="Tokens that each window asks for. Left out: a whole window.")
 @click.option("--multiple-choice", "questions", metavar="FILE", multiple=True, help="Questions, JSONL.")
 @click.option("--tasks", metavar="NAMES", help="Tasks of lm-eval, with commas (the extra `eval`).")

@@ -22,6 +22,9 @@ from levanter.compiler.compile import planned_graph, user_errors
 from levanter.compiler.question import check_hardware
 from levanter.models.lm_model import LmModel
 
+PLANNED_LENGTH = 2048
+"""Places of a text that a plan counts with, at most: few texts are as long as a model can read."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -74,7 +77,7 @@ def plan_inference(
         UserError: the axes do not agree, or nothing fits.
     """
     check_hardware(hardware)
-    axes = (Axis("batch", batch), model.Pos)
+    axes = (Axis("batch", batch), model.Pos.resize(min(model.Pos.size, PLANNED_LENGTH)))
     tokens = NamedArray(jax.ShapeDtypeStruct(tuple(axis.size for axis in axes), jnp.int32), axes)
     with user_errors():
         result = planned_graph(ir.trace(_last_scores, model, tokens), mesh, hardware, plan=plan)

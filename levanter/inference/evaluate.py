@@ -15,6 +15,9 @@ from levanter.inference.multiple_choice import accuracy, read_questions
 from levanter.inference.perplexity import ALL, Text, perplexities, texts_of, together
 from levanter.inference.score import Scorer
 
+LENGTH = 2048
+"""Tokens that a model reads at once where nobody says: what perplexities are mostly given for."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -24,7 +27,7 @@ class Evaluation:
         domains: text files as NAME=PATH, each a domain.
         source: whether the text of the configuration's source is asked for.
         split: which part of that: `heldout` or `all`.
-        length: tokens that the model reads at once; None is all that it can.
+        length: tokens that the model reads at once; None is `LENGTH`, or all that it can where that is less.
         stride: tokens that each window asks for; None is `length`.
         questions: JSONL files of multiple choice.
         tasks: names of lm-eval's tasks; `limit` questions of each, None all.
@@ -72,17 +75,17 @@ def evaluate(loaded: Loaded, asked: Evaluation) -> dict[str, Any]:
 
 def _perplexity(loaded: Loaded, asked: Evaluation, scorer: Scorer) -> dict[str, Any]:
     longest = loaded.model.Pos.size
-    length = _within("--length", asked.length, longest)
-    stride = _within("--stride", asked.stride, length)
+    length = _within("--length", asked.length, longest) or min(longest, LENGTH)
+    stride = _within("--stride", asked.stride, length) or length
     parts = perplexities(scorer, _texts(loaded, asked), length, stride)
     everything = {key: value for key, value in together(parts).as_dict().items() if key != "domain"}
     return {"length": length, "stride": stride, **everything, "domains": [each.as_dict() for each in parts]}
 
 
-def _within(option: str, value: int | None, most: int) -> int:
+def _within(option: str, value: int | None, most: int) -> int | None:
     if value is not None and not 1 <= value <= most:
         raise errors.window_too_long(option, value, most)
-    return most if value is None else value
+    return value
 
 
 def _texts(loaded: Loaded, asked: Evaluation) -> Mapping[str, Text]:

@@ -70,7 +70,8 @@ class _Methods:
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """(context, text) each → the log-likelihood of text after context, and whether it is the greedy text."""
         longest = self._scorer.longest
-        rows = [continuation(self._loaded.tokenizer, *request.args, longest) for request in requests]
+        tokenizer = self._loaded.tokenizer
+        rows = [continuation(tokenizer, request.args[0], request.args[1], longest) for request in requests]
         return [(score.log_likelihood, score.greedy) for score in self._scorer(rows)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
