@@ -42,7 +42,9 @@ def eval_command(
     mesh: str | None,
     as_json: bool,
 ) -> None:
-    """Evaluate a trained model: perplexity by domain, multiple choice, and tasks of lm-eval.
+    """Tell how good a trained model is.
+
+    Perplexity by domain, multiple choice, and tasks of lm-eval.
 
     RUN_DIR_OR_HF_PATH is a run directory or one of its checkpoints, or a Hugging Face model. The text is the run's own
     held-out text, or any source: --data.type text --data.paths '[a.txt, b.txt]', each file a domain.

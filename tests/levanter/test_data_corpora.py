@@ -55,7 +55,10 @@ def test_files_come_in_the_order_named_and_patterns_by_path(here: Path) -> None:
     found = TextDataConfig(paths=["z.txt", "[ab].txt"]).corpus().documents()
     assert [document.text for document in found] == ["text of z.txt", "text of a.txt", "text of b.txt"]
     found = TextDataConfig(paths=["z.txt"], heldout_paths=["*.md"]).corpus().documents()
-    assert list(found) == [Document("text of z.txt", TRAIN), Document("text of held.md", HELDOUT)]
+    assert list(found) == [
+        Document("text of z.txt", TRAIN, "z.txt"),
+        Document("text of held.md", HELDOUT, "held.md"),
+    ]
 
 
 def test_a_byte_order_mark_is_not_text(here: Path) -> None:
