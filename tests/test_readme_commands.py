@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_the_readme_shows_every_command() -> None:
 @pytest.mark.slow
 def test_the_commands_work_in_order_in_one_folder(tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text(MY_MODEL)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     for command in COMMANDS:
@@ -77,4 +79,5 @@ def test_the_commands_work_in_order_in_one_folder(tmp_path: Path) -> None:
         "gpt2_nano",
         "gpt2_nano-learning_rate=1e-3",
         "gpt2_nano-mesh=4x2",
+        "own_model",
     ]
