@@ -27,15 +27,15 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
     """
     base = optax.with_extra_args_support(optimizer.transform)
 
-    def init(parameters: Any) -> Averaged:
+    def init(params: Any) -> Averaged:
         # A copy, since the step may be given the buffers of the parameters.
-        return Averaged(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, parameters), base.init(parameters))
+        return Averaged(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params), base.init(params))
 
-    def update(updates: Any, state: Averaged, parameters: Any = None, **extra: Any) -> tuple[Any, Averaged]:
-        updates, inner = base.update(updates, state.base, parameters, **extra)
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Averaged]:
+        updates, inner = base.update(updates, state.base, params, **extra)
         count = state.count + 1
         kept = jnp.minimum(decay, (1.0 + count) / (10.0 + count))
-        new = optimizer.eval_params(inner, optax.apply_updates(parameters, updates))
+        new = optimizer.eval_params(inner, optax.apply_updates(params, updates))
         average = jax.tree.map(lambda old, new: old + (1.0 - kept) * (new - old), state.average, new)
         return updates, Averaged(count, average, inner)
 

@@ -167,7 +167,8 @@ def _frozen(config: TrainConfig) -> Frozen:
     def frozen(model: Any) -> Any:
         mask = frozen_parts(patterns, groups, model)
         if adapter is not None:
-            mask = map_named(lambda name, leaf, still: still or not adapter.is_adapter(name), model, mask)
+            is_adapter = adapter.is_adapter
+            mask = map_named(lambda name, leaf, still: still or not is_adapter(name), model, mask)
         flags = jax.tree.leaves(mask)
         if all(flags):
             raise all_frozen()

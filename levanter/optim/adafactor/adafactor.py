@@ -78,8 +78,8 @@ def _by_block(change: Callable[[Any, Any], Any], updates: Any, of: Any) -> Any:
 def scale_by_factored(decay_exponent: float, epsilon: float) -> optax.GradientTransformation:
     """Gradients over the root of their mean squares, of which a matrix keeps those of its rows and columns."""
 
-    def init(parameters: Any) -> FactoredState:
-        found = matrices_of(parameters)
+    def init(params: Any) -> FactoredState:
+        found = matrices_of(params)
 
         def zeros(axes: str) -> Any:
             def of(name: str, leaf: Any) -> Any:
@@ -90,12 +90,12 @@ def scale_by_factored(decay_exponent: float, epsilon: float) -> optax.GradientTr
                     return jax.tree.map(jnp.zeros_like, leaf)
                 return hax.zeros(_without(leaf.axes, matrix.Out if axes == "rows" else matrix.In), leaf.dtype)
 
-            return map_named(of, parameters)
+            return map_named(of, params)
 
         return FactoredState(jnp.zeros((), jnp.int32), zeros("rows"), zeros("columns"), zeros("full"))
 
-    def update(gradients: Any, state: FactoredState, parameters: Any = None) -> tuple[Any, FactoredState]:
-        found = matrices_of(gradients)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, FactoredState]:
+        found = matrices_of(updates)
         count = state.count + 1
         kept = 1.0 - count.astype(jnp.float32) ** -decay_exponent
 
@@ -108,12 +108,12 @@ def scale_by_factored(decay_exponent: float, epsilon: float) -> optax.GradientTr
             columns = kept * columns + (1.0 - kept) * hax.mean(squares, matrix.In)
             return _Step(_scaled(gradient, rows, columns, matrix), rows, columns, None)
 
-        steps = map_named(one, gradients, state.rows, state.columns, state.full)
-        updates, rows, columns, full = (
+        steps = map_named(one, updates, state.rows, state.columns, state.full)
+        scaled, rows, columns, full = (
             jax.tree.map(lambda step, at=at: step[at], steps, is_leaf=lambda part: isinstance(part, _Step))
             for at in range(4)
         )
-        return updates, FactoredState(count, rows, columns, full)
+        return scaled, FactoredState(count, rows, columns, full)
 
     return optax.GradientTransformation(init, update)
 

@@ -48,10 +48,10 @@ def muon(config: MuonConfig, num_train_steps: int, decays: Decays) -> Optimizer:
     orthogonal = scale_by_orthogonal(config)
     adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)
 
-    def init(parameters: Any) -> dict[str, Any]:
-        return {"muon": orthogonal.init(matrices(parameters, True)), "adam": adam.init(matrices(parameters, False))}
+    def init(params: Any) -> dict[str, Any]:
+        return {"muon": orthogonal.init(matrices(params, True)), "adam": adam.init(matrices(params, False))}
 
-    def update(updates: Any, state: dict[str, Any], parameters: Any = None) -> tuple[Any, dict[str, Any]]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, dict[str, Any]]:
         ours, momentum = orthogonal.update(matrices(updates, True), state["muon"])
         theirs, moments = adam.update(matrices(updates, False), state["adam"])
         both = map_named(lambda name, leaf, one, other: other if one is None else one, updates, ours, theirs)
@@ -63,17 +63,15 @@ def muon(config: MuonConfig, num_train_steps: int, decays: Decays) -> Optimizer:
 def scale_by_orthogonal(config: MuonConfig) -> optax.GradientTransformation:
     """Gradients of matrices to their orthogonal momentum, of AdamW's size; the tree must hold nothing else."""
 
-    def init(parameters: Any) -> OrthogonalState:
-        return OrthogonalState(jax.tree.map(jnp.zeros_like, parameters))
+    def init(params: Any) -> OrthogonalState:
+        return OrthogonalState(jax.tree.map(jnp.zeros_like, params))
 
-    def update(gradients: Any, state: OrthogonalState, parameters: Any = None) -> tuple[Any, OrthogonalState]:
-        found = matrices_of(gradients, config.separate_axes)
-        momentum = jax.tree.map(
-            lambda m, g: config.momentum * m + (1.0 - config.momentum) * g, state.momentum, gradients
-        )
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, OrthogonalState]:
+        found = matrices_of(updates, config.separate_axes)
+        momentum = jax.tree.map(lambda m, g: config.momentum * m + (1.0 - config.momentum) * g, state.momentum, updates)
         ahead = momentum
         if config.nesterov:
-            ahead = jax.tree.map(lambda m, g: config.momentum * m + (1.0 - config.momentum) * g, momentum, gradients)
+            ahead = jax.tree.map(lambda m, g: config.momentum * m + (1.0 - config.momentum) * g, momentum, updates)
 
         def one(name: str, m: NamedArray) -> NamedArray:
             matrix = found[name]

@@ -53,25 +53,25 @@ def soap(config: SoapConfig, num_train_steps: int, decays: Decays) -> Optimizer:
 def scale_by_soap(config: SoapConfig) -> optax.GradientTransformation:
     """Gradients to Adam's direction in the eigenbases of each matrix; plain Adam for what is no matrix."""
 
-    def init(parameters: Any) -> SoapState:
-        found = matrices_of(parameters, config.separate_axes)
+    def init(params: Any) -> SoapState:
+        found = matrices_of(params, config.separate_axes)
 
         def sides(out: bool) -> Any:
             def side(name: str, leaf: Any) -> Side | None:
                 matrix = found.get(name)
                 return None if matrix is None else _new_side(flattened(leaf, matrix), matrix, out, config.max_size)
 
-            return map_named(side, parameters)
+            return map_named(side, params)
 
-        zeros = jax.tree.map(jnp.zeros_like, parameters)
+        zeros = jax.tree.map(jnp.zeros_like, params)
         count = jnp.zeros((), jnp.int32)
         return SoapState(count, zeros, jax.tree.map(jnp.copy, zeros), sides(False), sides(True))
 
-    def update(gradients: Any, state: SoapState, parameters: Any = None) -> tuple[Any, SoapState]:
-        found = matrices_of(gradients, config.separate_axes)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SoapState]:
+        found = matrices_of(updates, config.separate_axes)
         first = state.count == 0
         count = state.count + 1
-        mu = jax.tree.map(lambda m, g: config.beta1 * m + (1.0 - config.beta1) * g, state.mu, gradients)
+        mu = jax.tree.map(lambda m, g: config.beta1 * m + (1.0 - config.beta1) * g, state.mu, updates)
 
         def one(name: str, gradient: Any, m: Any, v: Any, rows: Side | None, columns: Side | None) -> _Step:
             matrix = found.get(name)
@@ -89,14 +89,14 @@ def scale_by_soap(config: SoapConfig) -> optax.GradientTransformation:
             v = hax.where(first, v, restored(flat_v, v, matrix))
             return _Step(hax.where(first, 0.0, back), hax.where(first, 0.0, m), v, *sides)
 
-        steps = map_named(one, gradients, mu, state.nu, state.rows, state.columns)
-        updates, mu, nu, rows, columns = (
+        steps = map_named(one, updates, mu, state.nu, state.rows, state.columns)
+        directions, mu, nu, rows, columns = (
             jax.tree.map(lambda step, at=at: step[at], steps, is_leaf=lambda part: isinstance(part, _Step))
             for at in range(5)
         )
         due = state.count % config.precondition_every == 0
         rows, columns = _renewed((rows, columns), jnp.where(first, 1, jnp.where(due, 2, 0)))
-        return updates, SoapState(count, mu, nu, rows, columns)
+        return directions, SoapState(count, mu, nu, rows, columns)
 
     return optax.GradientTransformation(init, update)
 

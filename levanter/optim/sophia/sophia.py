@@ -42,17 +42,17 @@ def sophia(config: SophiaConfig, num_train_steps: int, decays: Decays) -> Optimi
 def scale_by_sophia(config: SophiaConfig) -> optax.GradientTransformationExtraArgs:
     """Gradients to momentum over the Hessian's diagonal, between -1 and 1; `update` needs `loss` and `key`."""
 
-    def init(parameters: Any) -> SophiaState:
-        zeros = jax.tree.map(jnp.zeros_like, parameters)
+    def init(params: Any) -> SophiaState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
         return SophiaState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.copy, zeros))
 
     def update(
-        gradients: Any, state: SophiaState, parameters: Any = None, *, loss: Loss, key: jax.Array, **_: Any
+        updates: Any, state: Any, params: Any = None, *, loss: Any = None, key: Any = None, **_: Any
     ) -> tuple[Any, SophiaState]:
-        mu = jax.tree.map(lambda m, g: config.beta1 * m + (1.0 - config.beta1) * g, state.mu, gradients)
+        mu = jax.tree.map(lambda m, g: config.beta1 * m + (1.0 - config.beta1) * g, state.mu, updates)
 
         def estimated(hessian: Any) -> Any:
-            new = hessian_diagonal(loss, parameters, key)
+            new = hessian_diagonal(loss, params, key)
             return jax.tree.map(lambda h, n: config.beta2 * h + (1.0 - config.beta2) * n, hessian, new)
 
         due = state.count % config.hessian_every == 0
