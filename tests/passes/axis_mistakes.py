@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from haliax import NamedArray
+from haliax import Axis, NamedArray
+from haliax.nn.attention import attend
 
 
 def adds_other_axes(x: NamedArray, y: NamedArray):
@@ -189,3 +190,14 @@ def tears_positions_apart(x: NamedArray):
 def adds_other_gates(x: NamedArray, h: NamedArray):
     reset, update = jnp.split(x.array, 2, -1)
     return update + h.array[:, :4], reset  # the second half and the first
+
+
+def attends_to_other_rows(q: NamedArray, k: NamedArray):
+    def one(q, k):
+        query, key = (
+            NamedArray(q, (Axis("position", 4), Axis("size", 8))),
+            NamedArray(k, (Axis("memory", 4), Axis("size", 8))),
+        )
+        return attend(query, key, key, Key="size", KPos="memory").array
+
+    return jax.vmap(one)(q.array, k.array)  # a row of q is one of a batch, a row of k one of the documents

@@ -90,6 +90,11 @@ CASES = {
         (TOKENS, shaped("vocab embed", 16, 4), shaped("position embed", 8, 4)),
         ["index"],
     ),
+    "attention in which rows are not of one kind": (
+        wrong.attends_to_other_rows,
+        (shaped("batch position size", 2, 4, 8), shaped("document memory size", 2, 4, 8)),
+        ["attention"],
+    ),
     "a momentum that is transposed": (wrong.keeps_transposed_momentum, (STATE, BE), ["elementwise"]),
     "state with other names": (wrong.renames_state, ({"w": BE, "b": BE},), ["state"]),
     "state that comes back transposed": (wrong.transposes_state, ({"w": shaped("batch embed", 4, 8)},), ["state"]),
