@@ -78,7 +78,9 @@ def test_a_few_names_name_every_array(name: str) -> None:
     assert named == AXES[name]
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "whisper_speech" else name for name in LIBRARIES]
+)
 def test_its_plan_shards_something(name: str) -> None:
     plan = passes.plan(traced(example(name)), "4x2")
     assert plan.compute

@@ -174,6 +174,7 @@ def test_a_query_that_sees_nothing_gives_the_same_finite_numbers(backend, monkey
     assert_close(results(inputs(), masks, backend=backend), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_splash_gives_the_same(monkeypatch):
     module = haliax._compat.splash_attention()
     if module is None:

@@ -71,7 +71,7 @@ def after(config: TrainConfig, steps: int = 1, masked: bool = True) -> tuple[Any
     return state, metrics
 
 
-@pytest.mark.parametrize("microbatches", [2, 8])
+@pytest.mark.parametrize("microbatches", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_microbatches_give_the_update_of_the_whole_batch(microbatches: int) -> None:
     # Plain steps along the gradient: AdamW's first step is the sign of one, which rounding can turn around.
     optimizer = AdamWConfig(
@@ -97,6 +97,7 @@ def test_a_batch_without_targets_teaches_nothing() -> None:
         np.testing.assert_array_equal(array, flat_names(state.model)[name])
 
 
+@pytest.mark.slow
 def test_every_microbatch_drops_by_its_own_key() -> None:
     config = changed(TINY, model={"dropout": 0.5}, trainer={"microbatches": 4})
     row = batch_of(config, masked=False)
@@ -146,6 +147,7 @@ def test_what_is_frozen_stays_and_has_no_state() -> None:
     assert of_state == moved
 
 
+@pytest.mark.slow
 def test_a_frozen_part_changes_nothing_for_the_rest() -> None:
     """The gradients of what is trained are those of the whole model."""
     config = changed(TINY, optimizer={"max_grad_norm": None})
@@ -221,6 +223,7 @@ def test_a_group_is_of_something() -> None:
 # --- what is evaluated ---
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_weights_is_evaluated() -> None:
     config = changed(TINY, optimizer={"ema": 0.9})
     (plain, _), (state, _) = after(TINY, 2), after(config, 2)
@@ -239,6 +242,7 @@ def test_the_mean_of_the_weights_is_evaluated() -> None:
     assert {name.split(".")[0] for name in flat_names(state.opt_state)} == {"count", "average", "base"}
 
 
+@pytest.mark.slow
 def test_the_mean_of_schedule_free_is_evaluated_beside_frozen_parts() -> None:
     config = dataclasses.replace(TINY, optimizer=ScheduleFreeConfig(learning_rate=0.1, warmup=0.0))
     config = changed(config, trainer={"frozen": ["embeddings.*"]})

@@ -39,7 +39,7 @@ TINY = TrainConfig(
 )
 
 
-@pytest.mark.parametrize("with_adapter", [False, True])
+@pytest.mark.parametrize("with_adapter", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "optimizer",
     [

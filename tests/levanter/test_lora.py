@@ -102,6 +102,7 @@ def test_the_change_counts_alpha_over_rank() -> None:
 
 
 @pytest.mark.parametrize("capacity_factor", [None, 4.0])
+@pytest.mark.slow
 def test_experts_have_adapters_of_their_own(capacity_factor: float | None) -> None:
     model = MixtralConfig(
         seq_len=6, vocab_size=29, hidden_dim=8, intermediate_dim=8, num_layers=2, num_heads=2, num_kv_heads=2,
@@ -121,6 +122,7 @@ def test_experts_have_adapters_of_their_own(capacity_factor: float | None) -> No
     )
 
 
+@pytest.mark.slow
 def test_dropout_drops_inputs_of_the_adapter_while_training() -> None:
     config = dataclasses.replace(TINY, adapter=dataclasses.replace(TINY.adapter, dropout=0.5))
     model = trained(config)[0].model

@@ -160,6 +160,7 @@ def quadratic(tree: Any) -> jax.Array:
     return sum((0.5 * scale * jnp.sum(leaf**2) for scale, leaf in zip(scales, leaves, strict=True)), jnp.zeros(()))
 
 
+@pytest.mark.slow
 def test_the_estimate_of_the_hessian_is_that_of_a_quadratic() -> None:
     found = [jax.tree.leaves(hessian_diagonal(quadratic, parameters(), jax.random.key(seed))) for seed in range(400)]
     for at, leaves in enumerate(zip(*found, strict=True)):

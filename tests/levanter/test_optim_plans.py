@@ -159,7 +159,10 @@ CASES = [(name, "", "") for name in OPTIMIZERS] + [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "fields", "trainer"), CASES)
+@pytest.mark.parametrize(
+    ("optimizer", "fields", "trainer"),
+    [CASES[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1:])],
+)
 def test_eight_devices_do_what_one_does(optimizer: str, fields: str, trainer: str) -> None:
     config = config_of(optimizer, fields, trainer)
     with suppress_type_checks():
@@ -182,7 +185,9 @@ def test_eight_devices_do_what_one_does(optimizer: str, fields: str, trainer: st
         )
 
 
-@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize(
+    "optimizer", [each if each == "muon" else pytest.param(each, marks=pytest.mark.slow) for each in OPTIMIZERS]
+)
 def test_a_run_learns_and_resumes_to_the_bit(optimizer: str, tmp_path: Path) -> None:
     config = config_of(optimizer, "ema: 0.9")
     step, batch = jax.jit(train_step_of(config)), batch_of(config, 0)

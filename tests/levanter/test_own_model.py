@@ -119,6 +119,7 @@ def test_the_example_has_no_axis_mistake_and_is_planned_on_eight_devices() -> No
     assert any(row["compute"] or row["storage"] for row in planned["axes"])
 
 
+@pytest.mark.slow
 def test_the_example_trains_to_the_same_losses_on_eight_devices_as_on_one() -> None:
     def trained(mesh: str) -> list[float]:
         this = example("--model.vocab_size=64", "--model.num_layers=1", f"--trainer.mesh={mesh}")
@@ -137,6 +138,7 @@ def test_the_example_trains_to_the_same_losses_on_eight_devices_as_on_one() -> N
     assert on_one[-1] < 0.9 * on_one[0]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_where_its_file_has_moved_and_says_that_it_has_changed(folder: Path, capsys) -> None:
     code, out, err = run(f"train {SMALL} my_model.py:AveragesConfig --trainer.num_train_steps 3", capsys)
     assert (code, err.partition("tokenizing")[0]) == (0, "")

@@ -51,7 +51,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "blockwise"])
+@pytest.mark.parametrize("backend", ["blockwise", pytest.param("reference", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_on_eight_devices(layout, backend, monkeypatch, tmp_path):
     monkeypatch.setattr(blockwise, "BLOCK", 6)  # 16 keys: two blocks and a shorter one

@@ -173,6 +173,7 @@ def test_an_import_does_not_write_over_a_run(work: Path, capsys: pytest.CaptureF
     )
 
 
+@pytest.mark.slow
 def test_imported_weights_are_free_to_be_trained_in_any_way_until_they_are(work: Path) -> None:
     ok("import", "theirs", "--run-dir", "run")
     ok("train", "--run-dir", "./run", *SHORT, "--optimizer.learning_rate", "1e-4")

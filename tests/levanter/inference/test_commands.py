@@ -86,6 +86,7 @@ def test_averages_are_what_is_used(folder: Path) -> None:
     assert np.any(np.asarray(used) != np.asarray(arrays["model.embeddings.tokens.weight"]))
 
 
+@pytest.mark.slow
 def test_text_is_judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run("eval runs/own --json", capsys)
     assert (code, err) == (0, "")

@@ -54,7 +54,7 @@ def test_a_cache_changes_no_token(how: Sampling) -> None:
     assert with_cache == without
 
 
-@pytest.mark.parametrize("how", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("how", [GREEDY, pytest.param(DRAWN, marks=pytest.mark.slow)], ids=["greedy", "drawn"])
 def test_a_prompt_does_not_know_the_batch_it_is_in(model: LmModel, how: Sampling) -> None:
     generator = Generator(model, VOCAB, how)
     together = generator(PROMPTS, 9, KEY)
@@ -104,6 +104,7 @@ def mesh_of(config: TrainConfig, **compute: list[str]):
     return plan_inference(state_shape(config).model, 4, {"data": 2, "model": 2}, "v5e", plan=plan)
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_no_token_and_the_cache_lies_as_the_plan_has_it() -> None:
     config = tiny.llama()
     model = tiny.model(config)

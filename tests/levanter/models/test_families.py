@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +20,12 @@ pytestmark = pytest.mark.hurried
 
 CURVES = Path(__file__).parents[2] / "golden" / "losses.json"
 STEPS = 6
+
+
+def quick(*families: str) -> list[Any]:
+    """Parameters of a test: families that stand for the others; those are slow."""
+    few = ("llama", "mixtral", "gemma3")
+    return [each if each in few else pytest.param(each, marks=pytest.mark.slow) for each in families]
 
 
 def losses_of(family: str) -> list[float]:
@@ -44,7 +51,7 @@ def losses_of_example(name: str) -> list[float]:
     return module.train(None, steps=STEPS)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "vit_images", "whisper_speech"])
+@pytest.mark.parametrize("family", quick(*FAMILIES, "vit_images", "whisper_speech"))
 def test_the_loss_curve_is_the_one_it_was(family: str, request: pytest.FixtureRequest) -> None:
     losses = losses_of(family) if family in FAMILIES else losses_of_example(family)
     version = ".".join(jax.__version__.split(".")[:2])
@@ -59,7 +66,7 @@ def test_the_loss_curve_is_the_one_it_was(family: str, request: pytest.FixtureRe
     np.testing.assert_allclose(losses, known.get(version, next(iter(known.values()))), rtol=1e-3)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick(*FAMILIES))
 def test_its_axes_agree(family: str) -> None:
     assert check_config(run_of(family), ()) == []
 
@@ -77,7 +84,7 @@ def test_the_compiled_step_is_the_planned_one(family: str) -> None:
 @pytest.mark.parametrize(
     "compute",
     [
-        {"batch": ["data"], "experts": ["model"], "kv_heads": ["model"]},
+        pytest.param({"batch": ["data"], "experts": ["model"], "kv_heads": ["model"]}, marks=pytest.mark.slow),
         pytest.param({"batch": ["data"], "experts": ["data"]}, marks=pytest.mark.slow),
     ],
     ids=["beside", "on the axis of the batch"],

@@ -109,7 +109,9 @@ def test_positions_count_from_the_first_token_of_each_text() -> None:
     assert places.positions.rearrange((Batch, Pos)).array.tolist() == expected
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "mixtral"])
+@pytest.mark.parametrize(
+    "family", ["gemma2", *(pytest.param(each, marks=pytest.mark.slow) for each in ("llama", "mixtral"))]
+)
 def test_texts_beside_each_other_are_read_as_if_alone(family: str) -> None:
     config = run_of(family, rope={"scaling": "default"}).model
     model = jax.jit(lambda: build(config, jax.random.key(0)))()
@@ -121,7 +123,10 @@ def test_texts_beside_each_other_are_read_as_if_alone(family: str) -> None:
     np.testing.assert_allclose(together.array[5:], run(model, tokens["position", 5:12]).array, atol=2e-5)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3", "mixtral", "qwen2", "phi3"])
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", "gemma3", *(pytest.param(each, marks=pytest.mark.slow) for each in ("llama", "mixtral", "qwen2", "phi3"))],
+)
 def test_text_after_text_is_read_as_all_at_once(family: str) -> None:
     """With a start of its own for each row, and with what padding left in the cache behind it."""
     config = GPT2 if family == "gpt2" else run_of(family).model
