@@ -33,7 +33,7 @@ class Attention(Op):
         ("over", "along", "position", "masks", "causal", "window", "prefix", "starts", "scale", "softcap", "backend")
         + ("batch", "batch_with")
     )
-    meetings = {"attention": "attention in which {pairs}: what query, key, value and mask share has one name"}
+    meetings = {"attention": "attention of {pairs}: what query, key, value and mask share has one name"}
     always_computes = True
     cut_after_each_sum = True
 

@@ -51,7 +51,7 @@ def meeting(mismatches: Sequence[Mismatch], template: str, op: str) -> str:
     """What met, in one line; `template` is the wording of the op (see `ir.ops.Op.meetings`)."""
     first = ", ".join(f"`{m.first}`" for m in mismatches)
     second = ", ".join(f"`{m.second}`" for m in mismatches)
-    pairs = " and ".join(f"`{m.first}` with `{m.second}`" for m in mismatches)
+    pairs = " and ".join(dict.fromkeys(f"`{m.first}` with `{m.second}`" for m in mismatches))
     sizes = sorted({m.size for m in mismatches if m.size is not None})
     shown = f" (both have size {sizes[0]})" if len(sizes) == 1 else ""
     axes = "axis is" if len(mismatches) == 1 else "axes are"
