@@ -79,7 +79,11 @@ def test_a_few_names_name_every_array(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "whisper_speech" else name for name in LIBRARIES]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("vit_images", "whisper_speech") else name
+        for name in LIBRARIES
+    ],
 )
 def test_its_plan_shards_something(name: str) -> None:
     plan = passes.plan(traced(example(name)), "4x2")

@@ -207,6 +207,7 @@ def test_a_module_names_it_too(folder: Path, capsys) -> None:
     assert config.loads(text) == loaded
 
 
+@pytest.mark.slow
 def test_the_commands_take_it(folder: Path, capsys) -> None:
     own = f"my_model.py:AveragesConfig {SMALL.partition(' --data')[0]}"
     assert run(f"check {own} --model.vocab_size 256", capsys) == (0, "no axis mistakes\n", "")

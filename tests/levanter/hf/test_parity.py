@@ -95,7 +95,13 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+QUICK = ("gpt2", "llama", "llama, yarn", "mixtral", "gemma3", "phi3", "vit", "whisper")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(each, id=each.name, marks=() if each.name in QUICK else pytest.mark.slow) for each in FAMILIES],
+)
 def test_a_family_agrees_with_transformers(family: Family, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     found = compare(family, tmp_path)
     assert found.difference < 1e-4

@@ -110,6 +110,7 @@ def test_a_model_is_imported_trained_and_taken_home(work: Path, capsys: pytest.C
     assert files("trained")["tokenizer.json"] == files("gone")["tokenizer.json"]
 
 
+@pytest.mark.slow
 def test_initialize_from_reads_sizes_weights_and_tokenizer(work: Path) -> None:
     """The same first loss as from an import: the same weights, over a mesh as on one device."""
     yaml = work / "mine.yaml"
