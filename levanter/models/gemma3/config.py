@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from levanter.fields import SIZE, above, number
-from levanter.models.parts.config import DecoderConfig
 from levanter.models.parts.rope_config import RopeConfig
+from levanter.models.parts.windowed import LocalGlobalConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Gemma3Config(DecoderConfig):
+class Gemma3Config(LocalGlobalConfig):
     """Gemma 3 (Kamath et al., 2025), its language model. The defaults are those of `transformers`."""
 
     vocab_size: int = number(262208, SIZE)
@@ -29,17 +29,7 @@ class Gemma3Config(DecoderConfig):
     rope: RopeConfig = field(default_factory=lambda: RopeConfig(theta=1e6))
     local_theta: float = number(10000.0, above(0))
     """`theta` of the rotary positions in the layers with a window, which nothing scales."""
-    sliding_window: int = number(4096, SIZE)
-    """How many positions back a place sees in the layers with a window, its own among them."""
     global_every: int = number(6, SIZE)
-    """In every layer whose number, counted from 1, is a multiple of this, a place sees all before it."""
-    query_scale_size: int = number(256, SIZE)
-    """Scores are divided by the square root of this."""
-
-    @property
-    def windows(self) -> tuple[int | None, ...]:
-        numbers = range(1, self.num_layers + 1)
-        return tuple(None if number % self.global_every == 0 else self.sliding_window for number in numbers)
 
     def build(self, Vocab: Axis, *, key: Any) -> LmModel:
         from levanter.models.gemma3.gemma3 import Gemma3LMHeadModel

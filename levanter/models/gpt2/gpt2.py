@@ -24,6 +24,7 @@ from levanter.models.loss import mean_loss, next_token_loss, output_logits
 from levanter.models.parts import initial
 from levanter.models.parts.cache import Cache, Start
 from levanter.models.parts.places import Places
+from levanter.models.parts.precision import in_dtype
 from levanter.runtime import rng
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Gpt2LMHeadModel(LmModel):
         self, tokens: NamedArray, places: Places, positions: NamedArray | None, cache: Any, key: jax.Array | None
     ) -> tuple[NamedArray, Any]:
         """All layers: activations, and caches with `layers` in front."""
-        model = _cast(self, self.config.compute_dtype)
+        model = in_dtype(self, self.config.compute_dtype)
         x = _drop(hnn.Dropout(self.config.dropout), model.embeddings(tokens, positions), key, "embeddings")
 
         def step(block: Block, x: NamedArray, cache: Any, *, key: jax.Array | None) -> tuple[NamedArray, Any]:
@@ -240,8 +241,3 @@ def _branch_scale(config: Gpt2Config) -> float:
 
 def _drop(dropout: hnn.Dropout, x: NamedArray, key: jax.Array | None, name: str) -> NamedArray:
     return x if key is None else dropout(x, key=rng.named(key, name))
-
-
-def _cast(model: Gpt2LMHeadModel, dtype: str) -> Gpt2LMHeadModel:
-    """The model with every parameter in the dtype that products are computed in; norms go back to float32 inside."""
-    return jax.tree.map(lambda parameter: parameter.astype(dtype), model)

@@ -24,6 +24,7 @@ from levanter.models.parts import initial
 from levanter.models.parts.cache import Cache, Start
 from levanter.models.parts.config import DecoderConfig
 from levanter.models.parts.places import Places
+from levanter.models.parts.precision import in_dtype
 from levanter.models.parts.rotary import Rotation
 from levanter.runtime import rng
 
@@ -173,8 +174,7 @@ class DecoderLm(LmModel):
 
     def _run(self, tokens: NamedArray, places: Places, cache: Any) -> tuple[NamedArray, Any, Losses]:
         """All layers: activations, caches with `layers` in front, and the losses of the layers."""
-        # Every parameter in the dtype that products are computed in; norms go back to float32 inside.
-        model = jax.tree.map(lambda parameter: parameter.astype(self.config.compute_dtype), self)
+        model = in_dtype(self, self.config.compute_dtype)
         rotations = self._rotations(places.positions)
         window = self._windows()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from levanter.fields import COUNT, SIZE, number
-from levanter.models.parts.config import DecoderConfig
+from levanter.fields import SIZE, number
+from levanter.models.parts.windowed import UpperWindowConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
@@ -14,20 +14,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Qwen2Config(DecoderConfig):
+class Qwen2Config(UpperWindowConfig):
     """Qwen2 and Qwen2.5 (Yang et al., 2024). The defaults are those of Qwen2 7B, with its heads."""
 
     vocab_size: int = number(151936, SIZE)
     hidden_dim: int = number(4096, SIZE)
     intermediate_dim: int = number(22016, SIZE)
-    sliding_window: int | None = number(None, SIZE)
-    """How many positions back a place sees in the layers from `full_layers` on; null means all."""
-    full_layers: int = number(28, COUNT)
-    """The first layers, in which a place sees all before it."""
-
-    @property
-    def windows(self) -> tuple[int | None, ...]:
-        return tuple(None if layer < self.full_layers else self.sliding_window for layer in range(self.num_layers))
 
     def build(self, Vocab: Axis, *, key: Any) -> LmModel:
         from levanter.models.qwen2.qwen2 import Qwen2LMHeadModel

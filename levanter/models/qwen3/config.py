@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from levanter.fields import COUNT, SIZE, number
-from levanter.models.parts.config import DecoderConfig
+from levanter.fields import SIZE, number
+from levanter.models.parts.windowed import UpperWindowConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Qwen3Config(DecoderConfig):
+class Qwen3Config(UpperWindowConfig):
     """Qwen3 (Yang et al., 2025), the dense models. The defaults are those of `transformers`."""
 
     vocab_size: int = number(151936, SIZE)
@@ -23,14 +23,6 @@ class Qwen3Config(DecoderConfig):
     head_dim: int | None = number(128, SIZE)
     attention_bias: bool = False
     """Whether queries, keys, values and the output of attention have a bias."""
-    sliding_window: int | None = number(None, SIZE)
-    """How many positions back a place sees in the layers from `full_layers` on; null means all."""
-    full_layers: int = number(28, COUNT)
-    """The first layers, in which a place sees all before it."""
-
-    @property
-    def windows(self) -> tuple[int | None, ...]:
-        return tuple(None if layer < self.full_layers else self.sliding_window for layer in range(self.num_layers))
 
     def build(self, Vocab: Axis, *, key: Any) -> LmModel:
         from levanter.models.qwen3.qwen3 import Qwen3LMHeadModel

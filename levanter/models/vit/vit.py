@@ -16,6 +16,7 @@ import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
 from levanter.models.parts import initial
+from levanter.models.parts.precision import in_dtype
 from levanter.models.parts.transformer import EncoderBlock, MultiHeadAttention, PlainMlp, layer_norm
 from levanter.runtime import rng
 
@@ -77,7 +78,7 @@ class VitClassifier(eqx.Module):
 
     def __call__(self, images: NamedArray) -> NamedArray:
         """images float [..., height, width, channels] → logits float32 [..., labels]"""
-        model = jax.tree.map(lambda parameter: parameter.astype(self.config.compute_dtype), self)
+        model = in_dtype(self, self.config.compute_dtype)
         x = model.embeddings(images.astype(self.config.compute_dtype))
         x = model.final_norm(model.blocks.fold_via(lambda block, x: block(x, "position"))(x))
         return model.head(x["position", 0]).astype(jnp.float32)

@@ -19,6 +19,7 @@ from haliax import Axis, NamedArray
 from haliax.nn.attention import AttentionMask
 from levanter.models.loss import mean_loss, next_token_loss, output_logits
 from levanter.models.parts import initial
+from levanter.models.parts.precision import in_dtype
 from levanter.models.parts.transformer import EncoderBlock, MultiHeadAttention, PlainMlp, layer_norm
 from levanter.runtime import rng
 
@@ -145,7 +146,7 @@ class WhisperModel(eqx.Module):
 
         Returns: [..., position, embed].
         """
-        model = jax.tree.map(lambda parameter: parameter.astype(self.config.compute_dtype), self)
+        model = in_dtype(self, self.config.compute_dtype)
         return model.decoder(tokens, model.encoder(spectrogram.astype(self.config.compute_dtype)))
 
     def __call__(self, spectrogram: NamedArray, tokens: NamedArray) -> NamedArray:
