@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from levanter.models.lm_model import LmModel
 
 
+COMPUTE_DTYPES = ("float32", "bfloat16")
+"""What matrix products can be computed in."""
+
+
 @dataclass(frozen=True)
 class InFolders:
     """What configs of models have in common that may lie in Hugging Face folders."""
@@ -78,6 +82,11 @@ class TaskConfig(InFolders, Choice, draccus.ChoiceRegistry, abc.ABC, registry=TA
     @abc.abstractmethod
     def build(self, *, key: Any) -> Any:
         """A freshly initialized model."""
+
+
+def vocab_axis(vocab_size: int, multiple: int) -> Axis:
+    """Axis `vocab`, rounded up to a multiple, so that it divides over a mesh."""
+    return axis("vocab", -(-vocab_size // multiple) * multiple)
 
 
 def axis(name: str, size: int) -> Axis:

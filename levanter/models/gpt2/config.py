@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from levanter.fields import SIZE, above, at_least, fraction, number, word
 from levanter.models import errors
-from levanter.models.config import ModelConfig, axis
+from levanter.models.config import COMPUTE_DTYPES, ModelConfig, axis, vocab_axis
 
 if TYPE_CHECKING:
     from haliax import Axis
     from levanter.models.lm_model import LmModel
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Gpt2Config(ModelConfig):
 
     @property
     def Vocab(self) -> Axis:
-        return axis("vocab", -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple)
+        return vocab_axis(self.vocab_size, self.vocab_multiple)
 
     @property
     def KeyPos(self) -> Axis:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from levanter.fields import LARGEST_SIZE, SIZE, above, at_least, between, number, word
 from levanter.models import errors
-from levanter.models.config import ModelConfig, axis
+from levanter.models.config import COMPUTE_DTYPES, ModelConfig, axis, vocab_axis
 from levanter.models.parts.rope_config import RopeConfig
 
 if TYPE_CHECKING:
     from haliax import Axis
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class DecoderConfig(ModelConfig):
 
     @property
     def Vocab(self) -> Axis:
-        return axis("vocab", -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple)
+        return vocab_axis(self.vocab_size, self.vocab_multiple)
 
     @property
     def Embed(self) -> Axis:

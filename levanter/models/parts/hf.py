@@ -11,6 +11,7 @@ from levanter.hf.family import Weight
 from levanter.hf.rope import DEFAULT_THETA
 from levanter.models.parts.config import DecoderConfig
 from levanter.models.parts.rope_config import SCALINGS, RopeConfig
+from levanter.models.parts.windowed import UpperWindowConfig
 
 HfConfig = Mapping[str, Any]
 
@@ -168,6 +169,22 @@ def query_norm_weights(queries: str, keys: str) -> Iterator[Weight]:
 def layer_types(windows: Sequence[int | None]) -> list[str]:
     """The field `layer_types` of a config.json."""
     return ["full_attention" if window is None else "sliding_attention" for window in windows]
+
+
+def upper_window_fields(hf: HfConfig) -> dict[str, Any]:
+    """The fields of an `UpperWindowConfig` that say how far layers see."""
+    window = hf.get("sliding_window") if hf.get("use_sliding_window") else None
+    return {"sliding_window": window, "full_layers": hf.get("max_window_layers", 28)}
+
+
+def upper_window_to_hf(config: UpperWindowConfig) -> dict[str, Any]:
+    """What they are in a config.json."""
+    return {
+        "use_sliding_window": config.sliding_window is not None,
+        "sliding_window": config.sliding_window,
+        "max_window_layers": config.full_layers,
+        "layer_types": layer_types(config.windows),
+    }
 
 
 def require_layer_types(hf: HfConfig, windows: Sequence[int | None]) -> None:

@@ -15,8 +15,7 @@ def _from_hf(hf: Mapping[str, Any]) -> Qwen2Config:
     config = Qwen2Config(
         **parts.decoder_fields(hf),
         rope=parts.rope_from_hf(hf),
-        sliding_window=hf.get("sliding_window") if hf.get("use_sliding_window") else None,
-        full_layers=hf.get("max_window_layers", 28),
+        **parts.upper_window_fields(hf),
     )
     parts.require_layer_types(hf, config.windows)
     return config
@@ -25,10 +24,7 @@ def _from_hf(hf: Mapping[str, Any]) -> Qwen2Config:
 def _to_hf(config: Qwen2Config) -> dict[str, Any]:
     return {
         **parts.decoder_to_hf(config),
-        "use_sliding_window": config.sliding_window is not None,
-        "sliding_window": config.sliding_window,
-        "max_window_layers": config.full_layers,
-        "layer_types": parts.layer_types(config.windows),
+        **parts.upper_window_to_hf(config),
         "hidden_act": "silu",
     }
 

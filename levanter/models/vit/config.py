@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from levanter.fields import SIZE, above, number, word
 from levanter.models import errors
-from levanter.models.config import TaskConfig, axis
-from levanter.models.parts.config import COMPUTE_DTYPES
+from levanter.models.config import COMPUTE_DTYPES, TaskConfig, axis
 
 if TYPE_CHECKING:
     from haliax import Axis

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from levanter.fields import SIZE, above, number, word
 from levanter.models import errors
-from levanter.models.config import TaskConfig, axis
-from levanter.models.parts.config import COMPUTE_DTYPES
+from levanter.models.config import COMPUTE_DTYPES, TaskConfig, axis, vocab_axis
 
 if TYPE_CHECKING:
     from haliax import Axis
@@ -70,7 +69,7 @@ class WhisperConfig(TaskConfig):
 
     @property
     def Vocab(self) -> Axis:
-        return axis("vocab", -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple)
+        return vocab_axis(self.vocab_size, self.vocab_multiple)
 
     @property
     def Embed(self) -> Axis:
