@@ -54,7 +54,7 @@ class Scatter(Indexed):
         return tuple(sorted(names_of(node.value_inputs[1:]) - names_of(node.outputs)))
 
     def blocked(self, node: Node) -> Names:
-        whole = node.names("whole")
+        whole = (*node.names("whole"), *self.shuffled(node))
         if node.fn == "add":
             return whole
         gone = names_of(node.value_inputs[1:]) - names_of(node.outputs)
