@@ -18,6 +18,7 @@ from passes.planner.layouts import Layouts
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
+    body_reshards,
     body_result_reshards,
     operand_reshards,
     pending_reductions,
@@ -186,10 +187,13 @@ class _Scope(Scope):
 
     def node(self, node: Node) -> None:
         owner = self.owner
-        reshards = {reshard.value.id: reshard for reshard in operand_reshards(node, owner.roles, owner.rules)}
+        if entered(node):
+            reshards = body_reshards(node, owner.roles, owner.rules)
+        else:
+            known = {reshard.value.id: reshard for reshard in operand_reshards(node, owner.roles, owner.rules)}
+            reshards = [known.get(operand.id) if isinstance(operand, Value) else None for operand in node.inputs]
         inputs: list[Operand] = []
-        for operand in node.inputs:
-            reshard = reshards.get(operand.id) if isinstance(operand, Value) else None
+        for operand, reshard in zip(node.inputs, reshards, strict=True):
             inputs.append(self.moved(reshard, node) if reshard is not None else self.read(operand))
         if entered(node):
             leaving = dict(body_result_reshards(node, owner.roles, owner.rules))
