@@ -1,6 +1,10 @@
 """all_gather: a dim that was sharded is replicated."""
 
-from ir.ops.move import Move
+from collections.abc import Sequence
+
+from ir.graph import Node
+from ir.ops.move import Move, losing, with_dim
+from ir.ops.spread import Spread, layout_of
 
 
 class AllGather(Move):
@@ -11,3 +15,7 @@ class AllGather(Move):
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if lost == mesh and not gained and not paid else "a dim to leave the axes of `mesh`, and no more"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Shards that follow one another become one: those of the innermost mesh axes of a dim."""
+        return [with_dim(layout_of(node.inputs[0].type), *losing(node))]

@@ -1,6 +1,10 @@
 """all_reduce: pays a pending reduction; every device has the result."""
 
-from ir.ops.move import Move
+from collections.abc import Sequence
+
+from ir.graph import Node
+from ir.ops.move import Move, reduced
+from ir.ops.spread import Spread
 
 
 class AllReduce(Move):
@@ -15,3 +19,7 @@ class AllReduce(Move):
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         fine = paid == mesh and not gained and not lost
         return "" if fine else "the reduction over `mesh` to be made, and no dim to move"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Nothing is pending over `mesh` any more."""
+        return [reduced(node)]

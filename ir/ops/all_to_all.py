@@ -1,6 +1,10 @@
 """all_to_all: mesh axes go from one dim to another."""
 
-from ir.ops.move import Move
+from collections.abc import Sequence
+
+from ir.graph import Node
+from ir.ops.move import Move, gaining, losing, with_dim
+from ir.ops.spread import Spread, layout_of
 
 
 class AllToAll(Move):
@@ -13,3 +17,9 @@ class AllToAll(Move):
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         fine = gained == mesh and lost == mesh and not paid
         return "" if fine else "the axes of `mesh` to go from one dim to another"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """The innermost mesh axes of one dim become the innermost ones of another."""
+        before, at = layout_of(node.inputs[0].type), gaining(node)
+        left = with_dim(before, *losing(node))
+        return [with_dim(left, at, left.dims[at] + node.words("mesh"))]

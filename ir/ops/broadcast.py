@@ -7,6 +7,7 @@ from ir.graph import Node
 from ir.names import is_derived
 from ir.ops.op import Op, OrderOf, Place, matched, params_of
 from ir.ops.rule import Broken, Expected, Piece, operands, same
+from ir.ops.spread import ANY, SUM, Spread, chosen, is_zero, pending, reduction_of
 from ir.order import Atom, Order
 from ir.types import Dim
 
@@ -26,6 +27,20 @@ class Broadcast(Op):
             needs = errors.rule_needs(f"the operand's dims in their order, {operand.type}, among those of the result")
             raise Broken(Piece("result"), needs)
         return [Expected((operand.type.dtype,), out)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A dim of the operand stays sharded as it is; a new one is what each device makes of it. A literal zero is the
+        sum of zeros, so it may be partial."""
+        (operand,), type_ = node.inputs, node.outputs[0].type
+        kept = {
+            target: dim.mesh
+            for dim, target in zip(operand.type.dims, self.targets(node), strict=True)
+            if target is not None and dim.size == type_.dims[target].size
+        }
+        due = pending(node, ((0,),), ANY)
+        if is_zero(operand) and reduction_of(type_) in SUM:
+            due = Spread((), type_.partial)
+        return [Spread(chosen(type_, kept).dims, due.partial, due.reduction)]
 
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims

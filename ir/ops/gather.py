@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.indexed import Indexed, looked_up, must_interleave
+from ir.ops.indexed import Indexed, looked_up, must_interleave, places_of
 from ir.ops.op import Names, Place, params_of
 from ir.ops.rule import Expected, Piece, must, operands
+from ir.ops.spread import ANY, SUM, Spread, Walked, pending
 
 
 class Gather(Indexed):
@@ -24,6 +25,15 @@ class Gather(Indexed):
         out = node.outputs[0].type.dims
         must_interleave(node, Piece("result"), out, along, whole, pairs)
         return [Expected((node.inputs[0].type.dtype,), out)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Where what is looked up is sharded, each device gives what it has and zeros for the rest: the result is
+        partial."""
+        found = places_of(node, node.outputs[0])
+        walked = Walked(node, [range(len(node.inputs[0].type.dims)), found.indices], found.cut)
+        masked = any(walked.axes.get(label) for label in found.looked_up)
+        due = pending(node, ((0,),), SUM if masked else ANY)
+        return [walked.result(found.mixed, due, found.looked_up)]
 
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         if "dimension_numbers" not in (params := params_of(node)):

@@ -7,6 +7,7 @@ from ir.graph import Node
 from ir.ops.dtypes import family
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
+from ir.ops.spread import Spread, chosen
 from ir.types import short_dtype
 
 _NUMBERS = frozenset(("axis_index", "platform_index"))
@@ -36,3 +37,7 @@ class Iota(Op):
             dtype = node.outputs[0].type.dtype
             must(family(dtype) > 0, Piece("result"), errors.operand_dtype(short_dtype(dtype), "a number"))
         return [Expected((), dims)]
+
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """Each device counts its part. Where a device is on the mesh is no value of the step."""
+        return None if node.fn in _NUMBERS else [chosen(value.type) for value in node.outputs]

@@ -8,7 +8,7 @@ from ir import errors
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Feed, Mismatch, Names, meeting
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
-from ir.ops.structured import Structured, same_sizes
+from ir.ops.structured import Structured, replicated_choice, same_sizes
 
 
 class Loop(Structured):
@@ -56,6 +56,10 @@ class Loop(Structured):
             Expected((operand.type.dtype,), (*over, *operand.type.dims)) for operand in body.outputs[len(expected) :]
         ]
         return expected
+
+    def decided(self, node: Node) -> None:
+        if not self.scans(node):
+            replicated_choice(OP, node.bodies[0].outputs[0])
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         start = node.count("constants", 0)

@@ -7,6 +7,7 @@ from ir.graph import Node
 from ir.ops.dtypes import is_integer, is_key
 from ir.ops.op import Op
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, must, operands, same_dtype
+from ir.ops.spread import Spread, Walked, by_position, chosen, nothing_pending
 
 _KEYS = frozenset(("fold_in", "split", "clone"))
 _BLOCKS = frozenset(("threefry2x32", "threefry4x32", "philox2x32", "philox4x32", "gamma"))
@@ -30,6 +31,27 @@ class Random(Op):
         if node.fn == "uniform":
             return [Expected((same_dtype(node, range(len(node.inputs))),), node.outputs[0].type.dims)]
         return [_drawn(node)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A device draws the part it needs of what the key gives; the dims of keys stay as they are."""
+        due = nothing_pending(node)
+        if node.fn in _BLOCKS:
+            rank = max(len(operand.type.dims) for operand in node.inputs)
+            walked = Walked(node, by_position(node, rank))
+            return [walked.result(range(rank), due) for _ in node.outputs]
+        key = node.inputs[0].type.dims
+        if node.fn == "bit_generator":
+            Walked(node, [[None] * len(key)])
+            return [Spread(((),) * len(key)), chosen(node.outputs[1].type)]
+        if node.fn == "uniform":
+            Walked(node, [[None] * len(operand.type.dims) for operand in node.inputs])
+            return [chosen(node.outputs[0].type)]
+        # The words of a key are no dims that could be sharded.
+        words = node.fn in ("wrap", "seed") and len(key) > len(node.outputs[0].type.dims)
+        labels = [None if words and position == len(key) - 1 else position for position in range(len(key))]
+        walked = Walked(node, [labels, *([None] * len(each.type.dims) for each in node.inputs[1:])])
+        kept = {position: walked.axes[position] for position in labels if position is not None}
+        return [chosen(node.outputs[0].type, kept)]
 
 
 def _drawn(node: Node) -> Expected:

@@ -6,6 +6,7 @@ from ir import errors
 from ir.graph import Node
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Hole, Piece, fit_all, listed, must, operands
+from ir.ops.spread import Spread, layout_of
 
 
 class Rename(Op):
@@ -25,3 +26,7 @@ class Rename(Op):
         rule = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
         must(fit_all(dims, old), Piece("attribute", key="old"), errors.wrong_list("old", rule))
         return [Expected((operand.type.dtype,), tuple([Hole(dim.size) for dim in dims]))]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """The very same array."""
+        return [layout_of(node.inputs[0].type)]

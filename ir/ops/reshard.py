@@ -1,6 +1,10 @@
 """reshard: each device keeps its part of what it has already; nothing is sent."""
 
-from ir.ops.move import Move
+from collections.abc import Sequence
+
+from ir.graph import Node
+from ir.ops.move import Move, gaining, must_be_free, with_dim
+from ir.ops.spread import Spread, layout_of
 
 
 class Reshard(Move):
@@ -12,3 +16,9 @@ class Reshard(Move):
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if gained == mesh and not lost and not paid else "a dim to be sharded over `mesh`, and no more"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A shard is cut further: the mesh axes that come are the innermost ones."""
+        before, at, mesh = layout_of(node.inputs[0].type), gaining(node), node.words("mesh")
+        must_be_free(node, mesh)
+        return [with_dim(before, at, before.dims[at] + mesh)]

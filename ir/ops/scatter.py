@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.indexed import Indexed, looked_up, must_interleave
+from ir.ops.indexed import Indexed, looked_up, must_interleave, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
+from ir.ops.spread import Spread, Walked, joined, nothing_pending, pending
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
+_ADDING = ("add", "sub")
+_EXTREMES = ("min", "max")
 
 
 class Scatter(Indexed):
@@ -25,6 +28,22 @@ class Scatter(Indexed):
         same_dtype(node, (0, 2))
         must_interleave(node, Piece("operand", 2), node.inputs[2].type.dims, along, whole, pairs)
         return [like(node.inputs[0].type)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Updates that are added may be sharded along what is looked up by: each device adds its own, and the result is
+        partial. A place that is looked up belongs to one device, which alone writes it."""
+        found = places_of(node, node.inputs[2])
+        rank = len(node.inputs[0].type.dims)
+        adding = node.fn in _ADDING
+        summed = {label for label in found.indices if label is not None and label >= rank}
+        whole = found.cut if adding else found.cut | found.looked_up
+        whole = whole if adding or node.fn in _EXTREMES else whole | summed
+        walked = Walked(node, [range(rank), found.indices, found.mixed], whole)
+        if adding:
+            due = pending(node, ((0, 2),))
+        else:
+            due = joined(node, node.fn) if node.fn in _EXTREMES else nothing_pending(node)
+        return [walked.result(range(rank), due, summed, node.fn if node.fn in _EXTREMES else "sum")]
 
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         operand, indices, updates = node.inputs
