@@ -1,8 +1,8 @@
 """Proves that a partitioned graph computes what the step computes.
 
 For each mesh axis every value is replicated, sharded, or partial, as its type says. The proof is an induction over the
-nodes: the operands are as their types say; so the results are, by the rule of the op (`Op.spread`); so all outputs are,
-and none of them is partial. And with moves and layouts forgotten, the graph is the one before partition: what the shards
+nodes: the operands are as their types say; so the results are, by the rule of the op (`Op.spread`); so all outputs are
+too, and none is partial. And with moves and layouts forgotten, the graph is the one before partition: what the shards
 of all devices make up is then what one device would compute. An op without a rule is an assumption, and is listed.
 """
 
