@@ -1,9 +1,10 @@
 """contract: multiplies and sums over the listed dims; with windows (`convolve`), in groups of rows (`ragged`), or in
 blocks that have a scale each (`scaled`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
@@ -317,13 +318,28 @@ def _convolved_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
     params = node.origin.params
     image, kernel, out = params["dimension_numbers"]
     grouped = params["feature_group_count"] > 1 or params["batch_group_count"] > 1
-    batch, features, made = 0, 1, 2
+    batch, features, made, first = 0, 1, 2, 3
+    places: list[int | None] = [first + i if _is_pointwise(node, params, i) else None for i in range(len(kernel) - 2)]
     labels: list[Labels] = []
-    for numbers, own in ((image, (batch, features)), (kernel, (made, features)), (out, (batch, made))):
+    sides = (
+        (image, (batch, features), places),
+        (kernel, (made, features), [None] * len(places)),
+        (out, (batch, made), places),
+    )
+    for numbers, own, spatial in sides:
         row: list[int | None] = [None] * len(numbers)
         row[numbers[0]], row[numbers[1]] = own
+        for position, label in zip(numbers[2:], spatial, strict=True):
+            row[position] = label
         labels.append(row)
     return labels, {features}, {batch, features, made} if grouped else set()
+
+
+def _is_pointwise(node: Node, params: Mapping[str, Any], i: int) -> bool:
+    """Whether along one dim each place of the result is made from the same place of the image alone."""
+    window = node.inputs[1].type.dims[params["dimension_numbers"][1][2 + i]].size
+    steps = (params["window_strides"][i], params["lhs_dilation"][i], params["rhs_dilation"][i])
+    return window == 1 and steps == (1, 1, 1) and tuple(params["padding"][i]) == (0, 0)
 
 
 def _named_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:

@@ -49,7 +49,8 @@ class Random(Op):
         # The words of a key are no dims that could be sharded.
         words = node.fn in ("wrap", "seed") and len(key) > len(node.outputs[0].type.dims)
         labels = [None if words and position == len(key) - 1 else position for position in range(len(key))]
-        walked = Walked(node, [labels, *([None] * len(each.type.dims) for each in node.inputs[1:])])
+        others = [list(range(len(each.type.dims))) for each in node.inputs[1:]]  # an integer for each key
+        walked = Walked(node, [labels, *others])
         kept = {position: walked.axes[position] for position in labels if position is not None}
         return [chosen(node.outputs[0].type, kept)]
 

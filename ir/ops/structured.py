@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ir import errors, layout_errors
-from ir.graph import Node, Operand, Value
+from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Op
 from ir.ops.rule import OP, Broken, Expected, Hole, Piece, Slot, fit_all
 from ir.ops.spread import Misplaced, Spread, described, is_zero, layout_of
@@ -71,6 +71,11 @@ def replicated_choice(piece: Piece, operand: Operand) -> None:
     """Raises `Misplaced` where what decides is not the same on each device."""
     if operand.type.partial or any(dim.mesh for dim in operand.type.dims):
         raise Misplaced(piece, layout_errors.predicate_not_replicated(described(operand)))
+
+
+def sends(body: Graph) -> bool:
+    """Whether a body has moves in which devices need one another."""
+    return any("mesh" in node.attrs for node in body.walk())
 
 
 def _stacked(spread: Spread, stacked: bool) -> Spread:
