@@ -1,10 +1,14 @@
 """all_gather: a dim that was sharded is replicated."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
 
 from ir.graph import Node
-from ir.ops.move import Move, losing, with_dim
+from ir.ops.move import Move, axes_lost, losing, with_dim
 from ir.ops.spread import Spread, layout_of
+from ir.shards import Shards
 
 
 class AllGather(Move):
@@ -19,3 +23,7 @@ class AllGather(Move):
     def spread(self, node: Node) -> Sequence[Spread]:
         """Shards that follow one another become one: those of the innermost mesh axes of a dim."""
         return [with_dim(layout_of(node.inputs[0].type), *losing(node))]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        ((position, axes),) = axes_lost(node)
+        return [lax.all_gather(arrays[0], axes, axis=position, tiled=True)]

@@ -1,10 +1,14 @@
 """all_to_all: mesh axes go from one dim to another."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
 
 from ir.graph import Node
-from ir.ops.move import Move, gaining, losing, with_dim
+from ir.ops.move import Move, axes_gained, axes_lost, gaining, losing, with_dim
 from ir.ops.spread import Spread, layout_of
+from ir.shards import Shards
 
 
 class AllToAll(Move):
@@ -23,3 +27,7 @@ class AllToAll(Move):
         before, at = layout_of(node.inputs[0].type), gaining(node)
         left = with_dim(before, *losing(node))
         return [with_dim(left, at, left.dims[at] + node.words("mesh"))]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        ((cut, axes),), ((joined, _),) = axes_gained(node), axes_lost(node)
+        return [lax.all_to_all(arrays[0], axes, split_axis=cut, concat_axis=joined, tiled=True)]

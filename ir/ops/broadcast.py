@@ -1,15 +1,17 @@
 """broadcast: repeats along the dims that the result has and the operand lacks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
 from ir.names import is_derived
 from ir.ops.op import Op, OrderOf, Place, matched, params_of
 from ir.ops.rule import Broken, Expected, Piece, operands, same
-from ir.ops.spread import ANY, SUM, Spread, chosen, is_zero, pending, reduction_of
+from ir.ops.spread import ANY, Spread, chosen, is_zero, pending
 from ir.order import Atom, Order
-from ir.types import Dim
+from ir.shards import Shards
+from ir.types import SUM, Dim
 
 
 class Broadcast(Op):
@@ -38,7 +40,7 @@ class Broadcast(Op):
             if target is not None and dim.size == type_.dims[target].size
         }
         due = pending(node, ((0,),), ANY)
-        if is_zero(operand) and reduction_of(type_) in SUM:
+        if is_zero(operand) and type_.reduction == SUM:
             due = Spread((), type_.partial)
         return [Spread(chosen(type_, kept).dims, due.partial, due.reduction)]
 
@@ -60,6 +62,9 @@ class Broadcast(Op):
         for position, dim in enumerate(result.type.dims):
             if position not in kept and dim.size > 1 and (dim.name is None or is_derived(dim.name)):
                 yield (result, position), (Atom(("copies", result.id, position), dim.size, 1, True, dim.name),)
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        return {**params, "shape": shards.shape(node.outputs[0].type)}
 
     def widens(self, node: Node) -> bool:
         return True

@@ -8,6 +8,7 @@ from ir.graph import Node
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Hole, Piece, must, operands
 from ir.ops.spread import Spread, chosen
+from ir.shards import Shards
 
 
 class Constant(Op):
@@ -27,3 +28,7 @@ class Constant(Op):
     def spread(self, node: Node) -> Sequence[Spread]:
         """Each device has the array and takes its part."""
         return [chosen(value.type) for value in node.outputs]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        assert node.origin is not None
+        return [shards.part(node.origin.params["value"], node.outputs[0].type)]

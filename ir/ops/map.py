@@ -1,19 +1,22 @@
 """map: any elementwise function. Operands have the dims of the result, or are scalars."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node, Operand
 from ir.ops.dtypes import complex_of, family, is_complex, is_float, is_integer, real_of
 from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
-from ir.ops.spread import ANY, SUM, Groups, Spread, Walked, by_position, joined, layout_of, nothing_pending, pending
-from ir.types import TensorType
+from ir.ops.spread import ANY, Groups, Spread, Walked, by_position, joined, layout_of, nothing_pending, pending
+from ir.shards import Shards
+from ir.types import SUM, TensorType
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
 _TO_REAL = frozenset(("real", "imag", "abs"))
 _TO_COMPLEX = frozenset(("complex", "conj"))
 _CASTS = frozenset(("convert_element_type", "bitcast_convert_type"))
+_PINS = ("sharding_constraint", "reshard", "layout_constraint", "pvary", "preduced")
 _POWERS = ("pow", "integer_pow")
 _BINARY = frozenset(
     (
@@ -102,6 +105,12 @@ class Map(Op):
     def keeps_elements(self, node: Node) -> bool:
         return True
 
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Where a user's program pins an array, the plan is what counts."""
+        if node.fn in _PINS or self.relabels(node):
+            return arrays
+        return super().bind(node, arrays, shards)
+
     def _cast_dims(self, node: Node) -> tuple[Slot, ...]:
         """The same bits as another type: a wider or narrower one takes or gives a last dim."""
         dims, rank = node.inputs[0].type.dims, len(node.outputs[0].type.dims)
@@ -117,16 +126,16 @@ def _stays_partial(node: Node) -> Spread:
         return joined(node, fn)
     if fn == "convert_element_type" and node.outputs:
         kept = 1 <= family(dtypes[0]) <= family(node.outputs[0].type.dtype)
-        return pending(node, ((0,),), ("sum", "max", "min")) if kept else nothing_pending(node)
+        return pending(node, ((0,),), (SUM, "max", "min")) if kept else nothing_pending(node)
     if fn == "select_n":
         return pending(node, (range(1, len(node.inputs)),), ANY)
     if fn == "div" and (is_float(dtypes[0]) or is_complex(dtypes[0])):
         return pending(node, ((0,),))
-    return pending(node, _LINEAR.get(fn, ()), SUM)
+    return pending(node, _LINEAR.get(fn, ()))
 
 
 def _by_sum(operand: Operand) -> bool:
-    return layout_of(operand.type).reduction == "sum"
+    return operand.type.reduction == SUM
 
 
 def _dims(node: Node) -> tuple[Slot, ...]:

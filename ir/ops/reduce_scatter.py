@@ -1,12 +1,17 @@
 """reduce_scatter: pays a pending reduction, and shards the result."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
 
 from ir import layout_errors
 from ir.graph import Node
-from ir.ops.move import Move, gaining, must_be_free, reduced, with_dim
+from ir.ops.move import Move, axes_gained, gaining, must_be_free, reduced, with_dim
 from ir.ops.rule import Piece
 from ir.ops.spread import Misplaced, Spread, layout_of
+from ir.shards import Shards
+from ir.types import SUM
 
 
 class ReduceScatter(Move):
@@ -24,7 +29,7 @@ class ReduceScatter(Move):
         """A sum is made, of which each device keeps a shard. Other mesh axes that the same dim gets cost nothing: the
         device cuts its shard."""
         before, mesh, at = layout_of(node.inputs[0].type), node.words("mesh"), gaining(node)
-        if before.reduction != "sum" and before.partial:
+        if before.reduction != SUM and before.partial:
             raise Misplaced(Piece("operand"), layout_errors.scatters_a_maximum(before.reduction))
         left = reduced(node)
         got = node.outputs[0].type.dims[at].mesh[len(before.dims[at]) :]
@@ -32,3 +37,23 @@ class ReduceScatter(Move):
             got = mesh
         must_be_free(node, tuple(axis for axis in got if axis not in mesh))
         return [with_dim(left, at, before.dims[at] + got)]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        (array,), ((position, gained),) = arrays, axes_gained(node)
+        before, after = node.inputs[0].type.partial, node.outputs[0].type.partial
+        summed = tuple([axis for axis in gained if axis in before and axis not in after])
+        if summed != gained:
+            array = _cut_between(array, position, gained, summed, shards)
+        return [lax.psum_scatter(array, summed, scatter_dimension=position, tiled=True)]
+
+
+def _cut_between(array: Any, position: int, gained: Sequence[str], summed: Sequence[str], shards: Shards) -> Any:
+    """Of a dim that gains some mesh axes by a scatter and others for free, in whatever order, the chunks of the latter."""
+    shape = array.shape
+    counts = [shards.sizes[axis] for axis in gained]
+    chunk = shape[position] // shards.count(gained)
+    array = array.reshape(*shape[:position], *counts, chunk, *shape[position + 1 :])
+    for i, axis in enumerate(gained):
+        if axis not in summed:
+            array = lax.dynamic_slice_in_dim(array, shards.index((axis,)), 1, position + i)
+    return array.reshape(*shape[:position], chunk * shards.count(summed), *shape[position + 1 :])

@@ -1,12 +1,14 @@
 """rename: the one deliberate cut: the same dim in memory, another name from here on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Hole, Piece, fit_all, listed, must, operands
 from ir.ops.spread import Spread, layout_of
+from ir.shards import Shards
 
 
 class Rename(Op):
@@ -30,3 +32,6 @@ class Rename(Op):
     def spread(self, node: Node) -> Sequence[Spread]:
         """The very same array."""
         return [layout_of(node.inputs[0].type)]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        return arrays

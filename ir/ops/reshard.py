@@ -1,10 +1,12 @@
 """reshard: each device keeps its part of what it has already; nothing is sent."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ir.graph import Node
-from ir.ops.move import Move, gaining, must_be_free, with_dim
+from ir.ops.move import Move, axes_gained, gaining, must_be_free, with_dim
 from ir.ops.spread import Spread, layout_of
+from ir.shards import Shards
 
 
 class Reshard(Move):
@@ -22,3 +24,9 @@ class Reshard(Move):
         before, at, mesh = layout_of(node.inputs[0].type), gaining(node), node.words("mesh")
         must_be_free(node, mesh)
         return [with_dim(before, at, before.dims[at] + mesh)]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        (array,) = arrays
+        for position, axes in axes_gained(node):
+            array = shards.cut(array, position, axes)
+        return [array]

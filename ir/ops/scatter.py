@@ -1,17 +1,21 @@
 """scatter: writes the third operand into the first, or combines it, at the indices in the second."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.lax import GatherScatterMode
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.indexed import Indexed, looked_up, must_interleave, places_of
+from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
-from ir.ops.spread import Spread, Walked, joined, nothing_pending, pending
+from ir.ops.spread import Spread, Walked, nothing_pending, pending
+from ir.shards import Shards, bind_primitive
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
 _ADDING = ("add", "sub")
-_EXTREMES = ("min", "max")
 
 
 class Scatter(Indexed):
@@ -30,20 +34,15 @@ class Scatter(Indexed):
         return [like(node.inputs[0].type)]
 
     def spread(self, node: Node) -> Sequence[Spread]:
-        """Updates that are added may be sharded along what is looked up by: each device adds its own, and the result is
-        partial. A place that is looked up belongs to one device, which alone writes it."""
+        """Updates that are added may be sharded along what is looked up by: each device adds its own, the operand
+        counts once, and the result is partial. A place that is written belongs to one device, which alone writes it."""
         found = places_of(node, node.inputs[2])
         rank = len(node.inputs[0].type.dims)
         adding = node.fn in _ADDING
         summed = {label for label in found.indices if label is not None and label >= rank}
-        whole = found.cut if adding else found.cut | found.looked_up
-        whole = whole if adding or node.fn in _EXTREMES else whole | summed
-        walked = Walked(node, [range(rank), found.indices, found.mixed], whole)
-        if adding:
-            due = pending(node, ((0, 2),))
-        else:
-            due = joined(node, node.fn) if node.fn in _EXTREMES else nothing_pending(node)
-        return [walked.result(range(rank), due, summed, node.fn if node.fn in _EXTREMES else "sum")]
+        walked = Walked(node, [range(rank), found.indices, found.mixed], found.cut if adding else found.cut | summed)
+        due = pending(node, ((0, 2),)) if adding else nothing_pending(node)
+        return [walked.result(range(rank), due, summed)]
 
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         operand, indices, updates = node.inputs
@@ -72,4 +71,44 @@ class Scatter(Indexed):
         if node.fn == "add":
             return whole
         gone = names_of(node.value_inputs[1:]) - names_of(node.outputs)
-        return (*whole, *sorted(gone), *node.names("along"))
+        return (*whole, *sorted(gone))
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have parts
+        of the updates, the operand counts once."""
+        assert node.origin is not None
+        (operand, indices, updates), params = arrays, dict(node.origin.params)
+        type_, numbers = node.outputs[0].type, params["dimension_numbers"]
+        if axes := [axis for axis in type_.partial if axis not in node.inputs[0].type.partial]:
+            first = shards.index(axes) == 0
+            operand = jnp.where(first, operand, jnp.zeros_like(operand))
+        positions = numbers.scatter_dims_to_operand_dims
+        columns = {
+            column: type_.dims[position] for column, position in enumerate(positions) if type_.dims[position].mesh
+        }
+        if not columns:
+            return bind_primitive(node, [operand, indices, updates], params)
+        if clips(params["mode"]):
+            # What is not here is dropped, so whatever lies outside must be brought in before.
+            room = _room(node, positions)
+            indices = jnp.clip(indices, 0, jnp.asarray(room, indices.dtype))
+        near, here, _ = own_places(indices, columns, False, shards)
+        column, dim = next(iter(columns.items()))
+        away = jnp.where(here, near[..., column], shards.length(dim))
+        near = near.at[..., column].set(away)
+        params |= {
+            "mode": GatherScatterMode.FILL_OR_DROP,
+            "indices_are_sorted": False,
+            "unique_indices": False,
+        }
+        return bind_primitive(node, [operand, near, updates], params)
+
+
+def _room(node: Node, positions: Sequence[int]) -> list[int]:
+    """The last place at which a window begins, for each column of the indices."""
+    assert node.origin is not None
+    numbers, dims = node.origin.params["dimension_numbers"], node.inputs[0].type.dims
+    inserted = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    windows = iter([node.inputs[2].type.dims[position].size for position in numbers.update_window_dims])
+    sizes = [1 if position in inserted else next(windows) for position in range(len(dims))]
+    return [dims[position].size - sizes[position] for position in positions]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ir import layout_errors as errors
 from ir.graph import Constant, Node, Operand
 from ir.ops.rule import Piece, same
-from ir.types import Dim, TensorType
+from ir.types import REDUCTIONS, SUM, Dim, TensorType
 
 Axes = tuple[str, ...]
 Labels = Sequence[int | None]
@@ -22,8 +22,8 @@ Labels = Sequence[int | None]
 Groups = Sequence[Sequence[int]]
 """Positions of operands: an op is linear in all operands of a group together, if those of the others are given."""
 
-ANY: frozenset[str] = frozenset(("sum", "max", "min", "and", "or"))
-SUM: frozenset[str] = frozenset(("sum",))
+ANY = frozenset(REDUCTIONS)
+SUMS = frozenset((SUM,))
 
 
 class Misplaced(Exception):
@@ -42,7 +42,7 @@ class Spread:
 
     dims: tuple[Axes, ...]
     partial: Axes = ()
-    reduction: str = "sum"
+    reduction: str = SUM
 
     def __str__(self) -> str:
         return state_text(Spread(self.dims, self.partial, self.reduction))
@@ -51,7 +51,7 @@ class Spread:
         """Whether the two are one layout; in which order partial axes are listed is no matter."""
         if self.dims != other.dims or set(self.partial) != set(other.partial):
             return False
-        return not self.partial or self.reduction == other.reduction or not hasattr(TensorType, "reduction")
+        return not self.partial or self.reduction == other.reduction
 
 
 def state_text(spread: Spread, type_: TensorType | None = None) -> str:
@@ -60,19 +60,14 @@ def state_text(spread: Spread, type_: TensorType | None = None) -> str:
     cut = [f"{name}@{','.join(axes)}" for name, axes in zip(names, spread.dims, strict=False) if axes]
     parts = [f"sharded {' '.join(cut)}"] if cut else []
     if spread.partial:
-        by = "" if spread.reduction == "sum" else f" by {spread.reduction}"
+        by = "" if spread.reduction == SUM else f" by {spread.reduction}"
         parts.append(f"partial over {', '.join(spread.partial)}{by}")
     return " and ".join(parts) or "replicated"
 
 
 def layout_of(type_: TensorType) -> Spread:
     """How a type says that its value is laid out."""
-    return Spread(tuple([dim.mesh for dim in type_.dims]), type_.partial, reduction_of(type_))
-
-
-def reduction_of(type_: TensorType) -> str:
-    """By what a value is partial."""
-    return str(getattr(type_, "reduction", "sum"))
+    return Spread(tuple([dim.mesh for dim in type_.dims]), type_.partial, type_.reduction)
 
 
 def described(operand: Operand) -> str:
@@ -144,7 +139,7 @@ class Walked:
             if axis in self.owner:
                 raise Misplaced(Piece("operand", i), errors.pending_and_sharded(axis, self.dims[self.owner[axis]]))
 
-    def result(self, labels: Labels, due: Spread, summed: Collection[int] = (), reduction: str = "sum") -> Spread:
+    def result(self, labels: Labels, due: Spread, summed: Collection[int] = (), reduction: str = SUM) -> Spread:
         """The layout of a result with these labels.
 
         Args:
@@ -175,13 +170,13 @@ class Walked:
         )
 
 
-def pending(node: Node, linear: Groups, keeps: Collection[str] = SUM) -> Spread:
+def pending(node: Node, linear: Groups, keeps: Collection[str] = SUMS) -> Spread:
     """What stays partial through an op that is linear in each group of operands, by whatever reduction it `keeps`.
 
     Raises `Misplaced` where parts of an operand do not make up the op of the whole.
     """
     over: list[str] = []
-    reduction = "sum"
+    reduction = SUM
     carrier: dict[str, int] = {}
     for i, operand in enumerate(node.inputs):
         for axis in operand.type.partial:
@@ -189,12 +184,12 @@ def pending(node: Node, linear: Groups, keeps: Collection[str] = SUM) -> Spread:
                 over.append(axis)
                 carrier[axis] = i
         if operand.type.partial:
-            found = reduction_of(operand.type)
+            found = operand.type.reduction
             if len(over) > len(operand.type.partial) and found != reduction:
                 raise Misplaced(Piece("operand", i), errors.reductions_differ(reduction, found))
             if found not in keeps:
                 axes, op = operand.type.partial, name_of(node)
-                what = errors.not_linear(axes, op) if found == "sum" else errors.other_reduction(axes, found, op)
+                what = errors.not_linear(axes, op) if found == SUM else errors.other_reduction(axes, found, op)
                 raise Misplaced(Piece("operand", i), what)
             reduction = found
     for axis in over:
@@ -226,12 +221,12 @@ def joined(node: Node, reduction: str) -> Spread:
     some may be there on every device."""
     over: list[str] = []
     for i, operand in enumerate(node.inputs):
-        if operand.type.partial and reduction_of(operand.type) != reduction:
-            axes, found = operand.type.partial, reduction_of(operand.type)
+        if operand.type.partial and operand.type.reduction != reduction:
+            axes, found = operand.type.partial, operand.type.reduction
             op = name_of(node)
             raise Misplaced(
                 Piece("operand", i),
-                errors.not_linear(axes, op) if found == "sum" else errors.other_reduction(axes, found, op),
+                errors.not_linear(axes, op) if found == SUM else errors.other_reduction(axes, found, op),
             )
         over += [axis for axis in operand.type.partial if axis not in over]
     return Spread((), tuple(over), reduction)
