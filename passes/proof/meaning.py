@@ -111,9 +111,11 @@ def _likely(before: Graph, node: Node) -> str:
     made = {value.id for value in node.outputs}
     alike = ""
     for other in before.walk():
-        if (other.kind, other.fn) == (node.kind, node.fn) and made & {value.id for value in other.outputs}:
+        if print_op(other) != print_op(node):
+            continue
+        if made & {value.id for value in other.outputs}:
             return print_node(other)
-        if not alike and (other.kind, other.fn, other.source) == (node.kind, node.fn, node.source):
+        if not alike and other.source == node.source:
             alike = print_node(other)
     return alike
 
