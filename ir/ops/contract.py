@@ -25,6 +25,7 @@ from ir.ops.rule import (
     without,
 )
 from ir.ops.spread import Labels, Spread, Walked, all_whole, pending, places, replicated
+from ir.shards import Shards
 from ir.types import Dim
 
 Dims = tuple[Dim, ...]
@@ -101,6 +102,14 @@ class Contract(Op):
         kept = [dim for value in node.outputs for dim in value.type.dims]
         over = tuple(Dim(dim.name, dim.size) for dim in left if has(right, dim) and not has(kept, dim))
         return replace(node, attrs={**node.attrs, key: over})
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        """A depthwise convolution has a group for each feature, so each device has fewer groups."""
+        if node.fn != "convolve":
+            return params
+        batch, features = (node.inputs[0].type.dims[axis] for axis in params["dimension_numbers"].lhs_spec[:2])
+        counts = {"feature_group_count": features, "batch_group_count": batch}
+        return params | {key: params[key] // shards.count(dim.mesh) for key, dim in counts.items() if params[key] > 1}
 
     def flops(self, node: Node) -> int:
         multiplied = (*node.dims("over"), *node.dims("window"))

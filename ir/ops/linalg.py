@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.dtypes import related
-from ir.ops.op import Names, Op, all_names, names_of
+from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
 from ir.ops.spread import Labels, Spread, Walked, all_whole, nothing_pending, pending, replicated
 from ir.types import Dim
@@ -88,8 +88,6 @@ class Linalg(Op):
         return [walked.result([*range(batch), *[None] * len(letters)], due) for letters in made]
 
     def blocked(self, node: Node) -> Names:
-        if node.fn == "fft":  # XLA replicates a Fourier transform, whatever it is batched over
-            return all_names(node)
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))
 
