@@ -320,27 +320,33 @@ def _places_but(dims: Sequence[Dim], listed_: Sequence[Dim], taken: Sequence[int
 
 def _convolved_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
     """(labels, contracted, whole) of a convolution: the batch and what is made may be sharded, and so may the features
-    that are contracted, unless they are cut into groups."""
+    that are contracted. Of groups of one feature, or of one example, each device has its own."""
     if node.origin is None:
         return _named_labels(node)
-    params = node.origin.params
+    params, dims = node.origin.params, node.inputs[0].type.dims
     image, kernel, out = params["dimension_numbers"]
-    grouped = params["feature_group_count"] > 1 or params["batch_group_count"] > 1
     batch, features, made, first = 0, 1, 2, 3
     places: list[int | None] = [first + i if _is_pointwise(node, params, i) else None for i in range(len(kernel) - 2)]
+    rows: list[list[int | None]] = [
+        [batch, features, *places],
+        [made, features, *[None] * len(places)],
+        [batch, made, *places],
+    ]
+    whole: set[int] = set()
+    for key, column in (("batch_group_count", 0), ("feature_group_count", 1)):
+        if params[key] > 1 and params[key] == dims[image[column]].size:
+            rows[0][column] = made
+            # Of the groups' own, one feature, or one example, is left.
+            rows[2 if column == 0 else 1][column] = None
+        elif params[key] > 1:
+            whole = {batch, features, made}
     labels: list[Labels] = []
-    sides = (
-        (image, (batch, features), places),
-        (kernel, (made, features), [None] * len(places)),
-        (out, (batch, made), places),
-    )
-    for numbers, own, spatial in sides:
-        row: list[int | None] = [None] * len(numbers)
-        row[numbers[0]], row[numbers[1]] = own
-        for position, label in zip(numbers[2:], spatial, strict=True):
-            row[position] = label
-        labels.append(row)
-    return labels, {features}, {batch, features, made} if grouped else set()
+    for numbers, row in zip((image, kernel, out), rows, strict=True):
+        own: list[int | None] = [None] * len(numbers)
+        for position, label in zip(numbers, row, strict=True):
+            own[position] = label
+        labels.append(own)
+    return labels, {features}, whole
 
 
 def _is_pointwise(node: Node, params: Mapping[str, Any], i: int) -> bool:
