@@ -55,7 +55,7 @@ class Partition(Pass):
             _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
         warn_of_unfollowed(graph, stage.plan)
         placed = _Partitioner(stage.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
-        return replace(stage, graph=placed)
+        return replace(stage, graph=placed, unplaced=graph)
 
 
 def partition(graph: Graph, plan: Layouts) -> Graph:

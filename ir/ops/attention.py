@@ -18,6 +18,7 @@ from ir import errors
 from ir.graph import Node, Value
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
+from ir.ops.spread import Labels, Spread, Walked, pending
 from ir.shards import Shards, bind_primitive
 from ir.types import Dim, TensorType
 
@@ -59,6 +60,22 @@ class Attention(Op):
         logs = node.outputs[1].type.dims if len(node.outputs) > 1 else ()
         dtypes = tuple(dict.fromkeys((query.dtype, value.dtype, "float32")))
         return [Expected(dtypes, result), Expected(_LOG_SUMS, _in_order(rows, logs))]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Row by row of scores. Gradients of keys and values are sums over the rows, so they are partial over what
+        shards the rows alone; they are linear in the cotangent."""
+        taken, made = _labels(node)
+        first = node.inputs[0].type.dims
+        blocked = set(self.blocked(node))
+        whole = {label for dim, label in zip(first, taken[0], strict=True) if dim.name in blocked}
+        for operand, labels in zip(node.inputs, taken, strict=True):
+            whole |= {label for dim, label in zip(operand.type.dims, labels, strict=True) if dim.name in blocked}
+        own = {label for labels in (taken[1], taken[2]) for label in labels}
+        rows = {label for label in taken[0] if label is not None and label not in own}
+        walked = Walked(node, taken, {label for label in whole if label is not None})
+        behind = len(node.inputs) - 1
+        due = pending(node, ((behind,),) if node.fn == "backward" else ())
+        return [walked.result(labels, due, rows if node.fn == "backward" else ()) for labels in made]
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False):
@@ -182,3 +199,17 @@ def _carriers(node: Node, first: Dim, second: Dim) -> tuple[int, int]:
     places = [i for i, operand in enumerate(node.inputs) if has(operand.type.dims, first)]
     others = [i for i, operand in enumerate(node.inputs) if has(operand.type.dims, second)]
     return (places or [0])[0], (others or [1])[0]
+
+
+def _labels(node: Node) -> tuple[list[Labels], list[Labels]]:
+    """The labels of operands and of results; those of a node that was read from text are its names."""
+    spec = params_of(node).get("spec")
+    if isinstance(spec, Spec):
+        return list(spec.operands_of(node.fn)), list(spec.results_of(node.fn))
+    numbers: dict[str, int] = {}
+    partner = {b.name: a.name for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False)}
+    rows: list[Labels] = []
+    for value in (*node.inputs, *node.outputs):
+        names = [partner.get(dim.name, dim.name) for dim in value.type.dims]
+        rows.append([numbers.setdefault(name, len(numbers)) if name is not None else None for name in names])
+    return rows[: len(node.inputs)], rows[len(node.inputs) :]

@@ -8,7 +8,7 @@ from ir.graph import Node, Operand
 from ir.ops.dtypes import is_integer
 from ir.ops.op import Mismatch, meeting
 from ir.ops.rule import OP, Expected, Piece, must, operands
-from ir.ops.structured import Structured
+from ir.ops.structured import Structured, replicated_choice
 
 
 class Branch(Structured):
@@ -23,6 +23,9 @@ class Branch(Structured):
         must(choosing, Piece("operand"), errors.operand_rank(str(chooser), "the number of a body"))
         must(bool(node.bodies), OP, errors.bodies_do_not_fit("there is no body"))
         return super().results(node)
+
+    def decided(self, node: Node) -> None:
+        replicated_choice(Piece("operand"), node.inputs[0])
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         first = node.bodies[0].outputs

@@ -7,6 +7,7 @@ from ir import errors
 from ir.graph import Node
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Hole, Piece, must, operands
+from ir.ops.spread import Spread, chosen
 from ir.shards import Shards
 
 
@@ -23,6 +24,10 @@ class Constant(Op):
         if array is None or not hasattr(array, "dtype"):
             return [Expected((), node.outputs[0].type.dims)]
         return [Expected((str(array.dtype),), tuple(Hole(int(size)) for size in array.shape))]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Each device has the array and takes its part."""
+        return [chosen(value.type) for value in node.outputs]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         assert node.origin is not None

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from ir import errors
 from ir.graph import Node, Operand
-from ir.ops.op import Names, Op
+from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, like, listed, must, operands, same_shape
+from ir.ops.spread import Spread, Walked, joined, nothing_pending, pending, places
 from ir.types import Dim
 
 
@@ -43,6 +44,22 @@ class Cumulate(Op):
         must(len(out) == len(dims), Piece("result"), errors.rule_needs(f"{len(dims)} dims"))
         slid = _slid(dims, out, along)
         return [Expected((node.inputs[i].type.dtype,), slid) for i in full[: max(1, len(node.outputs))]]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """What is run along, or slid along, is whole. A running sum of a partial operand is partial."""
+        full = [operand for operand in node.inputs if operand.type.dims]
+        dims = (full[0] if full else node.inputs[0]).type.dims
+        axis = params_of(node).get("axis")
+        along = {int(axis)} if axis is not None else set(places(dims, node.dims("along")))
+        for value in (*full, *node.outputs):
+            along |= {i for i, (a, b) in enumerate(zip(dims, value.type.dims, strict=True)) if a.size != b.size}
+        labels = [None if position in along else position for position in range(len(dims))]
+        walked = Walked(node, [labels if operand.type.dims else [] for operand in node.inputs])
+        if node.fn in ("cumsum", "window_sum"):
+            due = pending(node, ((0,),))
+        else:
+            due = joined(node, node.fn[3:]) if node.fn in ("cummax", "cummin") else nothing_pending(node)
+        return [walked.result(labels, due) for _ in node.outputs]
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")

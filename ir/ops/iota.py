@@ -12,6 +12,7 @@ from ir.graph import Node
 from ir.ops.dtypes import family
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
+from ir.ops.spread import Spread, chosen
 from ir.shards import Shards, bind_primitive
 from ir.types import TensorType, short_dtype
 
@@ -42,6 +43,10 @@ class Iota(Op):
             dtype = node.outputs[0].type.dtype
             must(family(dtype) > 0, Piece("result"), errors.operand_dtype(short_dtype(dtype), "a number"))
         return [Expected((), dims)]
+
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """Each device counts its part. Where a device is on the mesh is no value of the step."""
+        return None if node.fn in _NUMBERS else [chosen(value.type) for value in node.outputs]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Numbers go on from where those of the devices before this one end."""

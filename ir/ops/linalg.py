@@ -11,6 +11,7 @@ from ir.graph import Node, Value
 from ir.ops.dtypes import related
 from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
+from ir.ops.spread import Labels, Spread, Walked, all_whole, nothing_pending, pending, replicated
 from ir.types import Dim
 
 FORMS = {
@@ -63,6 +64,28 @@ class Linalg(Op):
         taken, given = (side.split(",") for side in FORMS[node.fn].split("->"))
         operands(node, len(taken), len(taken))
         return _formed(node, taken, given)
+
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """Matrices are whole; what there are many of may be sharded."""
+        if replicated(node):
+            return all_whole(node)
+        if node.fn == "fft":
+            rank = len(node.inputs[0].type.dims)
+            batch = rank - len(node.dims("along"))
+            labels: Labels = [position if position < batch else None for position in range(rank)]
+            return [Walked(node, [labels]).result(labels, pending(node, ((0,),)))]
+        if node.fn == "solve":
+            return None
+        taken, given = (
+            (TRIANGULAR[0][:2], TRIANGULAR[0][2:])
+            if node.fn == "triangular_solve"
+            else (side.split(",") for side in FORMS[node.fn].split("->"))
+        )
+        batch = len(node.inputs[0].type.dims) - len(taken[0])
+        rows: list[Labels] = [[*range(batch), *[None] * len(letters)] for letters in taken]
+        walked, due = Walked(node, rows), nothing_pending(node)
+        made = given[: len(node.outputs)]
+        return [walked.result([*range(batch), *[None] * len(letters)], due) for letters in made]
 
     def blocked(self, node: Node) -> Names:
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))

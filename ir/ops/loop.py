@@ -8,7 +8,7 @@ from ir import errors
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Mismatch, Names, meeting
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
-from ir.ops.structured import Structured, same_sizes
+from ir.ops.structured import Structured, replicated_choice, same_sizes, sends
 
 
 class Loop(Structured):
@@ -56,6 +56,18 @@ class Loop(Structured):
             Expected((operand.type.dtype,), (*over, *operand.type.dims)) for operand in body.outputs[len(expected) :]
         ]
         return expected
+
+    def decided(self, node: Node) -> None:
+        """Where each place has a condition of its own, its carries stand still when it is done: devices may then make
+        trips of their own number, if they need nothing of one another on the way."""
+        if self.scans(node):
+            return
+        answer = node.bodies[0].outputs[0]
+        axes = [dim.mesh for dim in answer.type.dims]
+        alone = not answer.type.partial and not any(sends(body) for body in node.bodies)
+        follow = all([dim.mesh for dim in before.type.dims[: len(axes)]] == axes for before, _ in self.carries(node))
+        if not (alone and follow):
+            replicated_choice(OP, answer)
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         start = node.count("constants", 0)

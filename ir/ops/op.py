@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from ir.graph import Graph, Node, Operand, Value
 from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
+from ir.ops.spread import Spread
 from ir.order import Order
 from ir.shards import Shards, bind_primitive
 from ir.types import SUM, Dim
@@ -129,6 +130,16 @@ class Op(ABC):
         every = [dim for each in (*node.inputs, *node.outputs) for dim in each.type.dims]
         kept = tuple(dim for dim in node.dims(key) if has(every, dim))
         return replace(node, attrs={**node.attrs, key: kept})
+
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """How the results are laid out when each device runs the op on what it has of the operands, as their types say.
+
+        Dims that no operand has, and that a device can make any part of, are as the results' own types say. None where
+        the kind has no rule: what the types say is then an assumption.
+
+        Raises `Misplaced` where that would not be the op.
+        """
+        return None
 
     # --- names ----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from ir.ops.op import Names, Op, all_names
 from ir.ops.rule import Expected
 from ir.shards import Shards
 
-
 _REFERENCES = frozenset(("new_ref", "ref", "freeze", "get", "swap", "addupdate"))
 _CALLS = frozenset(("io_callback",))
 

@@ -16,6 +16,7 @@ from ir.ops.dtypes import is_integer, is_key
 from ir.ops.iota import counters
 from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, must, operands, same_dtype
+from ir.ops.spread import Spread, Walked, by_position, chosen, nothing_pending
 from ir.shards import Shards, bind_primitive
 
 _KEYS = frozenset(("fold_in", "split", "clone"))
@@ -43,6 +44,21 @@ class Random(Op):
         if node.fn == "uniform":
             return [Expected((same_dtype(node, range(len(node.inputs))),), node.outputs[0].type.dims)]
         return [_drawn(node)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Element by element where each number depends on one of each operand; else each device needs all operands,
+        and keeps its part of what they give."""
+        due, rank = nothing_pending(node), max(len(operand.type.dims) for operand in node.inputs)
+        if node.fn not in _BY_ELEMENT:
+            Walked(node, [[None] * len(operand.type.dims) for operand in node.inputs])
+            return [chosen(value.type) for value in node.outputs]
+        out = len(node.outputs[0].type.dims)
+        labels = by_position(node, rank)
+        # The words of a key are no dim of keys.
+        last = rank - 1 if node.fn == "wrap" else None
+        labels = [[None if label == last else label for label in own] for own in labels]
+        walked = Walked(node, labels)
+        return [walked.result([p if p < rank else None for p in range(out)], due) for _ in node.outputs]
 
     def blocked(self, node: Node) -> Names:
         """Generators whose numbers depend on how many are drawn get their operands whole."""

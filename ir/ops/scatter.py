@@ -8,12 +8,14 @@ from jax.lax import GatherScatterMode
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places
+from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
+from ir.ops.spread import Spread, Walked, nothing_pending, pending
 from ir.shards import Shards, bind_primitive
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
+_ADDING = ("add", "sub")
 
 
 class Scatter(Indexed):
@@ -30,6 +32,17 @@ class Scatter(Indexed):
         same_dtype(node, (0, 2))
         must_interleave(node, Piece("operand", 2), node.inputs[2].type.dims, along, whole, pairs)
         return [like(node.inputs[0].type)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Updates that are added may be sharded along what is looked up by: each device adds its own, the operand
+        counts once, and the result is partial. A place that is written belongs to one device, which alone writes it."""
+        found = places_of(node, node.inputs[2])
+        rank = len(node.inputs[0].type.dims)
+        adding = node.fn in _ADDING
+        summed = {label for label in found.indices if label is not None and label >= rank}
+        walked = Walked(node, [range(rank), found.indices, found.mixed], found.cut if adding else found.cut | summed)
+        due = pending(node, ((0, 2),)) if adding else nothing_pending(node)
+        return [walked.result(range(rank), due, summed)]
 
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         operand, indices, updates = node.inputs
@@ -64,11 +77,13 @@ class Scatter(Indexed):
         assert node.origin is not None
         (operand, indices, updates), params = arrays, dict(node.origin.params)
         type_, numbers = node.outputs[0].type, params["dimension_numbers"]
-        if type_.partial:
-            first = shards.index(type_.partial) == 0
+        if axes := [axis for axis in type_.partial if axis not in node.inputs[0].type.partial]:
+            first = shards.index(axes) == 0
             operand = jnp.where(first, operand, jnp.zeros_like(operand))
         positions = numbers.scatter_dims_to_operand_dims
-        columns = {column: type_.dims[position] for column, position in enumerate(positions) if type_.dims[position].mesh}
+        columns = {
+            column: type_.dims[position] for column, position in enumerate(positions) if type_.dims[position].mesh
+        }
         if not columns:
             return bind_primitive(node, [operand, indices, updates], params)
         if clips(params["mode"]):

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Mismatch, Names, Op
+from ir.ops.op import Mismatch, Names, Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, fit_all, like, listed, must, operands, same, same_shape
 from ir.ops.slice import side_by_side
+from ir.ops.spread import Spread, Walked, nothing_pending, places
 
 
 class Sort(Op):
@@ -38,6 +39,19 @@ class Sort(Op):
         # Both results are of the same places.
         second = out if fit_all(form, out) else form
         return [Expected((node.inputs[0].type.dtype,), form), Expected(("int32", "uint32", "int64"), second)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """What is sorted is whole; all else is done row by row."""
+        dims, out = node.inputs[0].type.dims, node.outputs[0].type.dims
+        params = params_of(node)
+        at = params.get(
+            "dimension", params.get("operand_dimension", params.get("axis", params.get("reduction_dimension")))
+        )
+        along = {int(at) % len(dims)} if at is not None else set(places(dims, node.dims("along")))
+        along |= {position for position, (a, b) in enumerate(zip(dims, out, strict=True)) if a.size != b.size}
+        labels = [None if position in along else position for position in range(len(dims))]
+        walked, due = Walked(node, [labels] * len(node.inputs)), nothing_pending(node)
+        return [walked.result(labels, due) for _ in node.outputs]
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         if node.fn == "sort":
