@@ -1,9 +1,10 @@
 """contract: multiplies and sums over the listed dims; with windows (`convolve`), in groups of rows (`ragged`), or in
 blocks that have a scale each (`scaled`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
@@ -23,6 +24,7 @@ from ir.ops.rule import (
     same,
     without,
 )
+from ir.shards import Shards
 from ir.types import Dim
 
 Dims = tuple[Dim, ...]
@@ -45,7 +47,6 @@ class Contract(Op):
     meetings = {"contract": "contraction of {pairs}: only one axis can be summed with itself"}
     multiplies = True
     always_computes = True
-    cut_after_each_sum = True
     reads_whole_parameters = True
 
     def results(self, node: Node) -> Sequence[Expected]:
@@ -86,6 +87,14 @@ class Contract(Op):
         kept = [dim for value in node.outputs for dim in value.type.dims]
         over = tuple(Dim(dim.name, dim.size) for dim in left if has(right, dim) and not has(kept, dim))
         return replace(node, attrs={**node.attrs, key: over})
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        """A depthwise convolution has a group for each feature, so each device has fewer groups."""
+        if node.fn != "convolve":
+            return params
+        batch, features = (node.inputs[0].type.dims[axis] for axis in params["dimension_numbers"].lhs_spec[:2])
+        counts = {"feature_group_count": features, "batch_group_count": batch}
+        return params | {key: params[key] // shards.count(dim.mesh) for key, dim in counts.items() if params[key] > 1}
 
     def flops(self, node: Node) -> int:
         multiplied = (*node.dims("over"), *node.dims("window"))

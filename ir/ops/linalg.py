@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.dtypes import related
-from ir.ops.op import Names, Op, all_names, names_of
+from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
 from ir.types import Dim
 
@@ -65,8 +65,6 @@ class Linalg(Op):
         return _formed(node, taken, given)
 
     def blocked(self, node: Node) -> Names:
-        if node.fn == "fft":  # XLA replicates a Fourier transform, whatever it is batched over
-            return all_names(node)
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))
 
