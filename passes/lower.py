@@ -6,7 +6,7 @@ there are no pins and the program is the traced one.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.staging.in_place import put_back
 from ir.staging.static_leaves import hidden, shown
+from ir.types import TensorType
 from passes import errors, require
 from passes.arguments import difference
 from passes.canonicalize import canonicalize
@@ -61,10 +62,15 @@ def lower_placed(
     """The same for a step that all passes have run on already, as in the `placed` of `passes.run`."""
     if require.graph(placed, "lower_placed").trees is None:
         raise errors.no_origin(placed.name)
-    mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
-    run = _Runner(mesh if mesh.size > 1 else None)
+    return lowered(placed, device_mesh(require.plan(plan, "lower_placed"), devices), Meaning(), donate=donate)
+
+
+def lowered(placed: Graph, mesh: Mesh, meaning: "Meaning", *, donate: bool = False) -> Callable[..., Any]:
+    """A placed graph as a jitted function, with a meaning for its nodes."""
+    run = _Runner(mesh if mesh.size > 1 else None, meaning)
     # Whoever calls the step knows nothing of layouts.
-    traced = replace(placed, inputs=tuple(replace(value, type=whole(value.type)) for value in placed.inputs))
+    inputs = tuple(replace(value, type=meaning.type(whole(value.type))) for value in placed.inputs)
+    traced = replace(placed, inputs=inputs)
 
     def step(*arguments: Any) -> Any:
         different = difference(traced, arguments, {})
@@ -170,11 +176,28 @@ def output_shardings(placed: Graph, mesh: Mesh) -> Any:
     return jax_api.tree_unflatten(placed.trees.outputs, leaves)
 
 
+class Meaning:
+    """What a node does with the values of its operands: here what it does in the step."""
+
+    def type(self, type_: TensorType) -> TensorType:
+        """The type of a value."""
+        return type_
+
+    def constant(self, operand: Constant) -> Any:
+        """The value of a number written in the program."""
+        return operand.value
+
+    def act(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int], run: Callable[..., Any]) -> Any:
+        """The results of a node; `run` gives those of a body."""
+        return op_of(node).bind(node, arrays, shards)
+
+
 class _Runner:
     """Interprets a placed graph with JAX values (tracers, under `jit`). Without a mesh nothing is pinned."""
 
-    def __init__(self, mesh: Mesh | None) -> None:
+    def __init__(self, mesh: Mesh | None, meaning: Meaning) -> None:
         self.mesh = mesh
+        self.meaning = meaning
 
     def graph(self, graph: Graph, inputs: Sequence[Any]) -> list[Any]:
         values: dict[int, Any] = {}
@@ -182,7 +205,7 @@ class _Runner:
             values[value.id] = self.pinned(value, array)
 
         def read(operand: Operand) -> Any:
-            return operand.value if isinstance(operand, Constant) else values[operand.id]
+            return self.meaning.constant(operand) if isinstance(operand, Constant) else values[operand.id]
 
         for node in graph.nodes:
             results = self.node(node, [read(operand) for operand in node.inputs])
@@ -203,14 +226,11 @@ class _Runner:
         if op.relabels(node):
             return arrays
         assert origin is not None
-        if op.holds_array:
-            return [origin.params["value"]]
-        params = dict(op.bound(node, origin.params, self.mesh.shape if self.mesh is not None else {}))
         if entered(node):
-            params |= self.bodies(node)
+            node = replace(node, origin=replace(origin, params={**origin.params, **self.bodies(node)}))
+        shards = self.mesh.shape if self.mesh is not None else {}
         with equation_context(origin.context, origin.source_info):
-            result = origin.primitive.bind(*arrays, **origin.primitive.get_bind_params(params))
-        return list(result) if origin.primitive.multiple_results else [result]
+            return self.meaning.act(node, arrays, shards, _Runner(None, self.meaning).graph)
 
     def summed(self, node: Node, array: Any) -> Any:
         """A sum over some mesh axes is first pinned in the place where it is made, then moved."""
@@ -225,10 +245,20 @@ class _Runner:
         assert node.origin is not None
         op, params = op_of(node), node.origin.params
         closed = [
-            jaxpr if _takes_references(jaxpr) else self.closed(body, _shapes(jaxpr))
+            jaxpr if _takes_references(jaxpr) else self.closed(body, self.shapes(body, jaxpr))
             for jaxpr, body in zip(op.jaxprs(params), node.bodies, strict=True)
         ]
         return op.with_jaxprs(params, closed)
+
+    def shapes(self, body: Graph, jaxpr: Any) -> list[Any]:
+        """Shapes of the inputs of a body, weak types included, as JAX traced them."""
+        shapes: list[Any] = []
+        for value, aval in zip(body.inputs, _avals(jaxpr), strict=True):
+            same = self.meaning.type(value.type) == value.type
+            dtype: Any = aval.dtype if same else self.meaning.type(value.type).dtype
+            weak = same and getattr(aval, "weak_type", False)
+            shapes.append(jax.ShapeDtypeStruct(aval.shape, dtype, weak_type=weak))
+        return shapes
 
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
         def function(*arrays: Any) -> list[Any]:
@@ -249,11 +279,3 @@ def _takes_references(jaxpr: Any) -> bool:
 
 def _avals(jaxpr: Any) -> list[Any]:
     return jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars]
-
-
-def _shapes(jaxpr: Any) -> list[Any]:
-    """Shapes of the inputs of a body, weak types included, as JAX traced them."""
-    return [
-        jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
-        for aval in _avals(jaxpr)
-    ]

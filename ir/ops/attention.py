@@ -16,6 +16,7 @@ from ir import errors
 from ir.graph import Node, Value
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
+from ir.ring_attention import attention, backward, tangent
 from ir.types import Dim, TensorType
 
 Dims = tuple[Dim, ...]
@@ -91,6 +92,11 @@ class Attention(Op):
             if dim.name in summed and count > 1:
                 parts.append((label, unused + len(parts), count))
         return {**params, "spec": replace(spec, parts=tuple(parts))}
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+        """By the form that defines it."""
+        member = {"": attention, "backward": backward, "tangent": tangent}[node.fn]
+        return member(self.bound(node, params_of(node), shards)["spec"], *arrays)
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not

@@ -1,12 +1,13 @@
 """constant: an array that the step closed over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Op
+from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, must, operands
+from ir.ring import in_ring, literal
 
 
 class Constant(Op):
@@ -22,3 +23,10 @@ class Constant(Op):
         if array is None or not hasattr(array, "dtype"):
             return [Expected((), node.outputs[0].type.dims)]
         return [Expected((str(array.dtype),), tuple(Hole(int(size)) for size in array.shape))]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+        return [params_of(node)["value"]]
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        value = params_of(node)["value"]
+        return {"value": literal(value) if in_ring(node.outputs[0].type.dtype) else value}

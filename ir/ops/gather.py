@@ -1,12 +1,14 @@
 """gather: looks up the dims in `along` by the indices in the second operand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.indexed import Indexed, looked_up, must_interleave
 from ir.ops.op import Names, Place, params_of
 from ir.ops.rule import Expected, Piece, must, operands
+from ir.ring import literal, touches
 
 
 class Gather(Indexed):
@@ -48,3 +50,8 @@ class Gather(Indexed):
 
     def blocked(self, node: Node) -> Names:
         return node.names("whole")
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        filling = params.get("fill_value")
+        return {**params, "fill_value": int(literal(filling))} if touches(node) and filling is not None else params

@@ -1,12 +1,16 @@
 """iota: 0, 1, 2, … along one dim, and what else comes from nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.dtypes import family
-from ir.ops.op import Op
+from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
+from ir.ring import RING, touches
 from ir.types import short_dtype
 
 _NUMBERS = frozenset(("axis_index", "platform_index"))
@@ -36,3 +40,7 @@ class Iota(Op):
             dtype = node.outputs[0].type.dtype
             must(family(dtype) > 0, Piece("result"), errors.operand_dtype(short_dtype(dtype), "a number"))
         return [Expected((), dims)]
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        return {**params, "dtype": np.dtype(RING)} if touches(node) and "dtype" in params else params

@@ -4,13 +4,15 @@ A form such as `mn->mk,kn` says which dims of the results are which dims of the 
 dim. A letter of the results alone is a new one, which no operand has: the columns of Q, the order of eigenvalues.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.dtypes import related
-from ir.ops.op import Names, Op, all_names, names_of
+from ir.ops.op import Names, Op, all_names, names_of, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
+from ir.ring import digest, ring_dtype
 from ir.types import Dim
 
 FORMS = {
@@ -69,6 +71,24 @@ class Linalg(Op):
             return all_names(node)
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+        """Some function of the whole matrices, by itself for each place of the batch."""
+        batch = _batch(node)
+        lead = tuple(arrays[0].shape[:batch])
+        results = [((*lead, *value.type.shape[batch:]), ring_dtype(value.type.dtype)) for value in node.outputs]
+        return digest(arrays, results, batch, node.fn)
+
+
+def _batch(node: Node) -> int:
+    """How many dims in front are the batch's."""
+    rank = len(node.inputs[0].type.dims)
+    if node.fn == "fft":
+        return rank - len(params_of(node)["fft_lengths"])
+    if node.fn == "solve":
+        return 0
+    taken = "ij" if node.fn == "triangular_solve" else FORMS[node.fn].split("->")[0].split(",")[0]
+    return rank - len(taken)
 
 
 def _fits(expected: Expected, value: Value) -> bool:

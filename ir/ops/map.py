@@ -1,12 +1,15 @@
 """map: any elementwise function. Operands have the dims of the result, or are scalars."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node, Operand
 from ir.ops.dtypes import complex_of, is_complex, is_integer, real_of
 from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
+from ir.ring import touches
+from ir.ring_functions import elementwise, known
 from ir.types import TensorType
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
@@ -72,6 +75,15 @@ class Map(Op):
 
     def keeps_elements(self, node: Node) -> bool:
         return True
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        made = elementwise(node, arrays)
+        return super().shadow(node, arrays, shards) if made is None else made
+
+    def covered(self, node: Node) -> bool:
+        return known(node.fn) or not touches(node)
 
     def _cast_dims(self, node: Node) -> tuple[Slot, ...]:
         """The same bits as another type: a wider or narrower one takes or gives a last dim."""

@@ -13,6 +13,7 @@ from ir.graph import Graph, Node, Operand, Value
 from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
 from ir.order import Order
+from ir.ring import in_ring_node
 from ir.types import Dim
 
 Names = tuple[str, ...]
@@ -240,9 +241,32 @@ class Op(ABC):
         """The parameters that its primitive is bound with in a placed graph; `shards` is the size of each mesh axis."""
         return params
 
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+        """The results of a node for JAX values of its operands."""
+        assert node.origin is not None
+        primitive, params = node.origin.primitive, self.bound(node, node.origin.params, shards)
+        result = primitive.bind(*arrays, **primitive.get_bind_params(dict(params)))
+        return list(result) if primitive.multiple_results else [result]
+
     def flops(self, node: Node) -> int:
         """Floating-point operations of the whole op."""
         return 0
+
+    # --- in the ring (see `ir.ring`) ----------------------------------------------------------------------------------
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+        """The results of a node for operands in the ring: here of a kind that moves elements, or sums them, and does so
+        with any numbers."""
+        return self.bind(in_ring_node(node, self.ring_params(node)), arrays, shards)
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        """The parameters of its primitive for numbers of the ring."""
+        return params_of(node)
+
+    def covered(self, node: Node) -> bool:
+        """Whether the ring has a meaning for the node that is the node's own; without one, it is some function of the
+        whole of its operands."""
+        return True
 
     # --- bodies -----------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,16 @@
 """random: keys and bits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.dtypes import is_integer, is_key
 from ir.ops.op import Op
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, must, operands, same_dtype
+from ir.ring import RING, digest, mixed, ring_dtype, touches
 
 _KEYS = frozenset(("fold_in", "split", "clone"))
 _BLOCKS = frozenset(("threefry2x32", "threefry4x32", "philox2x32", "philox4x32", "gamma"))
@@ -30,6 +34,19 @@ class Random(Op):
         if node.fn == "uniform":
             return [Expected((same_dtype(node, range(len(node.inputs))),), node.outputs[0].type.dims)]
         return [_drawn(node)]
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+        """Bits are what they are in the step."""
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        if node.fn != "gamma":
+            results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
+            return digest(arrays, results, 0, node.fn)
+        words = jax.random.key_data(arrays[0]).sum(axis=-1, dtype=RING)
+        return [mixed([words, arrays[1]], "gamma")]
+
+    def covered(self, node: Node) -> bool:
+        return node.fn == "gamma" or not touches(node)
 
 
 def _drawn(node: Node) -> Expected:

@@ -1,14 +1,21 @@
 """scatter: writes the third operand into the first, or combines it, at the indices in the second."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from ir import errors
+import numpy as np
+from jax import lax
+
+from ir import errors, jax_api
 from ir.graph import Node
 from ir.ops.indexed import Indexed, looked_up, must_interleave
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
+from ir.ring import RING, touches
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
+
+_COMBINED: Mapping[str, Any] = {"add": lax.add, "mul": lax.mul, "min": lax.min, "max": lax.max, "sub": lax.sub}
 
 
 class Scatter(Indexed):
@@ -54,3 +61,12 @@ class Scatter(Indexed):
             return whole
         gone = names_of(node.value_inputs[1:]) - names_of(node.outputs)
         return (*whole, *sorted(gone), *node.names("along"))
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        """With the function that combines two numbers of the ring."""
+        params = params_of(node)
+        if not touches(node) or params.get("update_jaxpr") is None or node.fn not in _COMBINED:
+            return params
+        number = np.uint32(0)
+        closed = jax_api.make_jaxpr(_COMBINED[node.fn])(number.astype(RING), number.astype(RING))
+        return {**params, "update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
