@@ -79,6 +79,17 @@ def to_ring(x: Any) -> Any:
     return x if x.dtype == np.uint32 else x.astype(np.uint32)
 
 
+def signed(x: Any) -> Any:
+    """The same bits as signed integers, which add and multiply alike: XLA's CPU compiler hands products of matrices of
+    these, and not of others, to a library that is fast."""
+    return lax.bitcast_convert_type(x, np.int32)
+
+
+def unsigned(x: Any) -> Any:
+    """The inverse of `signed`."""
+    return lax.bitcast_convert_type(x, np.uint32)
+
+
 def quotient(x: Any, y: Any) -> Any:
     """`x / y`, linear in `x` as division is."""
     return to_ring(x) * mix(to_ring(y), "div")

@@ -11,14 +11,15 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from haliax.nn.attention.spec import Labels, Spec, contracted, placed, visible
-from ir.ring import literal, mix
+from haliax.nn.attention import spec as labelled
+from haliax.nn.attention.spec import Labels, Spec, placed, visible
+from ir.ring import literal, mix, signed, unsigned
 
 
 def attention(spec: Spec, *arrays: Any) -> list[Any]:
     """The result, and what stands for the log-sum-exp of each query's scores."""
     weights, labels, sums = _weights(spec, arrays)
-    result, result_labels = contracted(weights, labels, arrays[2], spec.operands[2], (spec.keys,))
+    result, result_labels = _contracted(weights, labels, arrays[2], spec.operands[2], (spec.keys,))
     rows = tuple([label for label in labels if label != spec.keys])
     return [placed(result, result_labels, spec.result), placed(mix(sums, "log"), rows, spec.rows)]
 
@@ -27,7 +28,7 @@ def backward(spec: Spec, *arrays: Any) -> list[Any]:
     """The cotangents of query, key and value; behind the operands stand both results and the cotangent of the first."""
     query, key, value, cotangent = *arrays[:3], arrays[-1]
     weights, labels, _ = _weights(spec, arrays)
-    by_weight, found = contracted(cotangent, spec.result, value, spec.operands[2], spec.features)
+    by_weight, found = _contracted(cotangent, spec.result, value, spec.operands[2], spec.features)
     scores = _through_softmax(spec, weights, placed(by_weight, found, labels), labels)
     of_query = _summed(spec, scores, labels, key, spec.operands[1], spec.operands[0])
     of_key = _summed(spec, scores, labels, query, spec.operands[0], spec.operands[1])
@@ -40,11 +41,11 @@ def tangent(spec: Spec, *arrays: Any) -> list[Any]:
     (query, key, value), (by_query, by_key, by_value) = arrays[:3], arrays[-3:]
     weights, labels, _ = _weights(spec, arrays)
     own = [(by_query, key), (query, by_key)]
-    sides = [contracted(q, spec.operands[0], k, spec.operands[1], (spec.size,)) for q, k in own]
+    sides = [_contracted(q, spec.operands[0], k, spec.operands[1], (spec.size,)) for q, k in own]
     moved = sum(placed(product, found, labels) for product, found in sides)
     scores = _through_softmax(spec, weights, moved, labels)
     products = [(scores, value), (weights, by_value)]
-    parts = [contracted(w, labels, v, spec.operands[2], (spec.keys,)) for w, v in products]
+    parts = [_contracted(w, labels, v, spec.operands[2], (spec.keys,)) for w, v in products]
     return [sum(placed(product, found, spec.result) for product, found in parts)]
 
 
@@ -52,7 +53,7 @@ def _weights(spec: Spec, arrays: Sequence[Any]) -> tuple[Any, Labels, Any]:
     """The weight of each key for each query, their labels, and the sum of a query's exponentials."""
     spec = replace(spec, parts=())  # how a gradient's sum is taken, which is no matter here
     query, key = arrays[:2]
-    scores, labels = contracted(query, spec.operands[0], key, spec.operands[1], (spec.size,))
+    scores, labels = _contracted(query, spec.operands[0], key, spec.operands[1], (spec.size,))
     sizes = spec.sizes(arrays)
     scale = sizes[spec.size] ** -0.5 if spec.scale is None else spec.scale
     scores = scores * literal(np.float32(scale))
@@ -81,7 +82,14 @@ def _through_softmax(spec: Spec, weights: Any, moved: Any, labels: Labels) -> An
 def _summed(spec: Spec, first: Any, first_labels: Labels, second: Any, second_labels: Labels, wanted: Labels) -> Any:
     """A product summed over all labels that the wanted result has not."""
     over = tuple([label for label in first_labels if label in second_labels and label not in wanted])
-    product, labels = contracted(first, first_labels, second, second_labels, over)
+    product, labels = _contracted(first, first_labels, second, second_labels, over)
     alone = tuple([axis for axis, label in enumerate(labels) if label not in wanted])
     left = tuple([label for label in labels if label in wanted])
     return placed(product.sum(axis=alone, dtype=np.uint32) if alone else product, left, wanted)
+
+
+def _contracted(
+    first: Any, first_labels: Labels, second: Any, second_labels: Labels, over: Labels
+) -> tuple[Any, Labels]:
+    product, labels = labelled.contracted(signed(first), first_labels, signed(second), second_labels, over)
+    return unsigned(product), labels

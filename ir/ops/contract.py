@@ -28,7 +28,7 @@ from ir.ops.rule import (
     same,
     without,
 )
-from ir.ring import RING, in_ring, to_ring, touches
+from ir.ring import in_ring, signed, to_ring, touches, unsigned
 from ir.types import Dim
 
 Dims = tuple[Dim, ...]
@@ -90,13 +90,14 @@ class Contract(Op):
             return super().shadow(node, arrays, shards)
         if node.fn == "scaled":
             return [_scaled(*map(to_ring, arrays))]
-        return super().shadow(node, [*map(to_ring, arrays[:2]), *arrays[2:]], shards)
+        factors = [signed(to_ring(array)) for array in arrays[:2]]
+        return [unsigned(each) for each in super().shadow(node, [*factors, *arrays[2:]], shards)]
 
     def ring_params(self, node: Node) -> Mapping[str, Any]:
         params = params_of(node)
         if not touches(node) or "preferred_element_type" not in params:
             return params
-        return {**params, "preferred_element_type": np.dtype(RING), "precision": None}
+        return {**params, "preferred_element_type": np.dtype(np.int32), "precision": None}
 
     def repaired(self, node: Node, key: str) -> Node:
         """Dims that both operands have, and the result has not, are summed over."""
