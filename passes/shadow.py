@@ -32,7 +32,24 @@ class _Ring(Meaning):
         return literal(operand.value) if in_ring(operand.type.dtype) else operand.value
 
     def act(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int], run: Callable[..., Any]) -> Any:
-        return op_of(node).shadow(node, arrays, shards)
+        op = op_of(node)
+        if op.sealed:
+            return op.sealed_shadow(node, arrays, run)
+        return op.shadow(node, arrays, shards)
+
+
+class _Alone(_Ring):
+    """The same on one device, whatever mesh the step itself speaks of."""
+
+    def act(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int], run: Callable[..., Any]) -> Any:
+        op = op_of(node)
+        if op.sealed:
+            return op.sealed_alone(node, arrays, run)
+        if op.runs_once:
+            return run(node.bodies[0], arrays)
+        if op.places(node):
+            return arrays
+        return op.shadow(node, arrays, shards)
 
 
 def shadow(graph: Graph, plan: Plan, devices: Sequence[Any] | Mesh | None = None) -> Callable[..., Any]:
@@ -56,6 +73,15 @@ def shadow_placed(placed: Graph, plan: Plan, devices: Sequence[Any] | Mesh | Non
     return lowered(placed, device_mesh(require.plan(plan, "shadow_placed"), devices), _Ring())
 
 
+def alone(graph: Graph) -> Callable[..., Any]:
+    """The shadow of a traced step, jitted, on one device: what every layout of it must give.
+
+    Shardings and the mesh of a `shard_map` that the step itself asks for say where arrays are and not what they are;
+    the devices of such a mesh are computed one beside the other.
+    """
+    return lowered(graph, device_mesh(Plan.by_hand({"data": 1}, {})), _Alone())
+
+
 def not_covered(graph: Graph) -> list[tuple[str, str | None]]:
     """What has no meaning of its own in the ring, as (name, line): it is taken for some function of the whole of its
     operands, of which nothing else is checked."""
@@ -65,10 +91,3 @@ def not_covered(graph: Graph) -> list[tuple[str, str | None]]:
             name = f"{node.kind}.{node.fn}" if node.fn else node.kind
             found[name, str(node.source) if node.source is not None else None] = None
     return list(found)
-
-
-def ring_inputs(graph: Graph, seed: int = 0) -> list[Any]:
-    """Numbers for the inputs of a step's shadow, one array for each leaf in order: all bits random for real numbers;
-    small enough for integers to be indices; each by its own path, so that another argument changes no other.
-    """
-    raise NotImplementedError

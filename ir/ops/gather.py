@@ -51,6 +51,9 @@ class Gather(Indexed):
     def blocked(self, node: Node) -> Names:
         return node.names("whole")
 
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        return tuple(params_of(node)["dimension_numbers"].start_index_map)
+
     def ring_params(self, node: Node) -> Mapping[str, Any]:
         params = params_of(node)
         filling = params.get("fill_value")

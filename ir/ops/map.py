@@ -82,6 +82,9 @@ class Map(Op):
         made = elementwise(node, arrays)
         return super().shadow(node, arrays, shards) if made is None else made
 
+    def places(self, node: Node) -> bool:
+        return node.fn in ("sharding_constraint", "reshard", "device_put", "mesh_cast", "layout_constraint")
+
     def covered(self, node: Node) -> bool:
         return known(node.fn) or not touches(node)
 

@@ -259,6 +259,18 @@ class Op(ABC):
         with any numbers."""
         return self.bind(in_ring_node(node, self.ring_params(node)), arrays, shards)
 
+    def sealed_shadow(self, node: Node, arrays: Sequence[Any], run: Callable[..., Any]) -> Sequence[Any]:
+        """The same for a sealed op, whose body `run` gives the results of: `run(body, arrays)`."""
+        raise NotImplementedError(node.kind)
+
+    def sealed_alone(self, node: Node, arrays: Sequence[Any], run: Callable[..., Any]) -> Sequence[Any]:
+        """The same on one device, which does what all devices of the body's mesh do."""
+        raise NotImplementedError(node.kind)
+
+    def places(self, node: Node) -> bool:
+        """Whether it says on what devices an array of the step is, and nothing else."""
+        return False
+
     def ring_params(self, node: Node) -> Mapping[str, Any]:
         """The parameters of its primitive for numbers of the ring."""
         return params_of(node)

@@ -62,6 +62,9 @@ class Scatter(Indexed):
         gone = names_of(node.value_inputs[1:]) - names_of(node.outputs)
         return (*whole, *sorted(gone), *node.names("along"))
 
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        return tuple(params_of(node)["dimension_numbers"].scatter_dims_to_operand_dims)
+
     def ring_params(self, node: Node) -> Mapping[str, Any]:
         """With the function that combines two numbers of the ring."""
         params = params_of(node)
