@@ -158,7 +158,9 @@ def digest(arrays: Sequence[Any], results: Sequence[tuple[Sequence[int], Any]], 
     for place, (shape, dtype) in enumerate(results):
         own = tuple(shape[batch:])
         if jnp.issubdtype(dtype, np.bool_) or jnp.issubdtype(dtype, np.integer) and dtype != np.uint32:
-            made.append(jnp.broadcast_to(lax.iota(np.uint32, shape[-1]) if shape else np.uint32(0), shape).astype(dtype))
+            made.append(
+                jnp.broadcast_to(lax.iota(np.uint32, shape[-1]) if shape else np.uint32(0), shape).astype(dtype)
+            )
             continue
         lead = jnp.reshape(total, (*jnp.shape(total), *[1] * len(own)))
         made.append(mix(lead * positions(own, f"{tag}.result{place}"), f"{tag}.{place}"))

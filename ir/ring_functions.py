@@ -42,7 +42,20 @@ COMPARED: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 MIXED = frozenset(
     (
-        *("abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt", "ceil"),
+        *(
+            "abs",
+            "acos",
+            "acosh",
+            "asin",
+            "asinh",
+            "atan",
+            "atan2",
+            "atanh",
+            "bessel_i0e",
+            "bessel_i1e",
+            "cbrt",
+            "ceil",
+        ),
         *("cos", "cosh", "digamma", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "igamma"),
         *("igamma_grad_a", "igammac", "lgamma", "log", "log1p", "log2", "logistic", "nextafter", "one_minus_square"),
         *("polygamma", "polynomial", "pow", "regularized_incomplete_beta", "rem", "round", "rsqrt", "sign", "sin"),

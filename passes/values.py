@@ -54,6 +54,13 @@ class Values:
     def equal(self) -> bool:
         return not self.different
 
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Values":
+        """The inverse of `facts`."""
+        different = [Different(d["output"], tuple(d["first"]), d["elements"], d["of"]) for d in facts["different"]]
+        missing = [(each["name"], each["source"]) for each in facts["not_covered"]]
+        return cls(facts["outputs"], tuple(different), tuple(missing))
+
     def __str__(self) -> str:
         lines = [f"values equal: {self.outputs - len(self.different)} of {self.outputs} outputs"]
         lines += [f"  {each}" for each in self.different]
