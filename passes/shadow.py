@@ -7,7 +7,6 @@ differ, a collective, or what the compiler made of the layout, is wrong.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 
 from ir.graph import Constant, Graph, Node

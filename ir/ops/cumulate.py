@@ -13,7 +13,6 @@ from ir.ops.rule import Expected, Hole, Piece, Slot, has, like, listed, must, op
 from ir.ring import mix, mixed, to_ring, touches
 from ir.types import Dim
 
-
 _OWN = ("cumsum", "cumprod", "cummax", "cummin", "window_sum", "window_max", "window_min")
 """Members that mean the same for the ring's numbers."""
 
