@@ -40,7 +40,7 @@ def ring_dtype(dtype: str) -> str:
 
 def ring_type(type_: TensorType) -> TensorType:
     """The type of a value in the ring's program: the same dims in the same places."""
-    return TensorType(RING, type_.dims, type_.partial) if in_ring(type_.dtype) else type_
+    return replace(type_, dtype=RING) if in_ring(type_.dtype) else type_
 
 
 def in_ring_node(node: Node, params: Mapping[str, Any]) -> Node:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ir import jax_api
 from ir.graph import Graph
 from passes import errors, require
+from passes.lower import Partitioner
 from passes.planner.plan import Plan
 from passes.ring_inputs import flat_names, ring_inputs
 from passes.shadow import alone, not_covered, shadow_placed
@@ -86,6 +87,7 @@ def compare_values(
     plan: Plan,
     devices: Sequence[Any] | Mesh | None = None,
     *,
+    partitioner: Partitioner = "explicit",
     seed: int = 0,
     given: Mapping[int, Any] | None = None,
 ) -> Values:
@@ -96,6 +98,7 @@ def compare_values(
         placed: the same after all passes, as in the `placed` of `passes.run`.
         plan: the layout.
         devices: as many as the mesh has; default: the first of `jax.devices()`.
+        partitioner: as in `passes.lower`.
         seed: of the numbers that go in.
         given: integers, booleans and keys that are known, by the position of the input.
 
@@ -104,7 +107,7 @@ def compare_values(
     """
     if require.graph(graph, "compare_values").trees is None:
         raise errors.no_origin(graph.name)
-    laid_out = shadow_placed(flat(placed), plan, devices)
+    laid_out = shadow_placed(flat(placed), plan, devices, partitioner=partitioner)
     return compared(graph, laid_out, seed=seed, given=given)
 
 

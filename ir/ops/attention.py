@@ -11,12 +11,15 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import jax.numpy as jnp
+
 from haliax.nn.attention.spec import MASKS, Spec
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
 from ir.ring_attention import attention, backward, tangent
+from ir.shards import Shards, bind_primitive
 from ir.types import Dim, TensorType
 
 Dims = tuple[Dim, ...]
@@ -36,7 +39,6 @@ class Attention(Op):
     )
     meetings = {"attention": "attention of {pairs}: what query, key, value and mask share has one name"}
     always_computes = True
-    cut_after_each_sum = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         must(node.fn in _BEHIND, Piece("op"), errors.rule_needs("attention, or a derivative of it"))
@@ -93,10 +95,17 @@ class Attention(Op):
                 parts.append((label, unused + len(parts), count))
         return {**params, "spec": replace(spec, parts=tuple(parts))}
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Queries whose positions are sharded begin where those of the devices before this one end."""
+        assert node.origin is not None
+        spec, every = _begun(node, arrays, shards)
+        return bind_primitive(node, every, {**node.origin.params, "spec": spec})
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """By the form that defines it."""
         member = {"": attention, "backward": backward, "tangent": tangent}[node.fn]
-        return member(self.bound(node, params_of(node), shards)["spec"], *arrays)
+        spec, every = _begun(node, arrays, shards)
+        return member(spec, *every)
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not
@@ -119,6 +128,22 @@ class Attention(Op):
                     yield first[label], (value, position)
                 else:
                     first[label] = value, position
+
+
+def _begun(node: Node, arrays: Sequence[Any], shards: Shards) -> tuple[Spec, Sequence[Any]]:
+    """The attention on one device's shards, and its operands: one more says where the device's queries begin."""
+    spec: Spec = params_of(node)["spec"]
+    labels = spec.operands[0]
+    sharded = spec.position in labels and node.inputs[0].type.dims[labels.index(spec.position)]
+    if not sharded or not sharded.mesh:
+        return spec, arrays
+    known = spec.named(arrays[3 : 3 + len(spec.masks)])
+    given, labels = known.get("starts", (spec.starts, ()))
+    known["starts"] = (jnp.asarray(given, jnp.int32) + shards.start(sharded), labels)
+    masks = tuple([name for name in MASKS if name in known])
+    operands = (*spec.operands[:3], *[known[name][1] for name in masks])
+    begun = replace(spec, starts=0, masks=masks, operands=operands)
+    return begun, [*arrays[:3], *[known[name][0] for name in masks], *arrays[3 + len(spec.masks) :]]
 
 
 def _names(dims: Sequence[Dim]) -> Names:

@@ -8,6 +8,7 @@ from ir.graph import Node
 from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, must, operands
 from ir.ring import in_ring, literal
+from ir.shards import Shards
 
 
 class Constant(Op):
@@ -24,8 +25,9 @@ class Constant(Op):
             return [Expected((), node.outputs[0].type.dims)]
         return [Expected((str(array.dtype),), tuple(Hole(int(size)) for size in array.shape))]
 
-    def bind(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
-        return [params_of(node)["value"]]
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        assert node.origin is not None
+        return [shards.part(node.origin.params["value"], node.outputs[0].type)]
 
     def ring_params(self, node: Node) -> Mapping[str, Any]:
         value = params_of(node)["value"]

@@ -29,6 +29,7 @@ from ir.ops.rule import (
     without,
 )
 from ir.ring import in_ring, signed, to_ring, touches, unsigned
+from ir.shards import Shards
 from ir.types import Dim
 
 Dims = tuple[Dim, ...]
@@ -51,7 +52,6 @@ class Contract(Op):
     meetings = {"contract": "contraction of {pairs}: only one axis can be summed with itself"}
     multiplies = True
     always_computes = True
-    cut_after_each_sum = True
     reads_whole_parameters = True
 
     def results(self, node: Node) -> Sequence[Expected]:
@@ -84,7 +84,7 @@ class Contract(Op):
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *made)))
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Products and sums are the ring's own, of integers too where the result is real."""
         if not in_ring(node.outputs[0].type.dtype):
             return super().shadow(node, arrays, shards)

@@ -11,6 +11,7 @@ from ir.graph import Node, Operand
 from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, like, listed, must, operands, same_shape
 from ir.ring import mix, mixed, to_ring, touches
+from ir.shards import Shards
 from ir.types import Dim
 
 _OWN = ("cumsum", "cumprod", "cummax", "cummin", "window_sum", "window_max", "window_min")
@@ -54,7 +55,7 @@ class Cumulate(Op):
     def blocked(self, node: Node) -> Names:
         return node.names("along")
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Running sums and maxima are the ring's own. The others see the whole of the dims along which they run, so
         that any function of these will do; one that is linear stays so."""
         if not touches(node) or node.fn in _OWN:

@@ -4,7 +4,7 @@ A form such as `mn->mk,kn` says which dims of the results are which dims of the 
 dim. A letter of the results alone is a new one, which no operand has: the columns of Q, the order of eigenvalues.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ir import errors
@@ -13,6 +13,7 @@ from ir.ops.dtypes import related
 from ir.ops.op import Names, Op, all_names, names_of, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
 from ir.ring import digest, ring_dtype
+from ir.shards import Shards
 from ir.types import Dim
 
 FORMS = {
@@ -72,7 +73,7 @@ class Linalg(Op):
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Some function of the whole matrices, by itself for each place of the batch."""
         batch = _batch(node)
         lead = tuple(arrays[0].shape[:batch])

@@ -14,6 +14,7 @@ from ir.ops.op import Feed, Mismatch, Names, meeting, params_of
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
 from ir.ops.structured import Structured, same_sizes
 from ir.ring import in_ring
+from ir.shards import Shards
 
 _UNDECIDED, _LONGEST = 8, 1 << 16
 """After how many trips a `while` ends in the ring, if its condition does not end it: one that asks for real numbers,
@@ -122,7 +123,7 @@ class Loop(Structured):
             return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
         return {"jaxpr": closed[0]}
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """A condition need not come true in the ring, so a `while` has a last trip."""
         if self.scans(node):
             return super().shadow(node, arrays, shards)

@@ -1,6 +1,6 @@
 """map: any elementwise function. Operands have the dims of the result, or are scalars."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ir import errors
@@ -10,12 +10,14 @@ from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
 from ir.ring import touches
 from ir.ring_functions import elementwise, known
+from ir.shards import Shards
 from ir.types import TensorType
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
 _TO_REAL = frozenset(("real", "imag", "abs"))
 _TO_COMPLEX = frozenset(("complex", "conj"))
 _CASTS = frozenset(("convert_element_type", "bitcast_convert_type"))
+_PINS = ("sharding_constraint", "reshard", "layout_constraint", "pvary", "preduced")
 _POWERS = ("pow", "integer_pow")
 _BINARY = frozenset(
     (
@@ -76,7 +78,13 @@ class Map(Op):
     def keeps_elements(self, node: Node) -> bool:
         return True
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Where a user's program pins an array, the plan is what counts."""
+        if node.fn in _PINS or self.relabels(node):
+            return arrays
+        return super().bind(node, arrays, shards)
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         if not touches(node):
             return self.bind(node, arrays, shards)
         made = elementwise(node, arrays)

@@ -1,15 +1,18 @@
 """opaque: a primitive without a rule: replicated, and reported. It may have no result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from jax import lax
 
 from ir.graph import Node
 from ir.ops.op import Names, Op, all_names
 from ir.ops.rule import Expected
 from ir.ring import digest, ring_dtype, touches
+from ir.shards import Shards
 
-_IN_PLACE = frozenset(("new_ref", "ref", "get", "swap", "addupdate", "freeze"))
-"""Reads and writes of arrays that are changed in place, of any numbers."""
+_REFERENCES = frozenset(("new_ref", "ref", "freeze", "get", "swap", "addupdate"))
+_CALLS = frozenset(("io_callback",))
 
 
 class Opaque(Op):
@@ -23,15 +26,30 @@ class Opaque(Op):
     def results(self, node: Node) -> Sequence[Expected]:
         return [Expected((), None) for _ in node.outputs]
 
+    def is_whole(self, node: Node) -> bool:
+        """What changes an array in place has no shards; a host function that may do more than answer runs once."""
+        return node.fn in _REFERENCES or node.fn in _CALLS
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Every device computes the same; what has no result (`jax.debug.print`) one device does for all."""
+        if node.outputs or not shards.sizes:
+            return super().bind(node, arrays, shards)
+
+        def once() -> None:
+            super(Opaque, self).bind(node, arrays, shards)
+
+        lax.cond(shards.index(tuple(shards.sizes)) == 0, once, lambda: None)
+        return []
+
     def blocked(self, node: Node) -> Names:
         return all_names(node)
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Some function of all operands; what has no results is left out."""
-        if node.fn in _IN_PLACE or (node.outputs and not touches(node)):
+        if node.fn in _REFERENCES or (node.outputs and not touches(node)):
             return super().shadow(node, arrays, shards)
         results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
         return digest(arrays, results, 0, node.fn)
 
     def covered(self, node: Node) -> bool:
-        return node.fn in _IN_PLACE or not node.outputs or not touches(node)
+        return node.fn in _REFERENCES or not node.outputs or not touches(node)

@@ -1,6 +1,6 @@
 """reduce: removes the listed dims."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ir import errors
@@ -8,9 +8,11 @@ from ir.graph import Node
 from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Piece, fit_all, listed, must, operands, same_shape, without
 from ir.ring import RING, mixed, ring_dtype
+from ir.shards import Shards
+from ir.types import REDUCTIONS, SUM
 
-_BY_SHARDS = ("sum", "max", "min", "prod", "and", "or", "xor")
-"""Members that can be taken of each shard, and then of what the shards gave."""
+_BY_SHARDS = REDUCTIONS
+"""Members that can be taken of each shard, and then, by a collective, of what the shards gave."""
 _INDEX = ("argmax", "argmin")
 _INDEX_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
@@ -51,7 +53,7 @@ class Reduce(Op):
     def blocked(self, node: Node) -> Names:
         return () if node.fn in _BY_SHARDS else node.names("over")
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """A function of the user's is another sum of all that it reduces: it never meets a part of it."""
         if node.fn != "function":
             return super().shadow(node, arrays, shards)
@@ -79,6 +81,9 @@ class Reduce(Op):
 
     def keeps_elements(self, node: Node) -> bool:
         return bool(node.value_inputs) and node.value_inputs[0].type.elements == node.outputs[0].type.elements
+
+    def reduction(self, node: Node) -> str:
+        return node.fn if node.fn in _BY_SHARDS else SUM
 
     def sums(self, node: Node) -> bool:
         return node.fn == "sum"

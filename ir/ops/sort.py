@@ -1,6 +1,6 @@
 """sort: sorts all operands together along one dim, or takes the k largest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jax import lax
@@ -11,6 +11,7 @@ from ir.ops.op import Mismatch, Names, Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, fit_all, like, listed, must, operands, same, same_shape
 from ir.ops.slice import side_by_side
 from ir.ring import touches
+from ir.shards import Shards
 
 
 class Sort(Op):
@@ -50,7 +51,7 @@ class Sort(Op):
     def blocked(self, node: Node) -> Names:
         return node.names("along")
 
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Mapping[str, int]) -> Sequence[Any]:
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """In the order of unsigned integers."""
         if node.fn != "approx_top_k" or not touches(node):
             return super().shadow(node, arrays, shards)

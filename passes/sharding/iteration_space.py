@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ir.graph import Node, Value
 from ir.ops import entered, op_of
-from ir.types import TensorType
+from ir.types import SUM, TensorType
 from passes.sharding.mesh import Mask
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
@@ -19,8 +19,7 @@ from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
 @dataclass(frozen=True)
 class Reshard:
-    """One value resharded: from `source` (with reductions over `pending` to be made) to `target`; `cut_between`
-    as in `passes.sharding.reshard`."""
+    """One value resharded: from `source` (with reductions over `pending` to be made) to `target`."""
 
     value: Value
     role: Role
@@ -28,7 +27,7 @@ class Reshard:
     source: Layout
     pending: tuple[Mask, ...]
     target: Layout
-    cut_between: bool = True
+    reduction: str = SUM
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def space_of(node: Node, roles: Roles) -> Space:
     for value in values:
         for name, size in sizes_of(value.type).items():
             sizes.setdefault(name, size)
-    return Space(sizes, _node_role(node, roles), op.reduced(node), op.blocked(node))
+    return Space(sizes, _node_role(node, roles), op.reduced(node), op.replicated(node))
 
 
 def _node_role(node: Node, roles: Roles) -> Role:
@@ -126,8 +125,8 @@ def result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Resh
     for value in node.outputs:
         pending = pending_reductions(reduced_in(node, space, value), layout)
         made, wanted = restricted(layout, value.type, rules), value_layout(value, roles, rules)
-        cut = op_of(node).cut_after_each_sum
-        reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, cut))
+        reduction = op_of(node).reduction(node)
+        reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, reduction))
     return reshards
 
 
