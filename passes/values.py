@@ -108,24 +108,35 @@ def compare_values(
     if require.graph(graph, "compare_values").trees is None:
         raise errors.no_origin(graph.name)
     laid_out = shadow_placed(flat(placed), plan, devices, partitioner=partitioner)
-    return compared(graph, laid_out, seed=seed, given=given)
+    return Reference.of(graph, seed, given).against(laid_out)
 
 
-def compared(
-    graph: Graph, laid_out: Callable[..., Any], *, seed: int = 0, given: Mapping[int, Any] | None = None
-) -> Values:
-    """The same for any function that takes the arrays of the step's shadow one by one and gives its outputs one by
-    one."""
-    arrays = ring_inputs(graph, seed, given)
-    wanted = [_numbers(array) for array in alone(flat(graph))(*arrays)]
-    found = [_numbers(array) for array in laid_out(*arrays)]
-    names = flat_names(graph.output_paths, len(wanted))
-    different = [
-        each
-        for name, first, second in zip(names, wanted, found, strict=True)
-        if (each := _difference(name, first, second)) is not None
-    ]
-    return Values(len(wanted), tuple(different), tuple(not_covered(graph)))
+@dataclass(frozen=True)
+class Reference:
+    """What a step's shadow gives on one device.
+
+    Attributes:
+        graph: the step.
+        inputs, outputs: the arrays, in the order of the graph's.
+    """
+
+    graph: Graph
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, graph: Graph, seed: int = 0, given: Mapping[int, Any] | None = None) -> "Reference":
+        """Runs the shadow of a traced step; see `compare_values`."""
+        inputs = tuple(ring_inputs(graph, seed, given))
+        return cls(graph, inputs, tuple(map(_numbers, alone(flat(graph))(*inputs))))
+
+    def against(self, laid_out: Callable[..., Sequence[Any]]) -> Values:
+        """Runs a function that takes the arrays of the step's shadow one by one and gives its outputs one by one."""
+        found = list(map(_numbers, laid_out(*self.inputs)))
+        names = flat_names(self.graph.output_paths, len(self.outputs))
+        triples = zip(names, self.outputs, found, strict=True)
+        different = [each for triple in triples if (each := _difference(*triple)) is not None]
+        return Values(len(found), tuple(different), tuple(not_covered(self.graph)))
 
 
 def flat(graph: Graph) -> Graph:
