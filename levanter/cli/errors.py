@@ -55,6 +55,10 @@ def nothing_to_verify(word: str, known: Iterable[str]) -> UserError:
     return UserError(f"--verify={word}: write one or several of {', '.join(known)}")
 
 
+def no_step_to_verify() -> UserError:
+    return UserError("nothing to verify: name a step as MODULE:FUNCTION, such as my_model.py:step")
+
+
 def nothing_to_check() -> UserError:
     return UserError("nothing to check: name a step as MODULE:FUNCTION, or a configuration with --model or --config")
 
