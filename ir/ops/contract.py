@@ -5,10 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
+<<<<<<< HEAD
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+=======
+>>>>>>> main
 
 from ir import errors
 from ir.graph import Node
@@ -28,7 +31,10 @@ from ir.ops.rule import (
     same,
     without,
 )
+<<<<<<< HEAD
 from ir.ring import in_ring, signed, to_ring, touches, unsigned
+=======
+>>>>>>> main
 from ir.shards import Shards
 from ir.types import Dim
 
@@ -107,6 +113,14 @@ class Contract(Op):
         kept = [dim for value in node.outputs for dim in value.type.dims]
         over = tuple(Dim(dim.name, dim.size) for dim in left if has(right, dim) and not has(kept, dim))
         return replace(node, attrs={**node.attrs, key: over})
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        """A depthwise convolution has a group for each feature, so each device has fewer groups."""
+        if node.fn != "convolve":
+            return params
+        batch, features = (node.inputs[0].type.dims[axis] for axis in params["dimension_numbers"].lhs_spec[:2])
+        counts = {"feature_group_count": features, "batch_group_count": batch}
+        return params | {key: params[key] // shards.count(dim.mesh) for key, dim in counts.items() if params[key] > 1}
 
     def flops(self, node: Node) -> int:
         multiplied = (*node.dims("over"), *node.dims("window"))

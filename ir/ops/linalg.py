@@ -10,7 +10,7 @@ from typing import Any
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.dtypes import related
-from ir.ops.op import Names, Op, all_names, names_of, params_of
+from ir.ops.op import Names, Op, names_of, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
 from ir.ring import digest, ring_dtype
 from ir.shards import Shards
@@ -68,8 +68,6 @@ class Linalg(Op):
         return _formed(node, taken, given)
 
     def blocked(self, node: Node) -> Names:
-        if node.fn == "fft":  # XLA replicates a Fourier transform, whatever it is batched over
-            return all_names(node)
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))
 

@@ -27,7 +27,7 @@ from passes.shadow import unplaced
 from passes.values import Reference, compare_values, flat
 
 if TYPE_CHECKING:
-    from ir.graph import Graph
+    from ir.graph import Graph, Operand
 
 CONFIG_VALUES = "levanter.compiler.values:values_of_config"
 STEP_VALUES = "levanter.compiler.values:values_of_step"
@@ -115,30 +115,30 @@ def values_of_plain_step(request: dict[str, Any]) -> dict[str, Any]:
 def _shardings(words: Sequence[str], target: Target) -> Any:
     """The shardings that the command line names, or those beside the step; None where there are none."""
     if words:
-        return beside(lambda place: load(place), words)
+        return beside(load, words)
     module, _, name = target.step.rpartition(":")
     whole = imported(module, target.step)
-    return next(
-        (getattr(whole, each) for each in (f"{name}_shardings", "step_shardings") if hasattr(whole, each)), None
-    )
+    wanted = (f"{name}_shardings", "step_shardings")
+    return next((getattr(whole, each) for each in wanted if hasattr(whole, each)), None)
 
 
 def _reference(place: str, target: Target, graph: Graph) -> Graph:
     """The graph of the reference, which takes and gives the same arrays."""
     reference = graph_of(load_step(Target(place, target.arguments, target.names)))
-    pairs = (
+    sides = (
         (graph.inputs, reference.inputs, errors.other_arguments),
         (graph.outputs, reference.outputs, errors.other_results),
     )
-    for ours, theirs, error in pairs:
-        first, second = (
-            [str(TensorType(each.type.dtype)).removesuffix("[]") + str(list(each.type.shape)) for each in side]
-            for side in (ours, theirs)
-        )
-        for a, b in zip_longest(first, second, fillvalue="nothing"):
+    for ours, theirs, error in sides:
+        for a, b in zip_longest(map(_bare, ours), map(_bare, theirs), fillvalue="nothing"):
             if a != b:
                 raise error(target.step, place, a, b)
     return reference
+
+
+def _bare(operand: Operand) -> str:
+    """The dtype and the shape of an array, without names."""
+    return str(TensorType(operand.type.dtype)).removesuffix("[]") + str(list(operand.type.shape))
 
 
 def given_arrays(step: UserStep) -> dict[int, Any]:

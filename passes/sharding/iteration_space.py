@@ -75,6 +75,23 @@ def restricted(layout: Layout, type_: TensorType, rules: ShardingRules) -> Layou
     return {name: rules.mesh.fitting(size)[layout.get(name, 0)] for name, size in sizes_of(type_).items()}
 
 
+def _crossing(type_: TensorType, other: Value, roles: Roles, rules: ShardingRules) -> Layout:
+    """How a value must be sharded to be, on the other side of the border of a body, `other`: as that is, dim by dim, but
+    for the one in front that a loop scans over, if `type_` has it and `other` has not, or the other way round. The two
+    may have two names for one dim."""
+    layout = value_layout(other, roles, rules)
+    longest = max(len(type_.dims), len(other.type.dims))
+    dims, others = ((None,) * (longest - len(each.dims)) + each.dims for each in (type_, other.type))
+    found: Layout = {name: 0 for name in type_.names}
+    taken: set[str] = set()
+    for dim, there in zip(dims, others, strict=True):
+        if dim is not None and dim.name is not None and dim.name not in taken:
+            taken.add(dim.name)
+            if there is not None and there.name is not None and there.size == dim.size:
+                found[dim.name] = layout.get(there.name, 0)
+    return found
+
+
 def operand_layout(node: Node, value: Value, layout: Layout, rules: ShardingRules) -> Layout:
     """What the node, computed in `layout`, asks of an operand."""
     if not op_of(node).renames:
@@ -109,7 +126,7 @@ def operand_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Res
     for _, feeds in op_of(node).body_operands(node):
         for operand, inside, _ in feeds:
             if isinstance(operand, Value) and operand.type.dims:
-                target = restricted(value_layout(inside, roles, rules), operand.type, rules)
+                target = _crossing(operand.type, inside, roles, rules)
                 source = value_layout(operand, roles, rules)
                 reshards.append(Reshard(operand, roles[operand.id], roles[inside.id], source, (), target))
     return reshards
@@ -141,7 +158,7 @@ def body_result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list
             if not isinstance(inside, Value) or not inside.type.dims:
                 reshards.append(None)
                 continue
-            target = restricted(value_layout(outside, roles, rules), inside.type, rules)
+            target = _crossing(inside.type, outside, roles, rules)
             source = value_layout(inside, roles, rules)
             reshards.append(Reshard(inside, roles[inside.id], roles[outside.id], source, (), target))
         answer.append((position, reshards))
