@@ -5,13 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
-<<<<<<< HEAD
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-=======
->>>>>>> main
 
 from ir import errors
 from ir.graph import Node
@@ -31,10 +28,7 @@ from ir.ops.rule import (
     same,
     without,
 )
-<<<<<<< HEAD
 from ir.ring import in_ring, signed, to_ring, touches, unsigned
-=======
->>>>>>> main
 from ir.shards import Shards
 from ir.types import Dim
 
