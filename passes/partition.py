@@ -230,7 +230,12 @@ class _Scope(Scope):
         for value, last in zip(node.outputs, settled, strict=True):
             target = value_layout(value, owner.roles, owner.rules)
             front = value.type.dims[0].name if value.type.dims else None
-            split = front is not None and front in scanned and value.id in stacked_results(node) and int(target.get(front, 0))
+            split = (
+                front is not None
+                and front in scanned
+                and value.id in stacked_results(node)
+                and int(target.get(front, 0))
+            )
             source = target | {front: 0} if split and front is not None else target
             role = owner.roles[value.id]
             reshards.append(Reshard(value, role, role, source, (), target))

@@ -17,6 +17,7 @@ from ir.ops.iota import counters
 from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, must, operands, same_dtype
 from ir.ops.spread import Spread, Walked, by_position, chosen, nothing_pending
+from ir.ring import RING, digest, mixed, ring_dtype, touches
 from ir.shards import Shards, bind_primitive
 
 _KEYS = frozenset(("fold_in", "split", "clone"))
@@ -102,6 +103,19 @@ def _bits(node: Node, keys: Any, shards: Shards) -> Any:
     if width == 64:
         return lax.shift_left(high.astype(jnp.uint64), jnp.uint64(32)) | low.astype(jnp.uint64)
     return (high ^ low).astype(f"uint{width}")
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Bits are what they are in the step."""
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        if node.fn != "gamma":
+            results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
+            return digest(arrays, results, 0, node.fn)
+        words = jax.random.key_data(arrays[0]).sum(axis=-1, dtype=RING)
+        return [mixed([words, arrays[1]], "gamma")]
+
+    def covered(self, node: Node) -> bool:
+        return node.fn == "gamma" or not touches(node)
 
 
 def _drawn(node: Node) -> Expected:

@@ -1,21 +1,26 @@
 """scatter: writes the third operand into the first, or combines it, at the indices in the second."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.lax import GatherScatterMode
 
-from ir import errors
+from ir import errors, jax_api
 from ir.graph import Node
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
 from ir.ops.spread import Spread, Walked, nothing_pending, pending
+from ir.ring import RING, touches
 from ir.shards import Shards, bind_primitive
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
 _ADDING = ("add", "sub")
+
+_COMBINED: Mapping[str, Any] = {"add": lax.add, "mul": lax.mul, "min": lax.min, "max": lax.max, "sub": lax.sub}
 
 
 class Scatter(Indexed):
@@ -100,6 +105,18 @@ class Scatter(Indexed):
             "unique_indices": False,
         }
         return bind_primitive(node, [operand, near, updates], params)
+
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        return tuple(params_of(node)["dimension_numbers"].scatter_dims_to_operand_dims)
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        """With the function that combines two numbers of the ring."""
+        params = params_of(node)
+        if not touches(node) or params.get("update_jaxpr") is None or node.fn not in _COMBINED:
+            return params
+        number = np.uint32(0)
+        closed = jax_api.make_jaxpr(_COMBINED[node.fn])(number.astype(RING), number.astype(RING))
+        return {**params, "update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
 
 
 def _room(node: Node, positions: Sequence[int]) -> list[int]:
