@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.lax import GatherScatterMode
 
@@ -123,7 +124,7 @@ def _filling(given: Any, dtype: Any) -> Any:
         return jnp.asarray(jnp.nan, dtype)
     if jnp.issubdtype(dtype, jnp.signedinteger):
         return jnp.asarray(jnp.iinfo(dtype).min, dtype)
-    return jnp.asarray(True if dtype == bool else jnp.iinfo(dtype).max, dtype)
+    return jnp.asarray(True if dtype == np.bool_ else jnp.iinfo(dtype).max, dtype)
 
 
 def _fills_by_parts(node: Node) -> bool:

@@ -77,8 +77,8 @@ class Scatter(Indexed):
         return (*whole, *sorted(gone))
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
-        """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have parts
-        of the updates, the operand counts once."""
+        """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have
+        parts of the updates, the operand counts once."""
         assert node.origin is not None
         (operand, indices, updates), params = arrays, dict(node.origin.params)
         type_, numbers = node.outputs[0].type, params["dimension_numbers"]
