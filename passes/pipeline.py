@@ -21,6 +21,7 @@ from passes.partition import Partition
 from passes.plan import ChoosePlan
 from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
+from passes.prove import Prove
 from passes.report.facts import facts
 from passes.scatter_sums import ScatterSums
 from passes.sharding.mesh import DeviceMesh, MeshLike
@@ -70,7 +71,7 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums, Prove))
 
 _FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
 
