@@ -339,7 +339,7 @@ def _convolved_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
             # Of the groups' own, one feature, or one example, is left.
             rows[2 if column == 0 else 1][column] = None
         elif params[key] > 1:
-            whole = {batch, features, made}
+            whole |= {batch if column == 0 else features, made}
     labels: list[Labels] = []
     for numbers, row in zip((image, kernel, out), rows, strict=True):
         own: list[int | None] = [None] * len(numbers)
