@@ -68,7 +68,8 @@ class Gather(Indexed):
 
     def blocked(self, node: Node) -> Names:
         # Keys are no numbers: there is no sum of them.
-        return (*node.names("whole"), *(node.names("along") if is_key(node.inputs[0].type.dtype) else ()))
+        own = node.names("along") if is_key(node.inputs[0].type.dtype) else ()
+        return (*node.names("whole"), *own, *self.shuffled(node))
 
     def reduction(self, node: Node) -> str:
         return "or" if node.inputs[0].type.dtype == "bool" else SUM

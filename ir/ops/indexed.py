@@ -11,7 +11,7 @@ from jax.lax import GatherScatterMode
 from ir import errors
 from ir.graph import Node, Operand
 from ir.ops.dtypes import is_integer
-from ir.ops.op import Mismatch, Op, meeting, params_of
+from ir.ops.op import Mismatch, Names, Op, meeting, names_of, params_of
 from ir.ops.rule import Broken, Piece, has, listed, must, same
 from ir.ops.spread import places
 from ir.shards import Shards
@@ -34,6 +34,11 @@ class Indexed(Op):
             first = 0 if a in node.inputs[0].type.dims else 1
             second = last if b in node.inputs[last].type.dims else 1
             yield from meeting(a, b, self.kind, (first, second))
+
+    def shuffled(self, node: Node) -> Names:
+        """Axes that there are indices along as well: an index of one shard may point into any other."""
+        rows = names_of(node.value_inputs[1:2])
+        return tuple(name for name in node.names("along") if name in rows)
 
     def lookups(self, node: Node) -> Iterator[tuple[str, Operand]]:
         if len(node.names("along")) == len(node.dims("along")) == 1:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ir import errors
 from ir.graph import Graph, Node, Operand, Value
-from ir.ops.op import Feed, Mismatch, Names, meeting
+from ir.ops.op import Mismatch, Names, meeting
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
 from ir.ops.structured import Structured, replicated_choice, same_sizes, sends
 
@@ -85,23 +85,16 @@ class Loop(Structured):
     def scanned(self, node: Node) -> Names:
         return node.names("over") if self.scans(node) else ()
 
-    def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
-        whole = node.count("constants", 0) + node.count("carries", 0)
-        feeds = [list(node.inputs)]
-        if not self.scans(node):
-            split = node.count("condition_constants")
-            end = split + node.count("constants")
-            feeds = [[*node.inputs[:split], *node.inputs[end:]], list(node.inputs[split:])]
-        return [
-            (
-                body,
-                [
-                    (operand, value, self.scans(node) and i >= whole)
-                    for i, (operand, value) in enumerate(zip(feed, body.inputs, strict=True))
-                ],
-            )
-            for body, feed in zip(node.bodies, feeds, strict=True)
-        ]
+    def feeding(self, node: Node) -> list[list[int]]:
+        every = list(range(len(node.inputs)))
+        if self.scans(node):
+            return [every]
+        split = node.count("condition_constants")
+        end = split + node.count("constants")
+        return [[*every[:split], *every[end:]], every[split:]]
+
+    def slices_of(self, node: Node, position: int) -> bool:
+        return self.scans(node) and position >= node.count("constants", 0) + node.count("carries", 0)
 
     def body_results(self, node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
         carries = node.count("carries", 0)
@@ -114,7 +107,7 @@ class Loop(Structured):
         return list(zip(body.inputs[start : start + number], body.outputs[:number], strict=True))
 
     def is_carry(self, node: Node, position: int) -> bool:
-        start = node.count("constants", 0)
+        start = node.count("constants", 0) + node.count("condition_constants", 0)
         return start <= position < start + node.count("carries", 0)
 
     def jaxprs(self, params: Mapping[str, Any]) -> list[Any]:

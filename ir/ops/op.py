@@ -307,11 +307,25 @@ class Op(ABC):
         """The bodies that passes go into: all but those of a sealed op."""
         return () if self.sealed else node.bodies
 
+    def feeding(self, node: Node) -> list[list[int]]:
+        """For each body, the positions of the operands that feed its inputs."""
+        return [list(range(len(node.inputs))) for _ in node.bodies]
+
+    def slices_of(self, node: Node, position: int) -> bool:
+        """Whether a body is fed slices of the operand at a position."""
+        return False
+
     def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
         """For each body, how its inputs are fed: (operand outside, input inside, scanned over)."""
         return [
-            (body, [(operand, value, False) for operand, value in zip(node.inputs, body.inputs, strict=True)])
-            for body in node.bodies
+            (
+                body,
+                [
+                    (node.inputs[position], value, self.slices_of(node, position))
+                    for position, value in zip(positions, body.inputs, strict=True)
+                ],
+            )
+            for body, positions in zip(node.bodies, self.feeding(node), strict=True)
         ]
 
     def body_results(self, node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
@@ -326,7 +340,7 @@ class Op(ABC):
         return []
 
     def is_carry(self, node: Node, position: int) -> bool:
-        """Whether what feeds this input of a body is only the first of what the body is fed."""
+        """Whether the operand at a position is only the first of what a body is fed."""
         return False
 
     def scans(self, node: Node) -> bool:

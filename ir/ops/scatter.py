@@ -64,13 +64,11 @@ class Scatter(Indexed):
     def reduced(self, node: Node) -> Names:
         if node.fn != "add":
             return ()
-        return tuple(sorted(names_of(node.value_inputs[1:]) - names_of(node.outputs)))
+        return tuple(sorted(names_of(node.value_inputs[1:2]) - names_of(node.outputs)))
 
     def blocked(self, node: Node) -> Names:
-        whole = node.names("whole")
-        if node.fn == "add":
-            return whole
-        gone = names_of(node.value_inputs[1:]) - names_of(node.outputs)
+        whole = (*node.names("whole"), *self.shuffled(node))
+        gone = names_of(node.value_inputs[1:]) - names_of(node.outputs) - set(self.reduced(node))
         return (*whole, *sorted(gone))
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:

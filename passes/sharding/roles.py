@@ -37,9 +37,10 @@ def _spread_parameters(graph: Graph, storage: set[int]) -> None:
             continue
         if entered(node):
             op = op_of(node)
-            for body, feeds in op.body_operands(node):
-                for i, (operand, value, _) in enumerate(feeds):
-                    if isinstance(operand, Value) and operand.id in storage and not op.is_carry(node, i):
+            for body, positions in zip(node.bodies, op.feeding(node), strict=True):
+                for position, value in zip(positions, body.inputs, strict=True):
+                    operand = node.inputs[position]
+                    if isinstance(operand, Value) and operand.id in storage and not op.is_carry(node, position):
                         storage.add(value.id)
                 _spread_parameters(body, storage)
             for _, results in op.body_results(node):
@@ -88,6 +89,7 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
                     for operand, value, _ in feeds:
                         demand(operand, value.id in candidates)
                     scope(inner)
+                _demand_one_role(node, candidates, lost)
                 for _, results in op_of(node).body_results(node):
                     for operand, value, _ in results:
                         demand(operand, value.id in candidates)
@@ -101,6 +103,17 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
 
     scope(graph)
     return lost
+
+
+def _demand_one_role(node: Node, candidates: set[int], lost: set[int]) -> None:
+    """What an operand is in one body it is in all: it comes to them in one place."""
+    fed: dict[int, list[int]] = {}
+    for body, positions in zip(node.bodies, op_of(node).feeding(node), strict=True):
+        for position, value in zip(positions, body.inputs, strict=True):
+            fed.setdefault(position, []).append(value.id)
+    for ids in fed.values():
+        if not candidates.issuperset(ids):
+            lost.update(identity for identity in ids if identity in candidates)
 
 
 def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
