@@ -92,7 +92,9 @@ class Contract(Op):
         if not node.fn:
             return ()
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
-        return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *made)))
+        # Of features in groups of several, those that are contracted are a part of a dim on one side alone.
+        grouped = node.names("over") if _in_groups(node) else ()
+        return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *grouped, *made)))
 
     def repaired(self, node: Node, key: str) -> Node:
         """Dims that both operands have, and the result has not, are summed over."""
@@ -347,6 +349,15 @@ def _convolved_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
             own[position] = label
         labels.append(own)
     return labels, {features}, whole
+
+
+def _in_groups(node: Node) -> bool:
+    """Whether a convolution is cut into groups that are more than one feature, or one example, each."""
+    if node.fn != "convolve" or node.origin is None:
+        return len(node.dims("along")) > len(node.dims("window")) > 0
+    params, dims = node.origin.params, node.inputs[0].type.dims
+    columns = zip(("batch_group_count", "feature_group_count"), params["dimension_numbers"].lhs_spec[:2], strict=True)
+    return any(1 < params[key] != dims[axis].size for key, axis in columns)
 
 
 def _is_pointwise(node: Node, params: Mapping[str, Any], i: int) -> bool:

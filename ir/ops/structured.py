@@ -76,9 +76,9 @@ def replicated_choice(piece: Piece, operand: Operand) -> None:
         raise Misplaced(piece, layout_errors.predicate_not_replicated(described(operand)))
 
 
-def sends(body: Graph) -> bool:
-    """Whether a body has moves in which devices need one another."""
-    return any("mesh" in node.attrs for node in body.walk())
+def meeting_axes(body: Graph) -> set[str]:
+    """The mesh axes along which devices need one another in a body."""
+    return {axis for node in body.walk() for axis in node.words("mesh")}
 
 
 def _stacked(spread: Spread, stacked: bool) -> Spread:
