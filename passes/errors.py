@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 # No JAX in here: a mesh and the name of a chip are read before JAX is imported, and may be wrong.
 if TYPE_CHECKING:
     from ir.graph import Node
+    from ir.graph import Node
     from ir.types import TensorType
 
 
@@ -405,6 +406,15 @@ def left_to_the_compiler(node: Node) -> str:
     return (
         f"`{what}`{where} cannot run on one device's shards, so the whole step is left to the compiler's partitioner, "
         'as with partitioner="xla"; its collectives may differ from those printed'
+    )
+
+
+def not_on_one_device(node: Node, error: Exception) -> PlanError:
+    line = f" ({node.source})" if node.source is not None else ""
+    reason = str(error).strip().partition("\n")[0]
+    return PlanError(
+        f"the `{node.fn}`{line} cannot be computed on one device, so there is nothing to compare with: "
+        f"{reason or type(error).__name__}"
     )
 
 
