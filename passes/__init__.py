@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from passes.check_axes import axis_findings, check_axes
     from passes.errors import AxisErrors, AxisWarning, BadOption, PlanError, PlanWarning, UnknownCode, UnknownPass
     from passes.hardware.chip import Chip
-    from passes.lower import input_shardings, lower, lower_placed
+    from passes.lower import Partitioner, input_shardings, lower, lower_placed
     from passes.partition import partition
     from passes.pipeline import PIPELINE, run
     from passes.planner.plan import Plan
     from passes.planner.solve import plan
+    from passes.shadow import shadow, shadow_placed
     from passes.sharding.jax_mesh import device_mesh
     from passes.sharding.mesh import DeviceMesh
+    from passes.values import compare_values
 
 __all__ = [
     "PIPELINE",
@@ -27,6 +29,7 @@ __all__ = [
     "BadOption",
     "Chip",
     "DeviceMesh",
+    "Partitioner",
     "Plan",
     "PlanError",
     "PlanWarning",
@@ -35,6 +38,7 @@ __all__ = [
     "axis_findings",
     "canonicalize",
     "check_axes",
+    "compare_values",
     "device_mesh",
     "input_shardings",
     "lower",
@@ -42,6 +46,8 @@ __all__ = [
     "partition",
     "plan",
     "run",
+    "shadow",
+    "shadow_placed",
 ]
 
 # A configuration names a mesh and a chip before JAX is imported, so a name is imported when it is first asked for.
@@ -52,6 +58,7 @@ _HOMES = {
     "BadOption": "passes.errors",
     "Chip": "passes.hardware.chip",
     "DeviceMesh": "passes.sharding.mesh",
+    "Partitioner": "passes.lower",
     "Plan": "passes.planner.plan",
     "PlanError": "passes.errors",
     "PlanWarning": "passes.errors",
@@ -60,6 +67,7 @@ _HOMES = {
     "axis_findings": "passes.check_axes",
     "canonicalize": "passes.canonicalize",
     "check_axes": "passes.check_axes",
+    "compare_values": "passes.values",
     "device_mesh": "passes.sharding.jax_mesh",
     "input_shardings": "passes.lower",
     "lower": "passes.lower",
@@ -67,6 +75,8 @@ _HOMES = {
     "partition": "passes.partition",
     "plan": "passes.planner.solve",
     "run": "passes.pipeline",
+    "shadow": "passes.shadow",
+    "shadow_placed": "passes.shadow",
 }
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 # No JAX in here: a mesh and the name of a chip are read before JAX is imported, and may be wrong.
 if TYPE_CHECKING:
     from ir.graph import Node
-    from ir.graph import Node
     from ir.types import TensorType
 
 

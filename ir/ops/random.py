@@ -85,7 +85,8 @@ class Random(Op):
             return self.bind(node, arrays, shards)
         if node.fn != "gamma":
             results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
-            return digest(arrays, results, 0, node.fn)
+            made = digest(arrays, results, 0, node.fn)
+            return [shards.part(array, value.type) for array, value in zip(made, node.outputs, strict=True)]
         words = jax.random.key_data(arrays[0]).sum(axis=-1, dtype=RING)
         return [mixed([words, arrays[1]], "gamma")]
 
