@@ -106,7 +106,7 @@ class Contract(Op):
         if not in_ring(node.outputs[0].type.dtype):
             return super().shadow(node, arrays, shards)
         if node.fn == "scaled":
-            return [_scaled(*map(to_ring, arrays))]
+            return [_scaled(*map(to_ring, arrays), numbers=params_of(node)["dimension_numbers"])]
         factors = [signed(to_ring(array)) for array in arrays[:2]]
         return [unsigned(each) for each in super().shadow(node, [*factors, *arrays[2:]], shards)]
 
@@ -411,10 +411,11 @@ def _text(dims: Sequence[Dim]) -> str:
     return ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
 
 
-def _scaled(first: Any, second: Any, *scales: Any) -> Any:
-    """`[batch, m, k]` and `[batch, n, k]`, each with its scales, one for each block along `k`."""
-    whole = [
-        side * jnp.repeat(scale, side.shape[-1] // scale.shape[-1], axis=-1)
-        for side, scale in zip((first, second), scales, strict=True)
-    ]
-    return lax.dot_general(whole[0], whole[1], (((2,), (2,)), ((0,), (0,))))
+def _scaled(first: Any, second: Any, *scales: Any, numbers: Any) -> Any:
+    """A product of two arrays, each of which has scales: one for each block of its elements."""
+    whole: list[Any] = []
+    for side, scale in zip((first, second), scales, strict=True):
+        for axis, (size, count) in enumerate(zip(side.shape, scale.shape, strict=True)):
+            scale = jnp.repeat(scale, size // count, axis=axis)
+        whole.append(signed(side * scale))
+    return unsigned(lax.dot_general(whole[0], whole[1], numbers))

@@ -4,6 +4,7 @@ second body for the condition."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
@@ -139,11 +140,18 @@ class Loop(Structured):
         real = any(in_ring(value.type.dtype) for value in node.bodies[0].values())
         last = np.int32(_UNDECIDED if real else _LONGEST)
 
+        def goes_on(state: tuple[Any, ...]) -> Any:
+            return again(*arrays[:split], *state[1:])[0]
+
         def condition(state: tuple[Any, ...]) -> Any:
-            return again(*arrays[:split], *state[1:])[0] & (state[0] < last)
+            return goes_on(state).any() & (state[0] < last)
 
         def trip(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            return state[0] + np.int32(1), *body(*arrays[split:end], *state[1:])
+            made = body(*arrays[split:end], *state[1:])
+            running = goes_on(state)
+            if running.ndim:  # under `vmap`, each place stops by itself
+                made = [_where(running, new, old) for new, old in zip(made, state[1:], strict=True)]
+            return state[0] + np.int32(1), *made
 
         return list(lax.while_loop(condition, trip, (np.int32(0), *arrays[end:]))[1:])
 
@@ -167,3 +175,8 @@ class Loop(Structured):
         must(
             len(body.outputs) >= node.count("carries"), OP, errors.bodies_do_not_fit("too few results for the carries")
         )
+
+
+def _where(running: Any, new: Any, old: Any) -> Any:
+    """The new value where it still runs, by the dims in front."""
+    return jnp.where(running.reshape(*running.shape, *[1] * (new.ndim - running.ndim)), new, old)

@@ -124,6 +124,7 @@ def report(
     dump_ir: Path | None = None,
     verify: bool = False,
     values: bool = False,
+    partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
@@ -132,6 +133,7 @@ def report(
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
         values: whether to compute it in the ring on the mesh and on one device and compare.
+        partitioner: whose program of one device both are about, as in `passes.lower`.
 
     Raises:
         UserError: see `compile_training`.
@@ -148,11 +150,12 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if verify:
-        answer["verify"] = verified(config, result.plan, found["collectives"], found["memory"]["peak"])
+        peak = found["memory"]["peak"]
+        answer["verify"] = verified(config, result.plan, found["collectives"], peak, partitioner)
     if values:
         from levanter.compiler.values import CONFIG_VALUES, checked_values
 
-        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan)
+        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan, partitioner)
     return answer
 
 
@@ -174,11 +177,18 @@ def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict
     return result, found
 
 
-def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int) -> dict[str, Any]:
+def verified(
+    config: TrainConfig,
+    plan: passes.Plan,
+    collectives: list[dict[str, Any]],
+    peak: int,
+    partitioner: passes.Partitioner = "explicit",
+) -> dict[str, Any]:
     """The prediction set against what XLA makes of the step on as many CPU devices, in a child process."""
     from levanter.compiler.verify.isolate import LOWER_STEP
 
-    return verified_plan({"config": dump(config)}, LOWER_STEP, plan, collectives, peak)
+    subject = {"config": dump(config), "partitioner": partitioner}
+    return verified_plan(subject, LOWER_STEP, plan, collectives, peak)
 
 
 def verified_plan(
@@ -359,7 +369,8 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     config = loads(request["config"])
     plan = requested_plan(request)
     result = planned(config, request["mesh"], request["hardware"], plan=plan)
-    step = passes.lower_placed(result.placed, result.plan, donate=True)
+    partitioner = request.get("partitioner", "explicit")
+    step = passes.lower_placed(result.placed, result.plan, donate=True, partitioner=partitioner)
     lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
     return lowered
 
