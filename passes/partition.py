@@ -54,7 +54,7 @@ class Partition(Pass):
             _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
         warn_of_unfollowed(graph, stage.plan)
         placed = _Partitioner(stage.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
-        return replace(stage, graph=placed)
+        return replace(stage, graph=placed, unplaced=graph)
 
 
 def partition(graph: Graph, plan: Layouts) -> Graph:
@@ -226,7 +226,12 @@ class _Scope(Scope):
         for value, last in zip(node.outputs, settled, strict=True):
             target = value_layout(value, owner.roles, owner.rules)
             front = value.type.dims[0].name if value.type.dims else None
-            split = front is not None and front in scanned and value.id in stacked_results(node) and int(target.get(front, 0))
+            split = (
+                front is not None
+                and front in scanned
+                and value.id in stacked_results(node)
+                and int(target.get(front, 0))
+            )
             source = target | {front: 0} if split and front is not None else target
             role = owner.roles[value.id]
             reshards.append(Reshard(value, role, role, source, (), target))

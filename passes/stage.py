@@ -26,6 +26,7 @@ class Stage:
         plan: the layout of every name; None until it is chosen, or given.
         at_rest: positions of inputs that are stored as state is, though the step gives none back (the model of an
             evaluation).
+        unplaced: the graph that was partitioned; None before that.
     """
 
     graph: Graph
@@ -33,6 +34,7 @@ class Stage:
     hardware: str | Chip = "v5e"
     plan: Layouts | None = None
     at_rest: tuple[int, ...] = ()
+    unplaced: Graph | None = None
 
 
 class Pass(ABC):

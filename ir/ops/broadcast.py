@@ -57,6 +57,9 @@ class Broadcast(Op):
     def keeps_elements(self, node: Node) -> bool:
         return bool(node.value_inputs) and node.value_inputs[0].type.elements == node.outputs[0].type.elements
 
+    def linear_in(self, node: Node) -> Sequence[frozenset[int]]:
+        return (frozenset([0]),) if self.keeps_elements(node) else ()
+
 
 def _within(dims: Sequence[Dim], out: Sequence[Dim]) -> bool:
     """Whether `out` has `dims` in their order. Taking the first place that fits leaves most for those behind."""

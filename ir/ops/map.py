@@ -5,11 +5,11 @@ from typing import Any
 
 from ir import errors
 from ir.graph import Node, Operand
-from ir.ops.dtypes import complex_of, is_complex, is_integer, real_of
+from ir.ops.dtypes import complex_of, is_complex, is_float, is_integer, real_of
 from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
 from ir.shards import Shards
-from ir.types import TensorType
+from ir.types import TensorType, item_size
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
 _TO_REAL = frozenset(("real", "imag", "abs"))
@@ -24,6 +24,12 @@ _BINARY = frozenset(
         *("pow", "rem", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sub", "xor", "zeta"),
     )
 )
+_LINEAR = {
+    **dict.fromkeys(("add", "add_any", "sub"), ((0, 1),)),
+    **dict.fromkeys(("copy", "copy_p", "div", "name", "neg"), ((0,),)),
+    "mul": ((0,), (1,)),
+}
+"""The operands in which a function is linear, together."""
 _TERNARY = frozenset(("clamp", "regularized_incomplete_beta", "select_if_vmap"))
 
 
@@ -75,6 +81,13 @@ class Map(Op):
 
     def keeps_elements(self, node: Node) -> bool:
         return True
+
+    def linear_in(self, node: Node) -> Sequence[frozenset[int]]:
+        if node.fn == "convert_element_type":
+            before, after = node.inputs[0].type.dtype, node.outputs[0].type.dtype
+            wider = is_float(before) and is_float(after) and item_size(after) >= item_size(before)
+            return (frozenset([0]),) if wider else ()
+        return tuple(map(frozenset, _LINEAR.get(node.fn, ())))
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Where a user's program pins an array, the plan is what counts."""

@@ -236,6 +236,11 @@ class Op(ABC):
         """Whether the result is a sum over names, and nothing but a sum."""
         return False
 
+    def linear_in(self, node: Node) -> Sequence[frozenset[int]]:
+        """Operands, by position, in which the result is linear together: where they are pending sums over some mesh
+        axes, and the other operands are not, the result is one. There may be several such sets."""
+        return ()
+
     def transposes(self, node: Node) -> bool:
         """Whether the result has the dims of the operand in another order."""
         return False

@@ -70,6 +70,9 @@ class Reduce(Op):
     def keeps_elements(self, node: Node) -> bool:
         return bool(node.value_inputs) and node.value_inputs[0].type.elements == node.outputs[0].type.elements
 
+    def linear_in(self, node: Node) -> Sequence[frozenset[int]]:
+        return (frozenset([0]),) if self.sums(node) and self.keeps_elements(node) else ()
+
     def reduction(self, node: Node) -> str:
         return node.fn if node.fn in _BY_SHARDS else SUM
 

@@ -58,6 +58,9 @@ class Reshape(Op):
     def keeps_elements(self, node: Node) -> bool:
         return "along" not in node.attrs and bool(node.value_inputs)
 
+    def linear_in(self, node: Node) -> Sequence[frozenset[int]]:
+        return (frozenset([0]),) if self.keeps_elements(node) else ()
+
     def transposes(self, node: Node) -> bool:
         return node.fn == "transpose"
 

@@ -97,15 +97,16 @@ def _gradients(graph: Graph, storage: set[int]) -> set[int]:
     result_ids = {operand.id for operand in carried_out if isinstance(operand, Value)}
     candidates -= kept_outputs - result_ids
     while True:
-        lost = _misused(graph, candidates)
+        lost = _misused(graph, candidates, storage)
         if not lost:
             return candidates
         candidates -= lost
 
 
-def _misused(graph: Graph, candidates: set[int]) -> set[int]:
+def _misused(graph: Graph, candidates: set[int], storage: set[int]) -> set[int]:
     """Candidates with a reader that wants them in the compute role."""
     lost: set[int] = set()
+    stored = candidates | storage
 
     def demand(value: object, wanted: bool) -> None:
         if isinstance(value, Value) and value.id in candidates and not wanted:
@@ -116,14 +117,14 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
             if entered(node):
                 for inner, feeds in op_of(node).body_operands(node):
                     for operand, value, _ in feeds:
-                        demand(operand, value.id in candidates)
+                        demand(operand, value.id in stored)
                     scope(inner)
                 for _, results in op_of(node).body_results(node):
                     for operand, value, _ in results:
-                        demand(operand, value.id in candidates)
-                        if isinstance(operand, Value) and operand.id not in candidates:
+                        demand(operand, value.id in stored)
+                        if isinstance(operand, Value) and operand.id not in stored:
                             demand(value, False)
-                _demand_carries(node, candidates, lost)
+                _demand_carries(node, candidates, storage, lost)
             elif node.phase != "update":
                 kept = op_of(node).keeps_elements(node) and all(value.id in candidates for value in node.outputs)
                 for operand in node.inputs:
@@ -133,12 +134,12 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
     return lost
 
 
-def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
+def _demand_carries(node: Node, candidates: set[int], storage: set[int], lost: set[int]) -> None:
     """A carry is one value before, in and after the loop: it is a candidate everywhere or nowhere."""
     for (before, after), result in zip(op_of(node).carries(node), node.outputs, strict=False):
         members = [before, after, result]
         ids = [member.id for member in members if isinstance(member, Value)]
-        if not all(identity in candidates for identity in ids):
+        if not all(identity in candidates or identity in storage for identity in ids):
             lost.update(identity for identity in ids if identity in candidates)
 
 
