@@ -35,17 +35,17 @@ class DeferSums(Pass):
         memory: whether what does not fit beside the plan's peak is left as it is; if not, all is reduced after loops.
     """
 
-    needs: ClassVar[Need | None] = "plan"
+    needs: ClassVar[Need | None] = "mesh"
 
     memory: bool = True
 
     def apply(self, stage: Stage) -> Stage:
         """The stage with such reductions behind their loops."""
         plan, found = stage.plan, deferrals(stage.graph)
-        if plan is None or not found:
+        if not found or stage.mesh is None:
             return stage
-        sizes = plan.mesh.as_dict()
-        if self.memory and stage.unplaced is not None:
+        sizes = stage.mesh.as_dict()
+        if self.memory and plan is not None and stage.unplaced is not None:
             found = _fitting(found, stage.graph, sizes, _room(stage.unplaced, plan, stage.at_rest))
         return replace(stage, graph=_Writer(stage.graph, found, sizes).graph(stage.graph))
 

@@ -18,6 +18,7 @@ from passes.planner.layouts import Layouts
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
+    body_reshards,
     body_result_reshards,
     operand_reshards,
     pending_reductions,
@@ -26,6 +27,7 @@ from passes.sharding.iteration_space import (
     space_of,
     value_layout,
 )
+from passes.sharding.locality import in_order, made_on_shards
 from passes.sharding.mesh import DeviceMesh, Mask
 from passes.sharding.reshard import Step, reshard_steps
 from passes.sharding.roles import Roles, assign_roles
@@ -186,10 +188,13 @@ class _Scope(Scope):
 
     def node(self, node: Node) -> None:
         owner = self.owner
-        reshards = {reshard.value.id: reshard for reshard in operand_reshards(node, owner.roles, owner.rules)}
+        if entered(node):
+            reshards = body_reshards(node, owner.roles, owner.rules)
+        else:
+            known = {reshard.value.id: reshard for reshard in operand_reshards(node, owner.roles, owner.rules)}
+            reshards = [known.get(operand.id) if isinstance(operand, Value) else None for operand in node.inputs]
         inputs: list[Operand] = []
-        for operand in node.inputs:
-            reshard = reshards.get(operand.id) if isinstance(operand, Value) else None
+        for operand, reshard in zip(node.inputs, reshards, strict=True):
             inputs.append(self.moved(reshard, node) if reshard is not None else self.read(operand))
         if entered(node):
             leaving = dict(body_result_reshards(node, owner.roles, owner.rules))
@@ -197,25 +202,74 @@ class _Scope(Scope):
             self.stacked(replace(node, inputs=tuple(inputs), bodies=bodies))
             return
         results = result_reshards(node, owner.roles, owner.rules)
+        placed = replace(node, inputs=tuple(inputs), outputs=tuple(map(self.as_made, results)))
+        found = made_on_shards(placed)
+        if found is None:
+            # Names alone do not tell that these shards fit one another: each device computes all of it.
+            self.whole(node, results)
+            return
+        values = [replace(v, type=in_order(v.type, spread)) for v, spread in zip(placed.outputs, found, strict=True)]
+        self.finished(replace(placed, outputs=tuple(values)), node, results)
+
+    def as_made(self, reshard: Reshard) -> Value:
+        """A result as a node makes it: its own value where it stays so, a fresh one where it is moved."""
+        owner = self.owner
+        partial = _union(reshard.pending)
+        direct = _same(reshard.source, reshard.target) and not partial
+        made = owner.placed(reshard.value) if direct else owner.fresh(reshard.value)
+        type_ = with_layout(reshard.value.type, reshard.source, owner.rules, partial)
+        return replace(made, type=replace(type_, reduction=reshard.reduction if partial else SUM))
+
+    def whole(self, node: Node, results: Sequence[Reshard]) -> None:
+        """Appends a node with replicated operands and results, of which each device keeps its shards."""
+        inputs = [self.replicated(operand, node) if isinstance(operand, Value) else operand for operand in node.inputs]
+        kept = [replace(each, source={name: 0 for name in each.source}, pending=()) for each in results]
+        self.finished(replace(node, inputs=tuple(inputs), outputs=tuple(map(self.as_made, kept))), node, kept)
+
+    def replicated(self, operand: Value, node: Node) -> Value:
+        owner = self.owner
+        source = value_layout(operand, owner.roles, owner.rules)
+        role = owner.roles[operand.id]
+        return self.moved(Reshard(operand, role, "compute", source, (), {name: 0 for name in source}), node)
+
+    def finished(self, placed: Node, node: Node, results: Sequence[Reshard]) -> None:
+        """Appends a node, and what brings its results to their places."""
+        owner = self.owner
         space = space_of(node, owner.roles)
         layout = owner.rules.layout(space.sizes, space.role, space.blocked)
-        made: list[Value] = []
-        for reshard in results:
-            settled = owner.placed(reshard.value)
-            partial = _union(reshard.pending)
-            direct = _same(reshard.source, reshard.target) and not partial
-            first = settled if direct else owner.fresh(reshard.value)
-            type_ = with_layout(reshard.value.type, reshard.source, owner.rules, partial)
-            made.append(replace(first, type=replace(type_, reduction=reshard.reduction if partial else SUM)))
-        self.append(replace(node, inputs=tuple(inputs), outputs=tuple(made)))
-        for reshard, value in zip(results, made, strict=True):
-            settled = owner.placed(reshard.value)
-            if value.id != settled.id:
+        settled = [owner.placed(reshard.value) for reshard in results]
+        disordered = [
+            value.id == last.id and value.type != last.type for value, last in zip(placed.outputs, settled, strict=True)
+        ]
+        made = [owner.fresh(value) if off else value for value, off in zip(placed.outputs, disordered, strict=True)]
+        made = [replace(new, type=old.type) for new, old in zip(made, placed.outputs, strict=True)]
+        self.append(replace(placed, outputs=tuple(made)))
+        for reshard, value, last in zip(results, made, settled, strict=True):
+            if value.id != last.id:
                 reduced = reduced_in(node, space, reshard.value)
                 pending = zip(reduced, pending_reductions(reduced, layout), strict=True)
                 over = tuple(name for name, mask in pending if int(mask))
-                self.emit(reshard, value, node, over, last=settled)
-            self.define(reshard.value, settled)
+                source = self.as_made(reshard).type
+                same = _same(reshard.source, reshard.target) and not source.partial
+                if source != value.type:
+                    value = self.ordered(reshard, value, source, node, last if same else None)
+                if not same:
+                    self.emit(reshard, value, node, over, last=last)
+            self.define(reshard.value, last)
+
+    def ordered(self, reshard: Reshard, value: Value, type_: TensorType, cause: Node, last: Value | None) -> Value:
+        """Appends a permute to the order of mesh axes that a type has."""
+        result = replace(last if last is not None else self.owner.fresh(reshard.value), type=type_)
+        pairs = [(a, b) for a, b in zip(value.type.dims, type_.dims, strict=True) if a.mesh != b.mesh]
+        axes = tuple([axis for axis in self.owner.mesh.axes if any(axis in a.mesh for a, _ in pairs)])
+        attrs: dict[str, Attr] = {
+            "axis": tuple([a.name or "" for a, _ in pairs]),
+            "mesh": axes,
+            "bytes": local_size(type_, self.owner.mesh),
+            "moving": _moving(reshard),
+        }
+        self.nodes.append(Node("permute", "", (value,), (result,), attrs, (), cause.phase, cause.source))
+        return result
 
     def stacked(self, node: Node) -> None:
         """Appends a node with bodies. What a loop stacks it has in full, whatever is kept of it."""
@@ -252,6 +306,12 @@ class _Scope(Scope):
 def stacked_results(node: Node) -> set[int]:
     """Ids of the results that are stacked slices."""
     return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
+
+
+def local_size(type_: TensorType, mesh: DeviceMesh) -> int:
+    """Bytes of one device's shard."""
+    shards = int(mesh.group(mesh.mask([axis for dim in type_.dims for axis in dim.mesh])))
+    return type_.bytes // shards
 
 
 def _union(masks: Sequence[Mask]) -> int:

@@ -123,6 +123,7 @@ def report(
     by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
+    values: bool = False,
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
@@ -130,6 +131,7 @@ def report(
         by_hand: sharding rules for compute and for storage; without any the planner chooses.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
+        values: whether to compute it in the ring on the mesh and on one device and compare.
 
     Raises:
         UserError: see `compile_training`.
@@ -147,6 +149,10 @@ def report(
     }
     if verify:
         answer["verify"] = verified(config, result.plan, found["collectives"], found["memory"]["peak"])
+    if values:
+        from levanter.compiler.values import CONFIG_VALUES, checked_values
+
+        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan)
     return answer
 
 
@@ -188,19 +194,24 @@ def verified_plan(
     from levanter.compiler.verify import compare, compile_in_child
 
     mesh = plan.mesh.as_dict()
-    request = {
-        **subject,
-        "mesh": mesh,
-        "hardware": plan.hardware,
-        "order": list(plan.order),
-        "compute": _axes(plan.compute),
-        "storage": _axes(plan.storage),
-    }
+    request = plan_request(subject, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower)
     found = read_collectives(program.text, mesh) if program.text else []
     answer = compare(collectives, found, mesh, predicted_peak=peak, compiled_peak=program.peak)
     answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
     return answer
+
+
+def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any]:
+    """A request to the verifying process: which step, as JSON can hold it, and the plan (see `requested_plan`)."""
+    return {
+        **subject,
+        "mesh": plan.mesh.as_dict(),
+        "hardware": plan.hardware,
+        "order": list(plan.order),
+        "compute": _axes(plan.compute),
+        "storage": _axes(plan.storage),
+    }
 
 
 def findings_of(graph: Graph, ignore: Sequence[str]) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from math import prod
 from ir.analysis.uses import Uses
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
-from ir.types import SUM, Dim, TensorType
+from ir.ops.spread import Misplaced, is_zero, layout_of
+from ir.types import SUM, Dim, TensorType, item_size
 
 Gained = tuple[tuple[str | None, tuple[str, ...]], ...]
 """Names of dims, and the mesh axes over which a collective shards them."""
@@ -145,6 +146,7 @@ class _Attempt:
         self.values: dict[int, Value] = {}
         self.dropped: dict[int, Value] = {}
         self.starts: set[Start] = set()
+        self.nodes: list[Node] = []
         self.partial: tuple[str, ...] = ()
 
     def outermost(self, loop: Node, position: int) -> Deferral:
@@ -157,6 +159,8 @@ class _Attempt:
             self.check_readers(value, result)
         axes = {axis for step in steps for _, gained in step.gained for axis in gained}
         types = {number: self.pending(value.type, axes) for number, value in self.values.items()}
+        for node in self.nodes:
+            self.check_node(node, types)
         partial = type_ = self.pending(result.type, axes)
         for step in steps:
             type_ = step.after(type_)
@@ -179,9 +183,9 @@ class _Attempt:
             self.mark(other.inputs[at - len(body.inputs)], None)
         steps = self.way(after)
         initial = loop.inputs[at - len(body.inputs)]
-        if isinstance(initial, Value) and not self.is_zero(initial):
+        if isinstance(initial, Value) and not self.isis_zero(initial):
             return self.joined([steps, self.way(initial)])
-        if isinstance(initial, Constant) and not _zero(initial):
+        if isinstance(initial, Constant) and not is_zero(initial):
             raise _Stays
         if isinstance(initial, Value):
             self.starts.add((loop.outputs[0].id, position))
@@ -192,13 +196,13 @@ class _Attempt:
         self.values[value.id] = value
         return steps
 
-    def is_zero(self, value: Value) -> bool:
+    def isis_zero(self, value: Value) -> bool:
         """Whether a value is zeros of any shape."""
         node = self.index.producer.get(value.id)
         return (
             node is not None
             and op_of(node).stays_proportional
-            and all(isinstance(each, Constant) and _zero(each) for each in node.inputs)
+            and all(isinstance(each, Constant) and is_zero(each) for each in node.inputs)
         )
 
     def way(self, operand: Operand) -> tuple[Step, ...] | None:
@@ -249,13 +253,15 @@ class _Attempt:
 
     def linear(self, node: Node) -> tuple[Step, ...] | None:
         """The way through what is linear."""
-        for positions in op_of(node).linear_in(node):
-            others = [operand for i, operand in enumerate(node.inputs) if i not in positions]
-            if any(operand.type.dims or operand.type.partial for operand in others):
+        values = [i for i, operand in enumerate(node.inputs) if isinstance(operand, Value)]
+        for positions in dict.fromkeys([tuple(values), *((i,) for i in values)]):
+            if not positions or not _linear(node, positions):
                 continue
             before = dict(self.known), dict(self.values), dict(self.dropped), set(self.starts), self.partial
             try:
-                return self.joined([self.way(node.inputs[i]) for i in sorted(positions)])
+                steps = self.joined([self.way(node.inputs[i]) for i in positions])
+                self.nodes.append(node)
+                return steps
             except _Stays:
                 self.known, self.values, self.dropped, self.starts, self.partial = before
         raise _Stays
@@ -266,6 +272,20 @@ class _Attempt:
         if len({tuple(step.key for step in way) for way in known}) > 1:
             raise _Stays
         return known[0] if known else None
+
+    def check_node(self, node: Node, types: Mapping[int, TensorType]) -> None:
+        """Raises `_Stays` where a node cannot run on pending sums of these types."""
+
+        def placed(operand: Operand) -> Operand:
+            while isinstance(operand, Value) and operand.id in self.dropped:
+                operand = self.dropped[operand.id]
+            return replace(operand, type=types.get(operand.id, operand.type)) if isinstance(operand, Value) else operand
+
+        made = node.outputs[0]
+        if made.id in self.values and not _made(
+            replace(node, inputs=tuple(map(placed, node.inputs)), outputs=(replace(made, type=types[made.id]),))
+        ):
+            raise _Stays
 
     def check_readers(self, value: Value, result: Value) -> None:
         """Raises `_Stays` where something reads a value that wants it whole."""
@@ -283,13 +303,41 @@ class _Attempt:
                 raise _Stays
 
 
+def _linear(node: Node, positions: Sequence[int]) -> bool:
+    """Whether a node makes, of operands that are pending sums, one of no less precision."""
+    if len(node.outputs) != 1:
+        return False
+    narrowest = min(item_size(node.inputs[i].type.dtype) for i in positions)
+    result = node.outputs[0]
+    operands = [
+        replace(operand, type=_whole(operand.type, ("pending",) if i in positions else ()))
+        for i, operand in enumerate(node.inputs)
+    ]
+    pending = replace(result, type=_whole(result.type, ("pending",)))
+    return item_size(result.type.dtype) >= narrowest and _made(
+        replace(node, inputs=tuple(operands), outputs=(pending,))
+    )
+
+
+def _whole(type_: TensorType, partial: tuple[str, ...]) -> TensorType:
+    """A type that no mesh axis splits, partial over some."""
+    return TensorType(type_.dtype, tuple([Dim(dim.name, dim.size) for dim in type_.dims]), partial)
+
+
+def _made(node: Node) -> bool:
+    """Whether a node makes of its operands what the types of its results say."""
+    try:
+        made = op_of(node).spread(node)
+    except Misplaced:
+        return False
+    return made is not None and all(
+        each.agrees(layout_of(value.type)) for each, value in zip(made, node.outputs, strict=True)
+    )
+
+
 def _fed(node: Node, value: Value) -> Iterator[Value]:
     """What a value is called in the bodies of a node."""
     for _, feeds in op_of(node).body_operands(node):
         for operand, inside, _ in feeds:
             if operand == value:
                 yield inside
-
-
-def _zero(constant: Constant) -> bool:
-    return constant.text in ("0", "0.0", "-0.0", "0j")

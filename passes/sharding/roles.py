@@ -54,10 +54,11 @@ def _spread_into(node: Node, storage: set[int]) -> None:
     """From the operands of a node through its bodies to its results."""
     op = op_of(node)
     carried: set[int] = set()
-    for body, feeds in op.body_operands(node):
+    for body, positions in zip(node.bodies, op.feeding(node), strict=True):
+        fed = [(node.inputs[position], position, value) for position, value in zip(positions, body.inputs, strict=True)]
         stored = [
-            (value.id, op.is_carry(node, i))
-            for i, (operand, value, _) in enumerate(feeds)
+            (value.id, op.is_carry(node, position))
+            for operand, position, value in fed
             if isinstance(operand, Value) and operand.id in storage
         ]
         storage.update(identity for identity, carry in stored if not carry)
@@ -119,12 +120,13 @@ def _misused(graph: Graph, candidates: set[int], storage: set[int]) -> set[int]:
                     for operand, value, _ in feeds:
                         demand(operand, value.id in stored)
                     scope(inner)
+                _demand_one_role(node, candidates, stored, lost)
                 for _, results in op_of(node).body_results(node):
                     for operand, value, _ in results:
                         demand(operand, value.id in stored)
                         if isinstance(operand, Value) and operand.id not in stored:
                             demand(value, False)
-                _demand_carries(node, candidates, storage, lost)
+                _demand_carries(node, candidates, stored, lost)
             elif node.phase != "update":
                 kept = op_of(node).keeps_elements(node) and all(value.id in candidates for value in node.outputs)
                 for operand in node.inputs:
@@ -134,12 +136,23 @@ def _misused(graph: Graph, candidates: set[int], storage: set[int]) -> set[int]:
     return lost
 
 
-def _demand_carries(node: Node, candidates: set[int], storage: set[int], lost: set[int]) -> None:
+def _demand_one_role(node: Node, candidates: set[int], stored: set[int], lost: set[int]) -> None:
+    """What an operand is in one body it is in all: it comes to them in one place."""
+    fed: dict[int, list[int]] = {}
+    for body, positions in zip(node.bodies, op_of(node).feeding(node), strict=True):
+        for position, value in zip(positions, body.inputs, strict=True):
+            fed.setdefault(position, []).append(value.id)
+    for ids in fed.values():
+        if not stored.issuperset(ids):
+            lost.update(identity for identity in ids if identity in candidates)
+
+
+def _demand_carries(node: Node, candidates: set[int], stored: set[int], lost: set[int]) -> None:
     """A carry is one value before, in and after the loop: it is a candidate everywhere or nowhere."""
     for (before, after), result in zip(op_of(node).carries(node), node.outputs, strict=False):
         members = [before, after, result]
         ids = [member.id for member in members if isinstance(member, Value)]
-        if not all(identity in candidates or identity in storage for identity in ids):
+        if not stored.issuperset(ids):
             lost.update(identity for identity in ids if identity in candidates)
 
 
