@@ -8,9 +8,11 @@ from typing import Any
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import summary
-from passes.partition import partition
+from passes.defer_sums import DeferSums
+from passes.partition import Partition
 from passes.planner.layouts import Layouts, Subject
-from passes.scatter_sums import scatter_sums
+from passes.scatter_sums import ScatterSums
+from passes.stage import Stage
 
 Row = dict[str, Any]
 
@@ -33,7 +35,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None) -> Row:
     """
     graph = subject.graph
     if placed is None:
-        placed = scatter_sums(partition(graph, plan))
+        placed = _placed(graph, plan)
     times = summary.times(graph, placed, plan)
     return {
         **question(plan),
@@ -42,12 +44,19 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None) -> Row:
         "collectives": [
             {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
         ],
-        "memory": summary.memory(graph, plan),
+        "memory": summary.memory(graph, plan, placed),
         "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
         "notes": list(subject.notes),
     }
+
+
+def _placed(graph: Graph, plan: Layouts) -> Graph:
+    stage = Stage(graph, plan.mesh, plan.hardware, plan)
+    for each in (Partition(), ScatterSums(), DeferSums()):
+        stage = each.apply(stage)
+    return stage.graph
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -80,6 +80,22 @@ def local_bytes(type_: TensorType, sizes: Mapping[str, int]) -> int:
     return type_.bytes // prod(sizes[axis] for dim in type_.dims for axis in dim.mesh)
 
 
+def pending_bytes(graph: Graph, sizes: Mapping[str, int]) -> int:
+    """What a placed graph keeps on each device because loops add up sums that are pending: their bytes beyond those of
+    the reduced sums."""
+    found = 0
+    moved = {node.inputs[0]: node.outputs[0] for node in graph.nodes if op_of(node).moves_data_only}
+    for node in graph.nodes:
+        found += sum(pending_bytes(body, sizes) for body in entered(node))
+        for value in node.outputs if entered(node) else ():
+            if value.type.partial:
+                last: Operand = value
+                while last in moved:
+                    last = moved[last]
+                found += local_bytes(value.type, sizes) - (0 if last == value else local_bytes(last.type, sizes))
+    return found
+
+
 def deferrals(graph: Graph) -> list[Deferral]:
     """All carries of a placed graph that may be partial, in the order of the program; of loops in loops the outer
     one's."""

@@ -15,6 +15,7 @@ from ir.ops import op_of
 from passes import Plan, pipeline, summary
 from passes.defer_sums import DeferSums
 from passes.hardware.chip import chip_of
+from passes.prove import prove
 from passes.stage import Stage
 
 F32 = jnp.float32
@@ -45,7 +46,13 @@ def shape(*sizes):
     return jax.ShapeDtypeStruct(sizes, F32)
 
 
+def paired_loss(params, x):
+    """Two matrices of one shape, whose gradients start from the same zeros."""
+    return jnp.mean((jnp.tanh(x @ params["up"]) * jnp.tanh(x @ params["gate"]) @ params["down"] - x) ** 2)
+
+
 PARAMETERS = {
+    paired_loss: {"up": shape(EMBED, MLP), "gate": shape(EMBED, MLP), "down": shape(MLP, EMBED)},
     flat_loss: {"up": shape(EMBED, MLP), "down": shape(MLP, EMBED), "bias": shape(MLP)},
     deep_loss: {
         "up": shape(EMBED, MLP),
@@ -56,6 +63,7 @@ PARAMETERS = {
 
 BATCHES = {"batches": "microbatch batch embed"}
 NAMES = {
+    paired_loss: {"*.up": "embed mlp", "*.gate": "embed mlp", "*.down": "mlp embed"} | BATCHES,
     flat_loss: {"*.up": "embed mlp", "*.down": "mlp embed", "*.bias": "mlp"} | BATCHES,
     deep_loss: {
         "*.params.up": "embed mlp",
@@ -143,14 +151,28 @@ def test_layers_inside_of_the_loop_leave_partial_gradients():
     assert ir.parse(str(placed)) == placed
 
 
-@pytest.mark.parametrize("loss_of", [flat_loss, deep_loss])
-@pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    ("loss_of", "name", "first"),
+    [
+        (flat_loss, "dp", False),
+        (flat_loss, "fsdp", True),
+        (deep_loss, "dp", True),
+        (deep_loss, "mixed", False),
+        (paired_loss, "mixed", False),
+        *(
+            pytest.param(loss_of, name, first, marks=pytest.mark.slow)
+            for loss_of in (flat_loss, deep_loss, paired_loss)
+            for name in PLANS
+            for first in (False, True)
+        ),
+    ],
+)
 def test_the_values_are_those_of_one_device(loss_of, name, first):
     step = stepping(loss_of, first=first)
     graph = traced(step, loss_of)
     placed = pipeline.place(graph, PLANS[name])
     assert not any(inside for _, _, inside in gradients_of(placed))
+    assert prove(placed, graph, MESH).assumptions == ()
     state, batches = (
         filled({"params": PARAMETERS[loss_of], "moments": PARAMETERS[loss_of]}),
         filled(shape(MICROBATCHES, BATCH, EMBED), 1),
@@ -177,7 +199,9 @@ def test_where_there_is_no_room_gradients_are_reduced_in_every_trip():
         # The bias, which no plan shards, costs nothing.
         chip = replace(chip_of("v5e"), capacity=peak + extra)
         plan = Plan.by_hand(MESH, small.compute, small.storage, chip)
-        found = gradients_of(pipeline.place(graph, plan))
+        placed = pipeline.place(graph, plan)
+        assert summary.memory(graph, plan, placed)["peak"] <= peak + extra
+        found = gradients_of(placed)
         assert found.get(("reduce_scatter", "gradient", True), 0) == inside * MICROBATCHES
     placed = in_every_trip(stepping(flat_loss), flat_loss, plan)
     stage = Stage(placed, plan.mesh, plan.hardware, plan, unplaced=graph)
