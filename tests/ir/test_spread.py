@@ -341,6 +341,10 @@ def test_what_the_prover_says_of_types():
     dim = Dim("a", 6, ("data",))
     assert layout_errors.does_not_divide(dim, 4) == "`a=6` is sharded over data, 4 devices, which do not divide it"
     assert layout_errors.unknown_axis("x", ("data", "model")) == "x is no axis of the mesh, which has data, model"
-    assert layout_errors.other_layout("replicated", "partial over data") == (
-        "the result is said to be replicated, but on the shards of its operands the operation makes partial over data"
+    said = "the result is said to be replicated, but on the shards of its operands the operation makes "
+    assert layout_errors.other_layout("replicated", "partial over data", ("data",)) == (
+        f"{said}partial over data: all_reduce or reduce_scatter it over data before it is used so"
+    )
+    assert layout_errors.other_layout("replicated", "sharded a@data", ()) == (
+        f"{said}sharded a@data: say so in its type, and bring it to another layout behind"
     )
