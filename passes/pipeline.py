@@ -15,6 +15,7 @@ from ir.graph import Graph
 from passes import errors, require
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
+from passes.defer_sums import DeferSums
 from passes.hardware.chip import Chip
 from passes.options import Option, configured, options_of
 from passes.partition import Partition
@@ -72,7 +73,7 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums, Prove))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums, DeferSums, Prove))
 
 _FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
 

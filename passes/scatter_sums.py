@@ -54,8 +54,8 @@ def _sum_behind(node: Node, uses: Uses) -> list[Node]:
         maker = uses.producer[value.id]
         chain.append(maker)
         if op_of(maker).scattered:
-            adds = maker.inputs[0].type.reduction == SUM
-            return chain if adds and maker.attrs["mesh"] == node.attrs["mesh"] else []
+            sums = maker.value_inputs[0].type.reduction == SUM
+            return chain if sums and maker.attrs["mesh"] == node.attrs["mesh"] else []
         if not op_of(maker).transposes(maker):
             return []
         value = maker.value_inputs[0]

@@ -19,6 +19,7 @@ from ir.graph import Node, Value
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
 from ir.ops.spread import Labels, Spread, Walked, pending
+from ir.ring_attention import attention, backward, tangent
 from ir.shards import Shards, bind_primitive
 from ir.types import Dim, TensorType
 
@@ -114,21 +115,14 @@ class Attention(Op):
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Queries whose positions are sharded begin where those of the devices before this one end."""
         assert node.origin is not None
-        spec: Spec = node.origin.params["spec"]
-        labels = spec.operands[0]
-        sharded = spec.position in labels and node.inputs[0].type.dims[labels.index(spec.position)]
-        if not sharded or not sharded.mesh:
-            return bind_primitive(node, arrays, node.origin.params)
-        own = shards.start(sharded)
-        known = spec.named(arrays[3 : 3 + len(spec.masks)])
-        given, labels = known.get("starts", (spec.starts, ()))
-        known["starts"] = (jnp.asarray(given, jnp.int32) + own, labels)
-        masks = tuple([name for name in MASKS if name in known])
-        operands = (*spec.operands[:3], *[known[name][1] for name in masks])
-        begun = replace(spec, starts=0, masks=masks, operands=operands)
-        behind = arrays[3 + len(spec.masks) :]
-        every = [*arrays[:3], *[known[name][0] for name in masks], *behind]
-        return bind_primitive(node, every, {**node.origin.params, "spec": begun})
+        spec, every = _begun(node, arrays, shards)
+        return bind_primitive(node, every, {**node.origin.params, "spec": spec})
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """By the form that defines it."""
+        member = {"": attention, "backward": backward, "tangent": tangent}[node.fn]
+        spec, every = _begun(node, arrays, shards)
+        return member(spec, *every)
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not
@@ -151,6 +145,22 @@ class Attention(Op):
                     yield first[label], (value, position)
                 else:
                     first[label] = value, position
+
+
+def _begun(node: Node, arrays: Sequence[Any], shards: Shards) -> tuple[Spec, Sequence[Any]]:
+    """The attention on one device's shards, and its operands: one more says where the device's queries begin."""
+    spec: Spec = params_of(node)["spec"]
+    labels = spec.operands[0]
+    sharded = spec.position in labels and node.inputs[0].type.dims[labels.index(spec.position)]
+    if not sharded or not sharded.mesh:
+        return spec, arrays
+    known = spec.named(arrays[3 : 3 + len(spec.masks)])
+    given, labels = known.get("starts", (spec.starts, ()))
+    known["starts"] = (jnp.asarray(given, jnp.int32) + shards.start(sharded), labels)
+    masks = tuple([name for name in MASKS if name in known])
+    operands = (*spec.operands[:3], *[known[name][1] for name in masks])
+    begun = replace(spec, starts=0, masks=masks, operands=operands)
+    return begun, [*arrays[:3], *[known[name][0] for name in masks], *arrays[3 + len(spec.masks) :]]
 
 
 def _names(dims: Sequence[Dim]) -> Names:

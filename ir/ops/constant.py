@@ -1,13 +1,14 @@
 """constant: an array that the step closed over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Op
+from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, must, operands
 from ir.ops.spread import Spread, chosen
+from ir.ring import in_ring, literal
 from ir.shards import Shards
 
 
@@ -32,3 +33,7 @@ class Constant(Op):
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         assert node.origin is not None
         return [shards.part(node.origin.params["value"], node.outputs[0].type)]
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        value = params_of(node)["value"]
+        return {"value": literal(value) if in_ring(node.outputs[0].type.dtype) else value}

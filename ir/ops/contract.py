@@ -6,10 +6,14 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
 from ir import errors
 from ir.graph import Node
 from ir.ops.dtypes import family
-from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of
+from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of, params_of
 from ir.ops.rule import (
     Broken,
     Expected,
@@ -25,6 +29,7 @@ from ir.ops.rule import (
     without,
 )
 from ir.ops.spread import Labels, Spread, Walked, all_whole, pending, places, replicated
+from ir.ring import in_ring, signed, to_ring, touches, unsigned
 from ir.shards import Shards
 from ir.types import Dim
 
@@ -95,6 +100,21 @@ class Contract(Op):
         # Of features in groups of several, those that are contracted are a part of a dim on one side alone.
         grouped = node.names("over") if _in_groups(node) else ()
         return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *grouped, *made)))
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Products and sums are the ring's own, of integers too where the result is real."""
+        if not in_ring(node.outputs[0].type.dtype):
+            return super().shadow(node, arrays, shards)
+        if node.fn == "scaled":
+            return [_scaled(*map(to_ring, arrays), numbers=params_of(node)["dimension_numbers"])]
+        factors = [signed(to_ring(array)) for array in arrays[:2]]
+        return [unsigned(each) for each in super().shadow(node, [*factors, *arrays[2:]], shards)]
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        if not touches(node) or "preferred_element_type" not in params:
+            return params
+        return {**params, "preferred_element_type": np.dtype(np.int32), "precision": None}
 
     def repaired(self, node: Node, key: str) -> Node:
         """Dims that both operands have, and the result has not, are summed over."""
@@ -389,3 +409,13 @@ def _equal(first: Sequence[Dim], second: Sequence[Dim]) -> bool:
 
 def _text(dims: Sequence[Dim]) -> str:
     return ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
+
+
+def _scaled(first: Any, second: Any, *scales: Any, numbers: Any) -> Any:
+    """A product of two arrays, each of which has scales: one for each block of its elements."""
+    whole: list[Any] = []
+    for side, scale in zip((first, second), scales, strict=True):
+        for axis, (size, count) in enumerate(zip(side.shape, scale.shape, strict=True)):
+            scale = jnp.repeat(scale, size // count, axis=axis)
+        whole.append(signed(side * scale))
+    return unsigned(lax.dot_general(whole[0], whole[1], numbers))

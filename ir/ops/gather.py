@@ -1,9 +1,10 @@
 """gather: looks up the dims in `along` by the indices in the second operand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.lax import GatherScatterMode
 
@@ -14,6 +15,7 @@ from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_place
 from ir.ops.op import Names, Place, params_of
 from ir.ops.rule import Expected, Piece, must, operands
 from ir.ops.spread import ANY, SUMS, Spread, Walked, nothing_pending, pending
+from ir.ring import literal, touches
 from ir.shards import Shards, bind_primitive
 from ir.types import SUM
 
@@ -105,6 +107,14 @@ class Gather(Indexed):
             rest = jnp.where(spread(outside & first), _filling(params.get("fill_value"), found.dtype), rest)
         return [jnp.where(spread(here), found, rest)]
 
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        return tuple(params_of(node)["dimension_numbers"].start_index_map)
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        filling = params.get("fill_value")
+        return {**params, "fill_value": int(literal(filling))} if touches(node) and filling is not None else params
+
 
 def _filling(given: Any, dtype: Any) -> Any:
     """What `jax.lax.gather` fills with where nothing else is given."""
@@ -114,7 +124,7 @@ def _filling(given: Any, dtype: Any) -> Any:
         return jnp.asarray(jnp.nan, dtype)
     if jnp.issubdtype(dtype, jnp.signedinteger):
         return jnp.asarray(jnp.iinfo(dtype).min, dtype)
-    return jnp.asarray(True if dtype == bool else jnp.iinfo(dtype).max, dtype)
+    return jnp.asarray(True if dtype == np.bool_ else jnp.iinfo(dtype).max, dtype)
 
 
 def _fills_by_parts(node: Node) -> bool:

@@ -14,6 +14,7 @@ from ir.ops.dtypes import is_integer
 from ir.ops.op import Mismatch, Names, Op, meeting, names_of, params_of
 from ir.ops.rule import Broken, Piece, has, listed, must, same
 from ir.ops.spread import places
+from ir.ring import touches
 from ir.shards import Shards
 from ir.types import Dim
 
@@ -43,6 +44,20 @@ class Indexed(Op):
     def lookups(self, node: Node) -> Iterator[tuple[str, Operand]]:
         if len(node.names("along")) == len(node.dims("along")) == 1:
             yield node.names("along")[0], node.inputs[1]
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Indices that the step promises to be in range are brought there: some are made from real numbers, and are
+        anything in the ring."""
+        promised = params_of(node).get("mode") == GatherScatterMode.PROMISE_IN_BOUNDS
+        if promised and touches(node):
+            sizes = [node.inputs[0].type.dims[axis].size for axis in self.looked_up_axes(node)]
+            lengths = jnp.asarray([max(1, size) for size in sizes], arrays[1].dtype)
+            arrays = [arrays[0], arrays[1] % lengths, *arrays[2:]]
+        return super().shadow(node, arrays, shards)
+
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        """The dims of the first operand that the last dim of the indices is of, in its order."""
+        raise NotImplementedError
 
 
 def looked_up(node: Node) -> tuple[tuple[Dim, ...], tuple[Dim, ...], Pairs]:

@@ -1,6 +1,6 @@
 """iota: 0, 1, 2, … along one dim, and what else comes from nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,9 +10,10 @@ from jax import lax
 from ir import errors
 from ir.graph import Node
 from ir.ops.dtypes import family
-from ir.ops.op import Op
+from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
 from ir.ops.spread import Spread, chosen
+from ir.ring import RING, touches
 from ir.shards import Shards, bind_primitive
 from ir.types import TensorType, short_dtype
 
@@ -60,6 +61,10 @@ class Iota(Op):
         if node.fn or not type_.dims[params["dimension"]].mesh:
             return [numbers]
         return [numbers + jnp.asarray(shards.start(type_.dims[params["dimension"]]), numbers.dtype)]
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        return {**params, "dtype": np.dtype(RING)} if touches(node) and "dtype" in params else params
 
 
 def counters(type_: TensorType, shards: Shards) -> tuple[Any, Any]:

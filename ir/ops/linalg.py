@@ -5,13 +5,16 @@ dim. A letter of the results alone is a new one, which no operand has: the colum
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.dtypes import related
-from ir.ops.op import Names, Op, names_of
+from ir.ops.op import Names, Op, names_of, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
 from ir.ops.spread import Labels, Spread, Walked, all_whole, nothing_pending, pending, replicated
+from ir.ring import digest, ring_dtype
+from ir.shards import Shards
 from ir.types import Dim
 
 FORMS = {
@@ -90,6 +93,24 @@ class Linalg(Op):
     def blocked(self, node: Node) -> Names:
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Some function of the whole matrices, by itself for each place of the batch."""
+        batch = _batch(node)
+        lead = tuple(arrays[0].shape[:batch])
+        results = [((*lead, *value.type.shape[batch:]), ring_dtype(value.type.dtype)) for value in node.outputs]
+        return digest(arrays, results, batch, node.fn)
+
+
+def _batch(node: Node) -> int:
+    """How many dims in front are the batch's."""
+    rank = len(node.inputs[0].type.dims)
+    if node.fn == "fft":
+        return rank - len(params_of(node)["fft_lengths"])
+    if node.fn == "solve":
+        return 0
+    taken = "ij" if node.fn == "triangular_solve" else FORMS[node.fn].split("->")[0].split(",")[0]
+    return rank - len(taken)
 
 
 def _fits(expected: Expected, value: Value) -> bool:

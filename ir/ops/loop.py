@@ -4,11 +4,22 @@ second body for the condition."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import jaxpr_as_fun
+
 from ir import errors
 from ir.graph import Graph, Node, Operand, Value
-from ir.ops.op import Mismatch, Names, meeting
+from ir.ops.op import Mismatch, Names, meeting, params_of
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
 from ir.ops.structured import Structured, meeting_axes, replicated_choice, same_sizes
+from ir.ring import in_ring
+from ir.shards import Shards
+
+_UNDECIDED, _LONGEST = 8, 1 << 16
+"""After how many trips a `while` ends in the ring, if its condition does not end it: one that asks for real numbers,
+which the ring knows nothing of, and any other."""
 
 
 class Loop(Structured):
@@ -119,6 +130,31 @@ class Loop(Structured):
             return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
         return {"jaxpr": closed[0]}
 
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """A condition need not come true in the ring, so a `while` has a last trip."""
+        if self.scans(node):
+            return super().shadow(node, arrays, shards)
+        params = params_of(node)
+        split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        again, body = (jaxpr_as_fun(closed) for closed in self.jaxprs(params))
+        real = any(in_ring(value.type.dtype) for value in node.bodies[0].values())
+        last = np.int32(_UNDECIDED if real else _LONGEST)
+
+        def goes_on(state: tuple[Any, ...]) -> Any:
+            return again(*arrays[:split], *state[1:])[0]
+
+        def condition(state: tuple[Any, ...]) -> Any:
+            return goes_on(state).any() & (state[0] < last)
+
+        def trip(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            made = body(*arrays[split:end], *state[1:])
+            running = goes_on(state)
+            if running.ndim:  # under `vmap`, each place stops by itself
+                made = [_where(running, new, old) for new, old in zip(made, state[1:], strict=True)]
+            return state[0] + np.int32(1), *made
+
+        return list(lax.while_loop(condition, trip, (np.int32(0), *arrays[end:]))[1:])
+
     def _must_scan(self, node: Node, whole: int) -> None:
         """All that is scanned over is as long as the loop has trips."""
         (body,) = node.bodies
@@ -139,3 +175,8 @@ class Loop(Structured):
         must(
             len(body.outputs) >= node.count("carries"), OP, errors.bodies_do_not_fit("too few results for the carries")
         )
+
+
+def _where(running: Any, new: Any, old: Any) -> Any:
+    """The new value where it still runs, by the dims in front."""
+    return jnp.where(running.reshape(*running.shape, *[1] * (new.ndim - running.ndim)), new, old)

@@ -9,6 +9,8 @@ from ir.ops.dtypes import complex_of, family, is_complex, is_float, is_integer, 
 from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
 from ir.ops.spread import ANY, Groups, Spread, Walked, by_position, joined, layout_of, nothing_pending, pending
+from ir.ring import touches
+from ir.ring_functions import elementwise, known
 from ir.shards import Shards
 from ir.types import SUM, TensorType
 
@@ -110,6 +112,18 @@ class Map(Op):
         if node.fn in _PINS or self.relabels(node):
             return arrays
         return super().bind(node, arrays, shards)
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        made = elementwise(node, arrays)
+        return super().shadow(node, arrays, shards) if made is None else made
+
+    def places(self, node: Node) -> bool:
+        return node.fn in ("sharding_constraint", "reshard", "device_put", "mesh_cast", "layout_constraint")
+
+    def covered(self, node: Node) -> bool:
+        return known(node.fn) or not touches(node)
 
     def _cast_dims(self, node: Node) -> tuple[Slot, ...]:
         """The same bits as another type: a wider or narrower one takes or gives a last dim."""

@@ -14,6 +14,7 @@ from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
 from ir.ops.spread import Spread
 from ir.order import Order
+from ir.ring import in_ring_node
 from ir.shards import Shards, bind_primitive
 from ir.types import SUM, Dim
 
@@ -300,6 +301,34 @@ class Op(ABC):
     def flops(self, node: Node) -> int:
         """Floating-point operations of the whole op."""
         return 0
+
+    # --- in the ring (see `ir.ring`) ----------------------------------------------------------------------------------
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """The results of a node for operands in the ring: here of a kind that moves elements, or sums them, and does so
+        with any numbers."""
+        return self.bind(in_ring_node(node, self.ring_params(node)), arrays, shards)
+
+    def sealed_shadow(self, node: Node, arrays: Sequence[Any], run: Callable[..., Any]) -> Sequence[Any]:
+        """The same for a sealed op, whose body `run` gives the results of: `run(body, arrays)`."""
+        raise NotImplementedError(node.kind)
+
+    def sealed_alone(self, node: Node, arrays: Sequence[Any], run: Callable[..., Any]) -> Sequence[Any]:
+        """The same on one device, which does what all devices of the body's mesh do."""
+        raise NotImplementedError(node.kind)
+
+    def places(self, node: Node) -> bool:
+        """Whether it says on what devices an array of the step is, and nothing else."""
+        return False
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        """The parameters of its primitive for numbers of the ring."""
+        return params_of(node)
+
+    def covered(self, node: Node) -> bool:
+        """Whether the ring has a meaning for the node that is the node's own; without one, it is some function of the
+        whole of its operands."""
+        return True
 
     # --- bodies -----------------------------------------------------------------------------------------------------
 

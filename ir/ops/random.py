@@ -17,6 +17,7 @@ from ir.ops.iota import counters
 from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, must, operands, same_dtype
 from ir.ops.spread import Spread, Walked, by_position, chosen, nothing_pending
+from ir.ring import RING, digest, mixed, ring_dtype, touches
 from ir.shards import Shards, bind_primitive
 
 _KEYS = frozenset(("fold_in", "split", "clone"))
@@ -77,6 +78,20 @@ class Random(Op):
                 return [_bits(node, arrays[0], shards)]
         made = bind_primitive(node, arrays, node.origin.params)
         return [shards.part(array, value.type) for array, value in zip(made, node.outputs, strict=True)]
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Bits are what they are in the step."""
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        if node.fn != "gamma":
+            results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
+            made = digest(arrays, results, 0, node.fn)
+            return [shards.part(array, value.type) for array, value in zip(made, node.outputs, strict=True)]
+        words = jax.random.key_data(arrays[0]).sum(axis=-1, dtype=RING)
+        return [mixed([words, arrays[1]], "gamma")]
+
+    def covered(self, node: Node) -> bool:
+        return node.fn == "gamma" or not touches(node)
 
 
 def _by_counters(node: Node) -> bool:

@@ -1,12 +1,15 @@
 """reduce: removes the listed dims."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Piece, fit_all, listed, must, operands, same_shape, without
 from ir.ops.spread import ANY, Spread, Walked, joined, nothing_pending, pending, places
+from ir.ring import RING, mixed, ring_dtype
+from ir.shards import Shards
 from ir.types import REDUCTIONS, SUM
 
 _BY_SHARDS = REDUCTIONS
@@ -63,6 +66,15 @@ class Reduce(Op):
 
     def blocked(self, node: Node) -> Names:
         return () if node.fn in _BY_SHARDS else node.names("over")
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """A function of the user's is another sum of all that it reduces: it never meets a part of it."""
+        if node.fn != "function":
+            return super().shadow(node, arrays, shards)
+        axes, count = tuple(params_of(node)["dimensions"]), len(node.outputs)
+        sums = [mixed([array], "reduce").sum(axis=axes, dtype=RING) for array in arrays[:count]]
+        made = [mixed([total, first], "reduce") for total, first in zip(sums, arrays[count:], strict=True)]
+        return [each.astype(ring_dtype(value.type.dtype)) for each, value in zip(made, node.outputs, strict=True)]
 
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims

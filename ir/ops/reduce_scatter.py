@@ -48,7 +48,7 @@ class ReduceScatter(Move):
 
 
 def _cut_between(array: Any, position: int, gained: Sequence[str], summed: Sequence[str], shards: Shards) -> Any:
-    """Of a dim that gains some mesh axes by a scatter and others for free, in whatever order, the chunks of the latter."""
+    """Of a dim that gains mesh axes by a scatter and others for free, in whatever order, the chunks of the latter."""
     shape = array.shape
     counts = [shards.sizes[axis] for axis in gained]
     chunk = shape[position] // shards.count(gained)

@@ -1,21 +1,26 @@
 """scatter: writes the third operand into the first, or combines it, at the indices in the second."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.lax import GatherScatterMode
 
-from ir import errors
+from ir import errors, jax_api
 from ir.graph import Node
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
 from ir.ops.spread import Spread, Walked, nothing_pending, pending
+from ir.ring import RING, touches
 from ir.shards import Shards, bind_primitive
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
 _ADDING = ("add", "sub")
+
+_COMBINED: Mapping[str, Any] = {"add": lax.add, "mul": lax.mul, "min": lax.min, "max": lax.max, "sub": lax.sub}
 
 
 class Scatter(Indexed):
@@ -72,8 +77,8 @@ class Scatter(Indexed):
         return (*whole, *sorted(gone))
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
-        """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have parts
-        of the updates, the operand counts once."""
+        """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have
+        parts of the updates, the operand counts once."""
         assert node.origin is not None
         (operand, indices, updates), params = arrays, dict(node.origin.params)
         type_, numbers = node.outputs[0].type, params["dimension_numbers"]
@@ -91,15 +96,30 @@ class Scatter(Indexed):
             room = _room(node, positions)
             indices = jnp.clip(indices, 0, jnp.asarray(room, indices.dtype))
         near, here, _ = own_places(indices, columns, False, shards)
-        column, dim = next(iter(columns.items()))
-        away = jnp.where(here, near[..., column], shards.length(dim))
-        near = near.at[..., column].set(away)
         params |= {
             "mode": GatherScatterMode.FILL_OR_DROP,
             "indices_are_sorted": False,
             "unique_indices": False,
         }
-        return bind_primitive(node, [operand, near, updates], params)
+        if here.size == 1:
+            # XLA makes a slice update of it, and loses that one outside of a slice is dropped (CPU, jaxlib 0.10).
+            (written,) = bind_primitive(node, [operand, near, updates], params)
+            return [jnp.where(here.reshape(()), written, operand)]
+        column, dim = next(iter(columns.items()))
+        away = jnp.where(here, near[..., column], shards.length(dim))
+        return bind_primitive(node, [operand, near.at[..., column].set(away), updates], params)
+
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        return tuple(params_of(node)["dimension_numbers"].scatter_dims_to_operand_dims)
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        """With the function that combines two numbers of the ring."""
+        params = params_of(node)
+        if not touches(node) or params.get("update_jaxpr") is None or node.fn not in _COMBINED:
+            return params
+        number = np.uint32(0)
+        closed = jax_api.make_jaxpr(_COMBINED[node.fn])(number.astype(RING), number.astype(RING))
+        return {**params, "update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
 
 
 def _room(node: Node, positions: Sequence[int]) -> list[int]:

@@ -1,6 +1,9 @@
 """sort: sorts all operands together along one dim, or takes the k largest."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jax import lax
 
 from ir import errors
 from ir.graph import Node
@@ -8,6 +11,8 @@ from ir.ops.op import Mismatch, Names, Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, fit_all, like, listed, must, operands, same, same_shape
 from ir.ops.slice import side_by_side
 from ir.ops.spread import Spread, Walked, nothing_pending, places
+from ir.ring import touches
+from ir.shards import Shards
 
 
 class Sort(Op):
@@ -59,3 +64,12 @@ class Sort(Op):
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """In the order of unsigned integers."""
+        if node.fn != "approx_top_k" or not touches(node):
+            return super().shadow(node, arrays, shards)
+        params, (operand,) = params_of(node), arrays
+        axis = params["reduction_dimension"] % operand.ndim
+        found, places = lax.top_k(operand if params["is_max_k"] else ~operand, params["k"], axis=axis)
+        return [found if params["is_max_k"] else ~found, places]

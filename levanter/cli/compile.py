@@ -23,6 +23,7 @@ from levanter.cli.options import (
     rules_by_hand,
     step_options,
     target_of,
+    verify_option,
     without_accelerator,
 )
 
@@ -45,7 +46,13 @@ PLAIN_WIDTH = 120
 @click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass to a file in DIR.")
-@click.option("--verify", is_flag=True, help="Compile the step for the mesh and compare with the plan.")
+@verify_option
+@click.option(
+    "--partitioner",
+    type=click.Choice(["explicit", "xla"]),
+    default="explicit",
+    help="What --verify is about: the printed program, or what XLA's partitioner makes of the layout.",
+)
 @click.pass_context
 def compile_command(
     ctx: click.Context,
@@ -62,7 +69,8 @@ def compile_command(
     seq_len: str | None,
     as_json: bool,
     dump_ir: str | None,
-    verify: bool,
+    verify: frozenset[str],
+    partitioner: str,
 ) -> None:
     """Plan a training step for a mesh and explain it.
 
@@ -94,15 +102,18 @@ def compile_command(
         )
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
-        how = {"dump_ir": folder, "verify": verify, **by_hand}
+        asked = {"verify": "compiled" in verify, "values": "values" in verify, "partitioner": partitioner}
+        how = {"dump_ir": folder, **asked, **by_hand}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             result = {"model": name, **_of_config(config, how)}
         else:
             result = _of_step(target, mesh, hardware, how)
     _print(result, as_json)
-    if verify and (count := len(result["verify"]["surprises"])):
+    if "verify" in result and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
+    if "values" in result and (different := result["values"]["different"]):
+        raise errors.values_differ(len(different), result["values"]["outputs"])
 
 
 def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:

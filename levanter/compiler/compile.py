@@ -123,6 +123,8 @@ def report(
     by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
+    values: bool = False,
+    partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
@@ -130,6 +132,8 @@ def report(
         by_hand: sharding rules for compute and for storage; without any the planner chooses.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
+        values: whether to compute it in the ring on the mesh and on one device and compare.
+        partitioner: whose program of one device both are about, as in `passes.lower`.
 
     Raises:
         UserError: see `compile_training`.
@@ -146,7 +150,12 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if verify:
-        answer["verify"] = verified(config, result.plan, found["collectives"], found["memory"]["peak"])
+        peak = found["memory"]["peak"]
+        answer["verify"] = verified(config, result.plan, found["collectives"], peak, partitioner)
+    if values:
+        from levanter.compiler.values import CONFIG_VALUES, checked_values
+
+        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan, partitioner)
     return answer
 
 
@@ -168,11 +177,18 @@ def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict
     return result, found
 
 
-def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int) -> dict[str, Any]:
+def verified(
+    config: TrainConfig,
+    plan: passes.Plan,
+    collectives: list[dict[str, Any]],
+    peak: int,
+    partitioner: passes.Partitioner = "explicit",
+) -> dict[str, Any]:
     """The prediction set against what XLA makes of the step on as many CPU devices, in a child process."""
     from levanter.compiler.verify.isolate import LOWER_STEP
 
-    return verified_plan({"config": dump(config)}, LOWER_STEP, plan, collectives, peak)
+    subject = {"config": dump(config), "partitioner": partitioner}
+    return verified_plan(subject, LOWER_STEP, plan, collectives, peak)
 
 
 def verified_plan(
@@ -188,19 +204,24 @@ def verified_plan(
     from levanter.compiler.verify import compare, compile_in_child
 
     mesh = plan.mesh.as_dict()
-    request = {
-        **subject,
-        "mesh": mesh,
-        "hardware": plan.hardware,
-        "order": list(plan.order),
-        "compute": _axes(plan.compute),
-        "storage": _axes(plan.storage),
-    }
+    request = plan_request(subject, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower)
     found = read_collectives(program.text, mesh) if program.text else []
     answer = compare(collectives, found, mesh, predicted_peak=peak, compiled_peak=program.peak)
     answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
     return answer
+
+
+def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any]:
+    """A request to the verifying process: which step, as JSON can hold it, and the plan (see `requested_plan`)."""
+    return {
+        **subject,
+        "mesh": plan.mesh.as_dict(),
+        "hardware": plan.hardware,
+        "order": list(plan.order),
+        "compute": _axes(plan.compute),
+        "storage": _axes(plan.storage),
+    }
 
 
 def findings_of(graph: Graph, ignore: Sequence[str]) -> list[dict[str, Any]]:
@@ -348,7 +369,8 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     config = loads(request["config"])
     plan = requested_plan(request)
     result = planned(config, request["mesh"], request["hardware"], plan=plan)
-    step = passes.lower_placed(result.placed, result.plan, donate=True)
+    partitioner = request.get("partitioner", "explicit")
+    step = passes.lower_placed(result.placed, result.plan, donate=True, partitioner=partitioner)
     lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
     return lowered
 

@@ -8,11 +8,13 @@ from typing import Any
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import summary
-from passes.partition import partition
+from passes.defer_sums import DeferSums
+from passes.partition import Partition
 from passes.planner.layouts import Layouts, Subject
 from passes.proof.proof import Proof
 from passes.prove import prove
-from passes.scatter_sums import scatter_sums
+from passes.scatter_sums import ScatterSums
+from passes.stage import Stage
 
 Row = dict[str, Any]
 
@@ -35,7 +37,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
     """
     graph = subject.graph
     if placed is None:
-        placed = scatter_sums(partition(graph, plan))
+        placed = _placed(graph, plan)
     if proof is None:
         proof = prove(placed, graph, plan.mesh)
     times = summary.times(graph, placed, plan)
@@ -46,7 +48,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         "collectives": [
             {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
         ],
-        "memory": summary.memory(graph, plan),
+        "memory": summary.memory(graph, plan, placed),
         "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
@@ -57,6 +59,13 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         },
         "notes": list(subject.notes),
     }
+
+
+def _placed(graph: Graph, plan: Layouts) -> Graph:
+    stage = Stage(graph, plan.mesh, plan.hardware, plan)
+    for each in (Partition(), ScatterSums(), DeferSums()):
+        stage = each.apply(stage)
+    return stage.graph
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
