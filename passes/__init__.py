@@ -1,4 +1,4 @@
-"""Passes over the named-axis IR: check, plan, partition, lower."""
+"""Passes over the named-axis IR: check, plan, partition, prove, lower."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from passes.pipeline import PIPELINE, run
     from passes.planner.plan import Plan
     from passes.planner.solve import plan
+    from passes.proof.errors import NotProved
+    from passes.proof.proof import Proof
+    from passes.prove import prove
     from passes.shadow import shadow, shadow_placed
     from passes.sharding.jax_mesh import device_mesh
     from passes.sharding.mesh import DeviceMesh
@@ -29,10 +32,12 @@ __all__ = [
     "BadOption",
     "Chip",
     "DeviceMesh",
+    "NotProved",
     "Partitioner",
     "Plan",
     "PlanError",
     "PlanWarning",
+    "Proof",
     "UnknownCode",
     "UnknownPass",
     "axis_findings",
@@ -45,6 +50,7 @@ __all__ = [
     "lower_placed",
     "partition",
     "plan",
+    "prove",
     "run",
     "shadow",
     "shadow_placed",
@@ -62,6 +68,8 @@ _HOMES = {
     "Plan": "passes.planner.plan",
     "PlanError": "passes.errors",
     "PlanWarning": "passes.errors",
+    "NotProved": "passes.proof.errors",
+    "Proof": "passes.proof.proof",
     "UnknownCode": "passes.errors",
     "UnknownPass": "passes.errors",
     "axis_findings": "passes.check_axes",
@@ -74,6 +82,7 @@ _HOMES = {
     "lower_placed": "passes.lower",
     "partition": "passes.partition",
     "plan": "passes.planner.solve",
+    "prove": "passes.prove",
     "run": "passes.pipeline",
     "shadow": "passes.shadow",
     "shadow_placed": "passes.shadow",

@@ -154,9 +154,14 @@ class _Scope(Scope):
                 self.owner.rules.compute,
             )
         )
+        types = [value.type]
         for i, step in enumerate(steps):
-            result = self.owner.fresh(reshard.value) if last is None or i + 1 < len(steps) else last
-            result = replace(result, type=self.placed_after(value.type, step, steps[i + 1 : i + 2]))
+            types.append(self.placed_after(types[-1], step, steps[i + 1 : i + 2]))
+        wanted = with_layout(reshard.value.type, reshard.target, self.owner.rules)
+        disordered = types[-1] != wanted
+        for i, (step, type_) in enumerate(zip(steps, types[1:], strict=True)):
+            final = last is not None and i + 1 == len(steps) and not disordered
+            result = replace(last if final and last is not None else self.owner.fresh(reshard.value), type=type_)
             summed = OPS[step.kind].completes_sums
             axis = _summed_names(reshard, over, int(step.mask)) if summed else (step.name or "",)
             attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
@@ -164,7 +169,7 @@ class _Scope(Scope):
             phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
             self.nodes.append(Node(step.kind, "", (value,), (result,), attrs, (), phase, source))
             value = result
-        return value
+        return self.ordered(reshard, value, wanted, cause, last) if disordered else value
 
     def placed_after(self, type_: TensorType, step: Step, following: Sequence[Step]) -> TensorType:
         """The type of a value after a step: shards are where they really are, in whatever order of mesh axes."""
@@ -176,6 +181,8 @@ class _Scope(Scope):
                 mask = int(step.after.get(dim.name, 0))
                 if not OPS[step.kind].passes_on:
                     axes = rules.ordered(dim.name, mask)
+                    if OPS[step.kind].exchanges:  # in the order in which another dim loses them
+                        axes = tuple([axis for each in type_.dims for axis in each.mesh if axis in axes])
                     kept = tuple([axis for axis in dim.mesh if axis in axes])
                     axes = kept + tuple([axis for axis in axes if axis not in kept])
                 elif dim.name == step.name:
@@ -257,7 +264,9 @@ class _Scope(Scope):
                     self.emit(reshard, value, node, over, last=last)
             self.define(reshard.value, last)
 
-    def ordered(self, reshard: Reshard, value: Value, type_: TensorType, cause: Node, last: Value | None) -> Value:
+    def ordered(
+        self, reshard: Reshard, value: Value, type_: TensorType, cause: Node | None, last: Value | None
+    ) -> Value:
         """Appends a permute to the order of mesh axes that a type has."""
         result = replace(last if last is not None else self.owner.fresh(reshard.value), type=type_)
         pairs = [(a, b) for a, b in zip(value.type.dims, type_.dims, strict=True) if a.mesh != b.mesh]
@@ -268,7 +277,8 @@ class _Scope(Scope):
             "bytes": local_size(type_, self.owner.mesh),
             "moving": _moving(reshard),
         }
-        self.nodes.append(Node("permute", "", (value,), (result,), attrs, (), cause.phase, cause.source))
+        phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
+        self.nodes.append(Node("permute", "", (value,), (result,), attrs, (), phase, source))
         return result
 
     def stacked(self, node: Node) -> None:

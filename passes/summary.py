@@ -8,6 +8,7 @@ from passes.hardware.network import Network
 from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.problem import Problem
+from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import assign_roles
 
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
@@ -85,9 +86,16 @@ def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     return Times(compute, exposed + hidden, visible, compute + visible, overlap.state)
 
 
-def memory(graph: Graph, plan: Layouts) -> dict[str, int]:
-    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
+def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str, int]:
+    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has.
+
+    Args:
+        graph: the canonical graph that was planned.
+        placed: the same after all passes; sums that loops leave pending are counted with it.
+    """
     roles = assign_roles(graph)
     peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.rules))
-    capacity = plan.chip.capacity
-    return {**{kind: int(parts[kind]) for kind in MEMORY_KINDS}, "peak": int(peak), "capacity": capacity}
+    waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
+    found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
+    found["gradients"] += waiting
+    return {**found, "peak": int(peak) + waiting, "capacity": plan.chip.capacity}

@@ -13,7 +13,7 @@ from ir import errors
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Mismatch, Names, meeting, params_of
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
-from ir.ops.structured import Structured, replicated_choice, same_sizes, sends
+from ir.ops.structured import Structured, meeting_axes, replicated_choice, same_sizes
 from ir.ring import in_ring
 from ir.shards import Shards
 
@@ -70,12 +70,13 @@ class Loop(Structured):
 
     def decided(self, node: Node) -> None:
         """Where each place has a condition of its own, its carries stand still when it is done: devices may then make
-        trips of their own number, if they need nothing of one another on the way."""
+        trips of their own number, if those that need one another on the way have the same places."""
         if self.scans(node):
             return
         answer = node.bodies[0].outputs[0]
         axes = [dim.mesh for dim in answer.type.dims]
-        alone = not answer.type.partial and not any(sends(body) for body in node.bodies)
+        needed = {axis for body in node.bodies for axis in meeting_axes(body)}
+        alone = not answer.type.partial and not any(needed & set(mesh) for mesh in axes)
         follow = all([dim.mesh for dim in before.type.dims[: len(axes)]] == axes for before, _ in self.carries(node))
         if not (alone and follow):
             replicated_choice(OP, answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ import passes
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
-from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
+from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.stage import Stage
@@ -330,6 +330,38 @@ def run_pass(
     return answer, [str(each.message) for each in warned]
 
 
+def prove(text: str, source: str, against: tuple[str, str] | None, mesh: Mapping[str, int] | None) -> str:
+    """What is proved of the text of a placed graph.
+
+    Args:
+        source: what the user calls the text.
+        against: the text of the graph before partition, and what the user calls it.
+        mesh: the mesh, where sizes are to be looked at.
+
+    Raises:
+        UserError: a text is no graph, or a malformed one.
+        WorkFailed: the graph is refuted.
+    """
+    before = _well_formed(*against) if against is not None else None
+    with user_errors():
+        graph = _well_formed(text, source, lambda graph: passes.prove(graph, before, mesh))
+        return str(passes.prove(graph, before, mesh))
+
+
+def _well_formed(text: str, source: str, better: Callable[[Graph], Any] = lambda graph: None) -> Graph:
+    """The graph of a text. Where it is malformed, an error that `better` raises of it says more than the verifier."""
+    try:
+        graph = ir.parse(text)
+    except ir.ParseError as error:
+        raise no_graph(source, error) from error
+    try:
+        return ir.verify(graph)
+    except ir.MalformedGraph as error:
+        with suppress(KeyError, ValueError, IndexError):  # it may be malformed in any way
+            better(graph)
+        raise no_graph(source, error) from error
+
+
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The child's part of `verified`: the step of the request, laid out by the plan of the request, lowered."""
     from levanter.config import loads
@@ -370,6 +402,8 @@ def user_errors() -> Iterator[None]:
         yield
     except (passes.AxisErrors, passes.PlanError, passes.UnknownCode, passes.UnknownPass, passes.BadOption) as error:
         raise UserError(str(error)) from error
+    except passes.NotProved as error:
+        raise WorkFailed(str(error)) from error
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
