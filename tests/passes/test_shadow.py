@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from passes import Plan
 from passes.ring_inputs import index_limits, ring_inputs
 from passes.shadow import not_covered, shadow_placed, unplaced
 from passes.values import Different, Reference, Values, compare_values, flat
+
+pytestmark = pytest.mark.hurried
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ir"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "levanter" / "models"))
@@ -47,7 +50,7 @@ FAMILIES = (
     *("gpt2", "llama", "mistral", "mixtral", "mixtral-slots", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo2"),
     "phi3",
 )
-QUICK = {("gpt2", "sequence parallel"), ("moe_sort", "tensor parallel"), ("lora", "joint axes")}
+QUICK = {("moe_sort", "tensor parallel"), ("lora", "joint axes")}
 
 
 @cache
@@ -199,7 +202,7 @@ def test_a_fault_that_a_tolerance_hides_is_found(name):
 
 
 def test_devices_that_should_agree_are_all_looked_at():
-    """A result that is said to be replicated, wrong on all devices but the first, whose copy is the one that is read."""
+    """A result that is said to be replicated, wrong on all devices but the first, whose copy is read."""
 
     def body(x):
         return x + 1e-3 * (lax.axis_index("data") > 0)
@@ -213,11 +216,7 @@ def test_devices_that_should_agree_are_all_looked_at():
 
 def dropped(placed: Graph, kind: str) -> Graph:
     """The placed graph without its first collective of a kind; whoever read its result reads its operand."""
-    from dataclasses import replace
-
-    node = next(
-        node for node in placed.nodes if node.kind == kind and node.inputs[0].type.dims == node.outputs[0].type.dims
-    )
+    node = next(node for node in placed.nodes if node.kind == kind)
     (before,), (after,) = node.value_inputs, node.outputs
 
     def read(operand):
@@ -274,15 +273,13 @@ def named_step(*arrays):
 
 
 @pytest.mark.parametrize("partitioner", ["explicit", "xla"])
-@pytest.mark.parametrize(
-    "rules", [{"vocab": M, "batch": D}, {"vocab": D, "batch": D}, {"vocab": ("data", "model"), "batch": D}]
-)
-def test_the_gradient_of_an_embedding_is_exact_under_a_plan(rules, partitioner):
+@pytest.mark.parametrize("vocab", [M, D, ("data", "model")])
+def test_the_gradient_of_an_embedding_is_exact_under_a_plan(vocab, partitioner):
     graph = ir.trace(named_step, *embedding_arguments())
     step = Reference.of(graph)
     _, tokens, weights = step.inputs
     np.testing.assert_array_equal(step.outputs[0], counted(tokens, weights))
-    assert against(step, Plan.by_hand(MESH, rules), partitioner).equal
+    assert against(step, Plan.by_hand(MESH, {"vocab": vocab, "batch": D}), partitioner).equal
 
 
 @pytest.mark.parametrize("table", [P("model"), P("data"), P(("data", "model")), P("model", "data")])
@@ -292,6 +289,18 @@ def test_the_gradient_of_an_embedding_is_exact_under_plain_jit(table):
     places = [NamedSharding(mesh, spec) for spec in (table, P(None, "data"), P(None, "data"))]
     function = jax.jit(unplaced(flat(graph)), in_shardings=tuple(places), out_shardings=[places[0]])
     assert step.against(function).equal
+
+
+@pytest.mark.parametrize("start", range(8))
+def test_a_slice_that_starts_too_far_is_brought_in_before_it_is_sharded(start):
+    """XLA (of jaxlib 0.10) takes a slice of a slice for one, and forgets that the first start is brought into range."""
+
+    def step(x, start):
+        return lax.dynamic_slice(x.array, (0, start.array), (4, 2))
+
+    graph = ir.trace(step, shaped("batch embed", 4, 4), shaped("", dtype=jnp.int32))
+    step = Reference.of(graph, given={1: np.int32(start)})
+    assert against(step, Plan.by_hand({"data": 2, "model": 2}, {"batch": D, "embed": M})).equal
 
 
 # --- inputs and the report --------------------------------------------------------------------------------------------
@@ -372,7 +381,7 @@ def test_the_report_says_where_it_differs():
 def test_a_graph_from_text_has_no_shadow():
     graph = ir.parse(str(ir.trace(lambda x: x + 1.0, jnp.ones(4))))
     for function in (passes.shadow, passes.shadow_placed):
-        with pytest.raises(passes.PlanError, match="was read from text"):
+        with pytest.raises(passes.PlanError, match="was parsed from text"):
             function(graph, Plan.by_hand(MESH, {}))
 
 
