@@ -33,7 +33,7 @@ Partitioner = Literal["explicit", "xla"]
 """Who makes the program of one device: the passes, or the compiler."""
 
 
-_COMPILER_OPTIONS = {"cpu": {"xla_cpu_enable_concurrency_optimized_scheduler": False}}
+_COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
 """XLA schedules a program for CPUs breadth first, which makes all gradients before it reduces one. In the order that
 needs the least memory, as it does elsewhere, a step needs what the plan says, and is no slower."""
 
