@@ -15,6 +15,7 @@ from ir.types import SUM, Dim, TensorType
 from passes import errors, require
 from passes.follow import warn_of_unfollowed
 from passes.planner.layouts import Layouts
+from passes.planner.regather import regathers
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
@@ -55,7 +56,8 @@ class Partition(Pass):
         if graph != stage.graph:
             _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
         warn_of_unfollowed(graph, stage.plan)
-        placed = _Partitioner(stage.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
+        again = regathers(graph, stage.plan, roles)
+        placed = _Partitioner(stage.plan, roles, Rewriter(graph), again).graph(graph, outermost=True)
         return replace(stage, graph=placed, unplaced=graph)
 
 
@@ -79,10 +81,11 @@ def _refuse_another_plan(found: Graph, wanted: Graph) -> None:
 
 
 class _Partitioner:
-    def __init__(self, plan: Layouts, roles: Roles, rewriter: Rewriter) -> None:
+    def __init__(self, plan: Layouts, roles: Roles, rewriter: Rewriter, regather: bool) -> None:
         self.mesh: DeviceMesh = plan.mesh
         self.rules = plan.rules
         self.roles = roles
+        self.regather = regather
         self.fresh = rewriter.fresh
 
     def placed(self, value: Value) -> Value:
@@ -125,7 +128,7 @@ class _Scope(Scope):
     def __init__(self, owner: _Partitioner) -> None:
         super().__init__()
         self.owner = owner
-        self.copies: dict[tuple[int, tuple[tuple[str, int], ...]], Value] = {}
+        self.copies: dict[tuple[int, tuple[tuple[str, int], ...], bool], Value] = {}
         self.maker: dict[int, Node] = {}
 
     def moved(self, reshard: Reshard, cause: Node | None) -> Value:
@@ -133,10 +136,26 @@ class _Scope(Scope):
         wanted = tuple(sorted((name, int(mask)) for name, mask in reshard.target.items()))
         if wanted == tuple(sorted((name, int(mask)) for name, mask in reshard.source.items())):
             return self.values[reshard.value.id]
-        key = (reshard.value.id, wanted)
+        backward = cause is not None and cause.phase == "backward"
+        again = self.owner.regather and backward and reshard.role == "storage" and reshard.target_role == "compute"
+        key = (reshard.value.id, wanted, again)
         if key not in self.copies:
-            self.copies[key] = self.emit(reshard, self.values[reshard.value.id], cause, ())
+            value = self.values[reshard.value.id]
+            if again and (*key[:2], False) in self.copies and cause is not None:
+                value = self.late(value, cause)
+            self.copies[key] = self.emit(reshard, value, cause, ())
         return self.copies[key]
+
+    def late(self, value: Value, cause: Node) -> Value:
+        """Appends a delay of a value until the backward pass has come to where it is wanted."""
+        reached = next(
+            (n for n in reversed(self.nodes) if n.phase == "backward" and not op_of(n).fusible and n.outputs), None
+        )
+        if reached is None:
+            return value
+        result = self.owner.fresh(value)
+        self.nodes.append(Node("delay", "", (value, reached.outputs[0]), (result,), {}, (), cause.phase, cause.source))
+        return result
 
     def emit(
         self, reshard: Reshard, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None
