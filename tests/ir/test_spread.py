@@ -133,6 +133,7 @@ RIGHT = {
         "f32[a=8] partial(data)\n\n%1: f32[a=8@model,data] = reduce_scatter(%0) axis=[a] bytes=8 mesh=[data]"
     ],
     "permute": ["f32[a=8@data,model]\n\n%1: f32[a=8@model,data] = permute(%0) axis=[a] bytes=8 mesh=[data, model]"],
+    "delay": ["f32[a=8@data] partial(model)\nf32[]\n\n%2: f32[a=8@data] partial(model) = delay(%0, %1)"],
     "loop": [
         """
         f32[e=4] partial(data)

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -18,8 +17,6 @@ import ir
 import passes
 from passes import NotProved, Plan, pipeline
 from passes.scatter_sums import scatter_sums
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "ir"))  # the zoo
 
 BLOCK = (Path(__file__).parents[1] / "golden" / "passes" / "prove" / "before.ir").read_text(encoding="utf-8")
 
