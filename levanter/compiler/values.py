@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
+import ir
 import passes
 from ir.staging.static_leaves import hidden
 from ir.types import TensorType
@@ -21,6 +22,7 @@ from levanter.compiler.target import Target, UserStep, load_step
 from levanter.compiler.user_shardings import beside, placed_by
 from levanter.compiler.user_step import graph_of
 from levanter.compiler.verify import answer_in_child
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from levanter.user_code import imported, load
 from passes.shadow import unplaced
 from passes.values import Reference, compare_values, flat

@@ -24,7 +24,8 @@ _PATIENCE = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds",
     "--xla_cpu_collective_call_terminate_timeout_seconds",
 )
-"""How long a CPU device waits for the others before XLA gives up, which is after 40 s: on few cores, devices take turns."""
+"""How long a CPU device waits for the others before XLA gives up: 40 s, if nothing is said, and on few cores devices
+take turns."""
 _LONG = 24 * 3600
 
 
