@@ -4,13 +4,13 @@ second body for the condition."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from ir import errors
 from ir.graph import Graph, Node, Operand, Value
+from ir.jax_api import jnp
 from ir.ops.op import Mismatch, Names, meeting, params_of
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
 from ir.ops.structured import Structured, meeting_axes, replicated_choice, same_sizes
@@ -147,7 +147,7 @@ class Loop(Structured):
             return goes_on(state).any() & (state[0] < last)
 
         def trip(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            made = body(*arrays[split:end], *state[1:])
+            made: list[Any] = body(*arrays[split:end], *state[1:])
             running = goes_on(state)
             if running.ndim:  # under `vmap`, each place stops by itself
                 made = [_where(running, new, old) for new, old in zip(made, state[1:], strict=True)]
