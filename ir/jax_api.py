@@ -8,6 +8,7 @@ import jax
 _jax: Any = jax
 
 jnp: Any = _jax.numpy
+lax: Any = _jax.lax
 
 make_jaxpr: Callable[..., Callable[..., Any]] = _jax.make_jaxpr
 jit: Callable[..., Callable[..., Any]] = _jax.jit

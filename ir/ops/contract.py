@@ -7,11 +7,10 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from jax import lax
 
 from ir import errors
 from ir.graph import Node
-from ir.jax_api import jnp
+from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of, params_of
 from ir.ops.rule import (

@@ -136,7 +136,8 @@ class Loop(Structured):
             return super().shadow(node, arrays, shards)
         params = params_of(node)
         split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-        again, body = (jaxpr_as_fun(closed) for closed in self.jaxprs(params))
+        made_of: Any = jaxpr_as_fun
+        again, body = (made_of(closed) for closed in self.jaxprs(params))
         real = any(in_ring(value.type.dtype) for value in node.bodies[0].values())
         last = np.int32(_UNDECIDED if real else _LONGEST)
 
