@@ -269,8 +269,10 @@ class _Attempt:
 
     def linear(self, node: Node) -> tuple[Step, ...] | None:
         """The way through what is linear."""
-        values = [i for i, operand in enumerate(node.inputs) if isinstance(operand, Value)]
-        for positions in dict.fromkeys([tuple(values), *((i,) for i in values)]):
+        values = [(i, each) for i, each in enumerate(node.inputs) if isinstance(each, Value)]
+        counts = {i: len(self.index.readers[each.id]) for i, each in values}
+        # Of two factors the one that nothing else reads is the more likely sum.
+        for positions in dict.fromkeys([tuple(counts), *((i,) for i in sorted(counts, key=lambda i: counts[i]))]):
             if not positions or not _linear(node, positions):
                 continue
             before = dict(self.known), dict(self.values), dict(self.dropped), set(self.starts), self.partial
