@@ -2,11 +2,12 @@
 
 A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of the few names
 that it mentions. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once
-per trip. The planner evaluates each term for all options of its names at once.
+per trip, but for the reductions that wait for its end (`passes.defer_sums`). The planner evaluates each term for all
+options of its names at once.
 """
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
+from ir.types import Dim
 from passes.hardware.network import Network
 from passes.planner.cost import Cost, operation_seconds, reshard_cost
 from passes.planner.traffic import traffic
@@ -27,6 +29,7 @@ from passes.sharding.iteration_space import (
 )
 from passes.sharding.roles import Roles
 from passes.sharding.rules import ShardingRules, sizes_of
+from passes.sharding.waiting import Waiting, waiting
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Term:
 def cost_terms(graph: Graph, roles: Roles, network: Network) -> list[Term]:
     """All terms of a graph, equal ones merged, in order of first appearance."""
     merged: dict[Hashable, Term] = {}
-    for key, term in _scope_terms(graph, roles, network, 1.0):
+    for key, term in _Terms(roles, network, waiting(graph)).scope(graph, 1.0):
         if key in merged:
             merged[key].times += term.times
         else:
@@ -50,20 +53,30 @@ def cost_terms(graph: Graph, roles: Roles, network: Network) -> list[Term]:
     return list(merged.values())
 
 
-def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
-    flow = traffic(graph)
-    for node, moved in zip(graph.nodes, flow.moved, strict=True):
-        if not entered(node):
-            yield _node_term(node, moved, roles, network, times)
-            continue
-        trips = times * node.count("trips", 1)
-        for body in entered(node):
-            yield from _scope_terms(body, roles, network, trips)
-        yield from _leaving_terms(node, roles, network, trips)
-    values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
-    readers = Uses.of_scope(graph).readers
-    for identity, value in values.items():
-        yield from _reader_term(value, readers[identity], roles, network, times)
+@dataclass(frozen=True)
+class _Terms:
+    roles: Roles
+    network: Network
+    waiting: Mapping[int, Waiting]
+    """By number, sums that are reduced after a loop (see `passes.defer_sums`)."""
+
+    def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
+        """The terms of a body that runs so often."""
+        roles, network = self.roles, self.network
+        flow = traffic(graph)
+        for node, moved in zip(graph.nodes, flow.moved, strict=True):
+            if not entered(node):
+                wait = self.waiting.get(node.outputs[0].id, Waiting()) if node.outputs else Waiting()
+                yield _node_term(node, moved, roles, network, times, wait)
+                continue
+            trips = times * node.count("trips", 1)
+            for body in entered(node):
+                yield from self.scope(body, trips)
+            yield from _leaving_terms(node, roles, network, trips)
+        values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
+        readers = Uses.of_scope(graph).readers
+        for identity, value in values.items():
+            yield from _reader_term(value, readers[identity], roles, network, times)
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:
@@ -71,20 +84,22 @@ def _signature(value: Value, roles: Roles) -> Hashable:
 
 
 def _node_term(
-    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float
+    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, wait: Waiting
 ) -> tuple[Hashable, Term]:
+    """The price of a node, and of its results' reductions after a loop if these wait for one."""
     space = space_of(node, roles)
     stored = space.role == "storage" or any(roles[value.id] == "storage" for value in (*node.outputs, *moved))
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
         for reshard in result_reshards(node, roles, rules):
-            cost.add(reshard_cost(reshard, rules, network))
+            cost.add(reshard_cost(_stacked(reshard, wait.stacked), rules, network), wait.share)
         return cost
 
     key = (
         "node",
         node.kind,
+        wait,
         space.key,
         space.reduced,
         tuple(_signature(value, roles) for value in node.outputs),
@@ -92,6 +107,15 @@ def _node_term(
         str(node.attrs.get("over", "")),
     )
     return key, Term(_names(space, moved), stored, price, times)
+
+
+def _stacked(reshard: Reshard, count: int) -> Reshard:
+    """The reshard of so many values at once."""
+    if count == 1:
+        return reshard
+    value = reshard.value
+    stack = replace(value.type, dims=(Dim(None, count), *value.type.dims))
+    return replace(reshard, value=replace(value, type=stack))
 
 
 def _names(space: Space, moved: tuple[Value, ...]) -> tuple[str, ...]:

@@ -99,32 +99,32 @@ def pending_bytes(graph: Graph, sizes: Mapping[str, int]) -> int:
 def deferrals(graph: Graph) -> list[Deferral]:
     """All carries of a placed graph that may be partial, in the order of the program; of loops in loops the outer
     one's."""
-    index = _Index.of(graph)
+    index = Index.of(graph)
     found: list[Deferral] = []
     _search(graph, index, found)
     return found
 
 
-def _search(graph: Graph, index: "_Index", found: list[Deferral]) -> None:
+def _search(graph: Graph, index: "Index", found: list[Deferral]) -> None:
     for node in graph.nodes:
         taken = False
         for position in range(len(op_of(node).carries(node)) if entered(node) else 0):
             try:
-                found.append(_Attempt(index).outermost(node, position))
+                found.append(Attempt(index).outermost(node, position))
                 taken = True
-            except _Stays:
+            except Stays:
                 continue
         if not taken:
             for body in entered(node):
                 _search(body, index, found)
 
 
-class _Stays(Exception):
+class Stays(Exception):
     """The carry cannot be partial."""
 
 
 @dataclass(frozen=True)
-class _Index:
+class Index:
     """Makers and readers of the values of all bodies, and where results of bodies come out."""
 
     producer: Mapping[int, Node]
@@ -133,7 +133,7 @@ class _Index:
     """By a value's number, what it is outside of its body; None where that is no one value."""
 
     @classmethod
-    def of(cls, graph: Graph) -> "_Index":
+    def of(cls, graph: Graph) -> "Index":
         uses = Uses.of(graph)
         leaving: dict[int, list[Value | None]] = {}
 
@@ -152,10 +152,10 @@ class _Index:
         return cls(uses.producer, uses.readers, leaving)
 
 
-class _Attempt:
+class Attempt:
     """The way back from one carry."""
 
-    def __init__(self, index: _Index) -> None:
+    def __init__(self, index: Index) -> None:
         self.index = index
         self.known: dict[int, tuple[Step, ...] | None] = {}
         """By a value's number the steps that are left out on the way to it; None for zeros, which fit any."""
@@ -166,10 +166,10 @@ class _Attempt:
         self.partial: tuple[str, ...] = ()
 
     def outermost(self, loop: Node, position: int) -> Deferral:
-        """The carry of a loop that is in no other that could carry it. Raises `_Stays`."""
+        """The carry of a loop that is in no other that could carry it. Raises `Stays`."""
         steps = self.carry(loop, position)
         if not steps:
-            raise _Stays
+            raise Stays
         result = loop.outputs[position]
         for value in self.values.values():
             self.check_readers(value, result)
@@ -181,7 +181,7 @@ class _Attempt:
         for step in steps:
             type_ = step.after(type_)
         if type_ != result.type:
-            raise _Stays
+            raise Stays
         return Deferral(loop, position, types, self.dropped, frozenset(self.starts), partial, steps)
 
     def pending(self, type_: TensorType, axes: set[str]) -> TensorType:
@@ -199,10 +199,10 @@ class _Attempt:
             self.mark(other.inputs[at - len(body.inputs)], None)
         steps = self.way(after)
         initial = loop.inputs[at - len(body.inputs)]
-        if isinstance(initial, Value) and not self.isis_zero(initial):
+        if isinstance(initial, Value) and not self.fills_zeros(initial):
             return self.joined([steps, self.way(initial)])
         if isinstance(initial, Constant) and not is_zero(initial):
-            raise _Stays
+            raise Stays
         if isinstance(initial, Value):
             self.starts.add((loop.outputs[0].id, position))
         return steps
@@ -212,7 +212,7 @@ class _Attempt:
         self.values[value.id] = value
         return steps
 
-    def isis_zero(self, value: Value) -> bool:
+    def fills_zeros(self, value: Value) -> bool:
         """Whether a value is zeros of any shape."""
         node = self.index.producer.get(value.id)
         return (
@@ -222,14 +222,14 @@ class _Attempt:
         )
 
     def way(self, operand: Operand) -> tuple[Step, ...] | None:
-        """The steps on the way to a value, all of which are marked or left out. Raises `_Stays`."""
+        """The steps on the way to a value, all of which are marked or left out. Raises `Stays`."""
         if not isinstance(operand, Value):
-            raise _Stays
+            raise Stays
         if operand.id in self.known:
             return self.known[operand.id]
         node = self.index.producer.get(operand.id)
         if node is None:
-            raise _Stays
+            raise Stays
         if op_of(node).moves_data_only:
             return self.moved(node, operand)
         return self.mark(operand, self.structured(node, operand) if entered(node) else self.linear(node))
@@ -238,17 +238,17 @@ class _Attempt:
         """The way to what a collective gives."""
         op, (source,) = op_of(node), node.value_inputs
         if not (op.completes_sums or op.slices_shards) or source.type.reduction != SUM:
-            raise _Stays
+            raise Stays
         maker = self.index.producer.get(source.id)
         first = maker is None or not op_of(maker).moves_data_only
         if first and op.slices_shards:
             earlier = self.way(source)
             if earlier is None:
-                raise _Stays
+                raise Stays
         elif first:
             earlier = ()
             if self.partial not in ((), source.type.partial):
-                raise _Stays
+                raise Stays
             self.partial = source.type.partial
         else:
             earlier = self.way(source) or ()
@@ -280,19 +280,19 @@ class _Attempt:
                 steps = self.joined([self.way(node.inputs[i]) for i in positions])
                 self.nodes.append(node)
                 return steps
-            except _Stays:
+            except Stays:
                 self.known, self.values, self.dropped, self.starts, self.partial = before
-        raise _Stays
+        raise Stays
 
     def joined(self, ways: Sequence[tuple[Step, ...] | None]) -> tuple[Step, ...] | None:
         """The steps that all ways have."""
         known = [way for way in ways if way is not None]
         if len({tuple(step.key for step in way) for way in known}) > 1:
-            raise _Stays
+            raise Stays
         return known[0] if known else None
 
     def check_node(self, node: Node, types: Mapping[int, TensorType]) -> None:
-        """Raises `_Stays` where a node cannot run on pending sums of these types."""
+        """Raises `Stays` where a node cannot run on pending sums of these types."""
 
         def placed(operand: Operand) -> Operand:
             while isinstance(operand, Value) and operand.id in self.dropped:
@@ -303,22 +303,22 @@ class _Attempt:
         if made.id in self.values and not _made(
             replace(node, inputs=tuple(map(placed, node.inputs)), outputs=(replace(made, type=types[made.id]),))
         ):
-            raise _Stays
+            raise Stays
 
     def check_readers(self, value: Value, result: Value) -> None:
-        """Raises `_Stays` where something reads a value that wants it whole."""
+        """Raises `Stays` where something reads a value that wants it whole."""
         for node in self.index.readers.get(value.id, ()):
             made = node.outputs[0].id if node.outputs else None
             if made in self.dropped:
                 continue
             if entered(node):
                 if not all(inside.id in self.values for inside in _fed(node, value)):
-                    raise _Stays
+                    raise Stays
             elif made not in self.values:
-                raise _Stays
+                raise Stays
         for outside in self.index.leaving.get(value.id, ()):
             if outside is None or (outside.id not in self.values and outside != result):
-                raise _Stays
+                raise Stays
 
 
 def _linear(node: Node, positions: Sequence[int]) -> bool:

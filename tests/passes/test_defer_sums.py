@@ -15,6 +15,7 @@ from ir.ops import op_of
 from passes import Plan, pipeline, summary
 from passes.defer_sums import DeferSums
 from passes.hardware.chip import chip_of
+from passes.planner.problem import Problem
 from passes.prove import prove
 from passes.stage import Stage
 
@@ -206,3 +207,13 @@ def test_where_there_is_no_room_gradients_are_reduced_in_every_trip():
     placed = in_every_trip(stepping(flat_loss), flat_loss, plan)
     stage = Stage(placed, plan.mesh, plan.hardware, plan, unplaced=graph)
     assert not any(inside for _, _, inside in gradients_of(DeferSums(memory=False).apply(stage).graph))
+
+
+@pytest.mark.parametrize("loss_of", PARAMETERS)
+@pytest.mark.parametrize("name", PLANS)
+def test_the_planner_prices_what_is_done(loss_of, name):
+    """The price that the search compares is that of the program: reductions that wait count once."""
+    graph, plan = traced(stepping(loss_of), loss_of), PLANS[name]
+    cost, _ = Problem.of(graph, plan.mesh, plan.chip).price(plan.rules)
+    times = summary.times(graph, pipeline.place(graph, plan), plan)
+    assert cost.activations + cost.hidden == pytest.approx(times.communication, rel=1e-9)
