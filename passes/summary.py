@@ -8,6 +8,7 @@ from passes.hardware.network import Network
 from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.problem import Problem
+from passes.planner.regather import regathers
 from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import assign_roles
 
@@ -76,7 +77,7 @@ def _key(node: Node) -> _Key:
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
-    problem = Problem.of(graph, plan.mesh, plan.chip)
+    problem = Problem.of(graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph)))
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
     exposed = sum(each.seconds for each in found if each.moving == "activation")
@@ -94,7 +95,9 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str
         placed: the same after all passes; sums that loops leave pending are counted with it.
     """
     roles = assign_roles(graph)
-    peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.rules))
+    peak, parts = memory_program(graph, roles, regathers(graph, plan, roles)).peak(
+        lambda entry: entry.local(plan.rules)
+    )
     waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
     found["gradients"] += waiting

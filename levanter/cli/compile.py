@@ -47,6 +47,12 @@ PLAIN_WIDTH = 120
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass to a file in DIR.")
 @verify_option
+@click.option(
+    "--partitioner",
+    type=click.Choice(["explicit", "xla"]),
+    default="explicit",
+    help="What --verify is about: the printed program, or what XLA's partitioner makes of the layout.",
+)
 @click.pass_context
 def compile_command(
     ctx: click.Context,
@@ -64,6 +70,7 @@ def compile_command(
     as_json: bool,
     dump_ir: str | None,
     verify: frozenset[str],
+    partitioner: str,
 ) -> None:
     """Plan a training step for a mesh and explain it.
 
@@ -95,7 +102,8 @@ def compile_command(
         )
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
-        how = {"dump_ir": folder, "verify": "compiled" in verify, "values": "values" in verify, **by_hand}
+        asked = {"verify": "compiled" in verify, "values": "values" in verify, "partitioner": partitioner}
+        how = {"dump_ir": folder, **asked, **by_hand}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             result = {"model": name, **_of_config(config, how)}

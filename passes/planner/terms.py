@@ -42,10 +42,11 @@ class Term:
     times: float = 1.0
 
 
-def cost_terms(graph: Graph, roles: Roles, network: Network) -> list[Term]:
-    """All terms of a graph, equal ones merged, in order of first appearance."""
+def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False) -> list[Term]:
+    """All terms of a graph, equal ones merged, in order of first appearance. With `regather` what the backward pass
+    reads of stored values is not what was gathered for the forward pass."""
     merged: dict[Hashable, Term] = {}
-    for key, term in _Terms(roles, network, waiting(graph)).scope(graph, 1.0):
+    for key, term in _Terms(roles, network, waiting(graph), regather).scope(graph, 1.0):
         if key in merged:
             merged[key].times += term.times
         else:
@@ -59,6 +60,7 @@ class _Terms:
     network: Network
     waiting: Mapping[int, Waiting]
     """By number, sums that are reduced after a loop (see `passes.defer_sums`)."""
+    regather: bool
 
     def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
         """The terms of a body that runs so often."""
@@ -76,7 +78,11 @@ class _Terms:
         values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
         readers = Uses.of_scope(graph).readers
         for identity, value in values.items():
-            yield from _reader_term(value, readers[identity], roles, network, times)
+            again = self.regather and roles[identity] == "storage"
+            late = [node for node in readers[identity] if again and node.phase == "backward"]
+            early = [node for node in readers[identity] if not (again and node.phase == "backward")]
+            for nodes in filter(None, (early, late)):
+                yield from _reader_term(value, nodes, roles, network, times)
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:

@@ -11,6 +11,8 @@ from passes import summary
 from passes.defer_sums import DeferSums
 from passes.partition import Partition
 from passes.planner.layouts import Layouts, Subject
+from passes.proof.proof import Proof
+from passes.prove import prove
 from passes.scatter_sums import ScatterSums
 from passes.stage import Stage
 
@@ -27,15 +29,17 @@ def question(plan: Layouts) -> Row:
     }
 
 
-def facts(subject: Subject, plan: Layouts, placed: Graph | None = None) -> Row:
+def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: Proof | None = None) -> Row:
     """What a plan says of the step that it is for: the keys of docs/compile.md but `model`.
 
     Args:
-        placed: the step after all passes, where that is at hand.
+        placed, proof: the step after all passes, and what is proved of it, where that is at hand.
     """
     graph = subject.graph
     if placed is None:
         placed = _placed(graph, plan)
+    if proof is None:
+        proof = prove(placed, graph, plan.mesh)
     times = summary.times(graph, placed, plan)
     return {
         **question(plan),
@@ -48,6 +52,11 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None) -> Row:
         "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
+        "proof": {
+            "values": proof.values,
+            "assumptions": [str(each) for each in proof.assumptions],
+            "against": proof.against,
+        },
         "notes": list(subject.notes),
     }
 

@@ -53,10 +53,11 @@ def space_of(node: Node, roles: Roles) -> Space:
     for value in values:
         for name, size in sizes_of(value.type).items():
             sizes.setdefault(name, size)
-    return Space(sizes, _node_role(node, roles), op.reduced(node), op.replicated(node))
+    return Space(sizes, node_role(node, roles), op.reduced(node), op.replicated(node))
 
 
-def _node_role(node: Node, roles: Roles) -> Role:
+def node_role(node: Node, roles: Roles) -> Role:
+    """The role that a node without bodies is computed in."""
     op = op_of(node)
     if op.always_computes:
         return "compute"
