@@ -20,10 +20,8 @@ from ir.graph import Attr, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
-from passes.planner.layouts import Layouts
-from passes.planner.memory import memory_program
+from passes.planner.room import room
 from passes.sharding.pending import Deferral, Step, deferrals, local_bytes
-from passes.sharding.roles import assign_roles
 from passes.stage import Need, Pass, Stage
 
 
@@ -45,15 +43,10 @@ class DeferSums(Pass):
         if not found or stage.mesh is None:
             return stage
         sizes = stage.mesh.as_dict()
-        if self.memory and plan is not None and stage.unplaced is not None:
-            found = _fitting(found, stage.graph, sizes, _room(stage.unplaced, plan, stage.at_rest))
+        left = room(stage) if self.memory else None
+        if left is not None:
+            found = _fitting(found, stage.graph, sizes, left)
         return replace(stage, graph=_Writer(stage.graph, found, sizes).graph(stage.graph))
-
-
-def _room(graph: Graph, plan: Layouts, at_rest: tuple[int, ...]) -> int:
-    """Bytes that the chip has beside what the plan needs at its peak."""
-    peak, _ = memory_program(graph, assign_roles(graph, at_rest)).peak(lambda entry: entry.local(plan.rules))
-    return plan.chip.capacity - int(peak)
 
 
 def _fitting(found: Sequence[Deferral], graph: Graph, sizes: Mapping[str, int], room: int) -> list[Deferral]:

@@ -17,6 +17,7 @@ from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
 from passes.defer_sums import DeferSums
 from passes.hardware.chip import Chip
+from passes.hoist_gathers import HoistGathers
 from passes.options import Option, configured, options_of
 from passes.partition import Partition
 from passes.plan import ChoosePlan
@@ -73,7 +74,7 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums, DeferSums, Prove))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums, DeferSums, HoistGathers, Prove))
 
 _FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
 

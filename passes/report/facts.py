@@ -9,6 +9,7 @@ from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import summary
 from passes.defer_sums import DeferSums
+from passes.hoist_gathers import HoistGathers
 from passes.partition import Partition
 from passes.planner.layouts import Layouts, Subject
 from passes.proof.proof import Proof
@@ -63,7 +64,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
 
 def _placed(graph: Graph, plan: Layouts) -> Graph:
     stage = Stage(graph, plan.mesh, plan.hardware, plan)
-    for each in (Partition(), ScatterSums(), DeferSums()):
+    for each in (Partition(), ScatterSums(), DeferSums(), HoistGathers()):
         stage = each.apply(stage)
     return stage.graph
 
