@@ -17,7 +17,7 @@ from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
 from passes.planner.room import room
-from passes.sharding.pending import Index, local_bytes
+from passes.sharding.pending import Index, constants, local_bytes
 from passes.stage import Need, Pass, Stage
 
 
@@ -92,7 +92,7 @@ def kept_bytes(placed: Graph, planned: Mapping[int, TensorType], sizes: Mapping[
     found = 0
     for node in placed.nodes:
         found += sum(kept_bytes(body, planned, sizes) for body in entered(node))
-        for position, inside in _constants(node):
+        for position, inside in constants(node):
             operand = node.inputs[position]
             if (
                 operand in gathered
@@ -110,25 +110,13 @@ def hoists(graph: Graph) -> list[Hoist]:
 
 def _search(graph: Graph, index: Index, taken: set[int]) -> Iterator[Hoist]:
     for node in graph.nodes:
-        for position, inside in _constants(node):
+        for position, inside in constants(node):
             found = None if inside.id in taken else _Attempt(index).hoist(node, position, inside)
             if found is not None:
                 taken |= set(found.types)
                 yield found
         for body in entered(node):
             yield from _search(body, index, taken)
-
-
-def _constants(node: Node) -> Iterator[tuple[int, Value]]:
-    """Positions of operands of a loop that are the same in every trip, and what they are called inside."""
-    op = op_of(node)
-    if not entered(node) or node.count("trips", 1) < 2:
-        return
-    body = node.bodies[-1]
-    feeds = dict((id(each), fed) for each, fed in op.body_operands(node))[id(body)]
-    for at, (operand, inside, scanned) in enumerate(feeds):
-        if isinstance(operand, Value) and not scanned and not op.is_carry(node, at):
-            yield len(node.inputs) - len(body.inputs) + at, inside
 
 
 class _Attempt:

@@ -27,9 +27,9 @@ from passes.sharding.iteration_space import (
     result_reshards,
     space_of,
 )
+from passes.sharding.once import Once, gathers_once, sums_once
 from passes.sharding.roles import Roles
 from passes.sharding.rules import ShardingRules, sizes_of
-from passes.sharding.waiting import Waiting, waiting
 
 
 @dataclass
@@ -42,11 +42,17 @@ class Term:
     times: float = 1.0
 
 
-def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False) -> list[Term]:
-    """All terms of a graph, equal ones merged, in order of first appearance. With `regather` what the backward pass
-    reads of stored values is not what was gathered for the forward pass."""
+def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False, once: bool = True) -> list[Term]:
+    """All terms of a graph, equal ones merged, in order of first appearance.
+
+    Args:
+        regather: what the backward pass reads of stored values is not what was gathered for the forward pass.
+        once: what loops need not do in every trip is done once.
+    """
     merged: dict[Hashable, Term] = {}
-    for key, term in _Terms(roles, network, waiting(graph), regather).scope(graph, 1.0):
+    sums = sums_once(graph) if once else {}
+    gathers = gathers_once(graph, roles) if once and not regather else {}
+    for key, term in _Terms(roles, network, sums, gathers, regather).scope(graph, 1.0):
         if key in merged:
             merged[key].times += term.times
         else:
@@ -58,8 +64,9 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
 class _Terms:
     roles: Roles
     network: Network
-    waiting: Mapping[int, Waiting]
-    """By number, sums that are reduced after a loop (see `passes.defer_sums`)."""
+    sums: Mapping[int, Once]
+    gathers: Mapping[int, Once]
+    """By number, sums that are reduced after a loop, and values that are gathered before it."""
     regather: bool
 
     def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
@@ -68,7 +75,7 @@ class _Terms:
         flow = traffic(graph)
         for node, moved in zip(graph.nodes, flow.moved, strict=True):
             if not entered(node):
-                wait = self.waiting.get(node.outputs[0].id, Waiting()) if node.outputs else Waiting()
+                wait = self.sums.get(node.outputs[0].id, Once()) if node.outputs else Once()
                 yield _node_term(node, moved, roles, network, times, wait)
                 continue
             trips = times * node.count("trips", 1)
@@ -82,7 +89,7 @@ class _Terms:
             late = [node for node in readers[identity] if again and node.phase == "backward"]
             early = [node for node in readers[identity] if not (again and node.phase == "backward")]
             for nodes in filter(None, (early, late)):
-                yield from _reader_term(value, nodes, roles, network, times)
+                yield from _reader_term(value, nodes, roles, network, times, self.gathers.get(identity, Once()))
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:
@@ -90,7 +97,7 @@ def _signature(value: Value, roles: Roles) -> Hashable:
 
 
 def _node_term(
-    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, wait: Waiting
+    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, wait: Once
 ) -> tuple[Hashable, Term]:
     """The price of a node, and of its results' reductions after a loop if these wait for one."""
     space = space_of(node, roles)
@@ -149,7 +156,7 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
 
 
 def _reader_term(
-    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float
+    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float, once: Once
 ) -> Iterator[tuple[Hashable, Term]]:
     """A value on its way to all its readers: readers that want it in the same place share one copy."""
     distinct: dict[Hashable, Node] = {}
@@ -175,12 +182,12 @@ def _reader_term(
                 fresh = np.float64(1.0)
                 for other in earlier:
                     fresh = fresh * (1.0 - _same_target(reshard, other))
-                cost.add(reshard_cost(reshard, rules, network, fresh))
+                cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, fresh), once.share)
                 earlier.append(reshard)
         return cost
 
     stored = roles[value.id] == "storage" or any(_reads_stored(node, roles) for node in chosen)
-    key = ("reader", _signature(value, roles), tuple(sorted(map(str, wanting))))
+    key = ("reader", _signature(value, roles), once, tuple(sorted(map(str, wanting))))
     yield key, Term(tuple(names), stored, price, times)
 
 

@@ -119,6 +119,18 @@ def _search(graph: Graph, index: "Index", found: list[Deferral]) -> None:
                 _search(body, index, found)
 
 
+def constants(node: Node) -> Iterator[tuple[int, Value]]:
+    """Positions of operands of a loop that are the same in every trip, and what they are called inside."""
+    op = op_of(node)
+    if not entered(node) or node.count("trips", 1) < 2:
+        return
+    body = node.bodies[-1]
+    feeds = dict((id(each), fed) for each, fed in op.body_operands(node))[id(body)]
+    for at, (operand, inside, scanned) in enumerate(feeds):
+        if isinstance(operand, Value) and not scanned and not op.is_carry(node, at):
+            yield len(node.inputs) - len(body.inputs) + at, inside
+
+
 class Stays(Exception):
     """The carry cannot be partial."""
 
