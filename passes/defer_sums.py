@@ -39,7 +39,7 @@ class DeferSums(Pass):
 
     def apply(self, stage: Stage) -> Stage:
         """The stage with such reductions behind their loops."""
-        plan, found = stage.plan, deferrals(stage.graph)
+        found = deferrals(stage.graph)
         if not found or stage.mesh is None:
             return stage
         sizes = stage.mesh.as_dict()

@@ -24,6 +24,11 @@ class Once:
     stacked: int = 1
 
 
+def once_in_loops(graph: Graph, roles: Roles) -> bool:
+    """Whether there is anything that loops need not do in every trip."""
+    return bool(sums_once(graph) or gathers_once(graph, roles))
+
+
 def sums_once(graph: Graph) -> dict[int, Once]:
     """Of a graph before it is placed, the sums whose reductions may wait for the end of a loop, by number."""
     found: dict[int, Once] = {}
