@@ -4,7 +4,8 @@ A sum over devices and a sum over trips can change places. Where all that a loop
 the same mesh axes, the carry can be *partial* over them instead: it starts from zeros on each device, each trip adds
 what the device has, and one reduction follows the loop. That is one reduction of a gradient per step in place of one
 per micro-batch. The way from the reduction to the carry may lead through what is linear (sums, products with a scalar,
-transposes, wider floats) and out of the loops inside, such as that over layers.
+transposes, casts between floats) and out of the loops inside, such as that over layers. A cast to a shorter float then
+rounds what each device has, and not their sum.
 
 It costs memory: the carry is not sharded over the mesh axes that a reduce-scatter shards it over. So it is done for as
 many carries as the chip has room for beside what the plan needs, those first that need the least.

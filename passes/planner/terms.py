@@ -75,8 +75,8 @@ class _Terms:
         flow = traffic(graph)
         for node, moved in zip(graph.nodes, flow.moved, strict=True):
             if not entered(node):
-                wait = self.sums.get(node.outputs[0].id, Once()) if node.outputs else Once()
-                yield _node_term(node, moved, roles, network, times, wait)
+                once = self.sums.get(node.outputs[0].id, Once()) if node.outputs else Once()
+                yield _node_term(node, moved, roles, network, times, once)
                 continue
             trips = times * node.count("trips", 1)
             for body in entered(node):
@@ -97,7 +97,7 @@ def _signature(value: Value, roles: Roles) -> Hashable:
 
 
 def _node_term(
-    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, wait: Once
+    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, once: Once
 ) -> tuple[Hashable, Term]:
     """The price of a node, and of its results' reductions after a loop if these wait for one."""
     space = space_of(node, roles)
@@ -106,13 +106,13 @@ def _node_term(
     def price(rules: ShardingRules) -> Cost:
         cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
         for reshard in result_reshards(node, roles, rules):
-            cost.add(reshard_cost(_stacked(reshard, wait.stacked), rules, network), wait.share)
+            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network), once.share)
         return cost
 
     key = (
         "node",
         node.kind,
-        wait,
+        once,
         space.key,
         space.reduced,
         tuple(_signature(value, roles) for value in node.outputs),

@@ -65,12 +65,14 @@ class _Unplaced(Attempt):
             raise Stays
         for value in self.values.values():
             self.check_readers(value, loop.outputs[position])
-        # What is added up before it is reduced is reduced once.
-        left = loop.outputs[position].type.elements
-        for number, wait in self.sums.items():
-            left -= self.values[number].type.elements * wait.stacked
-            if left < 0:
-                self.sums[number] = replace(wait, share=0.0)
+        # What is added up before it is reduced is reduced once, in the size in which it is added up.
+        carry = loop.outputs[position].type
+        left = carry.elements
+        for number, once in self.sums.items():
+            type_ = self.values[number].type
+            left -= type_.elements * once.stacked
+            wider = max(1, item_size(carry.dtype) // item_size(type_.dtype))
+            self.sums[number] = Once(once.share if left >= 0 else 0.0, once.stacked * wider)
         return self.sums
 
     def structured(self, node: Node, result: Value) -> tuple[Step, ...] | None:

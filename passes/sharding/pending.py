@@ -13,7 +13,7 @@ from ir.analysis.uses import Uses
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.ops.spread import Misplaced, is_zero, layout_of
-from ir.types import SUM, Dim, TensorType, item_size
+from ir.types import SUM, Dim, TensorType
 
 Gained = tuple[tuple[str | None, tuple[str, ...]], ...]
 """Names of dims, and the mesh axes over which a collective shards them."""
@@ -334,19 +334,16 @@ class Attempt:
 
 
 def _linear(node: Node, positions: Sequence[int]) -> bool:
-    """Whether a node makes, of operands that are pending sums, one of no less precision."""
+    """Whether a node makes, of operands that are pending sums, one."""
     if len(node.outputs) != 1:
         return False
-    narrowest = min(item_size(node.inputs[i].type.dtype) for i in positions)
     result = node.outputs[0]
     operands = [
         replace(operand, type=_whole(operand.type, ("pending",) if i in positions else ()))
         for i, operand in enumerate(node.inputs)
     ]
     pending = replace(result, type=_whole(result.type, ("pending",)))
-    return item_size(result.type.dtype) >= narrowest and _made(
-        replace(node, inputs=tuple(operands), outputs=(pending,))
-    )
+    return _made(replace(node, inputs=tuple(operands), outputs=(pending,)))
 
 
 def _whole(type_: TensorType, partial: tuple[str, ...]) -> TensorType:

@@ -32,6 +32,7 @@ from ir.ops import op_of
 from passes import pipeline, summary
 from passes.hardware.chip import chip_of
 from passes.hoist_gathers import HoistGathers
+from passes.planner.problem import Problem
 from passes.prove import prove
 
 FSDP = PLANS["fsdp"]
@@ -80,6 +81,9 @@ def test_a_cast_in_the_loop_is_of_what_was_gathered():
     placed = pipeline.place(graph, FSDP)
     assert gathers(placed) == [(BYTES, 1, False)] * 2
     assert prove(placed, graph, MESH).assumptions == ()
+    cost, _ = Problem.of(graph, FSDP.mesh, FSDP.chip).price(FSDP.rules)
+    times = summary.times(graph, placed, FSDP)
+    assert cost.activations + cost.hidden == pytest.approx(times.communication, rel=1e-9)
     state, batches = filled(state), filled(batches, 1)
     for a, b in zip(
         *(jax.tree.leaves(f(state, batches)) for f in (passes.lower(graph, FSDP), jax.jit(step))), strict=True
