@@ -60,9 +60,14 @@ def test_microbatches_on_a_mesh_are_reduced_once_and_train_alike() -> None:
     config = tiny(**options)
     with suppress_type_checks():
         compiled = compiler.compile_training(config)
-    sums = [each for each in compiled.plan.report(compiled.graph)["collectives"] if each["moving"] == "gradient"]
+    collectives = compiled.plan.report(compiled.graph)["collectives"]
+    sums = [each for each in collectives if each["moving"] == "gradient"]
     # `count` is of a step, trips included: 4 micro-batches × layers, were they reduced there.
     assert sums and max(each["count"] for each in sums) <= 2
+    # Each device has its rows of every micro-batch.
+    assert not [
+        each for each in collectives if each["kind"] != "all_reduce" and each["axis"] == "batch" and each not in sums
+    ]
     batch = step_models.filled(batch_shape(config))
     plain_state, plain_metrics = jax.jit(train_step_of(config))(init_state(config), batch)
     new, metrics = compiled.train_step(
