@@ -22,7 +22,7 @@ from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
 from passes.planner.room import room
-from passes.sharding.pending import Deferral, Step, deferrals, local_bytes
+from passes.sharding.pending import Deferral, Step, deferrals, local_bytes, zeros_behind
 from passes.stage import Need, Pass, Stage
 
 
@@ -130,8 +130,10 @@ class _Writer:
     def zeros(self, operand: Operand, type_: TensorType, scope: Scope) -> Operand:
         """Zeros of a partial carry: their sum over devices is zero too."""
         assert isinstance(operand, Value)
+        node = zeros_behind(operand, self.producer)
+        assert node is not None
         result = self.fresh(replace(operand, type=type_))
-        scope.append(replace(self.producer[operand.id], outputs=(result,)))
+        scope.append(replace(node, outputs=(result,)))
         return result
 
     def complete(self, deferral: Deferral, value: Value, scope: Scope) -> Value:

@@ -164,6 +164,15 @@ class Index:
         return cls(uses.producer, uses.readers, leaving)
 
 
+def zeros_behind(value: Value, producer: Mapping[int, Node]) -> Node | None:
+    """The node that makes zeros of which a value is, or is a shard; None where it is none."""
+    node = producer.get(value.id)
+    while node is not None and op_of(node).slices_shards:
+        node = producer.get(node.value_inputs[0].id)
+    zeros = node is not None and op_of(node).stays_proportional and all(map(is_zero, node.inputs))
+    return node if zeros else None
+
+
 class Attempt:
     """The way back from one carry."""
 
@@ -211,7 +220,7 @@ class Attempt:
             self.mark(other.inputs[at - len(body.inputs)], None)
         steps = self.way(after)
         initial = loop.inputs[at - len(body.inputs)]
-        if isinstance(initial, Value) and not self.fills_zeros(initial):
+        if isinstance(initial, Value) and zeros_behind(initial, self.index.producer) is None:
             return self.joined([steps, self.way(initial)])
         if isinstance(initial, Constant) and not is_zero(initial):
             raise Stays
@@ -223,15 +232,6 @@ class Attempt:
         self.known[value.id] = steps
         self.values[value.id] = value
         return steps
-
-    def fills_zeros(self, value: Value) -> bool:
-        """Whether a value is zeros of any shape."""
-        node = self.index.producer.get(value.id)
-        return (
-            node is not None
-            and op_of(node).stays_proportional
-            and all(isinstance(each, Constant) and is_zero(each) for each in node.inputs)
-        )
 
     def way(self, operand: Operand) -> tuple[Step, ...] | None:
         """The steps on the way to a value, all of which are marked or left out. Raises `Stays`."""
