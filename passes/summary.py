@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from passes.hardware.network import Network
+from passes.hoist_gathers import kept_bytes
 from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
+from passes.retype import laid_out
 from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import assign_roles
 
@@ -92,13 +94,17 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str
 
     Args:
         graph: the canonical graph that was planned.
-        placed: the same after all passes; sums that loops leave pending are counted with it.
+        placed: the same after all passes; with it what is kept for loops is counted, pending sums and gathered values.
     """
     roles = assign_roles(graph)
     peak, parts = memory_program(graph, roles, regathers(graph, plan, roles)).peak(
         lambda entry: entry.local(plan.rules)
     )
-    waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
-    found["gradients"] += waiting
-    return {**found, "peak": int(peak) + waiting, "capacity": plan.chip.capacity}
+    if placed is not None:
+        sizes = plan.mesh.as_dict()
+        found["gradients"] += pending_bytes(placed, sizes)
+        planned = {value.id: value.type for value in laid_out(graph, plan, roles).values()}
+        found["temporaries"] += kept_bytes(placed, planned, sizes)
+    kept = sum(found.values()) - sum(int(parts[kind]) for kind in MEMORY_KINDS)
+    return {**found, "peak": int(peak) + kept, "capacity": plan.chip.capacity}
