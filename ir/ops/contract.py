@@ -6,12 +6,11 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from ir import errors
 from ir.graph import Node
+from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of, params_of
 from ir.ops.products import convolved_labels, in_groups, named_labels, product_labels

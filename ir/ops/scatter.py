@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.lax import GatherScatterMode
 
 from ir import errors, jax_api
 from ir.graph import Node
+from ir.jax_api import jnp
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype

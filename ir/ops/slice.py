@@ -4,10 +4,9 @@ part, a reversal."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from ir import errors
 from ir.graph import Node, Value
+from ir.jax_api import jnp
 from ir.names import Extent
 from ir.ops.dtypes import is_integer
 from ir.ops.op import Mismatch, Names, Op, OrderOf, Place, meeting, params_of

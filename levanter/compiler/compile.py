@@ -153,9 +153,10 @@ def report(
         peak = found["memory"]["peak"]
         answer["verify"] = verified(config, result.plan, found["collectives"], peak, partitioner)
     if values:
-        from levanter.compiler.values import CONFIG_VALUES, checked_values
+        from levanter.compiler.verify.values import CONFIG_VALUES, checked_values
 
-        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan, partitioner)
+        request = plan_request({"config": dump(config)}, result.plan)
+        answer["values"] = checked_values(request, result.plan.mesh.devices, CONFIG_VALUES, partitioner)
     return answer
 
 
