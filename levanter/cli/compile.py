@@ -46,6 +46,13 @@ PLAIN_WIDTH = 120
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass to a file in DIR.")
 @click.option("--verify", is_flag=True, help="Compile the step for the mesh and compare with the plan.")
+@click.option(
+    "--platform",
+    type=click.Choice(["cpu", "tpu"]),
+    default="cpu",
+    show_default=True,
+    help="What to compile for: CPU devices, or a TPU slice of the chip, ahead of time.",
+)
 @click.pass_context
 def compile_command(
     ctx: click.Context,
@@ -63,6 +70,7 @@ def compile_command(
     as_json: bool,
     dump_ir: str | None,
     verify: bool,
+    platform: str,
 ) -> None:
     """Plan a training step for a mesh and explain it.
 
@@ -72,6 +80,8 @@ def compile_command(
     configuration can be set by its dotted name, such as --model.num_layers 24.
     """
     without_accelerator()
+    if platform != "cpu" and not verify:
+        raise errors.platform_without_verify(platform)
     place = place_given(ctx, step)
     # What libraries print on the way must not end up in front of the JSON.
     with contextlib.redirect_stdout(sys.stderr):
@@ -94,7 +104,7 @@ def compile_command(
         )
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
-        how = {"dump_ir": folder, "verify": verify, **by_hand}
+        how = {"dump_ir": folder, "verify": verify, **by_hand, **({"platform": platform} if platform != "cpu" else {})}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             result = {"model": name, **_of_config(config, how)}

@@ -44,6 +44,10 @@ def surprises(count: int) -> WorkFailed:
     return WorkFailed(f"verification found {count} {noun}: the compiled step does what the plan did not say")
 
 
+def platform_without_verify(platform: str) -> UserError:
+    return UserError(f"--platform {platform} says what --verify compiles for: add --verify")
+
+
 def nothing_to_check() -> UserError:
     return UserError("nothing to check: name a step as MODULE:FUNCTION, or a configuration with --model or --config")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
@@ -24,6 +24,7 @@ from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_g
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.stage import Stage
+from passes.summary import operation_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
+Platform = Literal["cpu", "tpu"]
 BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
     "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
@@ -123,6 +125,7 @@ def report(
     by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
+    platform: Platform = "cpu",
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
@@ -130,6 +133,7 @@ def report(
         by_hand: sharding rules for compute and for storage; without any the planner chooses.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
+        platform: what to compile it for: CPU devices, or a TPU slice of the chip.
 
     Raises:
         UserError: see `compile_training`.
@@ -146,7 +150,7 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if verify:
-        answer["verify"] = verified(config, result.plan, found["collectives"], found["memory"]["peak"])
+        answer["verify"] = verified(config, result, found, platform)
     return answer
 
 
@@ -168,26 +172,38 @@ def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict
     return result, found
 
 
-def verified(config: TrainConfig, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int) -> dict[str, Any]:
-    """The prediction set against what XLA makes of the step on as many CPU devices, in a child process."""
+def verified(
+    config: TrainConfig, result: pipeline.Result, found: Mapping[str, Any], platform: Platform = "cpu"
+) -> dict[str, Any]:
+    """The prediction set against what XLA makes of the step on as many devices, in a child process."""
     from levanter.compiler.verify.isolate import LOWER_STEP
 
-    return verified_plan({"config": dump(config)}, LOWER_STEP, plan, collectives, peak)
+    return verified_plan({"config": dump(config)}, LOWER_STEP, result, found, platform)
 
 
 def verified_plan(
-    subject: Mapping[str, Any], lower: str, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int
+    subject: Mapping[str, Any],
+    lower: str,
+    result: pipeline.Result,
+    found: Mapping[str, Any],
+    platform: Platform = "cpu",
 ) -> dict[str, Any]:
     """The same for any step.
 
     Args:
         subject: which step, as JSON can hold it.
         lower: `module:name` of the function that lowers it, for a request of the subject and the plan.
+        found: what is said of the result (`Result.facts`).
+        platform: what to compile it for.
     """
     from levanter.compiler.verify import collectives as read_collectives
     from levanter.compiler.verify import compare, compile_in_child
+    from levanter.compiler.verify.cycles import beside_cycles
+    from levanter.compiler.verify.topology import topology_for
 
+    plan = result.plan
     mesh = plan.mesh.as_dict()
+    topology = topology_for(plan.hardware, mesh) if platform == "tpu" else None
     request = {
         **subject,
         "mesh": mesh,
@@ -196,11 +212,22 @@ def verified_plan(
         "compute": _axes(plan.compute),
         "storage": _axes(plan.storage),
     }
-    program = compile_in_child(request, devices=plan.mesh.devices, function=lower)
-    found = read_collectives(program.text, mesh) if program.text else []
-    answer = compare(collectives, found, mesh, predicted_peak=peak, compiled_peak=program.peak)
-    answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
-    return answer
+    program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
+    compiled = read_collectives(program.text, mesh) if program.text else []
+    predicted_peak = found["memory"]["peak"]
+    answer = compare(
+        found["collectives"],
+        compiled,
+        mesh,
+        predicted_peak=predicted_peak,
+        compiled_peak=program.peak,
+        joins=platform == "tpu",
+    )
+    if topology is None:
+        answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
+        return {"platform": platform, **answer}
+    times = beside_cycles(operation_times(result.graph, plan), program.text)
+    return {"platform": platform, "topology": topology.name, **answer, "cycles": times}
 
 
 def findings_of(graph: Graph, ignore: Sequence[str]) -> list[dict[str, Any]]:
@@ -316,7 +343,7 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     config = loads(request["config"])
     plan = requested_plan(request)
     result = planned(config, request["mesh"], request["hardware"], plan=plan)
-    step = passes.lower_placed(result.placed, result.plan, donate=True)
+    step = passes.lower_placed(result.placed, result.plan, requested_devices(request), donate=True)
     lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
     return lowered
 
@@ -330,6 +357,15 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         {name: tuple(axes) for name, axes in request["storage"].items()},
         request["hardware"],
     )
+
+
+def requested_devices(request: Mapping[str, Any]) -> list[Any] | None:
+    """The devices that a request is compiled for: the chips of its TPU slice; None for those of this process."""
+    from levanter.compiler.verify.topology import Topology, mesh_devices
+
+    if "topology" not in request:
+        return None
+    return mesh_devices(Topology.of_json(request["topology"]), request["mesh"])
 
 
 def _check_batch(batch: int, microbatches: int, mesh: Mapping[str, int]) -> None:

@@ -17,10 +17,12 @@ import passes
 from ir.errors import names_missing
 from levanter.compiler.compile import (
     ByHand,
+    Platform,
     explained,
     findings_of,
     plan_by_hand,
     planned_graph,
+    requested_devices,
     requested_plan,
     traced,
     user_errors,
@@ -71,6 +73,7 @@ def report(
     by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
+    platform: Platform = "cpu",
 ) -> dict[str, Any]:
     """All that `levanter compile` says of a step; see `levanter.compiler.compile.report`.
 
@@ -88,9 +91,9 @@ def report(
         answer["verify"] = verified_plan(
             {"target": asdict(target)},
             LOWER_USER_STEP,
-            result.plan,
-            answer["collectives"],
-            answer["memory"]["peak"],
+            result,
+            answer,
+            platform,
         )
     return answer
 
@@ -99,7 +102,6 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The verifying process's part of `report`: the step of the request, laid out by its plan, lowered."""
     step = load_step(Target(**request["target"]))
     result = planned_graph(graph_of(step), request["mesh"], request["hardware"], plan=requested_plan(request))
-    lowered: jax.stages.Lowered = passes.lower_placed(result.placed, result.plan, donate=True).lower(  # type: ignore[attr-defined]
-        *step.arguments
-    )
+    planned_step = passes.lower_placed(result.placed, result.plan, requested_devices(request), donate=True)
+    lowered: jax.stages.Lowered = planned_step.lower(*step.arguments)  # type: ignore[attr-defined]
     return lowered

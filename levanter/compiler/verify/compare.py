@@ -60,6 +60,8 @@ class Explanation:
     reason: str
 
 
+JOINED = "the compiler joins collectives of one kind over the same axes, and takes small ones out of loops"
+
 # Every entry weakens the check, so each one names a compiler's habit that no plan can predict. None is known.
 EXPLANATIONS: tuple[Explanation, ...] = ()
 
@@ -71,6 +73,7 @@ def compare(
     *,
     predicted_peak: int = 0,
     compiled_peak: int = 0,
+    joins: bool = False,
     explanations: Sequence[Explanation] = EXPLANATIONS,
 ) -> dict[str, Any]:
     """The `verify` object of `levanter compile --json` (docs/compile.md).
@@ -80,6 +83,8 @@ def compare(
         compiled: what `levanter.compiler.verify.hlo.collectives` read.
         mesh: axis name → size, for the order of `mesh_axes`; without it, the order in which axes are first seen.
         predicted_peak, compiled_peak: bytes per device, passed through.
+        joins: whether the compiler joins collectives of one kind over the same axes (out of a loop: all trips of one):
+            where all of them together have the bytes that were predicted, they are what the plan says.
         explanations: known reasons for differences.
 
     Returns:
@@ -95,7 +100,12 @@ def compare(
         tally.compile(collective)
     surprises: list[str] = []
     explained: list[dict[str, str]] = []
+    joined = tally.joined() if joins else {}
+    for what in joined.values():
+        explained.append({"what": what, "reason": JOINED})
     for difference in tally.differences():
+        if (difference.kind, difference.mesh_axes) in joined:
+            continue
         reason = next((e.reason for e in explanations if e.applies(difference)), None)
         if reason is None:
             surprises.append(difference.what())
@@ -143,6 +153,18 @@ class _Tally:
             for key, entry in self._sorted()
             if entry["predicted_count"] != entry["compiled_count"]
         ]
+
+    def joined(self) -> dict[tuple[str, tuple[str, ...]], str]:
+        """(kind, mesh axes) whose bytes agree in all, though not size by size; with a line for people."""
+        found: dict[tuple[str, tuple[str, ...]], str] = {}
+        unequal = {(each.kind, each.mesh_axes) for each in self.differences()}
+        for row in self.rows():
+            key = row["kind"], tuple(row["mesh_axes"])
+            if key in unequal and row["predicted_bytes"] == row["compiled_bytes"]:
+                over = ", ".join(key[1]) or "devices that are no mesh axis"
+                pieces = f"{row['predicted_count']} a step predicted, {row['compiled_count']} compiled"
+                found[key] = f"{key[0]} over {over} of {format_bytes(row['predicted_bytes'])} in all: {pieces}"
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}

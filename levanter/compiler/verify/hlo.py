@@ -89,7 +89,7 @@ class _Reader:
             elif instruction.opcode == "while":
                 yield from self._loop(scope, instruction, times, known)
             else:
-                for name in _called(instruction):
+                for name in called(instruction):
                     yield from self.read(Scope(self.module.computations[name]), times, known)
 
     def _loop(self, scope: Scope, loop: Instruction, times: int, known: bool) -> Iterator[CompiledCollective]:
@@ -118,7 +118,7 @@ class _Reader:
                 axes,
                 size,
                 times,
-                _source(self.module.frames(instruction)),
+                source_of(self.module.frames(instruction)),
                 instruction.op_name,
                 instruction.name,
                 known,
@@ -142,7 +142,7 @@ def _sizes(computation: Computation, instruction: Instruction, kind: str) -> lis
     return operands[:1] if kind == "permute" else operands
 
 
-def _called(instruction: Instruction) -> list[str]:
+def called(instruction: Instruction) -> list[str]:
     """The computations an instruction runs once: calls, fusions, and each branch of a conditional."""
     if not any(f"{key}=" in instruction.attribute_text for key in _CALLED_ONCE):
         return []
@@ -153,7 +153,7 @@ def _called(instruction: Instruction) -> list[str]:
     return found
 
 
-def _source(frames: list[tuple[str, int]]) -> str | None:
+def source_of(frames: list[tuple[str, int]]) -> str | None:
     """The innermost frame of the user's code: models of `levanter` are, the libraries below them are not."""
     if not frames:
         return None
