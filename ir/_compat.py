@@ -68,13 +68,15 @@ def _in_library(path: str) -> str:
 
 @contextmanager
 def equation_context(context: Any, source_info: Any) -> Generator[None]:
-    """Binds within it carry the user's line and the settings (PRNG flags, XLA metadata) of the original equation."""
+    """Binds within it carry the user's line and the settings (PRNG flags, XLA metadata) of the original equation, and
+    the mesh of the program that is being made."""
     manager: AbstractContextManager[Any] = context.manager if context is not None else nullcontext()
+    mesh: AbstractContextManager[Any] = jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh())
     if source_info is None:
-        with manager:
+        with manager, mesh:
             yield
         return
-    with source_info_util.user_context(source_info.traceback, name_stack=source_info.name_stack), manager:
+    with source_info_util.user_context(source_info.traceback, name_stack=source_info.name_stack), manager, mesh:
         yield
 
 

@@ -9,6 +9,7 @@ _jax: Any = jax
 
 make_jaxpr: Callable[..., Callable[..., Any]] = _jax.make_jaxpr
 jit: Callable[..., Callable[..., Any]] = _jax.jit
+shard_map: Callable[..., Callable[..., Any]] = _jax.shard_map
 typeof: Callable[[Any], Any] = _jax.typeof
 devices: Callable[[], list[Any]] = _jax.devices
 with_sharding_constraint: Callable[[Any, Any], Any] = _jax.lax.with_sharding_constraint

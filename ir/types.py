@@ -2,7 +2,8 @@
 
 `f32[batch=32@data, embed=64]` is a float32 value of 32 by 64 elements whose `batch` is split over the mesh axis
 `data`. A dimension without a name prints as `_=3`. A value that still has to be summed over a mesh axis says so:
-`f32[embed=64] partial(model)`. Sizes are global: never the size of one device's shard.
+`f32[embed=64] partial(model)`; where it is not a sum, by what it is still to be reduced: `partial(max: model)`. Sizes
+are global: never the size of one device's shard.
 """
 
 import math
@@ -27,6 +28,9 @@ _SHORT = {
     "uint32": "u32",
     "uint64": "u64",
 }
+SUM = "sum"
+REDUCTIONS = (SUM, "max", "min", "and", "or")
+"""What may be pending over mesh axes: reductions that collectives make."""
 _LONG = {short: long for long, short in _SHORT.items()}
 _ITEM_SIZE = {"bool": 1, "bfloat16": 2, "complex64": 8, "complex128": 16, "int4": 1, "uint4": 1}
 
@@ -68,15 +72,20 @@ class Dim:
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """The type of an IR value. `partial` names the mesh axes over which a reduction is pending."""
+    """The type of an IR value. `partial` names the mesh axes over which a reduction is pending, `reduction` which one."""
 
     dtype: str
     dims: tuple[Dim, ...] = ()
     partial: tuple[str, ...] = ()
+    reduction: str = SUM
 
     def __str__(self) -> str:
         text = f"{short_dtype(self.dtype)}[{', '.join(map(str, self.dims))}]"
-        return text + (f" partial({', '.join(self.partial)})" if self.partial else "")
+        return text + (f" partial({self.pending_text(', '.join(self.partial))})" if self.partial else "")
+
+    def pending_text(self, axes: str) -> str:
+        """Mesh axes, behind the reduction that is pending over them where it is not a sum."""
+        return axes if self.reduction == SUM else f"{self.reduction}: {axes}"
 
     @property
     def names(self) -> tuple[str, ...]:

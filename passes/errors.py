@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 # No JAX in here: a mesh and the name of a chip are read before JAX is imported, and may be wrong.
 if TYPE_CHECKING:
+    from ir.graph import Node
     from ir.types import TensorType
 
 
@@ -395,6 +396,15 @@ def another_plan(value: str, found: TensorType, planned: TensorType) -> PlanErro
     return PlanError(
         f"{value} was laid out by another plan: it is {found}, this plan makes it {planned}; "
         "give the plan that the graph was laid out by, or the graph as it was before plan"
+    )
+
+
+def left_to_the_compiler(node: Node) -> str:
+    what = f"{node.kind}.{node.fn}" if node.fn else node.kind
+    where = f" ({node.source})" if node.source is not None else ""
+    return (
+        f"`{what}`{where} cannot run on one device's shards, so the whole step is left to the compiler's partitioner, "
+        'as with partitioner="xla"; its collectives may differ from those printed'
     )
 
 

@@ -1,23 +1,23 @@
 """From the placed graph to one jitted JAX function.
 
-Each node binds again the very primitive it came from; each value is pinned where the plan puts it, so nothing is left
-for the partitioner to guess. A collective node is two pins in a row: where the value was, where it goes. On one device
-there are no pins and the program is the traced one.
+The graph is the program of one device: `lower` emits one `jax.shard_map` over the mesh, in which each node binds again
+the very primitive it came from, on local shards, and each collective node is the JAX collective of its kind. What is
+printed is what runs. With `partitioner="xla"` every value is held where the plan puts it instead, on whole arrays, and
+XLA's partitioner finds the collectives; a step with an operation that shards alone cannot do is lowered so as well. On
+one device the program is the traced one.
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-import jax
-from jax.extend.core import ClosedJaxpr
 from jax.sharding import Mesh
 
 from ir import jax_api
-from ir._compat import equation_context
-from ir.graph import Constant, Graph, Node, Operand, Value
-from ir.ops import entered, op_of
+from ir.graph import Graph
+from ir.shards import Shards
 from ir.staging.in_place import put_back
 from ir.staging.static_leaves import hidden, shown
 from passes import errors, require
@@ -26,7 +26,11 @@ from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 from passes.retype import whole
-from passes.sharding.jax_mesh import device_mesh, named_sharding
+from passes.runner import LocalRunner, WholeRunner, must_be_whole
+from passes.sharding.jax_mesh import device_mesh, named_sharding, partition_spec
+
+Partitioner = Literal["explicit", "xla"]
+"""Who makes the program of one device: the passes, or the compiler."""
 
 
 def lower(
@@ -36,11 +40,13 @@ def lower(
     *,
     donate: bool = False,
     at_rest: Sequence[int] = (),
+    partitioner: Partitioner = "explicit",
 ) -> Callable[..., Any]:
     """The step as a jitted function of the traced signature, laid out according to `plan`.
 
     Args:
         donate: the carried state is updated in place.
+        partitioner: `explicit` for the printed program, on each device's shards; `xla` for the compiler's partitioner.
         at_rest: arguments (by position) that are stored as state is between steps, though the function gives none back.
 
     Raises:
@@ -52,17 +58,22 @@ def lower(
         raise errors.no_origin(graph.name)
     at_rest = require.positions(at_rest, len(graph.trees.arguments.children()), "lower")
     placed = place(canonicalize(graph), require.plan(plan, "lower"), _leaf_positions(graph, at_rest))
-    return lower_placed(placed, plan, devices, donate=donate)
+    return lower_placed(placed, plan, devices, donate=donate, partitioner=partitioner)
 
 
 def lower_placed(
-    placed: Graph, plan: Plan, devices: Sequence[Any] | Mesh | None = None, *, donate: bool = False
+    placed: Graph,
+    plan: Plan,
+    devices: Sequence[Any] | Mesh | None = None,
+    *,
+    donate: bool = False,
+    partitioner: Partitioner = "explicit",
 ) -> Callable[..., Any]:
     """The same for a step that all passes have run on already, as in the `placed` of `passes.run`."""
     if require.graph(placed, "lower_placed").trees is None:
         raise errors.no_origin(placed.name)
     mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
-    run = _Runner(mesh if mesh.size > 1 else None)
+    run = _program(placed, mesh, require.partitioner(partitioner, "lower"))
     # Whoever calls the step knows nothing of layouts.
     traced = replace(placed, inputs=tuple(replace(value, type=whole(value.type)) for value in placed.inputs))
 
@@ -70,7 +81,7 @@ def lower_placed(
         different = difference(traced, arguments, {})
         if different is not None:  # JAX traces again for other arguments
             raise TypeError(different)
-        outputs = run.graph(placed, jax_api.tree_leaves(arguments))
+        outputs = run(*jax_api.tree_leaves(arguments))
         return jax_api.tree_unflatten(placed.trees.outputs, outputs)
 
     step.__name__ = step.__qualname__ = placed.name
@@ -84,6 +95,29 @@ def lower_placed(
         donate_argnums=donated,
     )
     return _named_errors(traced, jitted)
+
+
+def _program(placed: Graph, mesh: Mesh, partitioner: Partitioner) -> Callable[..., Sequence[Any]]:
+    """The graph as a function of its inputs."""
+    if mesh.size == 1:
+        return lambda *leaves: WholeRunner(None).graph(placed, leaves)
+    whole = must_be_whole(placed) if partitioner == "explicit" else None
+    if whole is not None:
+        warnings.warn(errors.left_to_the_compiler(whole), errors.PlanWarning, stacklevel=3)
+    if partitioner == "xla" or whole is not None:
+        return lambda *leaves: WholeRunner(mesh).graph(placed, leaves)
+    shards = Shards({str(axis): size for axis, size in mesh.shape.items()})
+
+    def local(*leaves: Any) -> tuple[Any, ...]:
+        return tuple(LocalRunner(shards).graph(placed, leaves))
+
+    return jax_api.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=tuple(partition_spec(value.type) for value in placed.inputs),
+        out_specs=tuple(partition_spec(operand.type) for operand in placed.outputs),
+        check_vma=False,
+    )
 
 
 def _named_errors(graph: Graph, jitted: Any) -> Callable[..., Any]:
@@ -168,92 +202,3 @@ def output_shardings(placed: Graph, mesh: Mesh) -> Any:
     """The shardings of the step's result, in its structure."""
     leaves = [named_sharding(operand.type, mesh) for operand in placed.outputs]
     return jax_api.tree_unflatten(placed.trees.outputs, leaves)
-
-
-class _Runner:
-    """Interprets a placed graph with JAX values (tracers, under `jit`). Without a mesh nothing is pinned."""
-
-    def __init__(self, mesh: Mesh | None) -> None:
-        self.mesh = mesh
-
-    def graph(self, graph: Graph, inputs: Sequence[Any]) -> list[Any]:
-        values: dict[int, Any] = {}
-        for value, array in zip(graph.inputs, inputs, strict=True):
-            values[value.id] = self.pinned(value, array)
-
-        def read(operand: Operand) -> Any:
-            return operand.value if isinstance(operand, Constant) else values[operand.id]
-
-        for node in graph.nodes:
-            results = self.node(node, [read(operand) for operand in node.inputs])
-            for value, array in zip(node.outputs, results, strict=True):
-                values[value.id] = self.pinned(value, array)
-        return [read(operand) for operand in graph.outputs]
-
-    def pinned(self, value: Value, array: Any) -> Any:
-        """The array, held where its type says. A partial sum has no place yet: its all-reduce comes next."""
-        if self.mesh is None or value.type.partial or value.type.dtype == "token" or _is_reference(array):
-            return array
-        return jax_api.with_sharding_constraint(array, named_sharding(value.type, self.mesh))
-
-    def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
-        op, origin = op_of(node), node.origin
-        if op.moves_data_only:
-            return [self.summed(node, arrays[0])]
-        if op.relabels(node):
-            return arrays
-        assert origin is not None
-        if op.holds_array:
-            return [origin.params["value"]]
-        params = dict(op.bound(node, origin.params, self.mesh.shape if self.mesh is not None else {}))
-        if entered(node):
-            params |= self.bodies(node)
-        with equation_context(origin.context, origin.source_info):
-            result = origin.primitive.bind(*arrays, **origin.primitive.get_bind_params(params))
-        return list(result) if origin.primitive.multiple_results else [result]
-
-    def summed(self, node: Node, array: Any) -> Any:
-        """A sum over some mesh axes is first pinned in the place where it is made, then moved."""
-        operand, result = node.inputs[0], node.outputs[0]
-        if self.mesh is not None and operand.type.partial and not result.type.partial:
-            made = replace(operand.type, partial=())
-            array = jax_api.with_sharding_constraint(array, named_sharding(made, self.mesh))
-        return array
-
-    def bodies(self, node: Node) -> dict[str, Any]:
-        """The parameters of a structured primitive, with its bodies lowered."""
-        assert node.origin is not None
-        op, params = op_of(node), node.origin.params
-        closed = [
-            jaxpr if _takes_references(jaxpr) else self.closed(body, _shapes(jaxpr))
-            for jaxpr, body in zip(op.jaxprs(params), node.bodies, strict=True)
-        ]
-        return op.with_jaxprs(params, closed)
-
-    def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
-        def function(*arrays: Any) -> list[Any]:
-            return self.graph(body, arrays)
-
-        return jax_api.make_jaxpr(function)(*avals)
-
-
-def _is_reference(array: Any) -> bool:
-    """Whether it is an array that is changed in place: what is pinned is what is read from it."""
-    return hasattr(jax_api.typeof(array), "inner_aval")
-
-
-def _takes_references(jaxpr: Any) -> bool:
-    """Whether a body changes arrays from outside in place: it runs as JAX traced it, with nothing pinned inside."""
-    return any(hasattr(aval, "inner_aval") for aval in _avals(jaxpr))
-
-
-def _avals(jaxpr: Any) -> list[Any]:
-    return jaxpr.in_avals if hasattr(jaxpr, "in_avals") else [v.aval for v in jaxpr.invars]
-
-
-def _shapes(jaxpr: Any) -> list[Any]:
-    """Shapes of the inputs of a body, weak types included, as JAX traced them."""
-    return [
-        jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
-        for aval in _avals(jaxpr)
-    ]

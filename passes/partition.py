@@ -11,6 +11,7 @@ from typing import ClassVar
 from ir.graph import Attr, Graph, Node, Operand, Value
 from ir.ops import OPS, entered, op_of
 from ir.rewrite import Rewriter, Scope
+from ir.types import SUM, Dim, TensorType
 from passes import errors, require
 from passes.follow import warn_of_unfollowed
 from passes.planner.layouts import Layouts
@@ -26,7 +27,7 @@ from passes.sharding.iteration_space import (
     value_layout,
 )
 from passes.sharding.mesh import DeviceMesh, Mask
-from passes.sharding.reshard import reshard_steps
+from passes.sharding.reshard import Step, reshard_steps
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import Layout, with_layout
 from passes.stage import Need, Pass, Stage
@@ -147,14 +148,13 @@ class _Scope(Scope):
                 reshard.pending,
                 reshard.target,
                 mesh,
-                reshard.cut_between,
+                reshard.reduction,
                 self.owner.rules.compute,
             )
         )
         for i, step in enumerate(steps):
             result = self.owner.fresh(reshard.value) if last is None or i + 1 < len(steps) else last
-            placed = with_layout(reshard.value.type, step.after, self.owner.rules, int(step.partial))
-            result = replace(result, type=placed)
+            result = replace(result, type=self.placed_after(value.type, step, steps[i + 1 : i + 2]))
             summed = OPS[step.kind].completes_sums
             axis = _summed_names(reshard, over, int(step.mask)) if summed else (step.name or "",)
             attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
@@ -163,6 +163,26 @@ class _Scope(Scope):
             self.nodes.append(Node(step.kind, "", (value,), (result,), attrs, (), phase, source))
             value = result
         return value
+
+    def placed_after(self, type_: TensorType, step: Step, following: Sequence[Step]) -> TensorType:
+        """The type of a value after a step: shards are where they really are, in whatever order of mesh axes."""
+        rules, seen, dims = self.owner.rules, set[str](), list[Dim]()
+        for dim in type_.dims:
+            axes = dim.mesh
+            if dim.name is not None and dim.name not in seen:
+                seen.add(dim.name)
+                mask = int(step.after.get(dim.name, 0))
+                if not OPS[step.kind].passes_on:
+                    axes = rules.ordered(dim.name, mask)
+                    kept = tuple([axis for axis in dim.mesh if axis in axes])
+                    axes = kept + tuple([axis for axis in axes if axis not in kept])
+                elif dim.name == step.name:
+                    # Before mesh axes leave, they are brought innermost.
+                    left = int(following[0].after.get(dim.name, 0)) & mask if following else mask
+                    axes = rules.ordered(dim.name, left) + rules.ordered(dim.name, mask & ~left)
+            dims.append(replace(dim, mesh=axes))
+        partial = rules.mesh.names(int(step.partial))
+        return replace(type_, dims=tuple(dims), partial=partial, reduction=type_.reduction if partial else SUM)
 
     def node(self, node: Node) -> None:
         owner = self.owner
@@ -186,7 +206,8 @@ class _Scope(Scope):
             partial = _union(reshard.pending)
             direct = _same(reshard.source, reshard.target) and not partial
             first = settled if direct else owner.fresh(reshard.value)
-            made.append(replace(first, type=with_layout(reshard.value.type, reshard.source, owner.rules, partial)))
+            type_ = with_layout(reshard.value.type, reshard.source, owner.rules, partial)
+            made.append(replace(first, type=replace(type_, reduction=reshard.reduction if partial else SUM)))
         self.append(replace(node, inputs=tuple(inputs), outputs=tuple(made)))
         for reshard, value in zip(results, made, strict=True):
             settled = owner.placed(reshard.value)
@@ -213,7 +234,7 @@ def _union(masks: Sequence[Mask]) -> int:
 def _summed_names(reshard: Reshard, over: tuple[str, ...], mask: int) -> tuple[str, ...]:
     """The names whose shards are summed over `mask`."""
     pending = [int(each) for each in reshard.pending if int(each)]
-    return tuple(name for name, each in zip(over, pending, strict=True) if each == mask)
+    return tuple(name for name, each in zip(over, pending, strict=True) if each & mask)
 
 
 def _moving(reshard: Reshard) -> str:

@@ -27,6 +27,13 @@ def plan(value: _P, function: str) -> _P:
     return value
 
 
+def partitioner(value: Any, function: str) -> Any:
+    """The partitioner given to `passes.FUNCTION`. Raises `PlanError` for anything but the two."""
+    if value not in ("explicit", "xla"):
+        raise errors.wrong_argument(function, "partitioner", value, "'explicit' or 'xla'")
+    return value
+
+
 def codes(value: Any, function: str) -> tuple[str, ...]:
     """Codes of warnings given to `passes.FUNCTION`; one alone may be text."""
     listed = (value,) if isinstance(value, str) else tuple(_members(value))

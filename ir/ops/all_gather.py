@@ -1,6 +1,13 @@
 """all_gather: a dim that was sharded is replicated."""
 
-from ir.ops.move import Move
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
+
+from ir.graph import Node
+from ir.ops.move import Move, axes_lost
+from ir.shards import Shards
 
 
 class AllGather(Move):
@@ -11,3 +18,7 @@ class AllGather(Move):
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if lost == mesh and not gained and not paid else "a dim to leave the axes of `mesh`, and no more"
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        ((position, axes),) = axes_lost(node)
+        return [lax.all_gather(arrays[0], axes, axis=position, tiled=True)]

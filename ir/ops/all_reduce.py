@@ -1,6 +1,14 @@
 """all_reduce: pays a pending reduction; every device has the result."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
+
+from ir.graph import Node
 from ir.ops.move import Move
+from ir.shards import Shards
+from ir.types import SUM
 
 
 class AllReduce(Move):
@@ -15,3 +23,14 @@ class AllReduce(Move):
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         fine = paid == mesh and not gained and not lost
         return "" if fine else "the reduction over `mesh` to be made, and no dim to move"
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        (array,), before = arrays, node.inputs[0].type
+        axes = tuple([axis for axis in before.partial if axis not in node.outputs[0].type.partial])
+        if before.reduction == SUM:
+            return [lax.psum(array, axes)]
+        made = _REDUCE[before.reduction](array.astype("uint8") if array.dtype == bool else array, axes)
+        return [made.astype(array.dtype)]
+
+
+_REDUCE: dict[str, Any] = {"max": lax.pmax, "min": lax.pmin, "or": lax.pmax, "and": lax.pmin}

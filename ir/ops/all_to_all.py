@@ -1,6 +1,13 @@
 """all_to_all: mesh axes go from one dim to another."""
 
-from ir.ops.move import Move
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
+
+from ir.graph import Node
+from ir.ops.move import Move, axes_gained, axes_lost
+from ir.shards import Shards
 
 
 class AllToAll(Move):
@@ -13,3 +20,7 @@ class AllToAll(Move):
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         fine = gained == mesh and lost == mesh and not paid
         return "" if fine else "the axes of `mesh` to go from one dim to another"
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        ((cut, axes),), ((joined, _),) = axes_gained(node), axes_lost(node)
+        return [lax.all_to_all(arrays[0], axes, split_axis=cut, concat_axis=joined, tiled=True)]

@@ -11,11 +11,14 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import jax.numpy as jnp
+
 from haliax.nn.attention.spec import MASKS, Spec
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
+from ir.shards import Shards, bind_primitive
 from ir.types import Dim, TensorType
 
 Dims = tuple[Dim, ...]
@@ -35,7 +38,6 @@ class Attention(Op):
     )
     meetings = {"attention": "attention of {pairs}: what query, key, value and mask share has one name"}
     always_computes = True
-    cut_after_each_sum = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         must(node.fn in _BEHIND, Piece("op"), errors.rule_needs("attention, or a derivative of it"))
@@ -91,6 +93,25 @@ class Attention(Op):
             if dim.name in summed and count > 1:
                 parts.append((label, unused + len(parts), count))
         return {**params, "spec": replace(spec, parts=tuple(parts))}
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Queries whose positions are sharded begin where those of the devices before this one end."""
+        assert node.origin is not None
+        spec: Spec = node.origin.params["spec"]
+        labels = spec.operands[0]
+        sharded = spec.position in labels and node.inputs[0].type.dims[labels.index(spec.position)]
+        if not sharded or not sharded.mesh:
+            return bind_primitive(node, arrays, node.origin.params)
+        own = shards.start(sharded)
+        known = spec.named(arrays[3 : 3 + len(spec.masks)])
+        given, labels = known.get("starts", (spec.starts, ()))
+        known["starts"] = (jnp.asarray(given, jnp.int32) + own, labels)
+        masks = tuple([name for name in MASKS if name in known])
+        operands = (*spec.operands[:3], *[known[name][1] for name in masks])
+        begun = replace(spec, starts=0, masks=masks, operands=operands)
+        behind = arrays[3 + len(spec.masks) :]
+        every = [*arrays[:3], *[known[name][0] for name in masks], *behind]
+        return bind_primitive(node, every, {**node.origin.params, "spec": begun})
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not

@@ -1,6 +1,7 @@
 """broadcast: repeats along the dims that the result has and the operand lacks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
@@ -8,6 +9,7 @@ from ir.names import is_derived
 from ir.ops.op import Op, OrderOf, Place, matched, params_of
 from ir.ops.rule import Broken, Expected, Piece, operands, same
 from ir.order import Atom, Order
+from ir.shards import Shards
 from ir.types import Dim
 
 
@@ -45,6 +47,9 @@ class Broadcast(Op):
         for position, dim in enumerate(result.type.dims):
             if position not in kept and dim.size > 1 and (dim.name is None or is_derived(dim.name)):
                 yield (result, position), (Atom(("copies", result.id, position), dim.size, 1, True, dim.name),)
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        return {**params, "shape": shards.shape(node.outputs[0].type)}
 
     def widens(self, node: Node) -> bool:
         return True

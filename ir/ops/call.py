@@ -19,6 +19,10 @@ class Call(Structured):
         must(len(node.bodies) == 1, OP, errors.bodies_do_not_fit("a call has one body"))
         return super().results(node)
 
+    def only_groups(self, node: Node) -> bool:
+        """A `jit` with shardings of its own speaks of whole arrays."""
+        return node.fn == "jit"
+
     def jaxprs(self, params: Mapping[str, Any]) -> list[Any]:
         return [params[str(body_param(params))]]
 

@@ -7,6 +7,7 @@ from ir import errors
 from ir.graph import Node
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Hole, Piece, must, operands
+from ir.shards import Shards
 
 
 class Constant(Op):
@@ -22,3 +23,7 @@ class Constant(Op):
         if array is None or not hasattr(array, "dtype"):
             return [Expected((), node.outputs[0].type.dims)]
         return [Expected((str(array.dtype),), tuple(Hole(int(size)) for size in array.shape))]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        assert node.origin is not None
+        return [shards.part(node.origin.params["value"], node.outputs[0].type)]

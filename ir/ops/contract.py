@@ -45,7 +45,6 @@ class Contract(Op):
     meetings = {"contract": "contraction of {pairs}: only one axis can be summed with itself"}
     multiplies = True
     always_computes = True
-    cut_after_each_sum = True
     reads_whole_parameters = True
 
     def results(self, node: Node) -> Sequence[Expected]:

@@ -1,12 +1,20 @@
 """gather: looks up the dims in `along` by the indices in the second operand."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.lax import GatherScatterMode
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.indexed import Indexed, looked_up, must_interleave
+from ir.ops.dtypes import is_key
+from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places
 from ir.ops.op import Names, Place, params_of
 from ir.ops.rule import Expected, Piece, must, operands
+from ir.shards import Shards, bind_primitive
+from ir.types import SUM
 
 
 class Gather(Indexed):
@@ -47,4 +55,49 @@ class Gather(Indexed):
         return tuple(name for name in node.names("along") if name not in whole)
 
     def blocked(self, node: Node) -> Names:
-        return node.names("whole")
+        # Keys are no numbers: there is no sum of them.
+        return (*node.names("whole"), *(node.names("along") if is_key(node.inputs[0].type.dtype) else ()))
+
+    def reduction(self, node: Node) -> str:
+        return "or" if node.inputs[0].type.dtype == "bool" else SUM
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Of an axis that is sharded and looked up, each device looks up the places that it has; the rest is 0."""
+        assert node.origin is not None
+        (operand, indices), params = arrays, dict(node.origin.params)
+        numbers, dims = params["dimension_numbers"], node.inputs[0].type.dims
+        params["slice_sizes"] = tuple(
+            [shards.length(dim) if size == dim.size else size for size, dim in zip(params["slice_sizes"], dims, strict=True)]
+        )
+        columns = {
+            column: dims[position]
+            for column, position in enumerate(numbers.start_index_map)
+            if dims[position].mesh
+        }
+        if not columns:
+            return bind_primitive(node, arrays, params)
+        near, here, outside = own_places(indices, columns, clips(params["mode"]), shards)
+        params |= {"indices_are_sorted": False, "unique_indices": False}
+        (found,) = bind_primitive(node, [operand, near], params)
+        batch = [position for position in range(found.ndim) if position not in numbers.offset_dims]
+
+        def spread(mask: Any) -> Any:
+            return lax.broadcast_in_dim(mask, found.shape, batch)
+
+        rest = jnp.zeros((), found.dtype)
+        if outside is not None and params["mode"] == GatherScatterMode.FILL_OR_DROP:
+            # What lies outside of the whole array is filled once.
+            first = shards.index([axis for dim in columns.values() for axis in dim.mesh]) == 0
+            rest = jnp.where(spread(outside & first), _filling(params.get("fill_value"), found.dtype), rest)
+        return [jnp.where(spread(here), found, rest)]
+
+
+def _filling(given: Any, dtype: Any) -> Any:
+    """What `jax.lax.gather` fills with where nothing else is given."""
+    if given is not None:
+        return jnp.asarray(given, dtype)
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.asarray(jnp.nan, dtype)
+    if jnp.issubdtype(dtype, jnp.signedinteger):
+        return jnp.asarray(jnp.iinfo(dtype).min, dtype)
+    return jnp.asarray(True if dtype == bool else jnp.iinfo(dtype).max, dtype)

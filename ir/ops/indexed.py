@@ -1,13 +1,18 @@
 """What gathers and scatters share: dims of an operand and dims of its indices, interleaved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from typing import Any
+
+import jax.numpy as jnp
+from jax.lax import GatherScatterMode
 
 from ir import errors
 from ir.graph import Node, Operand
 from ir.ops.dtypes import is_integer
 from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Piece, has, listed, must, same
+from ir.shards import Shards
 from ir.types import Dim
 
 Pairs = Sequence[tuple[Dim, Dim]]
@@ -54,6 +59,43 @@ def looked_up(node: Node) -> tuple[tuple[Dim, ...], tuple[Dim, ...], Pairs]:
     for a, b in zip(first, second, strict=True):
         must(a.size == b.size, Piece("attribute", key="batch_with"), errors.rule_needs(f"the size of {a} for {b}"))
     return along, whole, list(zip(first, second, strict=True))
+
+
+def clips(mode: Any) -> bool:
+    """Whether indices outside of an axis mean its nearest end."""
+    return mode == GatherScatterMode.CLIP
+
+
+def own_places(
+    indices: Any, columns: Mapping[int, Dim], clipped: bool, shards: Shards
+) -> tuple[Any, Any, Any | None]:
+    """Indices into whole axes as indices into one device's shards of them.
+
+    Args:
+        indices: of whole axes, `[..., column]`.
+        columns: which columns are of axes that are sharded.
+        clipped: whether indices outside mean the nearest end.
+
+    Returns:
+        The indices, inside of the shard; which rows of them point into it; and which lie outside of a whole axis, None
+        where that cannot be.
+    """
+    # Wide enough for the place of a shard, and signed, as places before it are negative.
+    indices = indices.astype(jnp.promote_types(indices.dtype, jnp.int32))
+    near: list[Any] = [indices[..., column] for column in range(indices.shape[-1])]
+    here: Any = jnp.ones(indices.shape[:-1], bool)
+    outside: Any = None
+    for column, dim in columns.items():
+        place, length = near[column], shards.length(dim)
+        if clipped:
+            place = jnp.clip(place, 0, dim.size - 1)
+        else:
+            beyond = (place < 0) | (place >= dim.size)
+            outside = beyond if outside is None else outside | beyond
+        place = place - jnp.asarray(shards.start(dim), place.dtype)
+        here = here & (place >= 0) & (place < length)
+        near[column] = jnp.clip(place, 0, length - 1)
+    return jnp.stack(near, -1), here, outside
 
 
 def interleaves(

@@ -1,13 +1,19 @@
 """iota: 0, 1, 2, … along one dim, and what else comes from nothing."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.dtypes import family
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
-from ir.types import short_dtype
+from ir.shards import Shards, bind_primitive
+from ir.types import TensorType, short_dtype
 
 _NUMBERS = frozenset(("axis_index", "platform_index"))
 
@@ -36,3 +42,46 @@ class Iota(Op):
             dtype = node.outputs[0].type.dtype
             must(family(dtype) > 0, Piece("result"), errors.operand_dtype(short_dtype(dtype), "a number"))
         return [Expected((), dims)]
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Numbers go on from where those of the devices before this one end."""
+        assert node.origin is not None
+        type_, params = node.outputs[0].type, node.origin.params
+        if node.fn == "counters":
+            return counters(type_, shards)
+        if "shape" not in params:
+            return bind_primitive(node, arrays, params)
+        (numbers,) = bind_primitive(node, arrays, {**params, "shape": shards.shape(type_)})
+        if node.fn or not type_.dims[params["dimension"]].mesh:
+            return [numbers]
+        return [numbers + jnp.asarray(shards.start(type_.dims[params["dimension"]]), numbers.dtype)]
+
+
+def counters(type_: TensorType, shards: Shards) -> tuple[Any, Any]:
+    """The high and the low 32 bits of the place, in row-major order, of each element of one device's shard."""
+    shape = shards.shape(type_)
+    high, low = jnp.zeros(shape, jnp.uint32), jnp.zeros(shape, jnp.uint32)
+    stride = 1
+    for position in reversed(range(len(shape))):
+        dim = type_.dims[position]
+        place = lax.broadcasted_iota(jnp.uint32, shape, position) + jnp.asarray(shards.start(dim), jnp.uint32)
+        if type_.elements >= 1 << 32:
+            more, less = _product(place, stride)
+            total = low + less
+            high = high + more + (total < low).astype(jnp.uint32)
+            low = total
+        else:
+            low = low + place * np.uint32(stride)
+        stride *= dim.size
+    return high, low
+
+
+def _product(place: Any, stride: int) -> tuple[Any, Any]:
+    """The high and the low 32 bits of 32-bit numbers times a constant of up to 64 bits, by halves of 16 bits."""
+    half = np.uint32(0xFFFF)
+    above, below = place >> 16, place & half
+    top, upper, lower = np.uint32(stride >> 32), np.uint32(stride >> 16 & 0xFFFF), np.uint32(stride & 0xFFFF)
+    first, second, third = below * lower, above * lower, below * upper
+    middle = (first >> 16) + (second & half) + (third & half)
+    low = (first & half) | (middle << 16)
+    return above * upper + (second >> 16) + (third >> 16) + (middle >> 16) + place * top, low

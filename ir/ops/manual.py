@@ -30,6 +30,9 @@ class Manual(Op):
             expected.append(Expected((result.type.dtype,), _joined(result.type.dims, out)))
         return expected
 
+    def is_whole(self, node: Node) -> bool:
+        return True
+
     def blocked(self, node: Node) -> Names:
         return all_names(node)
 

@@ -1,18 +1,21 @@
 """map: any elementwise function. Operands have the dims of the result, or are scalars."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node, Operand
 from ir.ops.dtypes import complex_of, is_complex, is_integer, real_of
 from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
+from ir.shards import Shards
 from ir.types import TensorType
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
 _TO_REAL = frozenset(("real", "imag", "abs"))
 _TO_COMPLEX = frozenset(("complex", "conj"))
 _CASTS = frozenset(("convert_element_type", "bitcast_convert_type"))
+_PINS = ("sharding_constraint", "reshard", "layout_constraint", "pvary", "preduced")
 _POWERS = ("pow", "integer_pow")
 _BINARY = frozenset(
     (
@@ -72,6 +75,12 @@ class Map(Op):
 
     def keeps_elements(self, node: Node) -> bool:
         return True
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Where a user's program pins an array, the plan is what counts."""
+        if node.fn in _PINS or self.relabels(node):
+            return arrays
+        return super().bind(node, arrays, shards)
 
     def _cast_dims(self, node: Node) -> tuple[Slot, ...]:
         """The same bits as another type: a wider or narrower one takes or gives a last dim."""

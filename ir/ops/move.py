@@ -8,9 +8,28 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 from ir import errors
-from ir.graph import Node
+from ir.graph import Node, Operand
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Fault, Piece, count, like, must, operands, words
+
+
+def axes_gained(node: Node) -> list[tuple[int, tuple[str, ...]]]:
+    """(position, mesh axes) of each dim that has, behind a move, mesh axes that it had not, in their order."""
+    return _differing(node.outputs[0], node.inputs[0])
+
+
+def axes_lost(node: Node) -> list[tuple[int, tuple[str, ...]]]:
+    """(position, mesh axes) of each dim that has lost mesh axes by a move, in their order."""
+    return _differing(node.inputs[0], node.outputs[0])
+
+
+def _differing(first: Operand, second: Operand) -> list[tuple[int, tuple[str, ...]]]:
+    found: list[tuple[int, tuple[str, ...]]] = []
+    for position, (a, b) in enumerate(zip(first.type.dims, second.type.dims, strict=True)):
+        axes = tuple([axis for axis in a.mesh if axis not in b.mesh])
+        if axes:
+            found.append((position, axes))
+    return found
 
 
 class Move(Op):

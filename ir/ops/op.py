@@ -13,7 +13,8 @@ from ir.graph import Graph, Node, Operand, Value
 from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
 from ir.order import Order
-from ir.types import Dim
+from ir.shards import Shards, bind_primitive
+from ir.types import SUM, Dim
 
 Names = tuple[str, ...]
 Place = tuple[Operand, int]
@@ -67,7 +68,6 @@ class Op(ABC):
         stays_proportional: its result grows in proportion to its operand, for every function of the kind.
         always_computes: its result is never what is stored, whatever it is made from.
         placed_by_operands: it works where its operands are, not where its result is to be.
-        cut_after_each_sum: of several pending reductions, XLA's partitioner cuts the result after each one.
         reads_whole_parameters: a stored operand is gathered for it, for as long as it runs.
         picks: of its first operand the result has what indices say.
         picks_by_indices: its second operand are indices along the dims that it lists as `along`.
@@ -103,7 +103,6 @@ class Op(ABC):
     stays_proportional: ClassVar[bool] = False
     always_computes: ClassVar[bool] = False
     placed_by_operands: ClassVar[bool] = False
-    cut_after_each_sum: ClassVar[bool] = False
     reads_whole_parameters: ClassVar[bool] = False
     picks: ClassVar[bool] = False
     picks_by_indices: ClassVar[bool] = False
@@ -148,6 +147,32 @@ class Op(ABC):
     def blocked(self, node: Node) -> Names:
         """Names that must be replicated."""
         return ()
+
+    def replicated(self, node: Node) -> Names:
+        """All names that must be replicated for shards of the operands to give shards of the results: those that the
+        kind blocks, and those whose dims do not stand at one place on both sides."""
+        return tuple(dict.fromkeys((*self.blocked(node), *self._unaligned(node))))
+
+    def _unaligned(self, node: Node) -> Iterator[str]:
+        if self.renames:
+            return
+        for (value, i), (other, j) in self.links(node):
+            a, b = value.type.dims[i].name, other.type.dims[j].name
+            if a != b:
+                yield from (name for name in (a, b) if name is not None)
+        if self.is_elementwise or node.bodies:
+            return
+        for value in (*node.value_inputs, *node.outputs):
+            names = value.type.names
+            if len(set(names)) < len(names):  # only the first of two is sharded
+                yield from (name for name in names if names.count(name) > 1)
+        if self.keeps_places:
+            for result in node.outputs:
+                for operand in node.value_inputs:
+                    if len(operand.type.dims) == len(result.type.dims):
+                        for a, b in zip(operand.type.dims, result.type.dims, strict=True):
+                            if a.size != b.size:
+                                yield from (dim.name for dim in (a, b) if dim.name is not None)
 
     def scanned(self, node: Node) -> Names:
         """Names of which each trip of a loop reads one slice."""
@@ -238,6 +263,27 @@ class Op(ABC):
 
     def bound(self, node: Node, params: Mapping[str, Any], shards: Mapping[str, int]) -> Mapping[str, Any]:
         """The parameters that its primitive is bound with in a placed graph; `shards` is the size of each mesh axis."""
+        return params
+
+    def only_groups(self, node: Node) -> bool:
+        """Whether its body may as well stand in its place."""
+        return False
+
+    def is_whole(self, node: Node) -> bool:
+        """Whether no device can run it on shards alone, even with all its operands replicated."""
+        return False
+
+    def reduction(self, node: Node) -> str:
+        """By what shards are reduced to the result: one of `ir.types.REDUCTIONS`."""
+        return SUM
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """The results on one device, of its shards of the operands, which are placed as their types say."""
+        assert node.origin is not None
+        return bind_primitive(node, arrays, self.local(node, dict(node.origin.params), shards))
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        """The parameters that its primitive is bound with on shards: those with sizes in them are other ones."""
         return params
 
     def flops(self, node: Node) -> int:

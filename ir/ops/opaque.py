@@ -1,10 +1,18 @@
 """opaque: a primitive without a rule: replicated, and reported. It may have no result."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
 
 from ir.graph import Node
 from ir.ops.op import Names, Op, all_names
 from ir.ops.rule import Expected
+from ir.shards import Shards
+
+
+_REFERENCES = frozenset(("new_ref", "ref", "freeze", "get", "swap", "addupdate"))
+_CALLS = frozenset(("io_callback",))
 
 
 class Opaque(Op):
@@ -17,6 +25,21 @@ class Opaque(Op):
 
     def results(self, node: Node) -> Sequence[Expected]:
         return [Expected((), None) for _ in node.outputs]
+
+    def is_whole(self, node: Node) -> bool:
+        """What changes an array in place has no shards; a host function that may do more than answer runs once."""
+        return node.fn in _REFERENCES or node.fn in _CALLS
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Every device computes the same; what has no result (`jax.debug.print`) one device does for all."""
+        if node.outputs or not shards.sizes:
+            return super().bind(node, arrays, shards)
+
+        def once() -> None:
+            super(Opaque, self).bind(node, arrays, shards)
+
+        lax.cond(shards.index(tuple(shards.sizes)) == 0, once, lambda: None)
+        return []
 
     def blocked(self, node: Node) -> Names:
         return all_names(node)

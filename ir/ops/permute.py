@@ -1,6 +1,14 @@
 """permute: each device passes its shard on to another."""
 
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from jax import lax
+
+from ir.graph import Node
 from ir.ops.move import Move
+from ir.shards import Shards
 
 
 class Permute(Move):
@@ -12,3 +20,29 @@ class Permute(Move):
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if not (gained or lost or paid) else "no dim to gain or lose a mesh axis"
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
+        changed = [(a.mesh, b.mesh) for a, b in zip(before, after, strict=True) if a.mesh != b.mesh]
+        group = tuple([axis for axis in shards.sizes if any(axis in mesh for pair in changed for mesh in pair)])
+        return [lax.ppermute(arrays[0], group, _passed_on(changed, group, shards))]
+
+
+def _passed_on(
+    changed: Sequence[tuple[Sequence[str], Sequence[str]]], group: Sequence[str], shards: Shards
+) -> list[tuple[int, int]]:
+    """(from, to): who has each shard, and who is to have it, by their places along the mesh axes of a group."""
+    places = list(product(*[range(shards.sizes[axis]) for axis in group]))
+
+    def chunks(place: Sequence[int], side: int) -> tuple[int, ...]:
+        at = dict(zip(group, place, strict=True))
+        found: list[int] = []
+        for pair in changed:
+            chunk = 0
+            for axis in pair[side]:
+                chunk = chunk * shards.sizes[axis] + at[axis]
+            found.append(chunk)
+        return tuple(found)
+
+    wanted = {chunks(place, 1): i for i, place in enumerate(places)}
+    return [(i, wanted[chunks(place, 0)]) for i, place in enumerate(places)]

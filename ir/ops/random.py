@@ -1,15 +1,28 @@
 """random: keys and bits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.random import threefry2x32_p
 
 from ir import errors
+from ir._compat import equation_context
 from ir.graph import Node
 from ir.ops.dtypes import is_integer, is_key
-from ir.ops.op import Op
+from ir.ops.iota import counters
+from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, must, operands, same_dtype
+from ir.shards import Shards, bind_primitive
 
 _KEYS = frozenset(("fold_in", "split", "clone"))
 _BLOCKS = frozenset(("threefry2x32", "threefry4x32", "philox2x32", "philox4x32", "gamma"))
+_WORDS = frozenset(("wrap", "unwrap"))
+_BY_ELEMENT = frozenset(("fold_in", "clone", "seed", "threefry2x32", *_WORDS))
+"""Members each of whose results depends on one element of each operand."""
 _BITS = ("uint8", "uint16", "uint32", "uint64")
 
 
@@ -30,6 +43,49 @@ class Random(Op):
         if node.fn == "uniform":
             return [Expected((same_dtype(node, range(len(node.inputs))),), node.outputs[0].type.dims)]
         return [_drawn(node)]
+
+    def blocked(self, node: Node) -> Names:
+        """Generators whose numbers depend on how many are drawn get their operands whole."""
+        if node.fn in _BY_ELEMENT:
+            return tuple(sorted(names_of(node.value_inputs) ^ names_of(node.outputs))) if node.fn in _WORDS else ()
+        return tuple(sorted(names_of(node.value_inputs)))
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """The numbers of the whole array, whatever the mesh: each device makes those of its shard, or where a generator
+        cannot, all, and keeps its own."""
+        assert node.origin is not None
+        if node.fn in _BY_ELEMENT:
+            return bind_primitive(node, arrays, node.origin.params)
+        if node.fn == "bits" and _by_counters(node) and any(dim.mesh for dim in node.outputs[0].type.dims):
+            with equation_context(node.origin.context, node.origin.source_info):
+                return [_bits(node, arrays[0], shards)]
+        made = bind_primitive(node, arrays, node.origin.params)
+        return [shards.part(array, value.type) for array, value in zip(made, node.outputs, strict=True)]
+
+
+def _by_counters(node: Node) -> bool:
+    """Whether each number is a hash of the key and its own place, and of nothing else."""
+    context = node.origin.context if node.origin is not None else None
+    partitionable = getattr(context, "threefry_partitionable", jax.config.jax_threefry_partitionable)
+    return node.inputs[0].type.dtype == "key<fry>" and bool(partitionable)
+
+
+def _bits(node: Node, keys: Any, shards: Shards) -> Any:
+    """Random bits of one device's shard. Partitionable Threefry, as `jax.random.bits` has it: the two words of a key
+    hash the two words of an element's place in what the key draws (Salmon et al. 2011, "Parallel random numbers: as
+    easy as 1, 2, 3")."""
+    assert node.origin is not None
+    lead, width = keys.ndim, int(node.origin.params["bit_width"])
+    type_ = node.outputs[0].type
+    words = jax.random.key_data(keys)
+    drawn = replace(type_, dims=type_.dims[lead:])
+    shape = shards.shape(type_)
+    first, second = [lax.broadcast_in_dim(words[..., i], shape, range(lead)) for i in (0, 1)]
+    places = [lax.broadcast_in_dim(each, shape, range(lead, len(shape))) for each in counters(drawn, shards)]
+    high, low = threefry2x32_p.bind(first, second, *places)
+    if width == 64:
+        return lax.shift_left(high.astype(jnp.uint64), jnp.uint64(32)) | low.astype(jnp.uint64)
+    return (high ^ low).astype(f"uint{width}")
 
 
 def _drawn(node: Node) -> Expected:

@@ -6,9 +6,10 @@ from ir import errors
 from ir.graph import Node
 from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Piece, fit_all, listed, must, operands, same_shape, without
+from ir.types import REDUCTIONS, SUM
 
-_BY_SHARDS = ("sum", "max", "min", "prod", "and", "or", "xor")
-"""Members that can be taken of each shard, and then of what the shards gave."""
+_BY_SHARDS = REDUCTIONS
+"""Members that can be taken of each shard, and then, by a collective, of what the shards gave."""
 _INDEX = ("argmax", "argmin")
 _INDEX_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
@@ -68,6 +69,9 @@ class Reduce(Op):
 
     def keeps_elements(self, node: Node) -> bool:
         return bool(node.value_inputs) and node.value_inputs[0].type.elements == node.outputs[0].type.elements
+
+    def reduction(self, node: Node) -> str:
+        return node.fn if node.fn in _BY_SHARDS else SUM
 
     def sums(self, node: Node) -> bool:
         return node.fn == "sum"

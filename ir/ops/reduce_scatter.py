@@ -1,6 +1,13 @@
 """reduce_scatter: pays a pending reduction, and shards the result."""
 
-from ir.ops.move import Move
+from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
+
+from ir.graph import Node
+from ir.ops.move import Move, axes_gained
+from ir.shards import Shards
 
 
 class ReduceScatter(Move):
@@ -13,3 +20,23 @@ class ReduceScatter(Move):
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         fine = paid == mesh and mesh <= gained and not lost
         return "" if fine else "the reduction over `mesh` to be made and a dim to be sharded over it"
+
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        (array,), ((position, gained),) = arrays, axes_gained(node)
+        before, after = node.inputs[0].type.partial, node.outputs[0].type.partial
+        summed = tuple([axis for axis in gained if axis in before and axis not in after])
+        if summed != gained:
+            array = _cut_between(array, position, gained, summed, shards)
+        return [lax.psum_scatter(array, summed, scatter_dimension=position, tiled=True)]
+
+
+def _cut_between(array: Any, position: int, gained: Sequence[str], summed: Sequence[str], shards: Shards) -> Any:
+    """Of a dim that gains some mesh axes by a scatter and others for free, in whatever order, the chunks of the latter."""
+    shape = array.shape
+    counts = [shards.sizes[axis] for axis in gained]
+    chunk = shape[position] // shards.count(gained)
+    array = array.reshape(*shape[:position], *counts, chunk, *shape[position + 1 :])
+    for i, axis in enumerate(gained):
+        if axis not in summed:
+            array = lax.dynamic_slice_in_dim(array, shards.index((axis,)), 1, position + i)
+    return array.reshape(*shape[:position], chunk * shards.count(summed), *shape[position + 1 :])

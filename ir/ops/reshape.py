@@ -1,13 +1,15 @@
 """reshape: another memory order (`transpose`), dims of size 1 that go (`squeeze`), merges and splits (`reshape`)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.grouping import factors, groups
 from ir.ops.op import Names, Op, matched, names_of, params_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, listed, must, must_list, operands, same, without
+from ir.shards import Shards
 from ir.types import Dim
 
 
@@ -65,6 +67,9 @@ class Reshape(Op):
     def widens(self, node: Node) -> bool:
         before, after = ([size for size in v.type.shape if size != 1] for v in (node.inputs[0], node.outputs[0]))
         return before == after and not self.transposes(node)
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        return {**params, "new_sizes": shards.shape(node.outputs[0].type)} if "new_sizes" in params else params
 
     def regroups(self, node: Node) -> bool:
         return node.fn == "reshape"

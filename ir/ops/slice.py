@@ -1,7 +1,8 @@
 """slice: a part (`static`, `dynamic`, `split`, and `unstack`: the places of one dim, each without it), an update of a
 part, a reversal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node, Value
@@ -26,6 +27,7 @@ from ir.ops.rule import (
     without,
 )
 from ir.order import Atom, Order, Part, sliced
+from ir.shards import Shards
 from ir.types import Dim
 
 
@@ -57,6 +59,17 @@ class Slice(Op):
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        """Of dims that are not cut, each device takes all that it has."""
+        before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
+        if "limit_indices" in params:
+            whole = [a.size == b.size for a, b in zip(before, after, strict=True)]
+            stops = zip(whole, params["limit_indices"], before, strict=True)
+            return {**params, "limit_indices": tuple([shards.length(dim) if all_ else n for all_, n, dim in stops])}
+        if "slice_sizes" in params:
+            return {**params, "slice_sizes": shards.shape(node.outputs[0].type)}
+        return params
 
     def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
         """A part knows what it is a part of, so that halves that are joined again say how the whole is made."""

@@ -13,7 +13,7 @@ from ir.graph import Attr, Constant, Graph, Node, Operand, Phase, Source, Value
 from ir.limits import DEEPEST, MOST_DIMS
 from ir.text.cursor import Cursor
 from ir.text.tokens import ATTRIBUTE_WORDS
-from ir.types import Dim, TensorType, long_dtype
+from ir.types import REDUCTIONS, SUM, Dim, TensorType, long_dtype
 
 _PHASES: tuple[Phase, ...] = get_args(Phase)
 _SECTIONS = ("inputs", "outputs", "carried")
@@ -273,15 +273,27 @@ class _Parser(Cursor):
     def tensor_type(self) -> TensorType:
         dtype = self.dtype()
         dims = self.listing("[", "]", self.counted(self.dim), "type")
-        partial: list[str] = []
-        start = self.scanner.position
+        partial, reduction = self.pending()
+        return TensorType(dtype, tuple(dims), partial, reduction)
+
+    def pending(self) -> tuple[tuple[str, ...], str]:
+        """`partial(data, model)`, a sum over mesh axes, or `partial(max: data)`."""
+        start, reduction = self.scanner.position, SUM
+
+        def axis() -> str:
+            nonlocal reduction
+            found = self.name("a mesh axis", "type")
+            if self.at(":") and found in REDUCTIONS:
+                self.scanner.take()
+                reduction, found = found, self.name("a mesh axis", "type")
+            return found
+
         if self.scanner.peek().text == "partial":
             self.scanner.take()
             if self.at("("):
-                partial = self.listing("(", ")", lambda: self.name("a mesh axis", "type"), "type")
-            else:  # it was the start of a path
-                self.scanner.position = start
-        return TensorType(dtype, tuple(dims), tuple(partial))
+                return tuple(self.listing("(", ")", axis, "type")), reduction
+            self.scanner.position = start  # it was the start of a path
+        return (), SUM
 
     def dtype(self) -> str:
         is_literal = self.scanner.peek().kind == "string"

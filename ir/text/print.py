@@ -54,7 +54,7 @@ def print_type(type_: TensorType) -> str:
     short = short_dtype(type_.dtype)
     # A dtype that is itself called like a short form is quoted: quoted dtypes are never expanded.
     dtype = dtype_text(short) if long_dtype(short) == type_.dtype else quote(type_.dtype)
-    partial = f" partial({', '.join(map(name_text, type_.partial))})" if type_.partial else ""
+    partial = f" partial({type_.pending_text(', '.join(map(name_text, type_.partial)))})" if type_.partial else ""
     return f"{dtype}[{', '.join(map(print_dim, type_.dims))}]{partial}"
 
 

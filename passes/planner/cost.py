@@ -76,7 +76,7 @@ def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, activ
         reshard.pending,
         reshard.target,
         network.mesh,
-        reshard.cut_between,
+        reshard.reduction,
         rules.compute,
     ):
         if OPS[step.kind].communicates:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ir.graph import Node, Value
 from ir.ops import entered, op_of
-from ir.types import TensorType
+from ir.types import SUM, TensorType
 from passes.sharding.mesh import Mask
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
@@ -19,8 +19,7 @@ from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
 @dataclass(frozen=True)
 class Reshard:
-    """One value resharded: from `source` (with reductions over `pending` to be made) to `target`; `cut_between`
-    as in `passes.sharding.reshard`."""
+    """One value resharded: from `source` (with reductions over `pending` to be made) to `target`."""
 
     value: Value
     role: Role
@@ -28,7 +27,7 @@ class Reshard:
     source: Layout
     pending: tuple[Mask, ...]
     target: Layout
-    cut_between: bool = True
+    reduction: str = SUM
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def space_of(node: Node, roles: Roles) -> Space:
     for value in values:
         for name, size in sizes_of(value.type).items():
             sizes.setdefault(name, size)
-    return Space(sizes, _node_role(node, roles), op.reduced(node), op.blocked(node))
+    return Space(sizes, _node_role(node, roles), op.reduced(node), op.replicated(node))
 
 
 def _node_role(node: Node, roles: Roles) -> Role:
@@ -74,6 +73,23 @@ def value_layout(value: Value, roles: Roles, rules: ShardingRules) -> Layout:
 def restricted(layout: Layout, type_: TensorType, rules: ShardingRules) -> Layout:
     """The part of a layout that concerns the names of a value, as far as its own sizes allow."""
     return {name: rules.mesh.fitting(size)[layout.get(name, 0)] for name, size in sizes_of(type_).items()}
+
+
+def _crossing(type_: TensorType, other: Value, roles: Roles, rules: ShardingRules) -> Layout:
+    """How a value must be sharded to be, on the other side of the border of a body, `other`: as that is, dim by dim, but
+    for the one in front that a loop scans over, if `type_` has it and `other` has not, or the other way round. The two
+    may have two names for one dim."""
+    layout = value_layout(other, roles, rules)
+    longest = max(len(type_.dims), len(other.type.dims))
+    dims, others = ((None,) * (longest - len(each.dims)) + each.dims for each in (type_, other.type))
+    found: Layout = {name: 0 for name in type_.names}
+    taken: set[str] = set()
+    for dim, there in zip(dims, others, strict=True):
+        if dim is not None and dim.name is not None and dim.name not in taken:
+            taken.add(dim.name)
+            if there is not None and there.name is not None and there.size == dim.size:
+                found[dim.name] = layout.get(there.name, 0)
+    return found
 
 
 def operand_layout(node: Node, value: Value, layout: Layout, rules: ShardingRules) -> Layout:
@@ -110,7 +126,7 @@ def operand_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Res
     for _, feeds in op_of(node).body_operands(node):
         for operand, inside, _ in feeds:
             if isinstance(operand, Value) and operand.type.dims:
-                target = restricted(value_layout(inside, roles, rules), operand.type, rules)
+                target = _crossing(operand.type, inside, roles, rules)
                 source = value_layout(operand, roles, rules)
                 reshards.append(Reshard(operand, roles[operand.id], roles[inside.id], source, (), target))
     return reshards
@@ -126,8 +142,8 @@ def result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Resh
     for value in node.outputs:
         pending = pending_reductions(reduced_in(node, space, value), layout)
         made, wanted = restricted(layout, value.type, rules), value_layout(value, roles, rules)
-        cut = op_of(node).cut_after_each_sum
-        reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, cut))
+        reduction = op_of(node).reduction(node)
+        reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, reduction))
     return reshards
 
 
@@ -142,7 +158,7 @@ def body_result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list
             if not isinstance(inside, Value) or not inside.type.dims:
                 reshards.append(None)
                 continue
-            target = restricted(value_layout(outside, roles, rules), inside.type, rules)
+            target = _crossing(inside.type, outside, roles, rules)
             source = value_layout(inside, roles, rules)
             reshards.append(Reshard(inside, roles[inside.id], roles[outside.id], source, (), target))
         answer.append((position, reshards))

@@ -1,9 +1,10 @@
 """From one layout to another: the sequence of collectives, for the cost tables and for the partitioned graph alike.
 
-The order is fixed, and each step is pinned when lowered, so that the compiler makes exactly these: pending reductions
-first, one for each reduced name (a reduce-scatter where one dim of the result takes over all its mesh axes, an
-all-reduce where not), then free slices, then axes that move from one dim to another (all-to-all), then all-gathers.
-Where an outer mesh axis of a dim comes or goes, shards change places besides (permute). Bytes are those of a group:
+Each step is one collective, or none, of one value; a partitioned graph has these as nodes, and so has the compiled
+program. Their order is fixed: what is replicated and will not be is cut first, so that least is sent; then pending
+reductions, as a reduce-scatter where a dim of the result takes over mesh axes, as one all-reduce where none does; then
+axes that move from one dim to another (all-to-all); then all-gathers. Shards are contiguous, the outermost mesh axis
+first: where an outer axis of a dim comes or goes, shards change places besides (permute). Bytes are those of a group:
 before reducing, after gathering.
 """
 
@@ -13,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from ir.types import TensorType, item_size
+from ir.types import SUM, TensorType, item_size
 from passes.sharding.mesh import DeviceMesh, Mask
 from passes.sharding.rules import Layout
 
@@ -36,20 +37,22 @@ def reshard_steps(
     pending: Sequence[Mask],
     target: Layout,
     mesh: DeviceMesh,
-    cut_between: bool = True,
+    reduction: str = SUM,
     computed: Mapping[str, Mask] | None = None,
 ) -> Iterator[Step]:
     """The steps that bring a value of `type_` from `source` to `target`.
 
     Args:
         pending: reductions still to be made, a mask of mesh axes for each reduced name.
-        cut_between: whether the partitioner cuts the result after each of several sums, as it does for contractions.
-            Elsewhere it makes all sums first, the first name's last, so that only that one can be a reduce-scatter.
+        reduction: by what; only sums can be scattered.
         computed: the compute axes of each name, which are the outer ones of its dim (see `layout.with_layout`).
     """
-    walk = _Walk(type_, source, target, mesh, computed or {})
-    yield from walk.sums(pending, cut_between)
-    yield from walk.slices()
+    walk = _Walk(type_, source, pending, target, mesh, computed or {})
+    scattered = walk.scattered(reduction == SUM)
+    yield from walk.slices(scattered)
+    yield from walk.scatters(scattered)
+    yield from walk.sums()
+    yield from walk.slices({})
     yield from walk.swaps()
     yield from walk.gathers()
 
@@ -58,12 +61,20 @@ class _Walk:
     """A value on its way: how its dims are sharded `now`, and the mesh axes over which it is still `partial`."""
 
     def __init__(
-        self, type_: TensorType, source: Layout, target: Layout, mesh: DeviceMesh, computed: Mapping[str, Mask]
+        self,
+        type_: TensorType,
+        source: Layout,
+        pending: Sequence[Mask],
+        target: Layout,
+        mesh: DeviceMesh,
+        computed: Mapping[str, Mask],
     ) -> None:
         self.names = list(dict.fromkeys(type_.names))
         self.now: Layout = {name: source.get(name, 0) for name in self.names}
         self.target: Layout = {name: target.get(name, 0) for name in self.names}
         self.partial: Mask = 0
+        for mask in pending:
+            self.partial = self.partial | mask
         self.mesh = mesh
         self.computed = computed
         self.total = prod(type_.shape) * item_size(type_.dtype)
@@ -88,44 +99,39 @@ class _Walk:
     def place(self, name: str, mask: Mask) -> None:
         self.now = self.now | {name: mask}
 
-    def sums(self, pending: Sequence[Mask], cut_between: bool) -> Iterator[Step]:
-        for mask in pending:
-            self.partial = self.partial | mask
-        gains = {name: self.gain(name) for name in self.names}
-        earlier: Mask = 0
-        for mask in pending:
-            scattered: Mask = 0
-            for name in self.names:
-                scattered = scattered | mask * ((mask & gains[name]) == mask)
-            summed = mask & ~(scattered if cut_between else scattered * (earlier == 0))
-            earlier = earlier | mask
-            if _any(summed):
-                self.partial = self.partial & ~summed
-                yield self.step("all_reduce", None, summed, self.local())
-        for mask in pending:
-            for name in self.names:
-                scattered = mask * (((mask & gains[name]) == mask) & ((mask & self.partial) == mask))
-                if _any(scattered):
-                    yield from self.scatter(name, scattered, gains[name])
+    def free(self, name: str) -> Mask:
+        """Those of them over which every device has all that it needs."""
+        return self.gain(name) & ~self.leaving & ~self.partial
 
-    def scatter(self, name: str, scattered: Mask, gain: Mask) -> Iterator[Step]:
-        before = self.local()
-        self.partial = self.partial & ~scattered
-        # Whatever else the dim gains for free comes in the same step: two would leave the shards out of order.
-        taken = (scattered | (gain & ~self.leaving & ~self.partial)) * (scattered != 0)
-        disorder = self.disorder(name, self.now[name], taken)
-        self.place(name, self.now[name] | taken)
-        yield self.step("reduce_scatter", name, scattered, before)
-        yield from self.permute(name, disorder)
+    def scattered(self, possible: bool) -> dict[str, Mask]:
+        """For each name the mesh axes over which a pending sum is left sharded."""
+        return {name: self.partial & self.gain(name) for name in self.names} if possible else {}
 
-    def slices(self) -> Iterator[Step]:
+    def slices(self, scattered: Mapping[str, Mask]) -> Iterator[Step]:
         for name in self.names:
-            sliced = self.gain(name) & ~self.leaving
+            # What is scattered is cut in the same step: in two, shards would be out of order.
+            sliced = self.free(name) * (scattered.get(name, 0) == 0)
             if _any(sliced):
                 disorder = self.disorder(name, self.now[name], sliced)
                 self.place(name, self.now[name] | sliced)
                 yield self.step("reshard", name, sliced, self.local())
                 yield from self.permute(name, disorder)
+
+    def scatters(self, scattered: Mapping[str, Mask]) -> Iterator[Step]:
+        for name, mask in scattered.items():
+            if _any(mask):
+                free = self.free(name) * (mask != 0)
+                volume = self.local() // self.mesh.group(free)
+                self.partial = self.partial & ~mask
+                disorder = self.disorder(name, self.now[name], mask | free)
+                self.place(name, self.now[name] | mask | free)
+                yield self.step("reduce_scatter", name, mask, volume)
+                yield from self.permute(name, disorder)
+
+    def sums(self) -> Iterator[Step]:
+        if _any(self.partial):
+            mask, self.partial = self.partial, self.partial & 0
+            yield self.step("all_reduce", None, mask, self.local())
 
     def swaps(self) -> Iterator[Step]:
         arriving = [name for name in self.names if _any(self.gain(name))] if _any(self.leaving) else []
@@ -134,7 +140,8 @@ class _Walk:
                 moved = self.gain(name) & self.now[other] & ~self.target[other]
                 if _any(moved):
                     before, kept = self.local(), self.now[other] & ~moved
-                    disorder = self.disorder(name, self.now[name], moved) | self.disorder(other, kept, moved)
+                    yield from self.permute(other, self.disorder(other, kept, moved))
+                    disorder = self.disorder(name, self.now[name], moved)
                     self.place(name, self.now[name] | moved)
                     self.place(other, kept)
                     yield self.step("all_to_all", name, moved, before)

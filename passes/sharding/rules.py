@@ -33,6 +33,12 @@ class ShardingRules:
     compute: Mapping[str, Mask]
     extra: Mapping[str, Mask]
 
+    def ordered(self, name: str, mask: int) -> tuple[str, ...]:
+        """The mesh axes of a dim, outermost first. It is sharded over its compute axes first, so that gathering the
+        storage-only ones leaves contiguous shards."""
+        computed = int(self.compute.get(whole(name), 0))
+        return self.mesh.names(mask & computed) + self.mesh.names(mask & ~computed)
+
     def layout(self, sizes: Sizes, role: Role, blocked: Iterable[str] = ()) -> Layout:
         """The mask of every name of a value (or of an operation's iteration space) with the given sizes.
 
@@ -76,17 +82,13 @@ def sizes_of(type_: TensorType) -> dict[str, int]:
 
 
 def with_layout(type_: TensorType, layout: Layout, rules: ShardingRules, partial: int = 0) -> TensorType:
-    """The type with its dims sharded over the mesh (single masks only).
-
-    A dim is sharded over its compute axes first, so that gathering the storage-only ones leaves contiguous shards.
-    """
+    """The type with its dims sharded over the mesh (single masks only)."""
     seen: set[str] = set()
     dims: list[Dim] = []
     for dim in type_.dims:
         axes: tuple[str, ...] = ()
         if dim.name is not None and dim.name not in seen:
-            mask, computed = int(layout.get(dim.name, 0)), int(rules.compute.get(whole(dim.name), 0))
-            axes = rules.mesh.names(mask & computed) + rules.mesh.names(mask & ~computed)
+            axes = rules.ordered(dim.name, int(layout.get(dim.name, 0)))
             seen.add(dim.name)
         dims.append(Dim(dim.name, dim.size, axes))
     return TensorType(type_.dtype, tuple(dims), rules.mesh.names(partial))
