@@ -200,6 +200,7 @@ def verified_plan(
     from levanter.compiler.verify import compare, compile_in_child
     from levanter.compiler.verify.cycles import beside_cycles
     from levanter.compiler.verify.topology import topology_for
+    from levanter.compiler.verify.tpu_habits import settled
 
     plan = result.plan
     mesh = plan.mesh.as_dict()
@@ -221,7 +222,7 @@ def verified_plan(
         mesh,
         predicted_peak=predicted_peak,
         compiled_peak=program.peak,
-        joins=platform == "tpu",
+        habits=settled if topology else None,
     )
     if topology is None:
         answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})

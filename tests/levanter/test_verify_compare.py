@@ -48,22 +48,6 @@ def test_agreement() -> None:
     assert verify["surprises"] == [] and verify["explained"] == []
 
 
-def test_a_compiler_may_join_collectives_whose_bytes_agree_in_all() -> None:
-    loop, reduced = predicted("all_reduce", ["data"], 256, 4), predicted("reduce_scatter", ["data"], 64, 1)
-    out_of_it = compiled("all_reduce", ("data",), 1024, 1)
-    verify = compare([loop, reduced], [out_of_it], MESH, joins=True)
-    assert verify["explained"] == [
-        {
-            "what": "all_reduce over data of 1.00 KiB in all: 4 a step predicted, 1 compiled",
-            "reason": "the compiler joins collectives of one kind over the same axes, "
-            "and takes small ones out of loops",
-        }
-    ]
-    assert verify["surprises"] == ["reduce_scatter over data of 64 B for axis `embed`: 1 a step predicted, 0 compiled"]
-    twice = compare([loop], [out_of_it, out_of_it], MESH, joins=True)
-    assert twice["explained"] == [] and len(twice["surprises"]) == 2
-
-
 def test_equal_totals_of_different_sizes_are_surprises() -> None:
     verify = compare(
         [predicted("all_reduce", ["data"], 2048, 2, source="model.py:1")],

@@ -15,6 +15,8 @@ from levanter.compiler.verify.hlo import CompiledCollective
 from passes.report.units import format_bytes
 
 _Key = tuple[str, tuple[str, ...], int]
+Habits = Callable[[list[dict[str, Any]]], Mapping[tuple[str, tuple[str, ...]], tuple[str, str]]]
+"""From rows to those that differ only by a habit of the compiler, by (kind, mesh axes): what differs, and why."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,6 @@ class Explanation:
     reason: str
 
 
-JOINED = "the compiler joins collectives of one kind over the same axes, and takes small ones out of loops"
-
 # Every entry weakens the check, so each one names a compiler's habit that no plan can predict. None is known.
 EXPLANATIONS: tuple[Explanation, ...] = ()
 
@@ -73,7 +73,7 @@ def compare(
     *,
     predicted_peak: int = 0,
     compiled_peak: int = 0,
-    joins: bool = False,
+    habits: Habits | None = None,
     explanations: Sequence[Explanation] = EXPLANATIONS,
 ) -> dict[str, Any]:
     """The `verify` object of `levanter compile --json` (docs/compile.md).
@@ -83,8 +83,7 @@ def compare(
         compiled: what `levanter.compiler.verify.hlo.collectives` read.
         mesh: axis name → size, for the order of `mesh_axes`; without it, the order in which axes are first seen.
         predicted_peak, compiled_peak: bytes per device, passed through.
-        joins: whether the compiler joins collectives of one kind over the same axes (out of a loop: all trips of one):
-            where all of them together have the bytes that were predicted, they are what the plan says.
+        habits: tells which rows differ only by what the compiler is known to do; see `tpu_habits.settled`.
         explanations: known reasons for differences.
 
     Returns:
@@ -100,11 +99,10 @@ def compare(
         tally.compile(collective)
     surprises: list[str] = []
     explained: list[dict[str, str]] = []
-    joined = tally.joined() if joins else {}
-    for what in joined.values():
-        explained.append({"what": what, "reason": JOINED})
+    usual = habits(tally.rows(with_dtypes=True)) if habits is not None else {}
+    explained.extend({"what": what, "reason": reason} for what, reason in usual.values())
     for difference in tally.differences():
-        if (difference.kind, difference.mesh_axes) in joined:
+        if (difference.kind, difference.mesh_axes) in usual:
             continue
         reason = next((e.reason for e in explanations if e.applies(difference)), None)
         if reason is None:
@@ -138,6 +136,7 @@ class _Tally:
         entry["count_known"] &= collective.count_known
         _note(entry["sources"], collective.source)
         _note(entry["op_names"], collective.op_name)
+        entry["dtypes"][collective.dtype] = entry["dtypes"].get(collective.dtype, 0) + collective.count
 
     def differences(self) -> list[Difference]:
         return [
@@ -154,19 +153,8 @@ class _Tally:
             if entry["predicted_count"] != entry["compiled_count"]
         ]
 
-    def joined(self) -> dict[tuple[str, tuple[str, ...]], str]:
-        """(kind, mesh axes) whose bytes agree in all, though not size by size; with a line for people."""
-        found: dict[tuple[str, tuple[str, ...]], str] = {}
-        unequal = {(each.kind, each.mesh_axes) for each in self.differences()}
-        for row in self.rows():
-            key = row["kind"], tuple(row["mesh_axes"])
-            if key in unequal and row["predicted_bytes"] == row["compiled_bytes"]:
-                over = ", ".join(key[1]) or "devices that are no mesh axis"
-                pieces = f"{row['predicted_count']} a step predicted, {row['compiled_count']} compiled"
-                found[key] = f"{key[0]} over {over} of {format_bytes(row['predicted_bytes'])} in all: {pieces}"
-        return found
-
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, with_dtypes: bool = False) -> list[dict[str, Any]]:
+        hidden = ("count_known",) if with_dtypes else ("count_known", "dtypes")
         rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
         for (kind, axes, size), entry in self._sorted():
             zero = {"predicted_count": 0, "compiled_count": 0, "predicted_bytes": 0, "compiled_bytes": 0, "sizes": []}
@@ -174,12 +162,12 @@ class _Tally:
             for side in ("predicted", "compiled"):
                 row[f"{side}_count"] += entry[f"{side}_count"]
                 row[f"{side}_bytes"] += entry[f"{side}_count"] * size
-            row["sizes"].append({"bytes": size, **{key: entry[key] for key in entry if key != "count_known"}})
+            row["sizes"].append({"bytes": size, **{key: entry[key] for key in entry if key not in hidden}})
         return list(rows.values())
 
     def _entry(self, kind: str, mesh_axes: Sequence[str], size: int) -> dict[str, Any]:
         axes = tuple(sorted(mesh_axes, key=lambda name: self._order.get(name, len(self._order))))
-        empty = {"predicted_count": 0, "compiled_count": 0, "axes": [], "sources": [], "op_names": []}
+        empty = {"predicted_count": 0, "compiled_count": 0, "axes": [], "sources": [], "op_names": [], "dtypes": {}}
         return self._sizes.setdefault((kind, axes, size), {**empty, "count_known": True})
 
     def _sorted(self) -> list[tuple[_Key, dict[str, Any]]]:

@@ -183,7 +183,7 @@ def parse(text: str) -> Module:
 
 
 def _joined(text: str) -> Iterator[str]:
-    """The lines of a module; an instruction that is written over several, as those with a kernel's own text are, is one.
+    """The lines of a module; an instruction that is written over several, as a kernel with a text of its own is, is one.
     All lines of a computation but the last are indented; a closing bracket alone ends it."""
     waiting: str | None = None
     for line in text.splitlines():
