@@ -179,11 +179,11 @@ def table(cells: list[Cell], command: str) -> str:
         "",
         "MB printed are the bytes of all collectives of a step that the plan prints, MB compiled those of the compiled",
         "program; *equal* where each kind over each set of mesh axes has the printed bytes, *known* where the TPU",
-        "compiler's habits account for the difference (docs/compile.md), *surprises* where they do not. Peaks are of one",
-        "device. Times are the plan's; cycles are the compiler's estimate for its operations, collectives apart, on one",
-        "device. Plans by hand: *fsdp* has the batch and the stored `embed` over all mesh axes; *tensor* has the batch",
-        "over all but the last, and `mlp`, heads and `vocab` over the last; *both* is *tensor* with `embed` stored over",
-        "the others.",
+        "compiler's habits account for the difference (docs/compile.md), *surprises* where they do not. Peaks are of",
+        "one device. Times are the plan's; cycles are the compiler's estimate for its operations, collectives apart,",
+        "on one device. Plans by hand: *fsdp* has the batch and the stored `embed` over all mesh axes; *tensor* has",
+        "the batch over all but the last, and `mlp`, heads and `vocab` over the last; *both* is *tensor* with `embed`",
+        "stored over the others.",
     ]
     for place in PLACES:
         of_place = [cell for cell in cells if cell["place"] == place]

@@ -7,7 +7,7 @@ from typing import Any
 
 from levanter.compiler.verify import CompiledCollective, compare
 from levanter.compiler.verify.hlo import collectives
-from levanter.compiler.verify.tpu_habits import HALVED, JOINED, REDUCED, settled
+from levanter.compiler.verify.tpu_habits import HALVED, JOINED, REDUCED, SUMMED, settled
 
 MESH = {"data": 4, "model": 2}
 
@@ -47,6 +47,14 @@ def test_gathered_in_bf16() -> None:
     assert verified(before, [compiled("all_gather", 2048, 15, "bf16")])[1] > 0
     assert verified(before, [compiled("all_gather", 2048, 16, "f32")])[1] > 0
     assert verified(before, [compiled("all_gather", 2048, 20, "bf16")])[1] > 0
+
+
+def test_added_before_it_is_reduced() -> None:
+    before = [predicted("all_reduce", 1024, 12), predicted("reduce_scatter", 64, 1)]
+    assert verified(before[:1], [compiled("all_reduce", 1024, 8)]) == ([SUMMED], 0)
+    assert verified(before, [compiled("all_reduce", 1024, 8), compiled("all_reduce", 64, 1)]) == ([REDUCED] * 2, 0)
+    assert verified(before[:1], [])[1] > 0
+    assert verified(before, [compiled("all_reduce", 1024, 8)])[1] > 0
 
 
 def test_what_is_explained_says_how_much() -> None:

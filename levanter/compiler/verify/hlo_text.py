@@ -183,8 +183,10 @@ def parse(text: str) -> Module:
 
 
 def _joined(text: str) -> Iterator[str]:
-    """The lines of a module; an instruction that is written over several, as a kernel with a text of its own is, is one.
-    All lines of a computation but the last are indented; a closing bracket alone ends it."""
+    """The lines of a module. An instruction that stands on several, as a kernel with a text of its own does, is one.
+
+    All lines of a computation but the last are indented; a closing bracket alone ends it.
+    """
     waiting: str | None = None
     for line in text.splitlines():
         ends = line.startswith("}") and not line.startswith("}}")

@@ -3,12 +3,13 @@
 - It joins collectives of one kind over the same mesh axes, and takes small ones out of loops: one of the stacked values
   in place of one a trip.
 - It makes a reduce-scatter or a gather only of shards that are whole tiles (8 × 128 elements of 32 bits), and over a
-  whole slice of two or more dims no reduce-scatter at all; else it reduces the whole value on every device, which are the
-  same bytes of an all-reduce.
+  whole slice of two or more dims no reduce-scatter at all; else it reduces the whole value on every device, which are
+  the same bytes of an all-reduce.
 - It gathers in bf16 what only products read that take bf16, as those of f32 values do at JAX's default precision: half
   the bytes.
+- Where two values of one type are reduced and then added, it adds first and reduces once.
 
-So for each set of mesh axes the bytes are set beside each other kind by kind; where these three account for all of
+So for each set of mesh axes the bytes are set beside each other kind by kind; where these account for all of
 them, there is no surprise.
 """
 
@@ -25,6 +26,7 @@ REDUCED = (
     "of two or more dims: here it reduces the whole value on every device"
 )
 HALVED = "the TPU compiler gathers in bf16 what only products read that take bf16 (JAX's default precision)"
+SUMMED = "the TPU compiler adds values before it reduces them, where the plan reduces each and adds then"
 Key = tuple[str, tuple[str, ...]]
 
 
@@ -48,8 +50,14 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
     if halved:
         missing["all_gather"] -= halved
         reasons["all_gather"] = HALVED
+    summed = _summed(kinds["all_reduce"]) if "all_reduce" in kinds else 0
     reduced = [kind for kind in ("all_gather", "reduce_scatter") if missing.get(kind, 0) > 0]
-    if reduced and sum(missing[kind] for kind in reduced) == -missing.get("all_reduce", 0):
+    unaccounted = sum(missing[kind] for kind in reduced) + missing.get("all_reduce", 0)
+    if summed and 0 < unaccounted <= summed:
+        missing["all_reduce"] -= unaccounted
+        reasons["all_reduce"] = SUMMED
+        unaccounted = 0
+    if reduced and unaccounted == 0:
         missing |= dict.fromkeys([*reduced, "all_reduce"], 0)
         reasons |= {kind: REDUCED for kind in [*reduced, "all_reduce"] if kind in reasons}
     return {(kind, axes): (_what(kinds[kind], axes), reason) for kind, reason in reasons.items() if missing[kind] == 0}
@@ -63,6 +71,12 @@ def _halved(gathers: Mapping[str, Any]) -> int:
         surplus = min(size["compiled_count"] - size["predicted_count"], size["dtypes"].get("bf16", 0))
         saved += max(0, min(surplus, predicted.get(2 * size["bytes"], 0))) * size["bytes"]
     return saved
+
+
+def _summed(reduces: Mapping[str, Any]) -> int:
+    """The bytes of all-reduces that may have become sums: those of a size of which there are fewer, but some."""
+    short = [size for size in reduces["sizes"] if 0 < size["compiled_count"] < size["predicted_count"]]
+    return sum((size["predicted_count"] - size["compiled_count"]) * size["bytes"] for size in short)
 
 
 def _differs(row: Mapping[str, Any]) -> bool:
