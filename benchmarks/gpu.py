@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(SHAPES))
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement, after compiling")
+    parser.add_argument("--steps", type=int, help="of each round; left out: as many as fill --seconds in all")
     parser.add_argument("--limit", type=float, default=460.0, help="seconds of all together; what is left out is said")
     parser.add_argument("--tiny", action="store_true", help="a size for a CPU")
     parser.add_argument("--out", type=Path, help="the file of results; left out: benchmarks/results/gpu-DATE.json")
@@ -50,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.side:
         measure = ours if options.side == "ours" else theirs
-        print(json.dumps(measure(options.models[0], options.seconds, options.tiny)))
+        print(json.dumps(measure(options.models[0], options.seconds, options.steps, options.tiny)))
         return
     end = time.monotonic() + options.limit
     rows = [measured(options, model, side, end) for model in options.models for side in SIDES]
@@ -67,6 +68,7 @@ def measured(options: argparse.Namespace, model: str, side: str, end: float) -> 
     """What a process of its own finds, or what went wrong there."""
     row = {"model": model, "side": side}
     command = [sys.executable, __file__, "--models", model, "--side", side, "--seconds", str(options.seconds)]
+    command += ["--steps", str(options.steps)] if options.steps else []
     left = end - time.monotonic()
     if left < 5:
         return {**row, "error": "no time left"}
@@ -93,7 +95,7 @@ def configured(model: str, tiny: bool) -> tuple[Any, int]:
     return load(model, [*overrides, "--model.gradient_checkpointing=false", *small]), batch
 
 
-def ours(model: str, seconds: float, tiny: bool) -> dict[str, Any]:
+def ours(model: str, seconds: float, count: int | None, tiny: bool) -> dict[str, Any]:
     """The step of `levanter train`."""
     if tiny:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -119,12 +121,12 @@ def ours(model: str, seconds: float, tiny: bool) -> dict[str, Any]:
             state, metrics = compiled.train_step(state, data)
         return float(metrics["loss"])
 
-    found = timed(steps, seconds)
+    found = timed(steps, seconds, count)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.model))
     return {**found, **facts(config, batch, parameters, found, jax.devices()[0].device_kind)}
 
 
-def theirs(model: str, seconds: float, tiny: bool) -> dict[str, Any]:
+def theirs(model: str, seconds: float, count: int | None, tiny: bool) -> dict[str, Any]:
     """The step of plain PyTorch."""
     import plain_torch
     import torch
@@ -144,21 +146,21 @@ def theirs(model: str, seconds: float, tiny: bool) -> dict[str, Any]:
         assert loss is not None
         return float(loss)
 
-    found = timed(steps, seconds)
+    found = timed(steps, seconds, count)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     return {**found, **facts(config, batch, parameters, found, name)}
 
 
-def timed(steps: Any, seconds: float) -> dict[str, Any]:
-    """Seconds of a step, the median of some rounds. `steps(n)` makes n and returns the last loss, so it waits."""
+def timed(steps: Any, seconds: float, count: int | None) -> dict[str, Any]:
+    """Seconds of a step, the median of rounds of `count`. `steps(n)` makes n and returns the last loss, so it waits."""
     began = time.perf_counter()
     first = steps(1)
     compiling = time.perf_counter() - began
     steps(WARM_UP)
     began = time.perf_counter()
     steps(1)
-    count = max(1, int(seconds / ROUNDS / (time.perf_counter() - began)))
+    count = count or max(1, int(seconds / ROUNDS / (time.perf_counter() - began)))
     rounds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()

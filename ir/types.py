@@ -72,7 +72,7 @@ class Dim:
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """The type of an IR value. `partial` names the mesh axes over which a reduction is pending, `reduction` which one."""
+    """The type of an IR value. `partial` names the mesh axes over which a reduction, `reduction`, is pending."""
 
     dtype: str
     dims: tuple[Dim, ...] = ()

@@ -26,7 +26,7 @@ from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 from passes.retype import whole
-from passes.runner import LocalRunner, WholeRunner, must_be_whole
+from passes.runner import LocalRunner, Runner, WholeRunner, must_be_whole
 from passes.sharding.jax_mesh import device_mesh, named_sharding, partition_spec
 
 Partitioner = Literal["explicit", "xla"]
@@ -73,7 +73,12 @@ def lower_placed(
     if require.graph(placed, "lower_placed").trees is None:
         raise errors.no_origin(placed.name)
     mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
-    run = _program(placed, mesh, require.partitioner(partitioner, "lower"))
+    run = program(placed, mesh, require.partitioner(partitioner, "lower"))
+    return jitted(placed, mesh, run, donate=donate)
+
+
+def jitted(placed: Graph, mesh: Mesh, run: Callable[..., Sequence[Any]], *, donate: bool = False) -> Callable[..., Any]:
+    """The step that computes a placed graph by `run`, a function of its inputs one by one."""
     # Whoever calls the step knows nothing of layouts.
     traced = replace(placed, inputs=tuple(replace(value, type=whole(value.type)) for value in placed.inputs))
 
@@ -88,28 +93,34 @@ def lower_placed(
     donated = _state_arguments(placed) if donate else ()
     if mesh.size == 1:
         return _named_errors(traced, jax_api.jit(step, donate_argnums=donated))
-    jitted = jax_api.jit(
+    function = jax_api.jit(
         step,
         in_shardings=_input_shardings(placed, mesh),
         out_shardings=output_shardings(placed, mesh),
         donate_argnums=donated,
     )
-    return _named_errors(traced, jitted)
+    return _named_errors(traced, function)
 
 
-def _program(placed: Graph, mesh: Mesh, partitioner: Partitioner) -> Callable[..., Sequence[Any]]:
-    """The graph as a function of its inputs."""
+def program(
+    placed: Graph,
+    mesh: Mesh,
+    partitioner: Partitioner,
+    on_shards: Callable[[Shards], Runner] = LocalRunner,
+    on_whole: Callable[[Mesh | None], Runner] = WholeRunner,
+) -> Callable[..., Sequence[Any]]:
+    """The graph as a function of its inputs, run on shards, or on whole arrays where it must be."""
     if mesh.size == 1:
-        return lambda *leaves: WholeRunner(None).graph(placed, leaves)
+        return lambda *leaves: on_whole(None).graph(placed, leaves)
     whole = must_be_whole(placed) if partitioner == "explicit" else None
     if whole is not None:
         warnings.warn(errors.left_to_the_compiler(whole), errors.PlanWarning, stacklevel=3)
     if partitioner == "xla" or whole is not None:
-        return lambda *leaves: WholeRunner(mesh).graph(placed, leaves)
+        return lambda *leaves: on_whole(mesh).graph(placed, leaves)
     shards = Shards({str(axis): size for axis, size in mesh.shape.items()})
 
     def local(*leaves: Any) -> tuple[Any, ...]:
-        return tuple(LocalRunner(shards).graph(placed, leaves))
+        return tuple(on_shards(shards).graph(placed, leaves))
 
     return jax_api.shard_map(
         local,

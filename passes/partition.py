@@ -18,6 +18,7 @@ from passes.planner.layouts import Layouts
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
+    body_reshards,
     body_result_reshards,
     operand_reshards,
     pending_reductions,
@@ -54,7 +55,7 @@ class Partition(Pass):
             _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
         warn_of_unfollowed(graph, stage.plan)
         placed = _Partitioner(stage.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
-        return replace(stage, graph=placed)
+        return replace(stage, graph=placed, unplaced=graph)
 
 
 def partition(graph: Graph, plan: Layouts) -> Graph:
@@ -186,16 +187,18 @@ class _Scope(Scope):
 
     def node(self, node: Node) -> None:
         owner = self.owner
-        reshards = {reshard.value.id: reshard for reshard in operand_reshards(node, owner.roles, owner.rules)}
+        if entered(node):
+            reshards = body_reshards(node, owner.roles, owner.rules)
+        else:
+            known = {reshard.value.id: reshard for reshard in operand_reshards(node, owner.roles, owner.rules)}
+            reshards = [known.get(operand.id) if isinstance(operand, Value) else None for operand in node.inputs]
         inputs: list[Operand] = []
-        for operand in node.inputs:
-            reshard = reshards.get(operand.id) if isinstance(operand, Value) else None
+        for operand, reshard in zip(node.inputs, reshards, strict=True):
             inputs.append(self.moved(reshard, node) if reshard is not None else self.read(operand))
         if entered(node):
             leaving = dict(body_result_reshards(node, owner.roles, owner.rules))
             bodies = tuple(owner.graph(body, results=leaving.get(i)) for i, body in enumerate(node.bodies))
-            outputs = tuple(self.define(value, owner.placed(value)) for value in node.outputs)
-            self.append(replace(node, inputs=tuple(inputs), bodies=bodies, outputs=outputs))
+            self.stacked(replace(node, inputs=tuple(inputs), bodies=bodies))
             return
         results = result_reshards(node, owner.roles, owner.rules)
         space = space_of(node, owner.roles)
@@ -218,10 +221,41 @@ class _Scope(Scope):
                 self.emit(reshard, value, node, over, last=settled)
             self.define(reshard.value, settled)
 
+    def stacked(self, node: Node) -> None:
+        """Appends a node with bodies. What a loop stacks it has in full, whatever is kept of it."""
+        owner, scanned = self.owner, op_of(node).scanned(node)
+        settled = [owner.placed(value) for value in node.outputs]
+        made: list[Value] = []
+        reshards: list[Reshard] = []
+        for value, last in zip(node.outputs, settled, strict=True):
+            target = value_layout(value, owner.roles, owner.rules)
+            front = value.type.dims[0].name if value.type.dims else None
+            split = (
+                front is not None
+                and front in scanned
+                and value.id in stacked_results(node)
+                and int(target.get(front, 0))
+            )
+            source = target | {front: 0} if split and front is not None else target
+            role = owner.roles[value.id]
+            reshards.append(Reshard(value, role, role, source, (), target))
+            first = owner.fresh(value) if split else last
+            made.append(replace(first, type=with_layout(value.type, source, owner.rules)))
+        self.append(replace(node, outputs=tuple(made)))
+        for reshard, value, last in zip(reshards, made, settled, strict=True):
+            if value.id != last.id:
+                self.emit(reshard, value, node, (), last=last)
+            self.define(reshard.value, last)
+
     def append(self, node: Node) -> None:
         super().append(node)
         for value in node.outputs:
             self.maker[value.id] = node
+
+
+def stacked_results(node: Node) -> set[int]:
+    """Ids of the results that are stacked slices."""
+    return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
 
 
 def _union(masks: Sequence[Mask]) -> int:

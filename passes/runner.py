@@ -33,7 +33,7 @@ class Runner(ABC):
             values[value.id] = self.pinned(value, array)
 
         def read(operand: Operand) -> Any:
-            return operand.value if isinstance(operand, Constant) else values[operand.id]
+            return self.constant(operand) if isinstance(operand, Constant) else values[operand.id]
 
         for node in graph.nodes:
             results = self.node(node, [read(operand) for operand in node.inputs])
@@ -52,6 +52,10 @@ class Runner(ABC):
     @abstractmethod
     def bind(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         """What a node without bodies gives."""
+
+    def constant(self, operand: Constant) -> Any:
+        """A number that is written in the program."""
+        return operand.value
 
     def pinned(self, value: Value, array: Any) -> Any:
         """An array as it goes on."""
@@ -86,13 +90,21 @@ class Runner(ABC):
     def shapes(self, body: Graph, jaxpr: Any) -> list[Any]:
         """Shapes of the inputs of a body, weak types included, as JAX traced them."""
         return [
-            jax.ShapeDtypeStruct(self.shape(value, aval), aval.dtype, weak_type=getattr(aval, "weak_type", False))
+            jax.ShapeDtypeStruct(self.shape(value, aval), self.dtype(value, aval), weak_type=self.weak(value, aval))
             for value, aval in zip(body.inputs, _avals(jaxpr), strict=True)
         ]
 
     def shape(self, value: Value, aval: Any) -> tuple[int, ...]:
         """The shape that a body's input has."""
         return aval.shape
+
+    def dtype(self, value: Value, aval: Any) -> Any:
+        """The dtype that a body's input has."""
+        return aval.dtype
+
+    def weak(self, value: Value, aval: Any) -> bool:
+        """Whether JAX lets the dtype of a body's input give way to others."""
+        return getattr(aval, "weak_type", False)
 
 
 class LocalRunner(Runner):
@@ -151,7 +163,9 @@ def must_be_whole(graph: Graph) -> Node | None:
     place, calls to the host that must happen once. None where there is none."""
     for node in graph.walk():
         op = op_of(node)
-        if op.is_whole(node) or (node.bodies and node.origin and any(map(takes_references, op.jaxprs(node.origin.params)))):
+        if op.is_whole(node) or (
+            node.bodies and node.origin and any(map(takes_references, op.jaxprs(node.origin.params)))
+        ):
             return node
     return None
 

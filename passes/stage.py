@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from ir.graph import Graph
 from passes.hardware.chip import Chip
 from passes.planner.layouts import Layouts
+from passes.proof.proof import Proof
 from passes.sharding.mesh import DeviceMesh
 
 Need = Literal["mesh", "plan"]
@@ -26,6 +27,8 @@ class Stage:
         plan: the layout of every name; None until it is chosen, or given.
         at_rest: positions of inputs that are stored as state is, though the step gives none back (the model of an
             evaluation).
+        unplaced: the graph as it was before it was placed on the mesh; None until it is.
+        proof: what `passes.prove` has shown of the graph; None until it has.
     """
 
     graph: Graph
@@ -33,6 +36,8 @@ class Stage:
     hardware: str | Chip = "v5e"
     plan: Layouts | None = None
     at_rest: tuple[int, ...] = ()
+    unplaced: Graph | None = None
+    proof: Proof | None = None
 
 
 class Pass(ABC):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType, ModuleType
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -23,7 +25,41 @@ import typeguard
 # What the import hook and pytest rewrite is kept as byte code: rewriting it for every run, and for every process that a
 # test starts, costs more than many a test.
 sys.dont_write_bytecode = False
-typeguard.install_import_hook(["haliax", "ir", "passes", "levanter"])
+
+BUSY = frozenset(
+    [
+        *("ir.graph", "ir.names", "ir.types", "ir.union_find", "ir.ops.op", "ir.ops.registry", "ir.ops.rule"),
+        *("ir.staging.unify", "ir.text.cursor", "ir.text.tokens", "passes.planner.cost", "passes.planner.terms"),
+        *("passes.sharding.iteration_space", "passes.sharding.mesh", "passes.sharding.reshard"),
+        "passes.sharding.rules",
+    ]
+)
+"""Modules of short functions that are called millions of times: checking them at run time takes longer than the tests
+do. pyright is strict about them."""
+
+
+class Plain(SourceFileLoader):
+    """Compiles a module as it is, each time: the file of byte code beside it may be the checked one."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class Instrumented(typeguard.TypeguardFinder):
+    """Finds the modules whose annotations are checked while the tests run, and those of `BUSY` as they are."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in BUSY:
+            return super().find_spec(fullname, path, target)
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = Plain(spec.loader.name, spec.loader.path)
+        return spec
+
+
+typeguard.install_import_hook(["haliax", "ir", "passes", "levanter"], cls=Instrumented)
 
 GOLDEN = Path(__file__).parent / "golden"
 

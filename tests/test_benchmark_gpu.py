@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_both_sides_are_the_same_model_and_learn(tmp_path: Path) -> None:
     out = tmp_path / "results.json"
     done = subprocess.run(
-        [sys.executable, "benchmarks/gpu.py", "--tiny", "--seconds", "0.5", "--out", str(out)],
+        [sys.executable, "benchmarks/gpu.py", "--tiny", "--steps", "20", "--out", str(out)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         capture_output=True,

@@ -6,7 +6,8 @@ from typing import Any
 from jax import lax
 
 from ir.graph import Node
-from ir.ops.move import Move, axes_lost
+from ir.ops.move import Move, axes_lost, losing, with_dim
+from ir.ops.spread import Spread, layout_of
 from ir.shards import Shards
 
 
@@ -18,6 +19,10 @@ class AllGather(Move):
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if lost == mesh and not gained and not paid else "a dim to leave the axes of `mesh`, and no more"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Shards that follow one another become one: those of the innermost mesh axes of a dim."""
+        return [with_dim(layout_of(node.inputs[0].type), *losing(node))]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         ((position, axes),) = axes_lost(node)

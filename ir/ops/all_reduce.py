@@ -6,7 +6,8 @@ from typing import Any
 from jax import lax
 
 from ir.graph import Node
-from ir.ops.move import Move
+from ir.ops.move import Move, reduced
+from ir.ops.spread import Spread
 from ir.shards import Shards
 from ir.types import SUM
 
@@ -23,6 +24,10 @@ class AllReduce(Move):
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         fine = paid == mesh and not gained and not lost
         return "" if fine else "the reduction over `mesh` to be made, and no dim to move"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Nothing is pending over `mesh` any more."""
+        return [reduced(node)]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         (array,), before = arrays, node.inputs[0].type

@@ -6,7 +6,8 @@ from typing import Any
 from jax import lax
 
 from ir.graph import Node
-from ir.ops.move import Move, axes_gained, axes_lost
+from ir.ops.move import Move, axes_gained, axes_lost, gaining, losing, with_dim
+from ir.ops.spread import Spread, layout_of
 from ir.shards import Shards
 
 
@@ -20,6 +21,12 @@ class AllToAll(Move):
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         fine = gained == mesh and lost == mesh and not paid
         return "" if fine else "the axes of `mesh` to go from one dim to another"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """The innermost mesh axes of one dim become the innermost ones of another."""
+        before, at = layout_of(node.inputs[0].type), gaining(node)
+        left = with_dim(before, *losing(node))
+        return [with_dim(left, at, left.dims[at] + node.words("mesh"))]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         ((cut, axes),), ((joined, _),) = axes_gained(node), axes_lost(node)

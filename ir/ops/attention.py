@@ -18,6 +18,8 @@ from ir import errors
 from ir.graph import Node, Value
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
+from ir.ops.spread import Labels, Spread, Walked, pending
+from ir.ring_attention import attention, backward, tangent
 from ir.shards import Shards, bind_primitive
 from ir.types import Dim, TensorType
 
@@ -60,6 +62,22 @@ class Attention(Op):
         dtypes = tuple(dict.fromkeys((query.dtype, value.dtype, "float32")))
         return [Expected(dtypes, result), Expected(_LOG_SUMS, _in_order(rows, logs))]
 
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Row by row of scores. Gradients of keys and values are sums over the rows, so they are partial over what
+        shards the rows alone; they are linear in the cotangent."""
+        taken, made = _labels(node)
+        first = node.inputs[0].type.dims
+        blocked = set(self.blocked(node))
+        whole = {label for dim, label in zip(first, taken[0], strict=True) if dim.name in blocked}
+        for operand, labels in zip(node.inputs, taken, strict=True):
+            whole |= {label for dim, label in zip(operand.type.dims, labels, strict=True) if dim.name in blocked}
+        own = {label for labels in (taken[1], taken[2]) for label in labels}
+        rows = {label for label in taken[0] if label is not None and label not in own}
+        walked = Walked(node, taken, {label for label in whole if label is not None})
+        behind = len(node.inputs) - 1
+        due = pending(node, ((behind,),) if node.fn == "backward" else ())
+        return [walked.result(labels, due, rows if node.fn == "backward" else ()) for labels in made]
+
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False):
             yield from meeting(a, b, "attention", _carriers(node, a, b))
@@ -97,21 +115,14 @@ class Attention(Op):
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Queries whose positions are sharded begin where those of the devices before this one end."""
         assert node.origin is not None
-        spec: Spec = node.origin.params["spec"]
-        labels = spec.operands[0]
-        sharded = spec.position in labels and node.inputs[0].type.dims[labels.index(spec.position)]
-        if not sharded or not sharded.mesh:
-            return bind_primitive(node, arrays, node.origin.params)
-        own = shards.start(sharded)
-        known = spec.named(arrays[3 : 3 + len(spec.masks)])
-        given, labels = known.get("starts", (spec.starts, ()))
-        known["starts"] = (jnp.asarray(given, jnp.int32) + own, labels)
-        masks = tuple([name for name in MASKS if name in known])
-        operands = (*spec.operands[:3], *[known[name][1] for name in masks])
-        begun = replace(spec, starts=0, masks=masks, operands=operands)
-        behind = arrays[3 + len(spec.masks) :]
-        every = [*arrays[:3], *[known[name][0] for name in masks], *behind]
-        return bind_primitive(node, every, {**node.origin.params, "spec": begun})
+        spec, every = _begun(node, arrays, shards)
+        return bind_primitive(node, every, {**node.origin.params, "spec": spec})
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """By the form that defines it."""
+        member = {"": attention, "backward": backward, "tangent": tangent}[node.fn]
+        spec, every = _begun(node, arrays, shards)
+        return member(spec, *every)
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not
@@ -134,6 +145,22 @@ class Attention(Op):
                     yield first[label], (value, position)
                 else:
                     first[label] = value, position
+
+
+def _begun(node: Node, arrays: Sequence[Any], shards: Shards) -> tuple[Spec, Sequence[Any]]:
+    """The attention on one device's shards, and its operands: one more says where the device's queries begin."""
+    spec: Spec = params_of(node)["spec"]
+    labels = spec.operands[0]
+    sharded = spec.position in labels and node.inputs[0].type.dims[labels.index(spec.position)]
+    if not sharded or not sharded.mesh:
+        return spec, arrays
+    known = spec.named(arrays[3 : 3 + len(spec.masks)])
+    given, labels = known.get("starts", (spec.starts, ()))
+    known["starts"] = (jnp.asarray(given, jnp.int32) + shards.start(sharded), labels)
+    masks = tuple([name for name in MASKS if name in known])
+    operands = (*spec.operands[:3], *[known[name][1] for name in masks])
+    begun = replace(spec, starts=0, masks=masks, operands=operands)
+    return begun, [*arrays[:3], *[known[name][0] for name in masks], *arrays[3 + len(spec.masks) :]]
 
 
 def _names(dims: Sequence[Dim]) -> Names:
@@ -182,3 +209,17 @@ def _carriers(node: Node, first: Dim, second: Dim) -> tuple[int, int]:
     places = [i for i, operand in enumerate(node.inputs) if has(operand.type.dims, first)]
     others = [i for i, operand in enumerate(node.inputs) if has(operand.type.dims, second)]
     return (places or [0])[0], (others or [1])[0]
+
+
+def _labels(node: Node) -> tuple[list[Labels], list[Labels]]:
+    """The labels of operands and of results; those of a node that was read from text are its names."""
+    spec = params_of(node).get("spec")
+    if isinstance(spec, Spec):
+        return list(spec.operands_of(node.fn)), list(spec.results_of(node.fn))
+    numbers: dict[str, int] = {}
+    partner = {b.name: a.name for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False)}
+    rows: list[Labels] = []
+    for value in (*node.inputs, *node.outputs):
+        names = [partner.get(dim.name, dim.name) for dim in value.type.dims]
+        rows.append([numbers.setdefault(name, len(numbers)) if name is not None else None for name in names])
+    return rows[: len(node.inputs)], rows[len(node.inputs) :]

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ir import errors
-from ir.graph import Graph, Node, Operand
+from ir.graph import Node, Operand
 from ir.ops.dtypes import is_integer
-from ir.ops.op import Feed, Mismatch, meeting
+from ir.ops.op import Mismatch, meeting
 from ir.ops.rule import OP, Expected, Piece, must, operands
-from ir.ops.structured import Structured
+from ir.ops.structured import Structured, replicated_choice
 
 
 class Branch(Structured):
@@ -24,6 +24,9 @@ class Branch(Structured):
         must(bool(node.bodies), OP, errors.bodies_do_not_fit("there is no body"))
         return super().results(node)
 
+    def decided(self, node: Node) -> None:
+        replicated_choice(Piece("operand"), node.inputs[0])
+
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         first = node.bodies[0].outputs
         for i, body in enumerate(node.bodies[1:], start=1):
@@ -35,12 +38,8 @@ class Branch(Structured):
         result, body = mismatch.operands
         return node.bodies[0].outputs[result], node.bodies[body].outputs[result]
 
-    def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
-        feeds = node.inputs[1:]
-        return [
-            (body, [(operand, value, False) for operand, value in zip(feeds, body.inputs, strict=True)])
-            for body in node.bodies
-        ]
+    def feeding(self, node: Node) -> list[list[int]]:
+        return [list(range(1, len(node.inputs))) for _ in node.bodies]
 
     def jaxprs(self, params: Mapping[str, Any]) -> list[Any]:
         return list(params["branches"])

@@ -8,9 +8,10 @@ from ir.graph import Node
 from ir.names import is_derived
 from ir.ops.op import Op, OrderOf, Place, matched, params_of
 from ir.ops.rule import Broken, Expected, Piece, operands, same
+from ir.ops.spread import ANY, Spread, chosen, is_zero, pending
 from ir.order import Atom, Order
 from ir.shards import Shards
-from ir.types import Dim
+from ir.types import SUM, Dim
 
 
 class Broadcast(Op):
@@ -28,6 +29,20 @@ class Broadcast(Op):
             needs = errors.rule_needs(f"the operand's dims in their order, {operand.type}, among those of the result")
             raise Broken(Piece("result"), needs)
         return [Expected((operand.type.dtype,), out)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A dim of the operand stays sharded as it is; a new one is what each device makes of it. A literal zero is the
+        sum of zeros, so it may be partial."""
+        (operand,), type_ = node.inputs, node.outputs[0].type
+        kept = {
+            target: dim.mesh
+            for dim, target in zip(operand.type.dims, self.targets(node), strict=True)
+            if target is not None and dim.size == type_.dims[target].size
+        }
+        due = pending(node, ((0,),), ANY)
+        if is_zero(operand) and type_.reduction == SUM:
+            due = Spread((), type_.partial)
+        return [Spread(chosen(type_, kept).dims, due.partial, due.reduction)]
 
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims

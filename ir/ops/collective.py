@@ -1,11 +1,15 @@
 """collective: what the body of a `shard_map` sends over the mesh axes in `mesh`: `psum`, `all_gather`, `ppermute`, …"""
 
 from collections.abc import Sequence
+from typing import Any
+
+from jax import lax
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Names, Op, all_names
+from ir.ops.op import Names, Op, all_names, params_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, fit, like, must, operands, words
+from ir.shards import Shards
 from ir.types import Dim
 
 _KEEPING = ("psum", "pmax", "pmin", "unreduced", "ppermute", "pbroadcast")
@@ -31,6 +35,14 @@ class Collective(Op):
 
     def blocked(self, node: Node) -> Names:
         return all_names(node)
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Sums are the ring's own; what JAX tells apart by how values vary over a mesh is the same here."""
+        axes = params_of(node).get("axes")
+        reduced = {"psum_invariant": lax.psum, "unreduced_psum": lax.psum}.get(node.fn)
+        if reduced is None or axes is None:
+            return super().shadow(node, arrays, shards)
+        return [reduced(array, tuple(axes)) for array in arrays]
 
 
 def _regathered(dims: Sequence[Dim], out: Sequence[Dim], exchanged: bool) -> tuple[Slot, ...]:

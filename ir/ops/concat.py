@@ -23,6 +23,7 @@ from ir.ops.rule import (
     same_dtype,
     same_shape,
 )
+from ir.ops.spread import ANY, Labels, Spread, Walked, pending, places
 from ir.order import Atom, Axis, Order, Part, merged
 from ir.types import Dim
 
@@ -48,6 +49,20 @@ class Concat(Op):
             must(not node.fn, Piece("op"), errors.rule_needs("`stack`, `tile` or a plain concatenation"))
             dims = _joined(node)
         return [Expected((node.inputs[0].type.dtype,), dims)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """The dim that is joined is whole, in the operands and in the result."""
+        rank = len(node.inputs[0].type.dims)
+        due = pending(node, (range(len(node.inputs)),), ANY)
+        if node.fn == "stack":
+            at = _joined_position(node)
+            if at is None:
+                at = next(iter(places(node.outputs[0].type.dims, node.dims("along"))), 0)
+            labels: Labels = range(rank)
+            made: Labels = [*range(at), None, *range(at, rank)]
+        else:
+            labels = made = [None if position in _joined_places(node) else position for position in range(rank)]
+        return [Walked(node, [labels] * len(node.inputs)).result(made, due)]
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         first, out = node.inputs[0].type.dims, node.outputs[0].type.dims
@@ -94,6 +109,15 @@ def _joined_position(node: Node) -> int | None:
         axis = params_of(node).get("axis")
         return None if axis is None else int(axis)
     return next((i for i, (a, b) in enumerate(zip(dims, out, strict=True)) if a.size != b.size), None)
+
+
+def _joined_places(node: Node) -> set[int]:
+    """The positions of the dims along which operands, or copies, stand one after the other."""
+    dims, out, params = node.inputs[0].type.dims, node.outputs[0].type.dims, params_of(node)
+    found = {position for position, (a, b) in enumerate(zip(dims, out, strict=True)) if a.size != b.size}
+    if "dimension" in params:
+        return found | {int(params["dimension"])}
+    return found or set(places(dims, node.dims("along")))
 
 
 def _beside(result: Value, position: int, copies: int, order: Order) -> Order:

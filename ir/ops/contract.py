@@ -1,14 +1,19 @@
 """contract: multiplies and sums over the listed dims; with windows (`convolve`), in groups of rows (`ragged`), or in
 blocks that have a scale each (`scaled`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.dtypes import family
-from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of
+from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of, params_of
 from ir.ops.rule import (
     Broken,
     Expected,
@@ -23,6 +28,9 @@ from ir.ops.rule import (
     same,
     without,
 )
+from ir.ops.spread import Labels, Spread, Walked, all_whole, pending, places, replicated
+from ir.ring import in_ring, signed, to_ring, touches, unsigned
+from ir.shards import Shards
 from ir.types import Dim
 
 Dims = tuple[Dim, ...]
@@ -61,6 +69,20 @@ class Contract(Op):
             dims = _product(node)
         return [Expected(_accumulated(node), dims)]
 
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """Sharded alike on both sides, what is contracted leaves the product partial."""
+        if replicated(node):
+            return all_whole(node)
+        if node.fn == "convolve":
+            labels, summed, whole = _convolved_labels(node)
+        elif node.fn:
+            labels, summed, whole = _named_labels(node)
+        else:
+            labels, summed = _product_labels(node)
+            whole = set[int]()
+        walked = Walked(node, labels[:-1], whole)
+        return [walked.result(labels[-1], pending(node, ((0,), (1,))), summed)]
+
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         for key, other in (("over", "with"), ("batch", "batch_with")):
             for a, b in zip(node.dims(key), node.dims(other), strict=False):
@@ -77,6 +99,21 @@ class Contract(Op):
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *made)))
 
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Products and sums are the ring's own, of integers too where the result is real."""
+        if not in_ring(node.outputs[0].type.dtype):
+            return super().shadow(node, arrays, shards)
+        if node.fn == "scaled":
+            return [_scaled(*map(to_ring, arrays))]
+        factors = [signed(to_ring(array)) for array in arrays[:2]]
+        return [unsigned(each) for each in super().shadow(node, [*factors, *arrays[2:]], shards)]
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        if not touches(node) or "preferred_element_type" not in params:
+            return params
+        return {**params, "preferred_element_type": np.dtype(np.int32), "precision": None}
+
     def repaired(self, node: Node, key: str) -> Node:
         """Dims that both operands have, and the result has not, are summed over."""
         if key != "over" or len(node.inputs) < 2:
@@ -85,6 +122,14 @@ class Contract(Op):
         kept = [dim for value in node.outputs for dim in value.type.dims]
         over = tuple(Dim(dim.name, dim.size) for dim in left if has(right, dim) and not has(kept, dim))
         return replace(node, attrs={**node.attrs, key: over})
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        """A depthwise convolution has a group for each feature, so each device has fewer groups."""
+        if node.fn != "convolve":
+            return params
+        batch, features = (node.inputs[0].type.dims[axis] for axis in params["dimension_numbers"].lhs_spec[:2])
+        counts = {"feature_group_count": features, "batch_group_count": batch}
+        return params | {key: params[key] // shards.count(dim.mesh) for key, dim in counts.items() if params[key] > 1}
 
     def flops(self, node: Node) -> int:
         multiplied = (*node.dims("over"), *node.dims("window"))
@@ -258,9 +303,107 @@ def _convolved(node: Node) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
+def _product_labels(node: Node) -> tuple[list[Labels], set[int]]:
+    """(labels of both operands and of the result, those that are contracted) of a plain contraction."""
+    left, right = (list(range(len(operand.type.dims))) for operand in node.inputs[:2])
+    (left_over, right_over), (left_batch, right_batch) = _numbers(node)
+    second: list[int] = [len(left) + position for position in right]
+    for a, b in (*zip(left_over, right_over, strict=True), *zip(left_batch, right_batch, strict=True)):
+        second[b] = a
+    free = [a for a in left if a not in left_over and a not in left_batch]
+    rest = [second[b] for b in right if b not in right_over and b not in right_batch]
+    return [left, second, [*left_batch, *free, *rest]], set(left_over)
+
+
+def _numbers(node: Node) -> tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]]:
+    """The dimension numbers; of a node without its primitive, as its attributes and names tell them."""
+    if node.origin is not None:
+        return node.origin.params["dimension_numbers"]
+    left, right = (operand.type.dims for operand in node.inputs[:2])
+    over = node.dims("over")
+    left_over, right_over = places(left, over), places(right, node.dims("with") or over)
+    out = node.outputs[0].type.dims
+    lead = out[: (len(left) + len(right) - 2 * len(over) - len(out))]
+    partner = dict(zip(node.dims("batch"), node.dims("batch_with"), strict=False))
+    bare = [Dim(dim.name, dim.size) for dim in lead]
+    return (left_over, right_over), (
+        _places_but(left, bare, left_over),
+        _places_but(right, [partner.get(dim, dim) for dim in bare], right_over),
+    )
+
+
+def _places_but(dims: Sequence[Dim], listed_: Sequence[Dim], taken: Sequence[int]) -> list[int]:
+    """Where listed dims stand among those that are not taken."""
+    free = [position for position in range(len(dims)) if position not in taken]
+    return [free[at] for at in places([dims[position] for position in free], listed_)]
+
+
+def _convolved_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
+    """(labels, contracted, whole) of a convolution: the batch and what is made may be sharded, and so may the features
+    that are contracted. Of groups of one feature, or of one example, each device has its own."""
+    if node.origin is None:
+        return _named_labels(node)
+    params, dims = node.origin.params, node.inputs[0].type.dims
+    image, kernel, out = params["dimension_numbers"]
+    batch, features, made, first = 0, 1, 2, 3
+    places: list[int | None] = [first + i if _is_pointwise(node, params, i) else None for i in range(len(kernel) - 2)]
+    rows: list[list[int | None]] = [
+        [batch, features, *places],
+        [made, features, *[None] * len(places)],
+        [batch, made, *places],
+    ]
+    whole: set[int] = set()
+    for key, column in (("batch_group_count", 0), ("feature_group_count", 1)):
+        if params[key] > 1 and params[key] == dims[image[column]].size:
+            rows[0][column] = made
+            # Of the groups' own, one feature, or one example, is left.
+            rows[2 if column == 0 else 1][column] = None
+        elif params[key] > 1:
+            whole = {batch, features, made}
+    labels: list[Labels] = []
+    for numbers, row in zip((image, kernel, out), rows, strict=True):
+        own: list[int | None] = [None] * len(numbers)
+        for position, label in zip(numbers, row, strict=True):
+            own[position] = label
+        labels.append(own)
+    return labels, {features}, whole
+
+
+def _is_pointwise(node: Node, params: Mapping[str, Any], i: int) -> bool:
+    """Whether along one dim each place of the result is made from the same place of the image alone."""
+    window = node.inputs[1].type.dims[params["dimension_numbers"][1][2 + i]].size
+    steps = (params["window_strides"][i], params["lhs_dilation"][i], params["rhs_dilation"][i])
+    return window == 1 and steps == (1, 1, 1) and tuple(params["padding"][i]) == (0, 0)
+
+
+def _named_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
+    """The same by names alone: what `along` and `window` list, and what the operands do not have, is whole."""
+    numbers: dict[str, int] = {}
+    partner = dict(zip(node.names("with"), node.names("over"), strict=False))
+    partner |= dict(zip(node.names("batch_with"), node.names("batch"), strict=False))
+    labels: list[Labels] = []
+    for value in (*node.inputs, node.outputs[0]):
+        names = [dim.name for dim in value.type.dims]
+        own = [partner.get(name, name) if value is node.inputs[1] and name else name for name in names]
+        labels.append([numbers.setdefault(name, len(numbers)) if name else None for name in own])
+    blocked = {*node.names("along"), *node.names("window")}
+    made = {label for label in labels[-1] if label not in {each for row in labels[:-1] for each in row}}
+    whole = {number for name, number in numbers.items() if name in blocked or number in made}
+    return labels, {numbers[name] for name in node.names("over") if name in numbers}, whole
+
+
 def _equal(first: Sequence[Dim], second: Sequence[Dim]) -> bool:
     return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _text(dims: Sequence[Dim]) -> str:
     return ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
+
+
+def _scaled(first: Any, second: Any, *scales: Any) -> Any:
+    """`[batch, m, k]` and `[batch, n, k]`, each with its scales, one for each block along `k`."""
+    whole = [
+        side * jnp.repeat(scale, side.shape[-1] // scale.shape[-1], axis=-1)
+        for side, scale in zip((first, second), scales, strict=True)
+    ]
+    return lax.dot_general(whole[0], whole[1], (((2,), (2,)), ((0,), (0,))))

@@ -1,18 +1,21 @@
 """gather: looks up the dims in `along` by the indices in the second operand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.lax import GatherScatterMode
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.dtypes import is_key
-from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places
+from ir.ops.dtypes import family, is_key
+from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, params_of
 from ir.ops.rule import Expected, Piece, must, operands
+from ir.ops.spread import ANY, SUMS, Spread, Walked, nothing_pending, pending
+from ir.ring import literal, touches
 from ir.shards import Shards, bind_primitive
 from ir.types import SUM
 
@@ -32,6 +35,17 @@ class Gather(Indexed):
         out = node.outputs[0].type.dims
         must_interleave(node, Piece("result"), out, along, whole, pairs)
         return [Expected((node.inputs[0].type.dtype,), out)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Where what is looked up is sharded, each device gives what it has and zeros for the rest: the result is
+        partial."""
+        found = places_of(node, node.outputs[0])
+        walked = Walked(node, [range(len(node.inputs[0].type.dims)), found.indices], found.cut)
+        masked = any(walked.axes.get(label) for label in found.looked_up)
+        due = pending(node, ((0,),), SUMS if masked else ANY)
+        if due.partial and due.reduction == SUM and not _fills_by_parts(node):
+            due = nothing_pending(node)
+        return [walked.result(found.mixed, due, found.looked_up, self.reduction(node))]
 
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         if "dimension_numbers" not in (params := params_of(node)):
@@ -56,7 +70,8 @@ class Gather(Indexed):
 
     def blocked(self, node: Node) -> Names:
         # Keys are no numbers: there is no sum of them.
-        return (*node.names("whole"), *(node.names("along") if is_key(node.inputs[0].type.dtype) else ()))
+        own = node.names("along") if is_key(node.inputs[0].type.dtype) else ()
+        return (*node.names("whole"), *own, *self.shuffled(node))
 
     def reduction(self, node: Node) -> str:
         return "or" if node.inputs[0].type.dtype == "bool" else SUM
@@ -67,12 +82,13 @@ class Gather(Indexed):
         (operand, indices), params = arrays, dict(node.origin.params)
         numbers, dims = params["dimension_numbers"], node.inputs[0].type.dims
         params["slice_sizes"] = tuple(
-            [shards.length(dim) if size == dim.size else size for size, dim in zip(params["slice_sizes"], dims, strict=True)]
+            [
+                shards.length(dim) if size == dim.size else size
+                for size, dim in zip(params["slice_sizes"], dims, strict=True)
+            ]
         )
         columns = {
-            column: dims[position]
-            for column, position in enumerate(numbers.start_index_map)
-            if dims[position].mesh
+            column: dims[position] for column, position in enumerate(numbers.start_index_map) if dims[position].mesh
         }
         if not columns:
             return bind_primitive(node, arrays, params)
@@ -91,6 +107,14 @@ class Gather(Indexed):
             rest = jnp.where(spread(outside & first), _filling(params.get("fill_value"), found.dtype), rest)
         return [jnp.where(spread(here), found, rest)]
 
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        return tuple(params_of(node)["dimension_numbers"].start_index_map)
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        filling = params.get("fill_value")
+        return {**params, "fill_value": int(literal(filling))} if touches(node) and filling is not None else params
+
 
 def _filling(given: Any, dtype: Any) -> Any:
     """What `jax.lax.gather` fills with where nothing else is given."""
@@ -100,4 +124,11 @@ def _filling(given: Any, dtype: Any) -> Any:
         return jnp.asarray(jnp.nan, dtype)
     if jnp.issubdtype(dtype, jnp.signedinteger):
         return jnp.asarray(jnp.iinfo(dtype).min, dtype)
-    return jnp.asarray(True if dtype == bool else jnp.iinfo(dtype).max, dtype)
+    return jnp.asarray(True if dtype == np.bool_ else jnp.iinfo(dtype).max, dtype)
+
+
+def _fills_by_parts(node: Node) -> bool:
+    """Whether the sum of what devices fill with is what one would fill with: NaN, or 0."""
+    mode, given = params_of(node).get("mode"), params_of(node).get("fill_value")
+    fills = mode is None or mode == GatherScatterMode.FILL_OR_DROP
+    return not fills or given == 0 or (given is None and family(node.inputs[0].type.dtype) > 1)

@@ -1,6 +1,7 @@
 """What gathers and scatters share: dims of an operand and dims of its indices, interleaved."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -10,8 +11,10 @@ from jax.lax import GatherScatterMode
 from ir import errors
 from ir.graph import Node, Operand
 from ir.ops.dtypes import is_integer
-from ir.ops.op import Mismatch, Op, meeting
+from ir.ops.op import Mismatch, Names, Op, meeting, names_of, params_of
 from ir.ops.rule import Broken, Piece, has, listed, must, same
+from ir.ops.spread import places
+from ir.ring import touches
 from ir.shards import Shards
 from ir.types import Dim
 
@@ -33,9 +36,28 @@ class Indexed(Op):
             second = last if b in node.inputs[last].type.dims else 1
             yield from meeting(a, b, self.kind, (first, second))
 
+    def shuffled(self, node: Node) -> Names:
+        """Axes that there are indices along as well: an index of one shard may point into any other."""
+        rows = names_of(node.value_inputs[1:2])
+        return tuple(name for name in node.names("along") if name in rows)
+
     def lookups(self, node: Node) -> Iterator[tuple[str, Operand]]:
         if len(node.names("along")) == len(node.dims("along")) == 1:
             yield node.names("along")[0], node.inputs[1]
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Indices that the step promises to be in range are brought there: some are made from real numbers, and are
+        anything in the ring."""
+        promised = params_of(node).get("mode") == GatherScatterMode.PROMISE_IN_BOUNDS
+        if promised and touches(node):
+            sizes = [node.inputs[0].type.dims[axis].size for axis in self.looked_up_axes(node)]
+            lengths = jnp.asarray([max(1, size) for size in sizes], arrays[1].dtype)
+            arrays = [arrays[0], arrays[1] % lengths, *arrays[2:]]
+        return super().shadow(node, arrays, shards)
+
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        """The dims of the first operand that the last dim of the indices is of, in its order."""
+        raise NotImplementedError
 
 
 def looked_up(node: Node) -> tuple[tuple[Dim, ...], tuple[Dim, ...], Pairs]:
@@ -66,9 +88,7 @@ def clips(mode: Any) -> bool:
     return mode == GatherScatterMode.CLIP
 
 
-def own_places(
-    indices: Any, columns: Mapping[int, Dim], clipped: bool, shards: Shards
-) -> tuple[Any, Any, Any | None]:
+def own_places(indices: Any, columns: Mapping[int, Dim], clipped: bool, shards: Shards) -> tuple[Any, Any, Any | None]:
     """Indices into whole axes as indices into one device's shards of them.
 
     Args:
@@ -150,3 +170,88 @@ def must_interleave(
         kept = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in windows if not has(along, dim))
         new = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in batch)
         raise Broken(piece, errors.rule_needs(f"the dims of the indices, [{new}], and between them [{kept}]"))
+
+
+@dataclass(frozen=True)
+class Places:
+    """The dims of a lookup by number: the operand's are numbered from 0, those that only the indices have follow.
+
+    Attributes:
+        indices: a number for each dim of the indices; None for the last, which lists the indices themselves.
+        mixed: for each dim of what is picked, or written: the dim that it is; None for a part of one.
+        looked_up: dims of the operand of which single places are looked up.
+        cut: dims of the operand of which a part is taken, or that say nothing of themselves.
+    """
+
+    indices: tuple[int | None, ...]
+    mixed: tuple[int | None, ...]
+    looked_up: frozenset[int]
+    cut: frozenset[int]
+
+
+def by_numbers(node: Node, mixed: Operand) -> Places:
+    """The places of a gather, or scatter, that remembers its primitive."""
+    params = params_of(node)
+    numbers = params["dimension_numbers"]
+    dims, indices = node.inputs[0].type.dims, node.inputs[1].type.dims
+    if "slice_sizes" in params:
+        offset, gone, start = numbers.offset_dims, numbers.collapsed_slice_dims, numbers.start_index_map
+        paired = dict(zip(numbers.start_indices_batching_dims, numbers.operand_batching_dims, strict=True))
+    else:
+        offset, gone = numbers.update_window_dims, numbers.inserted_window_dims
+        start = numbers.scatter_dims_to_operand_dims
+        paired = dict(zip(numbers.scatter_indices_batching_dims, numbers.operand_batching_dims, strict=True))
+    own = tuple(paired.get(b, len(dims) + b) for b in range(len(indices) - 1))
+    windows = iter([axis for axis in range(len(dims)) if axis not in gone and axis not in paired.values()])
+    batch = iter(own)
+    cut: set[int] = {axis for axis in gone if axis not in start}
+    made: list[int | None] = []
+    for position, dim in enumerate(mixed.type.dims):
+        if position not in offset:
+            made.append(next(batch))
+            continue
+        axis = next(windows)
+        whole = dim.size == dims[axis].size and axis not in start
+        cut |= set() if whole else {axis}
+        made.append(axis if whole else None)
+    return Places((*own, None), tuple(made), frozenset(start) - cut, frozenset(cut))
+
+
+def by_names(node: Node, mixed: Operand) -> Places:
+    """The same of a node that was read from text."""
+    dims, indices = node.inputs[0].type.dims, node.inputs[1].type.dims[:-1]
+    along, whole, pairs = looked_up(node)
+    start = places(dims, along)
+    cut = {position for position in start if has(whole, dims[position])}
+
+    def meets(one: Dim, other: Dim) -> bool:
+        return (one.name is not None and same(one, other)) or any(
+            (same(a, one) and same(b, other)) or (same(a, other) and same(b, one)) for a, b in pairs
+        )
+
+    window_names = [dim for dim in mixed.type.dims]
+    own: list[int] = []
+    for b, dim in enumerate(indices):
+        twin = next((a for a, each in enumerate(dims) if a not in start and a not in own and meets(each, dim)), None)
+        shown = sum(meets(each, dim) for each in window_names)
+        own.append(twin if twin is not None and shown < 2 else len(dims) + b)
+    free_batch = list(range(len(indices)))
+    free_windows = [a for a in range(len(dims)) if a not in own and (a not in start or a in cut)]
+    made: list[int | None] = []
+    for dim in mixed.type.dims:
+        b = next((b for b in free_batch if meets(indices[b], dim)), None)
+        a = next((a for a in free_windows if a not in cut and meets(dims[a], dim)), None)
+        if b is not None:
+            free_batch.remove(b)
+            made.append(own[b])
+        elif a is not None:
+            free_windows.remove(a)
+            made.append(a)
+        else:
+            made.append(None)
+    return Places((*own, None), tuple(made), frozenset(start) - cut, frozenset(cut))
+
+
+def places_of(node: Node, mixed: Operand) -> Places:
+    """Which dim is which, in the operand, the indices, and what is picked or written (`mixed`)."""
+    return by_numbers(node, mixed) if "dimension_numbers" in params_of(node) else by_names(node, mixed)

@@ -1,6 +1,6 @@
 """iota: 0, 1, 2, … along one dim, and what else comes from nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,8 +10,10 @@ from jax import lax
 from ir import errors
 from ir.graph import Node
 from ir.ops.dtypes import family
-from ir.ops.op import Op
+from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
+from ir.ops.spread import Spread, chosen
+from ir.ring import RING, touches
 from ir.shards import Shards, bind_primitive
 from ir.types import TensorType, short_dtype
 
@@ -42,6 +44,10 @@ class Iota(Op):
             dtype = node.outputs[0].type.dtype
             must(family(dtype) > 0, Piece("result"), errors.operand_dtype(short_dtype(dtype), "a number"))
         return [Expected((), dims)]
+
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """Each device counts its part. Where a device is on the mesh is no value of the step."""
+        return None if node.fn in _NUMBERS else [chosen(value.type) for value in node.outputs]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Numbers go on from where those of the devices before this one end."""
@@ -85,3 +91,7 @@ def _product(place: Any, stride: int) -> tuple[Any, Any]:
     middle = (first >> 16) + (second & half) + (third & half)
     low = (first & half) | (middle << 16)
     return above * upper + (second >> 16) + (third >> 16) + (middle >> 16) + place * top, low
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        return {**params, "dtype": np.dtype(RING)} if touches(node) and "dtype" in params else params

@@ -5,12 +5,16 @@ dim. A letter of the results alone is a new one, which no operand has: the colum
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node, Value
 from ir.ops.dtypes import related
-from ir.ops.op import Names, Op, all_names, names_of
+from ir.ops.op import Names, Op, names_of, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, listed, must, operands, same
+from ir.ops.spread import Labels, Spread, Walked, all_whole, nothing_pending, pending, replicated
+from ir.ring import digest, ring_dtype
+from ir.shards import Shards
 from ir.types import Dim
 
 FORMS = {
@@ -64,11 +68,49 @@ class Linalg(Op):
         operands(node, len(taken), len(taken))
         return _formed(node, taken, given)
 
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """Matrices are whole; what there are many of may be sharded."""
+        if replicated(node):
+            return all_whole(node)
+        if node.fn == "fft":
+            rank = len(node.inputs[0].type.dims)
+            batch = rank - len(node.dims("along"))
+            labels: Labels = [position if position < batch else None for position in range(rank)]
+            return [Walked(node, [labels]).result(labels, pending(node, ((0,),)))]
+        if node.fn == "solve":
+            return None
+        taken, given = (
+            (TRIANGULAR[0][:2], TRIANGULAR[0][2:])
+            if node.fn == "triangular_solve"
+            else (side.split(",") for side in FORMS[node.fn].split("->"))
+        )
+        batch = len(node.inputs[0].type.dims) - len(taken[0])
+        rows: list[Labels] = [[*range(batch), *[None] * len(letters)] for letters in taken]
+        walked, due = Walked(node, rows), nothing_pending(node)
+        made = given[: len(node.outputs)]
+        return [walked.result([*range(batch), *[None] * len(letters)], due) for letters in made]
+
     def blocked(self, node: Node) -> Names:
-        if node.fn == "fft":  # XLA replicates a Fourier transform, whatever it is batched over
-            return all_names(node)
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
         return tuple(dict.fromkeys((*node.names("along"), *made)))
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Some function of the whole matrices, by itself for each place of the batch."""
+        batch = _batch(node)
+        lead = tuple(arrays[0].shape[:batch])
+        results = [((*lead, *value.type.shape[batch:]), ring_dtype(value.type.dtype)) for value in node.outputs]
+        return digest(arrays, results, batch, node.fn)
+
+
+def _batch(node: Node) -> int:
+    """How many dims in front are the batch's."""
+    rank = len(node.inputs[0].type.dims)
+    if node.fn == "fft":
+        return rank - len(params_of(node)["fft_lengths"])
+    if node.fn == "solve":
+        return 0
+    taken = "ij" if node.fn == "triangular_solve" else FORMS[node.fn].split("->")[0].split(",")[0]
+    return rank - len(taken)
 
 
 def _fits(expected: Expected, value: Value) -> bool:

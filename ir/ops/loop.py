@@ -4,11 +4,21 @@ second body for the condition."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jax import lax
+from jax.extend.core import jaxpr_as_fun
+
 from ir import errors
 from ir.graph import Graph, Node, Operand, Value
-from ir.ops.op import Feed, Mismatch, Names, meeting
+from ir.ops.op import Mismatch, Names, meeting, params_of
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
-from ir.ops.structured import Structured, same_sizes
+from ir.ops.structured import Structured, replicated_choice, same_sizes, sends
+from ir.ring import in_ring
+from ir.shards import Shards
+
+_UNDECIDED, _LONGEST = 8, 1 << 16
+"""After how many trips a `while` ends in the ring, if its condition does not end it: one that asks for real numbers,
+which the ring knows nothing of, and any other."""
 
 
 class Loop(Structured):
@@ -57,6 +67,18 @@ class Loop(Structured):
         ]
         return expected
 
+    def decided(self, node: Node) -> None:
+        """Where each place has a condition of its own, its carries stand still when it is done: devices may then make
+        trips of their own number, if they need nothing of one another on the way."""
+        if self.scans(node):
+            return
+        answer = node.bodies[0].outputs[0]
+        axes = [dim.mesh for dim in answer.type.dims]
+        alone = not answer.type.partial and not any(sends(body) for body in node.bodies)
+        follow = all([dim.mesh for dim in before.type.dims[: len(axes)]] == axes for before, _ in self.carries(node))
+        if not (alone and follow):
+            replicated_choice(OP, answer)
+
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         start = node.count("constants", 0)
         for i, (value, result) in enumerate(self.carries(node)):
@@ -73,23 +95,16 @@ class Loop(Structured):
     def scanned(self, node: Node) -> Names:
         return node.names("over") if self.scans(node) else ()
 
-    def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
-        whole = node.count("constants", 0) + node.count("carries", 0)
-        feeds = [list(node.inputs)]
-        if not self.scans(node):
-            split = node.count("condition_constants")
-            end = split + node.count("constants")
-            feeds = [[*node.inputs[:split], *node.inputs[end:]], list(node.inputs[split:])]
-        return [
-            (
-                body,
-                [
-                    (operand, value, self.scans(node) and i >= whole)
-                    for i, (operand, value) in enumerate(zip(feed, body.inputs, strict=True))
-                ],
-            )
-            for body, feed in zip(node.bodies, feeds, strict=True)
-        ]
+    def feeding(self, node: Node) -> list[list[int]]:
+        every = list(range(len(node.inputs)))
+        if self.scans(node):
+            return [every]
+        split = node.count("condition_constants")
+        end = split + node.count("constants")
+        return [[*every[:split], *every[end:]], every[split:]]
+
+    def slices_of(self, node: Node, position: int) -> bool:
+        return self.scans(node) and position >= node.count("constants", 0) + node.count("carries", 0)
 
     def body_results(self, node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
         carries = node.count("carries", 0)
@@ -102,7 +117,7 @@ class Loop(Structured):
         return list(zip(body.inputs[start : start + number], body.outputs[:number], strict=True))
 
     def is_carry(self, node: Node, position: int) -> bool:
-        start = node.count("constants", 0)
+        start = node.count("constants", 0) + node.count("condition_constants", 0)
         return start <= position < start + node.count("carries", 0)
 
     def jaxprs(self, params: Mapping[str, Any]) -> list[Any]:
@@ -112,6 +127,24 @@ class Loop(Structured):
         if "cond_jaxpr" in params:
             return {"cond_jaxpr": closed[0], "body_jaxpr": closed[1]}
         return {"jaxpr": closed[0]}
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """A condition need not come true in the ring, so a `while` has a last trip."""
+        if self.scans(node):
+            return super().shadow(node, arrays, shards)
+        params = params_of(node)
+        split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        again, body = (jaxpr_as_fun(closed) for closed in self.jaxprs(params))
+        real = any(in_ring(value.type.dtype) for value in node.bodies[0].values())
+        last = np.int32(_UNDECIDED if real else _LONGEST)
+
+        def condition(state: tuple[Any, ...]) -> Any:
+            return again(*arrays[:split], *state[1:])[0] & (state[0] < last)
+
+        def trip(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            return state[0] + np.int32(1), *body(*arrays[split:end], *state[1:])
+
+        return list(lax.while_loop(condition, trip, (np.int32(0), *arrays[end:]))[1:])
 
     def _must_scan(self, node: Node, whole: int) -> None:
         """All that is scanned over is as long as the loop has trips."""

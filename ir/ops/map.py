@@ -5,11 +5,14 @@ from typing import Any
 
 from ir import errors
 from ir.graph import Node, Operand
-from ir.ops.dtypes import complex_of, is_complex, is_integer, real_of
+from ir.ops.dtypes import complex_of, family, is_complex, is_float, is_integer, real_of
 from ir.ops.op import Mismatch, Op, meeting
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, like, must, operands, same_dtype
+from ir.ops.spread import ANY, Groups, Spread, Walked, by_position, joined, layout_of, nothing_pending, pending
+from ir.ring import touches
+from ir.ring_functions import elementwise, known
 from ir.shards import Shards
-from ir.types import TensorType
+from ir.types import SUM, TensorType
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
 _TO_REAL = frozenset(("real", "imag", "abs"))
@@ -25,6 +28,21 @@ _BINARY = frozenset(
     )
 )
 _TERNARY = frozenset(("clamp", "regularized_incomplete_beta", "select_if_vmap"))
+_LINEAR: dict[str, Groups] = {
+    **dict.fromkeys(("add", "add_any", "sub", "complex"), ((0, 1),)),
+    **dict.fromkeys(("neg", "real", "imag", "conj"), ((0,),)),
+    "mul": ((0,), (1,)),
+}
+"""By function, the groups of operands that it is linear in: of a partial operand it makes a partial result."""
+_CARRYING = frozenset(
+    (
+        *("copy", "device_put", "layout_constraint", "name", "named", "nontraceable", "optimization_barrier", "pvary"),
+        *("reduce_precision", "sharding_constraint", "stop_gradient", "with_memory_space_constraint"),
+    )
+)
+"""Functions whose result is their operand."""
+_EXTREMES = frozenset(("max", "min", "and", "or"))
+"""Functions that are a reduction too: the max of partial maxima is a partial maximum."""
 
 
 class Map(Op):
@@ -49,6 +67,19 @@ class Map(Op):
         if node.fn == "named":
             dims = tuple([Hole(dim.size) for dim in dims])
         return [Expected(_dtypes(node), dims)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Place by place. A linear function of a partial operand is partial."""
+        if len(node.outputs) > 1:  # side by side, each result is its operand
+            due = [layout_of(operand.type) for operand in node.inputs]
+            return due if node.fn in _CARRYING else [Spread(each.dims) for each in due]
+        rank = max((len(operand.type.dims) for operand in node.inputs), default=0)
+        labels = [list(range(rank))] if node.fn == "bitcast_convert_type" else by_position(node, rank)
+        if node.fn == "bitcast_convert_type" and len(node.outputs[0].type.dims) < rank:
+            labels[0][-1] = None
+        walked = Walked(node, labels)
+        made = range(len(node.outputs[0].type.dims))
+        return [walked.result([p if p < rank else None for p in made], _stays_partial(node))]
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         if len(node.outputs) != 1:
@@ -82,11 +113,43 @@ class Map(Op):
             return arrays
         return super().bind(node, arrays, shards)
 
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        made = elementwise(node, arrays)
+        return super().shadow(node, arrays, shards) if made is None else made
+
+    def places(self, node: Node) -> bool:
+        return node.fn in ("sharding_constraint", "reshard", "device_put", "mesh_cast", "layout_constraint")
+
+    def covered(self, node: Node) -> bool:
+        return known(node.fn) or not touches(node)
+
     def _cast_dims(self, node: Node) -> tuple[Slot, ...]:
         """The same bits as another type: a wider or narrower one takes or gives a last dim."""
         dims, rank = node.inputs[0].type.dims, len(node.outputs[0].type.dims)
         must(abs(rank - len(dims)) <= 1, Piece("result"), errors.rule_needs("the operand's dims, or one more or less"))
         return (*dims, Hole()) if rank > len(dims) else dims[:rank]
+
+
+def _stays_partial(node: Node) -> Spread:
+    fn, dtypes = node.fn, [operand.type.dtype for operand in node.inputs]
+    if fn in _CARRYING:
+        return pending(node, ((0,),), ANY)
+    if fn in _EXTREMES and not any(operand.type.partial and _by_sum(operand) for operand in node.inputs):
+        return joined(node, fn)
+    if fn == "convert_element_type" and node.outputs:
+        kept = 1 <= family(dtypes[0]) <= family(node.outputs[0].type.dtype)
+        return pending(node, ((0,),), (SUM, "max", "min")) if kept else nothing_pending(node)
+    if fn == "select_n":
+        return pending(node, (range(1, len(node.inputs)),), ANY)
+    if fn == "div" and (is_float(dtypes[0]) or is_complex(dtypes[0])):
+        return pending(node, ((0,),))
+    return pending(node, _LINEAR.get(fn, ()))
+
+
+def _by_sum(operand: Operand) -> bool:
+    return operand.type.reduction == SUM
 
 
 def _dims(node: Node) -> tuple[Slot, ...]:

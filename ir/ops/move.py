@@ -7,10 +7,12 @@ gathering, before reducing), `moving` what the value is in the step.
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
-from ir import errors
+from ir import errors, layout_errors
 from ir.graph import Node, Operand
 from ir.ops.op import Op
-from ir.ops.rule import Expected, Fault, Piece, count, like, must, operands, words
+from ir.ops.rule import OP, Expected, Fault, Piece, count, like, must, operands, words
+from ir.ops.spread import Axes, Misplaced, Spread, described, layout_of
+from ir.types import SUM
 
 
 def axes_gained(node: Node) -> list[tuple[int, tuple[str, ...]]]:
@@ -73,3 +75,53 @@ class Move(Op):
             yield Fault(Piece("result"), errors.rule_needs("no reduction to become pending in a move"))
         elif wrong := self.lays(gained, lost, paid, set(node.words("mesh"))):
             yield Fault(Piece("result"), errors.rule_needs(wrong))
+
+
+def with_dim(before: Spread, position: int, axes: Axes) -> Spread:
+    """A layout with one dim sharded otherwise."""
+    return Spread((*before.dims[:position], axes, *before.dims[position + 1 :]), before.partial, before.reduction)
+
+
+def gaining(node: Node) -> int:
+    """The position of the dim that gets mesh axes. Raises `Misplaced` where there is not exactly one."""
+    pairs = zip(node.inputs[0].type.dims, node.outputs[0].type.dims, strict=True)
+    found = [position for position, (a, b) in enumerate(pairs) if set(b.mesh) - set(a.mesh)]
+    if len(found) != 1:
+        raise Misplaced(Piece("result"), layout_errors.one_dim_moves(len(found), "gain"))
+    return found[0]
+
+
+def losing(node: Node) -> tuple[int, Axes]:
+    """(position, mesh axes that are left) of the dim whose innermost mesh axes are those of `mesh`, in their order.
+
+    Raises `Misplaced` where there is none.
+    """
+    mesh = node.words("mesh")
+    dims = node.inputs[0].type.dims
+    for position, dim in enumerate(dims):
+        if dim.mesh[len(dim.mesh) - len(mesh) :] == mesh:
+            return position, dim.mesh[: len(dim.mesh) - len(mesh)]
+    for dim in dims:
+        if set(dim.mesh) & set(mesh):
+            raise Misplaced(Piece("operand"), layout_errors.gathers_other_axes(dim, mesh))
+    raise Misplaced(Piece("operand"), layout_errors.not_sharded_over(described(node.inputs[0]), mesh))
+
+
+def must_be_free(node: Node, axes: Axes) -> None:
+    """Raises `Misplaced` where a mesh axis that a dim is to get is in use in the operand."""
+    type_ = node.inputs[0].type
+    for axis in axes:
+        for dim in type_.dims:
+            if axis in dim.mesh:
+                raise Misplaced(OP, layout_errors.axis_is_used(axis, f"shards `{dim.name or '_'}={dim.size}`"))
+        if axis in type_.partial:
+            raise Misplaced(OP, layout_errors.axis_is_used(axis, "is one that the operand is partial over"))
+
+
+def reduced(node: Node) -> Spread:
+    """The layout without the reductions over `mesh`. Raises `Misplaced` where one of them is not pending."""
+    before, mesh = layout_of(node.inputs[0].type), node.words("mesh")
+    if missing := tuple(axis for axis in mesh if axis not in before.partial):
+        raise Misplaced(Piece("operand"), layout_errors.nothing_pending(missing, before.partial))
+    left = tuple(axis for axis in before.partial if axis not in mesh)
+    return Spread(before.dims, left, before.reduction if left else SUM)

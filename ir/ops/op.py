@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 from ir.graph import Graph, Node, Operand, Value
 from ir.names import same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
+from ir.ops.spread import Spread
 from ir.order import Order
+from ir.ring import in_ring_node
 from ir.shards import Shards, bind_primitive
 from ir.types import SUM, Dim
 
@@ -129,6 +131,16 @@ class Op(ABC):
         every = [dim for each in (*node.inputs, *node.outputs) for dim in each.type.dims]
         kept = tuple(dim for dim in node.dims(key) if has(every, dim))
         return replace(node, attrs={**node.attrs, key: kept})
+
+    def spread(self, node: Node) -> Sequence[Spread] | None:
+        """How the results are laid out when each device runs the op on what it has of the operands, as their types say.
+
+        Dims that no operand has, and that a device can make any part of, are as the results' own types say. None where
+        the kind has no rule: what the types say is then an assumption.
+
+        Raises `Misplaced` where that would not be the op.
+        """
+        return None
 
     # --- names ----------------------------------------------------------------------------------------------------
 
@@ -290,17 +302,59 @@ class Op(ABC):
         """Floating-point operations of the whole op."""
         return 0
 
+    # --- in the ring (see `ir.ring`) ----------------------------------------------------------------------------------
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """The results of a node for operands in the ring: here of a kind that moves elements, or sums them, and does so
+        with any numbers."""
+        return self.bind(in_ring_node(node, self.ring_params(node)), arrays, shards)
+
+    def sealed_shadow(self, node: Node, arrays: Sequence[Any], run: Callable[..., Any]) -> Sequence[Any]:
+        """The same for a sealed op, whose body `run` gives the results of: `run(body, arrays)`."""
+        raise NotImplementedError(node.kind)
+
+    def sealed_alone(self, node: Node, arrays: Sequence[Any], run: Callable[..., Any]) -> Sequence[Any]:
+        """The same on one device, which does what all devices of the body's mesh do."""
+        raise NotImplementedError(node.kind)
+
+    def places(self, node: Node) -> bool:
+        """Whether it says on what devices an array of the step is, and nothing else."""
+        return False
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        """The parameters of its primitive for numbers of the ring."""
+        return params_of(node)
+
+    def covered(self, node: Node) -> bool:
+        """Whether the ring has a meaning for the node that is the node's own; without one, it is some function of the
+        whole of its operands."""
+        return True
+
     # --- bodies -----------------------------------------------------------------------------------------------------
 
     def entered(self, node: Node) -> tuple[Graph, ...]:
         """The bodies that passes go into: all but those of a sealed op."""
         return () if self.sealed else node.bodies
 
+    def feeding(self, node: Node) -> list[list[int]]:
+        """For each body, the positions of the operands that feed its inputs."""
+        return [list(range(len(node.inputs))) for _ in node.bodies]
+
+    def slices_of(self, node: Node, position: int) -> bool:
+        """Whether a body is fed slices of the operand at a position."""
+        return False
+
     def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
         """For each body, how its inputs are fed: (operand outside, input inside, scanned over)."""
         return [
-            (body, [(operand, value, False) for operand, value in zip(node.inputs, body.inputs, strict=True)])
-            for body in node.bodies
+            (
+                body,
+                [
+                    (node.inputs[position], value, self.slices_of(node, position))
+                    for position, value in zip(positions, body.inputs, strict=True)
+                ],
+            )
+            for body, positions in zip(node.bodies, self.feeding(node), strict=True)
         ]
 
     def body_results(self, node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
@@ -315,7 +369,7 @@ class Op(ABC):
         return []
 
     def is_carry(self, node: Node, position: int) -> bool:
-        """Whether what feeds this input of a body is only the first of what the body is fed."""
+        """Whether the operand at a position is only the first of what a body is fed."""
         return False
 
     def scans(self, node: Node) -> bool:

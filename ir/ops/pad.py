@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from ir import errors
 from ir.graph import Node
-from ir.ops.op import Names, Op
+from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Piece, changed_dims, has, like, listed, must, operands, resized, same_dtype
+from ir.ops.spread import Spread, Walked, pending, places
 
 
 class Pad(Op):
@@ -27,6 +28,18 @@ class Pad(Op):
         for dim in changed_dims(dims, out):
             must(has(along, dim), Piece("result"), errors.rule_needs(f"the size of {dim}, which `along` does not list"))
         return [Expected((operand.type.dtype,), resized(dims, out))]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """What is padded is whole. The padding is added once, so a partial operand is padded with a partial value."""
+        dims, out = node.inputs[0].type.dims, node.outputs[0].type.dims
+        config = params_of(node).get("padding_config")
+        if config is not None:
+            padded = {position for position, edges in enumerate(config) if any(edges)}
+        else:
+            padded = set(places(dims, node.dims("along")))
+        padded |= {position for position, (a, b) in enumerate(zip(dims, out, strict=True)) if a.size != b.size}
+        labels = [None if position in padded else position for position in range(len(dims))]
+        return [Walked(node, [labels, []]).result(labels, pending(node, ((0, 1),)))]
 
     def blocked(self, node: Node) -> Names:
         return node.names("along")

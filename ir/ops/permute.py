@@ -6,8 +6,11 @@ from typing import Any
 
 from jax import lax
 
+from ir import layout_errors
 from ir.graph import Node
 from ir.ops.move import Move
+from ir.ops.rule import Piece
+from ir.ops.spread import Misplaced, Spread, described, layout_of
 from ir.shards import Shards
 
 
@@ -20,6 +23,14 @@ class Permute(Move):
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if not (gained or lost or paid) else "no dim to gain or lose a mesh axis"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A dim is sharded over the same mesh axes in another order: shards change devices."""
+        before, after = layout_of(node.inputs[0].type), layout_of(node.outputs[0].type)
+        if list(map(set, before.dims)) != list(map(set, after.dims)):
+            what = layout_errors.permutes_others(described(node.inputs[0]), described(node.outputs[0]))
+            raise Misplaced(Piece("result"), what)
+        return [Spread(after.dims, before.partial, before.reduction)]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims

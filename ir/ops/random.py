@@ -16,6 +16,8 @@ from ir.ops.dtypes import is_integer, is_key
 from ir.ops.iota import counters
 from ir.ops.op import Names, Op, names_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, must, operands, same_dtype
+from ir.ops.spread import Spread, Walked, by_position, chosen, nothing_pending
+from ir.ring import RING, digest, mixed, ring_dtype, touches
 from ir.shards import Shards, bind_primitive
 
 _KEYS = frozenset(("fold_in", "split", "clone"))
@@ -43,6 +45,21 @@ class Random(Op):
         if node.fn == "uniform":
             return [Expected((same_dtype(node, range(len(node.inputs))),), node.outputs[0].type.dims)]
         return [_drawn(node)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Element by element where each number depends on one of each operand; else each device needs all operands,
+        and keeps its part of what they give."""
+        due, rank = nothing_pending(node), max(len(operand.type.dims) for operand in node.inputs)
+        if node.fn not in _BY_ELEMENT:
+            Walked(node, [[None] * len(operand.type.dims) for operand in node.inputs])
+            return [chosen(value.type) for value in node.outputs]
+        out = len(node.outputs[0].type.dims)
+        labels = by_position(node, rank)
+        # The words of a key are no dim of keys.
+        last = rank - 1 if node.fn == "wrap" else None
+        labels = [[None if label == last else label for label in own] for own in labels]
+        walked = Walked(node, labels)
+        return [walked.result([p if p < rank else None for p in range(out)], due) for _ in node.outputs]
 
     def blocked(self, node: Node) -> Names:
         """Generators whose numbers depend on how many are drawn get their operands whole."""
@@ -86,6 +103,19 @@ def _bits(node: Node, keys: Any, shards: Shards) -> Any:
     if width == 64:
         return lax.shift_left(high.astype(jnp.uint64), jnp.uint64(32)) | low.astype(jnp.uint64)
     return (high ^ low).astype(f"uint{width}")
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Bits are what they are in the step."""
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        if node.fn != "gamma":
+            results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
+            return digest(arrays, results, 0, node.fn)
+        words = jax.random.key_data(arrays[0]).sum(axis=-1, dtype=RING)
+        return [mixed([words, arrays[1]], "gamma")]
+
+    def covered(self, node: Node) -> bool:
+        return node.fn == "gamma" or not touches(node)
 
 
 def _drawn(node: Node) -> Expected:

@@ -1,11 +1,15 @@
 """reduce: removes the listed dims."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Piece, fit_all, listed, must, operands, same_shape, without
+from ir.ops.spread import ANY, Spread, Walked, joined, nothing_pending, pending, places
+from ir.ring import RING, mixed, ring_dtype
+from ir.shards import Shards
 from ir.types import REDUCTIONS, SUM
 
 _BY_SHARDS = REDUCTIONS
@@ -44,11 +48,33 @@ class Reduce(Op):
             expected.append(Expected(dtypes, rest))
         return expected
 
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A sum of shards is partial over what shards them; so is a max, by max."""
+        rank = len(node.inputs[0].type.dims)
+        labels = [list(range(rank)) if operand.type.dims else [] for operand in node.inputs]
+        gone = {position for position, target in enumerate(self.targets(node)) if target is None}
+        walked = Walked(node, labels, () if node.fn in ANY else gone)
+        if node.fn == "sum":
+            due = pending(node, tuple((i,) for i in range(len(node.inputs))))
+        else:
+            due = joined(node, node.fn) if node.fn in ANY else nothing_pending(node)
+        kept = [position for position in range(rank) if position not in gone]
+        return [walked.result(kept, due, gone, node.fn if node.fn in ANY else "sum") for _ in node.outputs]
+
     def reduced(self, node: Node) -> Names:
         return node.names("over") if node.fn in _BY_SHARDS else ()
 
     def blocked(self, node: Node) -> Names:
         return () if node.fn in _BY_SHARDS else node.names("over")
+
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """A function of the user's is another sum of all that it reduces: it never meets a part of it."""
+        if node.fn != "function":
+            return super().shadow(node, arrays, shards)
+        axes, count = tuple(params_of(node)["dimensions"]), len(node.outputs)
+        sums = [mixed([array], "reduce").sum(axis=axes, dtype=RING) for array in arrays[:count]]
+        made = [mixed([total, first], "reduce") for total, first in zip(sums, arrays[count:], strict=True)]
+        return [each.astype(ring_dtype(value.type.dtype)) for each, value in zip(made, node.outputs, strict=True)]
 
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
@@ -59,13 +85,7 @@ class Reduce(Op):
 
     def _gone(self, node: Node) -> set[int]:
         """Positions of the dims that go, for a node without its primitive."""
-        over = list(node.dims("over"))
-        gone: set[int] = set()
-        for position, dim in enumerate(node.inputs[0].type.dims):
-            if dim in over:
-                over.remove(dim)
-                gone.add(position)
-        return gone
+        return set(places(node.inputs[0].type.dims, node.dims("over")))
 
     def keeps_elements(self, node: Node) -> bool:
         return bool(node.value_inputs) and node.value_inputs[0].type.elements == node.outputs[0].type.elements

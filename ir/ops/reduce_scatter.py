@@ -5,9 +5,13 @@ from typing import Any
 
 from jax import lax
 
+from ir import layout_errors
 from ir.graph import Node
-from ir.ops.move import Move, axes_gained
+from ir.ops.move import Move, axes_gained, gaining, must_be_free, reduced, with_dim
+from ir.ops.rule import Piece
+from ir.ops.spread import Misplaced, Spread, layout_of
 from ir.shards import Shards
+from ir.types import SUM
 
 
 class ReduceScatter(Move):
@@ -21,6 +25,19 @@ class ReduceScatter(Move):
         fine = paid == mesh and mesh <= gained and not lost
         return "" if fine else "the reduction over `mesh` to be made and a dim to be sharded over it"
 
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A sum is made, of which each device keeps a shard. Other mesh axes that the same dim gets cost nothing: the
+        device cuts its shard."""
+        before, mesh, at = layout_of(node.inputs[0].type), node.words("mesh"), gaining(node)
+        if before.reduction != SUM and before.partial:
+            raise Misplaced(Piece("operand"), layout_errors.scatters_a_maximum(before.reduction))
+        left = reduced(node)
+        got = node.outputs[0].type.dims[at].mesh[len(before.dims[at]) :]
+        if not set(mesh) <= set(got):
+            got = mesh
+        must_be_free(node, tuple(axis for axis in got if axis not in mesh))
+        return [with_dim(left, at, before.dims[at] + got)]
+
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         (array,), ((position, gained),) = arrays, axes_gained(node)
         before, after = node.inputs[0].type.partial, node.outputs[0].type.partial
@@ -31,7 +48,7 @@ class ReduceScatter(Move):
 
 
 def _cut_between(array: Any, position: int, gained: Sequence[str], summed: Sequence[str], shards: Shards) -> Any:
-    """Of a dim that gains some mesh axes by a scatter and others for free, in whatever order, the chunks of the latter."""
+    """Of a dim that gains mesh axes by a scatter and others for free, in whatever order, the chunks of the latter."""
     shape = array.shape
     counts = [shards.sizes[axis] for axis in gained]
     chunk = shape[position] // shards.count(gained)

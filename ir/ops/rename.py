@@ -7,6 +7,7 @@ from ir import errors
 from ir.graph import Node
 from ir.ops.op import Op
 from ir.ops.rule import Expected, Hole, Piece, fit_all, listed, must, operands
+from ir.ops.spread import Spread, layout_of
 from ir.shards import Shards
 
 
@@ -27,6 +28,10 @@ class Rename(Op):
         rule = ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
         must(fit_all(dims, old), Piece("attribute", key="old"), errors.wrong_list("old", rule))
         return [Expected((operand.type.dtype,), tuple([Hole(dim.size) for dim in dims]))]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """The very same array."""
+        return [layout_of(node.inputs[0].type)]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         return arrays

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ir import errors
+from ir import errors, layout_errors
 from ir.graph import Node
 from ir.ops.grouping import factors, groups
 from ir.ops.op import Names, Op, matched, names_of, params_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, listed, must, must_list, operands, same, without
+from ir.ops.spread import ANY, Axes, Misplaced, Spread, pending, places
 from ir.shards import Shards
 from ir.types import Dim
 
@@ -37,6 +38,27 @@ class Reshape(Op):
             dims, along = _regrouped(_read(node, type_.dims), [dim.size for dim in out])
             must_list(node, "along", along)
         return [Expected((type_.dtype,), dims)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Dims move with what shards them. Of dims that are merged or split only the outermost may be sharded: its
+        shards are shards of the outermost one that is made."""
+        due = pending(node, ((0,),), ANY)
+        dims, out = node.inputs[0].type.dims, node.outputs[0].type.dims
+        if self.transposes(node):
+            axes: list[Axes] = [()] * len(out)
+            for dim, target in zip(dims, self.targets(node), strict=True):
+                if target is not None:
+                    axes[target] = dim.mesh
+        else:
+            axes = _regrouped_axes([dims[position] for position in self._reading(node)], [dim.size for dim in out])
+        return [Spread(tuple(axes), due.partial, due.reduction)]
+
+    def _reading(self, node: Node) -> Sequence[int]:
+        """The positions of the operand's dims in the order in which they are read."""
+        dims, order = node.inputs[0].type.dims, params_of(node).get("dimensions")
+        if self.regroups(node) and order is not None:
+            return list(map(int, order))
+        return places(dims, node.dims("order")) if "order" in node.attrs else range(len(dims))
 
     def blocked(self, node: Node) -> Names:
         outgoing, incoming = names_of(node.outputs), names_of(node.value_inputs)
@@ -116,3 +138,16 @@ def _regrouped(dims: tuple[Dim, ...], sizes: Sequence[int]) -> tuple[tuple[Slot,
         elif left and right:
             along += [dims[position] for position in left]
     return tuple(out), tuple(along)
+
+
+def _regrouped_axes(dims: Sequence[Dim], sizes: Sequence[int]) -> list[Axes]:
+    axes: list[Axes] = [()] * len(sizes)
+    for left, right in groups([dim.size for dim in dims], sizes):
+        real = [position for position in left if dims[position].size != 1]
+        for position in left:
+            if dims[position].mesh and position not in real[:1]:
+                raise Misplaced(Piece("operand"), layout_errors.merged_behind(dims[position]))
+        made = [position for position in right if sizes[position] != 1]
+        if real and made:
+            axes[made[0]] = dims[real[0]].mesh
+    return axes

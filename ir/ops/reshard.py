@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ir.graph import Node
-from ir.ops.move import Move, axes_gained
+from ir.ops.move import Move, axes_gained, gaining, must_be_free, with_dim
+from ir.ops.spread import Spread, layout_of
 from ir.shards import Shards
 
 
@@ -17,6 +18,12 @@ class Reshard(Move):
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if gained == mesh and not lost and not paid else "a dim to be sharded over `mesh`, and no more"
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """A shard is cut further: the mesh axes that come are the innermost ones."""
+        before, at, mesh = layout_of(node.inputs[0].type), gaining(node), node.words("mesh")
+        must_be_free(node, mesh)
+        return [with_dim(before, at, before.dims[at] + mesh)]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         (array,) = arrays

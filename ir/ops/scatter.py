@@ -1,19 +1,26 @@
 """scatter: writes the third operand into the first, or combines it, at the indices in the second."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.lax import GatherScatterMode
 
-from ir import errors
+from ir import errors, jax_api
 from ir.graph import Node
-from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places
+from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
+from ir.ops.spread import Spread, Walked, nothing_pending, pending
+from ir.ring import RING, touches
 from ir.shards import Shards, bind_primitive
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
+_ADDING = ("add", "sub")
+
+_COMBINED: Mapping[str, Any] = {"add": lax.add, "mul": lax.mul, "min": lax.min, "max": lax.max, "sub": lax.sub}
 
 
 class Scatter(Indexed):
@@ -30,6 +37,17 @@ class Scatter(Indexed):
         same_dtype(node, (0, 2))
         must_interleave(node, Piece("operand", 2), node.inputs[2].type.dims, along, whole, pairs)
         return [like(node.inputs[0].type)]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Updates that are added may be sharded along what is looked up by: each device adds its own, the operand
+        counts once, and the result is partial. A place that is written belongs to one device, which alone writes it."""
+        found = places_of(node, node.inputs[2])
+        rank = len(node.inputs[0].type.dims)
+        adding = node.fn in _ADDING
+        summed = {label for label in found.indices if label is not None and label >= rank}
+        walked = Walked(node, [range(rank), found.indices, found.mixed], found.cut if adding else found.cut | summed)
+        due = pending(node, ((0, 2),)) if adding else nothing_pending(node)
+        return [walked.result(range(rank), due, summed)]
 
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         operand, indices, updates = node.inputs
@@ -51,26 +69,26 @@ class Scatter(Indexed):
     def reduced(self, node: Node) -> Names:
         if node.fn != "add":
             return ()
-        return tuple(sorted(names_of(node.value_inputs[1:]) - names_of(node.outputs)))
+        return tuple(sorted(names_of(node.value_inputs[1:2]) - names_of(node.outputs)))
 
     def blocked(self, node: Node) -> Names:
-        whole = node.names("whole")
-        if node.fn == "add":
-            return whole
-        gone = names_of(node.value_inputs[1:]) - names_of(node.outputs)
+        whole = (*node.names("whole"), *self.shuffled(node))
+        gone = names_of(node.value_inputs[1:]) - names_of(node.outputs) - set(self.reduced(node))
         return (*whole, *sorted(gone))
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
-        """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have parts
-        of the updates, the operand counts once."""
+        """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have
+        parts of the updates, the operand counts once."""
         assert node.origin is not None
         (operand, indices, updates), params = arrays, dict(node.origin.params)
         type_, numbers = node.outputs[0].type, params["dimension_numbers"]
-        if type_.partial:
-            first = shards.index(type_.partial) == 0
+        if axes := [axis for axis in type_.partial if axis not in node.inputs[0].type.partial]:
+            first = shards.index(axes) == 0
             operand = jnp.where(first, operand, jnp.zeros_like(operand))
         positions = numbers.scatter_dims_to_operand_dims
-        columns = {column: type_.dims[position] for column, position in enumerate(positions) if type_.dims[position].mesh}
+        columns = {
+            column: type_.dims[position] for column, position in enumerate(positions) if type_.dims[position].mesh
+        }
         if not columns:
             return bind_primitive(node, [operand, indices, updates], params)
         if clips(params["mode"]):
@@ -87,6 +105,18 @@ class Scatter(Indexed):
             "unique_indices": False,
         }
         return bind_primitive(node, [operand, near, updates], params)
+
+    def looked_up_axes(self, node: Node) -> Sequence[int]:
+        return tuple(params_of(node)["dimension_numbers"].scatter_dims_to_operand_dims)
+
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        """With the function that combines two numbers of the ring."""
+        params = params_of(node)
+        if not touches(node) or params.get("update_jaxpr") is None or node.fn not in _COMBINED:
+            return params
+        number = np.uint32(0)
+        closed = jax_api.make_jaxpr(_COMBINED[node.fn])(number.astype(RING), number.astype(RING))
+        return {**params, "update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
 
 
 def _room(node: Node, positions: Sequence[int]) -> list[int]:

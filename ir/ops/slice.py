@@ -26,6 +26,7 @@ from ir.ops.rule import (
     same_dtype,
     without,
 )
+from ir.ops.spread import ANY, Labels, Spread, Walked, pending, places
 from ir.order import Atom, Order, Part, sliced
 from ir.shards import Shards
 from ir.types import Dim
@@ -53,6 +54,19 @@ class Slice(Op):
         operands(node, 1)
         return members[node.fn](node)
 
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """Dims that are cut, reversed or taken apart are whole; where a part begins is the same on each device."""
+        dims = node.inputs[0].type.dims
+        cut = _cut(node)
+        kept: list[int | None] = [None if position in cut else position for position in range(len(dims))]
+        whole = 2 if node.fn == "update" else 1
+        labels: list[Labels] = [kept if i < whole else [] for i in range(len(node.inputs))]
+        walked = Walked(node, labels)
+        due = pending(node, (range(whole),), ANY)
+        if node.fn == "unstack":
+            kept = [label for label in kept if label is not None]
+        return [walked.result(kept, due) for _ in node.outputs]
+
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         if node.fn == "update":
             yield from side_by_side(node, self.kind)
@@ -78,6 +92,17 @@ class Slice(Op):
             array = node.value_inputs[0].id if node.value_inputs else -1
             key = Part(whole, extent, array)
             yield (result, position), sliced(whole, extent) or (Atom(key, dim.size, label=dim.name),)
+
+
+def _cut(node: Node) -> set[int]:
+    """Positions of the dims of which not every device could do its part alone."""
+    dims, params = node.inputs[0].type.dims, params_of(node)
+    if node.fn == "reverse":
+        return set(map(int, params["dimensions"])) if "dimensions" in params else set(places(dims, node.dims("along")))
+    if node.fn == "unstack":
+        return {int(params["axis"])} if "axis" in params else set(places(dims, node.dims("along")))
+    part = node.inputs[1] if node.fn == "update" else node.outputs[0]
+    return {position for position, (a, b) in enumerate(zip(dims, part.type.dims, strict=True)) if a.size != b.size}
 
 
 def extents(node: Node) -> Iterator[tuple[Value, int, Extent]]:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from ir import errors
-from ir.graph import Node
+from ir import errors, layout_errors
+from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Op
-from ir.ops.rule import OP, Broken, Expected, Hole, Slot, fit_all
+from ir.ops.rule import OP, Broken, Expected, Hole, Piece, Slot, fit_all
+from ir.ops.spread import Misplaced, Spread, described, is_zero, layout_of
 from ir.types import TensorType
 
 
@@ -33,6 +34,62 @@ class Structured(Op):
     def made(self, node: Node) -> Sequence[Expected]:
         """The types of the results, of bodies that fit."""
         return [Expected((operand.type.dtype,), operand.type.dims) for operand in node.bodies[0].outputs]
+
+    def spread(self, node: Node) -> Sequence[Spread]:
+        """What goes in and out of a body keeps its layout on the way, and so does a carry from trip to trip; the body
+        is looked at by itself. A loop scans over a dim that is whole."""
+        self.decided(node)
+        for _, feeds in self.body_operands(node):
+            for operand, inside, scanned in feeds:
+                at = next((i for i, each in enumerate(node.inputs) if each is operand), 0)
+                _keeps(Piece("operand", at), operand, inside, scanned)
+        for i, (before, after) in enumerate(self.carries(node)):
+            if not _alike(after, before):
+                raise Misplaced(Piece("result", i), layout_errors.carry_changes(described(before), described(after)))
+        made: list[Spread | None] = [None] * len(node.outputs)
+        zeros: set[int] = set()
+        for _, results in self.body_results(node):
+            for i, (inside, _, stacked) in enumerate(results):
+                own = _stacked(layout_of(inside.type), stacked)
+                known = made[i]
+                if known is not None and i not in zeros and not known.agrees(own) and not is_zero(inside):
+                    raise Misplaced(Piece("result", i), layout_errors.bodies_differ(str(known), described(inside)))
+                if known is None or i in zeros:
+                    made[i] = own
+                    zeros = zeros | {i} if is_zero(inside) else zeros - {i}
+        for i in zeros:  # a literal zero is whatever the result says
+            made[i] = layout_of(node.outputs[i].type)
+        return [
+            each if each is not None else layout_of(value.type) for each, value in zip(made, node.outputs, strict=True)
+        ]
+
+    def decided(self, node: Node) -> None:
+        """Raises `Misplaced` where devices could take different ways through the bodies."""
+
+
+def replicated_choice(piece: Piece, operand: Operand) -> None:
+    """Raises `Misplaced` where what decides is not the same on each device."""
+    if operand.type.partial or any(dim.mesh for dim in operand.type.dims):
+        raise Misplaced(piece, layout_errors.predicate_not_replicated(described(operand)))
+
+
+def sends(body: Graph) -> bool:
+    """Whether a body has moves in which devices need one another."""
+    return any("mesh" in node.attrs for node in body.walk())
+
+
+def _stacked(spread: Spread, stacked: bool) -> Spread:
+    return Spread(((), *spread.dims), spread.partial, spread.reduction) if stacked else spread
+
+
+def _keeps(piece: Piece, outside: Operand, inside: Value, scanned: bool) -> None:
+    within = layout_of(inside.type)
+    if not layout_of(outside.type).agrees(_stacked(within, scanned)) and not is_zero(outside):
+        raise Misplaced(piece, layout_errors.two_layouts_cross(str(outside), described(outside), described(inside)))
+
+
+def _alike(after: Operand, before: Value) -> bool:
+    return is_zero(after) or layout_of(after.type).agrees(layout_of(before.type))
 
 
 def crosses(outside: TensorType, inside: TensorType, scanned: bool) -> bool:

@@ -1,13 +1,12 @@
 """From draft to graph: values get their numbers, dims their names, nodes their phase."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haliax.core.staging import renamed_p
 from ir.graph import Attr, Graph, Node, Operand, Phase, Value
 from ir.staging.derive import derive_names
-from ir.staging.phases import phases_of
+from ir.staging.phases import Phases, phases_of
 from ir.staging.primitives.registry import Axes, Plain
 from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
 from ir.staging.unify import DimClass, Unifier
@@ -24,15 +23,16 @@ def finish(
     trees: Any,
 ) -> Graph:
     """The graph of a draft, numbered in the order in which it prints."""
-    phases = phases_of(body.nodes, [body.outputs[position] for _, position in carried])
-    inputs, nodes, outputs = _Numbering(unifier).parts(body, phases)
+    phases = phases_of(body, [body.outputs[position] for _, position in carried])
+    inputs, nodes, outputs = _Numbering(unifier, phases).parts(body, "forward")
     return Graph(body.name, inputs, nodes, outputs, input_paths, output_paths, carried, trees)
 
 
 class _Numbering:
     """Values in order of appearance. Dims and types are made once and shared."""
 
-    def __init__(self, unifier: Unifier) -> None:
+    def __init__(self, unifier: Unifier, phases: Phases) -> None:
+        self.phases = phases
         self.roots = unifier.roots()
         made: dict[tuple[str | None, int], Dim] = {}
         facts = list(zip(derive_names(unifier), map(unifier.size_of, self.roots), strict=True))
@@ -62,17 +62,12 @@ class _Numbering:
             for key, attr in attrs.items()
         }
 
-    def parts(
-        self, body: ProtoBody, phases: Iterable[Phase]
-    ) -> tuple[tuple[Value, ...], tuple[Node, ...], tuple[Operand, ...]]:
-        """Inputs, nodes and outputs of a body; at least a phase for each node."""
+    def parts(self, body: ProtoBody, phase: Phase) -> tuple[tuple[Value, ...], tuple[Node, ...], tuple[Operand, ...]]:
+        """Inputs, nodes and outputs of a body; `phase` is that of nodes that have none of their own."""
         inputs = tuple([self.value(value) for value in body.inputs])
+        known = self.phases
         nodes = tuple(
-            [
-                self.node(node, phase)
-                for node, phase in zip(body.nodes, phases, strict=False)
-                if not self._changes_nothing(node)
-            ]
+            [self.node(node, known.get(node, phase)) for node in body.nodes if not self._changes_nothing(node)]
         )
         return inputs, nodes, self.operands(body.outputs)
 
@@ -92,5 +87,5 @@ class _Numbering:
         attrs = self.attrs(proto.attrs) if proto.attrs else {}
         bodies: tuple[Graph, ...] = ()
         if proto.bodies:
-            bodies = tuple([Graph(body.name, *self.parts(body, repeat(phase))) for body in proto.bodies])
+            bodies = tuple([Graph(body.name, *self.parts(body, phase)) for body in proto.bodies])
         return Node(proto.kind, proto.fn, inputs, outputs, attrs, bodies, phase, proto.source, proto.origin)

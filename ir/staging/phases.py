@@ -4,46 +4,123 @@ JAX writes `transpose(...)` into the name stack of what differentiation transpos
 feeds it is forward; what depends on it is the update, and so is what only feeds the update or the new state (a
 learning-rate schedule). The rest, metrics of the forward pass among it, is forward, and so is all of a step without a
 backward pass.
+
+A body has the phase of the node around, unless gradients are taken inside it, as in a loop over micro-batches. Such a
+node is of the backward pass, for what it leaves is gradients, and the nodes of its body have phases of their own: what
+depends on the backward pass there accumulates gradients and is backward too, or, in a loop over whole steps, whose
+forward pass reads what an earlier trip made of gradients, it is the update. Where the gradients are taken at what an
+update has made, as a line search does, all stays update.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ir.graph import Phase
-from ir.staging.proto import ProtoNode, ProtoOperand, ProtoValue
+from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue
 
 BACKWARD_MARK = "transpose("
 
+Phases = Mapping[ProtoNode, Phase]
 
-def phases_of(nodes: Sequence[ProtoNode], new_state: Iterable[ProtoOperand]) -> list[Phase]:
-    """The phase of each node of a step; the nodes of a body have that of the node around.
+
+def phases_of(body: ProtoBody, new_state: Iterable[ProtoOperand]) -> Phases:
+    """The phase of each node of a step that has one of its own; the nodes of other bodies have that of the node around.
 
     Args:
-        nodes: of the outermost body, each after those it reads from.
         new_state: the results that are the state after the step.
     """
-    backward = [node.backward for node in nodes]
-    if not any(backward):
-        return ["forward"] * len(nodes)
-    maker = {value: i for i, node in enumerate(nodes) for value in node.outputs}
-    sources = [[maker[v] for v in node.inputs if isinstance(v, ProtoValue) and v in maker] for node in nodes]
-    before = _leading_to(backward, sources)
-    after: list[bool] = []
-    for i, marked in enumerate(backward):
-        after.append(marked or any([after[source] for source in sources[i]]))
-    kept = {maker[value] for value in new_state if isinstance(value, ProtoValue) and value in maker}
-    feeding = _leading_to([late or i in kept for i, late in enumerate(after)], sources)
-    phases: list[Phase] = []
-    for i, marked in enumerate(backward):
-        update = not before[i] and (after[i] or feeding[i])
-        phases.append("backward" if marked else "update" if update else "forward")
-    return phases
+    flow = _Flow(body)
+    found: dict[ProtoNode, Phase] = dict(zip(body.nodes, flow.step_phases(new_state), strict=True))
+    flow.enter(found)
+    return found
 
 
-def _leading_to(marked: Sequence[bool], sources: Sequence[Sequence[int]]) -> list[bool]:
-    """Which nodes are marked, or feed one that is, directly or not."""
-    leading = list(marked)
-    for i in range(len(leading) - 1, -1, -1):
-        if leading[i]:
-            for source in sources[i]:
-                leading[source] = True
-    return leading
+class _Flow:
+    """What leads to what among the nodes of one body, and where its gradients are taken."""
+
+    def __init__(self, body: ProtoBody) -> None:
+        self.nodes = body.nodes
+        self.maker = {value: i for i, node in enumerate(body.nodes) for value in node.outputs}
+        self.sources = [self._makers(node.inputs) for node in body.nodes]
+        self.inner: dict[int, list[_Flow]] = {}
+        """The bodies of nodes that are backward because gradients are taken in them."""
+        self.backward: list[bool] = []
+        self.after: list[bool] = []
+        for i, node in enumerate(body.nodes):
+            if not node.backward and _differentiates(node):
+                self._look_into(i, node)
+            self.backward.append(node.backward or i in self.inner)
+            self.after.append(self.backward[i] or any([self.after[source] for source in self.sources[i]]))
+        self.before = self._leading_to(self.backward)
+
+    def _makers(self, operands: Iterable[ProtoOperand]) -> list[int]:
+        maker = self.maker
+        return [maker[operand] for operand in operands if isinstance(operand, ProtoValue) and operand in maker]
+
+    def _look_into(self, i: int, node: ProtoNode) -> None:
+        flows = [_Flow(body) for body in node.bodies]
+        for body, flow in zip(node.bodies, flows, strict=True):
+            differentiated = flow.read_before()
+            given = zip(node.inputs[len(node.inputs) - len(body.inputs) :], body.inputs, strict=True)
+            fed = [operand for operand, value in given if value in differentiated]
+            if any([self.after[source] for source in self._makers(fed)]):
+                return
+        self.inner[i] = flows
+
+    def read_before(self) -> set[ProtoOperand]:
+        """What the forward and the backward pass read."""
+        return {
+            operand for node, leads in zip(self.nodes, self.before, strict=True) if leads for operand in node.inputs
+        }
+
+    def step_phases(self, new_state: Iterable[ProtoOperand]) -> list[Phase]:
+        """The phases of a step that leaves this state."""
+        if not any(self.backward):
+            return ["forward"] * len(self.nodes)
+        made = set(self._makers(new_state))
+        feeding = self._leading_to([late or i in made for i, late in enumerate(self.after)])
+        phases: list[Phase] = []
+        for i, marked in enumerate(self.backward):
+            update = not self.before[i] and (self.after[i] or feeding[i])
+            phases.append("backward" if marked else "update" if update else "forward")
+        return phases
+
+    def inner_phases(self, carries: Sequence[tuple[ProtoOperand, ProtoOperand]]) -> list[Phase]:
+        """The phases of the body of a node in which gradients are taken; `carries` is what a loop carries, before and
+        after a trip."""
+        read = self.read_before()
+        made = self._makers([after for before, after in carries if before in read])
+        if any([self.after[i] for i in made]):
+            return self.step_phases([after for _, after in carries])
+        return ["backward" if late else "forward" for late in self.after]
+
+    def enter(self, found: dict[ProtoNode, Phase]) -> None:
+        """Adds the phases of the nodes of bodies in which gradients are taken."""
+        for i, flows in self.inner.items():
+            node = self.nodes[i]
+            for body, flow in zip(node.bodies, flows, strict=True):
+                found.update(zip(body.nodes, flow.inner_phases(_carries(node, body)), strict=True))
+                flow.enter(found)
+
+    def _leading_to(self, marked: Sequence[bool]) -> list[bool]:
+        """Which nodes are marked, or feed one that is, directly or not."""
+        leading = list(marked)
+        for i in range(len(leading) - 1, -1, -1):
+            if leading[i]:
+                for source in self.sources[i]:
+                    leading[source] = True
+        return leading
+
+
+def _differentiates(node: ProtoNode) -> bool:
+    """Whether gradients are taken in a body of the node."""
+    return any(each.backward or _differentiates(each) for body in node.bodies for each in body.nodes)
+
+
+def _carries(node: ProtoNode, body: ProtoBody) -> list[tuple[ProtoOperand, ProtoOperand]]:
+    """What a loop carries through its last body, before and after a trip."""
+    count = node.attrs.get("carries", 0)
+    if not isinstance(count, int) or body is not node.bodies[-1]:
+        return []
+    start = node.attrs.get("constants", 0)
+    assert isinstance(start, int)
+    return list(zip(body.inputs[start : start + count], body.outputs[:count], strict=True))

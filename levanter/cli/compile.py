@@ -23,6 +23,7 @@ from levanter.cli.options import (
     rules_by_hand,
     step_options,
     target_of,
+    verify_option,
     without_accelerator,
 )
 
@@ -45,7 +46,7 @@ PLAIN_WIDTH = 120
 @click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass to a file in DIR.")
-@click.option("--verify", is_flag=True, help="Compile the step for the mesh and compare with the plan.")
+@verify_option
 @click.option(
     "--platform",
     type=click.Choice(["cpu", "tpu"]),
@@ -69,7 +70,7 @@ def compile_command(
     seq_len: str | None,
     as_json: bool,
     dump_ir: str | None,
-    verify: bool,
+    verify: frozenset[str],
     platform: str,
 ) -> None:
     """Plan a training step for a mesh and explain it.
@@ -80,7 +81,7 @@ def compile_command(
     configuration can be set by its dotted name, such as --model.num_layers 24.
     """
     without_accelerator()
-    if platform != "cpu" and not verify:
+    if platform != "cpu" and "compiled" not in verify:
         raise errors.platform_without_verify(platform)
     place = place_given(ctx, step)
     # What libraries print on the way must not end up in front of the JSON.
@@ -104,15 +105,19 @@ def compile_command(
         )
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
-        how = {"dump_ir": folder, "verify": verify, **by_hand, **({"platform": platform} if platform != "cpu" else {})}
+        how = {"dump_ir": folder, "verify": "compiled" in verify, **by_hand}
+        how |= {"values": True} if "values" in verify else {}
+        how |= {"platform": platform} if platform != "cpu" else {}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             result = {"model": name, **_of_config(config, how)}
         else:
             result = _of_step(target, mesh, hardware, how)
     _print(result, as_json)
-    if verify and (count := len(result["verify"]["surprises"])):
+    if "verify" in result and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
+    if "values" in result and (different := result["values"]["different"]):
+        raise errors.values_differ(len(different), result["values"]["outputs"])
 
 
 def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,21 @@ def platform_without_verify(platform: str) -> UserError:
     return UserError(f"--platform {platform} says what --verify compiles for: add --verify")
 
 
+def values_differ(count: int, outputs: int) -> WorkFailed:
+    return WorkFailed(
+        f"{count} of {outputs} outputs have other values on the mesh than on one device: a collective, or what the "
+        "compiler made of the layout, is wrong"
+    )
+
+
+def nothing_to_verify(word: str, known: Iterable[str]) -> UserError:
+    return UserError(f"--verify={word}: write one or several of {', '.join(known)}")
+
+
+def no_step_to_verify() -> UserError:
+    return UserError("nothing to verify: name a step as MODULE:FUNCTION, such as my_model.py:step")
+
+
 def nothing_to_check() -> UserError:
     return UserError("nothing to check: name a step as MODULE:FUNCTION, or a configuration with --model or --config")
 

@@ -26,6 +26,7 @@ from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
 from levanter.cli.names import names_command
 from levanter.cli.train import train
+from levanter.cli.verify import verify_command
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
 from levanter.runtime.huge_pages import restart_with_them
 
@@ -44,7 +45,7 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
     cls=Group,
     commands=[
         *(train, import_command, export_command, generate_command, eval_command),
-        *(compile_command, check_command, names_command, config_command, checkpoint, ir),
+        *(compile_command, check_command, verify_command, names_command, config_command, checkpoint, ir),
     ],
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")

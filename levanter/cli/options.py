@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Rules = Mapping[str, Sequence[str]]
 """Sharding rules: axis name to mesh axes."""
 
+VERIFIED = ("compiled", "values")
+"""What --verify can be about."""
+
 # Options that are not ours are kept in `ctx.args` for the configuration to read.
 OVERRIDES = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -192,6 +195,19 @@ def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def verify_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --verify, which stands alone or has one or several of `VERIFIED` behind it."""
+    return click.option(
+        "--verify",
+        is_flag=False,
+        flag_value=VERIFIED[0],
+        metavar="[=WHAT]",
+        callback=_verify,
+        help="Compile the step for the mesh and compare with the plan (=compiled, meant by --verify alone); or compute "
+        "it exactly, on the mesh and on one device, and compare to the bit (=values); or both (=compiled,values).",
+    )(command)
+
+
 def load_config(
     ctx: click.Context, model: str | None, path: str | None, own: str | None = None, **shorthands: Any
 ) -> TrainConfig:
@@ -255,3 +271,17 @@ def _mesh(ctx: click.Context, param: click.Parameter, value: str | None) -> str 
 
         parse_mesh(value)
     return value
+
+
+def _verify(ctx: click.Context, param: click.Parameter, value: str | None) -> frozenset[str]:
+    """The words behind --verify. A step that follows it, with a space, is none of them."""
+    if value is None:
+        return frozenset()
+    if set(value) & set(":."):
+        ctx.args.append(value)
+        return frozenset(VERIFIED[:1])
+    words = [word.strip() for word in value.split(",")]
+    for word in words:
+        if word not in VERIFIED:
+            raise errors.nothing_to_verify(word, VERIFIED)
+    return frozenset(words)

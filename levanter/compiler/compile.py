@@ -126,6 +126,7 @@ def report(
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
+    values: bool = False,
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
@@ -134,6 +135,7 @@ def report(
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
         platform: what to compile it for: CPU devices, or a TPU slice of the chip.
+        values: whether to compute it in the ring on the mesh and on one device and compare.
 
     Raises:
         UserError: see `compile_training`.
@@ -151,6 +153,10 @@ def report(
     }
     if verify:
         answer["verify"] = verified(config, result, found, platform)
+    if values:
+        from levanter.compiler.values import CONFIG_VALUES, checked_values
+
+        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan)
     return answer
 
 
@@ -205,14 +211,7 @@ def verified_plan(
     plan = result.plan
     mesh = plan.mesh.as_dict()
     topology = topology_for(plan.hardware, mesh) if platform == "tpu" else None
-    request = {
-        **subject,
-        "mesh": mesh,
-        "hardware": plan.hardware,
-        "order": list(plan.order),
-        "compute": _axes(plan.compute),
-        "storage": _axes(plan.storage),
-    }
+    request = plan_request(subject, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
     compiled = read_collectives(program.text, mesh) if program.text else []
     predicted_peak = found["memory"]["peak"]
@@ -229,6 +228,18 @@ def verified_plan(
         return {"platform": platform, **answer}
     times = beside_cycles(operation_times(result.graph, plan), program.text)
     return {"platform": platform, "topology": topology.name, **answer, "cycles": times}
+
+
+def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any]:
+    """A request to the verifying process: which step, as JSON can hold it, and the plan (see `requested_plan`)."""
+    return {
+        **subject,
+        "mesh": plan.mesh.as_dict(),
+        "hardware": plan.hardware,
+        "order": list(plan.order),
+        "compute": _axes(plan.compute),
+        "storage": _axes(plan.storage),
+    }
 
 
 def findings_of(graph: Graph, ignore: Sequence[str]) -> list[dict[str, Any]]:

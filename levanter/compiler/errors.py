@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from levanter.errors import UserError
+from levanter.errors import UserError, suggestion
 
 
 def bad_target(target: str) -> UserError:
@@ -43,4 +43,51 @@ def no_naming(source: str, kind: str) -> UserError:
     return UserError(
         f"the names of `{source}` are a {kind}: give a mapping from path patterns to names, such as "
         '{"*.mlp.up.kernel": "embed mlp"}, or a function of path and shape'
+    )
+
+
+def no_shardings(source: str, kind: str) -> UserError:
+    return UserError(
+        f"the shardings of `{source}` are a {kind}: give a mapping from path patterns to mesh axes, such as "
+        '{"params.*.kernel": "data model"}, or (in_shardings, out_shardings) as `jax.jit` takes them, or a function '
+        "of the mesh that returns them"
+    )
+
+
+def shardings_do_not_fit(source: str, error: Exception) -> UserError:
+    return UserError(f"the shardings of `{source}` do not fit the step: {error}")
+
+
+def sharding_unmatched(pattern: str, paths: Sequence[str]) -> UserError:
+    return UserError(f"the sharding of `{pattern}` is for no argument: {suggestion(pattern, paths)}")
+
+
+def sharding_rank(path: str, words: str, rank: int) -> UserError:
+    return UserError(f"`{path}` has {rank} dims and its sharding, `{words}`, is for more: write a word for each dim")
+
+
+def sharding_axis(path: str, axis: str, known: Sequence[str]) -> UserError:
+    return UserError(f"`{path}` is sharded over `{axis}`, which is no axis of the mesh: {suggestion(axis, known)}")
+
+
+def shardings_mixed(words: Sequence[str]) -> UserError:
+    listed = " ".join(f"--shardings {word}" for word in words)
+    return UserError(f"{listed}: give patterns, PATH=AXES, or one place that holds shardings, MODULE:NAME")
+
+
+def cannot_place(name: str, error: Exception) -> UserError:
+    return UserError(f"JAX refuses the shardings of `{name}`: {str(error).strip()}")
+
+
+def other_arguments(step: str, reference: str, first: str, second: str) -> UserError:
+    return UserError(
+        f"`{step}` takes {first} where `{reference}` takes {second}: a reference takes and gives the same arrays, in "
+        "the same order"
+    )
+
+
+def other_results(step: str, reference: str, first: str, second: str) -> UserError:
+    return UserError(
+        f"`{step}` gives {first} where `{reference}` gives {second}: a reference takes and gives the same arrays, in "
+        "the same order"
     )

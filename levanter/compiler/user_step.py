@@ -74,10 +74,11 @@ def report(
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
+    values: bool = False,
 ) -> dict[str, Any]:
     """All that `levanter compile` says of a step; see `levanter.compiler.compile.report`.
 
-    `verify` compiles the step and runs nothing, so shapes do for arguments.
+    `verify` compiles the step and runs nothing, so shapes do for arguments; `values` makes up numbers for them.
     """
     check_hardware(hardware)
     graph = graph_of(load_step(target))
@@ -95,6 +96,10 @@ def report(
             answer,
             platform,
         )
+    if values:
+        from levanter.compiler.values import STEP_VALUES, checked_values
+
+        answer["values"] = checked_values({"target": asdict(target)}, STEP_VALUES, result.plan)
     return answer
 
 

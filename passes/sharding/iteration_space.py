@@ -96,8 +96,13 @@ def operand_layout(node: Node, value: Value, layout: Layout, rules: ShardingRule
     """What the node, computed in `layout`, asks of an operand."""
     if not op_of(node).renames:
         return restricted(layout, value.type, rules)
-    renamed = zip(value.type.dims, node.outputs[0].type.dims, strict=True)
-    return {old.name: layout.get(new.name or "", 0) for old, new in renamed if old.name is not None}
+    found: Layout = {}
+    used: set[str] = set()
+    for old, new in zip(value.type.dims, node.outputs[0].type.dims, strict=True):
+        if old.name is not None:
+            found.setdefault(old.name, layout.get(new.name, 0) if new.name is not None and new.name not in used else 0)
+        used.update([new.name] if new.name is not None else [])
+    return found
 
 
 def reduced_in(node: Node, space: Space, result: Value) -> tuple[str, ...]:
@@ -122,13 +127,20 @@ def operand_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Res
             for v in node.value_inputs
             if v.type.dims
         ]
-    reshards: list[Reshard] = []
-    for _, feeds in op_of(node).body_operands(node):
-        for operand, inside, _ in feeds:
+    return [reshard for reshard in body_reshards(node, roles, rules) if reshard is not None]
+
+
+def body_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Reshard | None]:
+    """For each operand of a node with bodies how it is resharded to what they are fed; None for scalars and constants,
+    and for what no body is fed."""
+    reshards: list[Reshard | None] = [None] * len(node.inputs)
+    for body, positions in zip(node.bodies, op_of(node).feeding(node), strict=True):
+        for position, inside in zip(positions, body.inputs, strict=True):
+            operand = node.inputs[position]
             if isinstance(operand, Value) and operand.type.dims:
                 target = _crossing(operand.type, inside, roles, rules)
                 source = value_layout(operand, roles, rules)
-                reshards.append(Reshard(operand, roles[operand.id], roles[inside.id], source, (), target))
+                reshards[position] = Reshard(operand, roles[operand.id], roles[inside.id], source, (), target)
     return reshards
 
 

@@ -48,6 +48,7 @@ def reshard_steps(
         computed: the compute axes of each name, which are the outer ones of its dim (see `layout.with_layout`).
     """
     walk = _Walk(type_, source, pending, target, mesh, computed or {})
+    yield from walk.make_room()
     scattered = walk.scattered(reduction == SUM)
     yield from walk.slices(scattered)
     yield from walk.scatters(scattered)
@@ -77,6 +78,7 @@ class _Walk:
             self.partial = self.partial | mask
         self.mesh = mesh
         self.computed = computed
+        self.sizes = {dim.name: dim.size for dim in reversed(type_.dims) if dim.name is not None}
         self.total = prod(type_.shape) * item_size(type_.dtype)
         self.leaving: Mask = 0
         for name in self.names:
@@ -102,6 +104,13 @@ class _Walk:
     def free(self, name: str) -> Mask:
         """Those of them over which every device has all that it needs."""
         return self.gain(name) & ~self.leaving & ~self.partial
+
+    def make_room(self) -> Iterator[Step]:
+        """Mesh axes leave a dim first where it has not room for those that come besides."""
+        for name in self.names:
+            leaving, both = self.now[name] & ~self.target[name], self.now[name] | self.target[name]
+            crowded = self.mesh.fitting(self.sizes[name])[both] != both
+            yield from self.gather(name, leaving * crowded)
 
     def scattered(self, possible: bool) -> dict[str, Mask]:
         """For each name the mesh axes over which a pending sum is left sharded."""
@@ -149,12 +158,15 @@ class _Walk:
 
     def gathers(self) -> Iterator[Step]:
         for name in self.names:
-            gathered = self.now[name] & ~self.target[name]
-            if _any(gathered):
-                kept = self.now[name] & ~gathered
-                yield from self.permute(name, self.disorder(name, kept, gathered))
-                self.place(name, kept)
-                yield self.step("all_gather", name, gathered, self.local())
+            yield from self.gather(name, self.now[name] & ~self.target[name])
+
+    def gather(self, name: str, gathered: Mask) -> Iterator[Step]:
+        if _any(gathered):
+            kept = self.now[name] & ~gathered
+            yield from self.permute(name, self.disorder(name, kept, gathered))
+            self.place(name, kept)
+            self.leaving = self.leaving & ~gathered
+            yield self.step("all_gather", name, gathered, self.local())
 
     def permute(self, name: str, mask: Mask) -> Iterator[Step]:
         # Shards are contiguous: where an outer mesh axis comes or goes, they have to change places.

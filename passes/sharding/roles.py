@@ -6,10 +6,16 @@ closures say which:
 - forward from the carried inputs, through elementwise functions of storage values alone, transposes and loops;
 - backward from the update: values of the backward pass that nothing but the update (or such values again) reads.
 
+A loop's carry that starts in storage and is storage after each trip is storage (whole steps in a loop); so is one that
+collects gradients for the update, with the zeros that it starts from.
+
 Between the two lies every communication that FSDP is made of: a parameter is gathered where it turns from storage to
 compute, a gradient is reduce-scattered where it turns from compute to storage.
 """
 
+from collections.abc import Iterator
+
+from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from passes.sharding.rules import Role
@@ -23,6 +29,7 @@ def assign_roles(graph: Graph, at_rest: tuple[int, ...] = ()) -> Roles:
     storage = {graph.inputs[position].id for position in (*(before for before, _ in graph.carried), *at_rest)}
     _spread_parameters(graph, storage)
     storage |= _gradients(graph, storage)
+    storage |= set(_fills(graph, storage))
     return {value.id: "storage" if value.id in storage else "compute" for value in graph.values()}
 
 
@@ -36,21 +43,45 @@ def _spread_parameters(graph: Graph, storage: set[int]) -> None:
             storage.update(value.id for value in node.outputs if value.type.dims)
             continue
         if entered(node):
-            op = op_of(node)
-            for body, feeds in op.body_operands(node):
-                for i, (operand, value, _) in enumerate(feeds):
-                    if isinstance(operand, Value) and operand.id in storage and not op.is_carry(node, i):
-                        storage.add(value.id)
-                _spread_parameters(body, storage)
-            for _, results in op.body_results(node):
-                for operand, value, stacked in results:
-                    kept = isinstance(operand, Value) and operand.id in storage
-                    if kept and (stacked or op.runs_once):
-                        storage.add(value.id)
+            _spread_into(node, storage)
         elif (
             op_of(node).keeps_elements(node) and _tensors(node) and all(value.id in storage for value in _tensors(node))
         ):
             storage.update(value.id for value in node.outputs)
+
+
+def _spread_into(node: Node, storage: set[int]) -> None:
+    """From the operands of a node through its bodies to its results."""
+    op = op_of(node)
+    carried: set[int] = set()
+    for body, positions in zip(node.bodies, op.feeding(node), strict=True):
+        fed = [(node.inputs[position], position, value) for position, value in zip(positions, body.inputs, strict=True)]
+        stored = [
+            (value.id, op.is_carry(node, position))
+            for operand, position, value in fed
+            if isinstance(operand, Value) and operand.id in storage
+        ]
+        storage.update(identity for identity, carry in stored if not carry)
+        carries = {identity for identity, carry in stored if carry} if body is node.bodies[-1] else set[int]()
+        carried |= _spread_body(node, body, storage, carries)
+    for _, results in op.body_results(node):
+        for i, (operand, value, stacked) in enumerate(results):
+            if isinstance(operand, Value) and operand.id in storage:
+                kept = stacked or op.runs_once or (i < len(op.carries(node)) and op.carries(node)[i][0].id in carried)
+                storage.update([value.id] if kept else [])
+
+
+def _spread_body(node: Node, body: Graph, storage: set[int], carries: set[int]) -> set[int]:
+    """Spreads through a body; returns those of the given carries that are storage before a trip and after it."""
+    pairs = [(before, after) for before, after in op_of(node).carries(node) if before.id in carries]
+    while True:
+        trial = storage | {before.id for before, _ in pairs}
+        _spread_parameters(body, trial)
+        kept = [(before, after) for before, after in pairs if isinstance(after, Value) and after.id in trial]
+        if len(kept) == len(pairs):
+            storage |= trial
+            return {before.id for before, _ in pairs}
+        pairs = kept
 
 
 def _gradients(graph: Graph, storage: set[int]) -> set[int]:
@@ -88,6 +119,7 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
                     for operand, value, _ in feeds:
                         demand(operand, value.id in candidates)
                     scope(inner)
+                _demand_one_role(node, candidates, lost)
                 for _, results in op_of(node).body_results(node):
                     for operand, value, _ in results:
                         demand(operand, value.id in candidates)
@@ -103,6 +135,17 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
     return lost
 
 
+def _demand_one_role(node: Node, candidates: set[int], lost: set[int]) -> None:
+    """What an operand is in one body it is in all: it comes to them in one place."""
+    fed: dict[int, list[int]] = {}
+    for body, positions in zip(node.bodies, op_of(node).feeding(node), strict=True):
+        for position, value in zip(positions, body.inputs, strict=True):
+            fed.setdefault(position, []).append(value.id)
+    for ids in fed.values():
+        if not candidates.issuperset(ids):
+            lost.update(identity for identity in ids if identity in candidates)
+
+
 def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
     """A carry is one value before, in and after the loop: it is a candidate everywhere or nowhere."""
     for (before, after), result in zip(op_of(node).carries(node), node.outputs, strict=False):
@@ -110,3 +153,29 @@ def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
         ids = [member.id for member in members if isinstance(member, Value)]
         if not all(identity in candidates for identity in ids):
             lost.update(identity for identity in ids if identity in candidates)
+
+
+def _fills(graph: Graph, storage: set[int]) -> Iterator[int]:
+    """What is made of no array and read by nothing but loops that carry it in storage."""
+    readers = Uses.of_scope(graph).readers
+    for node in graph.nodes:
+        for body in entered(node):
+            yield from _fills(body, storage)
+        if not entered(node) and not _tensors(node):
+            for value in node.outputs:
+                if value.type.dims and all(
+                    _starts_storage(value, reader, storage) for reader in readers.get(value.id, ())
+                ):
+                    yield value.id
+
+
+def _starts_storage(value: Value, reader: Node, storage: set[int]) -> bool:
+    """Whether a value is, for this reader, nothing but the start of carries in storage."""
+    op = op_of(reader)
+    fed = [
+        op.is_carry(reader, i) and inside.id in storage
+        for _, feeds in op.body_operands(reader)
+        for i, (operand, inside, _) in enumerate(feeds)
+        if operand == value
+    ]
+    return bool(fed) and all(fed)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from levanter.compiler.report.values_table import values_table
 from levanter.compiler.report.verify_tables import verify_tables
 from passes.report.style import Printer, readable_width
 from passes.report.tables import tables
@@ -25,3 +26,5 @@ def compile_tables(report: Mapping[str, Any], console: Console) -> None:
         tables(report, printer)
         if report.get("verify"):
             verify_tables(report["verify"], printer)
+        if report.get("values"):
+            values_table(report["values"], printer)

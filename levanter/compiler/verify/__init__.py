@@ -2,13 +2,14 @@
 
 from levanter.compiler.verify.compare import Difference, Explanation, compare
 from levanter.compiler.verify.hlo import CompiledCollective, collectives
-from levanter.compiler.verify.isolate import CompiledProgram, compile_in_child
+from levanter.compiler.verify.isolate import CompiledProgram, answer_in_child, compile_in_child
 
 __all__ = [
     "CompiledCollective",
     "CompiledProgram",
     "Difference",
     "Explanation",
+    "answer_in_child",
     "collectives",
     "compare",
     "compile_in_child",

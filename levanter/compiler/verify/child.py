@@ -2,8 +2,8 @@
 
 XLA fixes the number of CPU devices when it starts, so a mesh of 8 is compiled in a process of its own. The request
 names a function that gives a `jax.stages.Lowered`; the process compiles it, and leaves the partitioned module (for a
-TPU the optimized one) and the memory numbers at the paths that the request names. `levanter.compiler.verify.isolate` is
-the other end.
+TPU the optimized one) and the memory numbers at the paths that the request names. Where it names no path for the
+module, what the function gives is the answer itself. `levanter.compiler.verify.isolate` is the other end.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ def main() -> int:
     """Reads the request, compiles, writes the result; the status is that of the `levanter` command."""
     request = json.load(sys.stdin)
     try:
-        answer, status = _compile(request["function"], request["request"], request["dump"]), 0
+        given = _called(request["function"], request["request"])
+        compiled = _compiled_for_tpu if "topology" in request["request"] else _compiled
+        answer, status = compiled(given, request["dump"]) if request["dump"] else {"answer": given}, 0
     except UserError as error:
         answer, status = {"user_error": str(error)}, EXIT_USER_ERROR
     Path(request["result"]).write_text(json.dumps(answer))
     return status
 
 
-def _compile(function: str, request: dict[str, Any], dump: str) -> dict[str, Any]:
+def _called(function: str, request: dict[str, Any]) -> Any:
     module, _, name = function.partition(":")
-    lowered = getattr(importlib.import_module(module), name)(request)
-    if "topology" in request:
-        return _compile_for_tpu(lowered, dump)
+    return getattr(importlib.import_module(module), name)(request)
+
+
+def _compiled(lowered: Any, dump: str) -> dict[str, Any]:
     # Options of this one compile, so that nothing else the process compiles is dumped. Level 0 saves LLVM's time and
     # changes neither the partitioner nor the buffers.
     options = {
@@ -54,7 +57,7 @@ def _compile(function: str, request: dict[str, Any], dump: str) -> dict[str, Any
     return _memory(lowered.compile(compiler_options=options))
 
 
-def _compile_for_tpu(lowered: Any, dump: str) -> dict[str, Any]:
+def _compiled_for_tpu(lowered: Any, dump: str) -> dict[str, Any]:
     """What runs on a TPU is the optimized module, which the compiled program has itself."""
     compiled = lowered.compile()
     Path(dump).mkdir()

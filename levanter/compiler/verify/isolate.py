@@ -69,37 +69,67 @@ def compile_in_child(
         WorkFailed: the compile failed, was killed, ran too long, or left no partitioned module.
     """
     started = time.perf_counter()
-    target = f"{devices} CPU devices" if topology is None else topology.name
     with tempfile.TemporaryDirectory(prefix="levanter-verify-") as name:
-        dump, result_file = Path(name, "dump"), Path(name, "result.json")
-        paths = {"dump": str(dump), "result": str(result_file)}
-        described = {"topology": topology.as_json()} if topology is not None else {}
-        message = json.dumps({"function": function, "request": {**request, **described}, **paths})
-        try:
-            child = subprocess.run(
-                [sys.executable, "-m", "levanter.compiler.verify.child"],
-                input=message,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                env=_environment(devices if topology is None else 1),
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise errors.child_too_slow(target, error.timeout) from None
-        result = _result(child, result_file, target)
+        dump = Path(name, "dump")
+        result = _in_child(request, devices, function, timeout, Path(name), dump, topology)
         text = _partitioned(dump)
     if devices > 1 and not text:
         raise errors.no_partitioned_module(devices)
     return CompiledProgram(text, result["memory"], time.perf_counter() - started)
 
 
+def answer_in_child(
+    request: Mapping[str, Any], *, devices: int, function: str, timeout: float | None = None
+) -> dict[str, Any]:
+    """What `function` answers, in a child process with that many CPU devices.
+
+    Args:
+        request, devices, timeout: as in `compile_in_child`.
+        function: `module:name` of a function that takes the request and returns a JSON object.
+
+    Raises:
+        UserError, WorkFailed: see `compile_in_child`.
+    """
+    with tempfile.TemporaryDirectory(prefix="levanter-verify-") as name:
+        answer: dict[str, Any] = _in_child(request, devices, function, timeout, Path(name), None)["answer"]
+    return answer
+
+
+def _in_child(
+    request: Mapping[str, Any],
+    devices: int,
+    function: str,
+    timeout: float | None,
+    folder: Path,
+    dump: Path | None,
+    topology: Topology | None = None,
+) -> dict[str, Any]:
+    target = f"{devices} CPU devices" if topology is None else topology.name
+    result_file = folder / "result.json"
+    paths = {"dump": str(dump) if dump is not None else None, "result": str(result_file)}
+    described = {"topology": topology.as_json()} if topology is not None else {}
+    message = json.dumps({"function": function, "request": {**request, **described}, **paths})
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "levanter.compiler.verify.child"],
+            input=message,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=_environment(devices if topology is None else 1),
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise errors.child_too_slow(target, error.timeout) from None
+    return _result(child, result_file, target)
+
+
 def _result(child: subprocess.CompletedProcess[str], path: Path, target: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if child.returncode == EXIT_USER_ERROR and "user_error" in result:
         raise UserError(result["user_error"])
-    if child.returncode != 0 or "memory" not in result:
+    if child.returncode != 0 or not result:
         last = "\n".join(child.stderr.strip().splitlines()[-_LAST_LINES:])
         raise errors.child_failed(target, child.returncode, last)
     return result

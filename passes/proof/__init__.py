@@ -1,0 +1,1 @@
+"""What the pass `prove` is made of."""
