@@ -119,6 +119,6 @@ def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str
 def memory(graph: Graph, plan: Layouts) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
     roles = assign_roles(graph)
-    peak, parts = memory_program(graph, roles).peak(lambda entry: entry.local(plan.rules))
+    peak, parts = memory_program(graph, roles).peak(plan.rules, plan.chip.memory)
     capacity = plan.chip.capacity
     return {**{kind: int(parts[kind]) for kind in MEMORY_KINDS}, "peak": int(peak), "capacity": capacity}

@@ -2,11 +2,16 @@
 
 The graph is walked once in order. A value that exists in memory (see `traffic`) is allocated where it is made and freed
 after its last reader; a loop's body adds its own values to what is live around it. State is updated in place (the step
-donates it). The peak is the largest sum on the way. Values are counted by type and role, so a whole batch of candidate
-plans is evaluated at once.
+donates it). A stored operand that a product needs gathered, and a gradient not yet scattered, are there in full for
+as long as that takes. The peak is the largest sum on the way. Values are counted by type and role, so a whole batch of
+candidate plans is evaluated at once.
+
+What a chip makes of it (`ChipMemory`): a TPU keeps arrays in tiles, so that a dim of 64 takes the room of 128; and XLA
+keeps temporaries in on-chip memory as long as they fit, so that only what is beyond it takes memory of the device. What
+is there before and after the step, arguments and results, always does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,9 +20,12 @@ import numpy as np
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
+from ir.types import item_size
+from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
+from passes.sharding.iteration_space import space_of
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.rules import Role, ShardingRules
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
@@ -25,27 +33,35 @@ MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`sign` times the bytes of an entry (a type in a role) come or go."""
+    """`sign` times the bytes of an entry (a type in a role) come or go. What `stays` is there before or after the step,
+    so it is in the memory of the device and not on the chip."""
 
     sign: int
     entry: int
     kind: MemoryKind
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A distinct kind of value: its names with sizes, its bytes over all devices, its role."""
+    """A distinct kind of value: its dims (name and size), the bytes of an element, its role."""
 
-    sizes: tuple[tuple[str, int], ...]
-    bytes: int
+    dims: tuple[tuple[str | None, int], ...]
+    item: int
     role: Role
 
-    def local(self, rules: ShardingRules) -> Any:
+    def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device."""
-        result: Any = self.bytes
-        for mask in rules.layout(dict(self.sizes), self.role).values():
-            result = result // rules.mesh.group(mask)
-        return result
+        sizes: dict[str, int] = {}
+        for name, size in self.dims:
+            if name is not None:
+                sizes.setdefault(name, size)
+        layout = rules.layout(sizes, self.role)
+        lengths: list[Any] = []
+        for name, size in self.dims:
+            mask = layout.pop(name, 0) if name is not None else 0
+            lengths.append(size // rules.mesh.group(mask))
+        return chip.bytes(lengths, self.item)
 
 
 @dataclass
@@ -55,22 +71,38 @@ class MemoryProgram:
     entries: list[Entry] = field(default_factory=list[Entry])
     events: list[Event] = field(default_factory=list[Event])
 
-    def peak(self, local: Callable[[Entry], Any]) -> tuple[Any, dict[MemoryKind, Any]]:
+    def peak(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> tuple[Any, dict[MemoryKind, Any]]:
         """The peak, and what it is made of (the latter for single plans)."""
-        sizes = [local(entry) for entry in self.entries]
-        running: Any = 0
+        sizes = [entry.local(rules, chip) for entry in self.entries]
+        staying: Any = 0
+        passing: Any = 0
         highest: Any = 0
-        parts: dict[MemoryKind, Any] = dict.fromkeys(MEMORY_KINDS, 0)
+        parts: dict[tuple[MemoryKind, bool], Any] = {}
         at_peak = dict(parts)
         for event in self.events:
             change = event.sign * sizes[event.entry]
-            running = running + change
+            if event.stays:
+                staying = staying + change
+            else:
+                passing = passing + change
+            running = staying + np.maximum(0, passing - chip.on_chip)
             if np.ndim(running) == 0:
-                parts[event.kind] += change
+                parts[event.kind, event.stays] = parts.get((event.kind, event.stays), 0) + change
                 if running > highest:
                     at_peak = dict(parts)
             highest = np.maximum(highest, running)
-        return highest, at_peak
+        return highest, _off_chip(at_peak, chip.on_chip)
+
+
+def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dict[MemoryKind, Any]:
+    """What takes memory of the device, by kind: of what passes, the shortest lived is on the chip first."""
+    result: dict[MemoryKind, Any] = {kind: parts.get((kind, True), 0) for kind in MEMORY_KINDS}
+    for kind in reversed(MEMORY_KINDS):
+        passing = int(parts.get((kind, False), 0))
+        kept = min(on_chip, passing)
+        on_chip -= kept
+        result[kind] += passing - kept
+    return result
 
 
 def memory_program(graph: Graph, roles: Roles) -> MemoryProgram:
@@ -79,7 +111,7 @@ def memory_program(graph: Graph, roles: Roles) -> MemoryProgram:
     writer = _Writer(program, roles, _forward_readers(graph))
     state = {graph.inputs[before].id for before, _ in graph.carried}
     for value in graph.inputs:
-        writer.allocate(value, writer.state_kind(value) if value.id in state else "activations")
+        writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
     updated = {graph.outputs[after] for _, after in graph.carried}
     in_place = {operand.id for operand in updated if isinstance(operand, Value)}
     writer.scope(graph, in_place, scanned=False)
@@ -103,14 +135,15 @@ class _Writer:
         return "parameters" if value.id in self.parameters else "optimizer"
 
     def entry(self, value: Value, role: Role) -> int:
-        entry = Entry(tuple(sizes_of(value.type).items()), value.type.bytes, role)
+        dims = tuple((dim.name, dim.size) for dim in value.type.dims)
+        entry = Entry(dims, item_size(value.type.dtype), role)
         if entry not in self.index:
             self.index[entry] = len(self.program.entries)
             self.program.entries.append(entry)
         return self.index[entry]
 
-    def allocate(self, value: Value, kind: MemoryKind) -> None:
-        self.program.events.append(Event(1, self.entry(value, self.roles[value.id]), kind))
+    def allocate(self, value: Value, kind: MemoryKind, stays: bool = False) -> None:
+        self.program.events.append(Event(1, self.entry(value, self.roles[value.id]), kind, stays))
 
     def free(self, value: Value, kind: MemoryKind) -> None:
         self.program.events.append(Event(-1, self.entry(value, self.roles[value.id]), kind))
@@ -121,7 +154,7 @@ class _Writer:
         last = _last_use(graph, kept)
         live: dict[int, tuple[Value, MemoryKind]] = {}
         for i, node in enumerate(graph.nodes):
-            gathered = list(self._gathered(node))
+            gathered = [*self._gathered(node), *self._unscattered(node)]
             for value in gathered:
                 self.program.events.append(Event(1, self.entry(value, "compute"), "temporaries"))
             for body in entered(node):
@@ -143,6 +176,13 @@ class _Writer:
         if op_of(node).reads_whole_parameters and node.phase != "update":
             for value in node.value_inputs:
                 if self.roles[value.id] == "storage":
+                    yield value
+
+    def _unscattered(self, node: Node) -> Iterator[Value]:
+        """Gradients that are made in full before each device keeps its part of the sum."""
+        if not entered(node) and space_of(node, self.roles).role == "compute":
+            for value in node.outputs:
+                if self.roles[value.id] == "storage" and value.type.dims:
                     yield value
 
     def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:

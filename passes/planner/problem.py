@@ -44,7 +44,7 @@ class Problem:
         total = Cost()
         for term in self.terms:
             total.add(term.price(rules), term.times)
-        peak, _ = self.memory.peak(lambda entry: entry.local(rules))
+        peak, _ = self.memory.peak(rules, self.network.chip.memory)
         return total, int(peak)
 
     def named(self, candidate: Candidate) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
@@ -76,7 +76,7 @@ class Problem:
         stored, chip = leanest.stored, self.network.chip
         extra = {stored.name: stored.mask} if stored.name is not None else {}
         rules = ShardingRules(self.network.mesh, self.space.order, leanest.masks, extra)
-        peak, parts = self.memory.peak(lambda entry: entry.local(rules))
+        peak, parts = self.memory.peak(rules, self.network.chip.memory)
         carried = {before for before, _ in self.graph.carried}
         batch = [value.type for i, value in enumerate(self.graph.inputs) if i not in carried]
         model = [value.type for i, value in enumerate(self.graph.inputs) if i in carried]

@@ -81,11 +81,7 @@ class Place:
 
     def readers(self) -> list[int]:
         made = {value.id for value in self.node.outputs}
-        return [
-            i
-            for i, node in enumerate(self.scope.nodes)
-            if any(value.id in made for value in node.value_inputs)
-        ]
+        return [i for i, node in enumerate(self.scope.nodes) if any(value.id in made for value in node.value_inputs)]
 
 
 def scope_at(graph: Graph, path: Path) -> Graph:
@@ -278,7 +274,9 @@ def other_operand(place: Place) -> Iterator[Graph]:
     for node in place.scope.nodes[: place.position]:
         known += node.outputs
     for i, operand in enumerate(place.node.inputs):
-        others = [each for each in known if isinstance(operand, Value) and each.type == operand.type and each != operand]
+        others = [
+            each for each in known if isinstance(operand, Value) and each.type == operand.type and each != operand
+        ]
         for other in others[-2:]:
             inputs = (*place.node.inputs[:i], other, *place.node.inputs[i + 1 :])
             yield place.instead(replace(place.node, inputs=inputs))
@@ -324,7 +322,11 @@ def retag(place: Place, type_: TensorType) -> Graph:
         return new if isinstance(operand, Value) and operand.id == old.id else operand
 
     nodes = [
-        replace(node, inputs=tuple(map(read, node.inputs)), outputs=tuple(new if v.id == old.id else v for v in node.outputs))
+        replace(
+            node,
+            inputs=tuple(map(read, node.inputs)),
+            outputs=tuple(new if v.id == old.id else v for v in node.outputs),
+        )
         for node in place.scope.nodes
     ]
     return place.with_nodes(nodes, tuple(map(read, place.scope.outputs)))

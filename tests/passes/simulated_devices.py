@@ -28,8 +28,7 @@ def run(placed: Graph, sizes: dict[str, int], arrays: Sequence[Any]) -> list[np.
     shards = [_cut(np.asarray(array), value.type, sizes) for array, value in zip(arrays, placed.inputs, strict=True)]
     made = function(*shards)
     return [
-        _joined(np.asarray(array), operand.type, sizes)
-        for array, operand in zip(made, placed.outputs, strict=True)
+        _joined(np.asarray(array), operand.type, sizes) for array, operand in zip(made, placed.outputs, strict=True)
     ]
 
 
@@ -88,5 +87,3 @@ def _joined(array: np.ndarray, type_: TensorType, sizes: dict[str, int]) -> np.n
                 return None
         whole[part], written[part] = shard, True
     return whole
-
-
