@@ -99,9 +99,10 @@ def predicate_not_replicated(layout: str) -> str:
 
 def nothing_pending(axes: Sequence[str], found: Sequence[str]) -> str:
     state = f"partial over {axes_text(found)} only" if found else "not partial"
+    fix = f"reduce over {axes_text(found)} instead" if found else "leave the collective out"
     return (
         f"it is {state}: the reduction over {axes_text(axes)} would count what every device has already once a device; "
-        "leave the collective out"
+        f"{fix}"
     )
 
 

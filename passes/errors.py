@@ -408,6 +408,15 @@ def left_to_the_compiler(node: Node) -> str:
     )
 
 
+def not_on_one_device(node: Node, error: Exception) -> PlanError:
+    line = f" ({node.source})" if node.source is not None else ""
+    reason = str(error).strip().partition("\n")[0]
+    return PlanError(
+        f"the `{node.fn}`{line} cannot be computed on one device, so there is nothing to compare with: "
+        f"{reason or type(error).__name__}"
+    )
+
+
 def no_such_input(position: int, count: int) -> PlanError:
     return PlanError(f"input {position} cannot be stored as state is: the graph has {count}, counted from 0")
 

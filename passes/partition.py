@@ -15,6 +15,7 @@ from ir.types import SUM, Dim, TensorType
 from passes import errors, require
 from passes.follow import warn_of_unfollowed
 from passes.planner.layouts import Layouts
+from passes.planner.regather import regathers
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
@@ -27,6 +28,7 @@ from passes.sharding.iteration_space import (
     space_of,
     value_layout,
 )
+from passes.sharding.locality import in_order, made_on_shards
 from passes.sharding.mesh import DeviceMesh, Mask
 from passes.sharding.reshard import Step, reshard_steps
 from passes.sharding.roles import Roles, assign_roles
@@ -54,7 +56,8 @@ class Partition(Pass):
         if graph != stage.graph:
             _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
         warn_of_unfollowed(graph, stage.plan)
-        placed = _Partitioner(stage.plan, roles, Rewriter(graph)).graph(graph, outermost=True)
+        again = regathers(graph, stage.plan, roles)
+        placed = _Partitioner(stage.plan, roles, Rewriter(graph), again).graph(graph, outermost=True)
         return replace(stage, graph=placed, unplaced=graph)
 
 
@@ -78,10 +81,11 @@ def _refuse_another_plan(found: Graph, wanted: Graph) -> None:
 
 
 class _Partitioner:
-    def __init__(self, plan: Layouts, roles: Roles, rewriter: Rewriter) -> None:
+    def __init__(self, plan: Layouts, roles: Roles, rewriter: Rewriter, regather: bool) -> None:
         self.mesh: DeviceMesh = plan.mesh
         self.rules = plan.rules
         self.roles = roles
+        self.regather = regather
         self.fresh = rewriter.fresh
 
     def placed(self, value: Value) -> Value:
@@ -124,7 +128,7 @@ class _Scope(Scope):
     def __init__(self, owner: _Partitioner) -> None:
         super().__init__()
         self.owner = owner
-        self.copies: dict[tuple[int, tuple[tuple[str, int], ...]], Value] = {}
+        self.copies: dict[tuple[int, tuple[tuple[str, int], ...], bool], Value] = {}
         self.maker: dict[int, Node] = {}
 
     def moved(self, reshard: Reshard, cause: Node | None) -> Value:
@@ -132,10 +136,26 @@ class _Scope(Scope):
         wanted = tuple(sorted((name, int(mask)) for name, mask in reshard.target.items()))
         if wanted == tuple(sorted((name, int(mask)) for name, mask in reshard.source.items())):
             return self.values[reshard.value.id]
-        key = (reshard.value.id, wanted)
+        backward = cause is not None and cause.phase == "backward"
+        again = self.owner.regather and backward and reshard.role == "storage" and reshard.target_role == "compute"
+        key = (reshard.value.id, wanted, again)
         if key not in self.copies:
-            self.copies[key] = self.emit(reshard, self.values[reshard.value.id], cause, ())
+            value = self.values[reshard.value.id]
+            if again and (*key[:2], False) in self.copies and cause is not None:
+                value = self.late(value, cause)
+            self.copies[key] = self.emit(reshard, value, cause, ())
         return self.copies[key]
+
+    def late(self, value: Value, cause: Node) -> Value:
+        """Appends a delay of a value until the backward pass has come to where it is wanted."""
+        reached = next(
+            (n for n in reversed(self.nodes) if n.phase == "backward" and not op_of(n).fusible and n.outputs), None
+        )
+        if reached is None:
+            return value
+        result = self.owner.fresh(value)
+        self.nodes.append(Node("delay", "", (value, reached.outputs[0]), (result,), {}, (), cause.phase, cause.source))
+        return result
 
     def emit(
         self, reshard: Reshard, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None
@@ -153,9 +173,14 @@ class _Scope(Scope):
                 self.owner.rules.compute,
             )
         )
+        types = [value.type]
         for i, step in enumerate(steps):
-            result = self.owner.fresh(reshard.value) if last is None or i + 1 < len(steps) else last
-            result = replace(result, type=self.placed_after(value.type, step, steps[i + 1 : i + 2]))
+            types.append(self.placed_after(types[-1], step, steps[i + 1 : i + 2]))
+        wanted = with_layout(reshard.value.type, reshard.target, self.owner.rules)
+        disordered = types[-1] != wanted
+        for i, (step, type_) in enumerate(zip(steps, types[1:], strict=True)):
+            final = last is not None and i + 1 == len(steps) and not disordered
+            result = replace(last if final and last is not None else self.owner.fresh(reshard.value), type=type_)
             summed = OPS[step.kind].completes_sums
             axis = _summed_names(reshard, over, int(step.mask)) if summed else (step.name or "",)
             attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
@@ -163,7 +188,7 @@ class _Scope(Scope):
             phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
             self.nodes.append(Node(step.kind, "", (value,), (result,), attrs, (), phase, source))
             value = result
-        return value
+        return self.ordered(reshard, value, wanted, cause, last) if disordered else value
 
     def placed_after(self, type_: TensorType, step: Step, following: Sequence[Step]) -> TensorType:
         """The type of a value after a step: shards are where they really are, in whatever order of mesh axes."""
@@ -175,6 +200,8 @@ class _Scope(Scope):
                 mask = int(step.after.get(dim.name, 0))
                 if not OPS[step.kind].passes_on:
                     axes = rules.ordered(dim.name, mask)
+                    if OPS[step.kind].exchanges:  # in the order in which another dim loses them
+                        axes = tuple([axis for each in type_.dims for axis in each.mesh if axis in axes])
                     kept = tuple([axis for axis in dim.mesh if axis in axes])
                     axes = kept + tuple([axis for axis in axes if axis not in kept])
                 elif dim.name == step.name:
@@ -201,25 +228,77 @@ class _Scope(Scope):
             self.stacked(replace(node, inputs=tuple(inputs), bodies=bodies))
             return
         results = result_reshards(node, owner.roles, owner.rules)
+        placed = replace(node, inputs=tuple(inputs), outputs=tuple(map(self.as_made, results)))
+        found = made_on_shards(placed)
+        if found is None:
+            # Names alone do not tell that these shards fit one another: each device computes all of it.
+            self.whole(node, results)
+            return
+        values = [replace(v, type=in_order(v.type, spread)) for v, spread in zip(placed.outputs, found, strict=True)]
+        self.finished(replace(placed, outputs=tuple(values)), node, results)
+
+    def as_made(self, reshard: Reshard) -> Value:
+        """A result as a node makes it: its own value where it stays so, a fresh one where it is moved."""
+        owner = self.owner
+        partial = _union(reshard.pending)
+        direct = _same(reshard.source, reshard.target) and not partial
+        made = owner.placed(reshard.value) if direct else owner.fresh(reshard.value)
+        type_ = with_layout(reshard.value.type, reshard.source, owner.rules, partial)
+        return replace(made, type=replace(type_, reduction=reshard.reduction if partial else SUM))
+
+    def whole(self, node: Node, results: Sequence[Reshard]) -> None:
+        """Appends a node with replicated operands and results, of which each device keeps its shards."""
+        inputs = [self.replicated(operand, node) if isinstance(operand, Value) else operand for operand in node.inputs]
+        kept = [replace(each, source={name: 0 for name in each.source}, pending=()) for each in results]
+        self.finished(replace(node, inputs=tuple(inputs), outputs=tuple(map(self.as_made, kept))), node, kept)
+
+    def replicated(self, operand: Value, node: Node) -> Value:
+        owner = self.owner
+        source = value_layout(operand, owner.roles, owner.rules)
+        role = owner.roles[operand.id]
+        return self.moved(Reshard(operand, role, "compute", source, (), {name: 0 for name in source}), node)
+
+    def finished(self, placed: Node, node: Node, results: Sequence[Reshard]) -> None:
+        """Appends a node, and what brings its results to their places."""
+        owner = self.owner
         space = space_of(node, owner.roles)
         layout = owner.rules.layout(space.sizes, space.role, space.blocked)
-        made: list[Value] = []
-        for reshard in results:
-            settled = owner.placed(reshard.value)
-            partial = _union(reshard.pending)
-            direct = _same(reshard.source, reshard.target) and not partial
-            first = settled if direct else owner.fresh(reshard.value)
-            type_ = with_layout(reshard.value.type, reshard.source, owner.rules, partial)
-            made.append(replace(first, type=replace(type_, reduction=reshard.reduction if partial else SUM)))
-        self.append(replace(node, inputs=tuple(inputs), outputs=tuple(made)))
-        for reshard, value in zip(results, made, strict=True):
-            settled = owner.placed(reshard.value)
-            if value.id != settled.id:
+        settled = [owner.placed(reshard.value) for reshard in results]
+        disordered = [
+            value.id == last.id and value.type != last.type for value, last in zip(placed.outputs, settled, strict=True)
+        ]
+        made = [owner.fresh(value) if off else value for value, off in zip(placed.outputs, disordered, strict=True)]
+        made = [replace(new, type=old.type) for new, old in zip(made, placed.outputs, strict=True)]
+        self.append(replace(placed, outputs=tuple(made)))
+        for reshard, value, last in zip(results, made, settled, strict=True):
+            if value.id != last.id:
                 reduced = reduced_in(node, space, reshard.value)
                 pending = zip(reduced, pending_reductions(reduced, layout), strict=True)
                 over = tuple(name for name, mask in pending if int(mask))
-                self.emit(reshard, value, node, over, last=settled)
-            self.define(reshard.value, settled)
+                source = self.as_made(reshard).type
+                same = _same(reshard.source, reshard.target) and not source.partial
+                if source != value.type:
+                    value = self.ordered(reshard, value, source, node, last if same else None)
+                if not same:
+                    self.emit(reshard, value, node, over, last=last)
+            self.define(reshard.value, last)
+
+    def ordered(
+        self, reshard: Reshard, value: Value, type_: TensorType, cause: Node | None, last: Value | None
+    ) -> Value:
+        """Appends a permute to the order of mesh axes that a type has."""
+        result = replace(last if last is not None else self.owner.fresh(reshard.value), type=type_)
+        pairs = [(a, b) for a, b in zip(value.type.dims, type_.dims, strict=True) if a.mesh != b.mesh]
+        axes = tuple([axis for axis in self.owner.mesh.axes if any(axis in a.mesh for a, _ in pairs)])
+        attrs: dict[str, Attr] = {
+            "axis": tuple([a.name or "" for a, _ in pairs]),
+            "mesh": axes,
+            "bytes": local_size(type_, self.owner.mesh),
+            "moving": _moving(reshard),
+        }
+        phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
+        self.nodes.append(Node("permute", "", (value,), (result,), attrs, (), phase, source))
+        return result
 
     def stacked(self, node: Node) -> None:
         """Appends a node with bodies. What a loop stacks it has in full, whatever is kept of it."""
@@ -256,6 +335,12 @@ class _Scope(Scope):
 def stacked_results(node: Node) -> set[int]:
     """Ids of the results that are stacked slices."""
     return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
+
+
+def local_size(type_: TensorType, mesh: DeviceMesh) -> int:
+    """Bytes of one device's shard."""
+    shards = int(mesh.group(mesh.mask([axis for dim in type_.dims for axis in dim.mesh])))
+    return type_.bytes // shards
 
 
 def _union(masks: Sequence[Mask]) -> int:

@@ -15,12 +15,15 @@ from ir.graph import Graph
 from passes import errors, require
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
+from passes.defer_sums import DeferSums
 from passes.hardware.chip import Chip
 from passes.options import Option, configured, options_of
 from passes.partition import Partition
 from passes.plan import ChoosePlan
 from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
+from passes.proof.proof import Proof
+from passes.prove import Prove
 from passes.report.facts import facts
 from passes.scatter_sums import ScatterSums
 from passes.sharding.mesh import DeviceMesh, MeshLike
@@ -70,23 +73,25 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums, DeferSums, Prove))
 
 _FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh."""
+    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and what is proved of
+    it."""
 
     graph: Graph
     plan: Plan
     placed: Graph
+    proof: Proof | None = None
 
     def facts(self) -> dict[str, Any]:
         """What there is to say of the plan: the keys of docs/compile.md but `model`."""
         assert self.plan.subject is not None
-        return facts(self.plan.subject, self.plan, self.placed)
+        return facts(self.plan.subject, self.plan, self.placed, self.proof)
 
 
 def run(
@@ -97,14 +102,17 @@ def run(
     plan: Plan | None = None,
     dump: Path | str | None = None,
 ) -> Result:
-    """All passes on a traced graph. A given `plan` is used as it is. Raises `AxisErrors` and `PlanError`."""
+    """All passes on a traced graph. A given `plan` is used as it is.
+
+    Raises `AxisErrors` and `PlanError`, and `NotProved` where the placed graph is refuted: a bug of this library.
+    """
     dump = require.folder(dump, "run")
     dump_graph(dump, 0, "traced", verify(require.graph(graph, "run")))
     given = require.plan(plan, "run") if plan is not None else None
     prepared = _FRONT.run(Stage(graph, DeviceMesh.of(mesh), hardware, given), dump)
     placed = _BACK.run(prepared, dump)
     assert isinstance(placed.plan, Plan)
-    return Result(prepared.graph, placed.plan, placed.graph)
+    return Result(prepared.graph, placed.plan, placed.graph, placed.proof)
 
 
 def prepare(graph: Graph) -> Graph:
@@ -127,6 +135,7 @@ def run_one(name: str, stage: Stage, options: Mapping[str, str] | None = None) -
         UnknownPass, BadOption: there is no such pass, or option, or an option has no such value.
         PlanError: the pass needs a mesh and the stage has none; or see `passes.plan`.
         AxisErrors: the pass finds them.
+        NotProved: the pass refutes the graph.
     """
     chosen = configured(PIPELINE.named(name), options or {})
     for position in stage.at_rest:

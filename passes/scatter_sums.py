@@ -10,7 +10,7 @@ from ir.analysis.uses import Uses
 from ir.graph import Graph, Node
 from ir.ops import op_of
 from ir.rewrite import Scope
-from ir.types import TensorType
+from ir.types import SUM, TensorType
 from passes.stage import GraphPass
 
 
@@ -54,7 +54,8 @@ def _sum_behind(node: Node, uses: Uses) -> list[Node]:
         maker = uses.producer[value.id]
         chain.append(maker)
         if op_of(maker).scattered:
-            return chain if maker.attrs["mesh"] == node.attrs["mesh"] else []
+            sums = maker.value_inputs[0].type.reduction == SUM
+            return chain if sums and maker.attrs["mesh"] == node.attrs["mesh"] else []
         if not op_of(maker).transposes(maker):
             return []
         value = maker.value_inputs[0]

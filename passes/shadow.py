@@ -87,7 +87,10 @@ class _Alone(_WholeRing):
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         op = op_of(node)
         if op.sealed:
-            return op.sealed_alone(node, arrays, self.graph)
+            try:
+                return op.sealed_alone(node, arrays, self.graph)
+            except (NotImplementedError, TypeError) as error:
+                raise errors.not_on_one_device(node, error) from error
         if op.runs_once:
             return self.graph(node.bodies[0], arrays)
         return arrays if op.places(node) else super().node(node, arrays)

@@ -9,7 +9,9 @@ from passes.planner.cost import operation_seconds
 from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.problem import Problem
+from passes.planner.regather import regathers
 from passes.planner.traffic import traffic
+from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import Roles, assign_roles
 
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
@@ -77,7 +79,7 @@ def _key(node: Node) -> _Key:
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
-    problem = Problem.of(graph, plan.mesh, plan.chip)
+    problem = Problem.of(graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph)))
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
     exposed = sum(each.seconds for each in found if each.moving == "activation")
@@ -116,9 +118,17 @@ def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str
             _time(body, times * node.count("trips", 1), roles, plan, found)
 
 
-def memory(graph: Graph, plan: Layouts) -> dict[str, int]:
-    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has."""
+def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str, int]:
+    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has.
+
+    Args:
+        graph: the canonical graph that was planned.
+        placed: the same after all passes; sums that loops leave pending are counted with it.
+    """
     roles = assign_roles(graph)
-    peak, parts = memory_program(graph, roles).peak(plan.rules, plan.chip.memory)
-    capacity = plan.chip.capacity
-    return {**{kind: int(parts[kind]) for kind in MEMORY_KINDS}, "peak": int(peak), "capacity": capacity}
+    program = memory_program(graph, roles, regathers(graph, plan, roles))
+    peak, parts = program.peak(plan.rules, plan.chip.memory)
+    waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
+    found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
+    found["gradients"] += waiting
+    return {**found, "peak": int(peak) + waiting, "capacity": plan.chip.capacity}

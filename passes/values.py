@@ -132,7 +132,7 @@ class Reference:
 
     def against(self, laid_out: Callable[..., Sequence[Any]]) -> Values:
         """Runs a function that takes the arrays of the step's shadow one by one and gives its outputs one by one."""
-        found = list(map(_numbers, laid_out(*self.inputs)))
+        found = list(laid_out(*self.inputs))
         names = flat_names(self.graph.output_paths, len(self.outputs))
         triples = zip(names, self.outputs, found, strict=True)
         different = [each for triple in triples if (each := _difference(*triple)) is not None]
@@ -149,16 +149,24 @@ def flat(graph: Graph) -> Graph:
 
 
 def _numbers(array: Any) -> Any:
-    if jax_api.typeof(array).dtype == jax.dtypes.float0:
+    """An array as numbers that NumPy compares."""
+    return np.asarray(_comparable(array))
+
+
+def _comparable(array: Any) -> Any:
+    if array.dtype == jax.dtypes.float0:
         return np.zeros(array.shape, bool)
-    is_key = jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(array) if is_key else array)
+    return jax.random.key_data(array) if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else array
 
 
-def _difference(name: str, first: Any, second: Any) -> Different | None:
-    unequal = first != second
+def _difference(name: str, wanted: Any, found: Any) -> Different | None:
+    """Where an output differs on any device: those that should have the same are all looked at."""
+    array = _comparable(found)
+    unequal = np.zeros(wanted.shape, bool)
+    for shard in getattr(array, "addressable_shards", ()):
+        unequal[shard.index] |= np.asarray(shard.data) != wanted[shard.index]
     count = int(np.count_nonzero(unequal))
     if count == 0:
         return None
-    at = np.unravel_index(int(np.argmax(unequal)), first.shape) if first.shape else ()
-    return Different(name, tuple(map(int, at)), count, int(first.size))
+    at = np.unravel_index(int(np.argmax(unequal)), wanted.shape) if wanted.shape else ()
+    return Different(name, tuple(map(int, at)), count, int(wanted.size))

@@ -25,9 +25,10 @@ class AllToAll(Move):
     def spread(self, node: Node) -> Sequence[Spread]:
         """The innermost mesh axes of one dim become the innermost ones of another."""
         before, at = layout_of(node.inputs[0].type), gaining(node)
-        left = with_dim(before, *losing(node))
-        return [with_dim(left, at, left.dims[at] + node.words("mesh"))]
+        position, axes = losing(node)
+        left = with_dim(before, position, axes)
+        return [with_dim(left, at, left.dims[at] + before.dims[position][len(axes) :])]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
-        ((cut, axes),), ((joined, _),) = axes_gained(node), axes_lost(node)
+        ((cut, _),), ((joined, axes),) = axes_gained(node), axes_lost(node)
         return [lax.all_to_all(arrays[0], axes, split_axis=cut, concat_axis=joined, tiled=True)]

@@ -97,14 +97,16 @@ class Contract(Op):
         if not node.fn:
             return ()
         made = sorted(names_of(node.outputs) - names_of(node.value_inputs))
-        return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *made)))
+        # Of features in groups of several, those that are contracted are a part of a dim on one side alone.
+        grouped = node.names("over") if _in_groups(node) else ()
+        return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *grouped, *made)))
 
     def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Products and sums are the ring's own, of integers too where the result is real."""
         if not in_ring(node.outputs[0].type.dtype):
             return super().shadow(node, arrays, shards)
         if node.fn == "scaled":
-            return [_scaled(*map(to_ring, arrays))]
+            return [_scaled(*map(to_ring, arrays), numbers=params_of(node)["dimension_numbers"])]
         factors = [signed(to_ring(array)) for array in arrays[:2]]
         return [unsigned(each) for each in super().shadow(node, [*factors, *arrays[2:]], shards)]
 
@@ -359,7 +361,7 @@ def _convolved_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
             # Of the groups' own, one feature, or one example, is left.
             rows[2 if column == 0 else 1][column] = None
         elif params[key] > 1:
-            whole = {batch, features, made}
+            whole |= {batch if column == 0 else features, made}
     labels: list[Labels] = []
     for numbers, row in zip((image, kernel, out), rows, strict=True):
         own: list[int | None] = [None] * len(numbers)
@@ -367,6 +369,15 @@ def _convolved_labels(node: Node) -> tuple[list[Labels], set[int], set[int]]:
             own[position] = label
         labels.append(own)
     return labels, {features}, whole
+
+
+def _in_groups(node: Node) -> bool:
+    """Whether a convolution is cut into groups that are more than one feature, or one example, each."""
+    if node.fn != "convolve" or node.origin is None:
+        return len(node.dims("along")) > len(node.dims("window")) > 0
+    params, dims = node.origin.params, node.inputs[0].type.dims
+    columns = zip(("batch_group_count", "feature_group_count"), params["dimension_numbers"].lhs_spec[:2], strict=True)
+    return any(1 < params[key] != dims[axis].size for key, axis in columns)
 
 
 def _is_pointwise(node: Node, params: Mapping[str, Any], i: int) -> bool:
@@ -400,10 +411,11 @@ def _text(dims: Sequence[Dim]) -> str:
     return ", ".join(f"{dim.name or '_'}={dim.size}" for dim in dims)
 
 
-def _scaled(first: Any, second: Any, *scales: Any) -> Any:
-    """`[batch, m, k]` and `[batch, n, k]`, each with its scales, one for each block along `k`."""
-    whole = [
-        side * jnp.repeat(scale, side.shape[-1] // scale.shape[-1], axis=-1)
-        for side, scale in zip((first, second), scales, strict=True)
-    ]
-    return lax.dot_general(whole[0], whole[1], (((2,), (2,)), ((0,), (0,))))
+def _scaled(first: Any, second: Any, *scales: Any, numbers: Any) -> Any:
+    """A product of two arrays, each of which has scales: one for each block of its elements."""
+    whole: list[Any] = []
+    for side, scale in zip((first, second), scales, strict=True):
+        for axis, (size, count) in enumerate(zip(side.shape, scale.shape, strict=True)):
+            scale = jnp.repeat(scale, size // count, axis=axis)
+        whole.append(signed(side * scale))
+    return unsigned(lax.dot_general(whole[0], whole[1], numbers))

@@ -62,6 +62,10 @@ class Iota(Op):
             return [numbers]
         return [numbers + jnp.asarray(shards.start(type_.dims[params["dimension"]]), numbers.dtype)]
 
+    def ring_params(self, node: Node) -> Mapping[str, Any]:
+        params = params_of(node)
+        return {**params, "dtype": np.dtype(RING)} if touches(node) and "dtype" in params else params
+
 
 def counters(type_: TensorType, shards: Shards) -> tuple[Any, Any]:
     """The high and the low 32 bits of the place, in row-major order, of each element of one device's shard."""
@@ -91,7 +95,3 @@ def _product(place: Any, stride: int) -> tuple[Any, Any]:
     middle = (first >> 16) + (second & half) + (third & half)
     low = (first & half) | (middle << 16)
     return above * upper + (second >> 16) + (third >> 16) + (middle >> 16) + place * top, low
-
-    def ring_params(self, node: Node) -> Mapping[str, Any]:
-        params = params_of(node)
-        return {**params, "dtype": np.dtype(RING)} if touches(node) and "dtype" in params else params

@@ -4,6 +4,7 @@ second body for the condition."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
@@ -12,7 +13,7 @@ from ir import errors
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Mismatch, Names, meeting, params_of
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
-from ir.ops.structured import Structured, replicated_choice, same_sizes, sends
+from ir.ops.structured import Structured, meeting_axes, replicated_choice, same_sizes
 from ir.ring import in_ring
 from ir.shards import Shards
 
@@ -69,12 +70,13 @@ class Loop(Structured):
 
     def decided(self, node: Node) -> None:
         """Where each place has a condition of its own, its carries stand still when it is done: devices may then make
-        trips of their own number, if they need nothing of one another on the way."""
+        trips of their own number, if those that need one another on the way have the same places."""
         if self.scans(node):
             return
         answer = node.bodies[0].outputs[0]
         axes = [dim.mesh for dim in answer.type.dims]
-        alone = not answer.type.partial and not any(sends(body) for body in node.bodies)
+        needed = {axis for body in node.bodies for axis in meeting_axes(body)}
+        alone = not answer.type.partial and not any(needed & set(mesh) for mesh in axes)
         follow = all([dim.mesh for dim in before.type.dims[: len(axes)]] == axes for before, _ in self.carries(node))
         if not (alone and follow):
             replicated_choice(OP, answer)
@@ -138,11 +140,18 @@ class Loop(Structured):
         real = any(in_ring(value.type.dtype) for value in node.bodies[0].values())
         last = np.int32(_UNDECIDED if real else _LONGEST)
 
+        def goes_on(state: tuple[Any, ...]) -> Any:
+            return again(*arrays[:split], *state[1:])[0]
+
         def condition(state: tuple[Any, ...]) -> Any:
-            return again(*arrays[:split], *state[1:])[0] & (state[0] < last)
+            return goes_on(state).any() & (state[0] < last)
 
         def trip(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            return state[0] + np.int32(1), *body(*arrays[split:end], *state[1:])
+            made = body(*arrays[split:end], *state[1:])
+            running = goes_on(state)
+            if running.ndim:  # under `vmap`, each place stops by itself
+                made = [_where(running, new, old) for new, old in zip(made, state[1:], strict=True)]
+            return state[0] + np.int32(1), *made
 
         return list(lax.while_loop(condition, trip, (np.int32(0), *arrays[end:]))[1:])
 
@@ -166,3 +175,8 @@ class Loop(Structured):
         must(
             len(body.outputs) >= node.count("carries"), OP, errors.bodies_do_not_fit("too few results for the carries")
         )
+
+
+def _where(running: Any, new: Any, old: Any) -> Any:
+    """The new value where it still runs, by the dims in front."""
+    return jnp.where(running.reshape(*running.shape, *[1] * (new.ndim - running.ndim)), new, old)

@@ -92,19 +92,28 @@ def gaining(node: Node) -> int:
 
 
 def losing(node: Node) -> tuple[int, Axes]:
-    """(position, mesh axes that are left) of the dim whose innermost mesh axes are those of `mesh`, in their order.
+    """(position, mesh axes that are left) of the dim whose innermost mesh axes are those of `mesh`.
 
     Raises `Misplaced` where there is none.
     """
     mesh = node.words("mesh")
     dims = node.inputs[0].type.dims
     for position, dim in enumerate(dims):
-        if dim.mesh[len(dim.mesh) - len(mesh) :] == mesh:
+        if mesh and set(dim.mesh[len(dim.mesh) - len(mesh) :]) == set(mesh):
             return position, dim.mesh[: len(dim.mesh) - len(mesh)]
     for dim in dims:
         if set(dim.mesh) & set(mesh):
             raise Misplaced(Piece("operand"), layout_errors.gathers_other_axes(dim, mesh))
     raise Misplaced(Piece("operand"), layout_errors.not_sharded_over(described(node.inputs[0]), mesh))
+
+
+def gained(node: Node, position: int) -> Axes:
+    """The mesh axes of `mesh` in the order in which a dim has them in the result: whichever that is, a device can take
+    it. As `mesh` lists them, where the dim does not get just these."""
+    mesh = node.words("mesh")
+    had = node.inputs[0].type.dims[position].mesh
+    got = tuple([axis for axis in node.outputs[0].type.dims[position].mesh if axis not in had])
+    return got if set(got) == set(mesh) else mesh
 
 
 def must_be_free(node: Node, axes: Axes) -> None:

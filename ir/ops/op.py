@@ -53,6 +53,7 @@ class Op(ABC):
         sealed: its bodies are the user's word, which passes read and leave as it is.
         communicates: it sends between devices what the plan says must move.
         slices_shards: it keeps a part of what each device has, and sends nothing.
+        waits: it gives its first operand on when its second one is there.
         completes_sums: it pays a pending reduction.
         crossings: how often each byte crosses the network, where a gather is once.
         exchanges: each device sends a part of its shard to each other one.
@@ -88,6 +89,7 @@ class Op(ABC):
     sealed: ClassVar[bool] = False
     communicates: ClassVar[bool] = False
     slices_shards: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
     completes_sums: ClassVar[bool] = False
     crossings: ClassVar[float] = 0.0
     exchanges: ClassVar[bool] = False
@@ -237,7 +239,7 @@ class Op(ABC):
     @property
     def moves_data_only(self) -> bool:
         """Whether it only brings its operand to another place on the mesh: the value stays what it is."""
-        return self.communicates or self.slices_shards
+        return self.communicates or self.slices_shards or self.waits
 
     def keeps_elements(self, node: Node) -> bool:
         """Whether the result is a function of the operands element by element, up to the order of dims and dims of

@@ -79,6 +79,20 @@ class Random(Op):
         made = bind_primitive(node, arrays, node.origin.params)
         return [shards.part(array, value.type) for array, value in zip(made, node.outputs, strict=True)]
 
+    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """Bits are what they are in the step."""
+        if not touches(node):
+            return self.bind(node, arrays, shards)
+        if node.fn != "gamma":
+            results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
+            made = digest(arrays, results, 0, node.fn)
+            return [shards.part(array, value.type) for array, value in zip(made, node.outputs, strict=True)]
+        words = jax.random.key_data(arrays[0]).sum(axis=-1, dtype=RING)
+        return [mixed([words, arrays[1]], "gamma")]
+
+    def covered(self, node: Node) -> bool:
+        return node.fn == "gamma" or not touches(node)
+
 
 def _by_counters(node: Node) -> bool:
     """Whether each number is a hash of the key and its own place, and of nothing else."""
@@ -103,19 +117,6 @@ def _bits(node: Node, keys: Any, shards: Shards) -> Any:
     if width == 64:
         return lax.shift_left(high.astype(jnp.uint64), jnp.uint64(32)) | low.astype(jnp.uint64)
     return (high ^ low).astype(f"uint{width}")
-
-    def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
-        """Bits are what they are in the step."""
-        if not touches(node):
-            return self.bind(node, arrays, shards)
-        if node.fn != "gamma":
-            results = [(value.type.shape, ring_dtype(value.type.dtype)) for value in node.outputs]
-            return digest(arrays, results, 0, node.fn)
-        words = jax.random.key_data(arrays[0]).sum(axis=-1, dtype=RING)
-        return [mixed([words, arrays[1]], "gamma")]
-
-    def covered(self, node: Node) -> bool:
-        return node.fn == "gamma" or not touches(node)
 
 
 def _drawn(node: Node) -> Expected:

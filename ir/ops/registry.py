@@ -13,6 +13,7 @@ from ir.ops.concat import Concat
 from ir.ops.constant import Constant
 from ir.ops.contract import Contract
 from ir.ops.cumulate import Cumulate
+from ir.ops.delay import Delay
 from ir.ops.gather import Gather
 from ir.ops.iota import Iota
 from ir.ops.linalg import Linalg
@@ -60,6 +61,7 @@ OPS: dict[str, Op] = {
         Manual(),
         Collective(),
         Opaque(),
+        Delay(),
         Reshard(),
         AllGather(),
         ReduceScatter(),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ir.graph import Node
-from ir.ops.move import Move, axes_gained, gaining, must_be_free, with_dim
+from ir.ops.move import Move, axes_gained, gained, gaining, must_be_free, with_dim
 from ir.ops.spread import Spread, layout_of
 from ir.shards import Shards
 
@@ -23,7 +23,7 @@ class Reshard(Move):
         """A shard is cut further: the mesh axes that come are the innermost ones."""
         before, at, mesh = layout_of(node.inputs[0].type), gaining(node), node.words("mesh")
         must_be_free(node, mesh)
-        return [with_dim(before, at, before.dims[at] + mesh)]
+        return [with_dim(before, at, before.dims[at] + gained(node, at))]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         (array,) = arrays

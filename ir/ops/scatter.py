@@ -96,15 +96,18 @@ class Scatter(Indexed):
             room = _room(node, positions)
             indices = jnp.clip(indices, 0, jnp.asarray(room, indices.dtype))
         near, here, _ = own_places(indices, columns, False, shards)
-        column, dim = next(iter(columns.items()))
-        away = jnp.where(here, near[..., column], shards.length(dim))
-        near = near.at[..., column].set(away)
         params |= {
             "mode": GatherScatterMode.FILL_OR_DROP,
             "indices_are_sorted": False,
             "unique_indices": False,
         }
-        return bind_primitive(node, [operand, near, updates], params)
+        if here.size == 1:
+            # XLA makes a slice update of it, and loses that one outside of a slice is dropped (CPU, jaxlib 0.10).
+            (written,) = bind_primitive(node, [operand, near, updates], params)
+            return [jnp.where(here.reshape(()), written, operand)]
+        column, dim = next(iter(columns.items()))
+        away = jnp.where(here, near[..., column], shards.length(dim))
+        return bind_primitive(node, [operand, near.at[..., column].set(away), updates], params)
 
     def looked_up_axes(self, node: Node) -> Sequence[int]:
         return tuple(params_of(node)["dimension_numbers"].scatter_dims_to_operand_dims)

@@ -176,7 +176,7 @@ def pending(node: Node, linear: Groups, keeps: Collection[str] = SUMS) -> Spread
     Raises `Misplaced` where parts of an operand do not make up the op of the whole.
     """
     over: list[str] = []
-    reduction = SUM
+    reduction, several = SUM, False
     carrier: dict[str, int] = {}
     for i, operand in enumerate(node.inputs):
         for axis in operand.type.partial:
@@ -185,13 +185,13 @@ def pending(node: Node, linear: Groups, keeps: Collection[str] = SUMS) -> Spread
                 carrier[axis] = i
         if operand.type.partial:
             found = operand.type.reduction
-            if len(over) > len(operand.type.partial) and found != reduction:
+            if several and found != reduction:
                 raise Misplaced(Piece("operand", i), errors.reductions_differ(reduction, found))
             if found not in keeps:
                 axes, op = operand.type.partial, name_of(node)
                 what = errors.not_linear(axes, op) if found == SUM else errors.other_reduction(axes, found, op)
                 raise Misplaced(Piece("operand", i), what)
-            reduction = found
+            several, reduction = True, found
     for axis in over:
         _carried(node, linear, axis, carrier[axis])
     return Spread((), tuple(over), reduction)

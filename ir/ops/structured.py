@@ -7,7 +7,7 @@ from ir import errors, layout_errors
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops.op import Op
 from ir.ops.rule import OP, Broken, Expected, Hole, Piece, Slot, fit_all
-from ir.ops.spread import Misplaced, Spread, described, is_zero, layout_of
+from ir.ops.spread import Misplaced, Spread, described, is_zero, layout_of, state_text
 from ir.types import TensorType
 
 
@@ -53,7 +53,10 @@ class Structured(Op):
                 own = _stacked(layout_of(inside.type), stacked)
                 known = made[i]
                 if known is not None and i not in zeros and not known.agrees(own) and not is_zero(inside):
-                    raise Misplaced(Piece("result", i), layout_errors.bodies_differ(str(known), described(inside)))
+                    raise Misplaced(
+                        Piece("result", i),
+                        layout_errors.bodies_differ(state_text(known, inside.type), described(inside)),
+                    )
                 if known is None or i in zeros:
                     made[i] = own
                     zeros = zeros | {i} if is_zero(inside) else zeros - {i}
@@ -73,9 +76,9 @@ def replicated_choice(piece: Piece, operand: Operand) -> None:
         raise Misplaced(piece, layout_errors.predicate_not_replicated(described(operand)))
 
 
-def sends(body: Graph) -> bool:
-    """Whether a body has moves in which devices need one another."""
-    return any("mesh" in node.attrs for node in body.walk())
+def meeting_axes(body: Graph) -> set[str]:
+    """The mesh axes along which devices need one another in a body."""
+    return {axis for node in body.walk() for axis in node.words("mesh")}
 
 
 def _stacked(spread: Spread, stacked: bool) -> Spread:

@@ -6,10 +6,9 @@ learning-rate schedule). The rest, metrics of the forward pass among it, is forw
 backward pass.
 
 A body has the phase of the node around, unless gradients are taken inside it, as in a loop over micro-batches. Such a
-node is of the backward pass, for what it leaves is gradients, and the nodes of its body have phases of their own: what
-depends on the backward pass there accumulates gradients and is backward too, or, in a loop over whole steps, whose
-forward pass reads what an earlier trip made of gradients, it is the update. Where the gradients are taken at what an
-update has made, as a line search does, all stays update.
+node is of the backward pass, for what it leaves is gradients, and the nodes of its body have phases of their own, as
+those of a step have: sums of gradients, clipping, an update in a loop over whole steps are update. Where the gradients
+are taken at what an update has made, as a line search does, all stays update.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +42,8 @@ class _Flow:
         self.sources = [self._makers(node.inputs) for node in body.nodes]
         self.inner: dict[int, list[_Flow]] = {}
         """The bodies of nodes that are backward because gradients are taken in them."""
+        self.reading = list(self.sources)
+        """As `sources`; of nodes in which gradients are taken, those that the gradients are taken at."""
         self.backward: list[bool] = []
         self.after: list[bool] = []
         for i, node in enumerate(body.nodes):
@@ -58,13 +59,13 @@ class _Flow:
 
     def _look_into(self, i: int, node: ProtoNode) -> None:
         flows = [_Flow(body) for body in node.bodies]
+        sources: list[int] = []
         for body, flow in zip(node.bodies, flows, strict=True):
-            differentiated = flow.read_before()
+            read = flow.read_before()
             given = zip(node.inputs[len(node.inputs) - len(body.inputs) :], body.inputs, strict=True)
-            fed = [operand for operand, value in given if value in differentiated]
-            if any([self.after[source] for source in self._makers(fed)]):
-                return
-        self.inner[i] = flows
+            sources += self._makers([operand for operand, value in given if value in read])
+        if not any([self.after[source] for source in sources]):
+            self.inner[i], self.reading[i] = flows, sources
 
     def read_before(self) -> set[ProtoOperand]:
         """What the forward and the backward pass read."""
@@ -84,21 +85,11 @@ class _Flow:
             phases.append("backward" if marked else "update" if update else "forward")
         return phases
 
-    def inner_phases(self, carries: Sequence[tuple[ProtoOperand, ProtoOperand]]) -> list[Phase]:
-        """The phases of the body of a node in which gradients are taken; `carries` is what a loop carries, before and
-        after a trip."""
-        read = self.read_before()
-        made = self._makers([after for before, after in carries if before in read])
-        if any([self.after[i] for i in made]):
-            return self.step_phases([after for _, after in carries])
-        return ["backward" if late else "forward" for late in self.after]
-
     def enter(self, found: dict[ProtoNode, Phase]) -> None:
         """Adds the phases of the nodes of bodies in which gradients are taken."""
         for i, flows in self.inner.items():
-            node = self.nodes[i]
-            for body, flow in zip(node.bodies, flows, strict=True):
-                found.update(zip(body.nodes, flow.inner_phases(_carries(node, body)), strict=True))
+            for body, flow in zip(self.nodes[i].bodies, flows, strict=True):
+                found.update(zip(body.nodes, flow.step_phases(()), strict=True))
                 flow.enter(found)
 
     def _leading_to(self, marked: Sequence[bool]) -> list[bool]:
@@ -106,7 +97,7 @@ class _Flow:
         leading = list(marked)
         for i in range(len(leading) - 1, -1, -1):
             if leading[i]:
-                for source in self.sources[i]:
+                for source in self.reading[i]:
                     leading[source] = True
         return leading
 
@@ -114,13 +105,3 @@ class _Flow:
 def _differentiates(node: ProtoNode) -> bool:
     """Whether gradients are taken in a body of the node."""
     return any(each.backward or _differentiates(each) for body in node.bodies for each in body.nodes)
-
-
-def _carries(node: ProtoNode, body: ProtoBody) -> list[tuple[ProtoOperand, ProtoOperand]]:
-    """What a loop carries through its last body, before and after a trip."""
-    count = node.attrs.get("carries", 0)
-    if not isinstance(count, int) or body is not node.bodies[-1]:
-        return []
-    start = node.attrs.get("constants", 0)
-    assert isinstance(start, int)
-    return list(zip(body.inputs[start : start + count], body.outputs[:count], strict=True))

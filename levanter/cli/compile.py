@@ -54,6 +54,12 @@ PLAIN_WIDTH = 120
     show_default=True,
     help="What to compile for: CPU devices, or a TPU slice of the chip, ahead of time.",
 )
+@click.option(
+    "--partitioner",
+    type=click.Choice(["explicit", "xla"]),
+    default="explicit",
+    help="What --verify is about: the printed program, or what XLA's partitioner makes of the layout.",
+)
 @click.pass_context
 def compile_command(
     ctx: click.Context,
@@ -72,6 +78,7 @@ def compile_command(
     dump_ir: str | None,
     verify: frozenset[str],
     platform: str,
+    partitioner: str,
 ) -> None:
     """Plan a training step for a mesh and explain it.
 
@@ -108,6 +115,7 @@ def compile_command(
         how = {"dump_ir": folder, "verify": "compiled" in verify, **by_hand}
         how |= {"values": True} if "values" in verify else {}
         how |= {"platform": platform} if platform != "cpu" else {}
+        how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             result = {"model": name, **_of_config(config, how)}

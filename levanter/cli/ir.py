@@ -120,6 +120,29 @@ def run(
     _write(output, result)
 
 
+@ir.command()
+@click.argument("source", metavar="FILE.ir")
+@click.option("--against", metavar="ORIGINAL.ir", help="The graph before partition: that the step is the same, too.")
+@mesh_option
+@debug
+def prove(source: str, against: str | None, mesh: str | None) -> None:
+    """Prove that a partitioned graph means what it says, or refute it.
+
+    FILE.ir is a graph with layouts and collectives, such as the last one of --dump-ir, by hand or not; - is stdin.
+    Without --against only layouts are looked at; with --mesh sizes are, too. Exit code 1: it is refuted, and the
+    message names the operation, the state of its operand, and the fix.
+    """
+    from levanter.compiler.question import parse_mesh
+
+    text = sys.stdin.read() if source == "-" else _text(source)
+    before = (_text(against), against) if against is not None else None
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from levanter.compiler import compile as compiler
+
+    sizes = parse_mesh(mesh).as_dict() if mesh is not None else None
+    print(compiler.prove(text, "stdin" if source == "-" else source, before, sizes))
+
+
 def _positions(text: str) -> Sequence[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]

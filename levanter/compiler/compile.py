@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ import passes
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
-from levanter.errors import UserError, batch_does_not_divide, cannot_trace, no_graph
+from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.stage import Stage
@@ -127,6 +127,7 @@ def report(
     verify: bool = False,
     platform: Platform = "cpu",
     values: bool = False,
+    partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
@@ -136,6 +137,7 @@ def report(
         verify: whether to compile the step for the mesh and compare.
         platform: what to compile it for: CPU devices, or a TPU slice of the chip.
         values: whether to compute it in the ring on the mesh and on one device and compare.
+        partitioner: whose program of one device both are about, as in `passes.lower`.
 
     Raises:
         UserError: see `compile_training`.
@@ -152,11 +154,11 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if verify:
-        answer["verify"] = verified(config, result, found, platform)
+        answer["verify"] = verified(config, result, found, platform, partitioner)
     if values:
         from levanter.compiler.values import CONFIG_VALUES, checked_values
 
-        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan)
+        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan, partitioner)
     return answer
 
 
@@ -179,12 +181,17 @@ def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict
 
 
 def verified(
-    config: TrainConfig, result: pipeline.Result, found: Mapping[str, Any], platform: Platform = "cpu"
+    config: TrainConfig,
+    result: pipeline.Result,
+    found: Mapping[str, Any],
+    platform: Platform = "cpu",
+    partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
     """The prediction set against what XLA makes of the step on as many devices, in a child process."""
     from levanter.compiler.verify.isolate import LOWER_STEP
 
-    return verified_plan({"config": dump(config)}, LOWER_STEP, result, found, platform)
+    subject = {"config": dump(config), "partitioner": partitioner}
+    return verified_plan(subject, LOWER_STEP, result, found, platform)
 
 
 def verified_plan(
@@ -348,6 +355,38 @@ def run_pass(
     return answer, [str(each.message) for each in warned]
 
 
+def prove(text: str, source: str, against: tuple[str, str] | None, mesh: Mapping[str, int] | None) -> str:
+    """What is proved of the text of a placed graph.
+
+    Args:
+        source: what the user calls the text.
+        against: the text of the graph before partition, and what the user calls it.
+        mesh: the mesh, where sizes are to be looked at.
+
+    Raises:
+        UserError: a text is no graph, or a malformed one.
+        WorkFailed: the graph is refuted.
+    """
+    before = _well_formed(*against) if against is not None else None
+    with user_errors():
+        graph = _well_formed(text, source, lambda graph: passes.prove(graph, before, mesh))
+        return str(passes.prove(graph, before, mesh))
+
+
+def _well_formed(text: str, source: str, better: Callable[[Graph], Any] = lambda graph: None) -> Graph:
+    """The graph of a text. Where it is malformed, an error that `better` raises of it says more than the verifier."""
+    try:
+        graph = ir.parse(text)
+    except ir.ParseError as error:
+        raise no_graph(source, error) from error
+    try:
+        return ir.verify(graph)
+    except ir.MalformedGraph as error:
+        with suppress(KeyError, ValueError, IndexError):  # it may be malformed in any way
+            better(graph)
+        raise no_graph(source, error) from error
+
+
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The child's part of `verified`: the step of the request, laid out by the plan of the request, lowered."""
     from levanter.config import loads
@@ -355,7 +394,8 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     config = loads(request["config"])
     plan = requested_plan(request)
     result = planned(config, request["mesh"], request["hardware"], plan=plan)
-    step = passes.lower_placed(result.placed, result.plan, requested_devices(request), donate=True)
+    how = {"donate": True, "partitioner": request.get("partitioner", "explicit")}
+    step = passes.lower_placed(result.placed, result.plan, requested_devices(request), **how)
     lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
     return lowered
 
@@ -396,6 +436,8 @@ def user_errors() -> Iterator[None]:
         yield
     except (passes.AxisErrors, passes.PlanError, passes.UnknownCode, passes.UnknownPass, passes.BadOption) as error:
         raise UserError(str(error)) from error
+    except passes.NotProved as error:
+        raise WorkFailed(str(error)) from error
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -75,6 +75,7 @@ def report(
     verify: bool = False,
     platform: Platform = "cpu",
     values: bool = False,
+    partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
     """All that `levanter compile` says of a step; see `levanter.compiler.compile.report`.
 
@@ -90,7 +91,7 @@ def report(
     answer["notes"] = [*answer["notes"], *([nameless] if nameless else [])]
     if verify:
         answer["verify"] = verified_plan(
-            {"target": asdict(target)},
+            {"target": asdict(target), "partitioner": partitioner},
             LOWER_USER_STEP,
             result,
             answer,
@@ -99,7 +100,7 @@ def report(
     if values:
         from levanter.compiler.values import STEP_VALUES, checked_values
 
-        answer["values"] = checked_values({"target": asdict(target)}, STEP_VALUES, result.plan)
+        answer["values"] = checked_values({"target": asdict(target)}, STEP_VALUES, result.plan, partitioner)
     return answer
 
 
@@ -107,6 +108,7 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The verifying process's part of `report`: the step of the request, laid out by its plan, lowered."""
     step = load_step(Target(**request["target"]))
     result = planned_graph(graph_of(step), request["mesh"], request["hardware"], plan=requested_plan(request))
-    planned_step = passes.lower_placed(result.placed, result.plan, requested_devices(request), donate=True)
-    lowered: jax.stages.Lowered = planned_step.lower(*step.arguments)  # type: ignore[attr-defined]
+    how = {"donate": True, "partitioner": request.get("partitioner", "explicit")}
+    function = passes.lower_placed(result.placed, result.plan, requested_devices(request), **how)
+    lowered: jax.stages.Lowered = function.lower(*step.arguments)  # type: ignore[attr-defined]
     return lowered

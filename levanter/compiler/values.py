@@ -33,13 +33,16 @@ CONFIG_VALUES = "levanter.compiler.values:values_of_config"
 STEP_VALUES = "levanter.compiler.values:values_of_step"
 
 
-def checked_values(subject: Mapping[str, Any], function: str, plan: passes.Plan) -> dict[str, Any]:
+def checked_values(
+    subject: Mapping[str, Any], function: str, plan: passes.Plan, partitioner: passes.Partitioner = "explicit"
+) -> dict[str, Any]:
     """The `values` of `levanter compile --json` (see docs/compile.md).
 
     Args:
         subject: which step, as JSON can hold it.
         function: `CONFIG_VALUES` or `STEP_VALUES`.
         plan: the layout to check.
+        partitioner: whose program of one device, as in `passes.lower`.
 
     Raises:
         UserError: the step cannot be loaded again in the child process.
@@ -47,7 +50,8 @@ def checked_values(subject: Mapping[str, Any], function: str, plan: passes.Plan)
     """
     from levanter.compiler.verify import answer_in_child
 
-    return answer_in_child(plan_request(subject, plan), devices=plan.mesh.devices, function=function)
+    request = {**plan_request(subject, plan), "partitioner": partitioner}
+    return answer_in_child(request, devices=plan.mesh.devices, function=function)
 
 
 def values_of_config(request: dict[str, Any]) -> dict[str, Any]:
@@ -150,4 +154,4 @@ def given_arrays(step: UserStep) -> dict[int, Any]:
 
 def _values(graph: Graph, request: dict[str, Any], given: Mapping[int, Any]) -> dict[str, Any]:
     result = planned_graph(graph, request["mesh"], request["hardware"], plan=requested_plan(request))
-    return compare_values(graph, result.placed, result.plan, given=given).facts()
+    return compare_values(graph, result.placed, result.plan, partitioner=request["partitioner"], given=given).facts()

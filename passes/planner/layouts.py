@@ -47,8 +47,10 @@ class Layouts:
     """Layouts by name on a mesh.
 
     `order` is the priority order of names; `compute` and `storage` map names to mesh axes (replicated names are
-    absent). `storage` repeats the compute axes and adds the storage-only ones. `subject` is the step that was
-    planned; a plan by hand has none until it is carried out.
+    absent). `storage` repeats the compute axes and adds the storage-only ones. `regather` says whether parameters that
+    the forward pass gathered are gathered again in the backward pass, or kept till then; None where memory is to decide
+    (see `passes.planner.regather`). `subject` is the step that was planned; a plan by hand has none until it is carried
+    out.
     """
 
     mesh: DeviceMesh
@@ -60,6 +62,7 @@ class Layouts:
     search: Search | None = None
     runner_up: RunnerUp | None = None
     custom_chip: Chip | None = field(default=None, repr=False)
+    regather: bool | None = None
     subject: Subject | None = field(default=None, compare=False, repr=False)
 
     @property

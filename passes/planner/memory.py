@@ -11,7 +11,7 @@ keeps temporaries in on-chip memory as long as they fit, so that only what is be
 is there before and after the step, arguments and results, always does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,12 +23,16 @@ from ir.ops import entered, op_of
 from ir.types import item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
-from passes.sharding.iteration_space import space_of
+from passes.sharding.iteration_space import node_role
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Role, ShardingRules
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
+
+
+_At = dict[int, list[Value]]
+"""Values by the position of a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +48,34 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A distinct kind of value: its dims (name and size), the bytes of an element, its role."""
+    """A distinct kind of value: its dims (name and size), the bytes of an element, its role, and whether it is a whole
+    copy of a stored one, gathered or not yet scattered."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
     role: Role
+    gathered: bool = False
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
-        """Bytes on one device."""
+        """Bytes on one device; of a whole copy, 0 where what is stored is one."""
         sizes: dict[str, int] = {}
         for name, size in self.dims:
             if name is not None:
                 sizes.setdefault(name, size)
         layout = rules.layout(sizes, self.role)
+        left = dict(layout)
         lengths: list[Any] = []
         for name, size in self.dims:
-            mask = layout.pop(name, 0) if name is not None else 0
+            mask = left.pop(name, 0) if name is not None else 0
             lengths.append(size // rules.mesh.group(mask))
-        return chip.bytes(lengths, self.item)
+        result = chip.bytes(lengths, self.item)
+        if not self.gathered:
+            return result
+        stored = rules.layout(sizes, "storage")
+        differs: Any = np.zeros((), bool)
+        for name, mask in layout.items():
+            differs = differs | (np.asarray(mask) != stored[name])
+        return result * differs
 
 
 @dataclass
@@ -105,10 +119,11 @@ def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dic
     return result
 
 
-def memory_program(graph: Graph, roles: Roles) -> MemoryProgram:
-    """The memory program of a whole step."""
+def memory_program(graph: Graph, roles: Roles, regather: bool = False) -> MemoryProgram:
+    """The memory program of a whole step. Parameters that are gathered live from their first reader to their last one,
+    or with `regather` to the last one of the forward pass, and again for those of the backward pass."""
     program = MemoryProgram()
-    writer = _Writer(program, roles, _forward_readers(graph))
+    writer = _Writer(program, roles, _forward_readers(graph), regather)
     state = {graph.inputs[before].id for before, _ in graph.carried}
     for value in graph.inputs:
         writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
@@ -125,18 +140,19 @@ def _forward_readers(graph: Graph) -> set[int]:
 
 
 class _Writer:
-    def __init__(self, program: MemoryProgram, roles: Roles, parameters: set[int]) -> None:
+    def __init__(self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool) -> None:
         self.program = program
         self.roles = roles
         self.parameters = parameters
+        self.regather = regather
         self.index: dict[Entry, int] = {}
 
     def state_kind(self, value: Value) -> MemoryKind:
         return "parameters" if value.id in self.parameters else "optimizer"
 
-    def entry(self, value: Value, role: Role) -> int:
+    def entry(self, value: Value, role: Role, gathered: bool = False) -> int:
         dims = tuple((dim.name, dim.size) for dim in value.type.dims)
-        entry = Entry(dims, item_size(value.type.dtype), role)
+        entry = Entry(dims, item_size(value.type.dtype), role, gathered)
         if entry not in self.index:
             self.index[entry] = len(self.program.entries)
             self.program.entries.append(entry)
@@ -151,12 +167,13 @@ class _Writer:
     def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
         kept = traffic(graph).kept
-        last = _last_use(graph, kept)
+        last, computed = _last_use(graph, kept)
+        begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}
         for i, node in enumerate(graph.nodes):
-            gathered = [*self._gathered(node), *self._unscattered(node)]
-            for value in gathered:
-                self.program.events.append(Event(1, self.entry(value, "compute"), "temporaries"))
+            whole = list(self._unscattered(node))
+            for value in (*begun.get(i, ()), *whole):
+                self.program.events.append(Event(1, self.entry(value, "compute", True), "temporaries"))
             for body in entered(node):
                 self.scope(body, set(), op_of(node).scans(node))
             for value in node.outputs:
@@ -164,23 +181,43 @@ class _Writer:
                     kind = self._kind(node, value, scanned)
                     self.allocate(value, kind)
                     live[value.id] = (value, kind)
-            for value in gathered:
-                self.program.events.append(Event(-1, self.entry(value, "compute"), "temporaries"))
+            for value in (*whole, *ended.get(i, ())):
+                self.program.events.append(Event(-1, self.entry(value, "compute", True), "temporaries"))
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
             self.free(value, kind)
 
-    def _gathered(self, node: Node) -> Iterator[Value]:
-        """Stored operands that a contraction or a lookup needs gathered for a moment."""
-        if op_of(node).reads_whole_parameters and node.phase != "update":
-            for value in node.value_inputs:
-                if self.roles[value.id] == "storage":
-                    yield value
+    def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
+        """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""
+        spans: dict[tuple[int, bool], tuple[Value, int, int]] = {}
+        for i, node in enumerate(graph.nodes):
+            for value in self._read_in_use(node):
+                key = (value.id, self.regather and node.phase == "backward")
+                _, first, last = spans.get(key, (value, i, i))
+                spans[key] = (value, first, max(last, computed[i]))
+        begun: _At = {}
+        ended: _At = {}
+        for value, first, last in spans.values():
+            begun.setdefault(first, []).append(value)
+            ended.setdefault(last, []).append(value)
+        return begun, ended
+
+    def _read_in_use(self, node: Node) -> Iterator[Value]:
+        """Stored operands that a node computes with."""
+        if not entered(node):
+            if node_role(node, self.roles) == "compute":
+                yield from (value for value in node.value_inputs if self.roles[value.id] == "storage")
+            return
+        for _, feeds in op_of(node).body_operands(node):
+            for operand, inside, _ in feeds:
+                stored = isinstance(operand, Value) and self.roles[operand.id] == "storage"
+                if stored and self.roles[inside.id] == "compute":
+                    yield operand
 
     def _unscattered(self, node: Node) -> Iterator[Value]:
         """Gradients that are made in full before each device keeps its part of the sum."""
-        if not entered(node) and space_of(node, self.roles).role == "compute":
+        if not entered(node) and node_role(node, self.roles) == "compute":
             for value in node.outputs:
                 if self.roles[value.id] == "storage" and value.type.dims:
                     yield value
@@ -191,12 +228,14 @@ class _Writer:
         return "temporaries" if scanned or node.phase != "forward" else "activations"
 
 
-def _last_use(graph: Graph, kept: frozenset[int]) -> dict[int, int]:
-    """Where each value is read last. A fused operation reads its operands when what it is fused into is computed."""
+def _last_use(graph: Graph, kept: frozenset[int]) -> tuple[dict[int, int], list[int]]:
+    """Where each value is read last, and where each node is computed: a fused operation, with what it is fused into."""
+    computed = list(range(len(graph.nodes)))
     last = {operand.id: len(graph.nodes) for operand in graph.outputs if isinstance(operand, Value)}
     for i, node in reversed(list(enumerate(graph.nodes))):
         fused = op_of(node).fusible and not any(value.id in kept for value in node.outputs)
         read = max([i, *(last.get(value.id, i) for value in node.outputs)]) if fused else i
         for value in node.value_inputs:
             last[value.id] = max(last.get(value.id, read), read)
-    return last
+        computed[i] = min(read, len(graph.nodes) - 1)
+    return last, computed

@@ -35,12 +35,15 @@ class Plan(Layouts):
         compute: Mapping[str, str | Sequence[str]],
         storage: Mapping[str, str | Sequence[str]] | None = None,
         hardware: str | Chip = "v5e",
+        *,
+        regather: bool | None = None,
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
         A name is sharded over one mesh axis (`{"batch": "data"}`) or several (`{"batch": ("replica", "data")}`). A name
         that the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is
-        used.
+        used. `regather` says whether parameters are gathered again in the backward pass; by default they are where the
+        chip has no room for gathered ones.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """
@@ -55,6 +58,7 @@ class Plan(Layouts):
             {**used, **merged},
             chip.name,
             custom_chip=chip if isinstance(hardware, Chip) else None,
+            regather=regather,
         )
 
     def shardings(self, tree: Any, *, graph: Graph | None = None, devices: Any = None) -> Any:

@@ -32,12 +32,13 @@ class Problem:
     memory: MemoryProgram
 
     @classmethod
-    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip) -> "Problem":
-        """The problem of a canonical graph."""
+    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip, regather: bool = False) -> "Problem":
+        """The problem of a canonical graph, with parameters gathered once or again in the backward pass."""
         network = Network(mesh, chip)
         roles = assign_roles(graph)
-        terms = cost_terms(graph, roles, network)
-        return cls(graph, network, roles, plan_space(graph, mesh), terms, memory_program(graph, roles))
+        terms = cost_terms(graph, roles, network, regather)
+        memory = memory_program(graph, roles, regather)
+        return cls(graph, network, roles, plan_space(graph, mesh), terms, memory)
 
     def price(self, rules: ShardingRules) -> tuple[Cost, int]:
         """Seconds by kind, and peak bytes, of a single plan."""

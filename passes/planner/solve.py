@@ -43,6 +43,10 @@ def _solved(graph: Graph, layout: DeviceMesh, hardware: str | Chip) -> Plan:
     started, chip = perf_counter(), chip_of(hardware)
     problem = Problem.of(graph, layout, chip)
     best, leanest = search(problem.space, problem.terms, problem.memory, chip)
+    regather = not best
+    if regather:
+        problem = Problem.of(graph, layout, chip, regather)
+        best, leanest = search(problem.space, problem.terms, problem.memory, chip)
     if not best:
         raise problem.does_not_fit(leanest)
     compute, storage = problem.named(best[0])
@@ -58,6 +62,7 @@ def _solved(graph: Graph, layout: DeviceMesh, hardware: str | Chip) -> Plan:
         custom_chip=chip if isinstance(hardware, Chip) else None,
         search=Search(problem.space.plans, perf_counter() - started, optimal=True),
         runner_up=runner_up,
+        regather=regather,
     )
 
     def reprice(changed_compute: Axes, changed_storage: Axes) -> tuple[float, int]:

@@ -39,10 +39,11 @@ class Term:
     times: float = 1.0
 
 
-def cost_terms(graph: Graph, roles: Roles, network: Network) -> list[Term]:
-    """All terms of a graph, equal ones merged, in order of first appearance."""
+def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False) -> list[Term]:
+    """All terms of a graph, equal ones merged, in order of first appearance. With `regather` what the backward pass
+    reads of stored values is not what was gathered for the forward pass."""
     merged: dict[Hashable, Term] = {}
-    for key, term in _scope_terms(graph, roles, network, 1.0):
+    for key, term in _scope_terms(graph, roles, network, 1.0, regather):
         if key in merged:
             merged[key].times += term.times
         else:
@@ -50,7 +51,9 @@ def cost_terms(graph: Graph, roles: Roles, network: Network) -> list[Term]:
     return list(merged.values())
 
 
-def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
+def _scope_terms(
+    graph: Graph, roles: Roles, network: Network, times: float, regather: bool
+) -> Iterator[tuple[Hashable, Term]]:
     flow = traffic(graph)
     for node, moved in zip(graph.nodes, flow.moved, strict=True):
         if not entered(node):
@@ -58,12 +61,16 @@ def _scope_terms(graph: Graph, roles: Roles, network: Network, times: float) -> 
             continue
         trips = times * node.count("trips", 1)
         for body in entered(node):
-            yield from _scope_terms(body, roles, network, trips)
+            yield from _scope_terms(body, roles, network, trips, regather)
         yield from _leaving_terms(node, roles, network, trips)
     values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
     readers = Uses.of_scope(graph).readers
     for identity, value in values.items():
-        yield from _reader_term(value, readers[identity], roles, network, times)
+        again = regather and roles[identity] == "storage"
+        late = [node for node in readers[identity] if again and node.phase == "backward"]
+        early = [node for node in readers[identity] if not (again and node.phase == "backward")]
+        for nodes in filter(None, (early, late)):
+            yield from _reader_term(value, nodes, roles, network, times)
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:

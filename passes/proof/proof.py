@@ -1,5 +1,7 @@
 """What a proof has shown."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from passes.proof.layouts import Assumption
@@ -20,6 +22,13 @@ class Proof:
     against: bool
 
     def __str__(self) -> str:
-        count = len(self.assumptions)
-        line = f"proved: {self.values:,} values, {count} assumption{'' if count == 1 else 's'}"
-        return "\n".join([line, *(f"  assumed: {each}" for each in self.assumptions)])
+        return "\n".join(proof_lines(self.values, [str(each) for each in self.assumptions]))
+
+
+def proof_lines(values: int, assumptions: Sequence[str]) -> list[str]:
+    """`proved: 1,204 values, 0 assumptions`, and a line for each assumption; equal ones are counted."""
+    count = len(assumptions)
+    lines = [f"proved: {values:,} values, {count} assumption{'' if count == 1 else 's'}"]
+    for text, times in Counter(assumptions).items():
+        lines.append(f"  assumed: {text}" + (f", {times} times" if times > 1 else ""))
+    return lines

@@ -8,9 +8,13 @@ from typing import Any
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import summary
-from passes.partition import partition
+from passes.defer_sums import DeferSums
+from passes.partition import Partition
 from passes.planner.layouts import Layouts, Subject
-from passes.scatter_sums import scatter_sums
+from passes.proof.proof import Proof
+from passes.prove import prove
+from passes.scatter_sums import ScatterSums
+from passes.stage import Stage
 
 Row = dict[str, Any]
 
@@ -25,15 +29,17 @@ def question(plan: Layouts) -> Row:
     }
 
 
-def facts(subject: Subject, plan: Layouts, placed: Graph | None = None) -> Row:
+def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: Proof | None = None) -> Row:
     """What a plan says of the step that it is for: the keys of docs/compile.md but `model`.
 
     Args:
-        placed: the step after all passes, where that is at hand.
+        placed, proof: the step after all passes, and what is proved of it, where that is at hand.
     """
     graph = subject.graph
     if placed is None:
-        placed = scatter_sums(partition(graph, plan))
+        placed = _placed(graph, plan)
+    if proof is None:
+        proof = prove(placed, graph, plan.mesh)
     times = summary.times(graph, placed, plan)
     return {
         **question(plan),
@@ -42,12 +48,24 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None) -> Row:
         "collectives": [
             {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
         ],
-        "memory": summary.memory(graph, plan),
+        "memory": summary.memory(graph, plan, placed),
         "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
+        "proof": {
+            "values": proof.values,
+            "assumptions": [str(each) for each in proof.assumptions],
+            "against": proof.against,
+        },
         "notes": list(subject.notes),
     }
+
+
+def _placed(graph: Graph, plan: Layouts) -> Graph:
+    stage = Stage(graph, plan.mesh, plan.hardware, plan)
+    for each in (Partition(), ScatterSums(), DeferSums()):
+        stage = each.apply(stage)
+    return stage.graph
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+from passes.proof.proof import proof_lines
 from passes.report.style import Printer
 from passes.report.units import format_bytes, format_change, format_percent, format_seconds
 
@@ -35,6 +36,8 @@ def tables(report: Mapping[str, Any], printer: Printer) -> None:
         _time(report["time"], printer)
     if "search" in report:
         _search(report, printer)
+    if "proof" in report:
+        _proof(report["proof"], printer)
     _notes(report.get("notes", ()), printer)
 
 
@@ -177,6 +180,14 @@ def _changes(plan: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
             if list(here.get(name, [])) != list(there.get(name, [])):
                 changes.append(f"{name} {verb} {_where(there.get(name, []))}, not {_where(here.get(name, []))}")
     return changes
+
+
+def _proof(proof: Mapping[str, Any], printer: Printer) -> None:
+    """`proved: 1,204 values, 0 assumptions`, and each assumption."""
+    head, *assumed = proof_lines(proof["values"], proof["assumptions"])
+    printer.heading(head)
+    if assumed:
+        printer.rows([(line.strip(),) for line in assumed])
 
 
 def _notes(notes: Sequence[str], printer: Printer) -> None:

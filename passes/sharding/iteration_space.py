@@ -53,10 +53,11 @@ def space_of(node: Node, roles: Roles) -> Space:
     for value in values:
         for name, size in sizes_of(value.type).items():
             sizes.setdefault(name, size)
-    return Space(sizes, _node_role(node, roles), op.reduced(node), op.replicated(node))
+    return Space(sizes, node_role(node, roles), op.reduced(node), op.replicated(node))
 
 
-def _node_role(node: Node, roles: Roles) -> Role:
+def node_role(node: Node, roles: Roles) -> Role:
+    """The role that a node without bodies is computed in."""
     op = op_of(node)
     if op.always_computes:
         return "compute"
@@ -76,9 +77,9 @@ def restricted(layout: Layout, type_: TensorType, rules: ShardingRules) -> Layou
 
 
 def _crossing(type_: TensorType, other: Value, roles: Roles, rules: ShardingRules) -> Layout:
-    """How a value must be sharded to be, on the other side of the border of a body, `other`: as that is, dim by dim, but
-    for the one in front that a loop scans over, if `type_` has it and `other` has not, or the other way round. The two
-    may have two names for one dim."""
+    """How a value must be sharded to be, on the other side of the border of a body, `other`: as that is, dim by dim,
+    but for the one in front that a loop scans over, where only one of the two has it. The two may have two names for
+    one dim."""
     layout = value_layout(other, roles, rules)
     longest = max(len(type_.dims), len(other.type.dims))
     dims, others = ((None,) * (longest - len(each.dims)) + each.dims for each in (type_, other.type))

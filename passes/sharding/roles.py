@@ -98,15 +98,16 @@ def _gradients(graph: Graph, storage: set[int]) -> set[int]:
     result_ids = {operand.id for operand in carried_out if isinstance(operand, Value)}
     candidates -= kept_outputs - result_ids
     while True:
-        lost = _misused(graph, candidates)
+        lost = _misused(graph, candidates, storage)
         if not lost:
             return candidates
         candidates -= lost
 
 
-def _misused(graph: Graph, candidates: set[int]) -> set[int]:
+def _misused(graph: Graph, candidates: set[int], storage: set[int]) -> set[int]:
     """Candidates with a reader that wants them in the compute role."""
     lost: set[int] = set()
+    stored = candidates | storage
 
     def demand(value: object, wanted: bool) -> None:
         if isinstance(value, Value) and value.id in candidates and not wanted:
@@ -117,15 +118,15 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
             if entered(node):
                 for inner, feeds in op_of(node).body_operands(node):
                     for operand, value, _ in feeds:
-                        demand(operand, value.id in candidates)
+                        demand(operand, value.id in stored)
                     scope(inner)
-                _demand_one_role(node, candidates, lost)
+                _demand_one_role(node, candidates, stored, lost)
                 for _, results in op_of(node).body_results(node):
                     for operand, value, _ in results:
-                        demand(operand, value.id in candidates)
-                        if isinstance(operand, Value) and operand.id not in candidates:
+                        demand(operand, value.id in stored)
+                        if isinstance(operand, Value) and operand.id not in stored:
                             demand(value, False)
-                _demand_carries(node, candidates, lost)
+                _demand_carries(node, candidates, stored, lost)
             elif node.phase != "update":
                 kept = op_of(node).keeps_elements(node) and all(value.id in candidates for value in node.outputs)
                 for operand in node.inputs:
@@ -135,23 +136,23 @@ def _misused(graph: Graph, candidates: set[int]) -> set[int]:
     return lost
 
 
-def _demand_one_role(node: Node, candidates: set[int], lost: set[int]) -> None:
+def _demand_one_role(node: Node, candidates: set[int], stored: set[int], lost: set[int]) -> None:
     """What an operand is in one body it is in all: it comes to them in one place."""
     fed: dict[int, list[int]] = {}
     for body, positions in zip(node.bodies, op_of(node).feeding(node), strict=True):
         for position, value in zip(positions, body.inputs, strict=True):
             fed.setdefault(position, []).append(value.id)
     for ids in fed.values():
-        if not candidates.issuperset(ids):
+        if not stored.issuperset(ids):
             lost.update(identity for identity in ids if identity in candidates)
 
 
-def _demand_carries(node: Node, candidates: set[int], lost: set[int]) -> None:
+def _demand_carries(node: Node, candidates: set[int], stored: set[int], lost: set[int]) -> None:
     """A carry is one value before, in and after the loop: it is a candidate everywhere or nowhere."""
     for (before, after), result in zip(op_of(node).carries(node), node.outputs, strict=False):
         members = [before, after, result]
         ids = [member.id for member in members if isinstance(member, Value)]
-        if not all(identity in candidates for identity in ids):
+        if not stored.issuperset(ids):
             lost.update(identity for identity in ids if identity in candidates)
 
 
