@@ -52,7 +52,9 @@ class DeferSums(Pass):
 
 def _room(graph: Graph, plan: Layouts, at_rest: tuple[int, ...]) -> int:
     """Bytes that the chip has beside what the plan needs at its peak."""
-    peak, _ = memory_program(graph, assign_roles(graph, at_rest)).peak(plan.rules, plan.chip.memory)
+    roles = assign_roles(graph, at_rest)
+    program = memory_program(graph, roles, into_products=plan.chip.memory.into_products)
+    peak, _ = program.peak(plan.rules, plan.chip.memory)
     return plan.chip.capacity - int(peak)
 
 

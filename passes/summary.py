@@ -109,7 +109,7 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
 
 
 def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str | None, float]) -> None:
-    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
+    for node, moved in zip(graph.nodes, traffic(graph, plan.chip.memory.into_products).moved, strict=True):
         if not entered(node):
             seconds = float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times
             source = str(node.source) if node.source is not None else None
@@ -126,7 +126,7 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str
         placed: the same after all passes; sums that loops leave pending are counted with it.
     """
     roles = assign_roles(graph)
-    program = memory_program(graph, roles, regathers(graph, plan, roles))
+    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory.into_products)
     peak, parts = program.peak(plan.rules, plan.chip.memory)
     waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}

@@ -24,6 +24,12 @@ class ChipMemory:
     on_chip: int = 0
     tile: tuple[int, int] = (1, 1)
 
+    @property
+    def into_products(self) -> bool:
+        """Whether products compute elementwise chains that they read on the way: what keeps arrays in tiles is a matrix
+        unit that XLA writes the products of."""
+        return self.tile != (1, 1)
+
     def bytes(self, lengths: Sequence[Any], item: int) -> Any:
         """The memory of an array.
 

@@ -7,8 +7,8 @@ as long as that takes. The peak is the largest sum on the way. Values are counte
 candidate plans is evaluated at once.
 
 What a chip makes of it (`ChipMemory`): a TPU keeps arrays in tiles, so that a dim of 64 takes the room of 128; and XLA
-keeps temporaries in on-chip memory as long as they fit, so that only what is beyond it takes memory of the device. What
-is there before and after the step, arguments and results, always does.
+keeps temporaries in on-chip memory as long as all of them fit. Once they do not, those that would save most are too
+large for it, so all are counted in the memory of the device. What is there before and after the step always is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,7 +99,7 @@ class MemoryProgram:
                 staying = staying + change
             else:
                 passing = passing + change
-            running = staying + np.maximum(0, passing - chip.on_chip)
+            running = staying + passing * (passing > chip.on_chip)
             if np.ndim(running) == 0:
                 parts[event.kind, event.stays] = parts.get((event.kind, event.stays), 0) + change
                 if running > highest:
@@ -109,21 +109,16 @@ class MemoryProgram:
 
 
 def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dict[MemoryKind, Any]:
-    """What takes memory of the device, by kind: of what passes, the shortest lived is on the chip first."""
-    result: dict[MemoryKind, Any] = {kind: parts.get((kind, True), 0) for kind in MEMORY_KINDS}
-    for kind in reversed(MEMORY_KINDS):
-        passing = int(parts.get((kind, False), 0))
-        kept = min(on_chip, passing)
-        on_chip -= kept
-        result[kind] += passing - kept
-    return result
+    """What takes memory of the device, by kind."""
+    passing = sum(size for (_, stays), size in parts.items() if not stays) > on_chip
+    return {kind: parts.get((kind, True), 0) + passing * parts.get((kind, False), 0) for kind in MEMORY_KINDS}
 
 
-def memory_program(graph: Graph, roles: Roles, regather: bool = False) -> MemoryProgram:
+def memory_program(graph: Graph, roles: Roles, regather: bool = False, into_products: bool = False) -> MemoryProgram:
     """The memory program of a whole step. Parameters that are gathered live from their first reader to their last one,
     or with `regather` to the last one of the forward pass, and again for those of the backward pass."""
     program = MemoryProgram()
-    writer = _Writer(program, roles, _forward_readers(graph), regather)
+    writer = _Writer(program, roles, _forward_readers(graph), regather, into_products)
     state = {graph.inputs[before].id for before, _ in graph.carried}
     for value in graph.inputs:
         writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
@@ -140,7 +135,10 @@ def _forward_readers(graph: Graph) -> set[int]:
 
 
 class _Writer:
-    def __init__(self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool) -> None:
+    def __init__(
+        self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool, into_products: bool
+    ) -> None:
+        self.into_products = into_products
         self.program = program
         self.roles = roles
         self.parameters = parameters
@@ -166,7 +164,7 @@ class _Writer:
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
-        kept = traffic(graph).kept
+        kept = traffic(graph, self.into_products).kept
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}

@@ -48,7 +48,7 @@ def test_temporaries_stay_on_the_chip_as_long_as_they_fit() -> None:
     brief, gone = Event(1, 0, "temporaries"), Event(-1, 0, "temporaries")
     step = program(state, made, brief, gone)
     assert step.peak(rules)[0] == 300
-    for on_chip, peak, activations, temporaries in ((50, 250, 100, 50), (150, 150, 50, 0), (1000, 100, 0, 0)):
+    for on_chip, peak, activations, temporaries in ((50, 300, 100, 100), (150, 300, 100, 100), (200, 100, 0, 0)):
         highest, parts = step.peak(rules, ChipMemory(on_chip))
         assert (highest, parts["activations"], parts["temporaries"]) == (peak, activations, temporaries)
         assert sum(parts.values()) == highest
