@@ -45,7 +45,12 @@ MODELS: dict[str, tuple[str, list[str]]] = {
     "gpt2_small, 4 layers": ("gpt2_small", [*SHORT, "--trainer.train_batch_size=64"]),
 }
 """Configurations, with what is made smaller: the compiler must see each layout, not each layer."""
-STEPS = {"8 unrolled layers": "plan_truth_steps.py:unrolled", "vit": "plan_truth_steps.py:vit"}
+STEPS = {
+    "8 unrolled layers": "plan_truth_steps.py:unrolled",
+    "wide": "plan_truth_steps.py:wide",
+    "words": "plan_truth_steps.py:words",
+    "vit": "plan_truth_steps.py:vit",
+}
 PLACES = {
     "cpu 8": ("cpu", "v5e", {"data": 4, "model": 2}),
     "v5e 4x2": ("tpu", "v5e", {"data": 4, "model": 2}),
