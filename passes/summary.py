@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
+from passes.hardware.memory import ChipMemory
 from passes.hardware.network import Network
 from passes.planner.cost import operation_seconds
 from passes.planner.layouts import Layouts
@@ -118,16 +119,18 @@ def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str
             _time(body, times * node.count("trips", 1), roles, plan, found)
 
 
-def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str, int]:
+def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has.
 
     Args:
         graph: the canonical graph that was planned.
         placed: the same after all passes; sums that loops leave pending are counted with it.
+        rules: how the memory takes arrays; left out: as the plan's chip does.
     """
     roles = assign_roles(graph)
-    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory.into_products)
-    peak, parts = program.peak(plan.rules, plan.chip.memory)
+    chip = plan.chip.memory if rules is None else rules
+    program = memory_program(graph, roles, regathers(graph, plan, roles), chip.into_products)
+    peak, parts = program.peak(plan.rules, chip)
     waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
     found["gradients"] += waiting

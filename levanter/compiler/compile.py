@@ -23,8 +23,9 @@ from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
+from passes.hardware.memory import PLAIN_MEMORY
 from passes.stage import Stage
-from passes.summary import operation_times
+from passes.summary import memory, operation_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +37,8 @@ ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 Platform = Literal["cpu", "tpu"]
 BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
-    "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
-    "assigned otherwise and which keeps copies"
+    "predicted for arrays as they are and elementwise chains that are fused; compiled for the CPU, which keeps copies "
+    "and computes in float32 what is bfloat16"
 )
 
 
@@ -221,12 +222,13 @@ def verified_plan(
     request = plan_request(subject, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
     compiled = read_collectives(program.text, mesh) if program.text else []
-    predicted_peak = found["memory"]["peak"]
+    # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
+    here = found["memory"] if topology else memory(result.graph, plan, result.placed, PLAIN_MEMORY)
     answer = compare(
         found["collectives"],
         compiled,
         mesh,
-        predicted_peak=predicted_peak,
+        predicted_peak=here["peak"],
         compiled_peak=program.peak,
         habits=settled if topology else None,
     )

@@ -262,7 +262,9 @@ def test_verify_in_a_child_process() -> None:
         },
         "verify",
     )
-    assert verify["peak"]["predicted"] == answer["memory"]["peak"] and verify["peak"]["compiled"] > 0
+    # For the CPU it was compiled for, not for the chip with its tiles and on-chip memory.
+    assert 0.5 < verify["peak"]["predicted"] / verify["peak"]["compiled"] < 2
+    assert verify["peak"]["predicted"] != answer["memory"]["peak"]
 
 
 def test_without_a_mesh_one_device_trains_bit_for_bit() -> None:
