@@ -61,7 +61,7 @@ def wide_arguments() -> tuple[Any, Any]:
     return (layers, jax.eval_shape(ADAM.init, layers)), array((ROWS, WIDE), jnp.bfloat16)
 
 
-wide_names = {"*.up": "embed mlp", "*.down": "mlp embed", "*.bias": "mlp", "1": "batch embed"}
+wide_names = {"*.up": "embed mlp", "*.down": "mlp embed", "*.bias": "mlp", "x": "batch embed"}
 
 WORDS, SIZE, TEXTS, LENGTH = 32768, 1024, 32, 512
 

@@ -110,7 +110,7 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
 
 
 def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str | None, float]) -> None:
-    for node, moved in zip(graph.nodes, traffic(graph, plan.chip.memory.into_products).moved, strict=True):
+    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
         if not entered(node):
             seconds = float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times
             source = str(node.source) if node.source is not None else None

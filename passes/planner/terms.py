@@ -54,7 +54,7 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
 def _scope_terms(
     graph: Graph, roles: Roles, network: Network, times: float, regather: bool
 ) -> Iterator[tuple[Hashable, Term]]:
-    flow = traffic(graph, network.chip.memory.into_products)
+    flow = traffic(graph)
     for node, moved in zip(graph.nodes, flow.moved, strict=True):
         if not entered(node):
             yield _node_term(node, moved, roles, network, times)

@@ -25,7 +25,9 @@ def traffic(graph: Graph, into_products: bool = False) -> Traffic:
     """What each node of a body (nested bodies apart) moves to and from memory.
 
     Args:
-        into_products: whether elementwise chains are computed inside of the products that read them.
+        into_products: whether elementwise chains are computed inside of the products that read them. It says what
+            exists; to compute a chain anew in each product takes about the time that its round trip would, as XLA's
+            estimates have it, so the time of a step is taken without it.
     """
     kept = {value.id for value in graph.inputs}
     kept |= {operand.id for operand in graph.outputs if isinstance(operand, Value)}

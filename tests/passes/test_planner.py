@@ -101,7 +101,7 @@ def test_the_leanest_plan_is_named_where_nothing_fits():
         passes.plan(graph, mesh, chip)
     assert str(caught.value) == (
         f"no plan fits: the leanest on mesh data=2 needs {leanest / 2**30:.2f} GiB a device (optimizer 1.17 GiB, "
-        "gradients 0.78 GiB, parameters 0.58 GiB, temporaries 0.29 GiB, activations 0.03 MiB), and v5e has 0.93 GiB; "
+        "gradients 0.78 GiB, parameters 0.58 GiB, temporaries 0.21 GiB, activations 0.03 MiB), and v5e has 0.93 GiB; "
         "make the model smaller (`vocab` is 50303, `embed` is 2052), or use more devices"
     )
 
