@@ -47,6 +47,10 @@ def test_gathered_in_bf16() -> None:
     assert verified(before, [compiled("all_gather", 2048, 15, "bf16")])[1] > 0
     assert verified(before, [compiled("all_gather", 2048, 16, "f32")])[1] > 0
     assert verified(before, [compiled("all_gather", 2048, 20, "bf16")])[1] > 0
+    two = [predicted("all_gather", 4096, 16), predicted("all_gather", 2048, 16)]
+    halves = [compiled("all_gather", 2048, 16, "bf16"), compiled("all_gather", 1024, 16, "bf16")]
+    assert verified(two, halves) == ([HALVED], 0)
+    assert verified(two, [halves[0], compiled("all_gather", 2048, 16)]) == ([HALVED], 0)
 
 
 def test_added_before_it_is_reduced() -> None:

@@ -65,11 +65,16 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
 
 def _halved(gathers: Mapping[str, Any]) -> int:
     """The bytes that gathers in bf16 save beside those that were predicted of twice the size."""
-    predicted = {size["bytes"]: size["predicted_count"] - size["compiled_count"] for size in gathers["sizes"]}
+    sizes = gathers["sizes"]
+    bf16 = {size["bytes"]: size["dtypes"].get("bf16", 0) for size in sizes}
+    # What was compiled in another type is what was predicted of that size.
+    left = {size["bytes"]: size["predicted_count"] - size["compiled_count"] + bf16[size["bytes"]] for size in sizes}
     saved = 0
-    for size in gathers["sizes"]:
-        surplus = min(size["compiled_count"] - size["predicted_count"], size["dtypes"].get("bf16", 0))
-        saved += max(0, min(surplus, predicted.get(2 * size["bytes"], 0))) * size["bytes"]
+    for size, count in sorted(bf16.items(), reverse=True):
+        halves = max(0, min(count, left.get(2 * size, 0)))
+        left[size] -= count - halves
+        left[2 * size] = left.get(2 * size, 0) - halves
+        saved += halves * size
     return saved
 
 
