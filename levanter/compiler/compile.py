@@ -23,7 +23,7 @@ from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
-from passes.hardware.memory import PLAIN_MEMORY
+from passes.hardware.memory import CPU_MEMORY
 from passes.stage import Stage
 from passes.summary import memory, operation_times
 
@@ -223,7 +223,7 @@ def verified_plan(
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
     compiled = read_collectives(program.text, mesh) if program.text else []
     # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
-    here = found["memory"] if topology else memory(result.graph, plan, result.placed, PLAIN_MEMORY)
+    here = found["memory"] if topology else memory(result.graph, plan, result.placed, CPU_MEMORY)
     answer = compare(
         found["collectives"],
         compiled,

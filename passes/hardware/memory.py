@@ -19,10 +19,12 @@ class ChipMemory:
     """Attributes:
     on_chip: bytes of temporaries that stay on the chip.
     tile: rows and lanes of a tile; (1, 1) where arrays are kept as they are.
+    widens: whether temporaries of 16-bit floats have 32 bits, as on a CPU, which computes in no others.
     """
 
     on_chip: int = 0
     tile: tuple[int, int] = (1, 1)
+    widens: bool = False
 
     @property
     def into_products(self) -> bool:
@@ -53,6 +55,9 @@ class ChipMemory:
 
 PLAIN_MEMORY = ChipMemory()
 """Arrays as they are, all of them in the memory of the device."""
+
+CPU_MEMORY = ChipMemory(widens=True)
+"""That of the CPU devices that stand in for the chips of a mesh."""
 
 
 def _least(values: Sequence[Any]) -> Any:

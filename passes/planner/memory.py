@@ -68,7 +68,7 @@ class Entry:
         for name, size in self.dims:
             mask = left.pop(name, 0) if name is not None else 0
             lengths.append(size // rules.mesh.group(mask))
-        result = chip.bytes(lengths, self.item)
+        result = chip.bytes(lengths, 4 if chip.widens and self.item == 2 and self.role == "compute" else self.item)
         if not self.gathered:
             return result
         stored = rules.layout(sizes, "storage")
