@@ -187,8 +187,8 @@ def summary_of(cells: list[Cell]) -> list[str]:
     if any(cell["cycles"] for cell in cells):
         lines.append(
             "- Spearman correlation with the compiled cycles: "
-            f"{rank(cells, lambda cell: cell['time']['compute']):.3f} of the predicted time of the operations (which is "
-            f"what cycles are given for), {rank(cells, lambda cell: cell['time']['step']):.3f} of the whole step"
+            f"{rank(cells, lambda cell: cell['time']['compute']):.3f} of the predicted time of the operations, which "
+            f"is what has cycles, {rank(cells, lambda cell: cell['time']['step']):.3f} of the whole step"
         )
     return lines
 

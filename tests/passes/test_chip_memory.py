@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ir
+import passes
 from passes.hardware.chip import CHIPS
-from passes.hardware.memory import ChipMemory
+from passes.hardware.memory import CPU_MEMORY, ChipMemory
 from passes.planner.memory import Entry, Event, MemoryProgram
+from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import ShardingRules
 
@@ -36,6 +41,26 @@ def test_two_dims_are_filled_up_to_tiles(lengths: tuple[int, ...], item: int, wa
 def test_many_candidates_at_once() -> None:
     lengths = (np.array([512, 256, 64]), 64)
     assert list(TILED.bytes(lengths, 4)) == [512 * 64 * 4, 256 * 64 * 4, 64 * 128 * 4]
+
+
+def test_a_cpu_computes_halves_in_full() -> None:
+    rules = ShardingRules(DeviceMesh.of("1"), (), {}, {})
+    used, stored = (Entry((("embed", 100),), 2, role) for role in ("compute", "storage"))
+    assert (used.local(rules), used.local(rules, CPU_MEMORY)) == (200, 400)
+    assert stored.local(rules, CPU_MEMORY) == 200
+
+
+def test_a_product_on_a_tpu_computes_what_it_reads() -> None:
+    def step(weights: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        hidden = jnp.tanh(x)
+        return weights - hidden.T @ hidden, jnp.sum(hidden @ weights)
+
+    array = jax.ShapeDtypeStruct
+    arguments = array((64, 64), jnp.float32), array((32, 64), jnp.float32)
+    graph = passes.canonicalize(ir.trace(step, *arguments))
+    (tanh,) = [node.outputs[0] for node in graph.nodes if node.fn == "tanh"]
+    assert tanh.id in traffic(graph).kept
+    assert tanh.id not in traffic(graph, into_products=True).kept
 
 
 def program(*events: Event) -> MemoryProgram:
