@@ -7,6 +7,9 @@ import jax
 
 _jax: Any = jax
 
+jnp: Any = _jax.numpy
+lax: Any = _jax.lax
+
 make_jaxpr: Callable[..., Callable[..., Any]] = _jax.make_jaxpr
 jit: Callable[..., Callable[..., Any]] = _jax.jit
 shard_map: Callable[..., Callable[..., Any]] = _jax.shard_map

@@ -129,8 +129,14 @@ def permutes_others(before: str, after: str) -> str:
     return f"it is {before} and would be {after}: devices can exchange shards of one shape only"
 
 
-def other_layout(found: str, rule: str) -> str:
-    return f"the result is said to be {found}, but on the shards of its operands the operation makes {rule}"
+def other_layout(found: str, rule: str, unpaid: Sequence[str]) -> str:
+    """`unpaid` are the mesh axes of reductions that are pending by the rule and not by what is said."""
+    fix = (
+        f"all_reduce or reduce_scatter it over {axes_text(unpaid)} before it is used so"
+        if unpaid
+        else "say so in its type, and bring it to another layout behind"
+    )
+    return f"the result is said to be {found}, but on the shards of its operands the operation makes {rule}: {fix}"
 
 
 def does_not_divide(dim: Dim, count: int) -> str:

@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from ir.graph import Node
+from ir.jax_api import jnp
 from ir.types import TensorType
 
 RING = "uint32"
@@ -112,7 +112,7 @@ def power(x: Any, exponent: int) -> Any:
 def literal(value: Any) -> Any:
     """A number written in the program, or an array of them: a whole number is itself, so that zeros add nothing and
     ones scale nothing; the infinities are the ends of the order; any other has an odd number of its own."""
-    array = np.asarray(value)
+    array: Any = np.asarray(value)
     if np.iscomplexobj(array):
         return (literal(array.real) + np.uint32(tagged("complex")) * literal(array.imag)).astype(np.uint32)
     number = array.astype(np.float32) if array.dtype.itemsize <= 4 else array.astype(np.float64)

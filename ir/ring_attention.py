@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from haliax.nn.attention import spec as labelled
 from haliax.nn.attention.spec import Labels, Spec, placed, visible
+from ir.jax_api import jnp
 from ir.ring import literal, mix, signed, unsigned
 
 

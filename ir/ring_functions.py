@@ -7,18 +7,22 @@ name; those that give an integer or a boolean give one that depends on every bit
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from ir.graph import Node
+from ir.jax_api import jnp
 from ir.ring import described, in_ring, mix, mixed, power, quotient, ring_dtype, tagged, to_ring
 
 Arrays = Sequence[Any]
 Params = Mapping[str, Any]
 
-BOUND = frozenset(("add", "add_any", "sub", "mul", "max", "min", "select_n", "select_if_vmap", "device_put"))
-BOUND |= frozenset(("sharding_constraint", "optimization_barrier", "copy"))
+BOUND = frozenset(
+    (
+        *("add", "add_any", "sub", "mul", "max", "min", "select_n", "select_if_vmap", "device_put"),
+        *("sharding_constraint", "optimization_barrier", "copy"),
+    )
+)
 """What is bound as it is: on unsigned integers it means the same."""
 SAME = frozenset(
     (
@@ -79,7 +83,7 @@ def known(fn: str) -> bool:
 
 def elementwise(node: Node, arrays: Arrays) -> Sequence[Any] | None:
     """The results of a function of numbers of the ring; None where it is to be bound as it is."""
-    fn, params = node.fn, node.origin.params if node.origin is not None else {}
+    fn, params = node.fn, node.origin.params if node.origin is not None else dict[str, Any]()
     if fn in BOUND:
         return None
     if fn in SAME:

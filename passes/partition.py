@@ -129,6 +129,7 @@ class _Scope(Scope):
         super().__init__()
         self.owner = owner
         self.copies: dict[tuple[int, tuple[tuple[str, int], ...], bool], Value] = {}
+        self.sent: dict[tuple[int, str, TensorType], Value] = {}
         self.maker: dict[int, Node] = {}
 
     def moved(self, reshard: Reshard, cause: Node | None) -> Value:
@@ -180,6 +181,10 @@ class _Scope(Scope):
         disordered = types[-1] != wanted
         for i, (step, type_) in enumerate(zip(steps, types[1:], strict=True)):
             final = last is not None and i + 1 == len(steps) and not disordered
+            known = self.sent.get((value.id, step.kind, type_))
+            if known is not None and not final:
+                value = known
+                continue
             result = replace(last if final and last is not None else self.owner.fresh(reshard.value), type=type_)
             summed = OPS[step.kind].completes_sums
             axis = _summed_names(reshard, over, int(step.mask)) if summed else (step.name or "",)
@@ -187,6 +192,7 @@ class _Scope(Scope):
             attrs["moving"] = _moving(reshard)
             phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
             self.nodes.append(Node(step.kind, "", (value,), (result,), attrs, (), phase, source))
+            self.sent[value.id, step.kind, type_] = result
             value = result
         return self.ordered(reshard, value, wanted, cause, last) if disordered else value
 

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from ir import jax_api
 from ir.graph import Graph
+from ir.jax_api import jnp
 from passes import errors, require
 from passes.lower import Partitioner
 from passes.planner.plan import Plan
@@ -156,7 +157,7 @@ def _numbers(array: Any) -> Any:
 def _comparable(array: Any) -> Any:
     if array.dtype == jax.dtypes.float0:
         return np.zeros(array.shape, bool)
-    return jax.random.key_data(array) if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else array
+    return jax.random.key_data(array) if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) else array
 
 
 def _difference(name: str, wanted: Any, found: Any) -> Different | None:

@@ -11,11 +11,10 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import jax.numpy as jnp
-
 from haliax.nn.attention.spec import MASKS, Spec
 from ir import errors
 from ir.graph import Node, Value
+from ir.jax_api import jnp
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
 from ir.ops.spread import Labels, Spread, Walked, pending

@@ -25,6 +25,7 @@ class Branch(Structured):
         return super().results(node)
 
     def decided(self, node: Node) -> None:
+        """What chooses a body is the same on each device."""
         replicated_choice(Piece("operand"), node.inputs[0])
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:

@@ -4,10 +4,9 @@ along the dims in `along`."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax import lax
-
 from ir import errors
 from ir.graph import Node, Operand
+from ir.jax_api import lax
 from ir.ops.op import Names, Op, params_of
 from ir.ops.rule import Expected, Hole, Piece, Slot, has, like, listed, must, operands, same_shape
 from ir.ops.spread import Spread, Walked, joined, nothing_pending, pending, places

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import jax.numpy as jnp
 from jax.lax import GatherScatterMode
 
 from ir import errors
 from ir.graph import Node, Operand
+from ir.jax_api import jnp
 from ir.ops.dtypes import is_integer
 from ir.ops.op import Mismatch, Names, Op, meeting, names_of, params_of
 from ir.ops.rule import Broken, Piece, has, listed, must, same

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from ir import errors
 from ir.graph import Node
+from ir.jax_api import jnp
 from ir.ops.dtypes import family
 from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Piece, listed, must, operands, words

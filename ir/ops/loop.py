@@ -4,13 +4,13 @@ second body for the condition."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from ir import errors
 from ir.graph import Graph, Node, Operand, Value
+from ir.jax_api import jnp
 from ir.ops.op import Mismatch, Names, meeting, params_of
 from ir.ops.rule import OP, Broken, Expected, Piece, count, listed, must
 from ir.ops.structured import Structured, meeting_axes, replicated_choice, same_sizes
@@ -136,7 +136,8 @@ class Loop(Structured):
             return super().shadow(node, arrays, shards)
         params = params_of(node)
         split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-        again, body = (jaxpr_as_fun(closed) for closed in self.jaxprs(params))
+        made_of: Any = jaxpr_as_fun
+        again, body = (made_of(closed) for closed in self.jaxprs(params))
         real = any(in_ring(value.type.dtype) for value in node.bodies[0].values())
         last = np.int32(_UNDECIDED if real else _LONGEST)
 
@@ -147,7 +148,7 @@ class Loop(Structured):
             return goes_on(state).any() & (state[0] < last)
 
         def trip(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            made = body(*arrays[split:end], *state[1:])
+            made: list[Any] = body(*arrays[split:end], *state[1:])
             running = goes_on(state)
             if running.ndim:  # under `vmap`, each place stops by itself
                 made = [_where(running, new, old) for new, old in zip(made, state[1:], strict=True)]

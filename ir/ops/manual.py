@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ir import errors
 from ir.graph import Node
+from ir.jax_api import jnp
 from ir.ops.op import Names, Op, all_names, params_of
 from ir.ops.rule import OP, Broken, Expected, Hole, Slot, must, same, words
 from ir.types import Dim, TensorType

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.extend.random import threefry2x32_p
 
 from ir import errors
 from ir._compat import equation_context
 from ir.graph import Node
+from ir.jax_api import jnp
 from ir.ops.dtypes import is_integer, is_key
 from ir.ops.iota import counters
 from ir.ops.op import Names, Op, names_of

@@ -3,18 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.lax import GatherScatterMode
 
 from ir import errors, jax_api
 from ir.graph import Node
+from ir.jax_api import jnp
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
 from ir.ops.spread import Spread, Walked, nothing_pending, pending
-from ir.ring import RING, touches
+from ir.ring import mix, touches
 from ir.shards import Shards, bind_primitive
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
@@ -115,10 +115,10 @@ class Scatter(Indexed):
     def ring_params(self, node: Node) -> Mapping[str, Any]:
         """With the function that combines two numbers of the ring."""
         params = params_of(node)
-        if not touches(node) or params.get("update_jaxpr") is None or node.fn not in _COMBINED:
+        if not touches(node) or params.get("update_jaxpr") is None:
             return params
         number = np.uint32(0)
-        closed = jax_api.make_jaxpr(_COMBINED[node.fn])(number.astype(RING), number.astype(RING))
+        closed = jax_api.make_jaxpr(_COMBINED.get(node.fn, _applied))(number, number)
         return {**params, "update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
 
 
@@ -130,3 +130,8 @@ def _room(node: Node, positions: Sequence[int]) -> list[int]:
     windows = iter([node.inputs[2].type.dims[position].size for position in numbers.update_window_dims])
     sizes = [1 if position in inserted else next(windows) for position in range(len(dims))]
     return [dims[position].size - sizes[position] for position in positions]
+
+
+def _applied(number: Any, _: Any) -> Any:
+    """What `x.at[i].apply(f)` is in the ring, whatever `f` is."""
+    return mix(number, "apply")

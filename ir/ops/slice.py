@@ -6,6 +6,7 @@ from typing import Any
 
 from ir import errors
 from ir.graph import Node, Value
+from ir.jax_api import jnp
 from ir.names import Extent
 from ir.ops.dtypes import is_integer
 from ir.ops.op import Mismatch, Names, Op, OrderOf, Place, meeting, params_of
@@ -74,6 +75,16 @@ class Slice(Op):
     def blocked(self, node: Node) -> Names:
         return node.names("along")
 
+    def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
+        """A start is brought into range here: XLA (of jaxlib 0.10) takes a slice of a slice for one slice and forgets
+        that the first one's start is, and what is cut for a device's shard is one."""
+        if node.fn == "dynamic" and shards.sizes:
+            sizes = shards.shape(node.outputs[0].type)
+            rooms = [whole - size for whole, size in zip(arrays[0].shape, sizes, strict=True)]
+            starts = zip(arrays[1:], rooms, strict=True)
+            arrays = [arrays[0], *[_brought_in(start, room) for start, room in starts]]
+        return super().bind(node, arrays, shards)
+
     def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
         """Of dims that are not cut, each device takes all that it has."""
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims
@@ -122,6 +133,12 @@ def extents(node: Node) -> Iterator[tuple[Value, int, Extent]]:
             if result.type.dims[axis].size > 1:
                 yield result, axis, (start, stop, 1)
             start = stop
+
+
+def _brought_in(start: Any, room: int) -> Any:
+    """A start of at least 0 and at most `room`."""
+    start = jnp.asarray(start)
+    return jnp.clip(start.astype("int32") if start.dtype.itemsize < 4 else start, 0, room)
 
 
 def side_by_side(node: Node, rule: str) -> Iterator[Mismatch]:

@@ -36,8 +36,8 @@ class Structured(Op):
         return [Expected((operand.type.dtype,), operand.type.dims) for operand in node.bodies[0].outputs]
 
     def spread(self, node: Node) -> Sequence[Spread]:
-        """What goes in and out of a body keeps its layout on the way, and so does a carry from trip to trip; the body
-        is looked at by itself. A loop scans over a dim that is whole."""
+        """What goes in and out of a body keeps its layout on the way; the body is looked at by itself. What a loop
+        carries keeps its layout from trip to trip, and what it scans over is whole."""
         self.decided(node)
         for _, feeds in self.body_operands(node):
             for operand, inside, scanned in feeds:

@@ -137,10 +137,10 @@ def prove(source: str, against: str | None, mesh: str | None) -> None:
     text = sys.stdin.read() if source == "-" else _text(source)
     before = (_text(against), against) if against is not None else None
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from levanter.compiler import compile as compiler
+    from levanter.compiler import prove_text
 
     sizes = parse_mesh(mesh).as_dict() if mesh is not None else None
-    print(compiler.prove(text, "stdin" if source == "-" else source, before, sizes))
+    print(prove_text.prove(text, "stdin" if source == "-" else source, before, sizes))
 
 
 def _positions(text: str) -> Sequence[int]:

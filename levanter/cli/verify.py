@@ -48,12 +48,10 @@ def verify_command(
         raise errors.no_step_to_verify()
     with contextlib.redirect_stdout(sys.stderr):
         from levanter.compiler.question import parse_mesh
+        from levanter.compiler.report.values_table import values_text
         from levanter.compiler.values import verified_step
 
         found = verified_step(target, parse_mesh(mesh), shardings, against)
-        from passes.values import Values
-
-        text = str(Values.of(found))
-    print(json.dumps({"values": found}, indent=2, allow_nan=False) if as_json else text)
+    print(json.dumps({"values": found}, indent=2, allow_nan=False) if as_json else values_text(found))
     if found["different"]:
         raise errors.values_differ(len(found["different"]), found["outputs"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -157,9 +157,10 @@ def report(
     if verify:
         answer["verify"] = verified(config, result, found, platform, partitioner)
     if values:
-        from levanter.compiler.values import CONFIG_VALUES, checked_values
+        from levanter.compiler.verify.values import CONFIG_VALUES, checked_values
 
-        answer["values"] = checked_values({"config": dump(config)}, CONFIG_VALUES, result.plan, partitioner)
+        request = plan_request({"config": dump(config)}, result.plan)
+        answer["values"] = checked_values(request, result.plan.mesh.devices, CONFIG_VALUES, partitioner)
     return answer
 
 
@@ -355,38 +356,6 @@ def run_pass(
         stage = Stage(graph, layout, hardware, plan, tuple(at_rest))
         answer = str(pipeline.run_one(name, stage, options).graph)
     return answer, [str(each.message) for each in warned]
-
-
-def prove(text: str, source: str, against: tuple[str, str] | None, mesh: Mapping[str, int] | None) -> str:
-    """What is proved of the text of a placed graph.
-
-    Args:
-        source: what the user calls the text.
-        against: the text of the graph before partition, and what the user calls it.
-        mesh: the mesh, where sizes are to be looked at.
-
-    Raises:
-        UserError: a text is no graph, or a malformed one.
-        WorkFailed: the graph is refuted.
-    """
-    before = _well_formed(*against) if against is not None else None
-    with user_errors():
-        graph = _well_formed(text, source, lambda graph: passes.prove(graph, before, mesh))
-        return str(passes.prove(graph, before, mesh))
-
-
-def _well_formed(text: str, source: str, better: Callable[[Graph], Any] = lambda graph: None) -> Graph:
-    """The graph of a text. Where it is malformed, an error that `better` raises of it says more than the verifier."""
-    try:
-        graph = ir.parse(text)
-    except ir.ParseError as error:
-        raise no_graph(source, error) from error
-    try:
-        return ir.verify(graph)
-    except ir.MalformedGraph as error:
-        with suppress(KeyError, ValueError, IndexError):  # it may be malformed in any way
-            better(graph)
-        raise no_graph(source, error) from error
 
 
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:

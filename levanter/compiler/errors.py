@@ -70,6 +70,10 @@ def sharding_axis(path: str, axis: str, known: Sequence[str]) -> UserError:
     return UserError(f"`{path}` is sharded over `{axis}`, which is no axis of the mesh: {suggestion(axis, known)}")
 
 
+def sharding_twice(path: str, axis: str) -> UserError:
+    return UserError(f"`{path}` is sharded over `{axis}` twice: a mesh axis can be in one place only")
+
+
 def shardings_mixed(words: Sequence[str]) -> UserError:
     listed = " ".join(f"--shardings {word}" for word in words)
     return UserError(f"{listed}: give patterns, PATH=AXES, or one place that holds shardings, MODULE:NAME")

@@ -99,9 +99,12 @@ def _spec(words: str, path: str, rank: int, mesh: Mesh) -> PartitionSpec:
     entries = [tuple(each.split(",")) if each != "_" else () for each in words.split()]
     if len(entries) > rank:
         raise errors.sharding_rank(path, words, rank)
-    for axis in (axis for entry in entries for axis in entry):
+    axes = [axis for entry in entries for axis in entry]
+    for position, axis in enumerate(axes):
         if axis not in mesh.axis_names:
             raise errors.sharding_axis(path, axis, [str(name) for name in mesh.axis_names])
+        if axis in axes[:position]:
+            raise errors.sharding_twice(path, axis)
     return PartitionSpec(*[entry or None for entry in entries])
 
 

@@ -21,6 +21,7 @@ from levanter.compiler.compile import (
     explained,
     findings_of,
     plan_by_hand,
+    plan_request,
     planned_graph,
     requested_devices,
     requested_plan,
@@ -98,9 +99,10 @@ def report(
             platform,
         )
     if values:
-        from levanter.compiler.values import STEP_VALUES, checked_values
+        from levanter.compiler.verify.values import STEP_VALUES, checked_values
 
-        answer["values"] = checked_values({"target": asdict(target)}, STEP_VALUES, result.plan, partitioner)
+        request = plan_request({"target": asdict(target)}, result.plan)
+        answer["values"] = checked_values(request, result.plan.mesh.devices, STEP_VALUES, partitioner)
     return answer
 
 

@@ -17,10 +17,11 @@ import passes
 from ir.staging.static_leaves import hidden
 from ir.types import TensorType
 from levanter.compiler import errors
-from levanter.compiler.compile import plan_request, planned_graph, requested_plan
+from levanter.compiler.compile import planned_graph, requested_plan
 from levanter.compiler.target import Target, UserStep, load_step
 from levanter.compiler.user_shardings import beside, placed_by
 from levanter.compiler.user_step import graph_of
+from levanter.compiler.verify import answer_in_child
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from levanter.user_code import imported, load
 from passes.shadow import unplaced
@@ -28,30 +29,6 @@ from passes.values import Reference, compare_values, flat
 
 if TYPE_CHECKING:
     from ir.graph import Graph, Operand
-
-CONFIG_VALUES = "levanter.compiler.values:values_of_config"
-STEP_VALUES = "levanter.compiler.values:values_of_step"
-
-
-def checked_values(
-    subject: Mapping[str, Any], function: str, plan: passes.Plan, partitioner: passes.Partitioner = "explicit"
-) -> dict[str, Any]:
-    """The `values` of `levanter compile --json` (see docs/compile.md).
-
-    Args:
-        subject: which step, as JSON can hold it.
-        function: `CONFIG_VALUES` or `STEP_VALUES`.
-        plan: the layout to check.
-        partitioner: whose program of one device, as in `passes.lower`.
-
-    Raises:
-        UserError: the step cannot be loaded again in the child process.
-        WorkFailed: the child process failed.
-    """
-    from levanter.compiler.verify import answer_in_child
-
-    request = {**plan_request(subject, plan), "partitioner": partitioner}
-    return answer_in_child(request, devices=plan.mesh.devices, function=function)
 
 
 def values_of_config(request: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +60,6 @@ def verified_step(
         UserError: a step cannot be loaded, or the shardings do not fit.
         WorkFailed: the child process failed.
     """
-    from levanter.compiler.verify import answer_in_child
-
     request = {
         "target": asdict(target),
         "mesh": mesh.as_dict(),

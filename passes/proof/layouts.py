@@ -1,8 +1,9 @@
 """That every value is laid out as its type says, node by node, by the rules of the ops (`Op.spread`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NoReturn
 
 from ir import layout_errors
 from ir.analysis.excerpt import excerpt
@@ -74,19 +75,25 @@ def _nodes(graph: Graph, mesh: Mapping[str, int] | None) -> Iterator[Assumption]
 
 def _follows(graph: Graph, position: int, node: Node) -> bool:
     """Whether the results of a node are laid out as its rule says; False where it has none."""
-    try:
-        spread = op_of(node).spread(node)
-    except Misplaced as misplaced:
-        _refute(graph, position, misplaced.piece, misplaced.what)
-        raise
+    spread = _ruled(node)
+    if isinstance(spread, Misplaced):
+        _refute(graph, position, spread.piece, spread.what)
     if spread is None:
         return False
     for i, (rule, value) in enumerate(zip(spread, node.outputs, strict=True)):
         found = layout_of(value.type)
         if not rule.agrees(found):
-            says = layout_errors.other_layout(_state(found, value.type), _state(rule, value.type))
+            unpaid = tuple(axis for axis in rule.partial if axis not in found.partial)
+            says = layout_errors.other_layout(_state(found, value.type), _state(rule, value.type), unpaid)
             _refute(graph, position, Piece("result", i), says)
     return True
+
+
+def _ruled(node: Node) -> Sequence[Spread] | Misplaced | None:
+    try:
+        return op_of(node).spread(node)
+    except Misplaced as misplaced:
+        return misplaced
 
 
 def _state(spread: Spread, type_: TensorType) -> str:
@@ -115,7 +122,7 @@ def _must(graph: Graph, where: str, wrong: str) -> None:
         raise errors.NotProved(graph.name, where, "", wrong)
 
 
-def _refute(graph: Graph, position: int, piece: Piece, what: str) -> None:
+def _refute(graph: Graph, position: int, piece: Piece, what: str) -> NoReturn:
     node = graph.nodes[position]
     if piece.part == "operand" and piece.index < len(node.inputs):
         what = errors.at_operand(str(node.inputs[piece.index]), piece.index, what)

@@ -39,7 +39,12 @@ RIGHT = {
         "f32[a=8] partial(data)\n\n%2: bf16[a=8] partial(data) = map.convert_element_type(%0)",
         "f32[a=8] partial(data)\n\n%2: f32[a=8] partial(data) = map.add(%0, 0.0:f32[])",
         "f32[a=8] partial(max: data)\nf32[a=8]\n\n%2: f32[a=8] partial(max: data) = map.max(%0, %1)",
-        "bool[a=8]\nf32[a=8] partial(data)\nf32[a=8] partial(data)\n\n%3: f32[a=8] partial(data) = map.select_n(%0, %1, %2)",
+        """
+        bool[a=8]
+        f32[a=8] partial(data)
+        f32[a=8] partial(data)
+
+        %3: f32[a=8] partial(data) = map.select_n(%0, %1, %2)""",
     ],
     "reduce": [
         "f32[a=8@data, b=4]\n\n%1: f32[b=4] partial(data) = reduce.sum(%0) over=[a=8]",
@@ -78,7 +83,11 @@ RIGHT = {
     ],
     "concat": ["f32[a=8, b=4@data]\nf32[a=8, b=4@data]\n\n%2: f32[c=16, b=4@data] = concat(%0, %1) along=[a=8]"],
     "gather": [
-        "f32[v=8@model, e=4]\ni32[b=2@data, _=1]\n\n%2: f32[b=2@data, e=4] partial(model) = gather.take(%0, %1) along=[v=8]",
+        """
+        f32[v=8@model, e=4]
+        i32[b=2@data, _=1]
+
+        %2: f32[b=2@data, e=4] partial(model) = gather.take(%0, %1) along=[v=8]""",
         "f32[v=8, e=4] partial(x)\ni32[b=2, _=1]\n\n%2: f32[b=2, e=4] partial(x) = gather.take(%0, %1) along=[v=8]",
     ],
     "scatter": [
@@ -124,6 +133,7 @@ RIGHT = {
         "f32[a=8] partial(data)\n\n%1: f32[a=8@model,data] = reduce_scatter(%0) axis=[a] bytes=8 mesh=[data]"
     ],
     "permute": ["f32[a=8@data,model]\n\n%1: f32[a=8@model,data] = permute(%0) axis=[a] bytes=8 mesh=[data, model]"],
+    "delay": ["f32[a=8@data] partial(model)\nf32[]\n\n%2: f32[a=8@data] partial(model) = delay(%0, %1)"],
     "loop": [
         """
         f32[e=4] partial(data)
@@ -170,7 +180,15 @@ RIGHT = {
 }
 
 ASSUMED = {
-    "manual": "f32[e=4]\n\n%1: f32[e=4] = manual.shard_map(%0) mesh=[data] body {\n inputs\n %3: f32[e=4]\n outputs\n %3\n}",
+    "manual": """
+        f32[e=4]
+
+        %1: f32[e=4] = manual.shard_map(%0) mesh=[data] body {
+          inputs
+            %3: f32[e=4]
+          outputs
+            %3
+        }""",
     "collective": "f32[e=4]\n\n%1: f32[e=4] = collective.psum(%0) mesh=[data]",
     "opaque": "f32[e=4]\n\n%1: f32[e=4] = opaque.ffi_call(%0)",
 }
@@ -220,7 +238,8 @@ WRONG = [
     ),
     (
         "f32[a=8] partial(max: data)\n\n%2: f32[a=8] partial(max: data) = map.neg(%0)",
-        "operand 0: it is partial over data by max, and map.neg does not commute with max: all_reduce it over data first",
+        "operand 0: it is partial over data by max, and map.neg does not commute with max: all_reduce it over data "
+        "first",
     ),
     (
         "f32[a=8@data]\nf32[a=8]\n\n%2: f32[a=8@data] = map.mul(%0, %1)",
@@ -291,7 +310,11 @@ WRONG = [
         "operand 1: it is partial by max, and what it meets by sum: make one of the two reductions first",
     ),
     (
-        "f32[a=8] partial(max: data)\nf32[a=8] partial(min: data)\n\n%2: f32[c=16] partial(max: data) = concat(%0, %1) along=[a=8]",
+        """
+        f32[a=8] partial(max: data)
+        f32[a=8] partial(min: data)
+
+        %2: f32[c=16] partial(max: data) = concat(%0, %1) along=[a=8]""",
         "operand 1: it is partial by min, and what it meets by max: make one of the two reductions first",
     ),
     (
@@ -341,6 +364,10 @@ def test_what_the_prover_says_of_types():
     dim = Dim("a", 6, ("data",))
     assert layout_errors.does_not_divide(dim, 4) == "`a=6` is sharded over data, 4 devices, which do not divide it"
     assert layout_errors.unknown_axis("x", ("data", "model")) == "x is no axis of the mesh, which has data, model"
-    assert layout_errors.other_layout("replicated", "partial over data") == (
-        "the result is said to be replicated, but on the shards of its operands the operation makes partial over data"
+    said = "the result is said to be replicated, but on the shards of its operands the operation makes "
+    assert layout_errors.other_layout("replicated", "partial over data", ("data",)) == (
+        f"{said}partial over data: all_reduce or reduce_scatter it over data before it is used so"
+    )
+    assert layout_errors.other_layout("replicated", "sharded a@data", ()) == (
+        f"{said}sharded a@data: say so in its type, and bring it to another layout behind"
     )

@@ -216,3 +216,62 @@ def test_of_a_text_nothing_is_merged_that_may_differ(tmp_path: Path, capsys: pyt
     )
     code, printed, _ = run(capsys, "--pass", "canonicalize", path)
     assert code == 0 and ir.parse(printed) == ir.parse(path.read_text())
+
+
+BLOCK = Path(__file__).parents[1] / "golden" / "passes" / "prove" / "before.ir"
+
+
+def prove(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["ir", "prove", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> Path:
+    """A partitioned graph, to be edited by hand."""
+    path = tmp_path / "block.ir"
+    path.write_text(BLOCK.read_text().partition("\n")[2])
+    return path
+
+
+def test_the_dump_of_the_last_pass_proves(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last, before = max(dumps.iterdir()), dumps / "02-canonicalize.ir"
+    code, printed, errors = prove(capsys, last, "--against", before, "--mesh", "2x2")
+    assert (code, errors) == (0, "")
+    assert printed == f"proved: {len(list(ir.parse(last.read_text()).values()))} values, 0 assumptions\n"
+
+
+def test_a_text_that_a_hand_has_spoiled_is_refuted(block: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prove(capsys, block) == (0, "proved: 10 values, 0 assumptions\n", "")
+    text = block.read_text()
+    dropped = [line.replace("map.add(%7", "map.add(%6") for line in text.splitlines() if "all_reduce" not in line]
+    block.write_text("\n".join(dropped) + "\n")
+    code, printed, errors = prove(capsys, block)
+    assert (code, printed) == (1, "")
+    assert errors.splitlines()[0] == (
+        "error: graph block is refuted at map.add (block.py:8): operand 1, %8: it is not partial over model, as %6 is: "
+        "each device would bring all of it, and the pending sum over model would count it once a device; make that sum "
+        "first"
+    )
+
+
+def test_what_the_verifier_refuses_too_is_refuted_in_the_words_of_the_proof(
+    block: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block.write_text(block.read_text().replace("mesh=[model]", "mesh=[data]"))
+    code, _, errors = prove(capsys, block)
+    assert code == 1 and "refuted at all_reduce (block.py:7): operand 0, %6: it is partial over model only" in errors
+
+
+def test_another_step_is_refuted_and_what_is_no_graph_exits_2(block: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = block.with_name("other.ir")
+    other.write_text(GRAPH.format(fn="sin"))
+    code, _, errors = prove(capsys, block, "--against", other)
+    assert code == 1 and "refuted at inputs: the step before partition has the inputs f32[batch=2]" in errors
+    other.write_text("no graph")
+    assert prove(capsys, block, "--against", other)[0] == prove(capsys, other)[0] == 2
+    other.write_text(block.read_text().replace("map.tanh(%4)", "map.tanh(%4, %4, %77)"))
+    assert prove(capsys, other)[0] == 2
+    assert prove(capsys, block, "--mesh", "3")[0] == 1

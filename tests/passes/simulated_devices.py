@@ -1,5 +1,5 @@
 """A placed graph run on simulated devices: `jax.vmap` over each mesh axis, so that collectives are what they are, with
-no compiler between. What comes out shows what the program of one device really computes, proved or not."""
+no compiler between. It is run in the ring (see `ir.ring`), so that what comes out is the same to the bit, or wrong."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -12,12 +12,19 @@ import numpy as np
 from ir.graph import Graph
 from ir.shards import Shards
 from ir.types import TensorType
-from passes.runner import LocalRunner
+from passes.ring_inputs import ring_inputs
+from passes.shadow import _LocalRing
+
+Arrays = Sequence[np.ndarray | None]
 
 
-def run(placed: Graph, sizes: dict[str, int], arrays: Sequence[Any]) -> list[np.ndarray | None]:
-    """The outputs, put together from the shards; None where devices differ in what the type says they share."""
-    runner = LocalRunner(Shards(sizes))
+def run(placed: Graph, sizes: dict[str, int], arrays: Sequence[Any]) -> Arrays:
+    """The outputs, put together from the shards; None where devices differ in what the type says they share.
+
+    Args:
+        sizes: of the mesh axes; without any, the graph runs on one device.
+    """
+    runner = _LocalRing(Shards(sizes))
 
     def device(*shards: Any) -> list[Any]:
         return [jax.numpy.asarray(each) for each in runner.graph(placed, shards)]
@@ -25,34 +32,19 @@ def run(placed: Graph, sizes: dict[str, int], arrays: Sequence[Any]) -> list[np.
     function = device
     for axis in reversed(sizes):
         function = jax.vmap(function, axis_name=axis, axis_size=sizes[axis])
-    shards = [_cut(np.asarray(array), value.type, sizes) for array, value in zip(arrays, placed.inputs, strict=True)]
+    shards = [_cut(array, value.type, sizes) for array, value in zip(arrays, placed.inputs, strict=True)]
     made = function(*shards)
-    return [
-        _joined(np.asarray(array), operand.type, sizes) for array, operand in zip(made, placed.outputs, strict=True)
-    ]
+    return [_joined(array, each.type, sizes) for array, each in zip(made, placed.outputs, strict=True)]
 
 
-def inputs(graph: Graph, seed: int = 0, highest: int = 4) -> list[np.ndarray]:
-    """Numbers for every input: floats in steps of an eighth, so that sums of few of them are exact; small integers."""
-    rng = np.random.default_rng(seed)
-    found: list[np.ndarray] = []
-    for value in graph.inputs:
-        if value.type.dtype.startswith(("int", "uint")):
-            found.append(rng.integers(0, highest, value.type.shape).astype(value.type.dtype))
-        else:
-            found.append((rng.integers(-8, 9, value.type.shape) / 8).astype(value.type.dtype))
-    return found
+def inputs(graph: Graph, seed: int = 0) -> list[Any]:
+    """Numbers of the ring for every input; indices in range."""
+    return ring_inputs(graph, seed)
 
 
-def same(first: Sequence[np.ndarray | None], second: Sequence[np.ndarray | None]) -> bool:
-    """Whether two runs gave the same, up to the order of sums."""
-    return all(
-        a is not None
-        and b is not None
-        and a.shape == b.shape
-        and np.allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=1e-4, atol=1e-6, equal_nan=True)
-        for a, b in zip(first, second, strict=True)
-    )
+def same(first: Arrays, second: Arrays) -> bool:
+    """Whether two runs gave the same bits."""
+    return all(a is not None and b is not None and np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _places(sizes: dict[str, int]) -> list[dict[str, int]]:
@@ -70,20 +62,20 @@ def _part(type_: TensorType, sizes: dict[str, int], place: dict[str, int]) -> tu
     return tuple(parts)
 
 
-def _cut(array: np.ndarray, type_: TensorType, sizes: dict[str, int]) -> np.ndarray:
+def _cut(array: Any, type_: TensorType, sizes: dict[str, int]) -> Any:
     shards = [array[_part(type_, sizes, place)] for place in _places(sizes)]
-    return np.stack(shards).reshape((*sizes.values(), *shards[0].shape))
+    return jax.numpy.stack(shards).reshape((*sizes.values(), *shards[0].shape))
 
 
-def _joined(array: np.ndarray, type_: TensorType, sizes: dict[str, int]) -> np.ndarray | None:
-    whole = np.zeros(type_.shape, array.dtype)
-    written = np.zeros(type_.shape, bool)
+def _joined(array: Any, type_: TensorType, sizes: dict[str, int]) -> np.ndarray | None:
+    array = np.asarray(jax.random.key_data(array) if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else array)
+    whole, written = (
+        np.zeros((*type_.shape, *array.shape[len(sizes) + len(type_.shape) :]), array.dtype),
+        np.zeros(type_.shape, bool),
+    )
     for place in _places(sizes):
         shard, part = array[tuple(place.values())], _part(type_, sizes, place)
-        if shard.shape != whole[part].shape:
+        if shard.shape != whole[part].shape or (written[part].any() and not np.array_equal(whole[part], shard)):
             return None
-        if written[part].any() and not np.array_equal(whole[part], shard, equal_nan=shard.dtype.kind in "fc"):
-            if not np.allclose(whole[part], shard, rtol=1e-4, atol=1e-6):
-                return None
         whole[part], written[part] = shard, True
     return whole

@@ -9,9 +9,14 @@ from passes.report.style import Printer
 from passes.values import Values
 
 
+def values_text(values: Mapping[str, Any]) -> str:
+    """How many outputs are equal, and below it what is not, a line each."""
+    return str(Values.of(values))
+
+
 def values_table(values: Mapping[str, Any], printer: Printer) -> None:
     """Prints how many outputs are equal to the bit, which are not, and what was not covered."""
-    first, *rest = str(Values.of(values)).split("\n")
+    first, *rest = values_text(values).split("\n")
     printer.heading(first)
     if rest:
         printer.rows([(line.strip(),) for line in rest])

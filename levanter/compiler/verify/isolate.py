@@ -23,6 +23,13 @@ LOWER_STEP = "levanter.compiler.compile:lower_for_verify"
 _PARTITIONED = "module_*after_spmd-partitioning*.txt"
 _LAST_LINES = 12
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
+_PATIENCE = (
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds",
+    "--xla_cpu_collective_call_terminate_timeout_seconds",
+)
+"""How long a CPU device waits for the others before XLA gives up: 40 s, if nothing is said, and on few cores devices
+take turns."""
+_LONG = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -144,10 +151,11 @@ def _partitioned(dump: Path) -> str:
 def _environment(devices: int) -> dict[str, str]:
     """This process's environment with CPU devices instead; what it can import, the child can import."""
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(_DEVICE_FLAG)]
+    patience = [f"{flag}={_LONG}" for flag in _PATIENCE if not any(each.startswith(flag) for each in flags)]
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": " ".join([*flags, f"{_DEVICE_FLAG}={devices}"]),
+        "XLA_FLAGS": " ".join([*flags, *patience, f"{_DEVICE_FLAG}={devices}"]),
         # A program that comes out of a cache is not partitioned again, so nothing would be dumped.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         # libtpu neither asks a metadata server for the TPUs of this machine nor locks them: it only describes.
