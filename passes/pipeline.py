@@ -78,8 +78,7 @@ _FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
 
 @dataclass(frozen=True)
 class Result:
-    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and what is proved of
-    it."""
+    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and its proof."""
 
     graph: Graph
     plan: Plan

@@ -14,5 +14,6 @@ def room(stage: Stage) -> int | None:
     if plan is None or graph is None or not (plan.hardware or plan.custom_chip):
         return None
     roles = assign_roles(graph, stage.at_rest)
-    peak, _ = memory_program(graph, roles, regathers(graph, plan, roles)).peak(lambda entry: entry.local(plan.rules))
+    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory.into_products)
+    peak, _ = program.peak(plan.rules, plan.chip.memory)
     return plan.chip.capacity - int(peak) - pending_bytes(stage.graph, plan.mesh.as_dict())
