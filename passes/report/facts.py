@@ -9,8 +9,10 @@ from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import placing, summary
 from passes.planner.layouts import Layouts, Subject
+from passes.planner.regather import regathers
 from passes.proof.proof import Proof
 from passes.prove import prove
+from passes.sharding.roles import assign_roles
 
 Row = dict[str, Any]
 
@@ -45,6 +47,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
             {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
         ],
         "memory": summary.memory(graph, plan, placed),
+        "regather": regathers(graph, plan, assign_roles(graph)),
         "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
