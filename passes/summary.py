@@ -4,13 +4,18 @@ from dataclasses import dataclass
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
+from passes.hardware.memory import ChipMemory
 from passes.hardware.network import Network
+from passes.hoist_gathers import kept_bytes
+from passes.planner.cost import operation_seconds
 from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
+from passes.planner.traffic import traffic
+from passes.retype import laid_out
 from passes.sharding.pending import pending_bytes
-from passes.sharding.roles import assign_roles
+from passes.sharding.roles import Roles, assign_roles
 
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
 """(kind, axis, mesh axes, bytes, source, phase, what is moving) of a collective."""
@@ -87,18 +92,52 @@ def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     return Times(compute, exposed + hidden, visible, compute + visible, overlap.state)
 
 
-def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str, int]:
+@dataclass(frozen=True)
+class Operation:
+    """The operations of one source line: `seconds` of all of them in a step, on one device, communication apart."""
+
+    source: str | None
+    seconds: float
+
+
+def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
+    """Predicted seconds by source line, the most first: how `Times.compute` is made up.
+
+    Args:
+        graph: the canonical graph that was planned.
+    """
+    found: dict[str | None, float] = {}
+    _time(graph, 1, assign_roles(graph), plan, found)
+    return [Operation(source, seconds) for source, seconds in sorted(found.items(), key=lambda item: -item[1])]
+
+
+def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str | None, float]) -> None:
+    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
+        if not entered(node):
+            seconds = float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times
+            source = str(node.source) if node.source is not None else None
+            found[source] = found.get(source, 0.0) + seconds
+        for body in entered(node):
+            _time(body, times * node.count("trips", 1), roles, plan, found)
+
+
+def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has.
 
     Args:
         graph: the canonical graph that was planned.
-        placed: the same after all passes; sums that loops leave pending are counted with it.
+        placed: the same after all passes; with it what is kept for loops is counted, pending sums and gathered values.
+        rules: how the memory takes arrays; left out: as the plan's chip does.
     """
     roles = assign_roles(graph)
-    peak, parts = memory_program(graph, roles, regathers(graph, plan, roles)).peak(
-        lambda entry: entry.local(plan.rules)
-    )
-    waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
+    chip = plan.chip.memory if rules is None else rules
+    program = memory_program(graph, roles, regathers(graph, plan, roles), chip.into_products)
+    peak, parts = program.peak(plan.rules, chip)
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
-    found["gradients"] += waiting
-    return {**found, "peak": int(peak) + waiting, "capacity": plan.chip.capacity}
+    if placed is not None:
+        sizes = plan.mesh.as_dict()
+        found["gradients"] += pending_bytes(placed, sizes)
+        planned = {value.id: value.type for value in laid_out(graph, plan, roles).values()}
+        found["temporaries"] += kept_bytes(placed, planned, sizes)
+    kept = sum(found.values()) - sum(int(parts[kind]) for kind in MEMORY_KINDS)
+    return {**found, "peak": int(peak) + kept, "capacity": plan.chip.capacity}

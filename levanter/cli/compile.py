@@ -48,6 +48,13 @@ PLAIN_WIDTH = 120
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass to a file in DIR.")
 @verify_option
 @click.option(
+    "--platform",
+    type=click.Choice(["cpu", "tpu"]),
+    default="cpu",
+    show_default=True,
+    help="What to compile for: CPU devices, or a TPU slice of the chip, ahead of time.",
+)
+@click.option(
     "--partitioner",
     type=click.Choice(["explicit", "xla"]),
     default="explicit",
@@ -70,6 +77,7 @@ def compile_command(
     as_json: bool,
     dump_ir: str | None,
     verify: frozenset[str],
+    platform: str,
     partitioner: str,
 ) -> None:
     """Plan a training step for a mesh and explain it.
@@ -80,6 +88,8 @@ def compile_command(
     configuration can be set by its dotted name, such as --model.num_layers 24.
     """
     without_accelerator()
+    if platform != "cpu" and "compiled" not in verify:
+        raise errors.platform_without_verify(platform)
     place = place_given(ctx, step)
     # What libraries print on the way must not end up in front of the JSON.
     with contextlib.redirect_stdout(sys.stderr):
@@ -102,8 +112,10 @@ def compile_command(
         )
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
-        asked = {"verify": "compiled" in verify, "values": "values" in verify, "partitioner": partitioner}
-        how = {"dump_ir": folder, **asked, **by_hand}
+        how = {"dump_ir": folder, "verify": "compiled" in verify, **by_hand}
+        how |= {"values": True} if "values" in verify else {}
+        how |= {"platform": platform} if platform != "cpu" else {}
+        how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             result = {"model": name, **_of_config(config, how)}

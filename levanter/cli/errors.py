@@ -44,6 +44,10 @@ def surprises(count: int) -> WorkFailed:
     return WorkFailed(f"verification found {count} {noun}: the compiled step does what the plan did not say")
 
 
+def platform_without_verify(platform: str) -> UserError:
+    return UserError(f"--platform {platform} says what --verify compiles for: add --verify")
+
+
 def values_differ(count: int, outputs: int) -> WorkFailed:
     return WorkFailed(
         f"{count} of {outputs} outputs have other values on the mesh than on one device: a collective, or what the "

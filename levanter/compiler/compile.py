@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
@@ -23,7 +23,9 @@ from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
+from passes.hardware.memory import CPU_MEMORY
 from passes.stage import Stage
+from passes.summary import memory, operation_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
 
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
+Platform = Literal["cpu", "tpu"]
 BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
-    "predicted for an accelerator, where elementwise chains are fused; compiled for the CPU, whose buffers are "
-    "assigned otherwise and which keeps copies"
+    "predicted for arrays as they are and elementwise chains that are fused; compiled for the CPU, which keeps copies "
+    "and computes in float32 what is bfloat16"
 )
 
 
@@ -123,6 +126,7 @@ def report(
     by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
+    platform: Platform = "cpu",
     values: bool = False,
     partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
@@ -132,6 +136,7 @@ def report(
         by_hand: sharding rules for compute and for storage; without any the planner chooses.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
+        platform: what to compile it for: CPU devices, or a TPU slice of the chip.
         values: whether to compute it in the ring on the mesh and on one device and compare.
         partitioner: whose program of one device both are about, as in `passes.lower`.
 
@@ -150,8 +155,7 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if verify:
-        peak = found["memory"]["peak"]
-        answer["verify"] = verified(config, result.plan, found["collectives"], peak, partitioner)
+        answer["verify"] = verified(config, result, found, platform, partitioner)
     if values:
         from levanter.compiler.verify.values import CONFIG_VALUES, checked_values
 
@@ -180,37 +184,60 @@ def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict
 
 def verified(
     config: TrainConfig,
-    plan: passes.Plan,
-    collectives: list[dict[str, Any]],
-    peak: int,
+    result: pipeline.Result,
+    found: Mapping[str, Any],
+    platform: Platform = "cpu",
     partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
-    """The prediction set against what XLA makes of the step on as many CPU devices, in a child process."""
+    """The prediction set against what XLA makes of the step on as many devices, in a child process."""
     from levanter.compiler.verify.isolate import LOWER_STEP
 
     subject = {"config": dump(config), "partitioner": partitioner}
-    return verified_plan(subject, LOWER_STEP, plan, collectives, peak)
+    return verified_plan(subject, LOWER_STEP, result, found, platform)
 
 
 def verified_plan(
-    subject: Mapping[str, Any], lower: str, plan: passes.Plan, collectives: list[dict[str, Any]], peak: int
+    subject: Mapping[str, Any],
+    lower: str,
+    result: pipeline.Result,
+    found: Mapping[str, Any],
+    platform: Platform = "cpu",
 ) -> dict[str, Any]:
     """The same for any step.
 
     Args:
         subject: which step, as JSON can hold it.
         lower: `module:name` of the function that lowers it, for a request of the subject and the plan.
+        found: what is said of the result (`Result.facts`).
+        platform: what to compile it for.
     """
     from levanter.compiler.verify import collectives as read_collectives
     from levanter.compiler.verify import compare, compile_in_child
+    from levanter.compiler.verify.cycles import beside_cycles
+    from levanter.compiler.verify.topology import topology_for
+    from levanter.compiler.verify.tpu_habits import settled
 
+    plan = result.plan
     mesh = plan.mesh.as_dict()
+    topology = topology_for(plan.hardware, mesh) if platform == "tpu" else None
     request = plan_request(subject, plan)
-    program = compile_in_child(request, devices=plan.mesh.devices, function=lower)
-    found = read_collectives(program.text, mesh) if program.text else []
-    answer = compare(collectives, found, mesh, predicted_peak=peak, compiled_peak=program.peak)
-    answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
-    return answer
+    program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
+    compiled = read_collectives(program.text, mesh) if program.text else []
+    # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
+    here = found["memory"] if topology else memory(result.graph, plan, result.placed, CPU_MEMORY)
+    answer = compare(
+        found["collectives"],
+        compiled,
+        mesh,
+        predicted_peak=here["peak"],
+        compiled_peak=program.peak,
+        habits=settled if topology else None,
+    )
+    if topology is None:
+        answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
+        return {"platform": platform, **answer}
+    times = beside_cycles(operation_times(result.graph, plan), program.text)
+    return {"platform": platform, "topology": topology.name, **answer, "cycles": times}
 
 
 def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any]:
@@ -338,8 +365,8 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     config = loads(request["config"])
     plan = requested_plan(request)
     result = planned(config, request["mesh"], request["hardware"], plan=plan)
-    partitioner = request.get("partitioner", "explicit")
-    step = passes.lower_placed(result.placed, result.plan, donate=True, partitioner=partitioner)
+    how = {"donate": True, "partitioner": request.get("partitioner", "explicit")}
+    step = passes.lower_placed(result.placed, result.plan, requested_devices(request), **how)
     lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]
     return lowered
 
@@ -353,6 +380,15 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         {name: tuple(axes) for name, axes in request["storage"].items()},
         request["hardware"],
     )
+
+
+def requested_devices(request: Mapping[str, Any]) -> list[Any] | None:
+    """The devices that a request is compiled for: the chips of its TPU slice; None for those of this process."""
+    from levanter.compiler.verify.topology import Topology, mesh_devices
+
+    if "topology" not in request:
+        return None
+    return mesh_devices(Topology.of_json(request["topology"]), request["mesh"])
 
 
 def _check_batch(batch: int, microbatches: int, mesh: Mapping[str, int]) -> None:

@@ -17,11 +17,13 @@ import passes
 from ir.errors import names_missing
 from levanter.compiler.compile import (
     ByHand,
+    Platform,
     explained,
     findings_of,
     plan_by_hand,
     plan_request,
     planned_graph,
+    requested_devices,
     requested_plan,
     traced,
     user_errors,
@@ -72,6 +74,7 @@ def report(
     by_hand: ByHand = ({}, {}),
     dump_ir: Path | None = None,
     verify: bool = False,
+    platform: Platform = "cpu",
     values: bool = False,
     partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
@@ -91,9 +94,9 @@ def report(
         answer["verify"] = verified_plan(
             {"target": asdict(target), "partitioner": partitioner},
             LOWER_USER_STEP,
-            result.plan,
-            answer["collectives"],
-            answer["memory"]["peak"],
+            result,
+            answer,
+            platform,
         )
     if values:
         from levanter.compiler.verify.values import STEP_VALUES, checked_values
@@ -107,7 +110,7 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The verifying process's part of `report`: the step of the request, laid out by its plan, lowered."""
     step = load_step(Target(**request["target"]))
     result = planned_graph(graph_of(step), request["mesh"], request["hardware"], plan=requested_plan(request))
-    partitioner = request.get("partitioner", "explicit")
-    function = passes.lower_placed(result.placed, result.plan, donate=True, partitioner=partitioner)
+    how = {"donate": True, "partitioner": request.get("partitioner", "explicit")}
+    function = passes.lower_placed(result.placed, result.plan, requested_devices(request), **how)
     lowered: jax.stages.Lowered = function.lower(*step.arguments)  # type: ignore[attr-defined]
     return lowered

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from passes import errors
 from passes.hardware.chip_file import ChipRow, read_chips
+from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Chip:
         slow_per_host: bytes per second of one host on the network between hosts.
         host: chips of one host (node).
         overlap: what share of its communication is trusted to be hidden.
+        memory: how its memory takes arrays.
         source: where the numbers come from.
     """
 
@@ -49,6 +51,7 @@ class Chip:
     slow_per_host: float
     host: int
     overlap: Overlap = Overlap()
+    memory: ChipMemory = PLAIN_MEMORY
     source: str = ""
 
     @property
@@ -108,6 +111,7 @@ def _chip(name: str, row: ChipRow) -> Chip:
         slow_per_host=numbers["host_gb_per_s"] * 1e9,
         host=int(numbers["host_chips"]),
         overlap=Overlap(numbers["overlap_state"], numbers["overlap_activations"]),
+        memory=ChipMemory(round(numbers["on_chip_mb"] * 1e6), (int(numbers["tile_rows"]), int(numbers["tile_lanes"]))),
         source=row.source,
     )
 

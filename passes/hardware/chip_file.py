@@ -23,11 +23,20 @@ NUMBERS = {
     "host_gb_per_s": "a number above 0",
     "overlap_state": "a share from 0 to 1",
     "overlap_activations": "a share from 0 to 1",
+    "on_chip_mb": "a number of at least 0",
+    "tile_rows": "a whole number of at least 1",
+    "tile_lanes": "a whole number of at least 1",
 }
 """Every numeric key, and what it holds. GB are 10**9 bytes."""
 NETWORKS = ("torus", "switched")
 KEYS = ("source", "network", *NUMBERS)
-DEFAULTS = {"overlap_state": 0.8, "overlap_activations": 0.0}
+DEFAULTS = {
+    "overlap_state": 0.8,
+    "overlap_activations": 0.0,
+    "on_chip_mb": 0.0,
+    "tile_rows": 1.0,
+    "tile_lanes": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
     except ValueError:
         number = math.nan
     share, whole = "share" in NUMBERS[key], "whole" in NUMBERS[key]
-    good = 0 <= number <= 1 if share else 0 < number < math.inf and (not whole or number == int(number))
+    least = 0 if "at least 0" in NUMBERS[key] else math.ulp(0.0)
+    good = 0 <= number <= 1 if share else least <= number < math.inf and (not whole or number == int(number))
     if not good:
         raise errors.chip_bad_value(path, line, chip, key, written, NUMBERS[key])
     return number

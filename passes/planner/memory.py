@@ -2,11 +2,16 @@
 
 The graph is walked once in order. A value that exists in memory (see `traffic`) is allocated where it is made and freed
 after its last reader; a loop's body adds its own values to what is live around it. State is updated in place (the step
-donates it). The peak is the largest sum on the way. Values are counted by type and role, so a whole batch of candidate
-plans is evaluated at once.
+donates it). A stored operand that a product needs gathered, and a gradient not yet scattered, are there in full for
+as long as that takes. The peak is the largest sum on the way. Values are counted by type and role, so a whole batch of
+candidate plans is evaluated at once.
+
+What a chip makes of it (`ChipMemory`): a TPU keeps arrays in tiles, so that a dim of 64 takes the room of 128; and XLA
+keeps temporaries in on-chip memory as long as all of them fit. Once they do not, those that would save most are too
+large for it, so all are counted in the memory of the device. What is there before and after the step always is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,10 +20,12 @@ import numpy as np
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
+from ir.types import item_size
+from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.rules import Role, ShardingRules
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
@@ -30,32 +37,41 @@ _At = dict[int, list[Value]]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`sign` times the bytes of an entry (a type in a role) come or go."""
+    """`sign` times the bytes of an entry (a type in a role) come or go. What `stays` is there before or after the step,
+    so it is in the memory of the device and not on the chip."""
 
     sign: int
     entry: int
     kind: MemoryKind
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A distinct kind of value: its names with sizes, its bytes over all devices, its role, and whether it is a gathered
-    copy of a stored one."""
+    """A distinct kind of value: its dims (name and size), the bytes of an element, its role, and whether it is a whole
+    copy of a stored one, gathered or not yet scattered."""
 
-    sizes: tuple[tuple[str, int], ...]
-    bytes: int
+    dims: tuple[tuple[str | None, int], ...]
+    item: int
     role: Role
     gathered: bool = False
 
-    def local(self, rules: ShardingRules) -> Any:
-        """Bytes on one device; of a stored value that is gathered, 0 where there is nothing to gather."""
-        result: Any = self.bytes
-        layout = rules.layout(dict(self.sizes), self.role)
-        for mask in layout.values():
-            result = result // rules.mesh.group(mask)
+    def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
+        """Bytes on one device; of a whole copy, 0 where what is stored is one."""
+        sizes: dict[str, int] = {}
+        for name, size in self.dims:
+            if name is not None:
+                sizes.setdefault(name, size)
+        layout = rules.layout(sizes, self.role)
+        left = dict(layout)
+        lengths: list[Any] = []
+        for name, size in self.dims:
+            mask = left.pop(name, 0) if name is not None else 0
+            lengths.append(size // rules.mesh.group(mask))
+        result = chip.bytes(lengths, 4 if chip.widens and self.item == 2 and self.role == "compute" else self.item)
         if not self.gathered:
             return result
-        stored = rules.layout(dict(self.sizes), "storage")
+        stored = rules.layout(sizes, "storage")
         differs: Any = np.zeros((), bool)
         for name, mask in layout.items():
             differs = differs | (np.asarray(mask) != stored[name])
@@ -69,32 +85,43 @@ class MemoryProgram:
     entries: list[Entry] = field(default_factory=list[Entry])
     events: list[Event] = field(default_factory=list[Event])
 
-    def peak(self, local: Callable[[Entry], Any]) -> tuple[Any, dict[MemoryKind, Any]]:
+    def peak(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> tuple[Any, dict[MemoryKind, Any]]:
         """The peak, and what it is made of (the latter for single plans)."""
-        sizes = [local(entry) for entry in self.entries]
-        running: Any = 0
+        sizes = [entry.local(rules, chip) for entry in self.entries]
+        staying: Any = 0
+        passing: Any = 0
         highest: Any = 0
-        parts: dict[MemoryKind, Any] = dict.fromkeys(MEMORY_KINDS, 0)
+        parts: dict[tuple[MemoryKind, bool], Any] = {}
         at_peak = dict(parts)
         for event in self.events:
             change = event.sign * sizes[event.entry]
-            running = running + change
+            if event.stays:
+                staying = staying + change
+            else:
+                passing = passing + change
+            running = staying + passing * (passing > chip.on_chip)
             if np.ndim(running) == 0:
-                parts[event.kind] += change
+                parts[event.kind, event.stays] = parts.get((event.kind, event.stays), 0) + change
                 if running > highest:
                     at_peak = dict(parts)
             highest = np.maximum(highest, running)
-        return highest, at_peak
+        return highest, _off_chip(at_peak, chip.on_chip)
 
 
-def memory_program(graph: Graph, roles: Roles, regather: bool = False) -> MemoryProgram:
+def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dict[MemoryKind, Any]:
+    """What takes memory of the device, by kind."""
+    passing = sum(size for (_, stays), size in parts.items() if not stays) > on_chip
+    return {kind: parts.get((kind, True), 0) + passing * parts.get((kind, False), 0) for kind in MEMORY_KINDS}
+
+
+def memory_program(graph: Graph, roles: Roles, regather: bool = False, into_products: bool = False) -> MemoryProgram:
     """The memory program of a whole step. Parameters that are gathered live from their first reader to their last one,
     or with `regather` to the last one of the forward pass, and again for those of the backward pass."""
     program = MemoryProgram()
-    writer = _Writer(program, roles, _forward_readers(graph), regather)
+    writer = _Writer(program, roles, _forward_readers(graph), regather, into_products)
     state = {graph.inputs[before].id for before, _ in graph.carried}
     for value in graph.inputs:
-        writer.allocate(value, writer.state_kind(value) if value.id in state else "activations")
+        writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
     updated = {graph.outputs[after] for _, after in graph.carried}
     in_place = {operand.id for operand in updated if isinstance(operand, Value)}
     writer.scope(graph, in_place, scanned=False)
@@ -108,7 +135,10 @@ def _forward_readers(graph: Graph) -> set[int]:
 
 
 class _Writer:
-    def __init__(self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool) -> None:
+    def __init__(
+        self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool, into_products: bool
+    ) -> None:
+        self.into_products = into_products
         self.program = program
         self.roles = roles
         self.parameters = parameters
@@ -119,26 +149,28 @@ class _Writer:
         return "parameters" if value.id in self.parameters else "optimizer"
 
     def entry(self, value: Value, role: Role, gathered: bool = False) -> int:
-        entry = Entry(tuple(sizes_of(value.type).items()), value.type.bytes, role, gathered)
+        dims = tuple((dim.name, dim.size) for dim in value.type.dims)
+        entry = Entry(dims, item_size(value.type.dtype), role, gathered)
         if entry not in self.index:
             self.index[entry] = len(self.program.entries)
             self.program.entries.append(entry)
         return self.index[entry]
 
-    def allocate(self, value: Value, kind: MemoryKind) -> None:
-        self.program.events.append(Event(1, self.entry(value, self.roles[value.id]), kind))
+    def allocate(self, value: Value, kind: MemoryKind, stays: bool = False) -> None:
+        self.program.events.append(Event(1, self.entry(value, self.roles[value.id]), kind, stays))
 
     def free(self, value: Value, kind: MemoryKind) -> None:
         self.program.events.append(Event(-1, self.entry(value, self.roles[value.id]), kind))
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
-        kept = traffic(graph).kept
+        kept = traffic(graph, self.into_products).kept
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}
         for i, node in enumerate(graph.nodes):
-            for value in begun.get(i, ()):
+            whole = list(self._unscattered(node))
+            for value in (*begun.get(i, ()), *whole):
                 self.program.events.append(Event(1, self.entry(value, "compute", True), "temporaries"))
             for body in entered(node):
                 self.scope(body, set(), op_of(node).scans(node))
@@ -147,7 +179,7 @@ class _Writer:
                     kind = self._kind(node, value, scanned)
                     self.allocate(value, kind)
                     live[value.id] = (value, kind)
-            for value in ended.get(i, ()):
+            for value in (*whole, *ended.get(i, ())):
                 self.program.events.append(Event(-1, self.entry(value, "compute", True), "temporaries"))
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
@@ -180,6 +212,13 @@ class _Writer:
                 stored = isinstance(operand, Value) and self.roles[operand.id] == "storage"
                 if stored and self.roles[inside.id] == "compute":
                     yield operand
+
+    def _unscattered(self, node: Node) -> Iterator[Value]:
+        """Gradients that are made in full before each device keeps its part of the sum."""
+        if not entered(node) and node_role(node, self.roles) == "compute":
+            for value in node.outputs:
+                if self.roles[value.id] == "storage" and value.type.dims:
+                    yield value
 
     def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
         if self.roles[value.id] == "storage":

@@ -32,12 +32,17 @@ class Problem:
     memory: MemoryProgram
 
     @classmethod
-    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip, regather: bool = False) -> "Problem":
-        """The problem of a canonical graph, with parameters gathered once or again in the backward pass."""
+    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip, regather: bool = False, once: bool = True) -> "Problem":
+        """The problem of a canonical graph.
+
+        Args:
+            regather: parameters are gathered again in the backward pass.
+            once: what loops need not do in every trip is done once (`passes.sharding.once`).
+        """
         network = Network(mesh, chip)
         roles = assign_roles(graph)
-        terms = cost_terms(graph, roles, network, regather)
-        memory = memory_program(graph, roles, regather)
+        terms = cost_terms(graph, roles, network, regather, once)
+        memory = memory_program(graph, roles, regather, chip.memory.into_products)
         return cls(graph, network, roles, plan_space(graph, mesh), terms, memory)
 
     def price(self, rules: ShardingRules) -> tuple[Cost, int]:
@@ -45,7 +50,7 @@ class Problem:
         total = Cost()
         for term in self.terms:
             total.add(term.price(rules), term.times)
-        peak, _ = self.memory.peak(lambda entry: entry.local(rules))
+        peak, _ = self.memory.peak(rules, self.network.chip.memory)
         return total, int(peak)
 
     def named(self, candidate: Candidate) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
@@ -77,7 +82,7 @@ class Problem:
         stored, chip = leanest.stored, self.network.chip
         extra = {stored.name: stored.mask} if stored.name is not None else {}
         rules = ShardingRules(self.network.mesh, self.space.order, leanest.masks, extra)
-        peak, parts = self.memory.peak(lambda entry: entry.local(rules))
+        peak, parts = self.memory.peak(rules, self.network.chip.memory)
         carried = {before for before, _ in self.graph.carried}
         batch = [value.type for i, value in enumerate(self.graph.inputs) if i not in carried]
         model = [value.type for i, value in enumerate(self.graph.inputs) if i in carried]

@@ -2,8 +2,8 @@
 the end of the forward pass, and it is gathered again.
 
 Kept, it is gathered once a step. Gathered again (as ZeRO-3 does: Rajbhandari et al. 2020, "ZeRO: memory optimizations
-toward training trillion parameter models", section 5.3), it costs a second all-gather and no memory in between. So it is
-kept where the chip has room. Inside the loop over layers nothing is kept from one pass to the other in any case.
+toward training trillion parameter models", section 5.3), it costs a second all-gather and no memory in between. So it
+is kept where the chip has room. Inside the loop over layers nothing is kept from one pass to the other in any case.
 """
 
 from ir.graph import Graph
@@ -19,5 +19,7 @@ def regathers(graph: Graph, plan: Layouts, roles: Roles) -> bool:
         return bool(plan.regather)
     if not any(plan.rules.extra.values()):
         return False
-    peak, _ = memory_program(graph, roles).peak(lambda entry: entry.local(plan.rules))
+    peak, _ = memory_program(graph, roles, into_products=plan.chip.memory.into_products).peak(
+        plan.rules, plan.chip.memory
+    )
     return int(peak) > plan.chip.capacity

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from passes import errors
 from passes.hardware.chip import Chip, Overlap
 from passes.planner.cost import step_seconds
-from passes.planner.memory import Entry, MemoryProgram
+from passes.planner.memory import MemoryProgram
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.terms import Term
 
@@ -108,6 +108,7 @@ class _Search:
     def __init__(self, space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip) -> None:
         self.space = space
         self.memory = memory
+        self.chip_memory = chip.memory
         self.capacity = chip.capacity
         self.overlap = chip.overlap
         self.free_terms = [term for term in terms if not term.stored]
@@ -183,11 +184,7 @@ class _Search:
 
     def peaks(self, stored: StorageAxes, masks: dict[str, Any], count: int) -> Any:
         rules = self.space.rules(stored, self.space.names, chosen=masks)
-
-        def local(entry: Entry) -> Any:
-            return entry.local(rules)
-
-        peak, _ = self.memory.peak(local)
+        peak, _ = self.memory.peak(rules, self.chip_memory)
         return np.broadcast_to(peak, (count,))
 
     def keep(self, candidate: Candidate) -> None:

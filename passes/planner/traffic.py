@@ -1,8 +1,10 @@
 """Which values make a round trip to memory.
 
 XLA fuses elementwise chains, so only some values exist: results of contractions, reductions and the like, what those
-read, and what leaves a body. Each is written once; it is read once by every operation that is not fused, and once by
-all fused readers together.
+read, and what leaves a body. On a TPU a product computes an elementwise chain that it reads on the way, so that chain
+does not exist either, though each of several products computes it anew; libraries of products for CPUs and GPUs read
+arrays. Each value is written once; it is read once by every operation that is not fused, and once by all fused readers
+together.
 """
 
 from dataclasses import dataclass
@@ -19,14 +21,20 @@ class Traffic:
     moved: tuple[tuple[Value, ...], ...]
 
 
-def traffic(graph: Graph) -> Traffic:
-    """What each node of a body (nested bodies apart) moves to and from memory."""
+def traffic(graph: Graph, into_products: bool = False) -> Traffic:
+    """What each node of a body (nested bodies apart) moves to and from memory.
+
+    Args:
+        into_products: whether elementwise chains are computed inside of the products that read them. It says what
+            exists; to compute a chain anew in each product takes about the time that its round trip would, as XLA's
+            estimates have it, so the time of a step is taken without it.
+    """
     kept = {value.id for value in graph.inputs}
     kept |= {operand.id for operand in graph.outputs if isinstance(operand, Value)}
     for node in graph.nodes:
         if not op_of(node).fusible:
             kept |= {value.id for value in node.outputs}
-            if not op_of(node).fuses_operands:
+            if not (op_of(node).fuses_operands or (into_products and op_of(node).multiplies)):
                 kept |= {value.id for value in node.value_inputs}
     read: set[int] = set()
     moved: list[tuple[Value, ...]] = []

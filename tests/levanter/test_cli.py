@@ -197,6 +197,12 @@ def test_a_surprise_fails_verification_and_the_report_is_still_printed(surprises
     assert len(json.loads(done.stdout)["verify"]["surprises"]) == surprises
 
 
+def test_a_platform_is_what_verify_compiles_for() -> None:
+    done = work("compile", "--platform", "tpu")
+    assert done.returncode == 2
+    assert done.stderr == "error: --platform tpu says what --verify compiles for: add --verify\n"
+
+
 def test_work_that_fails_exits_1_with_its_message() -> None:
     done = work("train", train="from levanter.errors import WorkFailed; raise WorkFailed('the loss is nan (step 3)')")
     assert (done.returncode, done.stderr) == (1, "error: the loss is nan (step 3)\n")

@@ -8,6 +8,22 @@ from levanter.compiler.verify.hlo_text import Shape, parse, parse_instruction, s
 from levanter.errors import WorkFailed
 
 
+def test_an_instruction_may_stand_on_several_lines() -> None:
+    text = """HloModule jit_step
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %x = f32[4] parameter(0)
+  %kernel = f32[4] custom-call(%x), custom_call_target="tpu", frontend_attributes={kernel_metadata={
+"text":"{\\"block\\": 128}"
+}}, metadata={op_name="pallas_call"}
+  ROOT %y = f32[4] negate(%kernel)
+}
+"""
+    computation = parse(text).computations["main"]
+    assert list(computation.instructions) == ["x", "kernel", "y"]
+    assert computation.instructions["kernel"].op_name == "pallas_call"
+
+
 def test_an_instruction() -> None:
     line = (
         "  ROOT %all-reduce.1 = (f32[64,128]{1,0:T(8,128)}, /*index=1*/bf16[]) all-reduce(%dot.1, f32[] %x), "

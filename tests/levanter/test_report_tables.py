@@ -81,3 +81,21 @@ def test_agreement_is_said_in_one_line(report: dict[str, Any]) -> None:
     row = report["verify"]["collectives"][0]
     report["verify"] |= {"collectives": [row], "surprises": [], "explained": []}
     assert "Verified  the compiler made what the plan predicts" in printed(report)
+
+
+def test_cycles_stand_beside_the_predicted_times(report: dict[str, Any]) -> None:
+    def row(source: str | None, seconds: float, cycles: int) -> dict[str, Any]:
+        shares = {"predicted_share": seconds / 4e-6, "compiled_share": cycles / 400}
+        return {"source": source, "predicted_seconds": seconds, "compiled_cycles": cycles, **shares}
+
+    rows = [row("model.py:3", 3e-6, 100), row(None, 0.0, 300), *(row(f"model.py:{i}", 1e-7, 0) for i in range(10, 20))]
+    cycles = {"predicted_seconds": 4e-6, "compiled_cycles": 400, "uncounted": 0, "sources": rows}
+    report["verify"] |= {"topology": "v5e:4x2", "surprises": [], "cycles": cycles}
+    text = printed(report)
+    assert "Verified for v5e:4x2  the compiler made what the plan predicts" in text
+    assert "operations of a step, collectives apart: compiled 400 cycles, predicted 4.00 µs" in text
+    assert "model.py:3 3.00 µs 75% 100 25%" in " ".join(text.split())
+    assert "(no source line) 0 s 0% 300 75%" in " ".join(text.split())
+    assert "more source" not in text
+    rows.append(row("model.py:30", 1e-7, 0))
+    assert "and 1 more source line (--json has all)" in printed(report)

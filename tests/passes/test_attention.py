@@ -102,7 +102,7 @@ def test_a_plan_has_no_array_of_all_scores():
         graph = pipeline.prepare(ir.trace(step_by("auto"), *arguments(length)))
         roles = assign_roles(graph)
         plan = Plan.by_hand({"data": 1}, {})
-        highest, _ = memory_program(graph, roles).peak(lambda entry: entry.local(plan.rules))
+        highest, _ = memory_program(graph, roles).peak(plan.rules)
         return highest
 
     assert peak(4096) <= 4.01 * peak(1024)

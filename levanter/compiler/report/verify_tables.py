@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from passes.report.style import Printer
-from passes.report.units import format_bytes, format_percent
+from passes.report.units import format_bytes, format_percent, format_seconds
+
+SOURCES_SHOWN = 12
 
 
 def verify_tables(verify: Mapping[str, Any], printer: Printer) -> None:
@@ -18,17 +20,40 @@ def verify_tables(verify: Mapping[str, Any], printer: Printer) -> None:
         if surprises
         else "the compiler made what the plan predicts"
     )
-    printer.heading("Verified", verdict)
+    topology = verify.get("topology")
+    printer.heading("Verified" if topology is None else f"Verified for {topology}", verdict)
     if verify["collectives"]:
         columns = ("", "kind", "over", ">predicted", ">compiled", ">predicted bytes", ">compiled bytes")
         printer.table(columns, [line for row in verify["collectives"] for line in _lines(row)])
     else:
         printer.rows([("no collectives, predicted or compiled",)])
     printer.rows([(_peak(verify["peak"]),)])
+    if "cycles" in verify:
+        _cycles(verify["cycles"], printer)
     for surprise in surprises:
         printer.rows([("✗", surprise)])
     for item in explained:
         printer.rows([("·", item["what"]), ("", f"known: {item['reason']}")])
+
+
+def _cycles(cycles: Mapping[str, Any], printer: Printer) -> None:
+    """Where the time of the operations goes, as the plan and as the compiler has it."""
+    head = f"compiled {cycles['compiled_cycles']:,} cycles, predicted {format_seconds(cycles['predicted_seconds'])}"
+    printer.rows([(f"operations of a step, collectives apart: {head}",)])
+    sources = sorted(cycles["sources"], key=lambda row: -max(row["predicted_share"], row["compiled_share"]))
+    lines = [
+        (
+            row["source"] or "(no source line)",
+            format_seconds(row["predicted_seconds"]),
+            f"{row['predicted_share']:.0%}",
+            f"{row['compiled_cycles']:,}",
+            f"{row['compiled_share']:.0%}",
+        )
+        for row in sources[:SOURCES_SHOWN]
+    ]
+    printer.table(("source", ">predicted", ">of all", ">compiled cycles", ">of all"), lines)
+    if (more := len(sources) - SOURCES_SHOWN) > 0:
+        printer.rows([(f"and {more} more source line{'s' * (more > 1)} (--json has all)",)])
 
 
 def _lines(row: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -1,9 +1,9 @@
 """The compiling process: `python -m levanter.compiler.verify.child`, with one JSON request on stdin.
 
 XLA fixes the number of CPU devices when it starts, so a mesh of 8 is compiled in a process of its own. The request
-names a function that gives a `jax.stages.Lowered`; the process compiles it, and leaves the partitioned module and the
-memory numbers at the paths that the request names. Where it names no path for the module, what the function gives is
-the answer itself. `levanter.compiler.verify.isolate` is the other end.
+names a function that gives a `jax.stages.Lowered`; the process compiles it, and leaves the partitioned module (for a
+TPU the optimized one) and the memory numbers at the paths that the request names. Where it names no path for the
+module, what the function gives is the answer itself. `levanter.compiler.verify.isolate` is the other end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 from levanter.errors import EXIT_USER_ERROR, UserError
 
+OPTIMIZED = "optimized.txt"
+"""The file with the module of a program for a TPU."""
 _MEMORY = {
     "arguments": "argument_size_in_bytes",
     "outputs": "output_size_in_bytes",
@@ -29,7 +31,8 @@ def main() -> int:
     request = json.load(sys.stdin)
     try:
         given = _called(request["function"], request["request"])
-        answer, status = _compiled(given, request["dump"]) if request["dump"] else {"answer": given}, 0
+        compiled = _compiled_for_tpu if "topology" in request["request"] else _compiled
+        answer, status = compiled(given, request["dump"]) if request["dump"] else {"answer": given}, 0
     except UserError as error:
         answer, status = {"user_error": str(error)}, EXIT_USER_ERROR
     Path(request["result"]).write_text(json.dumps(answer))
@@ -51,7 +54,19 @@ def _compiled(lowered: Any, dump: str) -> dict[str, Any]:
         "xla_dump_large_constants": True,
         "xla_backend_optimization_level": 0,
     }
-    analysis = lowered.compile(compiler_options=options).memory_analysis()
+    return _memory(lowered.compile(compiler_options=options))
+
+
+def _compiled_for_tpu(lowered: Any, dump: str) -> dict[str, Any]:
+    """What runs on a TPU is the optimized module, which the compiled program has itself."""
+    compiled = lowered.compile()
+    Path(dump).mkdir()
+    Path(dump, OPTIMIZED).write_text(compiled.as_text())
+    return _memory(compiled)
+
+
+def _memory(compiled: Any) -> dict[str, Any]:
+    analysis = compiled.memory_analysis()
     return {"memory": {name: int(getattr(analysis, field)) for name, field in _MEMORY.items()}}
 
 

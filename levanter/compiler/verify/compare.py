@@ -15,6 +15,8 @@ from levanter.compiler.verify.hlo import CompiledCollective
 from passes.report.units import format_bytes
 
 _Key = tuple[str, tuple[str, ...], int]
+Habits = Callable[[list[dict[str, Any]]], Mapping[tuple[str, tuple[str, ...]], tuple[str, str]]]
+"""From rows to those that differ only by a habit of the compiler, by (kind, mesh axes): what differs, and why."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def compare(
     *,
     predicted_peak: int = 0,
     compiled_peak: int = 0,
+    habits: Habits | None = None,
     explanations: Sequence[Explanation] = EXPLANATIONS,
 ) -> dict[str, Any]:
     """The `verify` object of `levanter compile --json` (docs/compile.md).
@@ -80,6 +83,7 @@ def compare(
         compiled: what `levanter.compiler.verify.hlo.collectives` read.
         mesh: axis name → size, for the order of `mesh_axes`; without it, the order in which axes are first seen.
         predicted_peak, compiled_peak: bytes per device, passed through.
+        habits: tells which rows differ only by what the compiler is known to do; see `tpu_habits.settled`.
         explanations: known reasons for differences.
 
     Returns:
@@ -95,7 +99,11 @@ def compare(
         tally.compile(collective)
     surprises: list[str] = []
     explained: list[dict[str, str]] = []
+    usual = habits(tally.rows(with_dtypes=True)) if habits is not None else {}
+    explained.extend({"what": what, "reason": reason} for what, reason in usual.values())
     for difference in tally.differences():
+        if (difference.kind, difference.mesh_axes) in usual:
+            continue
         reason = next((e.reason for e in explanations if e.applies(difference)), None)
         if reason is None:
             surprises.append(difference.what())
@@ -128,6 +136,7 @@ class _Tally:
         entry["count_known"] &= collective.count_known
         _note(entry["sources"], collective.source)
         _note(entry["op_names"], collective.op_name)
+        entry["dtypes"][collective.dtype] = entry["dtypes"].get(collective.dtype, 0) + collective.count
 
     def differences(self) -> list[Difference]:
         return [
@@ -144,7 +153,8 @@ class _Tally:
             if entry["predicted_count"] != entry["compiled_count"]
         ]
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, with_dtypes: bool = False) -> list[dict[str, Any]]:
+        hidden = ("count_known",) if with_dtypes else ("count_known", "dtypes")
         rows: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
         for (kind, axes, size), entry in self._sorted():
             zero = {"predicted_count": 0, "compiled_count": 0, "predicted_bytes": 0, "compiled_bytes": 0, "sizes": []}
@@ -152,12 +162,12 @@ class _Tally:
             for side in ("predicted", "compiled"):
                 row[f"{side}_count"] += entry[f"{side}_count"]
                 row[f"{side}_bytes"] += entry[f"{side}_count"] * size
-            row["sizes"].append({"bytes": size, **{key: entry[key] for key in entry if key != "count_known"}})
+            row["sizes"].append({"bytes": size, **{key: entry[key] for key in entry if key not in hidden}})
         return list(rows.values())
 
     def _entry(self, kind: str, mesh_axes: Sequence[str], size: int) -> dict[str, Any]:
         axes = tuple(sorted(mesh_axes, key=lambda name: self._order.get(name, len(self._order))))
-        empty = {"predicted_count": 0, "compiled_count": 0, "axes": [], "sources": [], "op_names": []}
+        empty = {"predicted_count": 0, "compiled_count": 0, "axes": [], "sources": [], "op_names": [], "dtypes": {}}
         return self._sizes.setdefault((kind, axes, size), {**empty, "count_known": True})
 
     def _sorted(self) -> list[tuple[_Key, dict[str, Any]]]:

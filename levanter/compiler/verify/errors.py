@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from levanter.errors import WorkFailed
+from collections.abc import Iterable
+
+from levanter.errors import UserError, WorkFailed
 
 
 def unreadable_hlo(line: str, why: str) -> WorkFailed:
@@ -29,16 +31,32 @@ def no_partitioned_module(devices: int) -> WorkFailed:
     )
 
 
-def child_failed(devices: int, status: int, last_lines: str) -> WorkFailed:
-    """The compiling process died or raised; `last_lines` is the end of its stderr."""
+def child_failed(target: str, status: int, last_lines: str) -> WorkFailed:
+    """The compiling process died or raised; `last_lines` is the end of its stderr. `target`: `8 CPU devices`."""
     how = f"was killed by signal {-status}; is there enough memory?" if status < 0 else f"ended with status {status}"
     tail = f"\n{last_lines}" if last_lines else ""
-    return WorkFailed(f"compiling the step failed (for {devices} CPU devices, in a child process that {how}){tail}")
+    return WorkFailed(f"compiling the step failed (for {target}, in a child process that {how}){tail}")
 
 
-def child_too_slow(devices: int, seconds: float) -> WorkFailed:
+def child_too_slow(target: str, seconds: float) -> WorkFailed:
     """The compiling process ran past its time limit."""
     return WorkFailed(
-        f"compiling the step took longer than {seconds:.0f} s (for {devices} CPU devices, in a child process): "
+        f"compiling the step took longer than {seconds:.0f} s (for {target}, in a child process): "
         "verify a smaller model or mesh"
     )
+
+
+def no_tpu(hardware: str, known: Iterable[str]) -> UserError:
+    return UserError(
+        f"`{hardware}` is no TPU whose slices are known: give --hardware {', '.join(known)}, "
+        "or leave out --platform tpu to compile for CPU devices"
+    )
+
+
+def unknown_topology(name: str, error: Exception) -> UserError:
+    reason = str(error).strip().partition("\n")[0]
+    return UserError(f"libtpu describes no slice {name} ({reason}): give a --mesh that fits one, such as 4x2 for v5e")
+
+
+def topology_devices(name: str, found: int, wanted: int) -> UserError:
+    return UserError(f"the slice {name} has {found} devices and the mesh {wanted}: give a --mesh of as many")

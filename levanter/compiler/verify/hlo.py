@@ -10,6 +10,7 @@ an all-to-all's or permute's operand, which is one device's part.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -30,6 +31,7 @@ KINDS = {
     "collective-permute": "permute",
     "collective-broadcast": "broadcast",
 }
+_CHAIN = re.compile(r'chain_id="?(\d+)')
 _CALLED_ONCE = ("calls", "to_apply", "true_computation", "false_computation", "branch_computations")
 
 
@@ -46,6 +48,7 @@ class CompiledCollective:
         op_name: JAX's name of the operation it came from.
         instruction: its name in the compiled program.
         count_known: False inside a loop whose trip count the program does not say; such a loop counts as one trip.
+        dtype: of its elements, as XLA writes it.
     """
 
     kind: str
@@ -56,6 +59,7 @@ class CompiledCollective:
     op_name: str
     instruction: str
     count_known: bool = True
+    dtype: str = ""
 
 
 def collectives(text: str, mesh: Mapping[str, int]) -> list[CompiledCollective]:
@@ -81,16 +85,22 @@ class _Reader:
     axes: MeshAxes
     partitions: int
 
-    def read(self, scope: Scope, times: int, known: bool) -> Iterator[CompiledCollective]:
+    def read(
+        self, scope: Scope, times: int, known: bool, chains: set[str] | None = None
+    ) -> Iterator[CompiledCollective]:
+        """The collectives of a computation and of those that it runs. `chains` are those begun before, by their id."""
+        chains = set() if chains is None else chains
         for instruction in scope.computation.instructions.values():
             kind = KINDS.get(instruction.opcode.removesuffix("-start"))
             if kind is not None:
+                if _goes_on(instruction, chains):
+                    continue
                 yield from self._collective(scope.computation, instruction, kind, times, known)
             elif instruction.opcode == "while":
                 yield from self._loop(scope, instruction, times, known)
             else:
-                for name in _called(instruction):
-                    yield from self.read(Scope(self.module.computations[name]), times, known)
+                for name in called(instruction):
+                    yield from self.read(Scope(self.module.computations[name]), times, known, chains)
 
     def _loop(self, scope: Scope, loop: Instruction, times: int, known: bool) -> Iterator[CompiledCollective]:
         trips = trip_count(self.module, scope, loop)
@@ -112,22 +122,35 @@ class _Reader:
             axes = self.axes.of_groups(groups)
         if alone or times == 0:
             return
+        dtype = next((shape.dtype for shape in instruction.shapes if shape.bytes), "")
         for element, size in enumerate(_sizes(computation, instruction, kind)):
             yield CompiledCollective(
                 self._kind(computation, instruction, element, kind, groups),
                 axes,
                 size,
                 times,
-                _source(self.module.frames(instruction)),
+                source_of(self.module.frames(instruction)),
                 instruction.op_name,
                 instruction.name,
                 known,
+                dtype,
             )
 
     def _kind(self, computation: Computation, instruction: Instruction, element: int, kind: str, groups: Groups) -> str:
         if kind == "all_reduce" and read_in_shards(computation, instruction, element, groups, self.partitions):
             return "reduce_scatter"
         return kind
+
+
+def _goes_on(instruction: Instruction, chains: set[str]) -> bool:
+    """Whether it is a later piece of a collective that the TPU compiler runs inside of several fusions in a row."""
+    found = _CHAIN.search(instruction.attribute_text)
+    if found is None:
+        return False
+    chain = f"{instruction.opcode} {found.group(1)}"
+    goes_on = chain in chains
+    chains.add(chain)
+    return goes_on
 
 
 def _sizes(computation: Computation, instruction: Instruction, kind: str) -> list[int]:
@@ -142,7 +165,7 @@ def _sizes(computation: Computation, instruction: Instruction, kind: str) -> lis
     return operands[:1] if kind == "permute" else operands
 
 
-def _called(instruction: Instruction) -> list[str]:
+def called(instruction: Instruction) -> list[str]:
     """The computations an instruction runs once: calls, fusions, and each branch of a conditional."""
     if not any(f"{key}=" in instruction.attribute_text for key in _CALLED_ONCE):
         return []
@@ -153,7 +176,7 @@ def _called(instruction: Instruction) -> list[str]:
     return found
 
 
-def _source(frames: list[tuple[str, int]]) -> str | None:
+def source_of(frames: list[tuple[str, int]]) -> str | None:
     """The innermost frame of the user's code: models of `levanter` are, the libraries below them are not."""
     if not frames:
         return None

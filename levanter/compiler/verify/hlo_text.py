@@ -157,7 +157,7 @@ def parse(text: str) -> Module:
     entry, name = "", ""
     table: dict[int, str] | None = None
     body: dict[str, Instruction] | None = None
-    for line in text.splitlines():
+    for line in _joined(text):
         if body is not None:
             if line.startswith("}"):
                 computations[name] = Computation(name, body)
@@ -180,6 +180,28 @@ def parse(text: str) -> Module:
         raise unreadable_hlo(text[:80], "no ENTRY computation")
     partitions = re.search(r"\bnum_partitions=(\d+)", text.partition("\n")[0])
     return Module(computations, entry, int(partitions.group(1)) if partitions else 1, tables)
+
+
+def _joined(text: str) -> Iterator[str]:
+    """The lines of a module. An instruction that stands on several, as a kernel with a text of its own does, is one.
+
+    All lines of a computation but the last are indented; a closing bracket alone ends it.
+    """
+    waiting: str | None = None
+    for line in text.splitlines():
+        ends = line.startswith("}") and not line.startswith("}}")
+        if waiting is not None and not ends and not line.startswith((" ", "\t")) and line.strip():
+            waiting += line
+            continue
+        if waiting is not None:
+            yield waiting
+            waiting = None
+        if line.startswith("  ") and " = " in line:
+            waiting = line
+        else:
+            yield line
+    if waiting is not None:
+        yield waiting
 
 
 def parse_instruction(line: str) -> Instruction:

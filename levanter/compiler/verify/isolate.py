@@ -1,4 +1,5 @@
-"""Compiles a step for a mesh of CPU devices in a child process, whatever platform and device count this process has."""
+"""Compiles a step for a mesh in a child process, whatever platform and device count this process has: for that many CPU
+devices, or ahead of time for a TPU slice."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from levanter.compiler.verify import errors
+from levanter.compiler.verify.child import OPTIMIZED
+from levanter.compiler.verify.topology import Topology
 from levanter.errors import EXIT_USER_ERROR, UserError
 
 LOWER_STEP = "levanter.compiler.compile:lower_for_verify"
@@ -34,7 +37,8 @@ class CompiledProgram:
     """What the compiler made of a step.
 
     Attributes:
-        text: the HLO module right after the SPMD partitioner; "" for one device, where it does not run.
+        text: the HLO module right after the SPMD partitioner, of a program for a TPU the optimized one; "" for one CPU
+            device, where the partitioner does not run.
         memory: bytes per device: `arguments`, `outputs`, `aliased` (outputs in the place of arguments), `temporaries`.
         seconds: how long the child process took.
     """
@@ -51,15 +55,21 @@ class CompiledProgram:
 
 
 def compile_in_child(
-    request: Mapping[str, Any], *, devices: int, function: str = LOWER_STEP, timeout: float | None = None
+    request: Mapping[str, Any],
+    *,
+    devices: int,
+    function: str = LOWER_STEP,
+    timeout: float | None = None,
+    topology: Topology | None = None,
 ) -> CompiledProgram:
-    """Compiles what `function` lowers, in a child process with that many CPU devices.
+    """Compiles what `function` lowers, in a child process with that many CPU devices, or for a TPU slice.
 
     Args:
         request: a JSON object, handed to the function.
-        devices: how many CPU devices the child has.
+        devices: how many devices the mesh has.
         function: `module:name` of a function that takes the request and returns a `jax.stages.Lowered`.
         timeout: seconds after which to give up.
+        topology: the TPU slice to compile for; the function finds it as `topology` in its request.
 
     Raises:
         UserError: the function raised one; its message is the same.
@@ -68,7 +78,7 @@ def compile_in_child(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="levanter-verify-") as name:
         dump = Path(name, "dump")
-        result = _in_child(request, devices, function, timeout, Path(name), dump)
+        result = _in_child(request, devices, function, timeout, Path(name), dump, topology)
         text = _partitioned(dump)
     if devices > 1 and not text:
         raise errors.no_partitioned_module(devices)
@@ -93,11 +103,19 @@ def answer_in_child(
 
 
 def _in_child(
-    request: Mapping[str, Any], devices: int, function: str, timeout: float | None, folder: Path, dump: Path | None
+    request: Mapping[str, Any],
+    devices: int,
+    function: str,
+    timeout: float | None,
+    folder: Path,
+    dump: Path | None,
+    topology: Topology | None = None,
 ) -> dict[str, Any]:
+    target = f"{devices} CPU devices" if topology is None else topology.name
     result_file = folder / "result.json"
     paths = {"dump": str(dump) if dump is not None else None, "result": str(result_file)}
-    message = json.dumps({"function": function, "request": dict(request), **paths})
+    described = {"topology": topology.as_json()} if topology is not None else {}
+    message = json.dumps({"function": function, "request": {**request, **described}, **paths})
     try:
         child = subprocess.run(
             [sys.executable, "-m", "levanter.compiler.verify.child"],
@@ -105,28 +123,28 @@ def _in_child(
             capture_output=True,
             text=True,
             errors="replace",
-            env=_environment(devices),
+            env=_environment(devices if topology is None else 1),
             timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise errors.child_too_slow(devices, error.timeout) from None
-    return _result(child, result_file, devices)
+        raise errors.child_too_slow(target, error.timeout) from None
+    return _result(child, result_file, target)
 
 
-def _result(child: subprocess.CompletedProcess[str], path: Path, devices: int) -> dict[str, Any]:
+def _result(child: subprocess.CompletedProcess[str], path: Path, target: str) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if child.returncode == EXIT_USER_ERROR and "user_error" in result:
         raise UserError(result["user_error"])
     if child.returncode != 0 or not result:
         last = "\n".join(child.stderr.strip().splitlines()[-_LAST_LINES:])
-        raise errors.child_failed(devices, child.returncode, last)
+        raise errors.child_failed(target, child.returncode, last)
     return result
 
 
 def _partitioned(dump: Path) -> str:
-    """The text of the partitioned module; only one module is compiled with the dump on."""
-    files = sorted(dump.glob(_PARTITIONED)) if dump.exists() else []
+    """The text of the module; only one is compiled with the dump on."""
+    files = [*sorted(dump.glob(_PARTITIONED)), *dump.glob(OPTIMIZED)] if dump.exists() else []
     return files[-1].read_text(errors="replace") if files else ""
 
 
@@ -140,5 +158,8 @@ def _environment(devices: int) -> dict[str, str]:
         "XLA_FLAGS": " ".join([*flags, *patience, f"{_DEVICE_FLAG}={devices}"]),
         # A program that comes out of a cache is not partitioned again, so nothing would be dumped.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
+        # libtpu neither asks a metadata server for the TPUs of this machine nor locks them: it only describes.
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }

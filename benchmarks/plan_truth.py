@@ -1,0 +1,290 @@
+"""What plans predict beside what XLA compiles: collectives, peak memory, time; for CPU devices and for TPU slices.
+
+    pip install -e ".[tpu]"
+    python benchmarks/plan_truth.py [--only gpt2_nano] [--on v5e] [--again]
+
+Each model is planned (by hand: for FSDP, for tensor parallelism and for both) and compiled for eight
+CPU devices and, ahead of time, for the TPU slices v5e:4x2 and v5p:2x2x2, as `levanter compile --verify` does. Nothing
+runs. What was compiled is kept in benchmarks/results/plan_truth-DATE.jsonl, so that it can be interrupted; predictions
+are made anew each time, and `--again` compiles anew. The table is written to benchmarks/results/plan_truth-DATE.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+from scipy.stats import spearmanr
+
+import ir
+import passes
+from ir.graph import Graph
+from levanter.compiler import compile as of_config
+from levanter.compiler import user_step
+from levanter.compiler.target import Target, load_step
+from levanter.config import load
+from levanter.errors import UserError, WorkFailed
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
+from passes import summary
+from passes.hardware.memory import CPU_MEMORY
+from passes.pipeline import place, prepare
+
+HERE = Path(__file__).parent
+Cell = dict[str, Any]
+Rules = tuple[dict[str, list[str]], dict[str, list[str]]]
+
+SHORT = ["--model.seq_len=1024", "--model.num_layers=4"]
+MODELS: dict[str, tuple[str, list[str]]] = {
+    "gpt2_nano": ("gpt2_nano", []),
+    "llama_nano": ("llama_nano", []),
+    "mixtral_nano": ("mixtral_nano", []),
+    "gpt2_small, 4 layers": ("gpt2_small", [*SHORT, "--trainer.train_batch_size=64"]),
+}
+"""Configurations, with what is made smaller: the compiler must see each layout, not each layer."""
+STEPS = {
+    "8 unrolled layers": "plan_truth_steps.py:unrolled",
+    "wide": "plan_truth_steps.py:wide",
+    "words": "plan_truth_steps.py:words",
+    "vit": "plan_truth_steps.py:vit",
+}
+PLACES = {
+    "cpu 8": ("cpu", "v5e", {"data": 4, "model": 2}),
+    "v5e 4x2": ("tpu", "v5e", {"data": 4, "model": 2}),
+    "v5p 2x2x2": ("tpu", "v5p", {"data": 2, "sequence": 2, "model": 2}),
+}
+PLANS = ("fsdp", "tensor", "both")
+
+
+def rules(plan: str, mesh: Mapping[str, int]) -> Rules:
+    """Sharding rules by hand, also of names that only some models have."""
+    *outer, inner = mesh
+    if plan == "fsdp":
+        return {"batch": list(mesh)}, {"embed": list(mesh)}
+    split = {name: [inner] for name in ("mlp", "heads", "kv_heads", "vocab")}
+    return {"batch": outer, **split}, {"embed": outer} if plan == "both" else {}
+
+
+def measure(model: str, plan: str, where: str) -> Cell:
+    """One cell: a model under a plan, compiled for a place."""
+    kind, hardware, mesh = PLACES[where]
+    compute, storage = rules(plan, mesh)
+    start = time.perf_counter()
+    if model in MODELS:
+        name, overrides = MODELS[model]
+        config = load(name, overrides)
+        report = lambda **how: of_config.report(config, mesh, hardware, **how)  # noqa: E731
+    else:
+        target = Target(f"{HERE / STEPS[model]}")
+        report = lambda **how: user_step.report(target, mesh, hardware, **how)  # noqa: E731
+    found = report(by_hand=(compute, storage), verify=True, platform=kind)
+    verify = found["verify"]
+    return {
+        "model": model,
+        "plan": plan,
+        "place": where,
+        "layouts": found["plan"],
+        "collectives": verify["collectives"],
+        "surprises": verify["surprises"],
+        "memory": found["memory"],
+        "peak": verify["peak"],
+        "time": found["time"],
+        "cycles": verify.get("cycles", {}).get("compiled_cycles"),
+        "sources": verify.get("cycles", {}).get("sources", []),
+        "uncounted": verify.get("cycles", {}).get("uncounted"),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+@functools.cache
+def graph_of(model: str) -> Graph:
+    """The step of a model, as it is planned."""
+    if model in MODELS:
+        name, overrides = MODELS[model]
+        config = load(name, overrides)
+        graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
+    else:
+        graph = user_step.graph_of(load_step(Target(f"{HERE / STEPS[model]}")))
+    return prepare(graph)
+
+
+def predict(cell: Cell) -> Cell:
+    """The cell with the peak and times that are predicted now; what was compiled stays."""
+    kind, hardware, mesh = PLACES[cell["place"]]
+    plan = passes.Plan.by_hand(mesh, *rules(cell["plan"], mesh), hardware)
+    graph = graph_of(cell["model"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", passes.PlanWarning)
+        placed = place(graph, plan)
+        peak = summary.memory(graph, plan, placed, CPU_MEMORY if kind == "cpu" else None)["peak"]
+        times = summary.times(graph, placed, plan)
+    time_ = {**cell["time"], "compute": times.compute, "step": times.step}
+    return {**cell, "peak": {**cell["peak"], "predicted": peak}, "time": time_}
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def bytes_of(cell: Cell, side: str) -> int:
+    return sum(row[f"{side}_bytes"] for row in cell["collectives"])
+
+
+def agrees(cell: Cell) -> bool:
+    """Whether each kind over each set of mesh axes has the bytes that are printed."""
+    return all(row["predicted_bytes"] == row["compiled_bytes"] for row in cell["collectives"])
+
+
+def ratio(cell: Cell) -> float:
+    return cell["peak"]["predicted"] / cell["peak"]["compiled"]
+
+
+def rank(cells: Iterable[Cell], key: Callable[[Cell], float]) -> float:
+    pairs = [(key(cell), cell["cycles"]) for cell in cells if cell["cycles"]]
+    return float(spearmanr(*zip(*pairs, strict=True)).statistic) if len(pairs) > 2 else float("nan")
+
+
+def row_of(cell: Cell) -> str:
+    printed, compiled = bytes_of(cell, "predicted"), bytes_of(cell, "compiled")
+    equal = "equal" if agrees(cell) else "surprises" if cell["surprises"] else "known"
+    cycles = f"{cell['cycles'] / 1e6:,.2f} M" if cell["cycles"] else ""
+    columns = [
+        cell["model"],
+        cell["plan"],
+        f"{printed / 1e6:,.2f}",
+        f"{compiled / 1e6:,.2f}",
+        equal,
+        f"{cell['peak']['predicted'] / 1e6:,.1f}",
+        f"{cell['peak']['compiled'] / 1e6:,.1f}",
+        f"{ratio(cell):.2f}",
+        f"{cell['time']['compute'] * 1e3:,.3f}",
+        f"{cell['time']['step'] * 1e3:,.3f}",
+        cycles,
+    ]
+    return f"| {' | '.join(columns)} |"
+
+
+def summary_of(cells: list[Cell]) -> list[str]:
+    """What holds of one place, as counts."""
+    near = [cell for cell in cells if abs(ratio(cell) - 1) <= 0.1]
+    under = [cell for cell in cells if ratio(cell) < 0.9]
+    lines = [
+        f"- bytes of collectives equal, kind by kind and axis by axis: {sum(map(agrees, cells))} of {len(cells)}; "
+        f"different by a known habit: {sum(not agrees(cell) and not cell['surprises'] for cell in cells)}",
+        f"- peak within 10 %: {len(near)} of {len(cells)}; under the compiled by more than 10 %: {len(under)}",
+    ]
+    if any(cell["cycles"] for cell in cells):
+        lines.append(
+            "- Spearman correlation with the compiled cycles: "
+            f"{rank(cells, lambda cell: cell['time']['compute']):.3f} of the predicted time of the operations, which "
+            f"is what has cycles, {rank(cells, lambda cell: cell['time']['step']):.3f} of the whole step"
+        )
+    return lines
+
+
+HEAD = (
+    "| model | plan | MB printed | MB compiled | | peak MB, predicted | peak MB, compiled | ratio "
+    "| operations, ms | step, ms | cycles |"
+)
+
+
+def table(cells: list[Cell], command: str) -> str:
+    """The dated page."""
+    versions = f"jax {jax.__version__}, {_libtpu()}, Python {platform.python_version()}"
+    lines = [
+        f"# Plans and what XLA compiles of them, {datetime.date.today()}",
+        "",
+        f"`{command}`, {versions}. Nothing ran: all of this is compiled, the TPU slices ahead of time.",
+        "",
+        "MB printed are the bytes of all collectives of a step that the plan prints, MB compiled those of the compiled",
+        "program; *equal* where each kind over each set of mesh axes has the printed bytes, *known* where the TPU",
+        "compiler's habits account for the difference (docs/compile.md), *surprises* where they do not. Peaks are of",
+        "one device. Times are the plan's; cycles are the compiler's estimate for its operations, collectives apart,",
+        "on one device. Of the plans *fsdp* has the batch and the stored `embed` over all mesh axes; *tensor* has",
+        "the batch over all but the last, and `mlp`, heads and `vocab` over the last; *both* is *tensor* with `embed`",
+        "stored over the others.",
+    ]
+    for where in PLACES:
+        of_place = [cell for cell in cells if cell["place"] == where]
+        if of_place:
+            rows = [row_of(cell) for cell in of_place]
+            lines += ["", f"## {where}", "", *summary_of(of_place), "", HEAD, "|---|---|" + "---:|" * 9, *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _libtpu() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"libtpu {version('libtpu')}"
+    except PackageNotFoundError:
+        return "no libtpu"
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Measures what is missing, writes the table; 1 where a cell could not be measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", help="models")
+    parser.add_argument("--on", nargs="*", help="places, or what they begin with")
+    parser.add_argument("--plans", nargs="*", default=PLANS)
+    parser.add_argument("--again", action="store_true", help="compile anew what was compiled today")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / f"plan_truth-{datetime.date.today()}")
+    options = parser.parse_args()
+    kept = options.out.with_suffix(".jsonl")
+    cells: dict[tuple[str, str, str], Cell] = {}
+    if kept.exists():
+        for line in kept.read_text().splitlines():
+            cell = json.loads(line)
+            cells[cell["model"], cell["plan"], cell["place"]] = cell
+    failed = 0
+    for model in (*MODELS, *STEPS):
+        for where in PLACES:
+            for plan in options.plans:
+                wanted = (not options.only or model in options.only) and (
+                    not options.on or any(where.startswith(on) for on in options.on)
+                )
+                if not wanted or ((model, plan, where) in cells and not options.again):
+                    continue
+                try:
+                    cell = measure(model, plan, where)
+                except (UserError, WorkFailed) as error:
+                    print(f"{model}, {plan}, {where}: {error}", file=sys.stderr, flush=True)
+                    failed += 1
+                    continue
+                cells[model, plan, where] = cell
+                with kept.open("a") as file:
+                    file.write(json.dumps(cell) + "\n")
+                print(f"{where:10s} {row_of(cell)} {cell['seconds']} s", flush=True)
+    ordered = [
+        predict(cells[model, plan, where])
+        for where in PLACES
+        for model in (*MODELS, *STEPS)
+        for plan in PLANS
+        if (model, plan, where) in cells
+    ]
+    options.out.with_suffix(".md").write_text(table(ordered, "python benchmarks/plan_truth.py"))
+    print("\n".join(line for where in PLACES for line in _place_summary(where, ordered)))
+    return 1 if failed else 0
+
+
+def _place_summary(where: str, cells: list[Cell]) -> list[str]:
+    of_place = [cell for cell in cells if cell["place"] == where]
+    return [where, *summary_of(of_place)] if of_place else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

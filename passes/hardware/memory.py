@@ -1,0 +1,77 @@
+"""How the memory of a chip takes arrays: in tiles or as they are, and how much of a step stays on the chip.
+
+A TPU keeps every array in tiles of 8 × 128 elements (the sublanes and lanes of its registers): two dims are filled
+up to whole tiles, and XLA takes those that waste least. Its vector memory is managed by the compiler, which keeps the
+temporaries of a step there as long as they fit. Sizes: `TpuInfo` of `jax.experimental.pallas.tpu`, less the 16 MiB that
+XLA sets aside for the operation at hand; a chip whose two cores work as one has no vector memory that both see, so
+there temporaries are in HBM.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ChipMemory:
+    """Attributes:
+    on_chip: bytes of temporaries that stay on the chip.
+    tile: rows and lanes of a tile; (1, 1) where arrays are kept as they are.
+    widens: whether temporaries of 16-bit floats have 32 bits, as on a CPU, which computes in no others.
+    """
+
+    on_chip: int = 0
+    tile: tuple[int, int] = (1, 1)
+    widens: bool = False
+
+    @property
+    def into_products(self) -> bool:
+        """Whether products compute elementwise chains that they read on the way: what keeps arrays in tiles is a matrix
+        unit that XLA writes the products of."""
+        return self.tile != (1, 1)
+
+    def bytes(self, lengths: Sequence[Any], item: int) -> Any:
+        """The memory of an array.
+
+        Args:
+            lengths: of its dims; each one number, or an array of candidates.
+            item: bytes of an element.
+        """
+        elements: Any = item
+        for length in lengths:
+            elements = elements * length
+        if self.tile == (1, 1) or not lengths:
+            return elements
+        least: Any = None
+        for i, lane in enumerate(lengths):
+            across = _filled(lane, self.tile[1]) / lane
+            rows = [_rows(row, self.tile[0]) / row for j, row in enumerate(lengths) if j != i]
+            wasted = across * _least(rows) if rows else across
+            least = wasted if least is None else np.minimum(least, wasted)
+        return np.rint(elements * least).astype(np.int64)
+
+
+PLAIN_MEMORY = ChipMemory()
+"""Arrays as they are, all of them in the memory of the device."""
+
+CPU_MEMORY = ChipMemory(widens=True)
+"""That of the CPU devices that stand in for the chips of a mesh."""
+
+
+def _least(values: Sequence[Any]) -> Any:
+    least = values[0]
+    for value in values[1:]:
+        least = np.minimum(least, value)
+    return least
+
+
+def _filled(length: Any, whole: int) -> Any:
+    return -(-length // whole) * whole
+
+
+def _rows(length: Any, rows: int) -> Any:
+    """A dim of fewer rows than a tile has is filled up to a power of two."""
+    few = 2 ** np.ceil(np.log2(np.maximum(length, 1)))
+    return np.where(np.asarray(length) < rows, few, _filled(length, rows))

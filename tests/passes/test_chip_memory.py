@@ -1,0 +1,85 @@
+"""How a chip's memory takes arrays, and what of a step never gets there."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ir
+import passes
+from passes.hardware.chip import CHIPS
+from passes.hardware.memory import CPU_MEMORY, ChipMemory
+from passes.planner.memory import Entry, Event, MemoryProgram
+from passes.planner.traffic import traffic
+from passes.sharding.mesh import DeviceMesh
+from passes.sharding.rules import ShardingRules
+
+TILED = ChipMemory(tile=(8, 128))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "item", "wanted"),
+    [
+        ((), 4, 4),
+        ((64,), 4, 128 * 4),
+        ((128, 64), 4, 128 * 64 * 4),  # 128 along the lanes
+        ((4, 64), 4, 4 * 128 * 4),  # four rows are a small tile of their own
+        ((5, 64), 2, 8 * 64 * 2 * 2),
+        ((25152, 64), 4, 25216 * 64 * 4),
+        ((4, 64, 3, 4, 16), 4, 4 * 128 * 3 * 4 * 16 * 4),
+        ((3, 4096, 1024), 2, 3 * 4096 * 1024 * 2),
+    ],
+)
+def test_two_dims_are_filled_up_to_tiles(lengths: tuple[int, ...], item: int, wanted: int) -> None:
+    """The figures are those of the parameters of gpt2_nano compiled for v5e."""
+    assert TILED.bytes(lengths, item) == wanted
+    assert ChipMemory().bytes(lengths, item) == int(np.prod(lengths)) * item
+
+
+def test_many_candidates_at_once() -> None:
+    lengths = (np.array([512, 256, 64]), 64)
+    assert list(TILED.bytes(lengths, 4)) == [512 * 64 * 4, 256 * 64 * 4, 64 * 128 * 4]
+
+
+def test_a_cpu_computes_halves_in_full() -> None:
+    rules = ShardingRules(DeviceMesh.of("1"), (), {}, {})
+    used, stored = (Entry((("embed", 100),), 2, role) for role in ("compute", "storage"))
+    assert (used.local(rules), used.local(rules, CPU_MEMORY)) == (200, 400)
+    assert stored.local(rules, CPU_MEMORY) == 200
+
+
+def test_a_product_on_a_tpu_computes_what_it_reads() -> None:
+    def step(weights: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        hidden = jnp.tanh(x)
+        return weights - hidden.T @ hidden, jnp.sum(hidden @ weights)
+
+    array = jax.ShapeDtypeStruct
+    arguments = array((64, 64), jnp.float32), array((32, 64), jnp.float32)
+    graph = passes.canonicalize(ir.trace(step, *arguments))
+    (tanh,) = [node.outputs[0] for node in graph.nodes if node.fn == "tanh"]
+    assert tanh.id in traffic(graph).kept
+    assert tanh.id not in traffic(graph, into_products=True).kept
+
+
+def program(*events: Event) -> MemoryProgram:
+    return MemoryProgram([Entry((("embed", 100),), 1, "compute")], list(events))
+
+
+def test_temporaries_stay_on_the_chip_as_long_as_they_fit() -> None:
+    rules = ShardingRules(DeviceMesh.of("1"), (), {}, {})
+    state, made = Event(1, 0, "parameters", stays=True), Event(1, 0, "activations")
+    brief, gone = Event(1, 0, "temporaries"), Event(-1, 0, "temporaries")
+    step = program(state, made, brief, gone)
+    assert step.peak(rules)[0] == 300
+    for on_chip, peak, activations, temporaries in ((50, 300, 100, 100), (150, 300, 100, 100), (200, 100, 0, 0)):
+        highest, parts = step.peak(rules, ChipMemory(on_chip))
+        assert (highest, parts["activations"], parts["temporaries"]) == (peak, activations, temporaries)
+        assert sum(parts.values()) == highest
+
+
+def test_the_chips() -> None:
+    assert CHIPS["v5e"].memory == ChipMemory(117_400_000, (8, 128))
+    assert CHIPS["v5p"].memory == ChipMemory(0, (8, 128))
+    assert CHIPS["h100"].memory == ChipMemory()
