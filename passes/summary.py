@@ -120,7 +120,8 @@ def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str
 
 
 def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:
-    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has.
+    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has. `on_chip` is
+    the most that temporaries take on the chip.
 
     Args:
         graph: the canonical graph that was planned.
@@ -134,4 +135,5 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: Chip
     waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
     found["gradients"] += waiting
-    return {**found, "peak": int(peak) + waiting, "capacity": plan.chip.capacity}
+    on_chip = program.on_chip(plan.rules, chip)
+    return {**found, "on_chip": on_chip, "peak": int(peak) + waiting, "capacity": plan.chip.capacity}

@@ -107,6 +107,16 @@ class MemoryProgram:
             highest = np.maximum(highest, running)
         return highest, _off_chip(at_peak, chip.on_chip)
 
+    def on_chip(self, rules: ShardingRules, chip: ChipMemory) -> int:
+        """The most that temporaries take on the chip, where they fit: what has no part in the peak."""
+        sizes = [int(entry.local(rules, chip)) for entry in self.entries]
+        passing = most = 0
+        for event in self.events:
+            if not event.stays:
+                passing += event.sign * sizes[event.entry]
+                most = max(most, passing if passing <= chip.on_chip else 0)
+        return most
+
 
 def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dict[MemoryKind, Any]:
     """What takes memory of the device, by kind."""
