@@ -219,8 +219,7 @@ class _Writer:
             return
         for _, feeds in op_of(node).body_operands(node):
             for operand, inside, _ in feeds:
-                stored = isinstance(operand, Value) and self.roles[operand.id] == "storage"
-                if stored and self.roles[inside.id] == "compute":
+                if isinstance(operand, Value) and self.roles[operand.id] == "storage" != self.roles[inside.id]:
                     yield operand
 
     def _unscattered(self, node: Node) -> Iterator[Value]:
