@@ -122,7 +122,7 @@ def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str
 
 
 def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:
-    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has. `on_chip` is
+    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has, `on_chip`
     the most that temporaries take on the chip.
 
     Args:
