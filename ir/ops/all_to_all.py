@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jax import lax
-
 from ir.graph import Node
+from ir.jax_api import lax
 from ir.ops.move import Move, axes_gained, axes_lost, gaining, losing, with_dim
 from ir.ops.spread import Spread, layout_of
 from ir.shards import Shards

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jax import lax
-
 from ir import errors
 from ir.graph import Node
+from ir.jax_api import lax
 from ir.ops.op import Names, Op, all_names, params_of
 from ir.ops.rule import Broken, Expected, Hole, Piece, Slot, fit, like, must, operands, words
 from ir.shards import Shards

@@ -129,7 +129,7 @@ class Contract(Op):
         """A depthwise convolution has a group for each feature, so each device has fewer groups."""
         if node.fn != "convolve":
             return params
-        batch, features = (node.inputs[0].type.dims[axis] for axis in params["dimension_numbers"].lhs_spec[:2])
+        batch, features = (node.inputs[0].type.dims[int(axis)] for axis in params["dimension_numbers"].lhs_spec[:2])
         counts = {"feature_group_count": features, "batch_group_count": batch}
         return params | {key: params[key] // shards.count(dim.mesh) for key, dim in counts.items() if params[key] > 1}
 

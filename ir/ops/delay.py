@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-from jax import lax
-
 from ir.graph import Node
+from ir.jax_api import jnp, lax
 from ir.ops.move import Move
 from ir.ops.rule import Expected, Fault, like, operands
 from ir.ops.spread import Spread, layout_of

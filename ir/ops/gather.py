@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jax import lax
 from jax.lax import GatherScatterMode
 
 from ir import errors
 from ir.graph import Node
-from ir.jax_api import jnp
+from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family, is_key
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, params_of
@@ -87,9 +86,8 @@ class Gather(Indexed):
                 for size, dim in zip(params["slice_sizes"], dims, strict=True)
             ]
         )
-        columns = {
-            column: dims[position] for column, position in enumerate(numbers.start_index_map) if dims[position].mesh
-        }
+        looked_up_dims = [dims[int(position)] for position in numbers.start_index_map]
+        columns = {column: dim for column, dim in enumerate(looked_up_dims) if dim.mesh}
         if not columns:
             return bind_primitive(node, arrays, params)
         near, here, outside = own_places(indices, columns, clips(params["mode"]), shards)

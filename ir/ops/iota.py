@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jax import lax
 
 from ir import errors
 from ir.graph import Node
-from ir.jax_api import jnp
+from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family
 from ir.ops.op import Op, params_of
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
@@ -58,9 +57,10 @@ class Iota(Op):
         if "shape" not in params:
             return bind_primitive(node, arrays, params)
         (numbers,) = bind_primitive(node, arrays, {**params, "shape": shards.shape(type_)})
-        if node.fn or not type_.dims[params["dimension"]].mesh:
+        counted = None if node.fn else type_.dims[int(params["dimension"])]
+        if counted is None or not counted.mesh:
             return [numbers]
-        return [numbers + jnp.asarray(shards.start(type_.dims[params["dimension"]]), numbers.dtype)]
+        return [numbers + jnp.asarray(shards.start(counted), numbers.dtype)]
 
     def ring_params(self, node: Node) -> Mapping[str, Any]:
         params = params_of(node)

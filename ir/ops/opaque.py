@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jax import lax
-
 from ir.graph import Node
+from ir.jax_api import lax
 from ir.ops.op import Names, Op, all_names
 from ir.ops.rule import Expected
 from ir.ring import digest, ring_dtype, touches

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from jax import lax
-
 from ir import layout_errors
 from ir.graph import Node
+from ir.jax_api import lax
 from ir.ops.move import Move
 from ir.ops.rule import Piece
 from ir.ops.spread import Misplaced, Spread, described, layout_of

@@ -5,13 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from jax import lax
 from jax.extend.random import threefry2x32_p
 
 from ir import errors
 from ir._compat import equation_context
 from ir.graph import Node
-from ir.jax_api import jnp
+from ir.jax_api import jnp, lax
 from ir.ops.dtypes import is_integer, is_key
 from ir.ops.iota import counters
 from ir.ops.op import Names, Op, names_of
@@ -97,7 +96,7 @@ class Random(Op):
 def _by_counters(node: Node) -> bool:
     """Whether each number is a hash of the key and its own place, and of nothing else."""
     context = node.origin.context if node.origin is not None else None
-    partitionable = getattr(context, "threefry_partitionable", jax.config.jax_threefry_partitionable)
+    partitionable = getattr(context, "threefry_partitionable", True)
     return node.inputs[0].type.dtype == "key<fry>" and bool(partitionable)
 
 
@@ -113,7 +112,8 @@ def _bits(node: Node, keys: Any, shards: Shards) -> Any:
     shape = shards.shape(type_)
     first, second = [lax.broadcast_in_dim(words[..., i], shape, range(lead)) for i in (0, 1)]
     places = [lax.broadcast_in_dim(each, shape, range(lead, len(shape))) for each in counters(drawn, shards)]
-    high, low = threefry2x32_p.bind(first, second, *places)
+    hash_: Any = threefry2x32_p
+    high, low = hash_.bind(first, second, *places)
     if width == 64:
         return lax.shift_left(high.astype(jnp.uint64), jnp.uint64(32)) | low.astype(jnp.uint64)
     return (high ^ low).astype(f"uint{width}")

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jax import lax
-
 from ir import layout_errors
 from ir.graph import Node
+from ir.jax_api import lax
 from ir.ops.move import Move, axes_gained, gaining, must_be_free, reduced, with_dim
 from ir.ops.rule import Piece
 from ir.ops.spread import Misplaced, Spread, layout_of

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jax import lax
 from jax.lax import GatherScatterMode
 
 from ir import errors, jax_api
 from ir.graph import Node
-from ir.jax_api import jnp
+from ir.jax_api import jnp, lax
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
@@ -85,10 +84,8 @@ class Scatter(Indexed):
         if axes := [axis for axis in type_.partial if axis not in node.inputs[0].type.partial]:
             first = shards.index(axes) == 0
             operand = jnp.where(first, operand, jnp.zeros_like(operand))
-        positions = numbers.scatter_dims_to_operand_dims
-        columns = {
-            column: type_.dims[position] for column, position in enumerate(positions) if type_.dims[position].mesh
-        }
+        positions = [int(position) for position in numbers.scatter_dims_to_operand_dims]
+        columns = {column: type_.dims[at] for column, at in enumerate(positions) if type_.dims[at].mesh}
         if not columns:
             return bind_primitive(node, [operand, indices, updates], params)
         if clips(params["mode"]):
@@ -127,7 +124,7 @@ def _room(node: Node, positions: Sequence[int]) -> list[int]:
     assert node.origin is not None
     numbers, dims = node.origin.params["dimension_numbers"], node.inputs[0].type.dims
     inserted = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
-    windows = iter([node.inputs[2].type.dims[position].size for position in numbers.update_window_dims])
+    windows = iter([node.inputs[2].type.dims[int(position)].size for position in numbers.update_window_dims])
     sizes = [1 if position in inserted else next(windows) for position in range(len(dims))]
     return [dims[position].size - sizes[position] for position in positions]
 
