@@ -303,6 +303,16 @@ def test_a_slice_that_starts_too_far_is_brought_in_before_it_is_sharded(start):
     assert against(step, Plan.by_hand({"data": 2, "model": 2}, {"batch": D, "embed": M})).equal
 
 
+def test_an_empty_dim_is_not_sharded():
+    """What has no elements has none to gather: halves of halves of a running product are empty in the end."""
+
+    def step(x):
+        return jax.grad(lambda array: jnp.sum(jnp.cumprod(array, axis=0) ** 2))(x.array)
+
+    step = Reference.of(ir.trace(step, shaped("batch embed", 4, 4)))
+    assert against(step, Plan.by_hand({"data": 2, "model": 2}, {"batch": D, "embed": M})).equal
+
+
 # --- inputs and the report --------------------------------------------------------------------------------------------
 
 
