@@ -103,7 +103,7 @@ class DeviceMesh:
             kept = 0
             for i in range(len(self.axes)):
                 wider = kept | (1 << i)
-                if mask >> i & 1 and size % int(self.products[wider]) == 0:
+                if mask >> i & 1 and size > 0 and size % int(self.products[wider]) == 0:
                     kept = wider
             result[mask] = kept
         return result

@@ -101,6 +101,20 @@ def test_every_family_gives_the_bits_of_one_device(name, plan):
     assert against(family(name), Plan.by_hand(*PLANS[plan])).equal
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::passes.PlanWarning")
+@pytest.mark.parametrize("plan", PLANS)
+def test_gradients_that_a_loop_adds_up_are_those_of_one_device(plan):
+    from levanter import config
+    from levanter.runtime.state import batch_shape, state_shape, train_step_of
+
+    small = ["--model.seq_len=16", "--model.num_layers=2", "--model.vocab_size=512"]
+    run = config.load("gpt2_nano", ["--trainer.train_batch_size=32", "--trainer.microbatches=4", *small])
+    with suppress_type_checks():
+        step = Reference.of(ir.trace(train_step_of(run), state_shape(run), batch_shape(run)))
+    assert against(step, Plan.by_hand(*PLANS[plan])).equal
+
+
 @pytest.mark.parametrize("name", [*(pytest.param(each, marks=pytest.mark.slow) for each in ZOO), "moe_sort"])
 def test_outputs_are_full_of_information(name):
     """Other numbers at one place of one input change nearly everything: nothing is multiplied by zero on the way."""
@@ -300,6 +314,16 @@ def test_a_slice_that_starts_too_far_is_brought_in_before_it_is_sharded(start):
 
     graph = ir.trace(step, shaped("batch embed", 4, 4), shaped("", dtype=jnp.int32))
     step = Reference.of(graph, given={1: np.int32(start)})
+    assert against(step, Plan.by_hand({"data": 2, "model": 2}, {"batch": D, "embed": M})).equal
+
+
+def test_an_empty_dim_is_not_sharded():
+    """What has no elements has none to gather: halves of halves of a running product are empty in the end."""
+
+    def step(x):
+        return jax.grad(lambda array: jnp.sum(jnp.cumprod(array, axis=0) ** 2))(x.array)
+
+    step = Reference.of(ir.trace(step, shaped("batch embed", 4, 4)))
     assert against(step, Plan.by_hand({"data": 2, "model": 2}, {"batch": D, "embed": M})).equal
 
 
