@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ir.analysis.uses import has_effects, live
 from ir.graph import Graph, Node
 from ir.ops import op_of
+from ir.ops.op import params_of
 from ir.rewrite import Scope
 from passes import require
 from passes.stage import GraphPass
@@ -66,7 +67,9 @@ def _key(node: Node) -> Hashable | None:
     if node.origin is None and (node.attrs or node.fn not in PLAIN):
         return None
     attrs = tuple((key, str(value)) for key, value in node.attrs.items())
-    params = str(sorted(node.origin.params.items(), key=lambda item: item[0])) if node.origin is not None else ""
+    # In what a product is added up is the dtype of its result, whether the program says so or not.
+    known = params_of(node).items()
+    params = str(sorted([item for item in known if item[0] != "preferred_element_type"], key=lambda item: item[0]))
     operands = tuple(str(operand) for operand in node.inputs)
     results = tuple(value.type for value in node.outputs)
     return (node.kind, node.fn, operands, results, attrs, params, node.phase == "update")

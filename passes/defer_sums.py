@@ -4,7 +4,8 @@ A sum over devices and a sum over trips can change places. Where all that a loop
 the same mesh axes, the carry can be *partial* over them instead: it starts from zeros on each device, each trip adds
 what the device has, and one reduction follows the loop. That is one reduction of a gradient per step in place of one
 per micro-batch. The way from the reduction to the carry may lead through what is linear (sums, products with a scalar,
-transposes, wider floats) and out of the loops inside, such as that over layers.
+transposes, casts between floats) and out of the loops inside, such as that over layers. A cast to a shorter float then
+rounds what each device has, and not their sum.
 
 It costs memory: the carry is not sharded over the mesh axes that a reduce-scatter shards it over. So it is done for as
 many carries as the chip has room for beside what the plan needs, those first that need the least.
@@ -20,10 +21,8 @@ from ir.graph import Attr, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
-from passes.planner.layouts import Layouts
-from passes.planner.memory import memory_program
-from passes.sharding.pending import Deferral, Step, deferrals, local_bytes
-from passes.sharding.roles import assign_roles
+from passes.planner.room import room
+from passes.sharding.pending import Deferral, Step, deferrals, local_bytes, zeros_behind
 from passes.stage import Need, Pass, Stage
 
 
@@ -41,21 +40,14 @@ class DeferSums(Pass):
 
     def apply(self, stage: Stage) -> Stage:
         """The stage with such reductions behind their loops."""
-        plan, found = stage.plan, deferrals(stage.graph)
+        found = deferrals(stage.graph)
         if not found or stage.mesh is None:
             return stage
         sizes = stage.mesh.as_dict()
-        if self.memory and plan is not None and stage.unplaced is not None:
-            found = _fitting(found, stage.graph, sizes, _room(stage.unplaced, plan, stage.at_rest))
+        left = room(stage) if self.memory else None
+        if left is not None:
+            found = _fitting(found, stage.graph, sizes, left)
         return replace(stage, graph=_Writer(stage.graph, found, sizes).graph(stage.graph))
-
-
-def _room(graph: Graph, plan: Layouts, at_rest: tuple[int, ...]) -> int:
-    """Bytes that the chip has beside what the plan needs at its peak."""
-    roles = assign_roles(graph, at_rest)
-    program = memory_program(graph, roles, into_products=plan.chip.memory.into_products)
-    peak, _ = program.peak(plan.rules, plan.chip.memory)
-    return plan.chip.capacity - int(peak)
 
 
 def _fitting(found: Sequence[Deferral], graph: Graph, sizes: Mapping[str, int], room: int) -> list[Deferral]:
@@ -138,8 +130,10 @@ class _Writer:
     def zeros(self, operand: Operand, type_: TensorType, scope: Scope) -> Operand:
         """Zeros of a partial carry: their sum over devices is zero too."""
         assert isinstance(operand, Value)
+        node = zeros_behind(operand, self.producer)
+        assert node is not None
         result = self.fresh(replace(operand, type=type_))
-        scope.append(replace(self.producer[operand.id], outputs=(result,)))
+        scope.append(replace(node, outputs=(result,)))
         return result
 
     def complete(self, deferral: Deferral, value: Value, scope: Scope) -> Value:

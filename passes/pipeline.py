@@ -15,17 +15,15 @@ from ir.graph import Graph
 from passes import errors, require
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
-from passes.defer_sums import DeferSums
 from passes.hardware.chip import Chip
 from passes.options import Option, configured, options_of
-from passes.partition import Partition
+from passes.placing import PLACING
 from passes.plan import ChoosePlan
 from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
 from passes.proof.proof import Proof
 from passes.prove import Prove
 from passes.report.facts import facts
-from passes.scatter_sums import ScatterSums
 from passes.sharding.mesh import DeviceMesh, MeshLike
 from passes.stage import Pass, Stage
 
@@ -73,15 +71,14 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, Partition, ScatterSums, DeferSums, Prove))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, *PLACING, Prove))
 
 _FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and what is proved of
-    it."""
+    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and its proof."""
 
     graph: Graph
     plan: Plan

@@ -6,12 +6,14 @@ from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from passes.hardware.memory import ChipMemory
 from passes.hardware.network import Network
+from passes.hoist_gathers import kept_bytes
 from passes.planner.cost import operation_seconds
 from passes.planner.layouts import Layouts
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
 from passes.planner.traffic import traffic
+from passes.retype import laid_out
 from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import Roles, assign_roles
 
@@ -120,20 +122,24 @@ def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str
 
 
 def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:
-    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has. `on_chip` is
+    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has, `on_chip`
     the most that temporaries take on the chip.
 
     Args:
         graph: the canonical graph that was planned.
-        placed: the same after all passes; sums that loops leave pending are counted with it.
+        placed: the same after all passes; with it what is kept for loops is counted, pending sums and gathered values.
         rules: how the memory takes arrays; left out: as the plan's chip does.
     """
     roles = assign_roles(graph)
     chip = plan.chip.memory if rules is None else rules
     program = memory_program(graph, roles, regathers(graph, plan, roles), chip.into_products)
     peak, parts = program.peak(plan.rules, chip)
-    waiting = pending_bytes(placed, plan.mesh.as_dict()) if placed is not None else 0
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
-    found["gradients"] += waiting
+    if placed is not None:
+        sizes = plan.mesh.as_dict()
+        found["gradients"] += pending_bytes(placed, sizes)
+        planned = {value.id: value.type for value in laid_out(graph, plan, roles).values()}
+        found["temporaries"] += kept_bytes(placed, planned, sizes)
+    kept = sum(found.values()) - sum(int(parts[kind]) for kind in MEMORY_KINDS)
     on_chip = program.on_chip(plan.rules, chip)
-    return {**found, "on_chip": on_chip, "peak": int(peak) + waiting, "capacity": plan.chip.capacity}
+    return {**found, "on_chip": on_chip, "peak": int(peak) + kept, "capacity": plan.chip.capacity}

@@ -62,7 +62,7 @@ class Cumulate(Op):
             along |= {i for i, (a, b) in enumerate(zip(dims, value.type.dims, strict=True)) if a.size != b.size}
         labels = [None if position in along else position for position in range(len(dims))]
         walked = Walked(node, [labels if operand.type.dims else [] for operand in node.inputs])
-        if node.fn in ("cumsum", "window_sum"):
+        if node.fn in ("cumsum", "window_sum") and len(node.inputs) == 1:
             due = pending(node, ((0,),))
         else:
             due = joined(node, node.fn[3:]) if node.fn in ("cummax", "cummin") else nothing_pending(node)

@@ -12,7 +12,7 @@ from ir.ops.spread import ANY, Groups, Spread, Walked, by_position, joined, layo
 from ir.ring import touches
 from ir.ring_functions import elementwise, known
 from ir.shards import Shards
-from ir.types import SUM, TensorType
+from ir.types import SUM, TensorType, item_size
 
 _COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to"))
 _TO_REAL = frozenset(("real", "imag", "abs"))
@@ -71,8 +71,9 @@ class Map(Op):
     def spread(self, node: Node) -> Sequence[Spread]:
         """Place by place. A linear function of a partial operand is partial."""
         if len(node.outputs) > 1:  # side by side, each result is its operand
-            due = [layout_of(operand.type) for operand in node.inputs]
-            return due if node.fn in _CARRYING else [Spread(each.dims) for each in due]
+            if node.fn not in _CARRYING:
+                nothing_pending(node)
+            return [layout_of(operand.type) for operand in node.inputs]
         rank = max((len(operand.type.dims) for operand in node.inputs), default=0)
         labels = [list(range(rank))] if node.fn == "bitcast_convert_type" else by_position(node, rank)
         if node.fn == "bitcast_convert_type" and len(node.outputs[0].type.dims) < rank:
@@ -138,14 +139,23 @@ def _stays_partial(node: Node) -> Spread:
         return pending(node, ((0,),), ANY)
     if fn in _EXTREMES and not any(operand.type.partial and _by_sum(operand) for operand in node.inputs):
         return joined(node, fn)
-    if fn == "convert_element_type" and node.outputs:
-        kept = 1 <= family(dtypes[0]) <= family(node.outputs[0].type.dtype)
-        return pending(node, ((0,),), (SUM, "max", "min")) if kept else nothing_pending(node)
+    if fn == "convert_element_type":
+        return pending(node, ((0,),), _kept_by_cast(dtypes[0], node.outputs[0].type.dtype))
     if fn == "select_n":
         return pending(node, (range(1, len(node.inputs)),), ANY)
     if fn == "div" and (is_float(dtypes[0]) or is_complex(dtypes[0])):
         return pending(node, ((0,),))
     return pending(node, _LINEAR.get(fn, ()))
+
+
+def _kept_by_cast(old: str, new: str) -> tuple[str, ...]:
+    """The reductions that a conversion may come before as well as after. Integers that wrap around when they are added
+    do so in their own width, and in a narrower one their order is lost."""
+    if 2 <= family(old) <= family(new):
+        return (SUM, "max", "min")
+    if is_integer(old) and is_integer(new):
+        return (SUM,) if item_size(new) <= item_size(old) else ()
+    return (SUM, "max", "min") if is_integer(old) and item_size(old) > 2 and family(new) > 1 else ()
 
 
 def _by_sum(operand: Operand) -> bool:

@@ -1,7 +1,7 @@
 """reshape: another memory order (`transpose`), dims of size 1 that go (`squeeze`), merges and splits (`reshape`)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ir import errors, layout_errors
@@ -62,7 +62,22 @@ class Reshape(Op):
 
     def blocked(self, node: Node) -> Names:
         outgoing, incoming = names_of(node.outputs), names_of(node.value_inputs)
-        return tuple(dict.fromkeys((*node.names("along"), *sorted(incoming ^ outgoing))))
+        kept = set(self._outermost(node))
+        along = [name for name in node.names("along") if name not in kept]
+        return tuple(dict.fromkeys((*along, *sorted(incoming ^ outgoing))))
+
+    def _outermost(self, node: Node) -> Iterator[str]:
+        """Names whose dims are the outermost of those that are merged or split, before and after: their shards are of
+        the same elements."""
+        if self.transposes(node) or not node.value_inputs:
+            return
+        dims, out = node.value_inputs[0].type.dims, node.outputs[0].type.dims
+        read = [dims[position] for position in self._reading(node)]
+        names = [*(dim.name for dim in dims), *(dim.name for dim in out)]
+        for left, right in factors([dim.size for dim in read], [dim.size for dim in out]):
+            name = read[left[0]].name if left and right else None
+            if name is not None and name == out[right[0]].name and names.count(name) == 2:
+                yield name
 
     def targets(self, node: Node) -> Sequence[int | None]:
         before, after = node.inputs[0].type.dims, node.outputs[0].type.dims

@@ -7,8 +7,9 @@ backward pass.
 
 A body has the phase of the node around, unless gradients are taken inside it, as in a loop over micro-batches. Such a
 node is of the backward pass, for what it leaves is gradients, and the nodes of its body have phases of their own, as
-those of a step have: sums of gradients, clipping, an update in a loop over whole steps are update. Where the gradients
-are taken at what an update has made, as a line search does, all stays update.
+those of a step have: sums of gradients, clipping, an update in a loop over whole steps are update. (What only feeds
+those is forward there, as it may well be made of the batch.) Where the gradients are taken at what an update has made,
+as a line search does, all stays update.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,10 +76,12 @@ class _Flow:
 
     def step_phases(self, new_state: Iterable[ProtoOperand]) -> list[Phase]:
         """The phases of a step that leaves this state."""
+        made = set(self._makers(new_state))
+        return self._phases(self._leading_to([late or i in made for i, late in enumerate(self.after)]))
+
+    def _phases(self, feeding: Sequence[bool]) -> list[Phase]:
         if not any(self.backward):
             return ["forward"] * len(self.nodes)
-        made = set(self._makers(new_state))
-        feeding = self._leading_to([late or i in made for i, late in enumerate(self.after)])
         phases: list[Phase] = []
         for i, marked in enumerate(self.backward):
             update = not self.before[i] and (self.after[i] or feeding[i])
@@ -89,7 +92,7 @@ class _Flow:
         """Adds the phases of the nodes of bodies in which gradients are taken."""
         for i, flows in self.inner.items():
             for body, flow in zip(self.nodes[i].bodies, flows, strict=True):
-                found.update(zip(body.nodes, flow.step_phases(()), strict=True))
+                found.update(zip(body.nodes, flow._phases(flow.after), strict=True))
                 flow.enter(found)
 
     def _leading_to(self, marked: Sequence[bool]) -> list[bool]:

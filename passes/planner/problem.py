@@ -32,11 +32,16 @@ class Problem:
     memory: MemoryProgram
 
     @classmethod
-    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip, regather: bool = False) -> "Problem":
-        """The problem of a canonical graph, with parameters gathered once or again in the backward pass."""
+    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip, regather: bool = False, once: bool = True) -> "Problem":
+        """The problem of a canonical graph.
+
+        Args:
+            regather: parameters are gathered again in the backward pass.
+            once: what loops need not do in every trip is done once (`passes.sharding.once`).
+        """
         network = Network(mesh, chip)
         roles = assign_roles(graph)
-        terms = cost_terms(graph, roles, network, regather)
+        terms = cost_terms(graph, roles, network, regather, once)
         memory = memory_program(graph, roles, regather, chip.memory.into_products)
         return cls(graph, network, roles, plan_space(graph, mesh), terms, memory)
 

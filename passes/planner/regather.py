@@ -2,8 +2,8 @@
 the end of the forward pass, and it is gathered again.
 
 Kept, it is gathered once a step. Gathered again (as ZeRO-3 does: Rajbhandari et al. 2020, "ZeRO: memory optimizations
-toward training trillion parameter models", section 5.3), it costs a second all-gather and no memory in between. So it is
-kept where the chip has room. Inside the loop over layers nothing is kept from one pass to the other in any case.
+toward training trillion parameter models", section 5.3), it costs a second all-gather and no memory in between. So it
+is kept where the chip has room. Inside the loop over layers nothing is kept from one pass to the other in any case.
 """
 
 from ir.graph import Graph

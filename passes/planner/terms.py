@@ -2,11 +2,12 @@
 
 A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of the few names
 that it mentions. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once
-per trip. The planner evaluates each term for all options of its names at once.
+per trip, but for the reductions that wait for its end (`passes.defer_sums`). The planner evaluates each term for all
+options of its names at once.
 """
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
+from ir.types import Dim
 from passes.hardware.network import Network
 from passes.planner.cost import Cost, operation_seconds, reshard_cost
 from passes.planner.traffic import traffic
@@ -25,6 +27,7 @@ from passes.sharding.iteration_space import (
     result_reshards,
     space_of,
 )
+from passes.sharding.once import Once, gathers_once, sums_once
 from passes.sharding.roles import Roles
 from passes.sharding.rules import ShardingRules, sizes_of
 
@@ -39,11 +42,17 @@ class Term:
     times: float = 1.0
 
 
-def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False) -> list[Term]:
-    """All terms of a graph, equal ones merged, in order of first appearance. With `regather` what the backward pass
-    reads of stored values is not what was gathered for the forward pass."""
+def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False, once: bool = True) -> list[Term]:
+    """All terms of a graph, equal ones merged, in order of first appearance.
+
+    Args:
+        regather: what the backward pass reads of stored values is not what was gathered for the forward pass.
+        once: what loops need not do in every trip is done once.
+    """
     merged: dict[Hashable, Term] = {}
-    for key, term in _scope_terms(graph, roles, network, 1.0, regather):
+    sums = sums_once(graph) if once else {}
+    gathers = gathers_once(graph, roles) if once and not regather else {}
+    for key, term in _Terms(roles, network, sums, gathers, regather).scope(graph, 1.0):
         if key in merged:
             merged[key].times += term.times
         else:
@@ -51,26 +60,36 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
     return list(merged.values())
 
 
-def _scope_terms(
-    graph: Graph, roles: Roles, network: Network, times: float, regather: bool
-) -> Iterator[tuple[Hashable, Term]]:
-    flow = traffic(graph)
-    for node, moved in zip(graph.nodes, flow.moved, strict=True):
-        if not entered(node):
-            yield _node_term(node, moved, roles, network, times)
-            continue
-        trips = times * node.count("trips", 1)
-        for body in entered(node):
-            yield from _scope_terms(body, roles, network, trips, regather)
-        yield from _leaving_terms(node, roles, network, trips)
-    values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
-    readers = Uses.of_scope(graph).readers
-    for identity, value in values.items():
-        again = regather and roles[identity] == "storage"
-        late = [node for node in readers[identity] if again and node.phase == "backward"]
-        early = [node for node in readers[identity] if not (again and node.phase == "backward")]
-        for nodes in filter(None, (early, late)):
-            yield from _reader_term(value, nodes, roles, network, times)
+@dataclass(frozen=True)
+class _Terms:
+    roles: Roles
+    network: Network
+    sums: Mapping[int, Once]
+    gathers: Mapping[int, Once]
+    """By number, sums that are reduced after a loop, and values that are gathered before it."""
+    regather: bool
+
+    def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
+        """The terms of a body that runs so often."""
+        roles, network = self.roles, self.network
+        flow = traffic(graph)
+        for node, moved in zip(graph.nodes, flow.moved, strict=True):
+            if not entered(node):
+                once = self.sums.get(node.outputs[0].id, Once()) if node.outputs else Once()
+                yield _node_term(node, moved, roles, network, times, once)
+                continue
+            trips = times * node.count("trips", 1)
+            for body in entered(node):
+                yield from self.scope(body, trips)
+            yield from _leaving_terms(node, roles, network, trips)
+        values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
+        readers = Uses.of_scope(graph).readers
+        for identity, value in values.items():
+            again = self.regather and roles[identity] == "storage"
+            late = [node for node in readers[identity] if again and node.phase == "backward"]
+            early = [node for node in readers[identity] if not (again and node.phase == "backward")]
+            for nodes in filter(None, (early, late)):
+                yield from _reader_term(value, nodes, roles, network, times, self.gathers.get(identity, Once()))
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:
@@ -78,20 +97,22 @@ def _signature(value: Value, roles: Roles) -> Hashable:
 
 
 def _node_term(
-    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float
+    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, once: Once
 ) -> tuple[Hashable, Term]:
+    """The price of a node, and of its results' reductions after a loop if these wait for one."""
     space = space_of(node, roles)
     stored = space.role == "storage" or any(roles[value.id] == "storage" for value in (*node.outputs, *moved))
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
         for reshard in result_reshards(node, roles, rules):
-            cost.add(reshard_cost(reshard, rules, network))
+            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network), once.share)
         return cost
 
     key = (
         "node",
         node.kind,
+        once,
         space.key,
         space.reduced,
         tuple(_signature(value, roles) for value in node.outputs),
@@ -99,6 +120,15 @@ def _node_term(
         str(node.attrs.get("over", "")),
     )
     return key, Term(_names(space, moved), stored, price, times)
+
+
+def _stacked(reshard: Reshard, count: int) -> Reshard:
+    """The reshard of so many values at once."""
+    if count == 1:
+        return reshard
+    value = reshard.value
+    stack = replace(value.type, dims=(Dim(None, count), *value.type.dims))
+    return replace(reshard, value=replace(value, type=stack))
 
 
 def _names(space: Space, moved: tuple[Value, ...]) -> tuple[str, ...]:
@@ -126,7 +156,7 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
 
 
 def _reader_term(
-    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float
+    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float, once: Once
 ) -> Iterator[tuple[Hashable, Term]]:
     """A value on its way to all its readers: readers that want it in the same place share one copy."""
     distinct: dict[Hashable, Node] = {}
@@ -152,12 +182,12 @@ def _reader_term(
                 fresh = np.float64(1.0)
                 for other in earlier:
                     fresh = fresh * (1.0 - _same_target(reshard, other))
-                cost.add(reshard_cost(reshard, rules, network, fresh))
+                cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, fresh), once.share)
                 earlier.append(reshard)
         return cost
 
     stored = roles[value.id] == "storage" or any(_reads_stored(node, roles) for node in chosen)
-    key = ("reader", _signature(value, roles), tuple(sorted(map(str, wanting))))
+    key = ("reader", _signature(value, roles), once, tuple(sorted(map(str, wanting))))
     yield key, Term(tuple(names), stored, price, times)
 
 

@@ -7,14 +7,12 @@ from typing import Any
 
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
-from passes import summary
-from passes.defer_sums import DeferSums
-from passes.partition import Partition
+from passes import placing, summary
 from passes.planner.layouts import Layouts, Subject
+from passes.planner.regather import regathers
 from passes.proof.proof import Proof
 from passes.prove import prove
-from passes.scatter_sums import ScatterSums
-from passes.stage import Stage
+from passes.sharding.roles import assign_roles
 
 Row = dict[str, Any]
 
@@ -37,7 +35,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
     """
     graph = subject.graph
     if placed is None:
-        placed = _placed(graph, plan)
+        placed = placing.placed(graph, plan)
     if proof is None:
         proof = prove(placed, graph, plan.mesh)
     times = summary.times(graph, placed, plan)
@@ -49,6 +47,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
             {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
         ],
         "memory": summary.memory(graph, plan, placed),
+        "regather": regathers(graph, plan, assign_roles(graph)),
         "time": {**asdict(times), "bound": times.bound},
         "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
         "runner_up": _runner_up(plan),
@@ -59,13 +58,6 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         },
         "notes": list(subject.notes),
     }
-
-
-def _placed(graph: Graph, plan: Layouts) -> Graph:
-    stage = Stage(graph, plan.mesh, plan.hardware, plan)
-    for each in (Partition(), ScatterSums(), DeferSums()):
-        stage = each.apply(stage)
-    return stage.graph
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ def tables(report: Mapping[str, Any], printer: Printer) -> None:
     if "collectives" in report:
         _collectives(report["collectives"], printer)
     if "memory" in report:
-        _memory(report["memory"], printer)
+        _memory(report["memory"], bool(report.get("regather")), printer)
     if "time" in report:
         _time(report["time"], printer)
     if "search" in report:
@@ -125,7 +125,7 @@ def _collectives(collectives: Sequence[Mapping[str, Any]], printer: Printer) -> 
     printer.table(("kind", "axis", "over", ">bytes", ">times", ">time", "phase", "=from"), rows)
 
 
-def _memory(memory: Mapping[str, Any], printer: Printer) -> None:
+def _memory(memory: Mapping[str, Any], again: bool, printer: Printer) -> None:
     capacity = memory["capacity"]
     share = (
         f"{format_percent(memory['peak'], capacity)} of {format_bytes(capacity)}" if capacity else "of unknown capacity"
@@ -136,6 +136,8 @@ def _memory(memory: Mapping[str, Any], printer: Printer) -> None:
     largest = max((size for _, size in kinds), default=0)
     # A share of the peak says where the memory goes; a share of the capacity would be invisible for small models.
     printer.rows([(kind, f"{format_bytes(size):>9}", _bar(size, largest)) for kind, size in kinds])
+    if again:
+        printer.rows([("there is no room to keep gathered parameters: they are gathered again in the backward pass",)])
     if memory.get("on_chip"):
         printer.rows([(f"besides, up to {format_bytes(memory['on_chip'])} of temporaries that stay on the chip",)])
 

@@ -13,7 +13,7 @@ from ir.analysis.uses import Uses
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.ops.spread import Misplaced, is_zero, layout_of
-from ir.types import SUM, Dim, TensorType, item_size
+from ir.types import SUM, Dim, TensorType
 
 Gained = tuple[tuple[str | None, tuple[str, ...]], ...]
 """Names of dims, and the mesh axes over which a collective shards them."""
@@ -99,32 +99,44 @@ def pending_bytes(graph: Graph, sizes: Mapping[str, int]) -> int:
 def deferrals(graph: Graph) -> list[Deferral]:
     """All carries of a placed graph that may be partial, in the order of the program; of loops in loops the outer
     one's."""
-    index = _Index.of(graph)
+    index = Index.of(graph)
     found: list[Deferral] = []
     _search(graph, index, found)
     return found
 
 
-def _search(graph: Graph, index: "_Index", found: list[Deferral]) -> None:
+def _search(graph: Graph, index: "Index", found: list[Deferral]) -> None:
     for node in graph.nodes:
         taken = False
         for position in range(len(op_of(node).carries(node)) if entered(node) else 0):
             try:
-                found.append(_Attempt(index).outermost(node, position))
+                found.append(Attempt(index).outermost(node, position))
                 taken = True
-            except _Stays:
+            except Stays:
                 continue
         if not taken:
             for body in entered(node):
                 _search(body, index, found)
 
 
-class _Stays(Exception):
+def constants(node: Node) -> Iterator[tuple[int, Value]]:
+    """Positions of operands of a loop that are the same in every trip, and what they are called inside."""
+    op = op_of(node)
+    if not entered(node) or node.count("trips", 1) < 2:
+        return
+    body = node.bodies[-1]
+    feeds = dict((id(each), fed) for each, fed in op.body_operands(node))[id(body)]
+    for at, (operand, inside, scanned) in enumerate(feeds):
+        if isinstance(operand, Value) and not scanned and not op.is_carry(node, at):
+            yield len(node.inputs) - len(body.inputs) + at, inside
+
+
+class Stays(Exception):
     """The carry cannot be partial."""
 
 
 @dataclass(frozen=True)
-class _Index:
+class Index:
     """Makers and readers of the values of all bodies, and where results of bodies come out."""
 
     producer: Mapping[int, Node]
@@ -133,7 +145,7 @@ class _Index:
     """By a value's number, what it is outside of its body; None where that is no one value."""
 
     @classmethod
-    def of(cls, graph: Graph) -> "_Index":
+    def of(cls, graph: Graph) -> "Index":
         uses = Uses.of(graph)
         leaving: dict[int, list[Value | None]] = {}
 
@@ -152,10 +164,19 @@ class _Index:
         return cls(uses.producer, uses.readers, leaving)
 
 
-class _Attempt:
+def zeros_behind(value: Value, producer: Mapping[int, Node]) -> Node | None:
+    """The node that makes zeros of which a value is, or is a shard; None where it is none."""
+    node = producer.get(value.id)
+    while node is not None and op_of(node).slices_shards:
+        node = producer.get(node.value_inputs[0].id)
+    zeros = node is not None and op_of(node).stays_proportional and all(map(is_zero, node.inputs))
+    return node if zeros else None
+
+
+class Attempt:
     """The way back from one carry."""
 
-    def __init__(self, index: _Index) -> None:
+    def __init__(self, index: Index) -> None:
         self.index = index
         self.known: dict[int, tuple[Step, ...] | None] = {}
         """By a value's number the steps that are left out on the way to it; None for zeros, which fit any."""
@@ -166,10 +187,10 @@ class _Attempt:
         self.partial: tuple[str, ...] = ()
 
     def outermost(self, loop: Node, position: int) -> Deferral:
-        """The carry of a loop that is in no other that could carry it. Raises `_Stays`."""
+        """The carry of a loop that is in no other that could carry it. Raises `Stays`."""
         steps = self.carry(loop, position)
         if not steps:
-            raise _Stays
+            raise Stays
         result = loop.outputs[position]
         for value in self.values.values():
             self.check_readers(value, result)
@@ -181,7 +202,7 @@ class _Attempt:
         for step in steps:
             type_ = step.after(type_)
         if type_ != result.type:
-            raise _Stays
+            raise Stays
         return Deferral(loop, position, types, self.dropped, frozenset(self.starts), partial, steps)
 
     def pending(self, type_: TensorType, axes: set[str]) -> TensorType:
@@ -199,10 +220,10 @@ class _Attempt:
             self.mark(other.inputs[at - len(body.inputs)], None)
         steps = self.way(after)
         initial = loop.inputs[at - len(body.inputs)]
-        if isinstance(initial, Value) and not self.isis_zero(initial):
+        if isinstance(initial, Value) and zeros_behind(initial, self.index.producer) is None:
             return self.joined([steps, self.way(initial)])
         if isinstance(initial, Constant) and not is_zero(initial):
-            raise _Stays
+            raise Stays
         if isinstance(initial, Value):
             self.starts.add((loop.outputs[0].id, position))
         return steps
@@ -212,24 +233,15 @@ class _Attempt:
         self.values[value.id] = value
         return steps
 
-    def isis_zero(self, value: Value) -> bool:
-        """Whether a value is zeros of any shape."""
-        node = self.index.producer.get(value.id)
-        return (
-            node is not None
-            and op_of(node).stays_proportional
-            and all(isinstance(each, Constant) and is_zero(each) for each in node.inputs)
-        )
-
     def way(self, operand: Operand) -> tuple[Step, ...] | None:
-        """The steps on the way to a value, all of which are marked or left out. Raises `_Stays`."""
+        """The steps on the way to a value, all of which are marked or left out. Raises `Stays`."""
         if not isinstance(operand, Value):
-            raise _Stays
+            raise Stays
         if operand.id in self.known:
             return self.known[operand.id]
         node = self.index.producer.get(operand.id)
         if node is None:
-            raise _Stays
+            raise Stays
         if op_of(node).moves_data_only:
             return self.moved(node, operand)
         return self.mark(operand, self.structured(node, operand) if entered(node) else self.linear(node))
@@ -238,17 +250,17 @@ class _Attempt:
         """The way to what a collective gives."""
         op, (source,) = op_of(node), node.value_inputs
         if not (op.completes_sums or op.slices_shards) or source.type.reduction != SUM:
-            raise _Stays
+            raise Stays
         maker = self.index.producer.get(source.id)
         first = maker is None or not op_of(maker).moves_data_only
         if first and op.slices_shards:
             earlier = self.way(source)
             if earlier is None:
-                raise _Stays
+                raise Stays
         elif first:
             earlier = ()
             if self.partial not in ((), source.type.partial):
-                raise _Stays
+                raise Stays
             self.partial = source.type.partial
         else:
             earlier = self.way(source) or ()
@@ -269,8 +281,10 @@ class _Attempt:
 
     def linear(self, node: Node) -> tuple[Step, ...] | None:
         """The way through what is linear."""
-        values = [i for i, operand in enumerate(node.inputs) if isinstance(operand, Value)]
-        for positions in dict.fromkeys([tuple(values), *((i,) for i in values)]):
+        values = [(i, each) for i, each in enumerate(node.inputs) if isinstance(each, Value)]
+        counts = {i: len(self.index.readers[each.id]) for i, each in values}
+        # Of two factors the one that nothing else reads is the more likely sum.
+        for positions in dict.fromkeys([tuple(counts), *((i,) for i in sorted(counts, key=lambda i: counts[i]))]):
             if not positions or not _linear(node, positions):
                 continue
             before = dict(self.known), dict(self.values), dict(self.dropped), set(self.starts), self.partial
@@ -278,19 +292,19 @@ class _Attempt:
                 steps = self.joined([self.way(node.inputs[i]) for i in positions])
                 self.nodes.append(node)
                 return steps
-            except _Stays:
+            except Stays:
                 self.known, self.values, self.dropped, self.starts, self.partial = before
-        raise _Stays
+        raise Stays
 
     def joined(self, ways: Sequence[tuple[Step, ...] | None]) -> tuple[Step, ...] | None:
         """The steps that all ways have."""
         known = [way for way in ways if way is not None]
         if len({tuple(step.key for step in way) for way in known}) > 1:
-            raise _Stays
+            raise Stays
         return known[0] if known else None
 
     def check_node(self, node: Node, types: Mapping[int, TensorType]) -> None:
-        """Raises `_Stays` where a node cannot run on pending sums of these types."""
+        """Raises `Stays` where a node cannot run on pending sums of these types."""
 
         def placed(operand: Operand) -> Operand:
             while isinstance(operand, Value) and operand.id in self.dropped:
@@ -301,38 +315,35 @@ class _Attempt:
         if made.id in self.values and not _made(
             replace(node, inputs=tuple(map(placed, node.inputs)), outputs=(replace(made, type=types[made.id]),))
         ):
-            raise _Stays
+            raise Stays
 
     def check_readers(self, value: Value, result: Value) -> None:
-        """Raises `_Stays` where something reads a value that wants it whole."""
+        """Raises `Stays` where something reads a value that wants it whole."""
         for node in self.index.readers.get(value.id, ()):
             made = node.outputs[0].id if node.outputs else None
             if made in self.dropped:
                 continue
             if entered(node):
                 if not all(inside.id in self.values for inside in _fed(node, value)):
-                    raise _Stays
+                    raise Stays
             elif made not in self.values:
-                raise _Stays
+                raise Stays
         for outside in self.index.leaving.get(value.id, ()):
             if outside is None or (outside.id not in self.values and outside != result):
-                raise _Stays
+                raise Stays
 
 
 def _linear(node: Node, positions: Sequence[int]) -> bool:
-    """Whether a node makes, of operands that are pending sums, one of no less precision."""
+    """Whether a node makes, of operands that are pending sums, one."""
     if len(node.outputs) != 1:
         return False
-    narrowest = min(item_size(node.inputs[i].type.dtype) for i in positions)
     result = node.outputs[0]
     operands = [
         replace(operand, type=_whole(operand.type, ("pending",) if i in positions else ()))
         for i, operand in enumerate(node.inputs)
     ]
     pending = replace(result, type=_whole(result.type, ("pending",)))
-    return item_size(result.type.dtype) >= narrowest and _made(
-        replace(node, inputs=tuple(operands), outputs=(pending,))
-    )
+    return _made(replace(node, inputs=tuple(operands), outputs=(pending,)))
 
 
 def _whole(type_: TensorType, partial: tuple[str, ...]) -> TensorType:

@@ -37,6 +37,8 @@ RIGHT = {
         "f32[a=8] partial(data)\nf32[a=8] partial(data)\n\n%2: f32[a=8] partial(data) = map.sub(%0, %1)",
         "f32[a=8] partial(data)\nf32[a=8]\n\n%2: f32[a=8] partial(data) = map.div(%0, %1)",
         "f32[a=8] partial(data)\n\n%2: bf16[a=8] partial(data) = map.convert_element_type(%0)",
+        "f32[a=8] partial(max: data)\n\n%2: f64[a=8] partial(max: data) = map.convert_element_type(%0)",
+        "i32[a=8] partial(data)\n\n%2: f32[a=8] partial(data) = map.convert_element_type(%0)",
         "f32[a=8] partial(data)\n\n%2: f32[a=8] partial(data) = map.add(%0, 0.0:f32[])",
         "f32[a=8] partial(max: data)\nf32[a=8]\n\n%2: f32[a=8] partial(max: data) = map.max(%0, %1)",
         """
@@ -220,7 +222,20 @@ def test_another_layout_of_the_result_is_not_what_the_rule_gives(text):
     assert ruled(f"{head}\n\n{first} = {rest}") is not True
 
 
+_CAST = ", and map.convert_element_type of the parts does not add up to map.convert_element_type of the sum"
 WRONG = [
+    *(
+        (
+            f"{old}[a=8] partial({pending})\n\n%1: {new}[a=8] partial({pending}) = map.convert_element_type(%0)",
+            f"operand 0: it is partial over data{by}: all_reduce{or_scatter} it over data first",
+        )
+        for old, new, pending, by, or_scatter in (
+            ("f32", "i32", "data", _CAST, " or reduce_scatter"),
+            ("i8", "i32", "data", _CAST, " or reduce_scatter"),
+            ("i32", "i8", "max: data", " by max, and map.convert_element_type does not commute with max", ""),
+            ("u8", "f32", "data", _CAST, " or reduce_scatter"),
+        )
+    ),
     (
         "f32[a=8] partial(data)\n\n%1: f32[a=8] partial(data) = map.tanh(%0)",
         "operand 0: it is partial over data, and map.tanh of the parts does not add up to map.tanh of the sum: "

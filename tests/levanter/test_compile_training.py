@@ -52,6 +52,32 @@ def test_a_compiled_step_trains(compiled: compiler.Compiled) -> None:
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-3, atol=2e-5)
 
 
+def test_microbatches_on_a_mesh_are_reduced_once_and_train_alike() -> None:
+    options = {"trainer.mesh": "4x2", "trainer.train_batch_size": 64, "model.vocab_size": 4096}
+    options |= {"trainer.microbatches": 4}
+    # Plain steps along the gradient: the first step of Adam is the sign of one, which rounding can turn around.
+    options |= {"optimizer.epsilon": 1.0, "optimizer.max_grad_norm": "null"}
+    config = tiny(**options)
+    with suppress_type_checks():
+        compiled = compiler.compile_training(config)
+    collectives = compiled.plan.report(compiled.graph)["collectives"]
+    sums = [each for each in collectives if each["moving"] == "gradient"]
+    # `count` is of a step, trips included: 4 micro-batches × layers, were they reduced there.
+    assert sums and max(each["count"] for each in sums) <= 2
+    # Each device has its rows of every micro-batch.
+    assert not [
+        each for each in collectives if each["kind"] != "all_reduce" and each["axis"] == "batch" and each not in sums
+    ]
+    batch = step_models.filled(batch_shape(config))
+    plain_state, plain_metrics = jax.jit(train_step_of(config))(init_state(config), batch)
+    new, metrics = compiled.train_step(
+        init_state(config, compiled.state_shardings), jax.device_put(batch, compiled.batch_shardings)
+    )
+    assert float(metrics["loss"]) == pytest.approx(float(plain_metrics["loss"]), rel=1e-6)
+    for ours, theirs in zip(jax.tree.leaves(new), jax.tree.leaves(plain_state), strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-6, atol=1e-6)
+
+
 def test_an_evaluation_runs_under_the_same_plan(compiled: compiler.Compiled) -> None:
     config = tiny(**{"trainer.mesh": "4x2", "trainer.train_batch_size": 32, "model.vocab_size": 4096})
     shapes = batch_shape(config)

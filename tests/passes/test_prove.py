@@ -279,6 +279,48 @@ def test_a_maximum_is_not_scattered():
     assert [node.kind for node in maxima] == ["all_reduce"]
 
 
+# A sum that a loop leaves pending.
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "= broadcast(0.0:f32[])",
+            "= broadcast(1.0:f32[])",
+            "refuted at broadcast (step.py:7): %13: the result is said to be partial over data, but on the shards of "
+            "its operands the operation makes replicated",
+        ),
+        (
+            "%10: f32[embed=1024, mlp=4096] partial(data) = map.add(%5, %8)",
+            "%10: f32[embed=1024, mlp=4096] partial(data) = map.mul(%5, %8)",
+            "refuted at map.mul (step.py:9): operand 1, %8: it is partial over data, and so is %5",
+        ),
+        (
+            "    # step.py:5\n    -- update --\n    %10: f32[embed=1024, mlp=4096] partial(data) = map.add(%5, %8)",
+            "    # step.py:5\n    %9: f32[embed=1024, mlp=4096] = all_reduce(%8) axis=[batch] bytes=4 mesh=[data]\n"
+            "    -- update --\n    %10: f32[embed=1024, mlp=4096] partial(data) = map.add(%5, %9)",
+            "refuted at map.add (step.py:9): operand 1, %9: it is not partial over data, as %5 is: each device would "
+            "bring all of it, and the pending sum over data would count it once a device",
+        ),
+        (
+            "map.mul(0.1:f32[], %4)",
+            "map.mul(0.1:f32[], %14)",
+            "refuted at map.mul (step.py:11): %11: the result is said to be sharded embed@data, but on the shards of "
+            "its operands the operation makes partial over data: all_reduce or reduce_scatter it over data before",
+        ),
+    ],
+)
+def test_gradients_that_a_loop_adds_up(old, new, message):
+    golden = Path(__file__).parents[1] / "golden" / "passes" / "defer_sums" / "after.ir"
+    text = golden.read_text(encoding="utf-8")
+    assert str(passes.prove(ir.parse(text))) == "proved: 13 values, 0 assumptions"
+    assert text.count(old) == 1
+    with pytest.raises(NotProved) as caught:
+        passes.prove(ir.parse(text.replace(old, new)))
+    assert message in str(caught.value)
+
+
 # What goes in and out.
 
 

@@ -19,7 +19,8 @@ def test_a_plan_prints_every_section() -> None:
     text = str(plan)
     assert text.startswith("step on 8 × h100  mesh data 4 × model 2\n\nAxes")
     starts = [line.partition("  ")[0] for line in text.splitlines() if line and not line.startswith((" ", "─"))]
-    assert starts == ["step on 8 × h100", *SECTIONS]
+    values = plan.report()["proof"]["values"]
+    assert starts == ["step on 8 × h100", *SECTIONS, f"proved: {values} values, 0 assumptions"]
     assert text == str(plan.report()) == repr(plan.report())
 
 
@@ -29,7 +30,7 @@ def test_a_report_is_the_json_of_compile() -> None:
     assert json.loads(json.dumps(report)) == report
     assert list(report) == [
         *("model", "mesh", "devices", "hardware", "plan", "axes", "parameters", "collectives", "memory", "time"),
-        *("search", "runner_up", "notes"),
+        *("search", "runner_up", "proof", "notes"),
     ]
     assert {row["name"]: row["size"] for row in report["axes"]} == prepared("mlp").axis_sizes()
     assert [row["path"] for row in report["parameters"]] == ["down", "up"]
