@@ -74,5 +74,5 @@ def _filled(length: Any, whole: int) -> Any:
 def _rows(length: Any, rows: int) -> Any:
     """A dim of fewer rows than a tile has is filled up to a power of two."""
     few: Any = 2 ** np.ceil(np.log2(np.maximum(length, 1)))
-    few_only: Any = np.asarray(length) < rows
-    return few * few_only + _filled(length, rows) * ~few_only
+    is_short: Any = np.asarray(length) < rows
+    return few * is_short + _filled(length, rows) * (1 - is_short)
