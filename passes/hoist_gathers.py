@@ -94,11 +94,8 @@ def kept_bytes(placed: Graph, planned: Mapping[int, TensorType], sizes: Mapping[
         found += sum(kept_bytes(body, planned, sizes) for body in entered(node))
         for position, inside in constants(node):
             operand = node.inputs[position]
-            if (
-                operand in gathered
-                and planned.get(inside.id, inside.type) != inside.type
-                and isinstance(operand, Value)
-            ):
+            planned_type = planned.get(inside.id, inside.type)
+            if isinstance(operand, Value) and operand in gathered and planned_type != inside.type:
                 kept.add(operand)
     return found + sum(local_bytes(value.type, sizes) for value in kept)
 
@@ -164,10 +161,10 @@ class _Attempt:
 
     def _enters(self, node: Node, body: Graph, value: Value) -> bool:
         op = op_of(node)
-        feeds = next((fed for each, fed in op.body_operands(node) if each is body), [])
-        for at, (operand, inside, _) in enumerate(feeds):
-            if operand == value and (op.is_carry(node, at) or not self.follow(inside)):
-                return False
+        for each, feeds in op.body_operands(node):
+            for at, (operand, inside, _) in enumerate(feeds if each is body else ()):
+                if operand == value and (op.is_carry(node, at) or not self.follow(inside)):
+                    return False
         return True
 
 

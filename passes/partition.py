@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ir.graph import Attr, Graph, Node, Operand, Value
-from ir.ops import OPS, entered, op_of
+from ir.graph import Graph, Node, Operand, Phase, Source, Value
+from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
-from ir.types import SUM, Dim, TensorType
+from ir.types import SUM, TensorType
 from passes import errors, require
 from passes.follow import warn_of_unfollowed
 from passes.planner.layouts import Layouts
@@ -30,7 +30,7 @@ from passes.sharding.iteration_space import (
 )
 from passes.sharding.locality import in_order, made_on_shards
 from passes.sharding.mesh import DeviceMesh, Mask
-from passes.sharding.reshard import Step, reshard_steps
+from passes.sharding.moves import moves, reordering
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import Layout, with_layout
 from passes.stage import Need, Pass, Stage
@@ -162,61 +162,26 @@ class _Scope(Scope):
         self, reshard: Reshard, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None
     ) -> Value:
         """Appends the steps of a reshard; the result of the last one may be given (a node's own result)."""
-        mesh = self.owner.mesh
-        steps = list(
-            reshard_steps(
-                reshard.value.type,
-                reshard.source,
-                reshard.pending,
-                reshard.target,
-                mesh,
-                reshard.reduction,
-                self.owner.rules.compute,
-            )
-        )
-        types = [value.type]
-        for i, step in enumerate(steps):
-            types.append(self.placed_after(types[-1], step, steps[i + 1 : i + 2]))
-        wanted = with_layout(reshard.value.type, reshard.target, self.owner.rules)
-        disordered = types[-1] != wanted
-        for i, (step, type_) in enumerate(zip(steps, types[1:], strict=True)):
-            final = last is not None and i + 1 == len(steps) and not disordered
-            known = self.sent.get((value.id, step.kind, type_))
+        owner, phase, source = self.owner, *_where(cause)
+        steps = moves(reshard, value.type, owner.rules, over)
+        for step in steps:
+            final = last is not None and step is steps[-1]
+            known = self.sent.get((value.id, step.kind, step.type_))
             if known is not None and not final:
                 value = known
                 continue
-            result = replace(last if final and last is not None else self.owner.fresh(reshard.value), type=type_)
-            summed = OPS[step.kind].completes_sums
-            axis = _summed_names(reshard, over, int(step.mask)) if summed else (step.name or "",)
-            attrs: dict[str, Attr] = {"axis": axis, "mesh": mesh.names(int(step.mask)), "bytes": int(step.bytes)}
-            attrs["moving"] = _moving(reshard)
-            phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
-            self.nodes.append(Node(step.kind, "", (value,), (result,), attrs, (), phase, source))
-            self.sent[value.id, step.kind, type_] = result
+            result = replace(last if final and last is not None else owner.fresh(reshard.value), type=step.type_)
+            self.nodes.append(Node(step.kind, "", (value,), (result,), step.attrs, (), phase, source))
+            self.sent[value.id, step.kind, step.type_] = result
             value = result
-        return self.ordered(reshard, value, wanted, cause, last) if disordered else value
+        return value
 
-    def placed_after(self, type_: TensorType, step: Step, following: Sequence[Step]) -> TensorType:
-        """The type of a value after a step: shards are where they really are, in whatever order of mesh axes."""
-        rules, seen, dims = self.owner.rules, set[str](), list[Dim]()
-        for dim in type_.dims:
-            axes = dim.mesh
-            if dim.name is not None and dim.name not in seen:
-                seen.add(dim.name)
-                mask = int(step.after.get(dim.name, 0))
-                if not OPS[step.kind].passes_on:
-                    axes = rules.ordered(dim.name, mask)
-                    if OPS[step.kind].exchanges:  # in the order in which another dim loses them
-                        axes = tuple([axis for each in type_.dims for axis in each.mesh if axis in axes])
-                    kept = tuple([axis for axis in dim.mesh if axis in axes])
-                    axes = kept + tuple([axis for axis in axes if axis not in kept])
-                elif dim.name == step.name:
-                    # Before mesh axes leave, they are brought innermost.
-                    left = int(following[0].after.get(dim.name, 0)) & mask if following else mask
-                    axes = rules.ordered(dim.name, left) + rules.ordered(dim.name, mask & ~left)
-            dims.append(replace(dim, mesh=axes))
-        partial = rules.mesh.names(int(step.partial))
-        return replace(type_, dims=tuple(dims), partial=partial, reduction=type_.reduction if partial else SUM)
+    def ordered(self, reshard: Reshard, value: Value, type_: TensorType, cause: Node, last: Value | None) -> Value:
+        """Appends a permute to the order of mesh axes that a type has."""
+        result = replace(last if last is not None else self.owner.fresh(reshard.value), type=type_)
+        step = reordering(reshard, value.type, type_, self.owner.mesh)
+        self.nodes.append(Node(step.kind, "", (value,), (result,), step.attrs, (), *_where(cause)))
+        return result
 
     def node(self, node: Node) -> None:
         owner = self.owner
@@ -249,8 +214,12 @@ class _Scope(Scope):
         partial = _union(reshard.pending)
         direct = _same(reshard.source, reshard.target) and not partial
         made = owner.placed(reshard.value) if direct else owner.fresh(reshard.value)
-        type_ = with_layout(reshard.value.type, reshard.source, owner.rules, partial)
-        return replace(made, type=replace(type_, reduction=reshard.reduction if partial else SUM))
+        return replace(made, type=self.made_type(reshard))
+
+    def made_type(self, reshard: Reshard) -> TensorType:
+        partial = _union(reshard.pending)
+        type_ = with_layout(reshard.value.type, reshard.source, self.owner.rules, partial)
+        return replace(type_, reduction=reshard.reduction if partial else SUM)
 
     def whole(self, node: Node, results: Sequence[Reshard]) -> None:
         """Appends a node with replicated operands and results, of which each device keeps its shards."""
@@ -281,30 +250,13 @@ class _Scope(Scope):
                 reduced = reduced_in(node, space, reshard.value)
                 pending = zip(reduced, pending_reductions(reduced, layout), strict=True)
                 over = tuple(name for name, mask in pending if int(mask))
-                source = self.as_made(reshard).type
+                source = self.made_type(reshard)
                 same = _same(reshard.source, reshard.target) and not source.partial
                 if source != value.type:
                     value = self.ordered(reshard, value, source, node, last if same else None)
                 if not same:
                     self.emit(reshard, value, node, over, last=last)
             self.define(reshard.value, last)
-
-    def ordered(
-        self, reshard: Reshard, value: Value, type_: TensorType, cause: Node | None, last: Value | None
-    ) -> Value:
-        """Appends a permute to the order of mesh axes that a type has."""
-        result = replace(last if last is not None else self.owner.fresh(reshard.value), type=type_)
-        pairs = [(a, b) for a, b in zip(value.type.dims, type_.dims, strict=True) if a.mesh != b.mesh]
-        axes = tuple([axis for axis in self.owner.mesh.axes if any(axis in a.mesh for a, _ in pairs)])
-        attrs: dict[str, Attr] = {
-            "axis": tuple([a.name or "" for a, _ in pairs]),
-            "mesh": axes,
-            "bytes": local_size(type_, self.owner.mesh),
-            "moving": _moving(reshard),
-        }
-        phase, source = (cause.phase, cause.source) if cause is not None else ("forward", None)
-        self.nodes.append(Node("permute", "", (value,), (result,), attrs, (), phase, source))
-        return result
 
     def stacked(self, node: Node) -> None:
         """Appends a node with bodies. What a loop stacks it has in full, whatever is kept of it."""
@@ -343,12 +295,6 @@ def stacked_results(node: Node) -> set[int]:
     return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
 
 
-def local_size(type_: TensorType, mesh: DeviceMesh) -> int:
-    """Bytes of one device's shard."""
-    shards = int(mesh.group(mesh.mask([axis for dim in type_.dims for axis in dim.mesh])))
-    return type_.bytes // shards
-
-
 def _union(masks: Sequence[Mask]) -> int:
     result = 0
     for mask in masks:
@@ -356,19 +302,9 @@ def _union(masks: Sequence[Mask]) -> int:
     return result
 
 
-def _summed_names(reshard: Reshard, over: tuple[str, ...], mask: int) -> tuple[str, ...]:
-    """The names whose shards are summed over `mask`."""
-    pending = [int(each) for each in reshard.pending if int(each)]
-    return tuple(name for name, each in zip(over, pending, strict=True) if each & mask)
-
-
-def _moving(reshard: Reshard) -> str:
-    """What is on its way: a parameter, a gradient, or an activation. The cost model decides by it what may overlap."""
-    if reshard.role == "storage" and reshard.target_role == "compute":
-        return "parameter"
-    if reshard.target_role == "storage":
-        return "gradient"
-    return "activation"
+def _where(cause: Node | None) -> tuple[Phase, Source | None]:
+    """The phase and the line of what a value is moved for."""
+    return (cause.phase, cause.source) if cause is not None else ("forward", None)
 
 
 def _same(first: Layout, second: Layout) -> bool:

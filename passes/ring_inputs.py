@@ -1,7 +1,7 @@
 """Numbers to run a step's shadow on: random, the same for the same names, and indices in range."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -87,8 +87,3 @@ def _origins(operand: Operand, uses: Uses) -> set[int]:
             seen.add(value.id)
             waiting += uses.sources(value)
     return seen
-
-
-def flat_names(paths: Sequence[str], count: int) -> list[str]:
-    """A name for each of some outputs: its path, or its place where it has none."""
-    return [(paths[i] if i < len(paths) and paths[i] else f"output {i}") for i in range(count)]

@@ -122,7 +122,8 @@ def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str
 
 
 def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:
-    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has.
+    """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has, `on_chip`
+    the most that temporaries take on the chip.
 
     Args:
         graph: the canonical graph that was planned.
@@ -140,4 +141,5 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: Chip
         planned = {value.id: value.type for value in laid_out(graph, plan, roles).values()}
         found["temporaries"] += kept_bytes(placed, planned, sizes)
     kept = sum(found.values()) - sum(int(parts[kind]) for kind in MEMORY_KINDS)
-    return {**found, "peak": int(peak) + kept, "capacity": plan.chip.capacity}
+    on_chip = program.on_chip(plan.rules, chip)
+    return {**found, "on_chip": on_chip, "peak": int(peak) + kept, "capacity": plan.chip.capacity}

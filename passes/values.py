@@ -14,7 +14,7 @@ from ir.jax_api import jnp
 from passes import errors, require
 from passes.lower import Partitioner
 from passes.planner.plan import Plan
-from passes.ring_inputs import flat_names, ring_inputs
+from passes.ring_inputs import ring_inputs
 from passes.shadow import alone, not_covered, shadow_placed
 
 
@@ -134,7 +134,8 @@ class Reference:
     def against(self, laid_out: Callable[..., Sequence[Any]]) -> Values:
         """Runs a function that takes the arrays of the step's shadow one by one and gives its outputs one by one."""
         found = list(laid_out(*self.inputs))
-        names = flat_names(self.graph.output_paths, len(self.outputs))
+        paths = self.graph.output_paths
+        names = [path or f"output {place}" for place, path in enumerate(paths or [""] * len(self.outputs))]
         triples = zip(names, self.outputs, found, strict=True)
         different = [each for triple in triples if (each := _difference(*triple)) is not None]
         return Values(len(found), tuple(different), tuple(not_covered(self.graph)))

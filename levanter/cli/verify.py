@@ -36,7 +36,7 @@ def verify_command(
     against: str | None,
     as_json: bool,
 ) -> None:
-    """Compare a step on a mesh with the step on one device, to the bit.
+    """Compare a step on a mesh with one device, to the bit.
 
     The step is run by plain `jax.jit` under shardings of your own, and not under a plan: whether what XLA's
     partitioner, or the collectives of a `shard_map`, make of it is right. It is computed in whole numbers, of which

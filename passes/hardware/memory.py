@@ -73,5 +73,6 @@ def _filled(length: Any, whole: int) -> Any:
 
 def _rows(length: Any, rows: int) -> Any:
     """A dim of fewer rows than a tile has is filled up to a power of two."""
-    few = 2 ** np.ceil(np.log2(np.maximum(length, 1)))
-    return np.where(np.asarray(length) < rows, few, _filled(length, rows))
+    few: Any = 2 ** np.ceil(np.log2(np.maximum(length, 1)))
+    filled: Any = np.where(np.asarray(length) < rows, few, _filled(length, rows))
+    return filled

@@ -107,6 +107,16 @@ class MemoryProgram:
             highest = np.maximum(highest, running)
         return highest, _off_chip(at_peak, chip.on_chip)
 
+    def on_chip(self, rules: ShardingRules, chip: ChipMemory) -> int:
+        """The most that temporaries take on the chip, where they fit: what has no part in the peak."""
+        sizes = [int(entry.local(rules, chip)) for entry in self.entries]
+        passing = most = 0
+        for event in self.events:
+            if not event.stays:
+                passing += event.sign * sizes[event.entry]
+                most = max(most, passing if passing <= chip.on_chip else 0)
+        return most
+
 
 def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dict[MemoryKind, Any]:
     """What takes memory of the device, by kind."""
@@ -209,8 +219,7 @@ class _Writer:
             return
         for _, feeds in op_of(node).body_operands(node):
             for operand, inside, _ in feeds:
-                stored = isinstance(operand, Value) and self.roles[operand.id] == "storage"
-                if stored and self.roles[inside.id] == "compute":
+                if isinstance(operand, Value) and self.roles[operand.id] == "storage" != self.roles[inside.id]:
                     yield operand
 
     def _unscattered(self, node: Node) -> Iterator[Value]:

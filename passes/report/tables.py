@@ -132,12 +132,14 @@ def _memory(memory: Mapping[str, Any], again: bool, printer: Printer) -> None:
     )
     verdict = "" if not capacity or memory["peak"] <= capacity else ": DOES NOT FIT"
     printer.heading("Memory per device", f"peak {format_bytes(memory['peak'])}, {share}{verdict}")
-    kinds = [(kind, size) for kind, size in memory.items() if kind not in ("peak", "capacity")]
+    kinds = [(kind, size) for kind, size in memory.items() if kind not in ("peak", "capacity", "on_chip")]
     largest = max((size for _, size in kinds), default=0)
     # A share of the peak says where the memory goes; a share of the capacity would be invisible for small models.
     printer.rows([(kind, f"{format_bytes(size):>9}", _bar(size, largest)) for kind, size in kinds])
     if again:
         printer.rows([("there is no room to keep gathered parameters: they are gathered again in the backward pass",)])
+    if memory.get("on_chip"):
+        printer.rows([(f"besides, up to {format_bytes(memory['on_chip'])} of temporaries that stay on the chip",)])
 
 
 def _bar(part: float, whole: float) -> str:

@@ -27,7 +27,7 @@ import sys, types
 trainer, compiler = types.ModuleType("levanter.runtime.trainer"), types.ModuleType("levanter.compiler.compile")
 def train(config, command):
     {train}
-def report(config, mesh, hardware, dump_ir, verify):
+def report(config, mesh, hardware, dump_ir, verify, values, partitioner):
     {report}
 trainer.train, compiler.report = train, report
 sys.modules["levanter.runtime.trainer"], sys.modules["levanter.compiler.compile"] = trainer, compiler
@@ -84,7 +84,7 @@ def test_version() -> None:
         (
             "frobnicate",
             "unknown command `levanter frobnicate`: "
-            "known: check, checkpoint, compile, config, eval, export, generate, import, ir, names, train",
+            "known: check, checkpoint, compile, config, eval, export, generate, import, ir, names, train, verify",
         ),
         ("checkpoint digst x", "unknown command `levanter checkpoint digst`: did you mean `digest`?"),
         ("checkpoint digest", "Missing argument 'PATH': see `levanter checkpoint digest --help`"),

@@ -77,6 +77,7 @@ def test_temporaries_stay_on_the_chip_as_long_as_they_fit() -> None:
         highest, parts = step.peak(rules, ChipMemory(on_chip))
         assert (highest, parts["activations"], parts["temporaries"]) == (peak, activations, temporaries)
         assert sum(parts.values()) == highest
+        assert step.on_chip(rules, ChipMemory(on_chip)) == {50: 0, 150: 100, 200: 200}[on_chip]
 
 
 def test_the_chips() -> None:

@@ -29,7 +29,7 @@ _PATIENCE = (
 )
 """How long a CPU device waits for the others before XLA gives up: 40 s, if nothing is said, and on few cores devices
 take turns."""
-_LONG = 24 * 3600
+_LONG = 600
 
 
 @dataclass(frozen=True)
