@@ -70,17 +70,17 @@ class Map(Op):
 
     def spread(self, node: Node) -> Sequence[Spread]:
         """Place by place. A linear function of a partial operand is partial."""
-        if len(node.outputs) > 1:  # side by side, each result is its operand
+        shapes = [value.type.shape for value in node.outputs]
+        if len(shapes) > 1:  # side by side, each result is its operand
             if node.fn not in _CARRYING:
                 nothing_pending(node)
             return [layout_of(operand.type) for operand in node.inputs]
-        rank = max((len(operand.type.dims) for operand in node.inputs), default=0)
-        labels = [list(range(rank))] if node.fn == "bitcast_convert_type" else by_position(node, rank)
-        if node.fn == "bitcast_convert_type" and len(node.outputs[0].type.dims) < rank:
-            labels[0][-1] = None
-        walked = Walked(node, labels)
-        made = range(len(node.outputs[0].type.dims))
-        return [walked.result([p if p < rank else None for p in made], _stays_partial(node))]
+        rank, made = max((len(operand.type.dims) for operand in node.inputs), default=0), len(shapes[0])
+        labels = by_position(node, rank)
+        if node.fn == "bitcast_convert_type" and made < rank:
+            labels = [[*range(rank - 1), None]]  # the last dim becomes the bits of one number
+        kept = [place if place < rank else None for place in range(made)]
+        return [Walked(node, labels).result(kept, _stays_partial(node))]
 
     def mismatches(self, node: Node) -> Iterator[Mismatch]:
         if len(node.outputs) != 1:

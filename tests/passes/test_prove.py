@@ -29,8 +29,11 @@ class Text:
 
     def at(self, *needles):
         """The number of the one line that has all of these."""
-        (found,) = [i for i, line in enumerate(self.lines) if all(needle in line for needle in needles)]
+        (found,) = self.all(*needles)
         return found
+
+    def all(self, *needles):
+        return [i for i, line in enumerate(self.lines) if all(needle in line for needle in needles)]
 
     def made(self, at):
         """The number of the value of a line."""
@@ -172,7 +175,7 @@ def test_a_layer_norm_under_sequence_parallelism_without_its_sum_over_model():
 
 def test_a_loss_that_is_scaled_by_the_size_of_the_model_group():
     text = step()
-    at = text.at("map.div(", "24.0:f32[])", "proved_step.py:40", "%70:")
+    at = text.at("map.div(%", "24.0:f32[])")
     refuted(text.inserted(at, "f32[] = map.mul($, 2.0:f32[])"), "map.mul", "no operation of the step before partition")
 
 
@@ -217,7 +220,7 @@ def test_a_function_of_the_parts_that_is_not_linear():
 
 def test_a_norm_that_counts_what_is_replicated_on_each_device():
     text = step()
-    at = text.at("all_reduce", "axis=[embed]", ":46", "%122:")
+    at = text.all("all_reduce", "axis=[embed]", ":46")[0]
     refuted(
         text.replaced(at, "mesh=[data]", "mesh=[data, model]"),
         "all_reduce (proved_step.py:46)",
@@ -233,7 +236,7 @@ def test_a_norm_of_one_devices_part():
 
 def test_a_mean_by_the_local_count():
     text = step()
-    at = text.at("map.div(", "24.0:f32[])", "%70:")
+    at = text.at("map.div(%", "24.0:f32[])")
     refuted(text.replaced(at, "24.0", "6.0"), "map.div (proved_step.py:40)", "there it is", "24.0:f32[]")
 
 
@@ -375,8 +378,8 @@ def test_another_step_is_refuted():
     ):
         passes.prove(proved_step.placed(), prepared("mlp"))
     text = step()
-    at = text.at("%136", "1.norm")
-    text.replaced(at, "%136", "%70 ")
+    norm, loss = (text.lines[text.at(path)].split()[0] for path in ("1.norm", "1.loss"))
+    text.replaced(text.at("1.norm"), norm, loss)
     refuted(
         text, "is refuted at output 1.norm: it is not what the step before partition returns here, which is", "map.sqrt"
     )

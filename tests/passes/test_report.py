@@ -29,7 +29,19 @@ def test_a_report_is_the_json_of_compile() -> None:
     report = plan.report()
     assert json.loads(json.dumps(report)) == report
     assert list(report) == [
-        *("model", "mesh", "devices", "hardware", "plan", "axes", "parameters", "collectives", "memory", "time"),
+        *(
+            "model",
+            "mesh",
+            "devices",
+            "hardware",
+            "plan",
+            "axes",
+            "parameters",
+            "collectives",
+            "memory",
+            "regather",
+            "time",
+        ),
         *("search", "runner_up", "proof", "notes"),
     ]
     assert {row["name"]: row["size"] for row in report["axes"]} == prepared("mlp").axis_sizes()

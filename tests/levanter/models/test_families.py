@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from small import FAMILIES, run_of
+from typeguard import suppress_type_checks
 
 import haliax as hax
 from levanter.compiler.compile import check_config, report
@@ -79,6 +80,37 @@ def test_the_compiled_step_is_the_planned_one(family: str) -> None:
     found = report(run_of(family), {"data": 4, "model": 2}, "v5e", verify=True)
     assert found["verify"]["surprises"] == []
     assert found["axes"]
+
+
+PLANS: dict[str, tuple[dict[str, int], dict[str, list[str]], dict[str, list[str]]]] = {
+    "fsdp": ({"data": 8}, {"batch": ["data"]}, {"embed": ["data"]}),
+    "megatron": (
+        {"data": 4, "model": 2},
+        {"batch": ["data"], **dict.fromkeys(("mlp", "heads", "kv_heads", "vocab", "experts"), ["model"])},
+        {"embed": ["data"]},
+    ),
+    "sequence": (
+        {"data": 2, "model": 4},
+        {"batch": ["data"], "position": ["model"]},
+        {"embed": ["data"], "vocab": ["model"]},
+    ),
+    "three axes": (
+        {"replica": 2, "data": 2, "model": 2},
+        {"batch": ["data"], "mlp": ["replica", "model"], "heads": ["model"], "vocab": ["model", "replica"]},
+        {"embed": ["data", "replica"]},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "plan", [each if each == "megatron" else pytest.param(each, marks=pytest.mark.slow) for each in PLANS]
+)
+@pytest.mark.parametrize("family", quick(*FAMILIES))
+def test_the_step_proves_under_plans_by_hand(family: str, plan: str) -> None:
+    mesh, compute, storage = PLANS[plan]
+    with suppress_type_checks():
+        found = report(run_of(family), mesh, "v5e", by_hand=(compute, storage))
+    assert found["proof"]["values"] > 700 and found["proof"]["assumptions"] == []
 
 
 @pytest.mark.parametrize(
