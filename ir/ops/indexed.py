@@ -196,11 +196,12 @@ def by_numbers(node: Node, mixed: Operand) -> Places:
     dims, indices = node.inputs[0].type.dims, node.inputs[1].type.dims
     if "slice_sizes" in params:
         offset, gone, start = numbers.offset_dims, numbers.collapsed_slice_dims, numbers.start_index_map
-        paired = dict(zip(numbers.start_indices_batching_dims, numbers.operand_batching_dims, strict=True))
+        twins = zip(numbers.start_indices_batching_dims, numbers.operand_batching_dims, strict=True)
     else:
         offset, gone = numbers.update_window_dims, numbers.inserted_window_dims
         start = numbers.scatter_dims_to_operand_dims
-        paired = dict(zip(numbers.scatter_indices_batching_dims, numbers.operand_batching_dims, strict=True))
+        twins = zip(numbers.scatter_indices_batching_dims, numbers.operand_batching_dims, strict=True)
+    paired = {int(b): int(axis) for b, axis in twins}  # after `vmap` they are NumPy's
     own = tuple(paired.get(b, len(dims) + b) for b in range(len(indices) - 1))
     windows = iter([axis for axis in range(len(dims)) if axis not in gone and axis not in paired.values()])
     batch = iter(own)
