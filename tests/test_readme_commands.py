@@ -28,7 +28,7 @@ def step(weights, x):
 def shape(**axes):
     return NamedArray(jax.ShapeDtypeStruct(tuple(axes.values()), jnp.float32), tuple(Axis(*a) for a in axes.items()))
 
-step_arguments = shape(embed=4, mlp=8), shape(batch=2, embed=4)
+step_arguments = shape(embed=4, mlp=8), shape(batch=8, embed=4)
 """
 
 
