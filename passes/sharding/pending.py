@@ -248,7 +248,7 @@ class Attempt:
 
     def moved(self, node: Node, result: Value) -> tuple[Step, ...]:
         """The way to what a collective gives."""
-        op, (source,) = op_of(node), node.value_inputs
+        op, source = op_of(node), node.value_inputs[0]
         if not (op.completes_sums or op.slices_shards) or source.type.reduction != SUM:
             raise Stays
         maker = self.index.producer.get(source.id)
