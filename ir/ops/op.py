@@ -180,7 +180,7 @@ class Op(ABC):
             names = value.type.names
             if len(set(names)) < len(names):  # only the first of two is sharded
                 yield from (name for name in names if names.count(name) > 1)
-        if self.keeps_places:
+        if self.keeps_places and not self.picks_by_indices:
             for result in node.outputs:
                 for operand in node.value_inputs:
                     if len(operand.type.dims) == len(result.type.dims):
