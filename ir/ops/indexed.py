@@ -213,7 +213,8 @@ def by_numbers(node: Node, mixed: Operand) -> Places:
             continue
         axis = next(windows)
         whole = dim.size == dims[axis].size and axis not in start
-        cut |= set() if whole else {axis}
+        single = dim.size == 1 and axis in start
+        cut |= set() if whole or single else {axis}
         made.append(axis if whole else None)
     return Places((*own, None), tuple(made), frozenset(start) - cut, frozenset(cut))
 

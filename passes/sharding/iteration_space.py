@@ -52,7 +52,7 @@ def space_of(node: Node, roles: Roles) -> Space:
     values = node.outputs if op.renames else (*node.outputs, *node.value_inputs)
     for value in values:
         for name, size in sizes_of(value.type).items():
-            sizes.setdefault(name, size)
+            sizes[name] = max(size, sizes.get(name, 0))
     return Space(sizes, node_role(node, roles), op.reduced(node), op.replicated(node))
 
 

@@ -71,7 +71,7 @@ def scatter(equation: Equation) -> Draft:
         if position in numbers("update_window_dims"):
             target = next(window)
             pairs.append((target, dim))
-            if unifier.size_of(dim) != unifier.size_of(target):
+            if unifier.size_of(dim) not in (1, unifier.size_of(target)):
                 whole.append(target)
         else:
             pairs.append((next(batch), dim))
