@@ -27,7 +27,7 @@ import sys, types
 trainer, compiler = types.ModuleType("levanter.runtime.trainer"), types.ModuleType("levanter.compiler.compile")
 def train(config, command):
     {train}
-def report(config, mesh, hardware, dump_ir, verify, values, partitioner):
+def report(config, mesh, hardware, dump_ir, verify, values=False, partitioner="explicit"):
     {report}
 trainer.train, compiler.report = train, report
 sys.modules["levanter.runtime.trainer"], sys.modules["levanter.compiler.compile"] = trainer, compiler
