@@ -14,7 +14,7 @@ from typeguard import suppress_type_checks
 import ir
 import passes
 
-QUICK, ALL = 16, 320
+QUICK, ALL = 8, 320
 
 
 @pytest.mark.parametrize(
