@@ -7,6 +7,7 @@ a permute.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from ir.graph import Attr
 from ir.ops import OPS
@@ -46,11 +47,11 @@ def moves(reshard: Reshard, type_: TensorType, rules: ShardingRules, over: Seque
     )
     found: list[Movement] = []
     for i, step in enumerate(steps):
-        type_ = _type_after(type_, step, steps[i + 1 : i + 2], rules)
+        before, type_ = type_, _type_after(type_, step, steps[i + 1 : i + 2], rules)
         summed = OPS[step.kind].completes_sums
         attrs: dict[str, Attr] = {
             "axis": _summed_names(reshard, over, int(step.mask)) if summed else (step.name or "",),
-            "mesh": mesh.names(int(step.mask)),
+            "mesh": _changed(before, type_, mesh) if OPS[step.kind].passes_on else mesh.names(int(step.mask)),
             "bytes": int(step.bytes),
             "moving": moving(reshard),
         }
@@ -65,11 +66,27 @@ def reordering(reshard: Reshard, before: TensorType, after: TensorType, mesh: De
     shards = int(mesh.group(mesh.mask([axis for dim in after.dims for axis in dim.mesh])))
     attrs: dict[str, Attr] = {
         "axis": tuple([dim.name or "" for dim in changed]),
-        "mesh": tuple([axis for axis in mesh.axes if any(axis in dim.mesh for dim in changed)]),
+        "mesh": _changed(before, after, mesh),
         "bytes": after.bytes // shards,
         "moving": moving(reshard),
     }
     return Movement("permute", after, attrs)
+
+
+def _changed(before: TensorType, after: TensorType, mesh: DeviceMesh) -> tuple[str, ...]:
+    """The mesh axes along which shards change places where dims get their mesh axes in another order: not those whose
+    digit, in the number of a shard, stays what it is."""
+    sizes = mesh.as_dict()
+    found: set[str] = set()
+    for one, other in zip(before.dims, after.dims, strict=True):
+        for digits in product(*[range(sizes[axis]) for axis in one.mesh]):
+            place, chunk = dict(zip(one.mesh, digits, strict=True)), 0
+            for axis in one.mesh:
+                chunk = chunk * sizes[axis] + place[axis]
+            for axis in reversed(other.mesh):
+                chunk, digit = divmod(chunk, sizes[axis])
+                found.update([axis] if digit != place[axis] else [])
+    return tuple([axis for axis in mesh.axes if axis in found])
 
 
 def moving(reshard: Reshard) -> str:

@@ -20,6 +20,7 @@ from haliax import Axis
 from levanter.compiler.verify import compare
 from levanter.compiler.verify.hlo import collectives as read_collectives
 from passes import pipeline, summary
+from passes.canonicalize import canonicalize
 
 sys.path.append(str(Path(__file__).parents[1] / "ir"))
 import random_programs
@@ -78,7 +79,7 @@ def differences(step: Callable[..., Any], arguments: tuple[Any, ...], chosen: pa
     the text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", passes.PlanWarning)
-        graph = pipeline.prepare(ir.trace(step, *arguments))
+        graph = canonicalize(ir.trace(step, *arguments))
         placed = pipeline.place(graph, chosen)
         lowered = passes.lower(graph, chosen)
         one = passes.lower(graph, passes.Plan.by_hand({"data": 1}, {}))
