@@ -62,10 +62,15 @@ class Shards:
 
 
 def bind_primitive(node: Node, arrays: Sequence[Any], params: Mapping[str, Any]) -> list[Any]:
-    """What the primitive behind a traced node makes of some arrays, under the node's source line and settings."""
+    """What the primitive behind a traced node makes of one device's arrays."""
+    return bind_exactly(node, arrays, {**params, **{key: None for key in _SHARDINGS if key in params}})
+
+
+def bind_exactly(node: Node, arrays: Sequence[Any], params: Mapping[str, Any]) -> list[Any]:
+    """What the primitive behind a traced node makes of some arrays with just these parameters, under the node's source
+    line and settings."""
     origin = node.origin
     assert origin is not None
-    given = origin.primitive.get_bind_params({**params, **{key: None for key in _SHARDINGS if key in params}})
     with equation_context(origin.context, origin.source_info):
-        result = origin.primitive.bind(*arrays, **given)
+        result = origin.primitive.bind(*arrays, **origin.primitive.get_bind_params(params))
     return list(result) if origin.primitive.multiple_results else [result]

@@ -7,6 +7,7 @@ are global: never the size of one device's shard.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _SHORT = {
@@ -104,6 +105,10 @@ class TensorType:
     def bytes(self) -> int:
         """Bytes of the whole value, over all devices, one copy."""
         return self.elements * item_size(self.dtype)
+
+    def local_bytes(self, sizes: Mapping[str, int]) -> int:
+        """Bytes of one device's shard, on a mesh of these sizes."""
+        return self.bytes // math.prod(sizes[axis] for dim in self.dims for axis in dim.mesh)
 
     def size_of(self, name: str) -> int:
         """The size of the dimension called `name`. Raises KeyError where there is none."""

@@ -22,7 +22,7 @@ from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
 from passes.planner.room import room
-from passes.sharding.pending import Deferral, Step, deferrals, local_bytes, zeros_behind
+from passes.sharding.pending import Deferral, Step, deferrals, zeros_behind
 from passes.stage import Need, Pass, Stage
 
 
@@ -148,5 +148,5 @@ class _Writer:
     def step(self, step: Step, value: Value, result: Value) -> Node:
         node = step.node
         counted = value if op_of(node).completes_sums else result
-        attrs: dict[str, Attr] = {**node.attrs, "bytes": local_bytes(counted.type, self.sizes)}
+        attrs: dict[str, Attr] = {**node.attrs, "bytes": counted.type.local_bytes(self.sizes)}
         return replace(node, inputs=(value,), outputs=(result,), attrs=attrs)

@@ -17,7 +17,7 @@ from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
 from passes.planner.room import room
-from passes.sharding.pending import Index, constants, local_bytes
+from passes.sharding.pending import Index, constants
 from passes.stage import Need, Pass, Stage
 
 
@@ -77,7 +77,7 @@ class Hoist:
 
     def bytes(self, sizes: Mapping[str, int]) -> int:
         """What it costs in memory on each device."""
-        return local_bytes(self.type, sizes)
+        return self.type.local_bytes(sizes)
 
 
 def kept_bytes(placed: Graph, planned: Mapping[int, TensorType], sizes: Mapping[str, int]) -> int:
@@ -97,7 +97,7 @@ def kept_bytes(placed: Graph, planned: Mapping[int, TensorType], sizes: Mapping[
             planned_type = planned.get(inside.id, inside.type)
             if isinstance(operand, Value) and operand in gathered and planned_type != inside.type:
                 kept.add(operand)
-    return found + sum(local_bytes(value.type, sizes) for value in kept)
+    return found + sum(value.type.local_bytes(sizes) for value in kept)
 
 
 def hoists(graph: Graph) -> list[Hoist]:
@@ -228,7 +228,7 @@ class _Writer:
         key = operand.id, hoist.type
         if key not in copies:
             copies[key] = self.fresh(replace(operand, type=hoist.type))
-            attrs: dict[str, Attr] = {**hoist.gather.attrs, "bytes": local_bytes(hoist.type, self.sizes)}
+            attrs: dict[str, Attr] = {**hoist.gather.attrs, "bytes": hoist.type.local_bytes(self.sizes)}
             node = replace(hoist.gather, inputs=(operand,), outputs=(copies[key],), attrs=attrs, phase="forward")
             scope.append(node)
         return copies[key]

@@ -16,10 +16,9 @@ from jax.extend.core import ClosedJaxpr
 from jax.sharding import Mesh
 
 from ir import jax_api
-from ir._compat import equation_context
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
-from ir.shards import Shards
+from ir.shards import Shards, bind_exactly
 from passes.sharding.jax_mesh import named_sharding
 
 
@@ -62,12 +61,8 @@ class Runner(ABC):
         return array
 
     def primitive(self, node: Node, arrays: Sequence[Any], params: dict[str, Any]) -> Sequence[Any]:
-        """What the primitive behind a node gives, under the user's line."""
-        origin = node.origin
-        assert origin is not None
-        with equation_context(origin.context, origin.source_info):
-            result = origin.primitive.bind(*arrays, **origin.primitive.get_bind_params(params))
-        return list(result) if origin.primitive.multiple_results else [result]
+        """What the primitive behind a node gives."""
+        return bind_exactly(node, arrays, params)
 
     def bodies(self, node: Node) -> dict[str, Any]:
         """The parameters of a structured primitive, with its bodies lowered."""

@@ -1,5 +1,6 @@
 """What gathers and scatters share: dims of an operand and dims of its indices, interleaved."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -55,9 +56,9 @@ class Indexed(Op):
             arrays = [arrays[0], arrays[1] % lengths, *arrays[2:]]
         return super().shadow(node, arrays, shards)
 
+    @abstractmethod
     def looked_up_axes(self, node: Node) -> Sequence[int]:
         """The dims of the first operand that the last dim of the indices is of, in its order."""
-        raise NotImplementedError
 
 
 def looked_up(node: Node) -> tuple[tuple[Dim, ...], tuple[Dim, ...], Pairs]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from math import prod
 from typing import Any
 
 from haliax.core.staging import WRAPPERS
@@ -105,7 +104,7 @@ def _parameter_row(path: str, value: Value, mesh: Mapping[str, int]) -> Row:
         "axes": {dim.name or f"_{k}": dim.size for k, dim in enumerate(type_.dims)},
         "layout": [list(dim.mesh) for dim in type_.dims],
         "bytes": type_.bytes,
-        "bytes_per_device": type_.bytes // prod(mesh[axis] for dim in type_.dims for axis in dim.mesh),
+        "bytes_per_device": type_.local_bytes(mesh),
     }
 
 

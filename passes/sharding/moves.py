@@ -63,11 +63,10 @@ def moves(reshard: Reshard, type_: TensorType, rules: ShardingRules, over: Seque
 def reordering(reshard: Reshard, before: TensorType, after: TensorType, mesh: DeviceMesh) -> Movement:
     """A permute between two types whose dims have the same mesh axes in different orders."""
     changed = [dim for dim, other in zip(before.dims, after.dims, strict=True) if dim.mesh != other.mesh]
-    shards = int(mesh.group(mesh.mask([axis for dim in after.dims for axis in dim.mesh])))
     attrs: dict[str, Attr] = {
         "axis": tuple([dim.name or "" for dim in changed]),
         "mesh": _changed(before, after, mesh),
-        "bytes": after.bytes // shards,
+        "bytes": after.local_bytes(mesh.as_dict()),
         "moving": moving(reshard),
     }
     return Movement("permute", after, attrs)

@@ -7,7 +7,6 @@ same collectives, and what lies on them must have no other reader.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 from ir.analysis.uses import Uses
 from ir.graph import Constant, Graph, Node, Operand, Value
@@ -72,12 +71,7 @@ class Deferral:
         """What it costs in memory on each device; `kept` are the types of results of bodies."""
         inner = [(self.types[number], type_) for number, type_ in kept.items() if number in self.types]
         pairs = [(self.partial, self.result.type), *inner]
-        return sum(local_bytes(wide, sizes) - local_bytes(narrow, sizes) for wide, narrow in pairs)
-
-
-def local_bytes(type_: TensorType, sizes: Mapping[str, int]) -> int:
-    """Bytes on one device."""
-    return type_.bytes // prod(sizes[axis] for dim in type_.dims for axis in dim.mesh)
+        return sum(wide.local_bytes(sizes) - narrow.local_bytes(sizes) for wide, narrow in pairs)
 
 
 def pending_bytes(graph: Graph, sizes: Mapping[str, int]) -> int:
@@ -92,7 +86,7 @@ def pending_bytes(graph: Graph, sizes: Mapping[str, int]) -> int:
                 last: Operand = value
                 while last in moved:
                     last = moved[last]
-                found += local_bytes(value.type, sizes) - (0 if last == value else local_bytes(last.type, sizes))
+                found += value.type.local_bytes(sizes) - (0 if last == value else last.type.local_bytes(sizes))
     return found
 
 
