@@ -31,10 +31,7 @@ class Shards:
 
     def index(self, axes: Sequence[str]) -> Any:
         """This device's place along some mesh axes, outermost first: an int32 scalar."""
-        place: Any = jnp.int32(0)
-        for axis in axes:
-            place = place * self.sizes[axis] + lax.axis_index(axis)
-        return place
+        return jnp.int32(0) + chunk_of(axes, {axis: lax.axis_index(axis) for axis in axes}, self.sizes)
 
     def length(self, dim: Dim) -> int:
         """The elements of a dim that one device has."""
@@ -59,6 +56,14 @@ class Shards:
             if dim.mesh:
                 array = self.cut(array, position, dim.mesh)
         return array
+
+
+def chunk_of(axes: Sequence[str], place: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
+    """The number of the chunk, along a dim that is sharded over `axes`, of the device at a place of the mesh."""
+    chunk: Any = 0
+    for axis in axes:
+        chunk = chunk * sizes[axis] + place[axis]
+    return chunk
 
 
 def bind_primitive(node: Node, arrays: Sequence[Any], params: Mapping[str, Any]) -> list[Any]:

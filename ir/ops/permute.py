@@ -10,7 +10,7 @@ from ir.jax_api import lax
 from ir.ops.move import Move
 from ir.ops.rule import Piece
 from ir.ops.spread import Misplaced, Spread, described, layout_of
-from ir.shards import Shards
+from ir.shards import Shards, chunk_of
 
 
 class Permute(Move):
@@ -46,13 +46,7 @@ def _passed_on(
 
     def chunks(place: Sequence[int], side: int) -> tuple[int, ...]:
         at = dict(zip(group, place, strict=True))
-        found: list[int] = []
-        for pair in changed:
-            chunk = 0
-            for axis in pair[side]:
-                chunk = chunk * shards.sizes[axis] + at[axis]
-            found.append(chunk)
-        return tuple(found)
+        return tuple([chunk_of(pair[side], at, shards.sizes) for pair in changed])
 
     wanted = {chunks(place, 1): i for i, place in enumerate(places)}
     return [(i, wanted[chunks(place, 0)]) for i, place in enumerate(places)]

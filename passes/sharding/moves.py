@@ -11,6 +11,7 @@ from itertools import product
 
 from ir.graph import Attr
 from ir.ops import OPS
+from ir.shards import chunk_of
 from ir.types import SUM, Dim, TensorType
 from passes.sharding.iteration_space import Reshard
 from passes.sharding.mesh import DeviceMesh
@@ -79,9 +80,8 @@ def _changed(before: TensorType, after: TensorType, mesh: DeviceMesh) -> tuple[s
     found: set[str] = set()
     for one, other in zip(before.dims, after.dims, strict=True):
         for digits in product(*[range(sizes[axis]) for axis in one.mesh]):
-            place, chunk = dict(zip(one.mesh, digits, strict=True)), 0
-            for axis in one.mesh:
-                chunk = chunk * sizes[axis] + place[axis]
+            place = dict(zip(one.mesh, digits, strict=True))
+            chunk = chunk_of(one.mesh, place, sizes)
             for axis in reversed(other.mesh):
                 chunk, digit = divmod(chunk, sizes[axis])
                 found.update([axis] if digit != place[axis] else [])
