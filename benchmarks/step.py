@@ -40,9 +40,10 @@ from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, load
 from levanter.optim.schedule import learning_rate
 from levanter.runtime import huge_pages
+from levanter.runtime.loop import Loop
 from levanter.runtime.run_directory import open_run
 from levanter.runtime.state import LmBatch, TrainState, batch_axes, flat_names, init_state
-from levanter.runtime.trainer import Loop, StopSignal
+from levanter.runtime.stop import StopSignal
 from levanter.trackers.config import TrackedRun
 from levanter.trackers.trackers import open_trackers
 

@@ -29,6 +29,8 @@ from levanter.optim.adamw.config import AdamWConfig
 from levanter.runtime import memory
 from levanter.runtime.command import Command
 from levanter.runtime.config import TrainerConfig
+from levanter.runtime.loop import Loop
+from levanter.runtime.pace import Pace
 from levanter.runtime.state import (
     batch_shape,
     flat_names,
@@ -37,7 +39,8 @@ from levanter.runtime.state import (
     make_train_step,
     state_shape,
 )
-from levanter.runtime.trainer import Loop, Pace, StopSignal, train
+from levanter.runtime.stop import StopSignal
+from levanter.runtime.trainer import train
 from levanter.trackers.console.progress import ConsoleProgress
 from levanter.trackers.section import TrackersConfig
 

@@ -1,0 +1,147 @@
+"""The steps of a run, and what happens between them.
+
+The loop keeps the devices busy: a step is dispatched and not waited for; while it runs the next batch is made, and the
+numbers of the step before are fetched and logged.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from haliax import NamedArray
+from levanter import data as text
+from levanter.checkpoint import Checkpointer
+from levanter.compiler.compile import Compiled
+from levanter.config import TrainConfig
+from levanter.runtime import errors, evaluate, own_code
+from levanter.runtime.pace import Pace
+from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
+from levanter.runtime.stop import StopSignal
+from levanter.trackers.trackers import Trackers
+
+
+class Loop:
+    """The steps of a run, and what happens between them: logging, evaluation, checkpoints."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        tokens: text.TokenData,
+        compiled: Compiled,
+        checkpointer: Checkpointer,
+        trackers: Trackers,
+    ) -> None:
+        self._trainer = config.trainer
+        self._learning_rate = config.optimizer.learning_rate
+        self._tokens = tokens
+        code = own_code.digests(config)
+        self._code = {own_code.KEY: code} if code else {}
+        self._compiled = compiled
+        self._checkpointer = checkpointer
+        self._trackers = trackers
+        self._axes = batch_axes(config)
+        self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
+        # Only where other weights are evaluated than are trained does an evaluation read the optimizer's state.
+        self._evaluated = (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
+        step = evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
+        self._evaluation = compiled.lower_for(step, self._evaluated(state_shape(config)), batch_shape(config))
+        self._evaluation_compiled = False
+        self._last_heldout_loss: float | None = None
+        self.heldout = tokens.heldout_batches(config.trainer.eval_batches, config.trainer.train_batch_size)
+
+    def run(self, state: TrainState, step: int, stop: StopSignal) -> tuple[TrainState, int]:
+        """Make the steps that are left, or those until `stop`; returns the state and the steps it has done."""
+        last = self._trainer.num_train_steps
+        if self._tokens.ignores:
+            self._check_ignored(state)
+        running: tuple[int, Metrics] | None = None
+        first = True
+        batch = self._place(self._tokens.train_batch(step))
+        while step < last and not stop.requested:
+            state, metrics = self._compiled.train_step(state, batch)
+            if first:
+                # The call has compiled the step and returns while the devices make it: from here time is training's.
+                self._pace.pause()
+                self._trackers.compiled()
+                first = False
+            step += 1
+            # From here to the fetch of the numbers, the host works while the devices do.
+            batch = self._place(self._tokens.train_batch(step))
+            if running is not None:
+                self._record(*running)
+            running = step, metrics
+            evaluating = self._evaluation_due(step)
+            if evaluating or self._checkpointer.due(step):
+                self._record(step, metrics, state if evaluating else None)
+                running = None
+                self._save(step, state)
+                self._pace.pause()
+        if running is not None:
+            self._record(*running)
+        self._save(step, state, even_if_not_due=True)
+        return state, step
+
+    def _check_ignored(self, state: TrainState) -> None:
+        """Hold the model's loss against targets that are all ignored: a model of one's own may not know of them.
+
+        Raises:
+            UserError: the loss is not 0.
+        """
+        tokens, targets = self._tokens.train_batch(0)
+        if float(self._evaluate(self._evaluated(state), self._place((tokens, np.full_like(targets, -1))))) != 0.0:
+            raise errors.learns_from_ignored(type(state.model).__name__)
+
+    def final_heldout_loss(self, state: TrainState) -> float | None:
+        """The loss of the last state on the held-out batches, or None where evaluation is off."""
+        if not self.heldout:
+            return None
+        # The last step is always evaluated, unless this process had no step left to make.
+        return self._measure(state) if self._last_heldout_loss is None else self._last_heldout_loss
+
+    def _measure(self, state: TrainState) -> float:
+        batches = [self._place(batch) for batch in self.heldout]
+        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches)
+
+    def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
+        began = time.perf_counter()
+        loss = self._evaluation(model, batch)
+        if not self._evaluation_compiled:
+            # As with the step, the first call returns when it has compiled.
+            self._trackers.lost(time.perf_counter() - began)
+            self._evaluation_compiled = True
+        return loss
+
+    def _evaluation_due(self, step: int) -> bool:
+        every = self._trainer.eval_every
+        return bool(self.heldout) and (step == self._trainer.num_train_steps or (every > 0 and step % every == 0))
+
+    def _record(self, step: int, metrics: Metrics, state: TrainState | None = None) -> None:
+        """Log a step: wait for its numbers, and evaluate `state` if there is one.
+
+        Raises:
+            WorkFailed: the loss or the gradient is not finite.
+        """
+        values = jax.device_get(metrics)
+        numbers = {**values, "tokens_per_second": self._pace.tick()}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                self._trackers.log(step, numbers)
+                raise errors.not_finite(step, name, float(values[name]), self._learning_rate)
+        if state is not None:
+            numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+        self._trackers.log(step, numbers)
+
+    def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:
+        if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
+            self._trackers.sync()
+            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
+
+    def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
+        """A batch of numpy arrays, on the devices as the plan says."""
+        tokens, targets = (NamedArray(array, self._axes) for array in batch)
+        return jax.device_put(LmBatch(tokens, targets), self._compiled.batch_shardings)
