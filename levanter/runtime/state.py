@@ -31,6 +31,7 @@ from levanter.paths import map_named
 from levanter.runtime import rng
 from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
 from levanter.runtime.frozen import parted, whole
+from levanter.runtime.nonfinite import unless_finite
 
 Metrics = dict[str, Any]
 """Names to scalars; `loss` in nats per token, `grad_norm` before clipping, and the `learning_rate` of the step."""
@@ -68,6 +69,7 @@ def make_train_step(
     microbatches: int = 1,
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
+    skip_nonfinite: bool = False,
 ) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
@@ -76,6 +78,7 @@ def make_train_step(
         microbatches: see `levanter.runtime.accumulate`.
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
+        skip_nonfinite: whether an update that is not finite is left out; the step counts all the same.
     """
     dropping = adapter if adapter is not None and adapter.drops_out else None
     transform = optax.with_extra_args_support(optimizer.transform)
@@ -107,7 +110,11 @@ def make_train_step(
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": optimizer.learning_rate(state.step),
         }
-        model = whole(optax.apply_updates(trained, updates), fixed)
+        updated = optax.apply_updates(trained, updates)
+        if skip_nonfinite:
+            new, old = (updated, opt_state), (trained, state.opt_state)
+            updated, opt_state = unless_finite(loss, metrics["grad_norm"], updates, new, old)
+        model = whole(updated, fixed)
         return TrainState(state.step + 1, model, opt_state), metrics
 
     return train_step
@@ -121,6 +128,7 @@ def train_step_of(config: TrainConfig) -> TrainStep:
         microbatches=config.trainer.microbatches,
         frozen=_frozen(config),
         adapter=config.adapter,
+        skip_nonfinite=config.trainer.on_nonfinite == "skip",
     )
 
 
@@ -154,7 +162,8 @@ def evaluated_model(config: TrainConfig, state: TrainState) -> Any:
 
 
 def _optimizer(config: TrainConfig) -> Optimizer:
-    optimizer = config.optimizer.build(config.trainer.num_train_steps, _decays)
+    steps = config.optimizer.schedule_steps or config.trainer.num_train_steps
+    optimizer = config.optimizer.build(steps, _decays)
     return optimizer if config.optimizer.ema is None else averaged(optimizer, config.optimizer.ema)
 
 
@@ -181,7 +190,9 @@ def _decays(model: LmModel) -> Any:
     return model.decays()
 
 
-def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) -> TrainState:
+def init_state(
+    config: TrainConfig, shardings: Any = None, model: Any = None, adapter: Mapping[str, Any] | None = None
+) -> TrainState:
     """The state before the first step, on devices; every array is made where it lies.
 
     The values depend on the config (and `model`) alone, not on the mesh.
@@ -189,11 +200,12 @@ def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) ->
     Args:
         shardings: a pytree of shardings with the structure of the state, or None for the default device.
         model: trained weights to start from, laid out so already; they are donated.
+        adapter: arrays of the adapter by name to start from; None takes those that the config names.
     """
     # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
     hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    adapter = {}
-    if config.adapter is not None:
+    adapter = adapter or {}
+    if config.adapter is not None and not adapter:
         adapter = config.adapter.starting_arrays(config.model, base_shape(config), state_shape(config).model)
     if model is not None:
         start = jax.jit(partial(initial_state, config), out_shardings=shardings, donate_argnums=0)

@@ -110,10 +110,9 @@ def _read(path: Path, resumed_step: int) -> _Found:
 
 
 def _missing(steps: frozenset[int], resumed_step: int) -> list[range]:
-    """The ranges of steps before `resumed_step` that are not among `steps`. Its own record may be still to come: an
-    evaluation that a signal cut short is made, and recorded, when the run resumes."""
+    """The ranges of steps up to `resumed_step` that are not among `steps`."""
     found: list[range] = []
-    for step in range(1, resumed_step):
+    for step in range(1, resumed_step + 1):
         if step not in steps:
             if found and found[-1].stop == step:
                 found[-1] = range(found[-1].start, step + 1)
