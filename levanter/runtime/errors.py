@@ -21,12 +21,16 @@ def diverged(what: str, origin: str, ways: Sequence[tuple[str, str]]) -> WorkFai
     Args:
         what: which number, at which step.
         origin: where it came from; empty where that could not be found.
-        ways: commands to go on with, and what each does.
+        ways: commands to continue with, and what each does.
     """
-    lines = [f"training diverged: {what}.", *([origin] if origin else []), "to go on:"]
+    lines = [f"training diverged: {what}.", *([origin] if origin else []), "to continue:"]
     for line, does in ways:
         lines += [f"  {line}", f"      {does}"]
     return WorkFailed("\n".join(lines))
+
+
+def resuming(checkpoint: Path) -> str:
+    return f"resuming from {checkpoint}"
 
 
 def replaying(start: int, step: int) -> str:
@@ -208,3 +212,62 @@ def foreign_files(path: Path, names: Sequence[str]) -> UserError:
 
 def cannot_make_run(path: Path, reason: str) -> UserError:
     return UserError(f"cannot use {path} as a run directory: {reason}; choose another one with --run-dir")
+
+
+# --- reproducing ---
+
+
+def no_run(path: Path) -> UserError:
+    return UserError(f"`{path}` is no run directory (it has no config.yaml): give the --run-dir of a run")
+
+
+def no_steps(text: str) -> UserError:
+    return UserError(
+        f"--steps {text}: write FIRST:LAST, such as 100:120 for what was made after step 100 up to step 120"
+    )
+
+
+def steps_not_made(path: Path, end: int, done: int) -> UserError:
+    return UserError(f"--steps: {path} has made {done} steps, not {end}: give a LAST of at most {done}")
+
+
+def nothing_made(path: Path) -> UserError:
+    return UserError(f"{path} has made no step yet: there is nothing to reproduce")
+
+
+def starts_earlier(checkpoint: Path | None, start: int, asked: int) -> str:
+    where = f"the nearest checkpoint before it is {checkpoint}" if checkpoint else "there is no checkpoint before it"
+    return f"there is no checkpoint of step {asked}; {where}: starting from step {start}"
+
+
+def not_compared(end: int) -> str:
+    return f"there is no checkpoint of step {end}: the weights after it are not compared, its numbers are"
+
+
+def environment_differs(name: str, before: object, now: object) -> str:
+    was, is_now = (f"`{value}`" if value is not None else "not set" for value in (before, now))
+    return f"{name} was {was} when these steps were made and is {is_now} now, on which bits may depend"
+
+
+def no_record(steps: Sequence[int]) -> str:
+    noun = "step" if len(steps) == 1 else "steps"
+    return f"metrics.jsonl has no record of {len(steps)} {noun} (the first is {steps[0]}): not compared"
+
+
+def reproduced(path: Path, start: int, end: int, records: int, arrays: Mapping[str, int]) -> str:
+    """`arrays`: how many of them were compared, by the name of the checkpoint."""
+    told = ", ".join(f"{name} ({count} arrays)" for name, count in arrays.items())
+    weights = f" and {told}" if told else ""
+    return f"steps {start + 1} to {end} of {path} reproduced bit by bit: {records} records{weights}"
+
+
+def not_reproduced(path: Path, what: Sequence[str]) -> WorkFailed:
+    return WorkFailed(f"{path} is not reproduced: {'; '.join(what)}")
+
+
+def number_differs(step: int, name: str, was: object, is_now: object) -> str:
+    return f"the first step that differs is {step}, where {name} was {was} and is {is_now}"
+
+
+def array_differs(step: int, name: str, differing: int, arrays: int) -> str:
+    return f"after step {step} the first array that differs is {name} ({differing} of {arrays} differ)"

@@ -29,6 +29,9 @@ from levanter.config.schema import TrainConfig
 SCHEDULE_STEPS, CPU_THREADS = "optimizer.schedule_steps", "trainer.cpu_threads"
 INITIALIZED = "trainer.initialize_from"
 
+NOT_SET = "(not set)"
+"""In the place of a value that there is not."""
+
 _HEADING = """
 # Kept by the run. A configuration that is read from this file has nothing of what follows.
 """
@@ -115,6 +118,33 @@ def with_fixed(config: TrainConfig, fixed: Mapping[str, Any]) -> TrainConfig:
         sections.setdefault(section, {})[last] = value
     changed = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in sections.items()}
     return dataclasses.replace(config, **changed)
+
+
+def as_of(config_text: str, record: Record, step: int) -> tuple[str, Record]:
+    """The configuration, and what was fixed, as they were when `step` was made.
+
+    Args:
+        config_text: of the last start, as `config.yaml` has it.
+    """
+    values = split(yaml.safe_load(config_text))[0]
+    found: dict[str, Any] = {**values, FIXED: dict(record.fixed), ENVIRONMENT: dict(record.environment)}
+    for entry in since(record.history, step):
+        for name, (before, _) in entry.changed.items():
+            first, _, rest = name.partition(".")
+            path = (first, rest) if first in (FIXED, ENVIRONMENT) else tuple(name.split("."))
+            _put(found, path, before)
+    config = {name: section for name, section in found.items() if name not in (FIXED, ENVIRONMENT)}
+    then = Record(found[FIXED], found[ENVIRONMENT])
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True), then
+
+
+def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for name in path[:-1]:
+        values = values.setdefault(name, {})
+    if value == NOT_SET:
+        values.pop(path[-1], None)
+    else:
+        values[path[-1]] = value
 
 
 def since(history: Sequence[Entry], step: int) -> Iterator[Entry]:

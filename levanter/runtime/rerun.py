@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,23 +11,11 @@ import numpy as np
 
 from haliax import NamedArray
 from levanter import data as text
-from levanter.checkpoint import committed
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.runtime import rewinds, starting
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes
-
-
-def checkpoint_before(run: RunDirectory, step: int) -> Path | None:
-    """The newest checkpoint of training up to `step`; None where there is none, and the start of the run is nearest."""
-    found = [path for path in committed(run.checkpoints_path) if 0 < step_of(path) <= step]
-    return found[-1] if found else None
-
-
-def step_of(checkpoint: Path | None) -> int:
-    """The step of a checkpoint by its name; 0 for the start of a run."""
-    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
 
 
 class Rerun:
@@ -38,18 +27,19 @@ class Rerun:
 
     def __init__(self, config: TrainConfig, run: RunDirectory, tokens: text.TokenData, compiled: Compiled) -> None:
         self.config, self.compiled = config, compiled
-        self._run, self._tokens = run, tokens
+        self.run, self.tokens = run, tokens
         self._left_out = rewinds.read(run.path)
 
     def state(self, checkpoint: Path | None) -> TrainState:
         """The state of a checkpoint, or that before the first step."""
         if checkpoint is not None:
             return starting.loaded(self.config, checkpoint, self.compiled)
-        return starting.first_state(self.config, self._run, self.compiled)
+        with tempfile.TemporaryDirectory() as scratch:
+            return starting.first_state(self.config, self.run, self.compiled, Path(scratch))
 
     def batch(self, step: int) -> LmBatch:
         """What the step after `step` steps reads."""
-        arrays = self._tokens.train_batch(self._left_out.batch_of(step))
+        arrays = self.tokens.train_batch(self._left_out.batch_of(step))
         return self.place(arrays)
 
     def place(self, arrays: tuple[np.ndarray, np.ndarray]) -> LmBatch:

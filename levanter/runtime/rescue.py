@@ -17,9 +17,10 @@ from levanter.compiler.origin import Replayed, origin_of_nonfinite
 from levanter.config import TrainConfig
 from levanter.errors import UserError, WorkFailed
 from levanter.runtime import errors
+from levanter.runtime.asked import checkpoint_before, step_of
 from levanter.runtime.command import Command
 from levanter.runtime.nonfinite import NotFinite
-from levanter.runtime.rerun import Rerun, checkpoint_before, step_of
+from levanter.runtime.rerun import Rerun
 from levanter.runtime.run_directory import RunDirectory
 
 _LOWER = 0.3
@@ -60,17 +61,18 @@ def _ways(config: TrainConfig, run: RunDirectory, command: Command, checkpoint: 
     rate = float(f"{config.optimizer.learning_rate * _LOWER:.2g}")
     lower = {"optimizer__learning_rate": rate if math.isfinite(rate) else 1e-4, "run_dir": f"{run.path}-lower"}
     if checkpoint is None:
-        return [(command.text(**lower), "another run with a lower learning rate"), *_here(config, run, command)]
+        return [*_here(config, run, command), (command.text(**lower), "another run with a lower learning rate")]
     start = {"trainer__initialize_from": checkpoint, "optimizer__warmup": _WARMUP}
-    return [
-        (command.text(**lower, **start), f"another run from the weights of step {step_of(checkpoint)}, with less"),
-        *_here(config, run, command),
-    ]
+    does = f"another run from the weights of step {step_of(checkpoint)}, with a lower learning rate"
+    return [*_here(config, run, command), (command.text(**lower, **start), does)]
 
 
 def _here(config: TrainConfig, run: RunDirectory, command: Command) -> list[tuple[str, str]]:
     """Commands that resume the very run."""
-    ways = {"rewind": "this run, without the data that led here", "skip": "this run, without the updates that are bad"}
+    ways = {
+        "rewind": "this run again from its last good checkpoint, without the data since",
+        "skip": "this run again from its last checkpoint, without the updates that are not finite",
+    }
     now = config.trainer.on_nonfinite
     return [
         (command.text(trainer__on_nonfinite=policy, run_dir=run.path), does)

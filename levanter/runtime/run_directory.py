@@ -33,7 +33,7 @@ from levanter.config import dump, loads
 from levanter.config.kept import split
 from levanter.errors import UserError
 from levanter.runtime import errors
-from levanter.runtime.record import Record, read, written
+from levanter.runtime.record import NOT_SET, Record, read, written
 from levanter.user_code import without_folder
 
 KEEPS_BITS = (
@@ -64,7 +64,7 @@ MAY_CHANGE = (
 )
 """Keys which a resume may change. Those that are not among `KEEPS_BITS` change bits, but not what is trained."""
 
-ABSENT = "(not set)"
+ABSENT = NOT_SET
 CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
 HUGGING_FACE = "hugging_face"
 REWINDS = "rewinds.json"

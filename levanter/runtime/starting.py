@@ -14,6 +14,7 @@ from levanter import data as text
 from levanter.checkpoint import Manifest, committed, latest, load, read_manifest, resolve
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
+from levanter.config.kept import FIXED
 from levanter.hf.runs import is_imported, starting_model
 from levanter.optim.schedule import learning_rate
 from levanter.runtime import environment, errors, own_code, rewinds
@@ -77,7 +78,7 @@ def starting_state(
         raise errors.past_the_end(checkpoint, manifest.step, config.trainer.num_train_steps)
     state = loaded(config, checkpoint, compiled)
     _record_resume(config, run, manifest.step, fixed, now, tell)
-    tell(f"going on from {checkpoint}")
+    tell(errors.resuming(checkpoint))
     return state, manifest.step, replace(course, unlogged=manifest.metadata.get(UNLOGGED))
 
 
@@ -88,15 +89,19 @@ def loaded(config: TrainConfig, checkpoint: Path, compiled: Compiled) -> TrainSt
     return from_flat_names(shapes, arrays)
 
 
-def first_state(config: TrainConfig, run: RunDirectory, compiled: Compiled) -> TrainState:
+def first_state(config: TrainConfig, run: RunDirectory, compiled: Compiled, keep_in: Path | None = None) -> TrainState:
     """The state before the first step: the weights of another run, or imported ones, where the config or the run
-    directory has some; else random ones."""
+    directory has some; else random ones.
+
+    Args:
+        keep_in: where to put what comes with imported weights; default: the run directory.
+    """
     fixed = read(run.config_path.read_text(encoding="utf-8")).fixed.get(INITIALIZED)
     if fixed is not None:
         return initialized(config, Path(fixed), compiled)
     oldest = next(iter(committed(run.checkpoints_path)), None)
     imported = oldest if oldest is not None and is_imported(read_manifest(oldest)) else None
-    model = starting_model(config, run.path, imported, compiled.state_shardings.model)
+    model = starting_model(config, keep_in or run.path, imported, compiled.state_shardings.model)
     return init_state(config, compiled.state_shardings, model)
 
 
@@ -167,6 +172,9 @@ def _record_resume(
     if run.before(STEPS, steps) != steps and schedule < steps:
         tell(errors.schedule_ends(schedule, steps, float(learning_rate(config.optimizer, schedule)(schedule))))
     changed = {each.name: (each.before, each.now) for each in run.changes}
+    for name in fixed.keys() & run.record.fixed.keys():
+        if fixed[name] != run.record.fixed[name]:
+            changed[f"{FIXED}.{name}"] = (run.record.fixed[name], fixed[name])
     for name, pair in environment.changes(run.record.environment, now).items():
         changed[f"{environment.KEY}.{name}"] = pair
     kept = {INITIALIZED: run.record.fixed[INITIALIZED]} if INITIALIZED in run.record.fixed else {}

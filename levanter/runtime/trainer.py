@@ -15,7 +15,7 @@ from rich.console import Console
 
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
-from levanter.compiler.compile import Compiled, compile_training
+from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig
 from levanter.models.errors import vocabulary_too_small
 from levanter.runtime import errors, memory, rewinds, summary

@@ -103,7 +103,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(folder: Path, mesh: str | Non
     saved = checkpoint.committed(killed / "checkpoints")
     output = finished(started(folder, killed, *options))
     if saved:
-        assert f"going on from {saved[-1]}" in output
+        assert f"resuming from {saved[-1]}" in output
     assert numbers(killed) == numbers(undisturbed)
     assert [each["step"] for each in numbers(killed)] == list(range(1, STEPS + 1))
     assert checkpoint.digest(killed) == checkpoint.digest(undisturbed)

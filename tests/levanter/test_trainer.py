@@ -105,7 +105,7 @@ def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
     # The same command again has nothing left to train, and shows the same end; a longer run goes on from it.
     before = checkpoint.digest(tmp_path / "run")
     _, again = run(with_trainer(config, sample_tokens=0))
-    assert again[0] == f"going on from {tmp_path / 'run' / 'checkpoints' / 'step-6'}"
+    assert again[0] == f"resuming from {tmp_path / 'run' / 'checkpoints' / 'step-6'}"
     assert [line for line in again if "loss" in line] == [line for line in lines if line.startswith("held-out loss")]
     assert checkpoint.digest(tmp_path / "run") == before
     assert records(tmp_path / "run") == found
