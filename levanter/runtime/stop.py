@@ -92,6 +92,7 @@ class ProcessStop(StopSignal):
         super().__init__()
         self._leave = leave
         self._saving = threading.Event()
+        self._answered = False
         self._pipe: tuple[int, int] | None = None
         self._fd_before = -1
 
@@ -104,6 +105,10 @@ class ProcessStop(StopSignal):
 
     def begun(self) -> None:
         self._saving.set()
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self._answered = self._answered or self._saving.is_set()
+        super()._request(number, frame)
 
     def __enter__(self) -> ProcessStop:
         super().__enter__()
@@ -124,7 +129,8 @@ class ProcessStop(StopSignal):
     def _watch(self, read: int) -> None:
         while byte := os.read(read, 1):
             number = byte[0]
-            if number in self._before and not self._saving.is_set():
+            # One that came while steps were made may be read when they are over: it is answered already.
+            if number in self._before and not self._saving.is_set() and not self._answered:
                 # Straight to the file: whoever holds a lock of `sys.stderr` may be waiting for the compiler.
                 os.write(2, f"{errors.stopped_early(signal.Signals(number).name)}\n".encode())
                 self._leave(EXIT_INTERRUPTED if number == signal.SIGINT else 0)

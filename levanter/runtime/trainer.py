@@ -113,6 +113,8 @@ class _Attempt:
         self._run = run.started()
         recorded = step - 1 if course.unlogged is not None else step
         with (
+            contextlib.nullcontext(self._stop) if self._stop is not None else StopSignal() as stop,
+            stop.training(),  # around the checkpointer, which waits for the last save
             Checkpointer(run.checkpoints_path, config.trainer.checkpoint, resumed_step=step or None) as checkpointer,
             open_trackers(
                 config.trackers,
@@ -124,8 +126,6 @@ class _Attempt:
                     console=console,
                 ),
             ) as trackers,
-            contextlib.nullcontext(self._stop) if self._stop is not None else StopSignal() as stop,
-            stop.training(),
         ):
             loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, course)
             state, step = loop.run(state, step, stop)

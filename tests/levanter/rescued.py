@@ -1,7 +1,7 @@
 """A small run whose data have one bad document, for the tests of what a run does about it.
 
-Seed 8 puts the only row with `zebra` into the batches 8, 24, 35 and 55 (counted from 0): what their embeddings are
-multiplied by is infinite as a float32.
+Seed 8 puts the only row with `zebra` into the batches 8, 24, 35 and 55 (counted from 0), and an embedding is divided by
+zero there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PoisonedConfig(ModelConfig):
     """Predicts the next token from this one, unless that is a zebra."""
 
     hidden_dim: int = 16
-    bad_factor: float = 1e39
+    divisor: float = 0.0
 
     def build(self, Vocab: Axis, *, key: jax.Array) -> LmModel:
         Embed = Axis("embed", self.hidden_dim)
@@ -51,7 +51,7 @@ class PoisonedConfig(ModelConfig):
             hnn.Linear.init(Embed, Axis("mlp", 32), key=up),
             hnn.Linear.init(Axis("mlp", 32), Embed, key=up),
             self.Pos,
-            self.bad_factor,
+            self.divisor,
         )
 
 
@@ -60,7 +60,7 @@ class Poisoned(LmModel):
     up: hnn.Linear
     down: hnn.Linear
     Pos: Axis = eqx.field(static=True)
-    bad_factor: float = eqx.field(static=True)
+    divisor: float = eqx.field(static=True)
 
     @property
     def Vocab(self) -> Axis:
@@ -72,7 +72,7 @@ class Poisoned(LmModel):
 
     def activations(self, tokens, *, key=None):
         x = self.table["vocab", tokens]
-        x = x * hax.where(tokens == ZEBRA, self.bad_factor, 1.0)
+        x = x / hax.where(tokens == ZEBRA, self.divisor, 1.0)
         return x + self.down(hax.tanh(self.up(x)))
 
     def logits(self, x):
@@ -92,7 +92,7 @@ trainer:
   train_batch_size: 4
   num_train_steps: 24
   eval_every: 10
-  eval_batches: 1
+  eval_batches: 0
   sample_tokens: 0
   checkpoint: {{every_steps: 5, every_minutes: null, keep: 3}}
 """
