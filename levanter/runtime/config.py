@@ -36,6 +36,8 @@ class TrainerConfig:
     """Steps between evaluations on held-out text; 0 evaluates at the end only."""
     eval_batches: int = number(16, COUNT)
     """Batches of one evaluation; 0 turns evaluation off."""
+    compile_cache: bool = True
+    """Whether compiled programs are kept between runs, in ~/.cache/levanter-compiler/programs (or XDG_CACHE_HOME)."""
     sample_tokens: int = number(64, COUNT)
     """Tokens of the sample printed at the end; 0 prints none."""
 

@@ -19,6 +19,7 @@ from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.runtime import errors, evaluate, own_code
+from levanter.runtime.compile_cache import Programs
 from levanter.runtime.pace import Pace
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
 from levanter.runtime.stop import StopSignal
@@ -35,6 +36,7 @@ class Loop:
         compiled: Compiled,
         checkpointer: Checkpointer,
         trackers: Trackers,
+        programs: Programs | None = None,
     ) -> None:
         self._trainer = config.trainer
         self._learning_rate = config.optimizer.learning_rate
@@ -44,6 +46,7 @@ class Loop:
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
+        self._programs = programs
         self._axes = batch_axes(config)
         self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
         # Only where other weights are evaluated than are trained does an evaluation read the optimizer's state.
@@ -66,6 +69,7 @@ class Loop:
             state, metrics = self._compiled.train_step(state, batch)
             if first:
                 # The call has compiled the step and returns while the devices make it: from here time is training's.
+                self._keep_programs()
                 self._pace.pause()
                 self._trackers.compiled()
                 first = False
@@ -112,6 +116,7 @@ class Loop:
         loss = self._evaluation(model, batch)
         if not self._evaluation_compiled:
             # As with the step, the first call returns when it has compiled.
+            self._keep_programs()
             self._trackers.lost(time.perf_counter() - began)
             self._evaluation_compiled = True
         return loss
@@ -140,6 +145,10 @@ class Loop:
         if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
             self._trackers.sync()
             self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
+
+    def _keep_programs(self) -> None:
+        if self._programs is not None:
+            self._programs.keep()
 
     def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""

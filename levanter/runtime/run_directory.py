@@ -35,6 +35,7 @@ from levanter.user_code import without_folder
 MAY_CHANGE = (
     "data.cache_dir",
     "trainer.checkpoint",
+    "trainer.compile_cache",
     "trainer.eval_batches",
     "trainer.eval_every",
     "trainer.num_train_steps",

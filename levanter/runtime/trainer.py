@@ -18,7 +18,7 @@ from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig, dump
 from levanter.models.errors import vocabulary_too_small
-from levanter.runtime import memory, summary
+from levanter.runtime import compile_cache, memory, summary
 from levanter.runtime.command import Command
 from levanter.runtime.loop import Loop
 from levanter.runtime.run_directory import Difference, RunDirectory, open_run
@@ -45,7 +45,11 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
     """
     console = console or Console()
     memory.check_state(config)
-    with memory.explained(config), opened_run(config, console, command) as run:
+    with (
+        memory.explained(config),
+        opened_run(config, console, command) as run,
+        compile_cache.used(config.trainer.compile_cache) as programs,
+    ):
         command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,
@@ -71,7 +75,7 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
             ) as trackers,
             StopSignal() as stop,
         ):
-            loop = Loop(config, tokens, compiled, checkpointer, trackers)
+            loop = Loop(config, tokens, compiled, checkpointer, trackers, programs)
             state, step = loop.run(state, step, stop)
         if step < config.trainer.num_train_steps:
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
