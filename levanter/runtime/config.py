@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
 from levanter.fields import COUNT, SEED, SIZE, check, number
 from levanter.runtime import errors
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """Single parameters whose norms are logged: of the weight, of its gradient, and of its update."""
+
+    parameters: list[str] = field(default_factory=list)
+    """Patterns of names of parameters, such as blocks.mlp.* or '*' for all; each time costs about one more step."""
+    every: int = number(100, SIZE)
+    """Steps between two times."""
+
+    def __post_init__(self) -> None:
+        check(self, "trainer.watch")
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,11 @@ class TrainerConfig:
     """Batches of one evaluation; 0 turns evaluation off."""
     compile_cache: bool = True
     """Whether compiled programs are kept between runs, in ~/.cache/levanter-compiler/programs (or XDG_CACHE_HOME)."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    profile: str | None = None
+    """Steps to trace for XProf and Perfetto, such as 20:25, into RUN_DIR/profile; null traces none."""
+    callbacks: list[str] = field(default_factory=list)
+    """Code of your own that looks on: FILE.py:NAME, or MODULE:NAME, of a levanter.runtime.callbacks.Callback."""
     sample_tokens: int = number(64, COUNT)
     """Tokens of the sample printed at the end; 0 prints none."""
 
@@ -45,3 +64,19 @@ class TrainerConfig:
         check(self, "trainer")
         if self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
+        _ = self.profiled
+
+    @property
+    def profiled(self) -> range:
+        """The steps that are traced, counted from 1: of 20:25 those from 20 to 25, both among them.
+
+        Raises:
+            UserError: `profile` is not of that form, or holds no step.
+        """
+        if self.profile is None:
+            return range(0)
+        match = re.fullmatch(r"\s*(\d+):(\d+)\s*", self.profile)
+        first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= first <= last:
+            raise errors.no_window(self.profile)
+        return range(first, last + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from levanter.errors import UserError, WorkFailed
+from levanter.errors import UserError, WorkFailed, part_meant
 
 _SHOWN = 8
 _SHOWN_FILES = 3
@@ -115,3 +115,19 @@ def foreign_files(path: Path, names: Sequence[str]) -> UserError:
 
 def cannot_make_run(path: Path, reason: str) -> UserError:
     return UserError(f"cannot use {path} as a run directory: {reason}; choose another one with --run-dir")
+
+
+def no_callback(place: str) -> UserError:
+    return UserError(
+        f"trainer.callbacks has `{place}`, which is no callback: name FILE.py:NAME, or MODULE:NAME, of a subclass of "
+        "levanter.runtime.callbacks.Callback that is made without arguments"
+    )
+
+
+def watches_nothing(pattern: str, names: Sequence[str]) -> UserError:
+    fix = part_meant(pattern, names) or f"write a part of a name such as `{names[0]}`, with * for the rest"
+    return UserError(f"trainer.watch.parameters has `{pattern}`, which stands for no parameter: {fix}")
+
+
+def no_window(text: str) -> UserError:
+    return UserError(f"trainer.profile is '{text}': write FIRST:LAST, two steps counted from 1, such as 20:25")

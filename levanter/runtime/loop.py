@@ -19,8 +19,7 @@ from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.runtime import errors, evaluate, own_code
-from levanter.runtime.compile_cache import Programs
-from levanter.runtime.pace import Pace
+from levanter.runtime.instruments import Instruments
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
 from levanter.runtime.stop import StopSignal
 from levanter.trackers.trackers import Trackers
@@ -36,7 +35,7 @@ class Loop:
         compiled: Compiled,
         checkpointer: Checkpointer,
         trackers: Trackers,
-        programs: Programs | None = None,
+        instruments: Instruments,
     ) -> None:
         self._trainer = config.trainer
         self._learning_rate = config.optimizer.learning_rate
@@ -46,9 +45,9 @@ class Loop:
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
-        self._programs = programs
+        self._instruments = instruments
+        self._pace = instruments.pace
         self._axes = batch_axes(config)
-        self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
         # Only where other weights are evaluated than are trained does an evaluation read the optimizer's state.
         self._evaluated = (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
         step = evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
@@ -64,30 +63,38 @@ class Loop:
             self._check_ignored(state)
         running: tuple[int, Metrics] | None = None
         first = True
+        self._instruments.start(step)
         batch = self._place(self._tokens.train_batch(step))
         while step < last and not stop.requested:
+            watched = self._instruments.before_step(step + 1, state, batch)
             state, metrics = self._compiled.train_step(state, batch)
+            metrics = {**metrics, **watched}
             if first:
                 # The call has compiled the step and returns while the devices make it: from here time is training's.
-                self._keep_programs()
+                self._instruments.compiled()
                 self._pace.pause()
                 self._trackers.compiled()
                 first = False
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
+            began = time.perf_counter()
             batch = self._place(self._tokens.train_batch(step))
+            self._pace.waited_for_data(time.perf_counter() - began, idle=metrics["loss"].is_ready())
+            self._instruments.after_step(step, metrics)
             if running is not None:
                 self._record(*running)
             running = step, metrics
             evaluating = self._evaluation_due(step)
-            if evaluating or self._checkpointer.due(step):
-                self._record(step, metrics, state if evaluating else None)
+            reading = self._instruments.read_state(step)
+            if evaluating or reading or self._checkpointer.due(step):
+                self._record(step, metrics, state if evaluating else None, state if reading else None)
                 running = None
                 self._save(step, state)
                 self._pace.pause()
         if running is not None:
             self._record(*running)
         self._save(step, state, even_if_not_due=True)
+        self._instruments.end(step, state.step)
         return state, step
 
     def _check_ignored(self, state: TrainState) -> None:
@@ -116,7 +123,7 @@ class Loop:
         loss = self._evaluation(model, batch)
         if not self._evaluation_compiled:
             # As with the step, the first call returns when it has compiled.
-            self._keep_programs()
+            self._instruments.compiled()
             self._trackers.lost(time.perf_counter() - began)
             self._evaluation_compiled = True
         return loss
@@ -125,30 +132,31 @@ class Loop:
         every = self._trainer.eval_every
         return bool(self.heldout) and (step == self._trainer.num_train_steps or (every > 0 and step % every == 0))
 
-    def _record(self, step: int, metrics: Metrics, state: TrainState | None = None) -> None:
-        """Log a step: wait for its numbers, and evaluate `state` if there is one.
+    def _record(
+        self, step: int, metrics: Metrics, state: TrainState | None = None, read: TrainState | None = None
+    ) -> None:
+        """Log a step: wait for its numbers, evaluate `state` if there is one, and show `read` to who reads it.
 
         Raises:
             WorkFailed: the loss or the gradient is not finite.
         """
         values = jax.device_get(metrics)
-        numbers = {**values, "tokens_per_second": self._pace.tick()}
+        numbers = {**values, **self._pace.tick()}
         for name in ("loss", "grad_norm"):
             if not math.isfinite(values[name]):
                 self._trackers.log(step, numbers)
                 raise errors.not_finite(step, name, float(values[name]), self._learning_rate)
         if state is not None:
             numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+        numbers |= self._instruments.seen(step, numbers, read)
         self._trackers.log(step, numbers)
 
     def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:
         if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
+            began = time.perf_counter()
             self._trackers.sync()
             self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
-
-    def _keep_programs(self) -> None:
-        if self._programs is not None:
-            self._programs.keep()
+            self._pace.stalled(time.perf_counter() - began)
 
     def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""

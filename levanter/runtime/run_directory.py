@@ -4,7 +4,8 @@
               metrics.jsonl     one object a step
               checkpoints/      step-N/ …; step-0/ has the weights that a run starts from, where they were imported
               hugging_face/     the config and tokenizer of the checkpoint that the weights came from
-              wandb/            files of the tracker, where one is on
+              profile/          a trace of some steps, where one was wanted (`trainer.profile`)
+              tensorboard/, trackio/, wandb/   files of the trackers, where they are on
               .lock             held by the process that is writing
 
 The lock is the system's (`flock`), so it is gone the moment its holder dies, by `kill -9` too; the text in the file
@@ -34,6 +35,7 @@ from levanter.user_code import without_folder
 
 MAY_CHANGE = (
     "data.cache_dir",
+    "trainer.callbacks",
     "trainer.checkpoint",
     "trainer.compile_cache",
     "trainer.eval_batches",
@@ -41,7 +43,9 @@ MAY_CHANGE = (
     "trainer.num_train_steps",
     "trainer.run_dir",
     "trainer.run_name",
+    "trainer.profile",
     "trainer.sample_tokens",
+    "trainer.watch",
     "trackers",
     *("trainer.log_every", "trainer.tracker"),  # as run directories made before `trackers` have them
 )
@@ -51,7 +55,18 @@ ABSENT = "(not set)"
 CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
 HUGGING_FACE = "hugging_face"
 WANDB_ID = "wandb_id"
-_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, HUGGING_FACE, "wandb", f".{CONFIG}.tmp", f".{WANDB_ID}.tmp"}
+_OURS = {
+    CONFIG,
+    CHECKPOINTS,
+    LOCK,
+    METRICS,
+    WANDB_ID,
+    HUGGING_FACE,
+    "profile",
+    "wandb",
+    f".{CONFIG}.tmp",
+    f".{WANDB_ID}.tmp",
+}
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def make_train_step(
     microbatches: int = 1,
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
+    watch: Callable[..., Metrics] | None = None,
 ) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
@@ -76,6 +77,7 @@ def make_train_step(
         microbatches: see `levanter.runtime.accumulate`.
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
+        watch: gives more metrics, from the parameters, their gradients and their updates.
     """
     dropping = adapter if adapter is not None and adapter.drops_out else None
     transform = optax.with_extra_args_support(optimizer.transform)
@@ -107,20 +109,23 @@ def make_train_step(
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": optimizer.learning_rate(state.step),
         }
+        if watch is not None:
+            metrics |= watch(trained, gradients, updates)
         model = whole(optax.apply_updates(trained, updates), fixed)
         return TrainState(state.step + 1, model, opt_state), metrics
 
     return train_step
 
 
-def train_step_of(config: TrainConfig) -> TrainStep:
-    """The training step that a whole configuration describes."""
+def train_step_of(config: TrainConfig, watch: Callable[..., Metrics] | None = None) -> TrainStep:
+    """The training step that a whole configuration describes; `watch` is that of `make_train_step`."""
     return make_train_step(
         _optimizer(config),
         config.trainer.seed,
         microbatches=config.trainer.microbatches,
         frozen=_frozen(config),
         adapter=config.adapter,
+        watch=watch,
     )
 
 

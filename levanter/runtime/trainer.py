@@ -7,6 +7,8 @@ The same config gives the same losses and weights however often the run was kill
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,8 +21,11 @@ from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig, dump
 from levanter.models.errors import vocabulary_too_small
 from levanter.runtime import compile_cache, memory, summary
+from levanter.runtime.callbacks import Callback
 from levanter.runtime.command import Command
+from levanter.runtime.instruments import Instruments
 from levanter.runtime.loop import Loop
+from levanter.runtime.pace import before
 from levanter.runtime.run_directory import Difference, RunDirectory, open_run
 from levanter.runtime.run_names import beside, default_directory
 from levanter.runtime.starting import starting_state
@@ -30,19 +35,26 @@ from levanter.trackers.config import TrackedRun
 from levanter.trackers.trackers import open_trackers
 
 
-def train(config: TrainConfig, console: Console | None = None, command: Command | None = None) -> TrainState:
+def train(
+    config: TrainConfig,
+    console: Console | None = None,
+    command: Command | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainState:
     """Train as `config` says, or resume a run that was stopped, and return the last state.
 
     Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
 
     Args:
         command: what the user typed, for hints and refusals to repeat; default: one that reads the run's own config.
+        callbacks: code of the caller's that looks on, see `levanter.runtime.callbacks`.
 
     Raises:
         KeyboardInterrupt: the run was stopped so; everything is saved.
         UserError: the data, the run directory or a checkpoint cannot be used.
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
+    began = time.time()
     console = console or Console()
     memory.check_state(config)
     with (
@@ -61,6 +73,14 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
             raise vocabulary_too_small(config.model.vocab_size, tokens.vocab_size)
         compiled = compile_training(config)
         state, step = starting_state(config, run, tokens, compiled, console)
+        instruments = Instruments(
+            config,
+            compiled,
+            run.path,
+            before=before(run.metrics_path, step, began),
+            programs=programs,
+            callbacks=callbacks,
+        )
         with (
             Checkpointer(run.checkpoints_path, config.trainer.checkpoint, resumed_step=step or None) as checkpointer,
             open_trackers(
@@ -75,7 +95,7 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
             ) as trackers,
             StopSignal() as stop,
         ):
-            loop = Loop(config, tokens, compiled, checkpointer, trackers, programs)
+            loop = Loop(config, tokens, compiled, checkpointer, trackers, instruments)
             state, step = loop.run(state, step, stop)
         if step < config.trainer.num_train_steps:
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
