@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.fields import COUNT, SEED, SIZE, check, number
+from levanter.fields import COUNT, SEED, SIZE, at_least, check, number, word
 from levanter.runtime import errors
 
 
@@ -24,6 +25,23 @@ class WatchConfig:
 
 
 @dataclass(frozen=True)
+class LossScaleConfig:
+    """A factor on the loss while its gradient is taken, which float16 needs and bfloat16 does not."""
+
+    kind: str = word("none", ("none", "static", "dynamic"))
+    """none; static, always `initial`; or dynamic: halved where a gradient overflows, whose update is then left out."""
+    initial: float = number(32768.0, at_least(1))
+    """The factor, or the one that a dynamic scale starts with; a power of two."""
+    period: int = number(2000, SIZE)
+    """Steps without an overflow after which a dynamic scale is doubled."""
+
+    def __post_init__(self) -> None:
+        check(self, "trainer.loss_scale")
+        if math.frexp(self.initial)[0] != 0.5:
+            raise errors.scale_no_power(self.initial)
+
+
+@dataclass(frozen=True)
 class TrainerConfig:
     """Everything about a run that is neither model, data nor optimizer."""
 
@@ -33,6 +51,10 @@ class TrainerConfig:
     """Sequences in one step, over all devices: the size of axis `batch`."""
     microbatches: int = number(1, SIZE)
     """Parts of a batch whose gradients are made one after another and added: the same update in less memory."""
+    precision: str | None = None
+    """Dtypes, such as params=float32,compute=bfloat16,output=float32; what is left out, or null, is as the model says.
+    compute sets model.compute_dtype, output model.logits_dtype."""
+    loss_scale: LossScaleConfig = field(default_factory=LossScaleConfig)
     frozen: list[str] = field(default_factory=list)
     """Patterns of names of parameters that stay as they are, such as embeddings.*; they have no optimizer state."""
     num_train_steps: int = number(1000, SIZE)

@@ -131,3 +131,25 @@ def watches_nothing(pattern: str, names: Sequence[str]) -> UserError:
 
 def no_window(text: str) -> UserError:
     return UserError(f"trainer.profile is '{text}': write FIRST:LAST, two steps counted from 1, such as 20:25")
+
+
+def no_policy(text: str, part: str, known: Mapping[str, Sequence[str]]) -> UserError:
+    """`known` has the dtypes that each part of a policy can name."""
+    choices = "; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in known.items())
+    return UserError(
+        f"trainer.precision is '{text}', and '{part}' is no part of a policy: write such as "
+        f"params=float32,compute=bfloat16,output=float32, each at most once ({choices})"
+    )
+
+
+def no_precision(part: str, dtype: str, config: str, field: str) -> UserError:
+    return UserError(
+        f"trainer.precision has {part}={dtype}, which {config} does not know: leave {part} out, or give it a field "
+        f"`{field}` that its model obeys"
+    )
+
+
+def scale_no_power(value: float) -> UserError:
+    return UserError(
+        f"trainer.loss_scale.initial is {value:g}: it must be a power of two, such as 32768, so that nothing is rounded"
+    )
