@@ -21,6 +21,7 @@ from levanter.adapters.config import AdapterConfig
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
 from levanter.models.lm_model import LmModel
+from levanter.models.parts.precision import floats_in_dtype
 from levanter.optim.average import averaged
 from levanter.optim.errors import all_frozen
 from levanter.optim.groups import frozen_parts
@@ -30,8 +31,11 @@ from levanter.paths import from_flat_names as from_flat_names
 from levanter.paths import map_named
 from levanter.runtime import rng
 from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
+from levanter.runtime.config import LossScaleConfig
 from levanter.runtime.frozen import parted, whole
+from levanter.runtime.loss_scale import LossScale, Scaling, initial
 from levanter.runtime.nonfinite import unless_finite
+from levanter.runtime.precision import parse
 
 Metrics = dict[str, Any]
 """Names to scalars; `loss` in nats per token, `grad_norm` before clipping, and the `learning_rate` of the step."""
@@ -50,6 +54,7 @@ class TrainState(eqx.Module):
     step: Any  # int32 scalar: steps done
     model: Any
     opt_state: Any
+    loss_scale: LossScale | None = None
 
 
 TrainStep = Callable[[TrainState, LmBatch], tuple[TrainState, Metrics]]
@@ -70,6 +75,8 @@ def make_train_step(
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
     skip_nonfinite: bool = False,
+    watch: Callable[..., Metrics] | None = None,
+    loss_scale: LossScaleConfig | None = None,
 ) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
@@ -79,6 +86,8 @@ def make_train_step(
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
         skip_nonfinite: whether an update that is not finite is left out; the step counts all the same.
+        watch: gives more metrics, from the parameters, their gradients and their updates.
+        loss_scale: see `levanter.runtime.loss_scale`.
     """
     dropping = adapter if adapter is not None and adapter.drops_out else None
     transform = optax.with_extra_args_support(optimizer.transform)
@@ -97,7 +106,9 @@ def make_train_step(
         def loss_of_a_part(trained: Any) -> jax.Array:
             return loss_of(trained, first_microbatch(batch, microbatches), key)
 
-        loss, gradients = loss_and_gradients(loss_of, trained, batch, key, microbatches)
+        scaling = Scaling(loss_scale, state.loss_scale)
+        loss, gradients = loss_and_gradients(scaling.scaled(loss_of), trained, batch, key, microbatches)
+        loss, gradients = scaling.unscaled(loss, gradients)
         updates, opt_state = transform.update(
             gradients,
             state.opt_state,
@@ -110,18 +121,19 @@ def make_train_step(
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": optimizer.learning_rate(state.step),
         }
-        updated = optax.apply_updates(trained, updates)
+        if watch is not None:
+            metrics |= watch(trained, gradients, updates)
+        new, old = (optax.apply_updates(trained, updates), opt_state), (trained, state.opt_state)
         if skip_nonfinite:
-            new, old = (updated, opt_state), (trained, state.opt_state)
-            updated, opt_state = unless_finite(loss, metrics["grad_norm"], updates, new, old)
-        model = whole(updated, fixed)
-        return TrainState(state.step + 1, model, opt_state), metrics
+            new = unless_finite(loss, metrics["grad_norm"], updates, new, old)
+        (trained, opt_state), scale, said = scaling.update(metrics["grad_norm"], new, old)
+        return TrainState(state.step + 1, whole(trained, fixed), opt_state, scale), metrics | said
 
     return train_step
 
 
-def train_step_of(config: TrainConfig) -> TrainStep:
-    """The training step that a whole configuration describes."""
+def train_step_of(config: TrainConfig, watch: Callable[..., Metrics] | None = None) -> TrainStep:
+    """The training step that a whole configuration describes; `watch` is that of `make_train_step`."""
     return make_train_step(
         _optimizer(config),
         config.trainer.seed,
@@ -129,6 +141,8 @@ def train_step_of(config: TrainConfig) -> TrainStep:
         frozen=_frozen(config),
         adapter=config.adapter,
         skip_nonfinite=config.trainer.on_nonfinite == "skip",
+        watch=watch,
+        loss_scale=config.trainer.loss_scale,
     )
 
 
@@ -144,8 +158,10 @@ def initial_state(config: TrainConfig, model: Any = None, adapter: Mapping[str, 
     if config.adapter is not None:
         model = config.adapter.adapted(model, rng.named(rng.seed_key(config.trainer.seed), "adapter"))
         model = from_flat_names(model, {**flat_names(model), **(adapter or {})})
+    model = floats_in_dtype(model, parse(config.trainer.precision).params)
     trained, _ = parted(model, _frozen(config)(model))
-    return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(trained))
+    moments = _optimizer(config).transform.init(trained)
+    return TrainState(jnp.zeros((), jnp.int32), model, moments, initial(config.trainer.loss_scale))
 
 
 def _initial_model(config: TrainConfig) -> Any:

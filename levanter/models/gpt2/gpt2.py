@@ -215,7 +215,10 @@ class Gpt2LMHeadModel(LmModel):
 
     def _loss(self, tokens: NamedArray, targets: NamedArray, key: jax.Array | None, z_loss: float) -> jax.Array:
         x = self.activations(tokens, key=key)
-        losses = next_token_loss(x, self._head(x), targets, self.config.Embed, self.config.vocab_size, z_loss)
+        config = self.config
+        losses = next_token_loss(
+            x, self._head(x), targets, config.Embed, config.vocab_size, z_loss, dtype=config.logits_dtype
+        )
         return mean_loss(losses, targets)
 
     @property

@@ -147,7 +147,8 @@ class DecoderLm(LmModel):
         x, _, added = self._run(tokens, Places.of(tokens), None)
         config = self.config
         head = self._head(x)
-        losses = next_token_loss(x, head, targets, config.Embed, config.vocab_size, z_loss, config.logits_cap)
+        cap, dtype = config.logits_cap, config.logits_dtype
+        losses = next_token_loss(x, head, targets, config.Embed, config.vocab_size, z_loss, cap, dtype)
         return mean_loss(losses, targets), added
 
     # --- text after text --------------------------------------------------------------------------------------------
