@@ -19,11 +19,13 @@ from passes.retype import without_layout
 def as_traced(placed: Graph) -> Callable[..., Sequence[Any]] | None:
     """The traced program of a graph, as a function of its inputs; None where the graph is another one by now, as after
     a pass that rewrites it, or an edit."""
-    now, traced = without_layout(placed), placed.trees.graph if placed.trees is not None else None
-    if traced is None or not (_same(now, traced) or _same(now, canonicalize(traced))):
+    if placed.trees is None or placed.trees.program is None:
         return None
-    run: Callable[..., Sequence[Any]] = jaxpr_as_fun(placed.trees.program())
-    return run
+    now, traced = without_layout(placed), placed.trees.graph
+    if not (_same(now, traced) or _same(now, canonicalize(traced))):
+        return None
+    made_of: Any = jaxpr_as_fun
+    return made_of(placed.trees.program())
 
 
 def _same(a: Graph, b: Graph) -> bool:
