@@ -77,8 +77,8 @@ def starting_state(
     if manifest.step > config.trainer.num_train_steps:
         raise errors.past_the_end(checkpoint, manifest.step, config.trainer.num_train_steps)
     state = loaded(config, checkpoint, compiled)
-    _record_resume(config, run, manifest.step, fixed, now, tell)
     tell(errors.resuming(checkpoint))
+    _record_resume(config, run, manifest.step, fixed, now, tell)
     return state, manifest.step, replace(course, unlogged=manifest.metadata.get(UNLOGGED))
 
 

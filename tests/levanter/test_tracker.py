@@ -135,7 +135,8 @@ def test_a_lost_file_is_reported_with_its_hole(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'{"step": 7', b'\0{"step": 7'))
     MetricsFile(path, 10, notify=said.append).close()
     assert said[1:] == [
-        f"{path} has no records of steps 1 to 5, 7, 9 to 10: the checkpoints are whole, and the run resumes without them"
+        f"{path} has no records of steps 1 to 5, 7, 9 to 10: the checkpoints are whole, and the run resumes without "
+        "them"
     ]
     path.unlink()
     said.clear()
