@@ -33,8 +33,8 @@ class Stage:
 class MixtureDataConfig(DataConfig):
     """Several sources, each with a tokenized text, a held-out share and an order of its own, mixed by weights.
 
-    The rows of a batch are shared out by the weights, so exactly that after any number of steps no source is a whole
-    row away from its share. The tokenizer, `cache_dir` and `packing` are those of the mixture for all of them.
+    The rows of a batch are shared out by the weights, so exactly that no source is ever two rows away from its share.
+    The tokenizer, `cache_dir` and `packing` are those of the mixture for all of them.
     """
 
     sources: dict[str, DataConfig] = field(default_factory=dict)
