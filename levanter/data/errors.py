@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from levanter.errors import UserError, suggestion
+from levanter.errors import UserError, WorkFailed, suggestion
 
 
 def no_paths() -> UserError:
@@ -168,4 +168,17 @@ def chat_refused(name: str, reason: str) -> UserError:
 def cache_unwritable(folder: Path, reason: str) -> UserError:
     return UserError(
         f"cannot write the token cache in {folder}: {reason}; choose another folder with --data.cache_dir FOLDER"
+    )
+
+
+def no_such_corpus(identity: str, cache_dir: Path) -> UserError:
+    return UserError(
+        f"no corpus in {cache_dir} has the identity '{identity}': `levanter data ls` lists those there are"
+    )
+
+
+def damaged_corpora(identities: Iterable[str]) -> WorkFailed:
+    return WorkFailed(
+        f"damaged in the token cache: {', '.join(identities)}; the next run that needs such a corpus makes it again "
+        "from its text"
     )
