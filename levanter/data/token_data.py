@@ -18,7 +18,7 @@ import numpy as np
 from levanter.data import errors
 from levanter.data.ahead import Upcoming
 from levanter.data.cache import cache_dir_of, cached_tokens
-from levanter.data.packing import STREAM, Batch, Packing, packed
+from levanter.data.packing import STREAM, WHOLE, Batch, Packing, packed
 from levanter.data.permutation import Permutation
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -57,7 +57,7 @@ def windows(
     cache_dir = cache_dir_of(config.cache_dir)
     tokens = cached_tokens(corpus, tokenizer, config.heldout_fraction, cache_dir, notify)
     for side, ids in (("training", tokens.train), ("held-out", tokens.heldout)):
-        if len(ids) < seq_len + 1:
+        if len(ids) < (1 if config.packing == WHOLE else seq_len + 1):
             raise errors.too_short(side, corpus.source, len(ids), seq_len)
     return TokenData(tokens, tokenizer, seq_len=seq_len, seed=seed, batch_size=batch_size, packing=config.packing)
 
