@@ -67,7 +67,7 @@ def cache_damaged(folder: Path, problem: str) -> str:
 
 
 def text_is_gone(source: str, day: str) -> str:
-    return f"the text of {source} is no longer there: using the tokens that were made of it on {day}"
+    return f"the text of {source} is gone or out of reach: using the tokens that were made of it on {day}"
 
 
 def file_empty(field: str, path: str) -> UserError:

@@ -73,6 +73,6 @@ def _views(cache_dir: Path) -> list[tuple[str, View | str]]:
 def _stored(name: str, view: View | str) -> Stored:
     if isinstance(view, str):
         return Stored(name, f"damaged: {view}", 0, 0, "")
-    sides = [view.manifest[side]["tokens"] for side in (TRAIN, HELDOUT)]
+    train, heldout = (view.manifest[side]["tokens"] for side in (TRAIN, HELDOUT))
     day = time.strftime("%Y-%m-%d", time.localtime(view.manifest["made"]))
-    return Stored(view.key, view.manifest["source"], *sides, day)
+    return Stored(view.key, view.manifest["source"], train, heldout, day)

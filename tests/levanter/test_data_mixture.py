@@ -20,6 +20,7 @@ from levanter.data.sources.mixture.shares import Shares
 from levanter.data.token_data import TokenData
 from levanter.data.tokenizer import Gpt2Tokenizer
 from levanter.errors import UserError
+from levanter.inference.perplexity import texts_of
 
 GPT2 = Gpt2Tokenizer()
 NAMES = ["a", "b", "c"]
@@ -126,10 +127,16 @@ def test_a_mixture_from_its_configuration(texts: dict[str, Any]) -> None:
     config = loads(json.dumps({"data": texts}))
     assert loads(dump(config)) == config
     data = build(config.data, seq_len=8, seed=0, batch_size=4, notify=lambda _: None)
+    assert isinstance(data, MixtureData)
     words = [data.tokenizer.decode(row) for step in (1, 2) for row in data.train_batch(step)[0]]
     assert [("one" in w or "two" in w, "rows" in w, "=" in w) for w in words].count((True, False, False)) == 2
     assert sum("rows" in w for w in words) == 4 and sum("=" in w for w in words) == 2
     assert {document.domain for document in config.data.corpus().documents()} == {"books", "rows", "code"}
+    # An evaluation of what is held out sees what each source holds out, and no text that is trained on.
+    held_out = texts_of(config.data, data.tokenizer, "heldout")
+    assert list(held_out) == ["books", "rows", "code"]
+    ends = (len(data.parts["books"]._tokens.heldout), len(data.parts["code"]._tokens.heldout))
+    assert abs(len(held_out["books"].ids) - ends[0]) <= 1 and abs(len(held_out["code"].ids) - ends[1]) <= 1
     apart = loads(json.dumps({"data": {**texts, "packing": "whole"}})).data
     assert len(build(apart, seq_len=8, seed=0, batch_size=4, notify=lambda _: None).train_batch(0)) == 3
 

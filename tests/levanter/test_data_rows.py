@@ -183,7 +183,7 @@ def test_files_behind_urls(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         memory.rm("/crawl", recursive=True)
         notices: list[str] = []
         again = build(config, seq_len=8, seed=0, batch_size=2, notify=notices.append)
-        assert again.identity == data.identity and "memory://crawl is no longer there" in notices[0]
+        assert again.identity == data.identity and "memory://crawl is gone or out of reach" in notices[0]
     finally:
         memory.store.clear()
     assert message(TextDataConfig(paths=["nowhere://x"])).startswith(

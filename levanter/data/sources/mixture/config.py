@@ -74,11 +74,14 @@ class MixtureDataConfig(DataConfig):
         from levanter.data.sources.mixture.mixture_data import MixtureData
 
         self._required()
-        parts = {
-            name: self._completed(source).batches(seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)
-            for name, source in self.sources.items()
+        made = {
+            name: part.batches(seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)
+            for name, part in self.parts().items()
         }
-        return MixtureData(parts, self.stages(), batch_size=batch_size)
+        return MixtureData(made, self.stages(), batch_size=batch_size)
+
+    def parts(self) -> dict[str, DataConfig]:
+        return {name: self._completed(source) for name, source in self.sources.items()}
 
     def stages(self) -> list[tuple[int, dict[str, float]]]:
         """From which step on there are which weights."""
