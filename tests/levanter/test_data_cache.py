@@ -50,7 +50,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_small(patch: pytest.MonkeyPatch, chunk: int = 400, piece: int = 100) -> None:
     patch.setattr(chunks, "CHUNK", chunk)
     for module, name, value in (
-        (chunks, "PIECE", piece),
+        *((chunks, "PIECE", piece), (chunks, "TEXT_WEIGHT", 8)),
         *((cutting, "PIECE", piece), (cutting, "_CONTEXT", 32), (cutting, "_REACH", 40), (cutting, "_WORD", 120)),
     ):
         patch.setattr(module, name, value)
