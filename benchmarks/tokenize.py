@@ -109,8 +109,8 @@ def row(shape: str, size: int, repeats: int) -> str:
         again = alone("--cache", json.dumps(paths), f"{folder}/cache0")
     ratio = built["cpu"] / plain["cpu"]
     return (
-        f"| {shape} | {size / 1e6:.0f} | {plain['tokens']:,.0f} | {plain['cpu']:.2f} | {built['cpu']:.2f} | {ratio:.2f} "
-        f"| {built['peak']:.0f} | {again['cpu']:.3f} |"
+        f"| {shape} | {size / 1e6:.0f} | {plain['tokens']:,.0f} | {plain['cpu']:.2f} | {built['cpu']:.2f} "
+        f"| {ratio:.2f} | {built['peak']:.0f} | {again['cpu']:.3f} |"
     )
 
 
