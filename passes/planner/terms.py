@@ -1,7 +1,6 @@
 """The cost of a step as a sum of small tables.
 
-A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of the few names
-that it mentions. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once
+A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of a few names. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once
 per trip, but for the reductions that wait for its end (`passes.defer_sums`). The planner evaluates each term for all
 options of its names at once.
 """
@@ -21,7 +20,6 @@ from passes.planner.cost import Cost, operation_seconds, reshard_cost
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
-    Space,
     body_result_reshards,
     operand_reshards,
     result_reshards,
@@ -34,12 +32,11 @@ from passes.sharding.rules import ShardingRules, sizes_of
 
 @dataclass
 class Term:
-    """One summand: the names it depends on, whether storage choices matter to it, its price, how often it occurs."""
+    """One summand: its price, how often it occurs, and the names whose mesh axes matter to it (None: all)."""
 
-    names: tuple[str, ...]
-    stored: bool
     price: Callable[[ShardingRules], Cost]
     times: float = 1.0
+    seen: tuple[str, ...] | None = None
 
 
 def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False, once: bool = True) -> list[Term]:
@@ -101,7 +98,6 @@ def _node_term(
 ) -> tuple[Hashable, Term]:
     """The price of a node, and of its results' reductions after a loop if these wait for one."""
     space = space_of(node, roles)
-    stored = space.role == "storage" or any(roles[value.id] == "storage" for value in (*node.outputs, *moved))
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
@@ -119,7 +115,7 @@ def _node_term(
         tuple(_signature(value, roles) for value in moved),
         str(node.attrs.get("over", "")),
     )
-    return key, Term(_names(space, moved), stored, price, times)
+    return key, Term(price, times)
 
 
 def _stacked(reshard: Reshard, count: int) -> Reshard:
@@ -129,14 +125,6 @@ def _stacked(reshard: Reshard, count: int) -> Reshard:
     value = reshard.value
     stack = replace(value.type, dims=(Dim(None, count), *value.type.dims))
     return replace(reshard, value=replace(value, type=stack))
-
-
-def _names(space: Space, moved: tuple[Value, ...]) -> tuple[str, ...]:
-    """All names that the price of a node depends on; a rename's operand has one that its space has not."""
-    names = dict.fromkeys(space.sizes)
-    for value in moved:
-        names.update(dict.fromkeys(value.type.names))
-    return tuple(names)
 
 
 def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
@@ -152,7 +140,7 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
                 return reshard_cost(reshard, rules, network) if reshard is not None else Cost()
 
             key = ("leaving", _signature(reshard.value, roles), reshard.target_role)
-            yield key, Term(tuple(sizes_of(reshard.value.type)), True, price, times)
+            yield key, Term(price, times)
 
 
 def _reader_term(
@@ -167,18 +155,12 @@ def _reader_term(
     if not wanting:
         return
     chosen = list(wanting.values())
-    names: dict[str, None] = dict.fromkeys(sizes_of(value.type))
-    for node in chosen:
-        if not entered(node):
-            names.update(dict.fromkeys(space_of(node, roles).sizes))
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost()
         earlier: list[Reshard] = []
         for node in chosen:
-            for reshard in operand_reshards(node, roles, rules):
-                if reshard.value.id != value.id:
-                    continue
+            for reshard in operand_reshards(node, roles, rules, only=value):
                 fresh = np.float64(1.0)
                 for other in earlier:
                     fresh = fresh * (1.0 - _same_target(reshard, other))
@@ -186,9 +168,12 @@ def _reader_term(
                 earlier.append(reshard)
         return cost
 
-    stored = roles[value.id] == "storage" or any(_reads_stored(node, roles) for node in chosen)
+    # What other names of a reader take is all that matters of them; where one name is read as another, and across the
+    # border of a body, it is not.
+    plain = not any(entered(node) or op_of(node).renames for node in chosen)
+    seen = tuple(sizes_of(value.type)) if plain else None
     key = ("reader", _signature(value, roles), once, tuple(sorted(map(str, wanting))))
-    yield key, Term(tuple(names), stored, price, times)
+    yield key, Term(price, times, seen)
 
 
 def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:
@@ -212,12 +197,6 @@ def _feeds(node: Node) -> list[tuple[Value, Value]]:
         for operand, inside, _ in feeds
         if isinstance(operand, Value)
     ]
-
-
-def _reads_stored(node: Node, roles: Roles) -> bool:
-    if entered(node):
-        return any(roles[inside.id] == "storage" for _, inside in _feeds(node))
-    return space_of(node, roles).role == "storage"
 
 
 def _same_target(first: Reshard, second: Reshard) -> Any:
