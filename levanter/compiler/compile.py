@@ -95,13 +95,14 @@ def planned(
     *,
     plan: passes.Plan | None = None,
     dump_ir: Path | None = None,
+    time_limit: float | None = None,
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
+    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir, time_limit=time_limit)
 
 
 def planned_graph(
@@ -111,11 +112,12 @@ def planned_graph(
     *,
     plan: passes.Plan | None = None,
     dump_ir: Path | None = None,
+    time_limit: float | None = None,
 ) -> pipeline.Result:
     """The same for the graph of any step."""
     if plan is None and all(size == 1 for size in mesh.values()):
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
-    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir)
+    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, time_limit=time_limit)
 
 
 def report(
@@ -124,6 +126,7 @@ def report(
     hardware: str,
     *,
     by_hand: ByHand = ({}, {}),
+    time_limit: float | None = None,
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
@@ -134,6 +137,7 @@ def report(
 
     Args:
         by_hand: sharding rules for compute and for storage; without any the planner chooses.
+        time_limit: seconds after which the planner takes the best plan that it has found.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
         platform: what to compile it for: CPU devices, or a TPU slice of the chip.
@@ -145,7 +149,8 @@ def report(
     """
     with user_errors():
         plan = plan_by_hand(mesh, hardware, by_hand)
-        result, found = explained(lambda: planned(config, mesh, hardware, plan=plan, dump_ir=dump_ir))
+        asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit}
+        result, found = explained(lambda: planned(config, mesh, hardware, **asked))
     answer: dict[str, Any] = {
         "mesh": dict(mesh),
         "devices": found["devices"],

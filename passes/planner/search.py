@@ -29,6 +29,8 @@ from passes.sharding.rules import ShardingRules
 
 _DISTINCT = 1e-6
 _HUGE = 1e30
+_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Of the first of the two bounds, in the means of both."""
 
 Decision = tuple[str, int]
 """A name and a mesh axis."""
@@ -130,9 +132,9 @@ class _Search:
                     shared[number] = table_of(asked, self.space, None, bounding)
                 return shared[number]
 
-            times = [table(i, asked, 1) for i, asked in enumerate(self.terms)]
+            times = [table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms)]
             entries = [table(-1 - i, asked, self.rows(asked)) for i, asked in enumerate(self.entries)]
-            yield _Node(stored, merged([*times, *legal_tables(self.space, stored, 4)]), entries, {})
+            yield _Node(stored, merged([*times, *legal_tables(self.space, stored, len(_SHARES), 3)]), entries, {})
 
     def rows(self, asked: Asked) -> int:
         return len(asked.rows(ShardingRules(self.space.mesh, self.space.order, {}, {})))
@@ -140,7 +142,7 @@ class _Search:
     def bound(self, node: _Node) -> float:
         """What no plan of a branch can beat, in seconds, or in bytes where the leanest is looked for; infinite where
         none can fit."""
-        seconds = sum(float(each.least[0]) for each in node.times)
+        seconds = float(np.max(sum((each.least for each in node.times), np.zeros(len(_SHARES)))))
         peak = self.peak(node)
         if self.by_memory:
             return peak if np.isfinite(seconds) else np.inf
@@ -195,9 +197,11 @@ class _Search:
     def answers(self, node: _Node) -> Float:
         """[name, axis, wished] → what no plan with this answer can beat."""
         shape = (len(self.names), len(self.space.mesh.axes), 2)
-        seconds = np.full(shape, sum(float(each.least[0]) for each in node.times))
+        bounds = np.zeros((len(_SHARES), *shape))
+        bounds += sum((each.least for each in node.times), np.zeros(len(_SHARES)))[:, None, None, None]
         for each in node.times:
-            seconds[[self.ids[name] for name in each.names]] += each.margins[0]
+            bounds[:, [self.ids[name] for name in each.names]] += each.margins
+        seconds: Float = bounds.max(axis=0)
         most = self.moments.peak(np.minimum(np.concatenate([each.most for each in node.sizes]), _HUGE)[:, None])
         if not self.by_memory and most[0] <= self.capacity:
             return seconds
@@ -234,11 +238,11 @@ class _Search:
 
     def leaf(self, node: _Node) -> None:
         """The one plan that is left, where everything that matters is decided."""
-        total: Float = np.zeros(4)
+        total: Float = np.zeros(len(_SHARES) + 3)
         for each in node.times:
             assert each.values is not None
-            total = total + each.values.reshape(4)
-        _, compute, activations, hidden = total
+            total = total + each.values.reshape(-1)
+        compute, activations, hidden = total[len(_SHARES) :]
         seconds = float(step_seconds(compute, activations, hidden, self.chip.overlap))
         peak = self.peak(node)
         masks = dict.fromkeys(self.names, 0)
@@ -260,13 +264,19 @@ class _Search:
 
 
 def _asked(term: Term, space: PlanSpace, chip: Chip) -> Asked:
-    """A term as a function of four rows: what it adds to the bound, and the three parts of its cost."""
+    """A term as a function of rows: what it adds to each bound, and the three parts of its cost.
+
+    A step takes as long as computing and what of the communication cannot hide, or as all of the communication, whichever
+    is longer (`passes.planner.cost`). Each is a sum over the terms, and so is any mean of the two: all are bounds.
+    """
     overlap = chip.overlap
 
     def rows(rules: ShardingRules) -> list[Any]:
         cost = term.price(rules)
-        least = cost.compute + (1.0 - overlap.activations) * cost.activations + (1.0 - overlap.state) * cost.hidden
-        return [term.times * each for each in (least, cost.compute, cost.activations, cost.hidden)]
+        sent = cost.activations + cost.hidden
+        computed = cost.compute + sent - overlap.activations * cost.activations - overlap.state * cost.hidden
+        bounds = [share * computed + (1.0 - share) * sent for share in _SHARES]
+        return [term.times * each for each in (*bounds, cost.compute, cost.activations, cost.hidden)]
 
     return Asked.of(rows, space, term.seen)
 

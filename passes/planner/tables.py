@@ -222,8 +222,9 @@ def _table(
     return Table(names, sides, price(sides) if few else None, bounding, price)
 
 
-def legal_tables(space: PlanSpace, stored: str | None, rows: int) -> list[Table]:
-    """For each name that cannot have every combination of the mesh axes it can have: which it can, infinite or 0."""
+def legal_tables(space: PlanSpace, stored: str | None, bounding: int, other: int) -> list[Table]:
+    """For each name that cannot have every combination of the mesh axes it can have: which it can, infinite or 0 in the
+    bounding rows, and 0 in so many others."""
     options = {name: masks for name, masks in space.options.items()}
     if stored is not None:
         options[EXTRA] = np.array([choice.mask for choice in space.storage_choices if choice.name == stored])
@@ -234,10 +235,10 @@ def legal_tables(space: PlanSpace, stored: str | None, rows: int) -> list[Table]
         ]
         sides = tuple(Side(sets, np.arange(len(sets)), sets) for sets in both)
         mask = _mask(sides, 0)
-        values = np.zeros((rows, *np.shape(mask)))
-        values[0][~np.isin(mask, masks)] = np.inf
+        values = np.zeros((bounding + other, *np.shape(mask)))
+        values[:bounding, ~np.isin(mask, masks)] = np.inf
         if np.isinf(values).any():
-            found.append(Table((name,), sides, values, 1, lambda _, values=values: values))
+            found.append(Table((name,), sides, values, bounding, lambda _, values=values: values))
     return found
 
 
