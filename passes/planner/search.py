@@ -266,8 +266,9 @@ class _Search:
 def _asked(term: Term, space: PlanSpace, chip: Chip) -> Asked:
     """A term as a function of rows: what it adds to each bound, and the three parts of its cost.
 
-    A step takes as long as computing and what of the communication cannot hide, or as all of the communication, whichever
-    is longer (`passes.planner.cost`). Each is a sum over the terms, and so is any mean of the two: all are bounds.
+    A step takes as long as computing and what of the communication cannot hide, or as all of the communication,
+    whichever is longer (`passes.planner.cost`). Each is a sum over the terms, and so is any mean of the two: all are
+    bounds.
     """
     overlap = chip.overlap
 

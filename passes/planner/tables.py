@@ -1,9 +1,9 @@
 """What a function of sharding rules gives under all of them, as a small table with a dim for each mesh axis.
 
-A plan decides for each mesh axis which names wish for it, and in each shape that an operation lays out the first of them
-in the order has it. So of all sets of names that may wish for an axis few differ: those of one *class* give it to the
-same name in every shape. Four names on four mesh axes have 65,536 combinations of wishes, but 5 classes for each axis:
-625 entries. A table keeps which sets are in which class, so that each decision on a wish cuts it.
+A plan decides for each mesh axis which names wish for it, and in each shape that an operation lays out the first of
+them in the order has it. So of all sets of names that may wish for an axis few differ: those of one *class* give it to
+the same name in every shape. Four names on four mesh axes have 65,536 combinations of wishes, but 5 classes for each
+axis: 625 entries. A table keeps which sets are in which class, so that each decision on a wish cuts it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,8 +1,9 @@
 """The cost of a step as a sum of small tables.
 
-A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of a few names. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once
-per trip, but for the reductions that wait for its end (`passes.defer_sums`). The planner evaluates each term for all
-options of its names at once.
+A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of a few names.
+Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once per trip, but for
+the reductions that wait for its end (`passes.defer_sums`). The planner evaluates each term for all wishes of its names
+at once.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
