@@ -5,7 +5,7 @@ give infinities by rights (a mask that softmax turns into zeros): what was not f
 does not count. Into the first node that does count, a loop over layers say, the search goes on, trip by trip.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,18 +34,18 @@ class FirstNonFinite:
 
 
 def first_nonfinite(
-    graph: Graph, inputs: Sequence[Any], healthy: Sequence[Any] | None = None
+    graph: Graph, inputs: Sequence[Any], healthy: Callable[[], Sequence[Any]] | None = None
 ) -> FirstNonFinite | int | None:
     """The first node that is to blame; the position of an input where that is not finite itself; None if all is finite.
 
     Args:
         inputs: the arrays of the graph's inputs, whole.
-        healthy: inputs with which all goes well; without them only NaN and +inf count.
+        healthy: gives inputs with which all goes well; without them only NaN and +inf count.
     """
     bad = [i for i, array in enumerate(inputs) if not bool(_finite(array, False))]
     if bad:
         return bad[0]
-    return _Search().within(graph, list(inputs), None if healthy is None else list(healthy), ())
+    return _Search().within(graph, list(inputs), healthy, ())
 
 
 class _Search:
@@ -55,12 +55,16 @@ class _Search:
         self._compiled: dict[tuple[int, bool], Any] = {}
 
     def within(
-        self, graph: Graph, inputs: list[Any], healthy: list[Any] | None, inside: tuple[tuple[str, int], ...]
+        self,
+        graph: Graph,
+        inputs: list[Any],
+        healthy: Callable[[], Sequence[Any]] | None,
+        inside: tuple[tuple[str, int], ...],
     ) -> FirstNonFinite | None:
         """The first bad node of a graph."""
         flags = np.asarray(self._flags(graph, healthy is None)(*inputs))
-        if healthy is not None:
-            flags = flags | ~np.asarray(self._flags(graph, False)(*healthy))
+        if healthy is not None and not flags.all():
+            flags = flags | ~np.asarray(self._flags(graph, False)(*healthy()))
         wrong = np.flatnonzero(~flags)
         if not len(wrong):
             return None
