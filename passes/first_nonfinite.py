@@ -75,7 +75,7 @@ class _Search:
         self, graph: Graph, node: Node, inputs: list[Any], inside: tuple[tuple[str, int], ...]
     ) -> FirstNonFinite | None:
         """The first bad node in the bodies of a node; None where it has none that can be run by themselves."""
-        params = node.origin.params if node.origin is not None else {}
+        params: Mapping[str, Any] = node.origin.params if node.origin is not None else {}
         if node.kind == "loop" and "jaxpr" in params and "num_carry" in params:
             return self._trip_by_trip(node, _operands(graph, node, inputs), params, inside)
         if len(node.bodies) == 1 and op_of(node).only_groups(node):
@@ -87,7 +87,11 @@ class _Search:
     ) -> FirstNonFinite | None:
         body, start = node.bodies[0], params["num_consts"] + params["num_carry"]
         constants, carries, stacked = operands[: params["num_consts"]], operands[params["num_consts"] : start], operands
-        run = _jitted(lambda *arrays: WholeRunner(None).graph(body, arrays))
+
+        def run_body(*arrays: Any) -> list[Any]:
+            return WholeRunner(None).graph(body, arrays)
+
+        run = _jitted(run_body)
         trips = range(params["length"])
         name = ", ".join(dim.name or "?" for dim in node.dims("over")) or "loop"
         for trip in reversed(trips) if params["reverse"] else trips:
@@ -102,7 +106,11 @@ class _Search:
         """From the inputs of a graph to a bool for each of its nodes: whether all that it gives is finite."""
         key = (id(graph), masks_are_fine)
         if key not in self._compiled:
-            self._compiled[key] = _jitted(lambda *arrays: _flags(graph, arrays, masks_are_fine))
+
+            def flags(*arrays: Any) -> Any:
+                return _flags(graph, arrays, masks_are_fine)
+
+            self._compiled[key] = _jitted(flags)
         return self._compiled[key]
 
 
