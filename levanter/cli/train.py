@@ -33,9 +33,20 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
 )
+@click.option(
+    "--profile",
+    metavar="FIRST:LAST",
+    help="Trace these steps, such as 20:25, for XProf and Perfetto, into RUN_DIR/profile.",
+)
 @click.pass_context
 def train(
-    ctx: click.Context, own: str | None, model: str | None, path: str | None, mesh: str | None, run_dir: str | None
+    ctx: click.Context,
+    own: str | None,
+    model: str | None,
+    path: str | None,
+    mesh: str | None,
+    run_dir: str | None,
+    profile: str | None,
 ) -> None:
     """Train a model, or resume a run.
 
@@ -52,9 +63,8 @@ def train(
             given = (*given, "--config", path)  # so that what is printed to try next knows the model
     # Until something is trained there is nothing to save: a signal ends the command at once.
     with ProcessStop() as stop:
-        config = load_config(
-            ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir, data__tokenizer=tokenizer
-        )
+        given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
+        config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
         _train(config, Command(given), stop)
 
 

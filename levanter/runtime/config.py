@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.fields import COUNT, SEED, SIZE, check, number, word
+from levanter.fields import COUNT, SEED, SIZE, at_least, check, number, word
 from levanter.runtime import errors
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """Single parameters whose norms are logged: of the weight, of its gradient, and of its update."""
+
+    parameters: list[str] = field(default_factory=list)
+    """Patterns of names of parameters, such as blocks.mlp.* or '*' for all; each time costs about one more step."""
+    every: int = number(100, SIZE)
+    """Steps between two times."""
+
+    def __post_init__(self) -> None:
+        check(self, "trainer.watch")
+
+
+@dataclass(frozen=True)
+class LossScaleConfig:
+    """A factor on the loss while its gradient is taken, which float16 needs and bfloat16 does not."""
+
+    kind: str = word("none", ("none", "static", "dynamic"))
+    """none; static, always `initial`; or dynamic: halved where a gradient overflows, whose update is then left out."""
+    initial: float = number(32768.0, at_least(1))
+    """The factor, or the one that a dynamic scale starts with; a power of two."""
+    period: int = number(2000, SIZE)
+    """Steps without an overflow after which a dynamic scale is doubled."""
+
+    def __post_init__(self) -> None:
+        check(self, "trainer.loss_scale")
+        if math.frexp(self.initial)[0] != 0.5:
+            raise errors.scale_no_power(self.initial)
 
 
 @dataclass(frozen=True)
@@ -22,6 +54,10 @@ class TrainerConfig:
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
     starts. A run keeps the number where it resumes on more or fewer cores."""
+    precision: str | None = None
+    """Dtypes, such as params=float32,compute=bfloat16,output=float32; what is left out, or null, is as the model says.
+    compute sets model.compute_dtype, output model.logits_dtype."""
+    loss_scale: LossScaleConfig = field(default_factory=LossScaleConfig)
     frozen: list[str] = field(default_factory=list)
     """Patterns of names of parameters that stay as they are, such as embeddings.*; they have no optimizer state."""
     num_train_steps: int = number(1000, SIZE)
@@ -47,6 +83,13 @@ class TrainerConfig:
     """Steps between evaluations on held-out text; 0 evaluates at the end only."""
     eval_batches: int = number(16, COUNT)
     """Batches of one evaluation; 0 turns evaluation off."""
+    compile_cache: bool = True
+    """Whether compiled programs are kept between runs, in ~/.cache/levanter-compiler/programs (or XDG_CACHE_HOME)."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    profile: str | None = None
+    """Steps to trace for XProf and Perfetto, such as 20:25, into RUN_DIR/profile; null traces none."""
+    callbacks: list[str] = field(default_factory=list)
+    """Code of your own that looks on: FILE.py:NAME, or MODULE:NAME, of a levanter.runtime.callbacks.Callback."""
     sample_tokens: int = number(64, COUNT)
     """Tokens of the sample printed at the end; 0 prints none."""
 
@@ -56,3 +99,19 @@ class TrainerConfig:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
         if self.initialize_optimizer and self.initialize_from is None:
             raise errors.optimizer_of_nothing()
+        _ = self.profiled
+
+    @property
+    def profiled(self) -> range:
+        """The steps that are traced, counted from 1: of 20:25 those from 20 to 25, both among them.
+
+        Raises:
+            UserError: `profile` is not of that form, or holds no step.
+        """
+        if self.profile is None:
+            return range(0)
+        match = re.fullmatch(r"\s*(\d+):(\d+)\s*", self.profile)
+        first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= first <= last:
+            raise errors.no_window(self.profile)
+        return range(first, last + 1)

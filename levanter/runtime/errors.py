@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from levanter.errors import UserError, WorkFailed
+from levanter.errors import UserError, WorkFailed, part_meant
 
 _SHOWN = 8
 _SHOWN_FILES = 3
@@ -271,3 +271,44 @@ def number_differs(step: int, name: str, was: object, is_now: object) -> str:
 
 def array_differs(step: int, name: str, differing: int, arrays: int) -> str:
     return f"after step {step} the first array that differs is {name} ({differing} of {arrays} differ)"
+
+
+# --- instruments and precision ---
+
+
+def no_callback(place: str) -> UserError:
+    return UserError(
+        f"trainer.callbacks has `{place}`, which is no callback: name FILE.py:NAME, or MODULE:NAME, of a subclass of "
+        "levanter.runtime.callbacks.Callback that is made without arguments"
+    )
+
+
+def watches_nothing(pattern: str, names: Sequence[str]) -> UserError:
+    fix = part_meant(pattern, names) or f"write a part of a name such as `{names[0]}`, with * for the rest"
+    return UserError(f"trainer.watch.parameters has `{pattern}`, which stands for no parameter: {fix}")
+
+
+def no_window(text: str) -> UserError:
+    return UserError(f"trainer.profile is '{text}': write FIRST:LAST, two steps counted from 1, such as 20:25")
+
+
+def no_policy(text: str, part: str, known: Mapping[str, Sequence[str]]) -> UserError:
+    """`known` has the dtypes that each part of a policy can name."""
+    choices = "; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in known.items())
+    return UserError(
+        f"trainer.precision is '{text}', and '{part}' is no part of a policy: write such as "
+        f"params=float32,compute=bfloat16,output=float32, each at most once ({choices})"
+    )
+
+
+def no_precision(part: str, dtype: str, config: str, field: str) -> UserError:
+    return UserError(
+        f"trainer.precision has {part}={dtype}, which {config} does not know: leave {part} out, or give it a field "
+        f"`{field}` that its model obeys"
+    )
+
+
+def scale_no_power(value: float) -> UserError:
+    return UserError(
+        f"trainer.loss_scale.initial is {value:g}: it must be a power of two, such as 32768, so that nothing is rounded"
+    )

@@ -5,7 +5,8 @@
               checkpoints/      step-N/ …; step-0/ has the weights that a run starts from, where they were imported
               hugging_face/     the config and tokenizer of the checkpoint that the weights came from
               rewinds.json      which data are skipped, where the run was rewound (`trainer.on_nonfinite`)
-              wandb/            files of the tracker, where one is on
+              profile/          a trace of some steps, where one was wanted (`trainer.profile`)
+              tensorboard/, trackio/, wandb/   files of the trackers, where they are on
               .lock             held by the process that is writing
 
 The lock is the system's (`flock`), so it is gone the moment its holder dies, by `kill -9` too; the text in the file
@@ -38,13 +39,17 @@ from levanter.user_code import without_folder
 
 KEEPS_BITS = (
     "data.cache_dir",
+    "trainer.callbacks",
     "trainer.checkpoint",
+    "trainer.compile_cache",
     "trainer.eval_batches",
     "trainer.eval_every",
     "trainer.num_train_steps",
     "trainer.run_dir",
     "trainer.run_name",
+    "trainer.profile",
     "trainer.sample_tokens",
+    "trainer.watch",
     "trackers",
     *("trainer.log_every", "trainer.tracker"),  # as run directories made before `trackers` have them
 )
@@ -70,7 +75,19 @@ HUGGING_FACE = "hugging_face"
 REWINDS = "rewinds.json"
 WANDB_ID = "wandb_id"
 _UNSAID = ("trainer.run_dir", "trainer.log_every", "trainer.tracker")
-_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, HUGGING_FACE, REWINDS, "wandb"}
+_OURS = {
+    CONFIG,
+    CHECKPOINTS,
+    LOCK,
+    METRICS,
+    WANDB_ID,
+    HUGGING_FACE,
+    REWINDS,
+    "profile",
+    "tensorboard",
+    "trackio",
+    "wandb",
+}
 _OURS |= {f".{name}.tmp" for name in (CONFIG, WANDB_ID, REWINDS)}
 
 

@@ -8,7 +8,8 @@ The same config gives the same losses and weights however often the run was kill
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import draccus
 from rich.console import Console
@@ -18,11 +19,14 @@ from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig
 from levanter.models.errors import vocabulary_too_small
-from levanter.runtime import errors, memory, rewinds, summary
+from levanter.runtime import compile_cache, errors, memory, rewinds, summary
+from levanter.runtime.callbacks import Callback
 from levanter.runtime.command import Command
+from levanter.runtime.instruments import Instruments
 from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
+from levanter.runtime.pace import before
 from levanter.runtime.record import with_fixed
 from levanter.runtime.rescue import diverged
 from levanter.runtime.run_directory import RunDirectory
@@ -39,6 +43,7 @@ def train(
     command: Command | None = None,
     run: RunDirectory | None = None,
     stop: StopSignal | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainState:
     """Train as `config` says, or resume a run that was stopped, and return the last state.
 
@@ -48,15 +53,21 @@ def train(
         command: what the user typed, for hints and refusals to repeat; default: one that reads the run's own config.
         run: the run directory, where the caller has opened it; default: the one that the config names.
         stop: the signals, where the caller listens to them already.
+        callbacks: code of the caller's that looks on, see `levanter.runtime.callbacks`.
 
     Raises:
         KeyboardInterrupt: the run was stopped with Ctrl-C; everything is saved.
         UserError: the data, the run directory or a checkpoint cannot be used.
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
+    began = time.time()
     console = console or Console()
     memory.check_state(config)
-    with memory.explained(config), _opened(run, config, console, command) as run:
+    with (
+        memory.explained(config),
+        _opened(run, config, console, command) as run,
+        compile_cache.used(config.trainer.compile_cache) as programs,
+    ):
         command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,
@@ -66,7 +77,7 @@ def train(
         )
         if tokens.vocab_size > config.model.vocab_size:
             raise vocabulary_too_small(config.model.vocab_size, tokens.vocab_size)
-        attempt = _Attempt(config, run, tokens, console, stop)
+        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks)
         while True:
             try:
                 state, step, loop, stopped = attempt.made()
@@ -96,11 +107,15 @@ class _Attempt:
         tokens: text.TokenData,
         console: Console,
         stop: StopSignal | None,
+        began: float,
+        programs: compile_cache.Programs | None,
+        callbacks: Sequence[Callback],
     ) -> None:
         self._fixed = fixed_values(config, run)
         self.config = with_fixed(config, self._fixed)
         self.compiled = compile_training(self.config)
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
+        self._began, self._programs, self._callbacks = began, programs, callbacks
 
     def made(self) -> tuple[TrainState, int, Loop, StopSignal | None]:
         """The last state, its step, the loop that made it, and the signal that ended it, if one did.
@@ -112,6 +127,14 @@ class _Attempt:
         state, step, course = starting_state(config, run, self._fixed, self._tokens, self.compiled, console)
         self._run = run.started()
         recorded = step - 1 if course.unlogged is not None else step
+        instruments = Instruments(
+            config,
+            self.compiled,
+            run.path,
+            before=before(run.metrics_path, recorded, self._began),
+            programs=self._programs,
+            callbacks=self._callbacks,
+        )
         with (
             contextlib.nullcontext(self._stop) if self._stop is not None else StopSignal() as stop,
             stop.training(),  # around the checkpointer, which waits for the last save
@@ -127,7 +150,7 @@ class _Attempt:
                 ),
             ) as trackers,
         ):
-            loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, course)
+            loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, instruments, course)
             state, step = loop.run(state, step, stop)
         return state, step, loop, stop if stop.requested else None
 
