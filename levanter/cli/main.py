@@ -18,6 +18,7 @@ from levanter.cli.check import check_command
 from levanter.cli.checkpoint import checkpoint
 from levanter.cli.compile import compile_command
 from levanter.cli.config import config_command
+from levanter.cli.data import data
 from levanter.cli.eval import eval_command
 from levanter.cli.export import export_command
 from levanter.cli.generate import generate_command
@@ -46,7 +47,7 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
     cls=Group,
     commands=[
         *(train, reproduce_command, import_command, export_command, generate_command, eval_command),
-        *(compile_command, check_command, verify_command, names_command, config_command, checkpoint, ir),
+        *(compile_command, check_command, verify_command, names_command, config_command, data, checkpoint, ir),
     ],
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
