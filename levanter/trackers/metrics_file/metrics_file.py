@@ -28,6 +28,8 @@ class MetricsFile(Tracker):
         UserError: a line of the part that stays is not a record.
     """
 
+    vital = True
+
     def __init__(
         self,
         path: Path,
