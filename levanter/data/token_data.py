@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from levanter.data import errors
-from levanter.data.cache import cached_tokens, default_cache_dir
+from levanter.data.cache import cache_dir_of, cached_tokens
 from levanter.data.permutation import Permutation
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -55,7 +54,7 @@ def windows(
     """Windows of the text of a corpus; see `build`."""
     tokenizer = load_tokenizer(config.tokenizer)
     corpus = config.corpus()
-    cache_dir = default_cache_dir() if config.cache_dir is None else Path(config.cache_dir).expanduser()
+    cache_dir = cache_dir_of(config.cache_dir)
     tokens = cached_tokens(corpus, tokenizer, config.heldout_fraction, cache_dir, notify)
     for side, ids in (("training", tokens.train), ("held-out", tokens.heldout)):
         if len(ids) < seq_len + 1:
@@ -123,11 +122,24 @@ class TokenData:
 
     def train_batch(self, step: int) -> Batch:
         """The batch of training step `step`, counted from 0: always the same for the same seed."""
+        return self.train_rows(step, range(self._batch_size))
+
+    def train_rows(self, step: int, rows: Sequence[int] | np.ndarray) -> Batch:
+        """Some rows of the batch of training step `step`: a process reads those of its own devices and no other.
+
+        A pure function of the seed, the step and the rows: `train_rows(step, rows)` is `train_batch(step)` at `rows`.
+
+        Args:
+            rows: numbers of rows, each below the size of a batch, in the order in which they are wanted.
+
+        Returns: tokens and targets, each int32 [len(rows), position].
+        """
         if step < 0:
             raise ValueError(f"a step is counted from 0, not {step}")
-        first = step * self._batch_size
-        places = np.arange(first, first + self._batch_size, dtype=np.int64)
-        epochs, places = np.divmod(places, self.num_train_windows)
+        numbers = np.asarray(rows, np.int64)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < self._batch_size:
+            raise ValueError(f"the rows of a batch are 0 to {self._batch_size - 1}, not {numbers.tolist()}")
+        epochs, places = np.divmod(step * self._batch_size + numbers, self.num_train_windows)
         windows = np.empty_like(places)
         for epoch in np.unique(epochs):
             of_epoch = epochs == epoch
@@ -152,9 +164,12 @@ class TokenData:
         The model is the token frequencies of the training text with one added to every count, so that no token is
         impossible. It is judged on all held-out tokens, or on the targets of `batches`.
         """
-        counts = np.bincount(self._tokens.train, minlength=self.vocab_size) + 1
-        heldout = [self._tokens.heldout] if batches is None else [targets.reshape(-1) for _, targets in batches]
-        seen = sum((np.bincount(ids, minlength=self.vocab_size) for ids in heldout), np.zeros(self.vocab_size, int))
+        counts = self._tokens.train.counts(self.vocab_size) + 1
+        seen = np.zeros(self.vocab_size, np.int64)
+        if batches is None:
+            seen += self._tokens.heldout.counts(self.vocab_size)
+        for _, targets in batches or ():
+            seen += np.bincount(targets.reshape(-1), minlength=self.vocab_size)
         return float(-(seen @ np.log(counts / counts.sum())) / seen.sum())
 
     def _windows_of(self, tokens: Any) -> int:
@@ -164,5 +179,5 @@ class TokenData:
     def _cut(self, tokens: Any, windows: np.ndarray) -> Batch:
         """The sequences of a side that have the numbers `windows`."""
         starts = windows * self._seq_len
-        rows = tokens[starts[:, None] + np.arange(self._seq_len + 1)].astype(np.int32)
+        rows = tokens.rows(starts, self._seq_len + 1)
         return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])

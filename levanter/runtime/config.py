@@ -51,6 +51,9 @@ class TrainerConfig:
     """Sequences in one step, over all devices: the size of axis `batch`."""
     microbatches: int = number(1, SIZE)
     """Parts of a batch whose gradients are made one after another and added: the same update in less memory."""
+    cpu_threads: int | None = number(None, SIZE)
+    """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
+    starts. A run keeps the number where it resumes on more or fewer cores."""
     precision: str | None = None
     """Dtypes, such as params=float32,compute=bfloat16,output=float32; what is left out, or null, is as the model says.
     compute sets model.compute_dtype, output model.logits_dtype."""
@@ -59,6 +62,14 @@ class TrainerConfig:
     """Patterns of names of parameters that stay as they are, such as embeddings.*; they have no optimizer state."""
     num_train_steps: int = number(1000, SIZE)
     """Steps of the whole run, those before a resume included."""
+    on_nonfinite: str = word("stop", ("stop", "skip", "rewind"))
+    """Where the loss or the gradient is no finite number: stop ends the run, skip leaves out the update of that step,
+    rewind goes back to a good checkpoint and leaves out the data since."""
+    initialize_from: str | None = None
+    """A run directory, or one of its checkpoints, whose weights a new run starts from (model.initialize_from is for
+    Hugging Face folders)."""
+    initialize_optimizer: bool = False
+    """Whether a new run takes the optimizer's state from there too; the learning rate starts with its schedule anew."""
     mesh: str | None = None
     """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
     hardware: str = "v5e"
@@ -86,6 +97,8 @@ class TrainerConfig:
         check(self, "trainer")
         if self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
+        if self.initialize_optimizer and self.initialize_from is None:
+            raise errors.optimizer_of_nothing()
         _ = self.profiled
 
     @property

@@ -6,7 +6,6 @@ numbers of the step before are fetched and logged.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -19,9 +18,11 @@ from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.runtime import errors, evaluate, own_code
+from levanter.runtime.course import Course
 from levanter.runtime.instruments import Instruments
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
-from levanter.runtime.stop import StopSignal
+from levanter.runtime.stop import StopRequested, StopSignal
+from levanter.trackers.scalars import plain
 from levanter.trackers.trackers import Trackers
 
 
@@ -36,15 +37,18 @@ class Loop:
         checkpointer: Checkpointer,
         trackers: Trackers,
         instruments: Instruments,
+        course: Course | None = None,
     ) -> None:
         self._trainer = config.trainer
-        self._learning_rate = config.optimizer.learning_rate
         self._tokens = tokens
         code = own_code.digests(config)
         self._code = {own_code.KEY: code} if code else {}
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
+        self._course = course or Course()
+        self._stop = StopSignal()
+        self._unlogged: dict[str, Any] | None = None
         self._instruments = instruments
         self._pace = instruments.pace
         self._axes = batch_axes(config)
@@ -61,10 +65,13 @@ class Loop:
         last = self._trainer.num_train_steps
         if self._tokens.ignores:
             self._check_ignored(state)
+        self._stop = stop
+        if self._course.unlogged is not None:
+            self._log(step, dict(self._course.unlogged), state)
         running: tuple[int, Metrics] | None = None
         first = True
         self._instruments.start(step)
-        batch = self._place(self._tokens.train_batch(step))
+        batch = self._batch(step)
         while step < last and not stop.requested:
             watched = self._instruments.before_step(step + 1, state, batch)
             state, metrics = self._compiled.train_step(state, batch)
@@ -74,11 +81,12 @@ class Loop:
                 self._instruments.compiled()
                 self._pace.pause()
                 self._trackers.compiled()
+                stop.begun()
                 first = False
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
             began = time.perf_counter()
-            batch = self._place(self._tokens.train_batch(step))
+            batch = self._batch(step)
             self._pace.waited_for_data(time.perf_counter() - began, idle=metrics["loss"].is_ready())
             self._instruments.after_step(step, metrics)
             if running is not None:
@@ -116,7 +124,7 @@ class Loop:
 
     def _measure(self, state: TrainState) -> float:
         batches = [self._place(batch) for batch in self.heldout]
-        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches)
+        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches, self._stop.check)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
         began = time.perf_counter()
@@ -138,16 +146,27 @@ class Loop:
         """Log a step: wait for its numbers, evaluate `state` if there is one, and show `read` to who reads it.
 
         Raises:
-            WorkFailed: the loss or the gradient is not finite.
+            NotFinite: the loss or the gradient is not finite.
         """
         values = jax.device_get(metrics)
         numbers = {**values, **self._pace.tick()}
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(values[name]):
-                self._trackers.log(step, numbers)
-                raise errors.not_finite(step, name, float(values[name]), self._learning_rate)
+        if (problem := self._course.watch.problem(step, values)) is not None:
+            self._trackers.log(step, numbers)
+            raise problem
+        self._log(step, numbers, state, read)
+
+    def _log(
+        self, step: int, numbers: dict[str, Any], state: TrainState | None, read: TrainState | None = None
+    ) -> None:
+        """Log a step, with the held-out loss of `state` if there is one. Where a signal cuts that short, the numbers
+        are kept for the checkpoint: who resumes from it logs them."""
+        self._unlogged = None
         if state is not None:
-            numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+            try:
+                numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+            except StopRequested:
+                self._unlogged = {name: plain(value) for name, value in numbers.items()}
+                return
         numbers |= self._instruments.seen(step, numbers, read)
         self._trackers.log(step, numbers)
 
@@ -155,8 +174,18 @@ class Loop:
         if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
             began = time.perf_counter()
             self._trackers.sync()
-            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
+            course = self._course.metadata(step, self._unlogged)
+            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code, **course})
             self._pace.stalled(time.perf_counter() - began)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last evaluation was cut short."""
+        return self._unlogged is not None
+
+    def _batch(self, step: int) -> LmBatch:
+        """What the step after `step` steps reads."""
+        return self._place(self._tokens.train_batch(self._course.rewinds.batch_of(step)))
 
     def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""

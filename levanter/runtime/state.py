@@ -34,6 +34,7 @@ from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
 from levanter.runtime.config import LossScaleConfig
 from levanter.runtime.frozen import parted, whole
 from levanter.runtime.loss_scale import LossScale, Scaling, initial
+from levanter.runtime.nonfinite import unless_finite
 from levanter.runtime.precision import parse
 
 Metrics = dict[str, Any]
@@ -73,6 +74,7 @@ def make_train_step(
     microbatches: int = 1,
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
+    skip_nonfinite: bool = False,
     watch: Callable[..., Metrics] | None = None,
     loss_scale: LossScaleConfig | None = None,
 ) -> TrainStep:
@@ -83,6 +85,7 @@ def make_train_step(
         microbatches: see `levanter.runtime.accumulate`.
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
+        skip_nonfinite: whether an update that is not finite is left out; the step counts all the same.
         watch: gives more metrics, from the parameters, their gradients and their updates.
         loss_scale: see `levanter.runtime.loss_scale`.
     """
@@ -121,6 +124,8 @@ def make_train_step(
         if watch is not None:
             metrics |= watch(trained, gradients, updates)
         new, old = (optax.apply_updates(trained, updates), opt_state), (trained, state.opt_state)
+        if skip_nonfinite:
+            new = unless_finite(loss, metrics["grad_norm"], updates, new, old)
         (trained, opt_state), scale, said = scaling.update(metrics["grad_norm"], new, old)
         return TrainState(state.step + 1, whole(trained, fixed), opt_state, scale), metrics | said
 
@@ -135,6 +140,7 @@ def train_step_of(config: TrainConfig, watch: Callable[..., Metrics] | None = No
         microbatches=config.trainer.microbatches,
         frozen=_frozen(config),
         adapter=config.adapter,
+        skip_nonfinite=config.trainer.on_nonfinite == "skip",
         watch=watch,
         loss_scale=config.trainer.loss_scale,
     )
@@ -172,7 +178,8 @@ def evaluated_model(config: TrainConfig, state: TrainState) -> Any:
 
 
 def _optimizer(config: TrainConfig) -> Optimizer:
-    optimizer = config.optimizer.build(config.trainer.num_train_steps, _decays)
+    steps = config.optimizer.schedule_steps or config.trainer.num_train_steps
+    optimizer = config.optimizer.build(steps, _decays)
     return optimizer if config.optimizer.ema is None else averaged(optimizer, config.optimizer.ema)
 
 
@@ -199,7 +206,9 @@ def _decays(model: LmModel) -> Any:
     return model.decays()
 
 
-def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) -> TrainState:
+def init_state(
+    config: TrainConfig, shardings: Any = None, model: Any = None, adapter: Mapping[str, Any] | None = None
+) -> TrainState:
     """The state before the first step, on devices; every array is made where it lies.
 
     The values depend on the config (and `model`) alone, not on the mesh.
@@ -207,11 +216,12 @@ def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) ->
     Args:
         shardings: a pytree of shardings with the structure of the state, or None for the default device.
         model: trained weights to start from, laid out so already; they are donated.
+        adapter: arrays of the adapter by name to start from; None takes those that the config names.
     """
     # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
     hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    adapter = {}
-    if config.adapter is not None:
+    adapter = adapter or {}
+    if config.adapter is not None and not adapter:
         adapter = config.adapter.starting_arrays(config.model, base_shape(config), state_shape(config).model)
     if model is not None:
         start = jax.jit(partial(initial_state, config), out_shardings=shardings, donate_argnums=0)

@@ -105,19 +105,27 @@ def test_a_killed_run_ends_like_an_undisturbed_one(folder: Path, mesh: str | Non
     saved = checkpoint.committed(killed / "checkpoints")
     output = finished(started(folder, killed, *options))
     if saved:
-        assert f"going on from {saved[-1]}" in output
+        assert f"resuming from {saved[-1]}" in output
     assert numbers(killed) == numbers(undisturbed)
     assert [each["step"] for each in numbers(killed)] == list(range(1, STEPS + 1))
     assert checkpoint.digest(killed) == checkpoint.digest(undisturbed)
 
 
-def test_sigterm_ends_a_run_with_a_checkpoint(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 0),
+        pytest.param(signal.SIGHUP, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_a_run_with_a_checkpoint(folder: Path, number: signal.Signals, code: int) -> None:
     run = folder / "run"
     options = ["--trainer.num_train_steps", "100000"]
     process = started(folder, run, *options)
     wait_for_step(process, run, 2)
-    process.send_signal(signal.SIGTERM)
-    output = finished(process, code=130)
+    process.send_signal(number)
+    output = finished(process, code=code)
     done = steps_done(run)
     assert [path.name for path in checkpoint.committed(run / "checkpoints")][-1] == f"step-{done}"
     assert f"stopped after step {done} of 100000, saved in {run}/checkpoints/step-{done}" in output

@@ -108,7 +108,7 @@ def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
     # The same command again has nothing left to train, and shows the same end; a longer run goes on from it.
     before = checkpoint.digest(tmp_path / "run")
     _, again = run(with_trainer(config, sample_tokens=0))
-    assert again[0] == f"going on from {tmp_path / 'run' / 'checkpoints' / 'step-6'}"
+    assert again[0] == f"resuming from {tmp_path / 'run' / 'checkpoints' / 'step-6'}"
     assert [line for line in again if "loss" in line] == [line for line in lines if line.startswith("held-out loss")]
     assert checkpoint.digest(tmp_path / "run") == before
     assert records(tmp_path / "run") == found
@@ -193,9 +193,12 @@ def test_divergence_is_said_and_recorded(config: TrainConfig, tmp_path: Path) ->
         run(config)
     found = records(tmp_path / "run")
     assert found[-1]["loss"] == "NaN"
-    assert str(caught.value) == (
-        f"training diverged: loss is nan at step {found[-1]['step']}. Try a lower --optimizer.learning_rate "
-        "(now 1e+38) or a longer --optimizer.warmup, in a new --run-dir"
+    said = str(caught.value).splitlines()
+    config_path = tmp_path / "run" / "config.yaml"
+    assert said[0] == f"training diverged: loss is nan at step {found[-1]['step']}."
+    assert re.fullmatch(r"the first array that is not finite: .*, made by `\w+` at \w+\.py:\d+ \(.*\)", said[1])
+    assert said[-2].strip() == (
+        f"levanter train --config {config_path} --optimizer.learning_rate 3e+37 --run-dir {tmp_path}/run-lower"
     )
     assert checkpoint.committed(tmp_path / "run" / "checkpoints") == []
 
