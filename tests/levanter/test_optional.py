@@ -17,7 +17,7 @@ EXTRAS = {
     "wandb": {"wandb"},
     "tensorboard": {"tensorboardX"},
     "trackio": {"trackio"},
-    "plot": {"matplotlib", "plotext", "plotly"},
+    "plot": {"matplotlib", "plotly"},
 }
 
 # What is None there can be neither imported nor found.
