@@ -201,6 +201,7 @@ SOURCES = Registry(
         "parquet": "levanter.data.sources.parquet.config:ParquetDataConfig",
         "hf": "levanter.data.sources.hf.config:HfDataConfig",
         "chat": "levanter.data.sources.chat.config:ChatDataConfig",
+        "mixture": "levanter.data.sources.mixture.config:MixtureDataConfig",
     },
     default="sotu",
 )

@@ -111,8 +111,9 @@ class Loop:
         Raises:
             UserError: the loss is not 0.
         """
-        tokens, targets = self._tokens.train_batch(0)
-        if float(self._evaluate(self._evaluated(state), self._place((tokens, np.full_like(targets, -1))))) != 0.0:
+        tokens, targets, *apart = self._tokens.train_batch(0)
+        nothing = self._place((tokens, np.full_like(targets, -1), *apart))
+        if float(self._evaluate(self._evaluated(state), nothing)) != 0.0:
             raise errors.learns_from_ignored(type(state.model).__name__)
 
     def final_heldout_loss(self, state: TrainState) -> float | None:
@@ -188,7 +189,8 @@ class Loop:
         """What the step after `step` steps reads."""
         return self._place(self._tokens.train_batch(self._course.rewinds.batch_of(step)))
 
-    def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
+    def _place(self, batch: tuple[np.ndarray, ...]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""
-        tokens, targets = (NamedArray(array, self._axes) for array in batch)
-        return jax.device_put(LmBatch(tokens, targets), self._compiled.batch_shardings)
+        return jax.device_put(
+            LmBatch(*(NamedArray(array, self._axes) for array in batch)), self._compiled.batch_shardings
+        )

@@ -7,6 +7,7 @@ those in a moment even for a model that would not fit this machine.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from haliax import Axis, NamedArray
 from levanter.adapters.config import AdapterConfig
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
+from levanter.models.errors import takes_no_segments
 from levanter.models.lm_model import LmModel
 from levanter.models.parts.precision import floats_in_dtype
 from levanter.optim.average import averaged
@@ -46,6 +48,8 @@ class LmBatch(eqx.Module):
 
     tokens: NamedArray  # int32 [batch, position]
     targets: NamedArray  # int32 [batch, position]
+    segments: NamedArray | None = None
+    """int32 [batch, position], equal for the tokens of one document; None where a token sees all before it."""
 
 
 class TrainState(eqx.Module):
@@ -101,7 +105,8 @@ def make_train_step(
             model = whole(trained, fixed)
             if dropping is not None and key is not None:
                 model = dropping.dropped(model, rng.named(key, "adapter"))
-            return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None)
+            apart = segments_of(model, "loss", batch)
+            return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None, **apart)
 
         def loss_of_a_part(trained: Any) -> jax.Array:
             return loss_of(trained, first_microbatch(batch, microbatches), key)
@@ -246,6 +251,19 @@ def base_shape(config: TrainConfig) -> Any:
     return jax.eval_shape(lambda: _initial_model(config))
 
 
+def segments_of(model: Any, method: str, batch: LmBatch) -> dict[str, NamedArray]:
+    """What a method of a model is told of the documents of a batch, by the name of the argument.
+
+    Raises:
+        UserError: it takes no such argument, and would let documents see each other.
+    """
+    if batch.segments is None:
+        return {}
+    if "segments" not in inspect.signature(getattr(model, method)).parameters:
+        raise takes_no_segments(type(model).__name__, method)
+    return {"segments": batch.segments}
+
+
 def batch_axes(config: TrainConfig) -> tuple[Axis, Axis]:
     """Axes `batch` and `position` of a training batch."""
     return Axis("batch", config.trainer.train_batch_size), config.model.Pos
@@ -255,4 +273,4 @@ def batch_shape(config: TrainConfig) -> LmBatch:
     """A batch with a `jax.ShapeDtypeStruct` for each of its arrays."""
     axes = batch_axes(config)
     tokens = NamedArray(jax.ShapeDtypeStruct(tuple(axis.size for axis in axes), jnp.int32), axes)
-    return LmBatch(tokens, tokens)
+    return LmBatch(tokens, tokens, tokens if config.data.has_segments else None)
