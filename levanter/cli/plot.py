@@ -30,7 +30,9 @@ from levanter.cli.options import debug
 @click.option("--smooth", type=click.IntRange(1), default=1, metavar="N", help="Draw the mean of the last N records.")
 @debug
 def plot_command(run_dirs: tuple[str, ...], output: str, metrics: tuple[str, ...], over: str, smooth: int) -> None:
-    """Draw the curves of one or several runs: a chart for each metric, a line for each run.
+    """Draw the curves of one or several runs.
+
+    A chart for each metric, a line for each run.
 
     \b
     levanter plot runs/gpt2_nano -o loss.html

@@ -16,10 +16,10 @@ from levanter.cli.options import debug
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; of several runs, a list of them.")
 @debug
 def status_command(run_dirs: tuple[str, ...], as_json: bool) -> None:
-    """Show where a run stands: its loss curve, its speed, the time left, its last checkpoint.
+    """Show where a run stands, with its loss curve.
 
-    It reads the run directory alone, so it works while the run is made, and later. RUN_DIR is what `levanter train`
-    printed, such as runs/gpt2_nano.
+    Its speed, the time left, its last checkpoint, and whether it runs just now. It reads the run directory alone, so it
+    works while the run is made, and later. RUN_DIR is what `levanter train` printed, such as runs/gpt2_nano.
     """
     from levanter.runtime.status import Status, lines_of
 

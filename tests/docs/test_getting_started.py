@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pages
@@ -15,10 +16,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = ("training", "tpu-vm", "cuda")
 ELSEWHERE = re.compile(r"# (on the (machine|TPU VM|GPU machine)|needs Google Cloud)$")
 """How a line says that it is not run here."""
-SMALL = (
-    "--model.seq_len 16 --model.hidden_dim 16 --model.num_heads 2 --model.num_layers 1 --trainer.train_batch_size 4 "
-    "--trainer.eval_batches 1 --trainer.sample_tokens 2 --data.type text --data.paths [text.txt]"
-).split()
+SMALL = [
+    *("--model.seq_len", "16", "--model.hidden_dim", "16", "--model.num_heads", "2", "--model.num_layers", "1"),
+    *("--trainer.train_batch_size", "4", "--trainer.eval_batches", "1", "--trainer.sample_tokens", "2"),
+    *("--data.type", "text", "--data.paths", "[text.txt]"),
+]
 """What makes a run of a guide short."""
 
 
@@ -39,8 +41,8 @@ def test_the_commands_of_a_guide_work_in_order(
         command, _, file = line.partition(" > ")
         name, *arguments = shlex.split(command)
         assert name == "levanter", f"{line}: a command that is not run says where it is to be run"
-        if "plot" in arguments:
-            pytest.importorskip("plotly")
+        if "plot" in arguments and find_spec("plotly") is None:
+            continue
         small = SMALL if arguments[0] == "train" and "--help" not in arguments else []
         assert main([*arguments, *small]) == 0, f"{line}\n{capsys.readouterr().err}"
         said[line] = capsys.readouterr().out
@@ -50,7 +52,7 @@ def test_the_commands_of_a_guide_work_in_order(
         resumed = said["levanter train --run-dir runs/first --trainer.num_train_steps 6"]
         assert "runs/first/checkpoints/step-4" in resumed.splitlines()[0]
         assert "learning_rate" in said["levanter config --explain"]
-        assert (tmp_path / "curves.html").exists()
+        assert (tmp_path / "curves.html").exists() == (find_spec("plotly") is not None)
 
 
 def test_every_page_that_a_guide_names_is_there() -> None:
