@@ -1,4 +1,4 @@
-"""`-m torture`: two runs at a time on one cache of programs, one of them killed at any moment, end with the same bits."""
+"""`-m torture`: two runs at a time on one cache of programs, one of them killed at any moment, have the same bits."""
 
 from __future__ import annotations
 
