@@ -51,9 +51,8 @@ class Scaling:
 
     def scaled(self, loss_of: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         """A loss, scaled up."""
-        if self._scale is None:
-            return loss_of
-        return lambda *arguments: loss_of(*arguments) * self._scale
+        scale = self._scale
+        return loss_of if scale is None else lambda *arguments: loss_of(*arguments) * scale
 
     def unscaled(self, loss: jax.Array, gradients: Any) -> tuple[jax.Array, Any]:
         """The loss and its gradients as they are without a scale."""
