@@ -17,6 +17,8 @@ import jax
 
 import ir
 import passes
+from levanter.compiler.errors import chosen_microbatches
+from levanter.compiler.microbatches import fewest
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
@@ -100,9 +102,24 @@ def planned(
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
-    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches, mesh)
+    config, _ = with_microbatches(config, mesh, hardware)
+    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir, time_limit=time_limit)
+
+
+def with_microbatches(config: TrainConfig, mesh: Mapping[str, int], hardware: str) -> tuple[TrainConfig, str | None]:
+    """The config with a number of micro-batches where it has null, and what there is to say of that.
+
+    Raises:
+        UserError: no number of them fits the memory of a device.
+    """
+    if config.trainer.microbatches is not None:
+        return config, None
+    shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
+    config, needs = fewest(config, shards, lambda each: planned(each, mesh, hardware))
+    assert config.trainer.microbatches is not None
+    return config, chosen_microbatches(config.trainer.microbatches, needs["peak"], needs["capacity"])
 
 
 def planned_graph(
@@ -149,8 +166,11 @@ def report(
     """
     with user_errors():
         plan = plan_by_hand(mesh, hardware, by_hand)
+        config, chosen = with_microbatches(config, mesh, hardware)
         asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit}
         result, found = explained(lambda: planned(config, mesh, hardware, **asked))
+    if chosen is not None:
+        found["notes"] = [chosen, *found["notes"]]
     answer: dict[str, Any] = {
         "mesh": dict(mesh),
         "devices": found["devices"],

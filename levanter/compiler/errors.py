@@ -95,3 +95,21 @@ def other_results(step: str, reference: str, first: str, second: str) -> UserErr
         f"`{step}` gives {first} where `{reference}` gives {second}: a reference takes and gives the same arrays, in "
         "the same order"
     )
+
+
+def no_microbatches_fit(tried: Sequence[int], hardware: str, reason: str) -> UserError:
+    """`reason` is the planner's for the last number that was tried, where it gave one."""
+    counts = ", ".join(map(str, tried))
+    said = f" ({reason.splitlines()[0].rstrip('.')})" if reason else ""
+    return UserError(
+        f"no trainer.microbatches of {counts} makes a step fit the memory of a {hardware}{said}: give more devices "
+        "with --mesh, a smaller trainer.train_batch_size or model, or another trainer.hardware"
+    )
+
+
+def chosen_microbatches(count: int, peak: int, capacity: int) -> str:
+    """Bytes of a device: those that the step needs, and those that there are."""
+    return (
+        f"trainer.microbatches: {count}, the fewest whose step fits a device "
+        f"({peak / 2**30:.3g} GiB of {capacity / 2**30:.3g} GiB)"
+    )

@@ -49,8 +49,9 @@ class TrainerConfig:
     """Fixes the initial weights, the order of the data and every random number, and so every bit of the run."""
     train_batch_size: int = number(32, SIZE)
     """Sequences in one step, over all devices: the size of axis `batch`."""
-    microbatches: int = number(1, SIZE)
-    """Parts of a batch whose gradients are made one after another and added: the same update in less memory."""
+    microbatches: int | None = number(1, SIZE)
+    """Parts of a batch whose gradients are made one after another and added: the same update in less memory. null is
+    the fewest whose step fits trainer.hardware; a run fixes that when it starts."""
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
     starts. A run keeps the number where it resumes on more or fewer cores."""
@@ -95,7 +96,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check(self, "trainer")
-        if self.train_batch_size % self.microbatches:
+        if self.microbatches is not None and self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
         if self.initialize_optimizer and self.initialize_from is None:
             raise errors.optimizer_of_nothing()

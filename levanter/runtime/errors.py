@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from levanter.errors import UserError, WorkFailed, part_meant
+from levanter.errors import UserError, WorkFailed, part_meant, suggestion
 
 _SHOWN = 8
 _SHOWN_FILES = 3
@@ -312,3 +312,21 @@ def scale_no_power(value: float) -> UserError:
     return UserError(
         f"trainer.loss_scale.initial is {value:g}: it must be a power of two, such as 32768, so that nothing is rounded"
     )
+
+
+def no_metric(pattern: str, known: Sequence[str]) -> UserError:
+    return UserError(
+        f"no metric `{pattern}` in these runs: {suggestion(pattern, known) if known else 'no step is done'}"
+    )
+
+
+def nothing_to_plot(paths: Sequence[Path]) -> UserError:
+    return UserError(f"nothing to draw of {', '.join(map(str, paths))}: no step is done")
+
+
+def no_picture(path: Path, endings: Sequence[str]) -> UserError:
+    return UserError(f"cannot draw into {path}: name a file that ends in {', '.join(endings)}")
+
+
+def cannot_write_picture(path: Path, reason: str) -> UserError:
+    return UserError(f"cannot write {path}: {reason.lower()}; name another file with -o")

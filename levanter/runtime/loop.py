@@ -153,6 +153,7 @@ class Loop:
         numbers = {**values, **self._pace.tick()}
         if (problem := self._course.watch.problem(step, values)) is not None:
             self._trackers.log(step, numbers)
+            self._instruments.broken_off()
             raise problem
         self._log(step, numbers, state, read)
 

@@ -142,7 +142,7 @@ def train_step_of(config: TrainConfig, watch: Callable[..., Metrics] | None = No
     return make_train_step(
         _optimizer(config),
         config.trainer.seed,
-        microbatches=config.trainer.microbatches,
+        microbatches=config.trainer.microbatches or 1,
         frozen=_frozen(config),
         adapter=config.adapter,
         skip_nonfinite=config.trainer.on_nonfinite == "skip",

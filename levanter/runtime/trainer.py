@@ -16,7 +16,7 @@ from rich.console import Console
 
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
-from levanter.compiler.compile import compile_training
+from levanter.compiler.compile import compile_training, with_microbatches
 from levanter.config import TrainConfig
 from levanter.models.errors import vocabulary_too_small
 from levanter.runtime import compile_cache, errors, memory, rewinds, summary
@@ -27,7 +27,7 @@ from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
 from levanter.runtime.pace import before
-from levanter.runtime.record import with_fixed
+from levanter.runtime.record import MICROBATCHES, with_fixed
 from levanter.runtime.rescue import diverged
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
@@ -112,6 +112,8 @@ class _Attempt:
         callbacks: Sequence[Callback],
     ) -> None:
         self._fixed = fixed_values(config, run)
+        if config.trainer.microbatches is None:
+            self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)
         self.compiled = compile_training(self.config)
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
@@ -169,6 +171,13 @@ class _Attempt:
         line = errors.rewound(str(problem), window.step, window.batches, run.path / rewinds.REWINDS)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return True
+
+
+def _microbatches(config: TrainConfig, console: Console) -> int | None:
+    """How many micro-batches the planner chooses."""
+    chosen, said = with_microbatches(config, config.mesh.as_dict(), config.trainer.hardware)
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return chosen.trainer.microbatches
 
 
 @contextlib.contextmanager
