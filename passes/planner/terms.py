@@ -2,12 +2,13 @@
 
 A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of a few names.
 Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once per trip, but for
-the reductions that wait for its end (`passes.defer_sums`). The planner evaluates each term for all wishes of its names
-at once.
+the reductions that wait for its end (`passes.defer_sums`); of sums that are added up one is reduced
+(`passes.join_sums`). The planner evaluates each term for all wishes of its names at once.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from passes.sharding.iteration_space import (
     result_reshards,
     space_of,
 )
+from passes.sharding.joined import joined_sums
 from passes.sharding.once import Once, gathers_once, sums_once
 from passes.sharding.roles import Roles
 from passes.sharding.rules import ShardingRules, sizes_of
@@ -45,12 +47,13 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
 
     Args:
         regather: what the backward pass reads of stored values is not what was gathered for the forward pass.
-        once: what loops need not do in every trip is done once.
+        once: what loops need not do in every trip is done once, and what is added up is reduced once.
     """
     merged: dict[Hashable, Term] = {}
     sums = sums_once(graph) if once else {}
+    joined = joined_sums(graph) if once else {}
     gathers = gathers_once(graph, roles) if once and not regather else {}
-    for key, term in _Terms(roles, network, sums, gathers, regather).scope(graph, 1.0):
+    for key, term in _Terms(roles, network, sums, gathers, joined, regather).scope(graph, 1.0):
         if key in merged:
             merged[key].times += term.times
         else:
@@ -65,6 +68,8 @@ class _Terms:
     sums: Mapping[int, Once]
     gathers: Mapping[int, Once]
     """By number, sums that are reduced after a loop, and values that are gathered before it."""
+    joined: Mapping[int, Node]
+    """By number, sums that are added to that of another node, and reduced as one."""
     regather: bool
 
     def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
@@ -73,8 +78,10 @@ class _Terms:
         flow = traffic(graph)
         for node, moved in zip(graph.nodes, flow.moved, strict=True):
             if not entered(node):
-                once = self.sums.get(node.outputs[0].id, Once()) if node.outputs else Once()
-                yield _node_term(node, moved, roles, network, times, once)
+                made = node.outputs[0].id if node.outputs else None
+                first = self.joined.get(made) if made is not None and made not in self.sums else None
+                once = self.sums.get(made, Once()) if made is not None else Once()
+                yield _node_term(node, moved, roles, network, times, once, first)
                 continue
             trips = times * node.count("trips", 1)
             for body in entered(node):
@@ -95,21 +102,34 @@ def _signature(value: Value, roles: Roles) -> Hashable:
 
 
 def _node_term(
-    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, once: Once
+    node: Node,
+    moved: tuple[Value, ...],
+    roles: Roles,
+    network: Network,
+    times: float,
+    once: Once,
+    first: Node | None,
 ) -> tuple[Hashable, Term]:
-    """The price of a node, and of its results' reductions after a loop if these wait for one."""
+    """The price of a node, and of its results' reductions: after a loop if these wait for one, none if its sum is added
+    to that of the node `first`."""
     space = space_of(node, roles)
+    other = space_of(first, roles) if first is not None else None
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
         for reshard in result_reshards(node, roles, rules):
-            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network), once.share)
+            active = once.share
+            if first is not None:
+                active = active * (1.0 - _same_sum(reshard, result_reshards(first, roles, rules)[0]))
+            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, active))
         return cost
 
     key = (
         "node",
         node.kind,
         once,
+        (other.key, other.reduced) if other is not None else None,
+        _signature(first.outputs[0], roles) if first is not None else None,
         space.key,
         space.reduced,
         tuple(_signature(value, roles) for value in node.outputs),
@@ -117,6 +137,16 @@ def _node_term(
         str(node.attrs.get("over", "")),
     )
     return key, Term(price, times)
+
+
+def _same_sum(reshard: Reshard, other: Reshard) -> Any:
+    """Whether two results are pending over the same mesh axes and go the same way from there: 1 or 0."""
+    masks = [reduce(np.bitwise_or, map(np.asarray, each.pending)) for each in (reshard, other)]
+    same = (masks[0] == masks[1]) & (masks[0] != 0)
+    for name in sizes_of(reshard.value.type).keys() & sizes_of(other.value.type).keys():
+        for mine, its in ((reshard.source, other.source), (reshard.target, other.target)):
+            same = same & (np.asarray(mine.get(name, 0)) == np.asarray(its.get(name, 0)))
+    return same.astype(np.float64)
 
 
 def _stacked(reshard: Reshard, count: int) -> Reshard:
