@@ -16,7 +16,7 @@ from levanter import durable
 from levanter.checkpoint import errors
 from levanter.checkpoint.locations import Location, location
 from levanter.checkpoint.opening import place_of
-from levanter.checkpoint.places import MARKER
+from levanter.checkpoint.places import MARKER, Place
 
 _PREFIX = "step-"
 _STEP = re.compile(rf"{_PREFIX}(\d+)")
@@ -77,25 +77,46 @@ def resolve(path: Location | str) -> Location:
     raise errors.none_found(path)
 
 
+def check_name(path: Location, step: int) -> None:
+    """Hold the name of a checkpoint's folder against the step that its manifest says.
+
+    Raises:
+        UserError: it is the name of another step.
+    """
+    if step_of(path) not in (None, step):
+        raise errors.other_step(path, step)
+
+
 def clean(directory: Location | str) -> None:
     """Remove what a killed process left half written or half deleted. For the one writer of the folder only."""
-    place_of(location(directory)).clean(_PREFIX)
+    place = place_of(location(directory))
+    for name in place.leftovers(_PREFIX):
+        _remove(place.child(name))
 
 
 def prune(directory: Location, keep: int, keep_every: int | None = None) -> None:
-    """Delete all but the newest `keep` checkpoints and those of every `keep_every` steps.
-
-    One that is going loses its name first, so none is ever torn. One that cannot be deleted is said on stderr.
-    """
-    place = place_of(directory)
+    """Delete all but the newest `keep` checkpoints and those of multiples of `keep_every` steps."""
     for path in committed(directory)[:-keep]:
         step = step_of(path)
-        if keep_every is not None and step is not None and step % keep_every == 0:
-            continue
-        try:
-            place.retire(path.name)
-        except OSError as error:
-            print(errors.cannot_delete(path, error), file=sys.stderr, flush=True)
+        if keep_every is None or step is None or step % keep_every:
+            remove(path)
+
+
+def remove(path: Location) -> None:
+    """Delete one checkpoint. It loses its name first, so that none is ever torn; where that fails, stderr says so."""
+    try:
+        doomed = place_of(path.parent).retire(path.name)
+    except OSError as error:
+        print(errors.cannot_delete(path, error), file=sys.stderr, flush=True)
+        return
+    _remove(doomed)
+
+
+def _remove(place: Place) -> None:
+    try:
+        place.remove()
+    except OSError as error:
+        print(errors.cannot_delete(place.path, error), file=sys.stderr, flush=True)
 
 
 def set_aside(directory: Location, after_step: int) -> None:

@@ -10,14 +10,6 @@ from levanter.errors import UserError, WorkFailed
 
 _SHOWN = 5
 
-_FIXES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room and run the same command again"),
-    **dict.fromkeys(
-        (errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable and run the same command again"
-    ),
-}
-_OTHER_FIX = "check the disk or the connection and run the same command again"
-
 
 class DamagedCheckpoint(UserError):
     """A checkpoint is torn or altered. `path` is the checkpoint, `what` the array or file that shows it."""
@@ -51,9 +43,11 @@ def left_out(problem: DamagedCheckpoint) -> str:
     return f"the checkpoint {problem.path} is damaged ({problem.what}): using the one before it"
 
 
-def wrong_step(path: Location, step: int) -> UserError:
+def other_step(path: Location, step: int) -> UserError:
+    """A checkpoint whose folder has the name of another step than the one that it holds."""
     return UserError(
-        f"the checkpoint {path} is that of step {step} under another name: rename it to step-{step}, or remove it"
+        f"the checkpoint {path} holds the state after step {step}: it was copied or renamed; "
+        f"name it step-{step}, or move it out of {path.parent}"
     )
 
 
@@ -95,9 +89,10 @@ def needs_x64(path: Location, name: str, dtype: str) -> CheckpointMismatch:
 
 
 def cannot_write(path: Location, error: OSError) -> WorkFailed:
+    reason = error.strerror or str(error)
     return WorkFailed(
-        f"cannot write the checkpoint {path} ({error.strerror or error}): the one before it is whole; "
-        f"{_FIXES.get(error.errno or 0, _OTHER_FIX)}"
+        f"cannot write the checkpoint {path} ({reason}): the one before it is whole; "
+        f"{_remedy(error)} and run the same command again"
     )
 
 
@@ -115,8 +110,8 @@ def not_shared(path: Location, process: int) -> UserError:
 
 def cannot_delete(path: Location, error: OSError) -> str:
     return (
-        f"warning: cannot delete the old checkpoint {path} ({error.strerror or error}): "
-        "training continues; delete it by hand to free its room"
+        f"cannot delete the old checkpoint {path} ({error.strerror or error}): training continues; "
+        "delete it by hand to have its room back"
     )
 
 
@@ -139,3 +134,15 @@ def no_arrays(path: Location, part: str) -> UserError:
 
 def newest_already(path: Location, version: int) -> UserError:
     return UserError(f"the checkpoint {path} has format {version}, which is the newest: there is nothing to convert")
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "make room"
+        case errno.EROFS:
+            return "mount the disk writable (or move the run directory to one that is)"
+        case errno.EACCES | errno.EPERM:
+            return "let this user write the folder"
+        case _:
+            return "check the disk (or move the run directory to another one)"

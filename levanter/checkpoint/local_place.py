@@ -69,19 +69,16 @@ class LocalPlace(Place):
     def publish(self, name: str) -> None:
         durable.commit_tree(self.staging(name).path, self.path / name)
 
-    def retire(self, name: str) -> None:
-        doomed = self.path / f".{name}.deleted"
-        if doomed.exists():  # of an earlier try that failed
-            shutil.rmtree(doomed)
-        os.rename(self.path / name, doomed)
+    def retire(self, name: str) -> LocalPlace:
+        doomed = self.child(f".{name}.deleted")
+        doomed.remove()  # of an earlier try that failed
+        os.rename(self.path / name, doomed.path)
         durable.sync(self.path)
-        shutil.rmtree(doomed)
+        return doomed
 
     def rename(self, name: str, other: str) -> None:
         os.rename(self.path / name, self.path / other)
         durable.sync(self.path)
 
-    def clean(self, prefix: str) -> None:
-        for name in self.names():
-            if name.startswith(f".{prefix}"):
-                shutil.rmtree(self.path / name)
+    def leftovers(self, prefix: str) -> list[str]:
+        return [name for name in self.names() if name.startswith(f".{prefix}")]

@@ -26,6 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from levanter.checkpoint import errors
+from levanter.checkpoint.directory import check_name
 from levanter.checkpoint.format_1 import FORMAT_1, ZarrFiles
 from levanter.checkpoint.locations import Location, location
 from levanter.checkpoint.opening import place_of
@@ -96,8 +97,8 @@ def read_manifest(path: Location | str) -> Manifest:
     """The manifest of a checkpoint.
 
     Raises:
-        DamagedCheckpoint: a manifest file is missing or altered, or the checkpoint has the name of another step.
-        UserError: there is no such folder, or another format wrote it.
+        DamagedCheckpoint: a manifest file is missing or altered.
+        UserError: there is no such folder, another format wrote it, or it has the name of another step.
     """
     path = location(path)
     place = place_of(path)
@@ -110,6 +111,7 @@ def read_manifest(path: Location | str) -> Manifest:
     version = fields["format"]
     if version not in (FORMAT_1, FORMAT):
         raise errors.other_format(path, version, FORMAT)
+    check_name(path, fields["step"])
     read = record_of_json if version == FORMAT else _record_of_format_1
     arrays = {name: read(record) for name, record in fields["arrays"].items()}
     return Manifest(fields["step"], fields["metadata"], arrays, fields.get("files", {}), version)

@@ -71,13 +71,13 @@ class Place(ABC):
         """Make the child `name` of what was made; its file `MARKER` was written last."""
 
     @abstractmethod
-    def retire(self, name: str) -> None:
-        """Remove a published child, which is whole until it is none."""
+    def retire(self, name: str) -> Place:
+        """Make a published child none at once; what there is then, to be removed."""
 
     @abstractmethod
     def rename(self, name: str, other: str) -> None:
         """Give a child another name."""
 
     @abstractmethod
-    def clean(self, prefix: str) -> None:
-        """Remove what a killed process left of children whose names begin with `prefix`."""
+    def leftovers(self, prefix: str) -> list[str]:
+        """What a killed process left of children whose names begin with `prefix`."""

@@ -93,10 +93,10 @@ class RemotePlace(Place):
     def publish(self, name: str) -> None:
         """It is there: its marker was written last."""
 
-    def retire(self, name: str) -> None:
+    def retire(self, name: str) -> RemotePlace:
         doomed = self.child(name)
         doomed.remove(MARKER)
-        doomed.remove()
+        return doomed
 
     def rename(self, name: str, other: str) -> None:
         source, target = self.child(name), self.child(other)
@@ -104,10 +104,9 @@ class RemotePlace(Place):
             target.write(file, [source.read(file)])
         source.remove()
 
-    def clean(self, prefix: str) -> None:
-        for name in self.names():
-            if name.startswith(prefix) and "." not in name and not self.is_complete(name):
-                self.child(name).remove()
+    def leftovers(self, prefix: str) -> list[str]:
+        found = [name for name in self.names() if name.startswith(prefix) and "." not in name]
+        return [name for name in found if not self.is_complete(name)]
 
     @cached_property
     def _prefix(self) -> str:

@@ -22,18 +22,19 @@ from levanter.errors import WorkFailed
 
 # Saves step 2 beside step 1 and then deletes step 1, and dies at the n-th call below.
 DYING = """
-import os, signal, sys
+import os, signal, sys, threading
 import numpy as np
 from levanter import checkpoint
 from levanter.checkpoint import writing
 
-calls = 0
+calls, counting = 0, threading.Lock()
 def lethal(call):
     def counted(*arguments, **keywords):
         global calls
-        calls += 1
-        if calls == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        with counting:
+            calls += 1
+            if calls == int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
         return call(*arguments, **keywords)
     return counted
 
