@@ -119,6 +119,12 @@ def target_exists(path: Location) -> UserError:
     return UserError(f"{path} is there already: name a new one")
 
 
+def cannot_export(path: Location, error: OSError) -> WorkFailed:
+    return WorkFailed(
+        f"cannot write {path} ({error.strerror or error}): {_remedy(error)} and run the same command again"
+    )
+
+
 def unknown_export(path: Location) -> UserError:
     return UserError(f"cannot tell the format of {path}: end its name in .safetensors or .npz")
 

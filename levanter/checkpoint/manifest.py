@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -76,6 +77,8 @@ class Manifest:
     arrays: dict[str, ArrayRecord]
     files: dict[str, int]
     format: int = FORMAT
+    written: float | None = None
+    """When it was written, in seconds since 1970; None where that is not known."""
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +88,13 @@ class Manifest:
 
 def write_manifest(place: Place, manifest: Manifest) -> None:
     """Write both manifest files into a checkpoint that is being made; the last of them is what makes it one."""
-    head = {"format": FORMAT, "step": manifest.step, "metadata": manifest.metadata, "files": manifest.files}
+    head = {
+        "format": FORMAT,
+        "step": manifest.step,
+        "written": round(time.time(), 3),
+        "metadata": manifest.metadata,
+        "files": manifest.files,
+    }
     lines = [f'"{key}": {json.dumps(value)}' for key, value in head.items()]
     arrays = (f"{json.dumps(name)}: {json.dumps(record_to_json(each))}" for name, each in manifest.arrays.items())
     content = ("{" + ",\n".join([*lines, '"arrays": {' + ",\n ".join(arrays) + "}"]) + "}\n").encode()
@@ -114,7 +123,7 @@ def read_manifest(path: Location | str) -> Manifest:
     check_name(path, fields["step"])
     read = record_of_json if version == FORMAT else _record_of_format_1
     arrays = {name: read(record) for name, record in fields["arrays"].items()}
-    return Manifest(fields["step"], fields["metadata"], arrays, fields.get("files", {}), version)
+    return Manifest(fields["step"], fields["metadata"], arrays, fields.get("files", {}), version, fields.get("written"))
 
 
 def record_to_json(record: ArrayRecord) -> dict[str, Any]:

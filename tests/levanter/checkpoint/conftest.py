@@ -1,4 +1,4 @@
-"""Makes `failing_disk` importable: importlib mode adds no folder to the path."""
+"""Makes `failing_disk` and `several` importable: importlib mode adds no folder to the path."""
 
 import sys
 from pathlib import Path
