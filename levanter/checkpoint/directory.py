@@ -96,7 +96,12 @@ def clean(directory: Location | str) -> None:
 
 def prune(directory: Location, keep: int, keep_every: int | None = None) -> None:
     """Delete all but the newest `keep` checkpoints and those of multiples of `keep_every` steps."""
-    for path in committed(directory)[:-keep]:
+    try:
+        old = committed(directory)[:-keep]
+    except OSError as error:
+        print(errors.cannot_delete(directory, error), file=sys.stderr, flush=True)
+        return
+    for path in old:
         step = step_of(path)
         if keep_every is None or step is None or step % keep_every:
             remove(path)

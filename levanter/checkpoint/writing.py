@@ -67,7 +67,11 @@ def save(
     place = place_of(location(directory))
     name = step_name(step)
     final = place.child(name).path
-    if place.is_complete(name):
+    try:
+        there = place.is_complete(name)
+    except OSError as error:
+        raise errors.cannot_write(final, error) from error
+    if there:
         raise FileExistsError(f"the checkpoint {final} is already there")
     staged = place.staging(name)
     with _together(group, final, staged, "prepare"):
