@@ -92,6 +92,11 @@ class Checkpointer:
         self._writing = self._thread.submit(self._write, step, copied, dict(metadata))
         self._last_step, self._last_time = step, self._clock()
 
+    @property
+    def writing(self) -> bool:
+        """Whether a save is in the air."""
+        return self._writing is not None and not self._writing.done()
+
     def wait(self) -> Location | None:
         """Wait until the save in the air is committed; the newest checkpoint then, or None before the first.
 

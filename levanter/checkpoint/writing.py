@@ -154,6 +154,7 @@ class _Writer:
             self._records[name] = ArrayRecord(array.dtype.name, array.shape)
             self._blocks[name] = []
             for part, values in array.parts:
+                values = np.asarray(values)
                 for region in part.cut(array.dtype.itemsize, self._block_bytes):
                     yield name, region, np.asarray(values[region.slices(part)])
 

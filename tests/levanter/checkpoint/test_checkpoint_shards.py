@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from several import Member, Seen, together
 
 from levanter import checkpoint
-from levanter.checkpoint import CheckpointConfig, Checkpointer, reading, writing
+from levanter.checkpoint import CheckpointConfig, Checkpointer, reading, snapshot, writing
 from levanter.checkpoint.reading import newest, read_regions
 from levanter.checkpoint.regions import Region, region_of
 from levanter.checkpoint.snapshot import Staging
@@ -83,6 +83,19 @@ def test_processes_have_their_share_of_what_is_replicated() -> None:
         seen = {name: Seen(array, index, 4) for name, array in state.items()}
         copied = Staging().copied(seen, index)  # pyright: ignore[reportArgumentType]
         assert sum(len(each.parts) for each in copied.values()) == 2
+
+
+def test_a_copy_that_is_made_on_the_devices(
+    tmp_path: Path, state: dict[str, jax.Array], digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not snapshot.have_room([state["scalar"].addressable_shards[0].data])  # a CPU tells of none
+    monkeypatch.setattr(snapshot, "have_room", lambda shards: True)
+    give_away = jax.jit(lambda tree: jax.tree.map(lambda array: array * 0, tree), donate_argnums=0)
+    mine = jax.tree.map(lambda array: array + 0, state)
+    with Checkpointer(tmp_path, CheckpointConfig(), resumed_step=None) as saver:
+        saver.save(1, mine, {})
+        give_away(mine)
+    assert checkpoint.digest(tmp_path) == digest
 
 
 @pytest.mark.parametrize("data_model", [(1, 1), (2, 4), (8, 1), (1, 8)])
