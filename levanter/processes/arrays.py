@@ -1,0 +1,48 @@
+"""Arrays over the devices of several processes, from the rows that each process has, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def rows_here(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> np.ndarray:
+    """The places along the first axis of an array that devices of this process hold, in order."""
+    held = [index[0].indices(shape[0]) for index in sharding.addressable_devices_indices_map(shape).values()]
+    return np.unique(np.concatenate([np.arange(first, last) for first, last, _ in held]))
+
+
+def from_rows(
+    sharding: jax.sharding.Sharding, shape: tuple[int, ...], rows: np.ndarray, values: np.ndarray
+) -> jax.Array:
+    """An array of which this process has some rows.
+
+    Args:
+        rows: the places along the first axis that it has, in order: those of `rows_here`, or all.
+        values: the values there.
+    """
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        first, last, _ = index[0].indices(shape[0])
+        start = int(np.searchsorted(rows, first))
+        return values[(slice(start, start + last - first), *index[1:])]
+
+    return jax.make_array_from_callback(shape, sharding, part)
+
+
+def on_one_device(tree: Any, use: Callable[[Any], Any], here: bool) -> Any:
+    """`use(tree)` with every array whole on a device of this process, where `here` says so; None elsewhere.
+
+    Every process calls it: they send each other what they have. The arrays pass through the host's memory.
+    """
+    from jax.experimental import multihost_utils
+
+    whole = multihost_utils.process_allgather(tree, tiled=True)
+    if not here:
+        return None
+    device = jax.local_devices()[0]
+    with jax.default_device(device):
+        return use(jax.device_put(whole, device))
