@@ -123,11 +123,24 @@ class TokenData:
 
     def train_batch(self, step: int) -> Batch:
         """The batch of training step `step`, counted from 0: always the same for the same seed."""
+        return self.train_rows(step, range(self._batch_size))
+
+    def train_rows(self, step: int, rows: Sequence[int] | np.ndarray) -> Batch:
+        """Some rows of the batch of training step `step`: a process reads those of its own devices and no other.
+
+        A pure function of the seed, the step and the rows: `train_rows(step, rows)` is `train_batch(step)` at `rows`.
+
+        Args:
+            rows: numbers of rows, each below the size of a batch, in the order in which they are wanted.
+
+        Returns: tokens and targets, each int32 [len(rows), position].
+        """
         if step < 0:
             raise ValueError(f"a step is counted from 0, not {step}")
-        first = step * self._batch_size
-        places = np.arange(first, first + self._batch_size, dtype=np.int64)
-        epochs, places = np.divmod(places, self.num_train_windows)
+        numbers = np.asarray(rows, np.int64)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < self._batch_size:
+            raise ValueError(f"the rows of a batch are 0 to {self._batch_size - 1}, not {numbers.tolist()}")
+        epochs, places = np.divmod(step * self._batch_size + numbers, self.num_train_windows)
         windows = np.empty_like(places)
         for epoch in np.unique(epochs):
             of_epoch = epochs == epoch

@@ -57,6 +57,21 @@ def test_a_batch_is_of_seed_and_step_alone(train: int, seq_len: int, batch_size:
     assert np.array_equal(tokens, again[0]) and np.array_equal(targets, again[1])
 
 
+@settings(max_examples=50, deadline=None)
+@given(train=st.integers(5, 60), step=st.integers(0, 10**9), rows=st.lists(st.integers(0, 6), max_size=9))
+def test_some_rows_of_a_batch_are_those_of_the_batch(train: int, step: int, rows: list[int]) -> None:
+    data = token_data(train, batch_size=7)  # often less than an epoch, often several
+    for part, whole in zip(data.train_rows(step, rows), data.train_batch(step), strict=True):
+        assert part.shape == (len(rows), 4) and part.dtype == np.int32
+        assert np.array_equal(part, whole[rows])
+
+
+@pytest.mark.parametrize("rows", [[3], [-1], [0, 7]])
+def test_a_batch_has_no_other_rows(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"^the rows of a batch are 0 to 2, not \["):
+        token_data(9).train_rows(0, rows)
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 7])
 def test_an_epoch_has_every_window_once(epoch: int) -> None:
     data = token_data(4 * 30 + 1, batch_size=3)
