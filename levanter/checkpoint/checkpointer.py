@@ -64,14 +64,17 @@ class Checkpointer:
                 set_aside(self._directory, resumed_step)
         group.exchange(f"checkpoints in {self._directory}")
 
-    def due(self, step: int) -> bool:
-        """Whether the state after `step` steps should be saved now."""
-        return step > 0 and step != self._last_step and (self.due_by_steps(step) or self.due_by_time())
+    def due(self, step: int, by_time: bool | None = None) -> bool:
+        """Whether the state after `step` steps should be saved now.
 
-    def due_by_steps(self, step: int) -> bool:
-        """Whether a checkpoint is due at this step whatever the time: in every process at once."""
+        Args:
+            by_time: whether its time has come; default: by the clock of this process. All processes must agree.
+        """
         every = self._config.every_steps
-        return every is not None and step % every == 0
+        by_steps = every is not None and step % every == 0
+        return (
+            step > 0 and step != self._last_step and (by_steps or (self.due_by_time() if by_time is None else by_time))
+        )
 
     def due_by_time(self) -> bool:
         """Whether so much time has passed since the last checkpoint, by the clock of this process."""

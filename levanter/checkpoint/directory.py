@@ -49,9 +49,15 @@ def followed(directory: Location | str) -> Location:
     return directory
 
 
-def keep_elsewhere(directory: Path, target: Location | str | None) -> Location:
-    """Say in the folder `directory` of a run that its checkpoints are in `target` (None: in itself); returns where."""
+def keep_elsewhere(directory: Path, target: Location | str | None, write: bool = True) -> Location:
+    """Say in the folder `directory` of a run that its checkpoints are in `target` (None: in itself); returns where.
+
+    Args:
+        write: whether this process says it.
+    """
     said = directory / _ELSEWHERE
+    if not write:
+        return directory if target is None else location(target)
     if target is None:
         said.unlink(missing_ok=True)
         return directory

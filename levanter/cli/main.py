@@ -24,6 +24,7 @@ from levanter.cli.generate import generate_command
 from levanter.cli.group import Group
 from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
+from levanter.cli.launch import launch_command
 from levanter.cli.names import names_command
 from levanter.cli.train import train
 from levanter.cli.verify import verify_command
@@ -44,7 +45,7 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=Group,
     commands=[
-        *(train, import_command, export_command, generate_command, eval_command),
+        *(train, launch_command, import_command, export_command, generate_command, eval_command),
         *(compile_command, check_command, verify_command, names_command, config_command, checkpoint, ir),
     ],
 )

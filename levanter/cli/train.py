@@ -15,6 +15,7 @@ from levanter.cli.options import (
     own_option,
     place_given,
 )
+from levanter.cli.process_options import process_options
 
 
 @click.command(cls=ConfigCommand, context_settings=OVERRIDES)
@@ -26,9 +27,18 @@ from levanter.cli.options import (
     metavar="PATH",
     help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
 )
+@process_options
 @click.pass_context
 def train(
-    ctx: click.Context, own: str | None, model: str | None, path: str | None, mesh: str | None, run_dir: str | None
+    ctx: click.Context,
+    own: str | None,
+    model: str | None,
+    path: str | None,
+    mesh: str | None,
+    run_dir: str | None,
+    coordinator: str | None,
+    processes: str | None,
+    process_id: int | None,
 ) -> None:
     """Train a model, or resume a run.
 
@@ -37,6 +47,7 @@ def train(
     FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
     from levanter.cli import devices
+    from levanter.processes.starting import launch_of, processes_of, start
 
     given: tuple[str, ...] = ctx.obj or ("train",)
     own = place_given(ctx, own)
@@ -46,8 +57,12 @@ def train(
         if path is not None:
             given = (*given, "--config", path)  # so that what is printed to try next knows the model
     config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir, data__tokenizer=tokenizer)
+    launch = launch_of(coordinator, processes, process_id)
     if config.trainer.mesh is not None:
-        devices.prepare(config.mesh)
+        devices.prepare(config.mesh, processes_of(launch))
+    if launch is not None:
+        start(launch)
+    if config.trainer.mesh is not None:
         devices.require(config.mesh)
 
     from levanter.runtime.command import Command

@@ -69,6 +69,14 @@ def launch_of(
     return Launch(coordinator, int(processes), process_id)
 
 
+def processes_of(launch: Launch | None, environ: Mapping[str, str] = os.environ) -> int:
+    """How many processes there will be, as far as that is known before they have met."""
+    if launch is None:
+        return 1
+    told = next((int(environ[name]) for name in _STEPS if environ.get(name, "").isdigit()), 1)
+    return launch.count or told
+
+
 def start(launch: Launch) -> Group:
     """Connect this process to the others; JAX then has the devices of all of them.
 

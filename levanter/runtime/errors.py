@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from levanter.checkpoint.locations import Location
 from levanter.errors import UserError, WorkFailed
 
 _SHOWN = 8
@@ -38,7 +39,7 @@ def _sizes(section: str, sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{section}.{name} ({size})" for name, size in sizes.items())
 
 
-def other_data(checkpoint: Path) -> UserError:
+def other_data(checkpoint: Location) -> UserError:
     return UserError(
         f"the text or the tokenizer is not the one that {checkpoint} was trained on: "
         "put back the data of this run, or start another one with --run-dir"
@@ -53,7 +54,7 @@ def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
     )
 
 
-def code_changed(file: str, checkpoint: Path) -> str:
+def code_changed(file: str, checkpoint: Location) -> str:
     return (
         f"{file} has changed since {checkpoint} was saved: the run resumes with the code as it is now, and is not the "
         "run that it would have been"
@@ -67,7 +68,7 @@ def learns_from_ignored(model: str) -> UserError:
     )
 
 
-def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError:
+def past_the_end(checkpoint: Location, step: int, num_train_steps: int) -> UserError:
     return UserError(
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "
         f"set it to {step} or more, or start another run with --run-dir"

@@ -18,6 +18,9 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
+from levanter.processes.agreement import Agreement
+from levanter.processes.arrays import from_rows, rows_here
+from levanter.processes.group import ALONE, Group
 from levanter.runtime import errors, evaluate, own_code
 from levanter.runtime.pace import Pace
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
@@ -35,6 +38,7 @@ class Loop:
         compiled: Compiled,
         checkpointer: Checkpointer,
         trackers: Trackers,
+        members: Group = ALONE,
     ) -> None:
         self._trainer = config.trainer
         self._learning_rate = config.optimizer.learning_rate
@@ -44,6 +48,8 @@ class Loop:
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
+        self._agreement = Agreement(members)
+        self._alone = members.count == 1
         self._axes = batch_axes(config)
         self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
         # Only where other weights are evaluated than are trained does an evaluation read the optimizer's state.
@@ -61,8 +67,9 @@ class Loop:
             self._check_ignored(state)
         running: tuple[int, Metrics] | None = None
         first = True
-        batch = self._place(self._tokens.train_batch(step))
-        while step < last and not stop.requested:
+        batch = self._batch(step)
+        agreed = self._agreed(step, stop)
+        while step < last and "stop" not in agreed:
             state, metrics = self._compiled.train_step(state, batch)
             if first:
                 # The call has compiled the step and returns while the devices make it: from here time is training's.
@@ -71,20 +78,29 @@ class Loop:
                 first = False
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
-            batch = self._place(self._tokens.train_batch(step))
+            batch = self._batch(step)
             if running is not None:
                 self._record(*running)
             running = step, metrics
-            evaluating = self._evaluation_due(step)
-            if evaluating or self._checkpointer.due(step):
+            agreed = self._agreed(step, stop)
+            evaluating, saving = self._evaluation_due(step), self._checkpointer.due(step, "save" in agreed)
+            if evaluating or saving:
                 self._record(step, metrics, state if evaluating else None)
                 running = None
-                self._save(step, state)
+                if saving:
+                    self._save(step, state)
                 self._pace.pause()
         if running is not None:
             self._record(*running)
-        self._save(step, state, even_if_not_due=True)
+        self._save(step, state)
         return state, step
+
+    def _agreed(self, step: int, stop: StopSignal) -> set[str]:
+        """What all processes do after `step` steps: "stop", "save"."""
+        wishes = {"stop"} if stop.requested else set[str]()
+        if self._checkpointer.due_by_time():
+            wishes.add("save")
+        return self._agreement.due(step, wishes)
 
     def _check_ignored(self, state: TrainState) -> None:
         """Hold the model's loss against targets that are all ignored: a model of one's own may not know of them.
@@ -136,12 +152,31 @@ class Loop:
             numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
         self._trackers.log(step, numbers)
 
-    def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:
-        if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
+    def _save(self, step: int, state: TrainState) -> None:
+        if step > 0:
             self._trackers.sync()
             self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
 
     def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""
         tokens, targets = (NamedArray(array, self._axes) for array in batch)
-        return jax.device_put(LmBatch(tokens, targets), self._compiled.batch_shardings)
+        if self._alone:
+            return jax.device_put(LmBatch(tokens, targets), self._compiled.batch_shardings)
+        return self._from_rows(np.arange(len(batch[0])), batch)
+
+    def _batch(self, step: int) -> LmBatch:
+        """What the step after `step` steps reads; a process makes those of its rows that its devices hold."""
+        if self._alone:
+            return self._place(self._tokens.train_batch(step))
+        shape = tuple(axis.size for axis in self._axes)
+        rows = rows_here(self._compiled.batch_shardings.tokens.array, shape)
+        return self._from_rows(rows, self._tokens.train_rows(step, rows))
+
+    def _from_rows(self, rows: np.ndarray, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
+        shape = tuple(axis.size for axis in self._axes)
+        shardings = self._compiled.batch_shardings
+
+        def placed(sharding: Any, values: np.ndarray) -> NamedArray:
+            return NamedArray(from_rows(sharding.array, shape, rows, values), self._axes)
+
+        return LmBatch(placed(shardings.tokens, batch[0]), placed(shardings.targets, batch[1]))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 
 from levanter import data as text
-from levanter.checkpoint import latest, load, read_manifest
+from levanter.checkpoint import Location, Manifest, load, newest, read_manifest
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.hf.runs import is_imported, starting_model
+from levanter.processes.starting import group
 from levanter.runtime import errors, own_code
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.state import TrainState, flat_names, from_flat_names, init_state, state_shape
@@ -22,21 +25,31 @@ def starting_state(
     A new one has imported weights where the run directory has them or the config names them, else random ones.
     """
     problems: list[str] = []
-    checkpoint = latest(run.checkpoints_path, problems)
+    folder = config.trainer.checkpoint.directory or run.checkpoints_path
+    found = newest(folder, lambda path: _restored(path, config, tokens, compiled), problems, group())
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
-    manifest = None if checkpoint is None else read_manifest(checkpoint)
-    if checkpoint is None or manifest is None or is_imported(manifest):
-        model = starting_model(config, run.path, checkpoint, compiled.state_shardings.model)
+    if found is None or is_imported(found[1][0]):
+        model = starting_model(config, run.path, found and found[0], compiled.state_shardings.model)
         return init_state(config, compiled.state_shardings, model), 0
-
-    if manifest.metadata.get("data") != tokens.identity:
-        raise errors.other_data(checkpoint)
+    checkpoint, (manifest, state) = found
     for file in own_code.changed(manifest.metadata.get(own_code.KEY, {}), config):
         console.print(errors.code_changed(file, checkpoint), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"going on from {checkpoint}", markup=False, highlight=False, soft_wrap=True)
+    return state, manifest.step
+
+
+def _restored(
+    checkpoint: Location, config: TrainConfig, tokens: text.TokenData, compiled: Compiled
+) -> tuple[Manifest, Any]:
+    """The manifest of a checkpoint, and the state in it, of which each value that is read is verified."""
+    manifest = read_manifest(checkpoint)
+    if is_imported(manifest):
+        return manifest, None
+    if manifest.metadata.get("data") != tokens.identity:
+        raise errors.other_data(checkpoint)
     if manifest.step > config.trainer.num_train_steps:
         raise errors.past_the_end(checkpoint, manifest.step, config.trainer.num_train_steps)
     shapes = state_shape(config)
     arrays = load(checkpoint, like=flat_names(shapes), shardings=flat_names(compiled.state_shardings))
-    console.print(f"going on from {checkpoint}", markup=False, highlight=False, soft_wrap=True)
-    return from_flat_names(shapes, arrays), manifest.step
+    return manifest, from_flat_names(shapes, arrays)
