@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from levanter.errors import EXIT_WORK_FAILED, WorkFailed
 from levanter.processes import errors
-from levanter.processes.service import Client
+from levanter.processes.service import Client, answers
 
 BEAT_SECONDS = 2.0
 LOST_SECONDS = 30.0
@@ -96,9 +96,16 @@ class Connected:
         self._ended.set()
         self._judge(self.index, message)
 
+    def aborting(self) -> None:
+        """This process is about to abort: end it with the reason instead, where that is that the first one is gone."""
+        if not answers():
+            self._end_with(errors.first_lost())
+
     def explained(self, error: Exception) -> WorkFailed:
         """What an error of a connection comes from, once that is known: the verdict, where there is one soon."""
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if self._watch.is_alive():  # it ends this process as soon as it knows why
+            self._watch.join(LOST_SECONDS + 4 * BEAT_SECONDS)
         deadline = time.monotonic() + LOST_SECONDS + 2 * BEAT_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -122,11 +129,18 @@ class Connected:
             except Exception:
                 verdict = errors.first_lost()
             if verdict is not None and not self._ended.is_set():
-                print(f"error: {verdict}", file=sys.stderr, flush=True)
-                if self.index == 0:  # the service goes with this process: let the others read it first
-                    time.sleep(3 * BEAT_SECONDS)
-                self._leave(EXIT_WORK_FAILED)
+                self._end_with(verdict)
                 return
+
+    def _end_with(self, verdict: WorkFailed) -> None:
+        with self._lock:
+            if self._ended.is_set():
+                return
+            self._ended.set()
+        print(f"error: {verdict}", file=sys.stderr, flush=True)
+        if self.index == 0:  # the service goes with this process: let the others read it first
+            time.sleep(3 * BEAT_SECONDS)
+        self._leave(EXIT_WORK_FAILED)
 
     def _look(self, heard: dict[str, tuple[str, float]]) -> None:
         """Hold the signs of life of all processes against those of the last look."""

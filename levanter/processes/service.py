@@ -7,7 +7,14 @@ alone reaches for JAX's own client of it.
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import socket
+from collections.abc import Callable
 from typing import Any, Protocol
+
+
+_CONNECT_SECONDS = 5.0
 
 
 class Client(Protocol):
@@ -26,3 +33,35 @@ def client() -> Client | None:
 
     found: Any = distributed.global_state.client
     return found
+
+
+def answers() -> bool:
+    """Whether anyone listens where the service is. It can be asked where the client itself is in the way."""
+    from jax._src import distributed
+
+    host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def before_abort(tell: Callable[[], None]) -> None:
+    """Call `tell` when this process aborts itself.
+
+    JAX's client does so the moment the service is gone, in a thread of its own and with a stack trace for a message;
+    the callback that its library has for that case cannot be used from Python (it ends with `std::bad_cast`). A Python
+    signal handler would wait for the main thread, which waits for the devices, so this is one of the C library's.
+    """
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+
+    def aborting(number: int) -> None:
+        tell()
+
+    _handlers.append(handler := kind(aborting))
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
+
+
+_handlers: list[Any] = []
+"""Who the C library may call, for as long as the process lives."""

@@ -15,7 +15,7 @@ from levanter.errors import UserError, WorkFailed
 from levanter.processes import errors
 from levanter.processes.connected import Connected
 from levanter.processes.group import ALONE, Group
-from levanter.processes.service import client
+from levanter.processes.service import before_abort, client
 
 AUTO = "auto"
 COORDINATOR, PROCESSES, PROCESS_ID = "LEVANTER_COORDINATOR", "LEVANTER_PROCESSES", "LEVANTER_PROCESS_ID"
@@ -104,6 +104,7 @@ def start(launch: Launch) -> Group:
     found = group()
     if isinstance(found, Connected):
         found.start()
+        before_abort(found.aborting)
     return found
 
 
