@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,15 @@ from levanter.cli.options import (
     place_given,
 )
 from levanter.cli.process_options import process_options
+from levanter.processes.group import ALONE
+from levanter.processes.starting import Launch, launch_of, processes_of, start, working
+from levanter.runtime import errors
+from levanter.runtime.command import Command
+from levanter.runtime.stop import ProcessStop
+from levanter.runtime.together import opened_by_the_first
+
+if TYPE_CHECKING:
+    from levanter.config import TrainConfig
 
 
 @click.command(cls=ConfigCommand, context_settings=OVERRIDES)
@@ -28,6 +38,11 @@ from levanter.cli.process_options import process_options
     help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
 )
 @process_options
+@click.option(
+    "--profile",
+    metavar="FIRST:LAST",
+    help="Trace these steps, such as 20:25, for XProf and Perfetto, into RUN_DIR/profile.",
+)
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -36,6 +51,7 @@ def train(
     path: str | None,
     mesh: str | None,
     run_dir: str | None,
+    profile: str | None,
     coordinator: str | None,
     processes: str | None,
     process_id: int | None,
@@ -46,9 +62,6 @@ def train(
     can be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
     FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
-    from levanter.cli import devices
-    from levanter.processes.starting import launch_of, processes_of, start
-
     given: tuple[str, ...] = ctx.obj or ("train",)
     own = place_given(ctx, own)
     tokenizer = None
@@ -56,19 +69,41 @@ def train(
         path, tokenizer = _imported(run_dir)
         if path is not None:
             given = (*given, "--config", path)  # so that what is printed to try next knows the model
-    config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir, data__tokenizer=tokenizer)
-    launch = launch_of(coordinator, processes, process_id)
+    # Until something is trained there is nothing to save: a signal ends the command at once.
+    with ProcessStop() as stop:
+        given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
+        config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
+        _train(config, Command(given), stop, launch_of(coordinator, processes, process_id))
+
+
+def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Launch | None) -> None:
+    """The slow part. The run directory comes first: it refuses a second writer, and says how many CPU threads there
+    are to be, before JAX is imported (or, in several processes, before it starts)."""
+    from rich.console import Console
+
+    from levanter.cli import devices
+    from levanter.runtime import environment
+    from levanter.runtime.opening import fixed_values, opened_run
+    from levanter.runtime.record import CPU_THREADS
+
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh, processes_of(launch))
-    if launch is not None:
-        start(launch)
-    if config.trainer.mesh is not None:
-        devices.require(config.mesh)
+    members = ALONE if launch is None else start(launch)
+    console = Console(quiet=members.index > 0)
+    with (
+        working(members),
+        opened_by_the_first(members, lambda: opened_run(config, console, command)) as run,
+    ):
+        threads = fixed_values(config, run)[CPU_THREADS]
+        if run.record.fixed and threads != environment.cores() and config.trainer.cpu_threads is None:
+            console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
+        environment.fix_threads(threads)
+        if config.trainer.mesh is not None:
+            devices.require(config.mesh)
 
-    from levanter.runtime.command import Command
-    from levanter.runtime.trainer import train as run
+        from levanter.runtime.trainer import train as run_training
 
-    run(config, command=Command(given))
+        run_training(config, console, command, run, stop)
 
 
 def _imported(run_dir: str) -> tuple[str | None, str | None]:

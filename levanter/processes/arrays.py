@@ -8,6 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from levanter.processes import errors
+from levanter.processes.group import Group
+
 
 def rows_here(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> np.ndarray:
     """The places along the first axis of an array that devices of this process hold, in order."""
@@ -33,16 +36,32 @@ def from_rows(
     return jax.make_array_from_callback(shape, sharding, part)
 
 
-def on_one_device(tree: Any, use: Callable[[Any], Any], here: bool) -> Any:
-    """`use(tree)` with every array whole on a device of this process, where `here` says so; None elsewhere.
+def check_devices(mesh: str | None, wanted: int, members: Group) -> None:
+    """Hold the devices of a mesh against those of all processes.
 
-    Every process calls it: they send each other what they have. The arrays pass through the host's memory.
+    Args:
+        mesh: as the user wrote it.
+
+    Raises:
+        UserError: it leaves some of them out, or wants more.
     """
+    devices = jax.device_count()
+    if members.count > 1 and (mesh is None or wanted != devices):
+        raise errors.mesh_needs_all(mesh, wanted, devices, members.count)
+
+
+def by_the_first(members: Group, tree: Any, use: Callable[[Any], None]) -> None:
+    """`use(tree)` in the first process, with every array whole on one of its devices where several have parts of it.
+
+    Every process calls it: they send what they have. The arrays pass through the memory of the hosts.
+    """
+    if members.count == 1:
+        use(tree)
+        return
     from jax.experimental import multihost_utils
 
     whole = multihost_utils.process_allgather(tree, tiled=True)
-    if not here:
-        return None
-    device = jax.local_devices()[0]
-    with jax.default_device(device):
-        return use(jax.device_put(whole, device))
+    if members.index == 0:
+        device = jax.local_devices()[0]
+        with jax.default_device(device):
+            use(jax.device_put(whole, device))

@@ -13,7 +13,6 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-
 _CONNECT_SECONDS = 5.0
 
 
@@ -27,12 +26,15 @@ class Client(Protocol):
     def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None: ...
 
 
-def client() -> Client | None:
-    """The connection of this process to the service; None where it runs alone."""
+def connected_as() -> tuple[Client, int, int]:
+    """The connection of this process to the service, its number and how many there are.
+
+    `jax.process_index` would tell the same, and start the devices, for which it may be too early.
+    """
     from jax._src import distributed
 
-    found: Any = distributed.global_state.client
-    return found
+    found: Any = distributed.global_state
+    return found.client, found.process_id, found.num_processes
 
 
 def answers() -> bool:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from levanter.errors import UserError, WorkFailed
 from levanter.processes import errors
 from levanter.processes.connected import Connected
 from levanter.processes.group import ALONE, Group
-from levanter.processes.service import before_abort, client
+from levanter.processes.service import before_abort, connected_as
 
 AUTO = "auto"
 COORDINATOR, PROCESSES, PROCESS_ID = "LEVANTER_COORDINATOR", "LEVANTER_PROCESSES", "LEVANTER_PROCESS_ID"
@@ -101,22 +99,20 @@ def start(launch: Launch) -> Group:
             raise errors.started_late() from error
         where = launch.coordinator or "the coordinator"
         raise errors.cannot_connect(where, time.monotonic() - began, reason) from error
-    found = group()
-    if isinstance(found, Connected):
-        found.start()
-        before_abort(found.aborting)
+    connection, index, count = connected_as()
+    found = Connected(connection, index, count)
+    _connected.append(found)
+    found.start()
+    before_abort(found.aborting)
     return found
 
 
-@cache
 def group() -> Group:
     """The processes of this run. Where `start` was not called, this one is alone."""
-    connection = client() if "jax" in sys.modules else None
-    if connection is None:
-        return ALONE
-    import jax
+    return _connected[-1] if _connected else ALONE
 
-    return Connected(connection, jax.process_index(), jax.process_count())
+
+_connected: list[Connected] = []
 
 
 @contextlib.contextmanager

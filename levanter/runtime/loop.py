@@ -6,7 +6,6 @@ numbers of the step before are fetched and logged.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -22,9 +21,11 @@ from levanter.processes.agreement import Agreement
 from levanter.processes.arrays import from_rows, rows_here
 from levanter.processes.group import ALONE, Group
 from levanter.runtime import errors, evaluate, own_code
-from levanter.runtime.pace import Pace
+from levanter.runtime.course import Course
+from levanter.runtime.instruments import Instruments
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
-from levanter.runtime.stop import StopSignal
+from levanter.runtime.stop import StopRequested, StopSignal
+from levanter.trackers.scalars import plain
 from levanter.trackers.trackers import Trackers
 
 
@@ -38,10 +39,11 @@ class Loop:
         compiled: Compiled,
         checkpointer: Checkpointer,
         trackers: Trackers,
+        instruments: Instruments,
+        course: Course | None = None,
         members: Group = ALONE,
     ) -> None:
         self._trainer = config.trainer
-        self._learning_rate = config.optimizer.learning_rate
         self._tokens = tokens
         code = own_code.digests(config)
         self._code = {own_code.KEY: code} if code else {}
@@ -50,8 +52,12 @@ class Loop:
         self._trackers = trackers
         self._agreement = Agreement(members)
         self._alone = members.count == 1
+        self._course = course or Course()
+        self._stop = StopSignal()
+        self._unlogged: dict[str, Any] | None = None
+        self._instruments = instruments
+        self._pace = instruments.pace
         self._axes = batch_axes(config)
-        self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
         # Only where other weights are evaluated than are trained does an evaluation read the optimizer's state.
         self._evaluated = (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
         step = evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
@@ -65,27 +71,40 @@ class Loop:
         last = self._trainer.num_train_steps
         if self._tokens.ignores:
             self._check_ignored(state)
+        self._stop = stop
+        if self._course.unlogged is not None:
+            self._log(step, dict(self._course.unlogged), state)
         running: tuple[int, Metrics] | None = None
         first = True
+        self._instruments.start(step)
         batch = self._batch(step)
         agreed = self._agreed(step, stop)
         while step < last and "stop" not in agreed:
+            watched = self._instruments.before_step(step + 1, state, batch)
             state, metrics = self._compiled.train_step(state, batch)
+            metrics = {**metrics, **watched}
             if first:
                 # The call has compiled the step and returns while the devices make it: from here time is training's.
+                self._instruments.compiled()
                 self._pace.pause()
                 self._trackers.compiled()
+                stop.begun()
                 first = False
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
+            began = time.perf_counter()
             batch = self._batch(step)
+            self._pace.waited_for_data(time.perf_counter() - began, idle=metrics["loss"].is_ready())
+            self._instruments.after_step(step, metrics)
             if running is not None:
                 self._record(*running)
             running = step, metrics
             agreed = self._agreed(step, stop)
-            evaluating, saving = self._evaluation_due(step), self._checkpointer.due(step, "save" in agreed)
-            if evaluating or saving:
-                self._record(step, metrics, state if evaluating else None)
+            evaluating = self._evaluation_due(step)
+            reading = self._instruments.read_state(step)
+            saving = self._checkpointer.due(step, "save" in agreed)
+            if evaluating or reading or saving:
+                self._record(step, metrics, state if evaluating else None, state if reading else None)
                 running = None
                 if saving:
                     self._save(step, state)
@@ -93,6 +112,7 @@ class Loop:
         if running is not None:
             self._record(*running)
         self._save(step, state)
+        self._instruments.end(step, state.step)
         return state, step
 
     def _agreed(self, step: int, stop: StopSignal) -> set[str]:
@@ -108,8 +128,9 @@ class Loop:
         Raises:
             UserError: the loss is not 0.
         """
-        tokens, targets = self._tokens.train_batch(0)
-        if float(self._evaluate(self._evaluated(state), self._place((tokens, np.full_like(targets, -1))))) != 0.0:
+        tokens, targets, *apart = self._tokens.train_batch(0)
+        nothing = self._place((tokens, np.full_like(targets, -1), *apart))
+        if float(self._evaluate(self._evaluated(state), nothing)) != 0.0:
             raise errors.learns_from_ignored(type(state.model).__name__)
 
     def final_heldout_loss(self, state: TrainState) -> float | None:
@@ -121,13 +142,16 @@ class Loop:
 
     def _measure(self, state: TrainState) -> float:
         batches = [self._place(batch) for batch in self.heldout]
-        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches)
+        # A signal cuts it short, unless other processes are in it too.
+        check = self._stop.check if self._alone else lambda: None
+        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches, check)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
         began = time.perf_counter()
         loss = self._evaluation(model, batch)
         if not self._evaluation_compiled:
             # As with the step, the first call returns when it has compiled.
+            self._instruments.compiled()
             self._trackers.lost(time.perf_counter() - began)
             self._evaluation_compiled = True
         return loss
@@ -136,47 +160,70 @@ class Loop:
         every = self._trainer.eval_every
         return bool(self.heldout) and (step == self._trainer.num_train_steps or (every > 0 and step % every == 0))
 
-    def _record(self, step: int, metrics: Metrics, state: TrainState | None = None) -> None:
-        """Log a step: wait for its numbers, and evaluate `state` if there is one.
+    def _record(
+        self, step: int, metrics: Metrics, state: TrainState | None = None, read: TrainState | None = None
+    ) -> None:
+        """Log a step: wait for its numbers, evaluate `state` if there is one, and show `read` to who reads it.
 
         Raises:
-            WorkFailed: the loss or the gradient is not finite.
+            NotFinite: the loss or the gradient is not finite.
         """
         values = jax.device_get(metrics)
-        numbers = {**values, "tokens_per_second": self._pace.tick()}
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(values[name]):
-                self._trackers.log(step, numbers)
-                raise errors.not_finite(step, name, float(values[name]), self._learning_rate)
+        numbers = {**values, **self._pace.tick()}
+        if (problem := self._course.watch.problem(step, values)) is not None:
+            self._trackers.log(step, numbers)
+            raise problem
+        self._log(step, numbers, state, read)
+
+    def _log(
+        self, step: int, numbers: dict[str, Any], state: TrainState | None, read: TrainState | None = None
+    ) -> None:
+        """Log a step, with the held-out loss of `state` if there is one. Where a signal cuts that short, the numbers
+        are kept for the checkpoint: who resumes from it logs them."""
+        self._unlogged = None
         if state is not None:
-            numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+            try:
+                numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+            except StopRequested:
+                self._unlogged = {name: plain(value) for name, value in numbers.items()}
+                return
+        numbers |= self._instruments.seen(step, numbers, read)
         self._trackers.log(step, numbers)
 
     def _save(self, step: int, state: TrainState) -> None:
         if step > 0:
+            began = time.perf_counter()
             self._trackers.sync()
-            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
+            course = self._course.metadata(step, self._unlogged)
+            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code, **course})
+            self._pace.stalled(time.perf_counter() - began)
 
-    def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
-        """A batch of numpy arrays, on the devices as the plan says."""
-        tokens, targets = (NamedArray(array, self._axes) for array in batch)
-        if self._alone:
-            return jax.device_put(LmBatch(tokens, targets), self._compiled.batch_shardings)
-        return self._from_rows(np.arange(len(batch[0])), batch)
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last evaluation was cut short."""
+        return self._unlogged is not None
 
     def _batch(self, step: int) -> LmBatch:
         """What the step after `step` steps reads; a process makes those of its rows that its devices hold."""
+        number = self._course.rewinds.batch_of(step)
         if self._alone:
-            return self._place(self._tokens.train_batch(step))
+            return self._place(self._tokens.train_batch(number))
         shape = tuple(axis.size for axis in self._axes)
         rows = rows_here(self._compiled.batch_shardings.tokens.array, shape)
-        return self._from_rows(rows, self._tokens.train_rows(step, rows))
+        return self._from_rows(rows, self._tokens.train_rows(number, rows))
 
-    def _from_rows(self, rows: np.ndarray, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
+    def _place(self, batch: tuple[np.ndarray, ...]) -> LmBatch:
+        """A batch of numpy arrays, on the devices as the plan says."""
+        if not self._alone:
+            return self._from_rows(np.arange(len(batch[0])), batch)
+        return jax.device_put(
+            LmBatch(*(NamedArray(array, self._axes) for array in batch)), self._compiled.batch_shardings
+        )
+
+    def _from_rows(self, rows: np.ndarray, batch: tuple[np.ndarray, ...]) -> LmBatch:
+        """A batch of which this process has the rows `rows`."""
         shape = tuple(axis.size for axis in self._axes)
-        shardings = self._compiled.batch_shardings
-
-        def placed(sharding: Any, values: np.ndarray) -> NamedArray:
-            return NamedArray(from_rows(sharding.array, shape, rows, values), self._axes)
-
-        return LmBatch(placed(shardings.tokens, batch[0]), placed(shardings.targets, batch[1]))
+        found = self._compiled.batch_shardings
+        shardings = [each.array for each in (found.tokens, found.targets, found.segments) if each is not None]
+        placed = (from_rows(sharding, shape, rows, values) for sharding, values in zip(shardings, batch, strict=True))
+        return LmBatch(*(NamedArray(array, self._axes) for array in placed))
