@@ -18,7 +18,7 @@ from levanter.errors import EXIT_INTERRUPTED, EXIT_WORK_FAILED
 from levanter.processes import errors
 from levanter.processes.starting import COORDINATOR, PROCESS_ID, PROCESSES
 
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 10.0
 """What the others have for ending by themselves once one has failed."""
 _POLL_SECONDS = 0.1
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -77,10 +77,10 @@ class Children:
     def wait(self) -> int:
         """Wait for all to end, and stop the others once one has failed; the exit code."""
         code = 0
-        while any(child.poll() is None for child in self._children):
-            failed = next((i for i, child in enumerate(self._children) if child.returncode not in (None, 0)), None)
+        while None in (codes := [child.poll() for child in self._children]):
+            failed = next((index for index, each in enumerate(codes) if each not in (None, 0)), None)
             if failed is not None and not code:
-                code = self._children[failed].returncode
+                code = codes[failed] or 0
                 if not self._interrupted:
                     print(errors.child_failed(failed, code), file=sys.stderr, flush=True)
                 self._stop(GRACE_SECONDS)

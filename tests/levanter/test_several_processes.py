@@ -78,9 +78,9 @@ def numbers(run: Path) -> list[dict[str, Any]]:
     return [{name: each[name] for name in COMPARED if name in each} for each in map(json.loads, lines)]
 
 
-def same(one: Path, other: Path) -> None:
+def same(one: Path, other: Path, steps: int = STEPS) -> None:
     assert numbers(one) == numbers(other)
-    assert [each["step"] for each in numbers(one)] == list(range(1, STEPS + 1))
+    assert [each["step"] for each in numbers(one)] == list(range(1, steps + 1))
     assert checkpoint.digest(one) == checkpoint.digest(other)
 
 
@@ -125,7 +125,7 @@ def test_a_killed_process_ends_all_and_any_number_goes_on(folder: Path, alone: P
     assert f"process {victim} was killed by signal 9: the others are stopped" in output
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     # One process goes on from what two have saved.
-    assert "going on from" in finished(started(folder, train(folder, run.name, "2")))
+    assert "resuming from" in finished(started(folder, train(folder, run.name, "2")))
     same(run, alone)
 
 
@@ -155,17 +155,18 @@ def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) ->
 
 @pytest.mark.slow
 def test_four_processes_stop_together_and_two_go_on(folder: Path) -> None:
-    finished(started(folder, launched(4, train(folder, "four", "2x2"))))
-    process = started(folder, launched(4, train(folder, "changed", "2x2")))
+    steps = 100
+    longer = ["--trainer.num_train_steps", str(steps)]
+    finished(started(folder, launched(4, train(folder, "four", "2x2", *longer))))
+    process = started(folder, launched(4, train(folder, "changed", "2x2", *longer)))
     wait_for_step(process, folder / "changed", 5)
     process.send_signal(signal.SIGTERM)
-    finished(process, process.wait(120))
-    assert process.returncode in (0, 130)
+    finished(process, within=120)
     saved = checkpoint.committed(folder / "changed" / "checkpoints")
-    assert saved and checkpoint.read_manifest(saved[-1]).step < STEPS
-    output = finished(started(folder, launched(2, train(folder, "changed", "2x2"))))
-    assert f"going on from {saved[-1]}" in output
-    same(folder / "changed", folder / "four")
+    assert saved and checkpoint.read_manifest(saved[-1]).step < steps
+    output = finished(started(folder, launched(2, train(folder, "changed", "2x2", *longer))))
+    assert f"resuming from {saved[-1]}" in output
+    same(folder / "changed", folder / "four", steps)
 
 
 @pytest.mark.slow
@@ -214,4 +215,4 @@ def test_sums_that_are_scattered_over_processes_are_those_of_numpy() -> None:
         )
         for index in range(2)
     ]
-    assert [finished(process) for process in both] == ["the sums of numpy\n"] * 2
+    assert [finished(process).splitlines()[-1] for process in both] == ["the sums of numpy"] * 2
