@@ -25,6 +25,7 @@ from levanter.cli.generate import generate_command
 from levanter.cli.group import Group
 from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
+from levanter.cli.launch import launch_command
 from levanter.cli.names import names_command
 from levanter.cli.plot import plot_command
 from levanter.cli.reproduce import reproduce_command
@@ -50,6 +51,7 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
     commands=[
         *(
             train,
+            launch_command,
             status_command,
             plot_command,
             reproduce_command,

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from levanter.checkpoint.locations import Location
 from levanter.runtime import errors
 
 KEY = "environment"
@@ -85,7 +86,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
     }
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Location) -> list[str]:
     """A line for people for each thing that is not what it was when `checkpoint` was saved."""
     return [
         errors.environment_changed(name, was, is_now, checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from levanter.checkpoint.locations import Location
 from levanter.errors import UserError, WorkFailed, part_meant, suggestion
 
 _SHOWN = 8
@@ -29,7 +30,7 @@ def diverged(what: str, origin: str, ways: Sequence[tuple[str, str]]) -> WorkFai
     return WorkFailed("\n".join(lines))
 
 
-def resuming(checkpoint: Path) -> str:
+def resuming(checkpoint: Location) -> str:
     return f"resuming from {checkpoint}"
 
 
@@ -80,6 +81,14 @@ def stopped_early(name: str) -> str:
     return f"stopped by {name} with nothing to save"
 
 
+def diverged_together(what: str) -> WorkFailed:
+    """A run of several processes; one of a single process looks for the origin too."""
+    return WorkFailed(
+        f"training diverged: {what}. Try --trainer.on_nonfinite rewind or skip, a lower --optimizer.learning_rate, or "
+        "resume it in one process, which looks for where the number came from"
+    )
+
+
 def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int]) -> UserError:
     """A step that does not fit; `step` and `model` are fields of the trainer and of the model, with their sizes."""
     return UserError(
@@ -100,7 +109,7 @@ def _sizes(section: str, sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{section}.{name} ({size})" for name, size in sizes.items())
 
 
-def other_data(checkpoint: Path) -> UserError:
+def other_data(checkpoint: Location) -> UserError:
     return UserError(
         f"the text or the tokenizer is not the one that {checkpoint} was trained on: "
         "put back the data of this run, or start another one with --run-dir"
@@ -115,7 +124,7 @@ def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
     )
 
 
-def code_changed(file: str, checkpoint: Path) -> str:
+def code_changed(file: str, checkpoint: Location) -> str:
     return (
         f"{file} has changed since {checkpoint} was saved: the run resumes with the code as it is now, and is not the "
         "run that it would have been"
@@ -129,7 +138,7 @@ def learns_from_ignored(model: str) -> UserError:
     )
 
 
-def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError:
+def past_the_end(checkpoint: Location, step: int, num_train_steps: int) -> UserError:
     return UserError(
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "
         f"set it to {step} or more, or start another run with --run-dir"
@@ -162,7 +171,7 @@ def kept_elsewhere(path: Path, differences: Sequence[str], chosen: Path, resumab
     return f"{path} holds another run ({shown}{more}): this one is kept in {chosen}{resume}"
 
 
-def environment_changed(name: str, before: object, now: object, checkpoint: Path) -> str:
+def environment_changed(name: str, before: object, now: object, checkpoint: Location) -> str:
     was, is_now = (f"`{value}`" if value is not None else "not set" for value in (before, now))
     return (
         f"{name} was {was} when {checkpoint} was saved and is {is_now} now: the run resumes, and its bits may differ "
@@ -235,7 +244,7 @@ def nothing_made(path: Path) -> UserError:
     return UserError(f"{path} has made no step yet: there is nothing to reproduce")
 
 
-def starts_earlier(checkpoint: Path | None, start: int, asked: int) -> str:
+def starts_earlier(checkpoint: Location | None, start: int, asked: int) -> str:
     where = f"the nearest checkpoint before it is {checkpoint}" if checkpoint else "there is no checkpoint before it"
     return f"there is no checkpoint of step {asked}; {where}: starting from step {start}"
 

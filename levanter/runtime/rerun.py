@@ -11,6 +11,7 @@ import numpy as np
 
 from haliax import NamedArray
 from levanter import data as text
+from levanter.checkpoint.locations import Location
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.runtime import rewinds, starting
@@ -30,7 +31,7 @@ class Rerun:
         self.run, self.tokens = run, tokens
         self._left_out = rewinds.read(run.path)
 
-    def state(self, checkpoint: Path | None) -> TrainState:
+    def state(self, checkpoint: Location | None) -> TrainState:
         """The state of a checkpoint, or that before the first step."""
         if checkpoint is not None:
             return starting.loaded(self.config, checkpoint, self.compiled)
