@@ -143,5 +143,6 @@ class Loop:
 
     def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""
-        tokens, targets = (NamedArray(array, self._axes) for array in batch)
+        shape = [axis.size for axis in self._axes]
+        tokens, targets = (NamedArray(array.reshape(shape), self._axes) for array in batch)
         return jax.device_put(LmBatch(tokens, targets), self._compiled.batch_shardings)

@@ -37,6 +37,7 @@ MAY_CHANGE = (
     "trainer.checkpoint",
     "trainer.eval_batches",
     "trainer.eval_every",
+    "trainer.mesh",
     "trainer.num_train_steps",
     "trainer.run_dir",
     "trainer.run_name",

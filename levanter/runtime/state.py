@@ -24,23 +24,33 @@ from levanter.models.lm_model import LmModel
 from levanter.optim.average import averaged
 from levanter.optim.errors import all_frozen
 from levanter.optim.groups import frozen_parts
+from levanter.optim.norm import global_norm
 from levanter.optim.optimizer import Optimizer
 from levanter.paths import flat_names as flat_names
 from levanter.paths import from_flat_names as from_flat_names
 from levanter.paths import map_named
 from levanter.runtime import rng
-from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
+from levanter.runtime.accumulate import (
+    first_microbatch,
+    first_shard,
+    loss_and_gradients,
+    sharded_loss_and_gradients,
+)
 from levanter.runtime.frozen import parted, whole
 
 Metrics = dict[str, Any]
 """Names to scalars; `loss` in nats per token, `grad_norm` before clipping, and the `learning_rate` of the step."""
 
 
+VIRTUAL_SHARD = "virtual_shard"
+"""The axis in front of a batch of an elastic run."""
+
+
 class LmBatch(eqx.Module):
     """What a step of language modeling reads: at each position a token, and the token that follows it."""
 
-    tokens: NamedArray  # int32 [batch, position]
-    targets: NamedArray  # int32 [batch, position]
+    tokens: NamedArray  # int32 [batch, position], of an elastic run [virtual_shard, batch, position]
+    targets: NamedArray  # int32, the same axes
 
 
 class TrainState(eqx.Module):
@@ -66,6 +76,7 @@ def make_train_step(
     seed: int,
     *,
     microbatches: int = 1,
+    virtual_shards: int | None = None,
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
 ) -> TrainStep:
@@ -74,6 +85,7 @@ def make_train_step(
     Args:
         seed: of the run; dropout at a step depends on it and on the step's number only.
         microbatches: see `levanter.runtime.accumulate`.
+        virtual_shards: of an elastic run; None for any other.
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
     """
@@ -92,19 +104,23 @@ def make_train_step(
             return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None)
 
         def loss_of_a_part(trained: Any) -> jax.Array:
-            return loss_of(trained, first_microbatch(batch, microbatches), key)
+            part = batch if virtual_shards is None else first_shard(batch)
+            return loss_of(trained, first_microbatch(part, microbatches), key)
 
-        loss, gradients = loss_and_gradients(loss_of, trained, batch, key, microbatches)
+        differentiate = loss_and_gradients if virtual_shards is None else sharded_loss_and_gradients
+        loss, gradients = differentiate(loss_of, trained, batch, key, microbatches)
+        norm = global_norm(gradients, virtual_shards)
         updates, opt_state = transform.update(
             gradients,
             state.opt_state,
             trained,
             loss=loss_of_a_part,
+            norm=None if virtual_shards is None else norm,
             key=rng.step_key(seed, state.step, "optimizer"),
         )
         metrics = {
             "loss": loss,
-            "grad_norm": optax.tree.norm(gradients),
+            "grad_norm": norm,
             "learning_rate": optimizer.learning_rate(state.step),
         }
         model = whole(optax.apply_updates(trained, updates), fixed)
@@ -119,6 +135,7 @@ def train_step_of(config: TrainConfig) -> TrainStep:
         _optimizer(config),
         config.trainer.seed,
         microbatches=config.trainer.microbatches,
+        virtual_shards=_virtual_shards(config),
         frozen=_frozen(config),
         adapter=config.adapter,
     )
@@ -156,6 +173,11 @@ def evaluated_model(config: TrainConfig, state: TrainState) -> Any:
 def _optimizer(config: TrainConfig) -> Optimizer:
     optimizer = config.optimizer.build(config.trainer.num_train_steps, _decays)
     return optimizer if config.optimizer.ema is None else averaged(optimizer, config.optimizer.ema)
+
+
+def _virtual_shards(config: TrainConfig) -> int | None:
+    """How many an elastic run has; None for any other."""
+    return config.trainer.virtual_shards if config.trainer.elastic else None
 
 
 def _frozen(config: TrainConfig) -> Frozen:
@@ -218,9 +240,12 @@ def base_shape(config: TrainConfig) -> Any:
     return jax.eval_shape(lambda: _initial_model(config))
 
 
-def batch_axes(config: TrainConfig) -> tuple[Axis, Axis]:
-    """Axes `batch` and `position` of a training batch."""
-    return Axis("batch", config.trainer.train_batch_size), config.model.Pos
+def batch_axes(config: TrainConfig) -> tuple[Axis, ...]:
+    """Axes `batch` and `position` of a training batch; of an elastic run `virtual_shard`, `batch` and `position`."""
+    size, shards = config.trainer.train_batch_size, _virtual_shards(config)
+    if shards is None:
+        return Axis("batch", size), config.model.Pos
+    return Axis(VIRTUAL_SHARD, shards), Axis("batch", size // shards), config.model.Pos
 
 
 def batch_shape(config: TrainConfig) -> LmBatch:

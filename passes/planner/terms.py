@@ -78,7 +78,7 @@ class _Terms:
                 once = self.sums.get(node.outputs[0].id, Once()) if node.outputs else Once()
                 yield _node_term(node, moved, roles, network, times, once)
                 continue
-            trips = times * node.count("trips", 1)
+            trips = times * op_of(node).trips(node, network.mesh.devices)
             for body in entered(node):
                 yield from self.scope(body, trips)
             yield from _leaving_terms(node, roles, network, trips)
