@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from ir import jax_api
 from ir.graph import Graph
+from ir.ops import op_of
 from ir.shards import Shards
 from ir.staging.in_place import put_back
 from ir.staging.static_leaves import hidden, shown
@@ -116,7 +117,7 @@ def program(
     on_whole: Callable[[Mesh | None], Runner] = WholeRunner,
 ) -> Callable[..., Sequence[Any]]:
     """The graph as a function of its inputs, run on shards, or on whole arrays where it must be."""
-    if mesh.size == 1:
+    if mesh.size == 1 and not any(op_of(node).shares_trips for node in placed.walk()):
         return lambda *leaves: on_whole(None).graph(placed, leaves)
     whole = must_be_whole(placed) if partitioner == "explicit" else None
     if whole is not None:

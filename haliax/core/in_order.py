@@ -13,6 +13,7 @@ the same order, the bits are the same whoever has which pieces. Three primitives
 XLA inlines a loop of one trip into what is around it and compiles that together, so a device makes two trips or more.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,8 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import mlir
+
+from haliax.core.merged import merging, run_merged
 
 each_p = Primitive("each")
 each_p.multiple_results = True
@@ -79,24 +82,46 @@ def tree_sum(array: Any) -> Any:
 
 def squares_in_pieces(array: Any, along: int | None, pieces: int) -> Any:
     """What `square_sum` computes."""
-    if along is None:
-        array = array.reshape(-1)
-        array = jnp.pad(array, (0, -array.size % pieces))
-    else:
+    shape = (-1,)
+    if along is not None:
         array = jnp.moveaxis(array, along, 0)
-    array = array.reshape(pieces, array.shape[0] // pieces, -1)
-    # Rows are added up first, which a compiler does with vectors; a sum of all at once goes number by number.
-    return tree_sum(lax.map(lambda piece: jnp.sum(jnp.sum(lax.square(piece), axis=0)), array))
+        # Rows are added up first, which a compiler does with vectors; a sum of all at once goes number by number.
+        shape = (array.shape[0] // pieces, math.prod(array.shape[1:]))
+    flat = array.reshape(-1)
+    flat = jnp.pad(flat, (0, -flat.size % pieces))
+    size = flat.size // pieces
+
+    def of_piece(at: Any) -> Any:
+        piece = lax.dynamic_slice(flat, (at * size,), (size,)).reshape(shape)
+        return jnp.sum(jnp.sum(lax.square(piece), axis=0))
+
+    return tree_sum(lax.map(of_piece, jnp.arange(pieces)))
 
 
 def _trips(*operands: Any, jaxpr: ClosedJaxpr, constants: int) -> Sequence[Any]:
     given, stacked = operands[:constants], operands[constants:]
-    run: Any = jaxpr_as_fun(jaxpr)
+    flat = [_flat(operand) for operand in given]
 
     def trip(carry: None, slices: Sequence[Any]) -> tuple[None, Any]:
-        return carry, run(*given, *slices)
+        whole = [array.reshape(operand.shape) for array, operand in zip(flat, given, strict=True)]
+        return carry, [_flat(result) for result in run_merged(jaxpr, *whole, *slices)]
 
-    return lax.scan(trip, None, stacked)[1]
+    made = lax.scan(trip, None, stacked)[1]
+    return [
+        array.reshape(-1, *aval.shape) if array.ndim == 2 else array
+        for array, aval in zip(made, jaxpr.out_avals, strict=True)
+    ]
+
+
+def _flat(array: Any) -> Any:
+    """The array as one dim, of which there is one layout in memory: a product has other bits for another layout, and
+    what is around a loop would have a say in that of what goes in and out."""
+    return array.reshape(-1) if array.ndim > 1 else array
+
+
+def _lower_each(context: Any, *operands: Any, **params: Any) -> Any:
+    with merging():
+        return mlir.lower_fun(_trips, multiple_results=True)(context, *operands, **params)
 
 
 def _stacked_avals(*operands: Any, jaxpr: ClosedJaxpr, constants: int) -> list[Any]:
@@ -106,7 +131,7 @@ def _stacked_avals(*operands: Any, jaxpr: ClosedJaxpr, constants: int) -> list[A
 
 each_p.def_impl(lambda *operands, **params: jax.jit(partial(_trips, **params))(*operands))
 each_p.def_abstract_eval(_stacked_avals)
-mlir.register_lowering(each_p, mlir.lower_fun(_trips, multiple_results=True))
+mlir.register_lowering(each_p, _lower_each)
 sum_in_order_p.def_impl(jax.jit(tree_sum))
 sum_in_order_p.def_abstract_eval(lambda aval: aval.update(shape=aval.shape[1:], weak_type=False))
 mlir.register_lowering(sum_in_order_p, mlir.lower_fun(tree_sum, multiple_results=False))
