@@ -17,7 +17,6 @@ from jax.sharding import Mesh
 
 from ir import jax_api
 from ir.graph import Graph
-from ir.ops import op_of
 from ir.shards import Shards
 from ir.staging.in_place import put_back
 from ir.staging.static_leaves import hidden, shown
@@ -27,8 +26,9 @@ from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 from passes.retype import whole
-from passes.runner import LocalRunner, Runner, WholeRunner, must_be_whole
+from passes.runner import Runner, WholeRunner, must_be_whole
 from passes.sharding.jax_mesh import device_mesh, named_sharding, partition_spec
+from passes.stages import StagedRunner, in_stages
 
 Partitioner = Literal["explicit", "xla"]
 """Who makes the program of one device: the passes, or the compiler."""
@@ -113,11 +113,11 @@ def program(
     placed: Graph,
     mesh: Mesh,
     partitioner: Partitioner,
-    on_shards: Callable[[Shards], Runner] = LocalRunner,
+    on_shards: Callable[[Shards], Runner] = StagedRunner,
     on_whole: Callable[[Mesh | None], Runner] = WholeRunner,
 ) -> Callable[..., Sequence[Any]]:
     """The graph as a function of its inputs, run on shards, or on whole arrays where it must be."""
-    if mesh.size == 1 and not any(op_of(node).shares_trips for node in placed.walk()):
+    if mesh.size == 1 and not in_stages(placed):
         return lambda *leaves: on_whole(None).graph(placed, leaves)
     whole = must_be_whole(placed) if partitioner == "explicit" else None
     if whole is not None:

@@ -80,6 +80,7 @@ class Op(ABC):
         scattered: the kind that does the same and leaves each device one shard of the result; empty where none does.
         runs_once: its body runs exactly once, in place.
         shares_trips: each device makes trips of its own, so that nothing in its body is sharded or gathered.
+        adds_in_order: it is a sum whose order does not depend on the devices that share it.
         same_bits_on_shards: a shard of its result has the bits that the whole result has there, for shards of any size.
     """
 
@@ -118,6 +119,7 @@ class Op(ABC):
     scattered: ClassVar[str] = ""
     runs_once: ClassVar[bool] = False
     shares_trips: ClassVar[bool] = False
+    adds_in_order: ClassVar[bool] = False
     same_bits_on_shards: ClassVar[bool] = False
 
     # --- types ----------------------------------------------------------------------------------------------------

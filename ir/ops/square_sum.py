@@ -20,6 +20,7 @@ class SquareSum(Op):
     attributes = frozenset(("along", "pieces"))
     fuses_operands = True
     placed_by_operands = True
+    adds_in_order = True
     same_bits_on_shards = True
 
     def results(self, node: Node) -> Sequence[Expected]:

@@ -19,6 +19,7 @@ class SumInOrder(Op):
     kind = "sum_in_order"
     attributes = frozenset(("over",))
     fuses_operands = True
+    adds_in_order = True
     same_bits_on_shards = True
 
     def results(self, node: Node) -> Sequence[Expected]:

@@ -1,0 +1,162 @@
+"""Runs an elastic step so that the compiler makes the same of it for any number of devices.
+
+What XLA fuses depends on everything around, and in a fused kernel a product and a sum are rounded once, apart twice. So
+a step that has loops of shared trips (`Op.shares_trips`) is run in stages: between these loops and sums in order, which
+a step has on one device as on many, all other operations are one function, which the compiler sees apart from the rest.
+It is the body of a loop of one trip; that it is one, a number says that is known at run time only. What goes in and out
+is one dim long, so that nothing around has a say in how it lies in memory.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ir.graph import Graph, Node, Operand, Value
+from ir.ops import entered, op_of
+from passes.runner import LocalRunner
+
+_Stage = tuple[int, int]
+
+
+def in_stages(graph: Graph) -> bool:
+    """Whether a step is to be run so."""
+    return any(op_of(node).shares_trips for node in graph.nodes)
+
+
+class StagedRunner(LocalRunner):
+    """On one device's shards, stage by stage."""
+
+    def graph(self, graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+        return self.staged(graph, inputs) if in_stages(graph) else super().graph(graph, inputs)
+
+    def staged(self, graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+        """What a graph with loops of shared trips gives for its inputs."""
+        stages = _stages(graph)
+        values: dict[int, Any] = dict(zip([value.id for value in graph.inputs], inputs, strict=True))
+
+        def read(operand: Operand) -> Any:
+            return values[operand.id] if isinstance(operand, Value) else self.constant(operand)
+
+        carried = {graph.outputs[after]: graph.inputs[before] for before, after in graph.carried}
+        for stage in sorted(set(stages)):
+            nodes = [node for node, at in zip(graph.nodes, stages, strict=True) if at == stage]
+            together = [node for node in nodes if not _is_border(node)]
+            for node in nodes:
+                if _is_border(node):
+                    self.keep(values, node.outputs, self.node(node, [read(operand) for operand in node.inputs]))
+            if together:
+                self.run_together(together, graph, values, carried)
+        return [read(operand) for operand in graph.outputs]
+
+    def keep(self, values: dict[int, Any], made: Sequence[Value], arrays: Sequence[Any]) -> None:
+        """Notes what is made."""
+        values.update(zip([value.id for value in made], arrays, strict=True))
+
+    def run_together(
+        self, nodes: Sequence[Node], graph: Graph, values: dict[int, Any], carried: dict[Operand, Value]
+    ) -> None:
+        """Adds what the nodes of one stage give."""
+        made = [value for node in nodes for value in node.outputs]
+        own = {value.id for value in made}
+        inside = {id(node) for node in nodes}
+        read = dict.fromkeys(v for node in nodes for v in node.value_inputs if v.id not in own)
+        wanted = {v for node in graph.nodes if id(node) not in inside for v in node.value_inputs}
+        wanted |= {operand for operand in graph.outputs if isinstance(operand, Value)}
+        given = [value for value in made if value in wanted]
+        taken = list(read)
+        places = {value: i for i, value in enumerate(taken)}
+        updates = [places.get(carried[value]) if value in carried else None for value in given]
+
+        def function(arrays: Sequence[Any]) -> list[Any]:
+            known = dict(zip([value.id for value in taken], arrays, strict=True))
+            for node in nodes:
+                operands = [known[o.id] if isinstance(o, Value) else self.constant(o) for o in node.inputs]
+                self.keep(known, node.outputs, self.node(node, operands))
+            return [known[value.id] for value in given]
+
+        results = apart(function, [values[value.id] for value in taken], updates)
+        self.keep(values, given, results)
+
+
+def apart(
+    function: Callable[[Sequence[Any]], list[Any]], arrays: Sequence[Any], updates: Sequence[int | None]
+) -> list[Any]:
+    """What a function gives, computed in a program of its own.
+
+    Args:
+        updates: for each result the position of the array that it may overwrite; None for one that is new.
+    """
+    shapes = jax.eval_shape(function, list(arrays))
+    numbers = [i for i, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.number) and array.size]
+    if not numbers or not any(jnp.issubdtype(each.dtype, jnp.inexact) for each in shapes):
+        return function(arrays)
+    replaced: dict[int, int] = {}
+    for place, (position, shape) in enumerate(zip(updates, shapes, strict=True)):
+        if position is not None and arrays[position].shape == shape.shape and arrays[position].dtype == shape.dtype:
+            replaced.setdefault(position, place)
+    starts = [jnp.zeros(prod(each.shape), each.dtype) if _is_plain(each) else None for each in shapes]
+    for position, place in replaced.items():
+        starts[place] = arrays[position].reshape(-1)
+    fixed = [None if i in replaced or not _is_plain(array) else array.reshape(-1) for i, array in enumerate(arrays)]
+
+    def body(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+        at, kept = state
+        whole: list[Any] = []
+        for i, array in enumerate(arrays):
+            flat = kept[replaced[i]] if i in replaced else fixed[i]
+            whole.append(array if flat is None else flat.reshape(array.shape))
+        return at + 1, [_flat(each) for each in function(whole)]
+
+    _, made = lax.while_loop(lambda state: state[0] < _one(arrays[numbers[0]]), body, (jnp.int32(0), starts))
+    return [flat.reshape(each.shape) for flat, each in zip(made, shapes, strict=True)]
+
+
+def _flat(array: Any) -> Any:
+    return array.reshape(-1)
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether it is numbers, and no keys."""
+    return jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
+
+
+def _one(array: Any) -> Any:
+    """1, whatever the array holds, as no compiler can tell."""
+    first = lax.reshape(lax.slice(array, (0,) * array.ndim, (1,) * array.ndim), ())
+    if jnp.issubdtype(first.dtype, jnp.inexact):
+        first = jnp.isnan(first)
+    return jnp.where((first.astype(jnp.uint32) & 1) <= 1, jnp.int32(1), jnp.int32(2))
+
+
+def _is_border(node: Node) -> bool:
+    """Whether it stands between stages: all that sends, and all that is done in order."""
+    op = op_of(node)
+    return _opens(node) or op.moves_data_only or any(op_of(each).communicates for b in entered(node) for each in b.walk())
+
+
+def _opens(node: Node) -> bool:
+    """Whether a stage begins with it, on one device as on many."""
+    return op_of(node).shares_trips or op_of(node).adds_in_order
+
+
+def _stages(graph: Graph) -> list[_Stage]:
+    """The stage of each node. A move stays in the stage of what it moves, if that is no operation of the stage."""
+    found: dict[int, tuple[_Stage, bool]] = {}
+    stages: list[_Stage] = []
+    for node in graph.nodes:
+        before = [found[value.id] for value in node.value_inputs if value.id in found]
+        (first, second) = max([stage for stage, _ in before], default=(0, 0))
+        together = any(stage == (first, second) and soft for stage, soft in before)
+        if _opens(node):
+            stage = (first + 1, 0)
+        elif _is_border(node):
+            stage = (first, second + together)
+        else:
+            stage = (first, second)
+        stages.append(stage)
+        found |= {value.id: (stage, not _is_border(node)) for value in node.outputs}
+    return stages
