@@ -17,6 +17,7 @@ import jax
 
 import ir
 import passes
+from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_plan
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
 Platform = Literal["cpu", "tpu"]
-BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
     "predicted for arrays as they are and elementwise chains that are fused; compiled for the CPU, which keeps copies "
     "and computes in float32 what is bfloat16"
@@ -99,9 +99,14 @@ def planned(
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
+    if config.trainer.elastic:
+        check_elastic(mesh, config.trainer.virtual_shards)
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
+    result = planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
+    if config.trainer.elastic and plan is not None:
+        check_elastic_plan(result.graph, plan)
+    return result
 
 
 def planned_graph(
