@@ -162,6 +162,6 @@ def adds_out_of_order(axes: Sequence[str], partial: Sequence[str]) -> str:
 
 def trips_use_axes(axes: Sequence[str], value: str) -> str:
     return (
-        f"its trips are shared out over {axes_text(axes)}, and inside {value} is laid out over that: devices make other "
-        "trips at the same time; inside, nothing can be sharded over, or sent along, these axes"
+        f"its trips are shared out over {axes_text(axes)}, and inside {value} is laid out over that: devices make "
+        "other trips at the same time; inside, nothing can be sharded over, or sent along, these axes"
     )

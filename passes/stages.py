@@ -44,10 +44,14 @@ class StagedRunner(LocalRunner):
         carried = {graph.outputs[after]: graph.inputs[before] for before, after in graph.carried}
         for stage in sorted(set(stages)):
             nodes = [node for node, at in zip(graph.nodes, stages, strict=True) if at == stage]
-            together = [node for node in nodes if not _is_border(node)]
+            together: list[Node] = []
             for node in nodes:
-                if _is_border(node):
+                # What has no rounding, such as a key, need not be apart.
+                known = all(value.id in values for value in node.value_inputs)
+                if _is_border(node) or (known and not any(_rounds(value) for value in node.outputs)):
                     self.keep(values, node.outputs, self.node(node, [read(operand) for operand in node.inputs]))
+                else:
+                    together.append(node)
             if together:
                 self.run_together(together, graph, values, carried)
         return [read(operand) for operand in graph.outputs]
@@ -98,7 +102,7 @@ def apart(
     for place, (position, shape) in enumerate(zip(updates, shapes, strict=True)):
         if position is not None and arrays[position].shape == shape.shape and arrays[position].dtype == shape.dtype:
             replaced.setdefault(position, place)
-    starts = [jnp.zeros(prod(each.shape), each.dtype) if _is_plain(each) else None for each in shapes]
+    starts = [jnp.zeros(prod(each.shape), each.dtype) for each in shapes]
     for position, place in replaced.items():
         starts[place] = arrays[position].reshape(-1)
     fixed = [None if i in replaced or not _is_plain(array) else array.reshape(-1) for i, array in enumerate(arrays)]
@@ -132,10 +136,16 @@ def _one(array: Any) -> Any:
     return jnp.where((first.astype(jnp.uint32) & 1) <= 1, jnp.int32(1), jnp.int32(2))
 
 
+def _rounds(value: Value) -> bool:
+    return value.type.dtype.startswith(("float", "bfloat", "complex"))
+
+
 def _is_border(node: Node) -> bool:
     """Whether it stands between stages: all that sends, and all that is done in order."""
     op = op_of(node)
-    return _opens(node) or op.moves_data_only or any(op_of(each).communicates for b in entered(node) for each in b.walk())
+    return (
+        _opens(node) or op.moves_data_only or any(op_of(each).communicates for b in entered(node) for each in b.walk())
+    )
 
 
 def _opens(node: Node) -> bool:

@@ -1,8 +1,8 @@
 """A function with its calls inlined and its equal operations merged, before a compiler sees it.
 
-XLA's rewrites depend on how many readers a value has: `a / broadcast(b)` becomes `a * broadcast(1 / b)`, which has other
-bits, where nothing else reads the broadcast. For several devices a program is taken through a partitioner that merges
-equal operations first, for one it is not. What is merged already is the same for both.
+XLA's rewrites depend on how many readers a value has: `a / broadcast(b)` becomes `a * broadcast(1 / b)`, which has
+other bits, where nothing else reads the broadcast. For several devices a program is taken through a partitioner that
+merges equal operations first, for one it is not. What is merged already is the same for both.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -56,9 +56,7 @@ def merged(closed: ClosedJaxpr) -> ClosedJaxpr:
     return jax.make_jaxpr(lambda *arguments: run_merged(closed, *arguments))(*closed.in_avals)
 
 
-def _run(
-    jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], known: dict[Hashable, Any]
-) -> list[Any]:
+def _run(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], known: dict[Hashable, Any]) -> list[Any]:
     values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
     def read(atom: Any) -> Any:

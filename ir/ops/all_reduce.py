@@ -7,7 +7,8 @@ from typing import Any
 from haliax.core.in_order import tree_sum
 from ir.graph import Node
 from ir.jax_api import lax
-from ir.ops.move import Move, Sent, reduced, scattered_sum
+from ir.ops.move import Move, reduced, scattered_sum
+from ir.ops.op import Sent
 from ir.ops.spread import Spread
 from ir.shards import Shards
 from ir.types import IN_ORDER, SUM, TensorType

@@ -5,14 +5,14 @@ gathering, before reducing), `moving` what the value is in the step.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from haliax.core.in_order import tree_sum
 from ir import errors, layout_errors
 from ir.graph import Node, Operand
 from ir.jax_api import lax
-from ir.ops.op import Op, Sent
+from ir.ops.op import Op
 from ir.ops.rule import OP, Expected, Fault, Piece, count, like, must, operands, words
 from ir.ops.spread import Axes, Misplaced, Spread, described, layout_of
 from ir.types import IN_ORDER, SUM

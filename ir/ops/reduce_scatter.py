@@ -6,7 +6,8 @@ from typing import Any
 from ir import layout_errors
 from ir.graph import Node
 from ir.jax_api import lax
-from ir.ops.move import Move, Sent, axes_gained, gaining, must_be_free, reduced, scattered_sum, with_dim
+from ir.ops.move import Move, axes_gained, gaining, must_be_free, reduced, scattered_sum, with_dim
+from ir.ops.op import Sent
 from ir.ops.rule import Piece
 from ir.ops.spread import Misplaced, Spread, layout_of
 from ir.shards import Shards

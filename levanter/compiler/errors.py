@@ -141,6 +141,5 @@ def elastic_storage(name: str, over: Sequence[str], operation: str, source: str)
 def elastic_storage_axes(name: str, over: Sequence[str], axes: Sequence[str]) -> UserError:
     return UserError(
         f"`{name}` cannot be stored over {', '.join(over)} alone in an elastic step: sums go along the innermost mesh "
-        f"axes first; store it over {axes[-1]}"
-        + (f" or over {', '.join(axes)}" if len(axes) > 1 else "")
+        f"axes first; store it over {axes[-1]}" + (f" or over {', '.join(axes)}" if len(axes) > 1 else "")
     )

@@ -110,7 +110,6 @@ def shared_trips(graph: Graph) -> set[str]:
 def updates_whole(graph: Graph) -> Node | None:
     """The first node of the update whose result has other bits where it is computed in shards, as a product or a sum
     has. None where there is none, as in an update element by element."""
-    nodes = [node for node in graph.nodes if node.phase == "update" or op_of(node).same_bits_on_shards]
     return next((node for node in graph.nodes if node.phase == "update" and not _same_bits(node)), None)
 
 
