@@ -40,6 +40,7 @@ from levanter.compiler.compile import Compiled, compile_training
 from levanter.config import TrainConfig, load
 from levanter.optim.schedule import learning_rate
 from levanter.runtime import huge_pages
+from levanter.runtime.instruments import Instruments
 from levanter.runtime.loop import Loop
 from levanter.runtime.run_directory import open_run
 from levanter.runtime.state import LmBatch, TrainState, batch_axes, flat_names, init_state
@@ -192,7 +193,7 @@ def loop_of(config: TrainConfig, compiled: Compiled, tokens: text.TokenData) -> 
         ) as trackers,
         StopSignal() as stop,
     ):
-        loop = Loop(config, tokens, compiled, checkpointer, trackers)
+        loop = Loop(config, tokens, compiled, checkpointer, trackers, Instruments(config, compiled, run.path))
         yield lambda state: loop.run(state, 0, stop)[0]
 
 

@@ -197,8 +197,11 @@ SOURCES = Registry(
     {
         "sotu": "levanter.data.sources.sotu.config:SotuDataConfig",
         "text": "levanter.data.sources.text.config:TextDataConfig",
+        "jsonl": "levanter.data.sources.jsonl.config:JsonlDataConfig",
+        "parquet": "levanter.data.sources.parquet.config:ParquetDataConfig",
         "hf": "levanter.data.sources.hf.config:HfDataConfig",
         "chat": "levanter.data.sources.chat.config:ChatDataConfig",
+        "mixture": "levanter.data.sources.mixture.config:MixtureDataConfig",
     },
     default="sotu",
 )

@@ -4,7 +4,7 @@ The graph is the program of one device: `lower` emits one `jax.shard_map` over t
 the very primitive it came from, on local shards, and each collective node is the JAX collective of its kind. What is
 printed is what runs. With `partitioner="xla"` every value is held where the plan puts it instead, on whole arrays, and
 XLA's partitioner finds the collectives; a step with an operation that shards alone cannot do is lowered so as well. On
-one device the program is the traced one.
+one device the program is the traced one (`passes.as_traced`).
 """
 
 import functools
@@ -22,6 +22,7 @@ from ir.staging.in_place import put_back
 from ir.staging.static_leaves import hidden, shown
 from passes import errors, require
 from passes.arguments import difference
+from passes.as_traced import as_traced
 from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
@@ -79,7 +80,9 @@ def lower_placed(
     if require.graph(placed, "lower_placed").trees is None:
         raise errors.no_origin(placed.name)
     mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
-    run = program(placed, mesh, require.partitioner(partitioner, "lower"))
+    require.partitioner(partitioner, "lower")
+    alone = mesh.size == 1 and not in_stages(placed)
+    run = (as_traced(placed) if alone else None) or program(placed, mesh, partitioner)
     return jitted(placed, mesh, run, donate=donate)
 
 

@@ -79,53 +79,59 @@ class StagedRunner(LocalRunner):
             known = dict(zip([value.id for value in taken], arrays, strict=True))
             for node in nodes:
                 operands = [known[o.id] if isinstance(o, Value) else self.constant(o) for o in node.inputs]
-                self.keep(known, node.outputs, self.node(node, operands))
+                self.keep(known, node.outputs, self.flat(node, operands))
             return [known[value.id] for value in given]
 
-        results = apart(function, [values[value.id] for value in taken], updates)
-        self.keep(values, given, results)
+        results = apart(function, [flat(values[value.id]) for value in taken], updates)
+        shaped = [each.reshape(self.shards.shape(v.type)) for each, v in zip(results, given, strict=True)]
+        self.keep(values, given, shaped)
+
+    def flat(self, node: Node, arrays: list[Any]) -> list[Any]:
+        """What a node gives for flat operands, flat. What works element by element does so whatever the shape: then it
+        is one loop, and the compiler makes the same of a short one as of a long one."""
+        shapes = [self.shards.shape(operand.type) for operand in node.inputs]
+        wanted = [self.shards.shape(value.type) for value in node.outputs]
+        op, (shape, *_) = op_of(node), wanted
+        if op.is_elementwise and not entered(node) and all(each in ((), shape) for each in shapes):
+            return list(self.bind(node, arrays))
+        if op.widens(node) and shapes == [()]:
+            return [jnp.broadcast_to(arrays[0], prod(shape))] if len(shape) else list(arrays)
+        whole = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
+        return [flat(each) for each in self.node(node, whole)]
 
 
 def apart(
     function: Callable[[Sequence[Any]], list[Any]], arrays: Sequence[Any], updates: Sequence[int | None]
 ) -> list[Any]:
-    """What a function gives, computed in a program of its own.
+    """What a function of flat arrays gives, computed in a program of its own.
 
     Args:
         updates: for each result the position of the array that it may overwrite; None for one that is new.
     """
     shapes = jax.eval_shape(function, list(arrays))
-    numbers = [i for i, array in enumerate(arrays) if jnp.issubdtype(array.dtype, jnp.number) and array.size]
+    numbers = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.number) and array.size]
     if not numbers or not any(jnp.issubdtype(each.dtype, jnp.inexact) for each in shapes):
         return function(arrays)
     replaced: dict[int, int] = {}
     for place, (position, shape) in enumerate(zip(updates, shapes, strict=True)):
         if position is not None and arrays[position].shape == shape.shape and arrays[position].dtype == shape.dtype:
             replaced.setdefault(position, place)
-    starts = [jnp.zeros(prod(each.shape), each.dtype) for each in shapes]
+    starts = [jnp.zeros(each.shape, each.dtype) for each in shapes]
     for position, place in replaced.items():
-        starts[place] = arrays[position].reshape(-1)
-    fixed = [None if i in replaced or not _is_plain(array) else array.reshape(-1) for i, array in enumerate(arrays)]
+        starts[place] = arrays[position]
 
     def body(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
         at, kept = state
-        whole: list[Any] = []
-        for i, array in enumerate(arrays):
-            flat = kept[replaced[i]] if i in replaced else fixed[i]
-            whole.append(array if flat is None else flat.reshape(array.shape))
-        return at + 1, [_flat(each) for each in function(whole)]
+        # What is the same in each trip would be computed before the loop, and together with what is there.
+        here = [jnp.where(at == 0, array, jnp.zeros_like(array)) for array in arrays]
+        return at + 1, function([kept[replaced[i]] if i in replaced else array for i, array in enumerate(here)])
 
-    _, made = lax.while_loop(lambda state: state[0] < _one(arrays[numbers[0]]), body, (jnp.int32(0), starts))
-    return [flat.reshape(each.shape) for flat, each in zip(made, shapes, strict=True)]
+    return lax.while_loop(lambda state: state[0] < _one(numbers[0]), body, (jnp.int32(0), starts))[1]
 
 
-def _flat(array: Any) -> Any:
-    return array.reshape(-1)
-
-
-def _is_plain(array: Any) -> bool:
-    """Whether it is numbers, and no keys."""
-    return jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool
+def flat(array: Any) -> Any:
+    """The array as one dim, if it has more."""
+    return array.reshape(-1) if array.ndim > 1 else array
 
 
 def _one(array: Any) -> Any:

@@ -6,7 +6,9 @@ The environment is set before anything imports JAX, and the import hook before a
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -17,6 +19,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+# What tests tokenize and compile is shared by all processes of a session, and by none of another session.
+if "LEVANTER_TESTS_CACHE" not in os.environ:
+    os.environ.setdefault("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
+    os.environ["LEVANTER_TESTS_CACHE"] = tempfile.mkdtemp(prefix="levanter-tests-")
+    os.environ["XDG_CACHE_HOME"] = os.environ["LEVANTER_TESTS_CACHE"]
 
 import jax
 import pytest
@@ -75,6 +82,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if jax.config.read("jax_disable_most_optimizations") != hurried:
         jax.config.update("jax_disable_most_optimizations", hurried)
         jax.clear_caches()  # what is compared bit for bit elsewhere meets no program from here
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["LEVANTER_TESTS_CACHE"], ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -27,6 +27,7 @@ WRAPPERS = frozenset({"array", "stacked"})
 
 named_p = Primitive("named")
 renamed_p = Primitive("renamed")
+MARKS = frozenset({named_p, renamed_p})
 
 _staging: ContextVar[bool] = ContextVar("haliax_staging", default=False)
 _jit_cache_key = jax.make_user_context(default_value=False)

@@ -131,6 +131,12 @@ class Attention(Op):
         times = {"": (1, 1), "backward": (3, 2), "tangent": (3, 2)}[node.fn]
         return 2 * pairs * (times[0] * size + times[1] * features)
 
+    def flops_again(self, node: Node) -> int:
+        """The scores, in the backward pass."""
+        if node.fn != "backward":
+            return 0
+        return 2 * prod(dim.size for dim in (*_rows(node), *node.dims("along"), *node.dims("over")))
+
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         """Equal labels. Without its primitive, names alone must do."""
         spec = params_of(node).get("spec")

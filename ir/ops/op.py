@@ -320,6 +320,10 @@ class Op(ABC):
         """Floating-point operations of the whole op."""
         return 0
 
+    def flops_again(self, node: Node) -> int:
+        """Those of them that make once more what an op of the forward pass has made."""
+        return 0
+
     # --- in the ring (see `ir.ring`) ----------------------------------------------------------------------------------
 
     def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:

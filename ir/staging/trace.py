@@ -8,14 +8,17 @@ import gc
 import inspect
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
+
+from jax import ShapeDtypeStruct
 
 from haliax.core.array import NamedArray
 from haliax.core.staging import staging
 from ir import errors
 from ir.graph import Graph
-from ir.jax_api import is_leaf, make_jaxpr, tree_flatten, tree_structure
+from ir.jax_api import is_leaf, make_jaxpr, tree_flatten, tree_structure, tree_unflatten
 from ir.limits import LARGEST, MOST_DIMS
 from ir.staging.align import occurring_as
 from ir.staging.in_place import has_variables, watched
@@ -38,6 +41,10 @@ class Trees:
     updated: tuple[int, ...] | None = None
     """Of a step whose arguments have mutable variables, the inputs that it updates in place; the outputs are these
     arrays in a list, and the result."""
+    program: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
+    """Gives the jaxpr of the step, with its constants, as JAX traces it for a user: without marks."""
+    graph: Graph | None = field(default=None, compare=False, repr=False)
+    """The graph of the step, before any pass."""
 
 
 def trace(step: Callable[..., Any], *arguments: Any, names: Naming | None = None) -> Graph:
@@ -80,7 +87,16 @@ def _traced(step: Callable[..., Any], arguments: Sequence[Any], names: Naming | 
         tree_structure(arguments), tree_structure(shapes), static, None if updated is None else tuple(updated)
     )
     with _no_collection():
-        return _graph(step, arguments, names, closed, shapes, trees)
+        graph, marked = _graph(step, arguments, names, closed, shapes, trees)
+    program = partial(_unmarked, traced, trees.arguments, closed) if marked else lambda: closed
+    return replace(graph, trees=replace(trees, program=program, graph=graph))
+
+
+def _unmarked(step: Callable[..., Any], arguments: Any, closed: Any) -> Any:
+    """The step traced once more, without marks. Those do nothing, but a marked value is another one than the value
+    itself, and where the backward pass needs both, a loop that keeps them keeps both."""
+    shapes = [ShapeDtypeStruct(each.shape, each.dtype, weak_type=each.weak_type) for each in closed.in_avals]
+    return make_jaxpr(step)(*tree_unflatten(arguments, shapes))
 
 
 def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,7 +110,8 @@ def _with_static(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _graph(
     step: Callable[..., Any], arguments: Sequence[Any], naming: Naming | None, closed: Any, shapes: Any, trees: Trees
-) -> Graph:
+) -> tuple[Graph, bool]:
+    """The graph, and whether the step left marks."""
     unifier = Unifier()
     walk = Walk(unifier)
     leaves = argument_leaves(step, arguments)
@@ -112,7 +129,7 @@ def _graph(
     carried = _all_carried(arguments, closed, result, updated)
     if not _is_container(arguments):
         carried = tuple(pair for pair in carried if _same_axes(unifier, body, *pair))
-    return finish(
+    graph = finish(
         _returning(unifier, body, carried),
         unifier,
         input_paths=tuple(leaf.path for leaf in leaves),
@@ -120,6 +137,7 @@ def _graph(
         carried=carried,
         trees=trees,
     )
+    return graph, walk.marked
 
 
 @contextmanager

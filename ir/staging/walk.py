@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from haliax.core.staging import MARKS
 from ir import errors
 from ir._compat import is_library, user_source
 from ir.graph import Constant, Origin, Source
@@ -32,6 +33,7 @@ class Walk:
     def __init__(self, unifier: Unifier) -> None:
         self.unifier = unifier
         self.depth = 0
+        self.marked = False
         self._dtypes: dict[Any, str] = {}
         self._sources: dict[Any, Any] = {}
         self._backward: dict[int, tuple[Any, bool]] = {}
@@ -146,6 +148,7 @@ class _Scope:
             self.outer_source = around
             return results
         backward = self.backward or walk.is_backward(info) or (caller is not None and walk.is_backward(caller))
+        walk.marked = walk.marked or primitive in MARKS
         origin = Origin(primitive, equation.params, equation.ctx, info, caller)
         if rule is None and name in control.STRUCTURED:
             return self.structured(equation, operands, backward, source, origin)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+import sys
 from pathlib import Path
 
 from levanter import durable
@@ -53,20 +54,46 @@ def resolve(path: Path | str) -> Path:
     raise errors.none_found(path)
 
 
+def check_name(path: Path, step: int) -> None:
+    """Hold the name of a checkpoint's folder against the step that its manifest says.
+
+    Raises:
+        UserError: it is the name of another step.
+    """
+    if _STEP.fullmatch(path.name) and _step(path) != step:
+        raise errors.other_step(path, step)
+
+
 def clean(directory: Path | str) -> None:
     """Remove what a killed process left half written or half deleted. For the one writer of the folder only."""
     directory = Path(directory)
     for path in sorted(directory.glob(".step-*")):
-        shutil.rmtree(path)
+        _remove(path)
 
 
 def prune(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints. One that is going loses its name first, so none is ever torn."""
+    """Delete all but the newest `keep` checkpoints. One that cannot be deleted is said on stderr and stays."""
     for path in committed(directory)[:-keep]:
-        doomed = directory / f".{path.name}.deleted"
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete one checkpoint. It loses its name first, so that none is ever torn."""
+    doomed = path.with_name(f".{path.name}.deleted")
+    try:
         path.rename(doomed)
-        durable.sync(directory)
-        shutil.rmtree(doomed)
+        durable.sync(path.parent)
+    except OSError as error:
+        print(errors.cannot_delete(path, error), file=sys.stderr, flush=True)
+        return
+    _remove(doomed)
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        print(errors.cannot_delete(path, error), file=sys.stderr, flush=True)
 
 
 def set_aside(directory: Path, after_step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,8 +72,36 @@ def needs_x64(path: Path, name: str, dtype: str) -> CheckpointMismatch:
     )
 
 
-def cannot_write(path: Path, reason: str) -> WorkFailed:
+def other_step(path: Path, step: int) -> UserError:
+    """A checkpoint whose folder has the name of another step than the one that it holds."""
+    return UserError(
+        f"the checkpoint {path} holds the state after step {step}: it was copied or renamed; "
+        f"name it step-{step}, or move it out of {path.parent}"
+    )
+
+
+def cannot_write(path: Path, error: OSError) -> WorkFailed:
+    reason = error.strerror or str(error)
     return WorkFailed(
         f"cannot write the checkpoint {path} ({reason}): the one before it is whole; "
-        "make room and run the same command again"
+        f"{_remedy(error)} and run the same command again"
     )
+
+
+def cannot_delete(path: Path, error: OSError) -> str:
+    return (
+        f"cannot delete the old checkpoint {path} ({error.strerror or error}): training continues; "
+        "delete it by hand to have its room back"
+    )
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "make room"
+        case errno.EROFS:
+            return "mount the disk writable (or move the run directory to one that is)"
+        case errno.EACCES | errno.EPERM:
+            return "let this user write the folder"
+        case _:
+            return "check the disk (or move the run directory to another one)"

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from levanter.checkpoint import errors
+from levanter.checkpoint.directory import check_name
 
 FORMAT = 1
 
@@ -61,7 +62,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
 
     Raises:
         DamagedCheckpoint: a manifest file is missing or altered.
-        UserError: there is no such folder, or another format wrote it.
+        UserError: there is no such folder, another format wrote it, or it has the name of another step.
     """
     if not checkpoint.is_dir():
         raise errors.no_such_path(checkpoint)
@@ -75,6 +76,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
     fields = json.loads(content)
     if fields["format"] != FORMAT:
         raise errors.other_format(checkpoint, fields["format"], FORMAT)
+    check_name(checkpoint, fields["step"])
     arrays = {
         name: ArrayRecord(**{**record, "shape": tuple(record["shape"])}) for name, record in fields["arrays"].items()
     }

@@ -62,5 +62,5 @@ def save(
         durable.commit_tree(staged, final)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)  # gives the room back now
-        raise errors.cannot_write(final, error.strerror or str(error)) from error
+        raise errors.cannot_write(final, error) from error
     return final

@@ -25,6 +25,7 @@ from levanter.cli.group import Group
 from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
 from levanter.cli.names import names_command
+from levanter.cli.reproduce import reproduce_command
 from levanter.cli.train import train
 from levanter.cli.verify import verify_command
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
@@ -44,7 +45,7 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=Group,
     commands=[
-        *(train, import_command, export_command, generate_command, eval_command),
+        *(train, reproduce_command, import_command, export_command, generate_command, eval_command),
         *(compile_command, check_command, verify_command, names_command, config_command, checkpoint, ir),
     ],
 )

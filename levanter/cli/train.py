@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,12 @@ from levanter.cli.options import (
     own_option,
     place_given,
 )
+from levanter.runtime import errors
+from levanter.runtime.command import Command
+from levanter.runtime.stop import ProcessStop
+
+if TYPE_CHECKING:
+    from levanter.config import TrainConfig
 
 
 @click.command(cls=ConfigCommand, context_settings=OVERRIDES)
@@ -26,9 +33,20 @@ from levanter.cli.options import (
     metavar="PATH",
     help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
 )
+@click.option(
+    "--profile",
+    metavar="FIRST:LAST",
+    help="Trace these steps, such as 20:25, for XProf and Perfetto, into RUN_DIR/profile.",
+)
 @click.pass_context
 def train(
-    ctx: click.Context, own: str | None, model: str | None, path: str | None, mesh: str | None, run_dir: str | None
+    ctx: click.Context,
+    own: str | None,
+    model: str | None,
+    path: str | None,
+    mesh: str | None,
+    run_dir: str | None,
+    profile: str | None,
 ) -> None:
     """Train a model, or resume a run.
 
@@ -36,8 +54,6 @@ def train(
     can be set by its dotted name, such as --optimizer.learning_rate 1e-3; `levanter config` prints them all.
     FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
-    from levanter.cli import devices
-
     given: tuple[str, ...] = ctx.obj or ("train",)
     own = place_given(ctx, own)
     tokenizer = None
@@ -45,15 +61,36 @@ def train(
         path, tokenizer = _imported(run_dir)
         if path is not None:
             given = (*given, "--config", path)  # so that what is printed to try next knows the model
-    config = load_config(ctx, model, path, own, trainer__mesh=mesh, trainer__run_dir=run_dir, data__tokenizer=tokenizer)
-    if config.trainer.mesh is not None:
-        devices.prepare(config.mesh)
-        devices.require(config.mesh)
+    # Until something is trained there is nothing to save: a signal ends the command at once.
+    with ProcessStop() as stop:
+        given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
+        config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
+        _train(config, Command(given), stop)
 
-    from levanter.runtime.command import Command
-    from levanter.runtime.trainer import train as run
 
-    run(config, command=Command(given))
+def _train(config: TrainConfig, command: Command, stop: ProcessStop) -> None:
+    """The slow part. The run directory comes first: it refuses a second writer, and says how many CPU threads there
+    are to be, before JAX is imported."""
+    from rich.console import Console
+
+    from levanter.cli import devices
+    from levanter.runtime import environment
+    from levanter.runtime.opening import fixed_values, opened_run
+    from levanter.runtime.record import CPU_THREADS
+
+    console = Console()
+    with opened_run(config, console, command) as run:
+        threads = fixed_values(config, run)[CPU_THREADS]
+        if run.record.fixed and threads != environment.cores() and config.trainer.cpu_threads is None:
+            console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
+        environment.fix_threads(threads)
+        if config.trainer.mesh is not None:
+            devices.prepare(config.mesh)
+            devices.require(config.mesh)
+
+        from levanter.runtime.trainer import train as run_training
+
+        run_training(config, console, command, run, stop)
 
 
 def _imported(run_dir: str) -> tuple[str | None, str | None]:

@@ -103,10 +103,9 @@ def planned(
         check_elastic(mesh, config.trainer.virtual_shards)
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    result = planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
     if config.trainer.elastic and plan is not None:
-        check_elastic_plan(result.graph, plan)
-    return result
+        check_elastic_plan(graph, plan)
+    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
 
 
 def planned_graph(

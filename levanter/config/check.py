@@ -82,6 +82,8 @@ class _Checker:
             return None
         if inner is not None and isinstance(value, Mapping):
             return self.section(inner, value, path)
+        if isinstance(value, Mapping) and (each := _values(allowed)) is not None:
+            return {str(name): self.value(each, one, (*path, str(name)), None) for name, one in value.items()}
         if str in allowed and isinstance(value, bool | int | float) and not {bool, int, float} & set(allowed):
             return self.text(value, path)
         if isinstance(value, list):
@@ -131,6 +133,12 @@ class _Checker:
         by_last = {name.rpartition(".")[2]: name for name in reversed(every)}
         last = nearest(path[-1], by_last)
         return by_last[last] if last else None
+
+
+def _values(allowed: Sequence[Any]) -> Any:
+    """The kind of the values of a mapping that a field may hold; None where it holds none."""
+    found = [typing.get_args(member) for member in allowed if typing.get_origin(member) is dict]
+    return found[0][1] if found else None
 
 
 def _is_list(kind: Any) -> bool:

@@ -14,6 +14,7 @@ from levanter.config import document
 from levanter.config.check import checked
 from levanter.config.document import Document
 from levanter.config.files import find_model
+from levanter.config.kept import without_kept
 from levanter.config.overrides import parse_overrides
 from levanter.config.pretrained import with_pretrained
 from levanter.config.renamed import renamed
@@ -41,7 +42,7 @@ def load(
     if source is not None:
         is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
         path = Path(source) if is_path else find_model(str(source))
-        written, name = renamed(document.read(path)), path.stem
+        written, name = renamed(without_kept(document.read(path))), path.stem
     if own is not None:
         written = written.updated(parse_overrides([f"--model.type={own}"]).anchored(Path.cwd()))
         name = Path(own.rpartition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
@@ -66,12 +67,12 @@ def load_pretrained(source: str, overrides: Sequence[str] = (), *, options: Sequ
 
 
 def loads(text: str) -> TrainConfig:
-    """The configuration that `dump` wrote.
+    """The configuration that `dump` wrote, or that of a run.
 
     Raises:
         UserError: as `load` does.
     """
-    return _decode(renamed(document.parse(text, "config")))
+    return _decode(renamed(without_kept(document.parse(text, "config"))))
 
 
 def dump(config: TrainConfig) -> str:

@@ -13,6 +13,7 @@ from levanter.errors import UserError
 from levanter.models.config import ModelConfig
 from levanter.optim.config import OptimizerConfig
 from levanter.registry import MODELS, OPTIMIZERS, SOURCES
+from levanter.runtime import precision
 from levanter.runtime.config import TrainerConfig
 from levanter.trackers.section import TrackersConfig
 
@@ -30,6 +31,8 @@ class TrainConfig:
     trackers: TrackersConfig = field(default_factory=TrackersConfig)
 
     def __post_init__(self) -> None:
+        policy = precision.parse(self.trainer.precision)
+        object.__setattr__(self, "model", policy.applied(self.model))  # the class is frozen for all others
         try:
             _ = self.mesh
         except UserError as error:

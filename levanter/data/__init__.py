@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from levanter.data.config import DataConfig
     from levanter.data.sources.hf.config import HfDataConfig
+    from levanter.data.sources.jsonl.config import JsonlDataConfig
+    from levanter.data.sources.mixture.config import MixtureDataConfig
+    from levanter.data.sources.parquet.config import ParquetDataConfig
     from levanter.data.sources.sotu.config import SotuDataConfig
     from levanter.data.sources.text.config import TextDataConfig
     from levanter.data.token_data import TokenData, build
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "DataConfig",
     "HfDataConfig",
+    "JsonlDataConfig",
+    "MixtureDataConfig",
+    "ParquetDataConfig",
     "SotuDataConfig",
     "TextDataConfig",
     "TokenData",
@@ -30,6 +36,9 @@ __all__ = [
 _HOMES = {
     "DataConfig": "config",
     "HfDataConfig": "sources.hf.config",
+    "JsonlDataConfig": "sources.jsonl.config",
+    "MixtureDataConfig": "sources.mixture.config",
+    "ParquetDataConfig": "sources.parquet.config",
     "SotuDataConfig": "sources.sotu.config",
     "TextDataConfig": "sources.text.config",
     "TokenData": "token_data",

@@ -1,43 +1,59 @@
 """The token cache: a corpus is tokenized once, and later runs map the ids into memory.
 
-A cache is a folder named by a hash of everything that decides its content (the text, the tokenizer, the split), so a
-changed file or setting makes another cache and nothing ever has to be cleared. It holds the ids of each side as raw
-little-endian integers and a `manifest.json` with their counts and SHA-256. The folder is written aside and renamed; its
-checksums are compared at every opening, and a cache that fails is built again. One lock file per cache makes a second
-process wait for the first instead of doing the same work.
+    tokens/chunks/XX/….tokens   ids, about 16 million characters of text each (`levanter.data.chunks`)
+    tokens/views/IDENTITY/      which chunks a corpus is made of, and its two sides (`levanter.data.views`)
+    tokens/records/….json       what the files of a corpus were when they were read (`levanter.data.records`)
+
+Everything is named by a hash of what decides its content, so a changed file or setting makes another view and nothing
+ever has to be cleared. Files are written aside and renamed. A build that was killed is taken up again: its chunks are
+there. One lock file per request makes a second process wait for the first instead of doing the same work.
+
+A start compares the sizes, times and inodes of the text's files, and of the cache's, with those of the last time, and
+reads what has changed; `levanter data verify` reads everything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
 from levanter import durable
-from levanter.data import errors
-from levanter.data.corpus import HELDOUT, TRAIN, Corpus, Document
-from levanter.data.split import BY_TAIL, Survey, document_side, survey, tail_start
+from levanter.data import chunks, errors, records, views
+from levanter.data.ahead import Ahead
+from levanter.data.corpus import HELDOUT, TRAIN, Corpus, Fingerprint, Reading, Streamed
+from levanter.data.progress import Progress
+from levanter.data.records import Record
+from levanter.data.split import Survey, Surveyor
 from levanter.data.tokenizer import Tokenizer
+from levanter.data.tokens import ArrayTokens, Tokens
+from levanter.data.views import View
+from levanter.errors import UserError
 
+# Of the key, which checkpoints keep: what data are the same does not depend on how they lie in a cache.
 _FORMAT = 1
-_SIDES = (TRAIN, HELDOUT)
-_BATCH_CHARACTERS = 8 << 20
+Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class CachedTokens:
-    """The ids of both sides, one-dimensional, mapped from the cache. Equal `key`s mean equal ids."""
+    """The ids of both sides. Equal `key`s mean equal ids. Plain arrays of ids will do."""
 
     key: str
-    train: np.ndarray
-    heldout: np.ndarray
+    train: Tokens
+    heldout: Tokens
+
+    def __post_init__(self) -> None:
+        for side in (TRAIN, HELDOUT):
+            if isinstance(ids := getattr(self, side), np.ndarray):
+                object.__setattr__(self, side, ArrayTokens(ids))
 
 
 def default_cache_dir() -> Path:
@@ -45,37 +61,146 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "levanter-compiler"
 
 
+def cache_dir_of(configured: str | None) -> Path:
+    """The folder that `data.cache_dir` means."""
+    return default_cache_dir() if configured is None else Path(configured).expanduser()
+
+
 def cached_tokens(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    heldout_fraction: float,
-    cache_dir: Path,
-    notify: Callable[[str], None],
+    corpus: Corpus, tokenizer: Tokenizer, heldout_fraction: float, cache_dir: Path, notify: Notify
 ) -> CachedTokens:
     """The tokens of `corpus`, from the cache in `cache_dir`, which is made first where it is missing or damaged.
 
     Raises:
         UserError: the corpus cannot be read or is empty, or the cache cannot be written.
     """
-    found = survey(corpus, heldout_fraction)
-    if found.characters == 0:
-        raise errors.corpus_empty(corpus.source)
-    key = _key(found, tokenizer, heldout_fraction)
-    folder = cache_dir / "tokens" / key[:32]
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with durable.locked(folder.with_suffix(".lock")):
-            if folder.exists():
-                problem = _problem(folder, key)
-                if problem is None:
-                    return _open(folder)
-                notify(f"the token cache {folder} is damaged ({problem}): building it again")
-                shutil.rmtree(folder)
-            notify(f"tokenizing {found.characters:,} characters of {corpus.source} (once; kept in {folder})")
-            _build(folder, key, corpus, tokenizer, heldout_fraction, found.rule)
-            return _open(folder)
-    except OSError as error:
-        raise errors.cache_unwritable(cache_dir, error.strerror or str(error)) from error
+    view = _Cache(cache_dir, corpus, tokenizer, heldout_fraction, notify).view()
+    return CachedTokens(view.key, view.tokens(TRAIN), view.tokens(HELDOUT))
+
+
+class _Cache:
+    """One request to the cache."""
+
+    def __init__(
+        self, cache_dir: Path, corpus: Corpus, tokenizer: Tokenizer, heldout_fraction: float, notify: Notify
+    ) -> None:
+        self._cache_dir = cache_dir
+        self._folder = cache_dir / "tokens"
+        self._corpus, self._tokenizer, self._fraction = corpus, tokenizer, heldout_fraction
+        self._notify = notify
+        request = records.request(corpus, tokenizer, heldout_fraction)
+        self._record_path = self._folder / "records" / f"{request}.json"
+        self._lock_path = self._folder / "records" / f"{request}.lock"
+
+    def view(self) -> View:
+        """The tokens, made if need be."""
+        if (found := self._known()) is not None:
+            return found
+        with _told_where_it_cannot_be_written(self._cache_dir):
+            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+            with durable.locked(self._lock_path):
+                # Another process may have made it in the meantime.
+                return self._known() or self._built()
+
+    def _known(self) -> View | None:
+        """The view that an earlier reading of the same text made; None where the text must be read."""
+        record = records.read(self._record_path)
+        if record is None:
+            return None
+        try:
+            mark = self._mark()
+        except UserError as error:
+            if not record.others_unchanged:
+                raise
+            return self._without_text(record, error)
+        if mark is None or not record.fits(mark):
+            return None
+        if (view := self._opened(record.view)) is not None:
+            self._tell_skipped(record.skipped, record.first_skipped)
+        return view
+
+    def _mark(self) -> Fingerprint | None:
+        return self._corpus.fingerprint() if isinstance(self._corpus, Streamed) else None
+
+    def _without_text(self, record: Record, error: UserError) -> View:
+        """The tokens of a text that is gone."""
+        try:
+            view = views.opened(self._view_folder(record.view), self._chunk_folder)
+            views.check(view)
+        except (FileNotFoundError, ValueError):
+            raise error from None
+        self._notify(errors.text_is_gone(record.source, record.day))
+        return view
+
+    def _opened(self, key: str) -> View | None:
+        """The view `key`, with all its files as they should be; None where there is none."""
+        try:
+            view = views.opened(self._view_folder(key), self._chunk_folder)
+            views.check(view)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            self._notify(errors.cache_damaged(self._view_folder(key), str(error)))
+            return None
+        return view if view.manifest["made_by"] == chunks.identity(self._tokenizer) else None
+
+    def _built(self) -> View:
+        """The view of the text as it is now."""
+        began = time.time()
+        reading = Reading()
+        mark = None
+        with contextlib.suppress(UserError):  # what is not there is told when it is read
+            mark = self._mark()
+        survey, keys = self._tokenized(reading, mark)
+        if survey.characters == 0:
+            raise errors.corpus_empty(self._corpus.source)
+        key = _key(survey, self._tokenizer, self._fraction)
+        about = {
+            "key": key,
+            "source": self._corpus.source,
+            "characters": survey.characters,
+            "made_by": chunks.identity(self._tokenizer),
+            "made": began,
+        }
+        view = self._opened(key)
+        if view is None or [name for name, _ in view.manifest["chunks"]] != keys:
+            view = views.write(self._view_folder(key), self._chunk_folder, keys, survey.rule, self._fraction, about)
+        if mark is not None:
+            records.write(self._record_path, Record.of(key, self._corpus, mark, reading, began))
+        self._tell_skipped(reading.skipped, reading.first_skipped)
+        return view
+
+    def _tokenized(self, reading: Reading, mark: Fingerprint | None) -> tuple[Survey, list[str]]:
+        """Read the text and tokenize what of it is new; the keys of all its chunks."""
+        surveyor = Surveyor(self._fraction)
+        identity = chunks.identity(self._tokenizer)
+        keys: list[str] = []
+        with Progress(self._corpus.source, None if mark is None else mark.size) as progress:
+            reading.read = progress.read
+            texts = chunks.text_chunks(self._corpus, self._tokenizer, surveyor, reading)
+            # The next chunk is read, hashed and cut while this one is encoded.
+            with Ahead(texts, 1, "reading text") as ready:
+                for text in ready:
+                    key = text.key(identity)
+                    path = chunks.path_of(self._chunk_folder, key)
+                    if chunks.problem(path, key) is not None:
+                        if progress.starts_work():
+                            self._notify(errors.tokenizing(self._corpus.source, self._folder))
+                        chunks.write(path, key, chunks.made(text, self._tokenizer))
+                    keys.append(key)
+                    progress.tokenized(text.characters)
+        return surveyor.result(), keys
+
+    def _view_folder(self, key: str) -> Path:
+        return self._folder / "views" / key[:32]
+
+    @property
+    def _chunk_folder(self) -> Path:
+        return self._folder / "chunks"
+
+    def _tell_skipped(self, skipped: int, first: str | None) -> None:
+        if skipped:
+            self._notify(errors.rows_skipped(skipped, self._corpus.source, first or ""))
 
 
 def _key(found: Survey, tokenizer: Tokenizer, heldout_fraction: float) -> str:
@@ -89,96 +214,9 @@ def _key(found: Survey, tokenizer: Tokenizer, heldout_fraction: float) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _problem(folder: Path, key: str) -> str | None:
-    """What is wrong with a cache on disk, or None."""
+@contextlib.contextmanager
+def _told_where_it_cannot_be_written(cache_dir: Path) -> Iterator[None]:
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        if manifest["key"] != key:
-            return "manifest.json is of another cache"
-        dtype = np.dtype(manifest["dtype"])
-        for side in _SIDES:
-            file = folder / f"{side}.bin"
-            if file.stat().st_size != manifest["sides"][side]["tokens"] * dtype.itemsize:
-                return f"{file.name} has the wrong size"
-            if durable.sha256_file(file) != manifest["sides"][side]["sha256"]:
-                return f"{file.name} does not match its checksum"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (ValueError, TypeError, KeyError):
-        return "manifest.json cannot be read"
-    return None
-
-
-def _open(folder: Path) -> CachedTokens:
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    dtype = np.dtype(manifest["dtype"])
-
-    def side(name: str) -> np.ndarray:
-        if manifest["sides"][name]["tokens"] == 0:  # an empty file cannot be mapped
-            return np.zeros(0, dtype)
-        return np.memmap(folder / f"{name}.bin", dtype, mode="r")
-
-    return CachedTokens(manifest["key"], side(TRAIN), side(HELDOUT))
-
-
-def _build(folder: Path, key: str, corpus: Corpus, tokenizer: Tokenizer, heldout_fraction: float, rule: str) -> None:
-    staged = folder.with_suffix(".tmp")
-    # Only the holder of the lock is here, so what is left there is of a process that was killed.
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
-    with open(staged / f"{TRAIN}.bin", "wb") as train, open(staged / f"{HELDOUT}.bin", "wb") as heldout:
-        writers = {TRAIN: _SideWriter(train), HELDOUT: _SideWriter(heldout)}
-        for document, ids in tokenized(corpus, tokenizer, dtype):
-            if rule == BY_TAIL:
-                cut = tail_start(len(ids), heldout_fraction)
-                writers[TRAIN].write(ids[:cut])
-                writers[HELDOUT].write(ids[cut:])
-            else:
-                writers[document_side(document, heldout_fraction)].write(ids)
-    sides = {side: writers[side].summary() for side in _SIDES}
-    manifest = {"format": _FORMAT, "key": key, "dtype": dtype.str, "sides": sides}
-    (staged / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    durable.commit_tree(staged, folder)
-
-
-class _SideWriter:
-    """Appends ids to one side's file, counting and hashing them on the way."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self._tokens = 0
-
-    def write(self, ids: np.ndarray) -> None:
-        content = ids.tobytes()
-        self._file.write(content)
-        self._digest.update(content)
-        self._tokens += len(ids)
-
-    def summary(self) -> dict[str, Any]:
-        return {"tokens": self._tokens, "sha256": self._digest.hexdigest()}
-
-
-def tokenized(corpus: Corpus, tokenizer: Tokenizer, dtype: np.dtype) -> Iterator[tuple[Document, np.ndarray]]:
-    """Each document that has text, with its ids, closed by the end-of-text id. Holds a few megabytes at a time."""
-    for documents in _batches(corpus):
-        parts = [tokenizer.cut(document.text) for document in documents]
-        encoded = iter(tokenizer.encode_batch([piece for part in parts for piece in part]))
-        for document, part in zip(documents, parts, strict=True):
-            ids = [np.asarray(next(encoded), dtype) for _ in part]
-            if tokenizer.end_of_text is not None:
-                ids.append(np.asarray([tokenizer.end_of_text], dtype))
-            yield document, np.concatenate(ids)
-
-
-def _batches(corpus: Corpus) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    for document in corpus.documents():
-        if document.text:
-            batch.append(document)
-        if sum(len(held.text) for held in batch) >= _BATCH_CHARACTERS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        yield
+    except OSError as error:
+        raise errors.cache_unwritable(cache_dir, error.strerror or str(error)) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import draccus
 
-from levanter.fields import check, fraction, number
+from levanter.fields import check, fraction, number, word
 from levanter.registry import SOURCES, Choice
 
 if TYPE_CHECKING:
@@ -31,8 +31,17 @@ class DataConfig(Choice, draccus.ChoiceRegistry, ABC, registry=SOURCES):
     heldout_fraction: float = number(0.05, fraction(zero=False))
     """Share of the text kept out of training, where the source does not name its own held-out text."""
 
+    packing: str = word("stream", ("stream", "separate", "whole"))
+    """stream: windows of the running text. separate: a token of a window sees its own document only. whole: the same,
+    in rows of whole documents."""
+
     def __post_init__(self) -> None:
         check(self, "data")
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether a batch says which tokens are of one document."""
+        return self.packing != "stream"
 
     @abstractmethod
     def corpus(self) -> Corpus:

@@ -22,8 +22,52 @@ def no_match(field: str, pattern: str) -> UserError:
     )
 
 
-def is_folder(field: str, path: str) -> UserError:
-    return UserError(f"'{path}' is a folder (data.{field}): name the files in it, such as {path.rstrip('/')}/*.txt")
+def nothing_in_folder(field: str, path: str, endings: Iterable[str]) -> UserError:
+    return UserError(
+        f"the folder '{path}' has no file that ends in {' or '.join(endings)} (data.{field}): "
+        f"name those that are meant by a pattern, such as {path.rstrip('/')}/**/*"
+    )
+
+
+def no_remote_file(field: str, url: str) -> UserError:
+    return UserError(f"there is nothing at '{url}' (data.{field}): check the URL and what gives access to it")
+
+
+def rows_as_text(field: str, path: str, kind: str) -> UserError:
+    return UserError(
+        f"the file '{path}' has rows and is no plain text (data.{field}): read it with --data.type {kind}, "
+        "which takes the text from one column of it (data.column)"
+    )
+
+
+def file_changed(field: str, path: str) -> UserError:
+    return UserError(f"the file '{path}' changed while it was read (data.{field}): run again when it is written")
+
+
+def bad_row(where: str, field: str, reason: str) -> UserError:
+    return UserError(
+        f"{where}: {reason} (data.{field}): correct the row, or leave bad rows out with --data.bad_rows skip"
+    )
+
+
+def rows_skipped(count: int, source: str, first: str) -> str:
+    return f"{count:,} bad rows of {source} are left out (data.bad_rows skip); the first: {first}"
+
+
+def unknown_column_of(where: str, column: str, known: Iterable[str]) -> UserError:
+    return UserError(f"{where} has no column '{column}' (data.column): {suggestion(column, known)}")
+
+
+def tokenizing(source: str, folder: Path) -> str:
+    return f"tokenizing {source} (once; kept in {folder})"
+
+
+def cache_damaged(folder: Path, problem: str) -> str:
+    return f"the token cache {folder} is damaged ({problem}): building it again"
+
+
+def text_is_gone(source: str, day: str) -> str:
+    return f"the text of {source} is no longer there: using the tokens that were made of it on {day}"
 
 
 def file_empty(field: str, path: str) -> UserError:
@@ -64,11 +108,21 @@ def template_rewrites(tokenizer: str, where: str) -> UserError:
 
 
 def dataset_unavailable(dataset: str, name: str | None, reason: str) -> UserError:
-    which = f"'{dataset}'" if name is None else f"'{dataset}', configuration '{name}'"
     return UserError(
-        f"cannot load the data set {which} (data.id, data.name): {reason}; "
+        f"cannot load the data set {_dataset(dataset, name)} (data.id, data.name): {reason}; "
         "check the name and the network, or use local text: --data.type text --data.paths '[FILE]'"
     )
+
+
+def dataset_broken(dataset: str, name: str | None, reason: str) -> UserError:
+    return UserError(
+        f"a file of the data set {_dataset(dataset, name)} cannot be read (data.id, data.name): {reason}; "
+        "--data.type jsonl reads JSON lines and names the line that is broken"
+    )
+
+
+def _dataset(dataset: str, name: str | None) -> str:
+    return f"'{dataset}'" if name is None else f"'{dataset}', configuration '{name}'"
 
 
 def unknown_column(column: str, known: Iterable[str]) -> UserError:

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from levanter.data import errors
-from levanter.data.cache import cached_tokens, default_cache_dir
+from levanter.data.cache import cache_dir_of, cached_tokens
+from levanter.data.packing import STREAM, Batch, Packing, packed
 from levanter.data.permutation import Permutation
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from levanter.data.config import DataConfig
-
-Batch = tuple[np.ndarray, np.ndarray]
-"""Tokens and targets, each int32 [batch, position]; a target is the token after."""
 
 
 def build(
@@ -55,12 +53,12 @@ def windows(
     """Windows of the text of a corpus; see `build`."""
     tokenizer = load_tokenizer(config.tokenizer)
     corpus = config.corpus()
-    cache_dir = default_cache_dir() if config.cache_dir is None else Path(config.cache_dir).expanduser()
+    cache_dir = cache_dir_of(config.cache_dir)
     tokens = cached_tokens(corpus, tokenizer, config.heldout_fraction, cache_dir, notify)
     for side, ids in (("training", tokens.train), ("held-out", tokens.heldout)):
         if len(ids) < seq_len + 1:
             raise errors.too_short(side, corpus.source, len(ids), seq_len)
-    return TokenData(tokens, tokenizer, seq_len=seq_len, seed=seed, batch_size=batch_size)
+    return TokenData(tokens, tokenizer, seq_len=seq_len, seed=seed, batch_size=batch_size, packing=config.packing)
 
 
 def _to_stderr(line: str) -> None:
@@ -89,11 +87,22 @@ class TokenData:
     ignores = False
     """Whether some targets are negative, for nothing to be learned from."""
 
-    def __init__(self, tokens: Sides, tokenizer: Tokenizer, *, seq_len: int, seed: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        tokens: Sides,
+        tokenizer: Tokenizer,
+        *,
+        seq_len: int,
+        seed: int,
+        batch_size: int,
+        packing: str = STREAM,
+    ) -> None:
         self.tokenizer = tokenizer
+        self.packing = packing
+        self.ignores = type(self).ignores or packing != STREAM
         self._tokens = tokens
         self._seq_len = seq_len
-        self._seed = seed
+        self.seed = seed
         self._batch_size = batch_size
 
     @property
@@ -121,17 +130,47 @@ class TokenData:
         """Sequences of one epoch."""
         return self._windows_of(self._tokens.train)
 
+    @property
+    def num_heldout_windows(self) -> int:
+        """Held-out sequences."""
+        return self._windows_of(self._tokens.heldout)
+
     def train_batch(self, step: int) -> Batch:
         """The batch of training step `step`, counted from 0: always the same for the same seed."""
+        return self.train_rows(step, range(self._batch_size))
+
+    def train_rows(self, step: int, rows: Sequence[int] | np.ndarray) -> Batch:
+        """Some rows of the batch of training step `step`: a process reads those of its own devices and no other.
+
+        A pure function of the seed, the step and the rows: `train_rows(step, rows)` is `train_batch(step)` at `rows`.
+
+        Args:
+            rows: numbers of rows, each below the size of a batch, in the order in which they are wanted.
+
+        Returns: tokens and targets, each int32 [len(rows), position].
+        """
+        return self.sequences(step * self._batch_size + self._checked(step, rows))
+
+    def _checked(self, step: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Numbers of rows as an array, int64."""
         if step < 0:
             raise ValueError(f"a step is counted from 0, not {step}")
-        first = step * self._batch_size
-        places = np.arange(first, first + self._batch_size, dtype=np.int64)
+        numbers = np.asarray(rows, np.int64)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < self._batch_size:
+            raise ValueError(f"the rows of a batch are 0 to {self._batch_size - 1}, not {numbers.tolist()}")
+        return numbers
+
+    def sequences(self, places: np.ndarray) -> Batch:
+        """What stands at some places of the endless row of epochs, each in an order of its own.
+
+        Args:
+            places: int64, counted from 0: batch k of a run has k·batch … k·batch+batch-1.
+        """
         epochs, places = np.divmod(places, self.num_train_windows)
         windows = np.empty_like(places)
         for epoch in np.unique(epochs):
             of_epoch = epochs == epoch
-            order = Permutation(self.num_train_windows, f"window order, seed {self._seed}, epoch {epoch}")
+            order = Permutation(self.num_train_windows, f"window order, seed {self.seed}, epoch {epoch}")
             windows[of_epoch] = order(places[of_epoch])
         return self._cut(self._tokens.train, windows)
 
@@ -140,11 +179,15 @@ class TokenData:
 
         Fewer where the text is short; one batch is always there, with windows repeated if need be, unless `n` is 0.
         """
-        available = self._windows_of(self._tokens.heldout)
-        batches = min(n, max(1, available // batch_size))
-        count = batches * batch_size
+        batches = min(n, max(1, self.num_heldout_windows // batch_size))
+        rows = self.heldout_rows(batches * batch_size)
+        return [tuple(part[i * batch_size : (i + 1) * batch_size] for part in rows) for i in range(batches)]
+
+    def heldout_rows(self, count: int) -> Batch:
+        """So many sequences of held-out text, evenly spread over it, repeated if need be."""
+        available = self.num_heldout_windows
         windows = np.arange(count, dtype=np.int64) * max(available, count) // max(count, 1) % available
-        return [self._cut(self._tokens.heldout, part) for part in windows.reshape(batches, batch_size)]
+        return self._cut(self._tokens.heldout, windows)
 
     def unigram_loss(self, batches: Sequence[Batch] | None = None) -> float:
         """Held-out cross entropy of the best model that ignores context, in nats a token: what training must beat.
@@ -152,17 +195,34 @@ class TokenData:
         The model is the token frequencies of the training text with one added to every count, so that no token is
         impossible. It is judged on all held-out tokens, or on the targets of `batches`.
         """
-        counts = np.bincount(self._tokens.train, minlength=self.vocab_size) + 1
-        heldout = [self._tokens.heldout] if batches is None else [targets.reshape(-1) for _, targets in batches]
-        seen = sum((np.bincount(ids, minlength=self.vocab_size) for ids in heldout), np.zeros(self.vocab_size, int))
+        counts = self.unigram_counts + 1
+        seen = np.zeros(self.vocab_size, np.int64)
+        if batches is None:
+            seen += self._tokens.heldout.counts(self.vocab_size)
+        for _, targets, *_ in batches or ():
+            seen += np.bincount(targets[targets >= 0], minlength=self.vocab_size)
         return float(-(seen @ np.log(counts / counts.sum())) / seen.sum())
+
+    @cached_property
+    def unigram_counts(self) -> np.ndarray:
+        """How often each id is learned in the training text: int64 [vocab]."""
+        return self._tokens.train.counts(self.vocab_size)
 
     def _windows_of(self, tokens: Any) -> int:
         """How many sequences a side has."""
-        return (len(tokens) - 1) // self._seq_len
+        return self._packed(tokens).count
 
     def _cut(self, tokens: Any, windows: np.ndarray) -> Batch:
         """The sequences of a side that have the numbers `windows`."""
-        starts = windows * self._seq_len
-        rows = tokens[starts[:, None] + np.arange(self._seq_len + 1)].astype(np.int32)
-        return np.ascontiguousarray(rows[:, :-1]), np.ascontiguousarray(rows[:, 1:])
+        return self._packed(tokens).cut(windows)
+
+    def _packed(self, tokens: Any) -> Packing:
+        return self._training if tokens is self._tokens.train else self._held_out
+
+    @cached_property
+    def _training(self) -> Packing:
+        return packed(self.packing, self._tokens.train, self._seq_len, self.tokenizer.end_of_text)
+
+    @cached_property
+    def _held_out(self) -> Packing:
+        return packed(self.packing, self._tokens.heldout, self._seq_len, self.tokenizer.end_of_text)

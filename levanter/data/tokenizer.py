@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, SupportsInt
 
 from levanter.data import errors
+from levanter.data.cutting import Cutting
 from levanter.data.packaged import package_files
 from levanter.optional import require
 
@@ -28,13 +29,10 @@ Message = Mapping[str, Any]
 
 _GPT2 = "the tokenizer gpt2 (data.tokenizer)"
 _NO_ADVICE = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
-_PIECE_CHARACTERS = 1 << 20
 # What closes a text in a tokenizer.json, which does not say so itself.
 _USUAL_ENDS = (END_OF_TEXT, "</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "[SEP]")
 _WORD_END = re.compile(r"(?<=\S)(?=[ \n])")
 _WORD_GAP = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])")
-# What a tokenizer is tried on, to see whether the ids of its words depend on what stands before them.
-_PROBE = "In the beginning, (x) was 3.14 times larger than it's neighbour and so they all went über die Brücke again."
 
 
 class Tokenizer(Protocol):
@@ -82,8 +80,9 @@ class Tokenizer(Protocol):
         """The ids of each text, on all cores."""
         ...
 
-    def cut(self, text: str) -> list[str]:
-        """A long text in pieces whose ids, one after another, are the ids of the whole."""
+    @property
+    def cutting(self) -> Cutting:
+        """How a long text may be cut into pieces whose ids, one after another, are the ids of the whole."""
         ...
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
@@ -156,8 +155,10 @@ class Gpt2Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
-    def cut(self, text: str) -> list[str]:
-        return pieces(text, _WORD_END)  # GPT-2's pattern always ends a match there
+    @property
+    def cutting(self) -> Cutting:
+        # GPT-2's pattern always ends a match there.
+        return Cutting(_WORD_END, self.encode_batch, lambda text: _with_places(self._tokenizer, text), trusted=True)
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
@@ -196,6 +197,7 @@ class HubTokenizer:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
             raise errors.tokenizer_unavailable(name, reason) from error
         rust = getattr(self._tokenizer, "backend_tokenizer", None)
+        self._rust = None if rust is None else _whole_texts(rust)
         definition = rust.to_str() if rust is not None else json.dumps(sorted(self._tokenizer.get_vocab().items()))
         self._identity = hashlib.sha256(f"{type(self._tokenizer).__name__}\n{definition}".encode()).hexdigest()
         # `len` counts ids, and some vocabularies have holes: size by the largest.
@@ -232,19 +234,14 @@ class HubTokenizer:
         return self._tokenizer(text, add_special_tokens=special_tokens, verbose=False)["input_ids"]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        if self._rust is None:
+            return self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return [each.ids for each in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def cut(self, text: str) -> list[str]:
-        if len(text) <= _PIECE_CHARACTERS or not self._words_stand_alone():
-            return [text]
-        return pieces(text, _WORD_GAP)
-
-    def _words_stand_alone(self) -> bool:
-        """Whether a text may be cut between two words. SentencePiece puts a space before every text, for one."""
-        gaps = [gap.start() for gap in _WORD_GAP.finditer(_PROBE)]
-        sides = self.encode_batch([side for gap in gaps for side in (_PROBE[:gap], _PROBE[gap:])])
-        whole = self.encode(_PROBE)
-        return all(left + right == whole for left, right in zip(sides[::2], sides[1::2], strict=True))
+    @property
+    def cutting(self) -> Cutting:
+        rust = self._rust
+        return Cutting(_WORD_GAP, self.encode_batch, None if rust is None else lambda text: _with_places(rust, text))
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
@@ -312,18 +309,16 @@ def load_tokenizer(name: str) -> Tokenizer:
     return Gpt2Tokenizer() if name == "gpt2" else HubTokenizer(name)
 
 
-def pieces(text: str, at: re.Pattern[str] = _WORD_END) -> list[str]:
-    """`text` in pieces of about a million characters, so that a long one is encoded on all cores in little memory.
+def _whole_texts(rust: Any) -> Any:
+    """A tokenizer of the library `tokenizers` as `transformers` calls it, and nothing cut off or filled up."""
+    own = type(rust).from_str(rust.to_str())
+    own.no_truncation()
+    own.no_padding()
+    own.encode_special_tokens = rust.encode_special_tokens
+    return own
 
-    Args:
-        at: places where it may be cut; a text without one is left whole.
-    """
-    found = []
-    start = 0
-    while len(text) - start > _PIECE_CHARACTERS:
-        cut = at.search(text, start + _PIECE_CHARACTERS)
-        if cut is None:
-            break
-        found.append(text[start : cut.start()])
-        start = cut.start()
-    return [*found, text[start:]]
+
+def _with_places(rust: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids of a text, and from where to where in it each stands."""
+    found = rust.encode(text, add_special_tokens=False)
+    return found.ids, found.offsets

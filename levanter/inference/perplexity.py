@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from levanter.data.cache import tokenized
 from levanter.data.config import DataConfig
 from levanter.data.corpus import HELDOUT, Corpus
+from levanter.data.encoding import tokenized
 from levanter.data.split import BY_TAIL, document_side, survey, tail_start
 from levanter.data.tokenizer import Tokenizer
 from levanter.inference import errors

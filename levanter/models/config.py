@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from levanter.models.lm_model import LmModel
 
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
-"""What matrix products can be computed in."""
+COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+"""What matrix products can be computed in; float16 needs `trainer.loss_scale`."""
+LOGITS_DTYPES = ("float32", "bfloat16")
+"""What the scores of tokens can be kept in for the backward pass."""
 
 
 @dataclass(frozen=True)

@@ -153,3 +153,11 @@ def dropout_unsaid(model: str) -> UserError:
 
 def _pieces(names: Sequence[str]) -> str:
     return "\n\n".join(_PIECES[name] for name in names)
+
+
+def takes_no_segments(name: str, method: str) -> UserError:
+    return UserError(
+        f"`{name}.{method}` takes no `segments`, so that documents would see each other (data.packing): "
+        "add the argument `segments: NamedArray | None = None` and let attention respect it, "
+        "or set data.packing to stream"
+    )

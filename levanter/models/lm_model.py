@@ -80,15 +80,21 @@ class LmModel(eqx.Module):
                 prompt of a conversation, padding), and the mean is over the others (`levanter.models.loss.mean_loss`);
                 the loss is 0 where there are none.
             key: for dropout; None drops nothing.
+
+        A model that can keep documents apart (`data.packing`) takes `segments: NamedArray | None = None` besides, int32
+        [..., Pos], equal for the tokens of one document; `evaluation_loss`, where it has one, takes it too.
         """
 
-    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+    def evaluation_loss(
+        self, tokens: NamedArray, targets: NamedArray, *, segments: NamedArray | None = None
+    ) -> jax.Array:
         """What held-out text is judged by: the mean cross entropy in nats per target, a float32 scalar.
 
         Here: `loss` without a key. A model whose loss has further terms (a z-loss, the losses of a router) leaves them
         out of this one.
         """
-        return self.loss(tokens, targets, key=None)
+        apart: dict[str, Any] = {} if segments is None else {"segments": segments}
+        return self.loss(tokens, targets, key=None, **apart)
 
     def decays(self) -> Any:
         """What weight decay applies to: this model's tree (or a tree of its gradients) with a bool for each array.

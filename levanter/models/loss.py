@@ -33,6 +33,7 @@ class _Options(NamedTuple):
     vocab_size: int | None
     z_loss: float
     softcap: float | None
+    dtype: str
 
 
 def output_logits(
@@ -56,6 +57,7 @@ def next_token_loss(
     vocab_size: int | None = None,
     z_loss: float = 0.0,
     softcap: float | None = None,
+    dtype: str = "float32",
 ) -> NamedArray:
     """Cross entropy in nats, one number per target; 0 where the target is negative.
 
@@ -66,10 +68,11 @@ def next_token_loss(
         vocab_size, softcap: see `output_logits`.
         z_loss: this times the square of the logarithm of softmax's normalizer is added, which keeps it near 1 (PaLM,
             Chowdhery et al., 2022, section 5).
+        dtype: what is kept of the scores for the backward pass. The loss itself does not depend on it.
 
     Returns: float32 [...].
     """
-    return _loss(x, head, targets, _Options(Embed, vocab_size, z_loss, softcap))
+    return _loss(x, head, targets, _Options(Embed, vocab_size, z_loss, softcap, dtype))
 
 
 def mean_loss(losses: NamedArray, targets: NamedArray) -> jax.Array:
@@ -85,7 +88,7 @@ def _loss(x: NamedArray, head: NamedArray, targets: NamedArray, options: _Option
 
 
 def _forward(x: NamedArray, head: NamedArray, targets: NamedArray, options: _Options) -> tuple[NamedArray, Saved]:
-    Embed, vocab_size, z_loss, softcap = options
+    Embed, vocab_size, z_loss, softcap, dtype = options
     Vocab = head.axes[0]
     logits = output_logits(x, head, Embed, vocab_size, softcap)
     highest = hax.max(logits, Vocab)
@@ -102,12 +105,12 @@ def _forward(x: NamedArray, head: NamedArray, targets: NamedArray, options: _Opt
     if z_loss:
         losses = losses + z_loss * log_normalizer * log_normalizer
     # A capped score is needed again for its slope, and one exponential more is cheaper than two arrays of this size.
-    kept = exponentials if softcap is None else logits
+    kept = (exponentials if softcap is None else logits).astype(dtype)
     return hax.where(targets >= 0, losses, 0.0), (x, head, targets, kept, normalizer, log_normalizer)
 
 
 def _backward(options: _Options, saved: Saved, gradient: NamedArray) -> tuple[NamedArray, NamedArray, None]:
-    Embed, _, z_loss, softcap = options
+    Embed, _, z_loss, softcap, _ = options
     x, head, targets, kept, normalizer, log_normalizer = saved
     Vocab = head.axes[0]
     gradient = hax.where(targets >= 0, gradient, 0.0)
@@ -118,7 +121,7 @@ def _backward(options: _Options, saved: Saved, gradient: NamedArray) -> tuple[Na
     else:
         to_logits = hax.exp(kept - log_normalizer) * of_normalizer - hax.where(is_target, gradient, 0.0)
         # The scores of padding are no capped ones, and of too large a square.
-        height = hax.where(kept == LOWEST, 0.0, kept / softcap)
+        height = hax.where(kept <= LOWEST, 0.0, kept / softcap)
         to_logits = to_logits * (1.0 - height * height)
     to_logits = to_logits.astype(x.dtype)
     # JAX's own rule has the gradient on the left of this product. To contract the rows of a left operand, XLA for the

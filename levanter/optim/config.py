@@ -29,8 +29,11 @@ class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZE
     lr_schedule: str = word("cosine", LR_SCHEDULES)
     """How the rate falls after the warmup: cosine, linear, constant, wsd (constant, then down over `lr_decay`),
     inverse_sqrt (with the root of the steps done) or cosine_cycles (`lr_cycles` times from the top)."""
+    schedule_steps: int | None = number(None, SIZE)
+    """Steps of the whole schedule; null is `trainer.num_train_steps` as it is when the run starts: training for longer
+    later leaves the rate of every step as it was."""
     min_lr_ratio: float = number(0.1, between(0, 1))
-    """The rate at the last step, as a fraction of `learning_rate` (constant does not fall)."""
+    """The rate at the last step of the schedule, as a fraction of `learning_rate` (constant does not fall)."""
     lr_decay: float = number(0.2, between(0, LARGEST_SIZE))
     """Steps at the end over which the rate of wsd falls: a fraction of all steps if below 1, else a number of steps."""
     lr_cycles: int = number(4, SIZE)
@@ -49,7 +52,7 @@ class OptimizerConfig(Choice, draccus.ChoiceRegistry, abc.ABC, registry=OPTIMIZE
 
     @abc.abstractmethod
     def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
-        """The optimizer for a run of `num_train_steps` steps.
+        """The optimizer for a schedule of `num_train_steps` steps.
 
         Args:
             decays: what weight decay applies to, if there is any; the model says it.

@@ -75,7 +75,7 @@ def sharded_loss_and_gradients(
     return loss / total, jax.tree.map(lambda each: each / total.astype(each.dtype), gradients)
 
 
-def sharded_loss(loss_of: Callable[[LmBatch], jax.Array], batch: LmBatch) -> jax.Array:
+def sharded_loss(loss_of: Callable[[Any], jax.Array], batch: LmBatch) -> jax.Array:
     """The mean loss over the targets of a batch of virtual shards, a float32 scalar."""
 
     def of_shard(shard: LmBatch, at: jax.Array) -> tuple[jax.Array, jax.Array]:

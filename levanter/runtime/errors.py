@@ -5,17 +5,79 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from levanter.errors import UserError, WorkFailed
+from levanter.errors import UserError, WorkFailed, part_meant
 
 _SHOWN = 8
 _SHOWN_FILES = 3
 
 
-def not_finite(step: int, name: str, value: float, learning_rate: float) -> WorkFailed:
-    return WorkFailed(
-        f"training diverged: {name} is {value} at step {step}. Try a lower --optimizer.learning_rate "
-        f"(now {learning_rate:g}) or a longer --optimizer.warmup, in a new --run-dir"
+def is_not_finite(step: int, name: str, value: float) -> str:
+    return f"{name} is {value} at step {step}"
+
+
+def diverged(what: str, origin: str, ways: Sequence[tuple[str, str]]) -> WorkFailed:
+    """A run that has come to its end early.
+
+    Args:
+        what: which number, at which step.
+        origin: where it came from; empty where that could not be found.
+        ways: commands to continue with, and what each does.
+    """
+    lines = [f"training diverged: {what}.", *([origin] if origin else []), "to continue:"]
+    for line, does in ways:
+        lines += [f"  {line}", f"      {does}"]
+    return WorkFailed("\n".join(lines))
+
+
+def resuming(checkpoint: Path) -> str:
+    return f"resuming from {checkpoint}"
+
+
+def replaying(start: int, step: int) -> str:
+    return f"training diverged at step {step}: replaying it from step {start}, to see where it began"
+
+
+def not_replayed(error: BaseException) -> str:
+    return f"the step could not be replayed ({type(error).__name__}: {error})"
+
+
+def not_shown() -> str:
+    return "a replay of the step has only finite numbers: the bits of this machine may have changed"
+
+
+def update_skipped(what: str) -> str:
+    return f"{what}: its update is not applied (trainer.on_nonfinite)"
+
+
+def rewound(what: str, back: int, batches: int, path: Path) -> str:
+    noun = "batch" if batches == 1 else "batches"
+    return f"{what}: going back to step {back}, without the {batches} {noun} since (recorded in {path})"
+
+
+def origin_of_nonfinite(array: str, operation: str, source: str | None, phase: str, inside: str) -> str:
+    at = f" at {source}" if source else ""
+    return f"the first array that is not finite: {array}, made by `{operation}`{at} ({phase}{inside})"
+
+
+def input_not_finite(name: str, step: int) -> str:
+    return f"the first array that is not finite: {name}, as step {step} found it"
+
+
+def optimizer_of_nothing() -> UserError:
+    return UserError(
+        "trainer.initialize_optimizer without trainer.initialize_from: name the run or the checkpoint to start from"
     )
+
+
+def two_origins() -> UserError:
+    return UserError(
+        "model.initialize_from and trainer.initialize_from are given: keep the first to start from a Hugging Face "
+        "folder, or the second to start from a run"
+    )
+
+
+def stopped_early(name: str) -> str:
+    return f"stopped by {name} with nothing to save"
 
 
 def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int]) -> UserError:
@@ -102,10 +164,45 @@ def other_config(path: Path, differences: Sequence[str], another: str | None) ->
     )
 
 
-def kept_elsewhere(path: Path, differences: Sequence[str], chosen: Path) -> str:
+def kept_elsewhere(path: Path, differences: Sequence[str], chosen: Path, resumable: bool = False) -> str:
+    """`resumable`: whether the run at `path` could be resumed with these differences, by naming it."""
     shown = "; ".join(differences[:_SHOWN])
     more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-    return f"{path} holds another run ({shown}{more}): this one is kept in {chosen}"
+    resume = f" (--run-dir {path} would resume that one with it)" if resumable else ""
+    return f"{path} holds another run ({shown}{more}): this one is kept in {chosen}{resume}"
+
+
+def environment_changed(name: str, before: object, now: object, checkpoint: Path) -> str:
+    was, is_now = (f"`{value}`" if value is not None else "not set" for value in (before, now))
+    return (
+        f"{name} was {was} when {checkpoint} was saved and is {is_now} now: the run resumes, and its bits may differ "
+        "from here on"
+    )
+
+
+def resumed_with(changes: Sequence[str], config: Path) -> str:
+    return f"this resume changes {'; '.join(changes)} (recorded in {config})"
+
+
+def mesh_changed() -> str:
+    return (
+        "the values are those of the checkpoint, laid out anew; sums are taken in another order from here on, so the "
+        "last bits of losses may be others"
+    )
+
+
+def schedule_ends(schedule: int, steps: int, rate: float) -> str:
+    return (
+        f"the learning rate follows its schedule of {schedule} steps, fixed when the run started, and is {rate:g} from "
+        f"there to step {steps}; --optimizer.schedule_steps {steps} stretches it"
+    )
+
+
+def threads_kept(threads: int, cores: int) -> str:
+    return (
+        f"the run keeps its {threads} CPU threads, which its bits depend on; this process has {cores} "
+        f"{'core' if cores == 1 else 'cores'} (--trainer.cpu_threads {cores} would change that)"
+    )
 
 
 def unreadable_config(path: Path) -> UserError:
@@ -125,3 +222,103 @@ def foreign_files(path: Path, names: Sequence[str]) -> UserError:
 
 def cannot_make_run(path: Path, reason: str) -> UserError:
     return UserError(f"cannot use {path} as a run directory: {reason}; choose another one with --run-dir")
+
+
+# --- reproducing ---
+
+
+def no_run(path: Path) -> UserError:
+    return UserError(f"`{path}` is no run directory (it has no config.yaml): give the --run-dir of a run")
+
+
+def no_steps(text: str) -> UserError:
+    return UserError(
+        f"--steps {text}: write FIRST:LAST, such as 100:120 for what was made after step 100 up to step 120"
+    )
+
+
+def steps_not_made(path: Path, end: int, done: int) -> UserError:
+    return UserError(f"--steps: {path} has made {done} steps, not {end}: give a LAST of at most {done}")
+
+
+def nothing_made(path: Path) -> UserError:
+    return UserError(f"{path} has made no step yet: there is nothing to reproduce")
+
+
+def starts_earlier(checkpoint: Path | None, start: int, asked: int) -> str:
+    where = f"the nearest checkpoint before it is {checkpoint}" if checkpoint else "there is no checkpoint before it"
+    return f"there is no checkpoint of step {asked}; {where}: starting from step {start}"
+
+
+def not_compared(end: int) -> str:
+    return f"there is no checkpoint of step {end}: the weights after it are not compared, its numbers are"
+
+
+def environment_differs(name: str, before: object, now: object) -> str:
+    was, is_now = (f"`{value}`" if value is not None else "not set" for value in (before, now))
+    return f"{name} was {was} when these steps were made and is {is_now} now, on which bits may depend"
+
+
+def no_record(steps: Sequence[int]) -> str:
+    noun = "step" if len(steps) == 1 else "steps"
+    return f"metrics.jsonl has no record of {len(steps)} {noun} (the first is {steps[0]}): not compared"
+
+
+def reproduced(path: Path, start: int, end: int, records: int, arrays: Mapping[str, int]) -> str:
+    """`arrays`: how many of them were compared, by the name of the checkpoint."""
+    told = ", ".join(f"{name} ({count} arrays)" for name, count in arrays.items())
+    weights = f" and {told}" if told else ""
+    return f"steps {start + 1} to {end} of {path} reproduced bit by bit: {records} records{weights}"
+
+
+def not_reproduced(path: Path, what: Sequence[str]) -> WorkFailed:
+    return WorkFailed(f"{path} is not reproduced: {'; '.join(what)}")
+
+
+def number_differs(step: int, name: str, was: object, is_now: object) -> str:
+    return f"the first step that differs is {step}, where {name} was {was} and is {is_now}"
+
+
+def array_differs(step: int, name: str, differing: int, arrays: int) -> str:
+    return f"after step {step} the first array that differs is {name} ({differing} of {arrays} differ)"
+
+
+# --- instruments and precision ---
+
+
+def no_callback(place: str) -> UserError:
+    return UserError(
+        f"trainer.callbacks has `{place}`, which is no callback: name FILE.py:NAME, or MODULE:NAME, of a subclass of "
+        "levanter.runtime.callbacks.Callback that is made without arguments"
+    )
+
+
+def watches_nothing(pattern: str, names: Sequence[str]) -> UserError:
+    fix = part_meant(pattern, names) or f"write a part of a name such as `{names[0]}`, with * for the rest"
+    return UserError(f"trainer.watch.parameters has `{pattern}`, which stands for no parameter: {fix}")
+
+
+def no_window(text: str) -> UserError:
+    return UserError(f"trainer.profile is '{text}': write FIRST:LAST, two steps counted from 1, such as 20:25")
+
+
+def no_policy(text: str, part: str, known: Mapping[str, Sequence[str]]) -> UserError:
+    """`known` has the dtypes that each part of a policy can name."""
+    choices = "; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in known.items())
+    return UserError(
+        f"trainer.precision is '{text}', and '{part}' is no part of a policy: write such as "
+        f"params=float32,compute=bfloat16,output=float32, each at most once ({choices})"
+    )
+
+
+def no_precision(part: str, dtype: str, config: str, field: str) -> UserError:
+    return UserError(
+        f"trainer.precision has {part}={dtype}, which {config} does not know: leave {part} out, or give it a field "
+        f"`{field}` that its model obeys"
+    )
+
+
+def scale_no_power(value: float) -> UserError:
+    return UserError(
+        f"trainer.loss_scale.initial is {value:g}: it must be a power of two, such as 32768, so that nothing is rounded"
+    )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from levanter.config.schema import TrainConfig
 from levanter.models.lm_model import LmModel
 from levanter.runtime.accumulate import sharded_loss
-from levanter.runtime.state import VIRTUAL_SHARD, LmBatch, TrainState, evaluated_model
+from levanter.runtime.state import VIRTUAL_SHARD, LmBatch, TrainState, evaluated_model, segments_of
 
 EvalStep = Callable[[Any, LmBatch], jax.Array]
 
@@ -21,7 +21,7 @@ def eval_step(model: LmModel, batch: LmBatch) -> jax.Array:
     """Mean loss of a batch in nats per target, a float32 scalar; nothing is dropped."""
 
     def loss_of(part: LmBatch) -> jax.Array:
-        return model.evaluation_loss(part.tokens, part.targets)
+        return model.evaluation_loss(part.tokens, part.targets, **segments_of(model, "evaluation_loss", part))
 
     sharded = batch.tokens.axes[0].name == VIRTUAL_SHARD
     return sharded_loss(loss_of, batch) if sharded else loss_of(batch)
@@ -36,14 +36,23 @@ def eval_step_of(config: TrainConfig) -> Callable[[TrainState, LmBatch], jax.Arr
     return step
 
 
-def heldout_loss(evaluate: EvalStep, model: Any, batches: Sequence[LmBatch]) -> float:
+def heldout_loss(
+    evaluate: EvalStep, model: Any, batches: Sequence[LmBatch], check: Callable[[], None] = lambda: None
+) -> float:
     """Mean loss over the targets of all batches, in nats per target; negative targets do not count.
 
     Args:
         evaluate: `eval_step`, jitted, or that of a state.
         model: its first argument.
+        check: called between batches; what it raises ends the evaluation.
     """
-    # Every batch is dispatched before the first result is waited for.
-    losses = [(evaluate(model, batch), jnp.sum(batch.targets.array >= 0)) for batch in batches]
+    losses = []
+    for batch in batches:  # every one is dispatched before the first result is waited for
+        check()
+        losses.append((evaluate(model, batch), jnp.sum(batch.targets.array >= 0)))
     counts = [int(count) for _, count in losses]
-    return math.fsum(float(loss) * count for (loss, _), count in zip(losses, counts, strict=True)) / max(sum(counts), 1)
+    sums = []
+    for (loss, _), count in zip(losses, counts, strict=True):
+        check()
+        sums.append(float(loss) * count)
+    return math.fsum(sums) / max(sum(counts), 1)

@@ -6,22 +6,31 @@ numbers of the step before are fetched and logged.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
 import jax
 import numpy as np
 
-from haliax import NamedArray
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.runtime import errors, evaluate, own_code
-from levanter.runtime.pace import Pace
-from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
-from levanter.runtime.stop import StopSignal
+from levanter.runtime.course import Course
+from levanter.runtime.instruments import Instruments
+from levanter.runtime.state import (
+    LmBatch,
+    Metrics,
+    TrainState,
+    batch_axes,
+    batch_shape,
+    flat_names,
+    named_batch,
+    state_shape,
+)
+from levanter.runtime.stop import StopRequested, StopSignal
+from levanter.trackers.scalars import plain
 from levanter.trackers.trackers import Trackers
 
 
@@ -35,17 +44,22 @@ class Loop:
         compiled: Compiled,
         checkpointer: Checkpointer,
         trackers: Trackers,
+        instruments: Instruments,
+        course: Course | None = None,
     ) -> None:
         self._trainer = config.trainer
-        self._learning_rate = config.optimizer.learning_rate
         self._tokens = tokens
         code = own_code.digests(config)
         self._code = {own_code.KEY: code} if code else {}
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
+        self._course = course or Course()
+        self._stop = StopSignal()
+        self._unlogged: dict[str, Any] | None = None
+        self._instruments = instruments
+        self._pace = instruments.pace
         self._axes = batch_axes(config)
-        self._pace = Pace(config.trainer.train_batch_size * config.model.seq_len)
         # Only where other weights are evaluated than are trained does an evaluation read the optimizer's state.
         self._evaluated = (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
         step = evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
@@ -59,31 +73,44 @@ class Loop:
         last = self._trainer.num_train_steps
         if self._tokens.ignores:
             self._check_ignored(state)
+        self._stop = stop
+        if self._course.unlogged is not None:
+            self._log(step, dict(self._course.unlogged), state)
         running: tuple[int, Metrics] | None = None
         first = True
-        batch = self._place(self._tokens.train_batch(step))
+        self._instruments.start(step)
+        batch = self._batch(step)
         while step < last and not stop.requested:
+            watched = self._instruments.before_step(step + 1, state, batch)
             state, metrics = self._compiled.train_step(state, batch)
+            metrics = {**metrics, **watched}
             if first:
                 # The call has compiled the step and returns while the devices make it: from here time is training's.
+                self._instruments.compiled()
                 self._pace.pause()
                 self._trackers.compiled()
+                stop.begun()
                 first = False
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
-            batch = self._place(self._tokens.train_batch(step))
+            began = time.perf_counter()
+            batch = self._batch(step)
+            self._pace.waited_for_data(time.perf_counter() - began, idle=metrics["loss"].is_ready())
+            self._instruments.after_step(step, metrics)
             if running is not None:
                 self._record(*running)
             running = step, metrics
             evaluating = self._evaluation_due(step)
-            if evaluating or self._checkpointer.due(step):
-                self._record(step, metrics, state if evaluating else None)
+            reading = self._instruments.read_state(step)
+            if evaluating or reading or self._checkpointer.due(step):
+                self._record(step, metrics, state if evaluating else None, state if reading else None)
                 running = None
                 self._save(step, state)
                 self._pace.pause()
         if running is not None:
             self._record(*running)
         self._save(step, state, even_if_not_due=True)
+        self._instruments.end(step, state.step)
         return state, step
 
     def _check_ignored(self, state: TrainState) -> None:
@@ -92,8 +119,9 @@ class Loop:
         Raises:
             UserError: the loss is not 0.
         """
-        tokens, targets = self._tokens.train_batch(0)
-        if float(self._evaluate(self._evaluated(state), self._place((tokens, np.full_like(targets, -1))))) != 0.0:
+        tokens, targets, *apart = self._tokens.train_batch(0)
+        nothing = self._place((tokens, np.full_like(targets, -1), *apart))
+        if float(self._evaluate(self._evaluated(state), nothing)) != 0.0:
             raise errors.learns_from_ignored(type(state.model).__name__)
 
     def final_heldout_loss(self, state: TrainState) -> float | None:
@@ -105,13 +133,14 @@ class Loop:
 
     def _measure(self, state: TrainState) -> float:
         batches = [self._place(batch) for batch in self.heldout]
-        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches)
+        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches, self._stop.check)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
         began = time.perf_counter()
         loss = self._evaluation(model, batch)
         if not self._evaluation_compiled:
             # As with the step, the first call returns when it has compiled.
+            self._instruments.compiled()
             self._trackers.lost(time.perf_counter() - began)
             self._evaluation_compiled = True
         return loss
@@ -120,29 +149,53 @@ class Loop:
         every = self._trainer.eval_every
         return bool(self.heldout) and (step == self._trainer.num_train_steps or (every > 0 and step % every == 0))
 
-    def _record(self, step: int, metrics: Metrics, state: TrainState | None = None) -> None:
-        """Log a step: wait for its numbers, and evaluate `state` if there is one.
+    def _record(
+        self, step: int, metrics: Metrics, state: TrainState | None = None, read: TrainState | None = None
+    ) -> None:
+        """Log a step: wait for its numbers, evaluate `state` if there is one, and show `read` to who reads it.
 
         Raises:
-            WorkFailed: the loss or the gradient is not finite.
+            NotFinite: the loss or the gradient is not finite.
         """
         values = jax.device_get(metrics)
-        numbers = {**values, "tokens_per_second": self._pace.tick()}
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(values[name]):
-                self._trackers.log(step, numbers)
-                raise errors.not_finite(step, name, float(values[name]), self._learning_rate)
+        numbers = {**values, **self._pace.tick()}
+        if (problem := self._course.watch.problem(step, values)) is not None:
+            self._trackers.log(step, numbers)
+            raise problem
+        self._log(step, numbers, state, read)
+
+    def _log(
+        self, step: int, numbers: dict[str, Any], state: TrainState | None, read: TrainState | None = None
+    ) -> None:
+        """Log a step, with the held-out loss of `state` if there is one. Where a signal cuts that short, the numbers
+        are kept for the checkpoint: who resumes from it logs them."""
+        self._unlogged = None
         if state is not None:
-            numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+            try:
+                numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+            except StopRequested:
+                self._unlogged = {name: plain(value) for name, value in numbers.items()}
+                return
+        numbers |= self._instruments.seen(step, numbers, read)
         self._trackers.log(step, numbers)
 
     def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:
         if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
+            began = time.perf_counter()
             self._trackers.sync()
-            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code})
+            course = self._course.metadata(step, self._unlogged)
+            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code, **course})
+            self._pace.stalled(time.perf_counter() - began)
 
-    def _place(self, batch: tuple[np.ndarray, np.ndarray]) -> LmBatch:
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last evaluation was cut short."""
+        return self._unlogged is not None
+
+    def _batch(self, step: int) -> LmBatch:
+        """What the step after `step` steps reads."""
+        return self._place(self._tokens.train_batch(self._course.rewinds.batch_of(step)))
+
+    def _place(self, batch: tuple[np.ndarray, ...]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""
-        shape = [axis.size for axis in self._axes]
-        tokens, targets = (NamedArray(array.reshape(shape), self._axes) for array in batch)
-        return jax.device_put(LmBatch(tokens, targets), self._compiled.batch_shardings)
+        return jax.device_put(named_batch(batch, self._axes), self._compiled.batch_shardings)

@@ -1,15 +1,18 @@
 """A run directory: one run, one writer, one config.
 
-    runs/NAME/config.yaml       the resolved config
+    runs/NAME/config.yaml       the resolved config, and what the run keeps beside it (`levanter.runtime.record`)
               metrics.jsonl     one object a step
               checkpoints/      step-N/ …; step-0/ has the weights that a run starts from, where they were imported
               hugging_face/     the config and tokenizer of the checkpoint that the weights came from
-              wandb/            files of the tracker, where one is on
+              rewinds.json      which data are skipped, where the run was rewound (`trainer.on_nonfinite`)
+              profile/          a trace of some steps, where one was wanted (`trainer.profile`)
+              tensorboard/, trackio/, wandb/   files of the trackers, where they are on
               .lock             held by the process that is writing
 
 The lock is the system's (`flock`), so it is gone the moment its holder dies, by `kill -9` too; the text in the file
 only tells people who holds it. Starting again with the same command resumes. What a directory protects is its
-checkpoints: with another config, one that has a checkpoint is refused, and one that has none is taken over.
+checkpoints: with another config, one that has a checkpoint is refused, and one that has none is taken over. Some keys
+may change at a resume; what has changed is shown and recorded in `config.yaml`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,30 +31,64 @@ import yaml
 
 from levanter import durable
 from levanter.config import dump, loads
+from levanter.config.kept import split
 from levanter.errors import UserError
 from levanter.runtime import errors
+from levanter.runtime.record import NOT_SET, Record, read, written
 from levanter.user_code import without_folder
 
-MAY_CHANGE = (
+KEEPS_BITS = (
     "data.cache_dir",
+    "trainer.callbacks",
     "trainer.checkpoint",
+    "trainer.compile_cache",
     "trainer.eval_batches",
     "trainer.eval_every",
-    "trainer.mesh",
     "trainer.num_train_steps",
     "trainer.run_dir",
     "trainer.run_name",
+    "trainer.profile",
     "trainer.sample_tokens",
+    "trainer.watch",
     "trackers",
     *("trainer.log_every", "trainer.tracker"),  # as run directories made before `trackers` have them
 )
-"""Keys of the config, and all below them, which a resume may change: where things are kept, how long, how often."""
+"""Keys of the config, and all below them, which do not change what a step computes: where things are kept, how long,
+how often."""
 
-ABSENT = "(not set)"
+MAY_CHANGE = (
+    *KEEPS_BITS,
+    "optimizer.schedule_steps",  # a schedule may be stretched when a run is made longer, if someone says so
+    "trainer.cpu_threads",
+    "trainer.hardware",
+    "trainer.initialize_from",  # read once, at the start
+    "trainer.initialize_optimizer",
+    "trainer.mesh",  # the values are the same wherever they lie; sums are taken in another order
+    "trainer.microbatches",  # as with the mesh; what fits the memory of one machine need not fit that of the next
+    "trainer.on_nonfinite",
+)
+"""Keys which a resume may change. Those that are not among `KEEPS_BITS` change bits, but not what is trained."""
+
+ABSENT = NOT_SET
 CONFIG, CHECKPOINTS, LOCK, METRICS = "config.yaml", "checkpoints", ".lock", "metrics.jsonl"
 HUGGING_FACE = "hugging_face"
+REWINDS = "rewinds.json"
 WANDB_ID = "wandb_id"
-_OURS = {CONFIG, CHECKPOINTS, LOCK, METRICS, WANDB_ID, HUGGING_FACE, "wandb", f".{CONFIG}.tmp", f".{WANDB_ID}.tmp"}
+_UNSAID = ("trainer.run_dir", "trainer.log_every", "trainer.tracker")
+_OURS = {
+    CONFIG,
+    CHECKPOINTS,
+    LOCK,
+    METRICS,
+    WANDB_ID,
+    HUGGING_FACE,
+    REWINDS,
+    "profile",
+    "tensorboard",
+    "trackio",
+    "wandb",
+}
+_OURS |= {f".{name}.tmp" for name in (CONFIG, WANDB_ID, REWINDS)}
 
 
 @dataclass(frozen=True)
@@ -71,6 +108,12 @@ class RunDirectory:
     """Where the parts of a run are kept."""
 
     path: Path
+    config_text: str = ""
+    """The resolved config of this start."""
+    record: Record = field(default_factory=Record)
+    """What the run kept until now; an empty one where there is nothing to resume."""
+    changes: tuple[Difference, ...] = ()
+    """What this start changes in the config of the run that it resumes."""
 
     @property
     def config_path(self) -> Path:
@@ -84,6 +127,20 @@ class RunDirectory:
     def checkpoints_path(self) -> Path:
         return self.path / CHECKPOINTS
 
+    def before(self, name: str, now: Any) -> Any:
+        """The value that a field, by its dotted name, had until now; `now` is the one that it has."""
+        return next((each.before for each in self.changes if each.name == name), now)
+
+    def started(self) -> RunDirectory:
+        """The directory as this start has left it: what it changed is recorded."""
+        return RunDirectory(self.path, self.config_text, read(self.config_path.read_text(encoding="utf-8")))
+
+    def write_config(self, record: Record) -> None:
+        """Write `config.yaml`: the config of this start, and what the run keeps beside it."""
+        text = written(self.config_text, record)
+        if not self.config_path.exists() or self.config_path.read_text(encoding="utf-8") != text:
+            durable.write_file(self.config_path, text.encode())
+
 
 @contextlib.contextmanager
 def open_run(
@@ -96,7 +153,8 @@ def open_run(
     """Make or take up the run directory at `path`, and be its only writer until the block ends.
 
     Args:
-        config_text: the resolved config as YAML; written to `config.yaml`.
+        config_text: the resolved config as YAML; written to `config.yaml` where there is nothing to resume. Where there
+            is, whoever has loaded it writes it (`RunDirectory.write_config`).
         may_change: dotted keys that may differ from the config the run was started with.
         another: gives the command that starts this run in a directory of its own, for the refusal to print.
 
@@ -114,18 +172,34 @@ def open_run(
         raise errors.cannot_make_run(run.path, error.strerror or str(error)) from error
     with lock:
         _take(lock, run.path)
-        if run.config_path.exists():
-            changed = differences(run.path, config_text, may_change)
-            if changed and has_checkpoint(run.path):
-                raise errors.other_config(run.path, list(map(str, changed)), another(changed) if another else None)
-            if changed:
-                _forget(run)
-        if not run.config_path.exists() or run.config_path.read_text(encoding="utf-8") != config_text:
-            durable.write_file(run.config_path, config_text.encode())
-        run.checkpoints_path.mkdir(exist_ok=True)
-        durable.sync(run.path)
-        durable.sync(run.path.absolute().parent)
+        run = _taken_up(run.path, config_text, may_change, another)
+        try:
+            if not has_checkpoint(run.path):
+                run.write_config(Record())
+            run.checkpoints_path.mkdir(exist_ok=True)
+            durable.sync(run.path)
+            durable.sync(run.path.absolute().parent)
+        except OSError as error:
+            raise errors.cannot_make_run(run.path, error.strerror or str(error)) from error
         yield run
+
+
+def _taken_up(
+    path: Path, config_text: str, may_change: Iterable[str], another: Callable[[list[Difference]], str] | None
+) -> RunDirectory:
+    """The directory with what it says of the run to resume, if there is one."""
+    run, protected = RunDirectory(path, config_text), has_checkpoint(path)
+    if not run.config_path.exists():
+        return run
+    changed = differences(path, config_text, may_change)
+    if changed and protected:
+        raise errors.other_config(path, list(map(str, changed)), another(changed) if another else None)
+    if changed:
+        _forget(run)
+    if not protected:
+        return run
+    kept = read(run.config_path.read_text(encoding="utf-8"))
+    return RunDirectory(path, config_text, kept, tuple(differences(path, config_text, _UNSAID)))
 
 
 def has_checkpoint(path: Path) -> bool:
@@ -155,7 +229,7 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     before, now = _read_config(path / CONFIG), yaml.safe_load(config_text)
     if not before.keys() & now.keys() and not has_checkpoint(path):
         raise errors.unreadable_config(path / CONFIG)
-    before, now = _completed(before, now)
+    before, now = _completed(split(before)[0], now)
     old, new = dict(_flat(before)), dict(_flat(now))
     free = tuple(may_change)
     return [
@@ -180,7 +254,7 @@ def is_locked(path: Path) -> bool:
 
 def _forget(run: RunDirectory) -> None:
     """Drop what is left of a run that never came to a checkpoint: its numbers, and its name at the tracker."""
-    for name in (METRICS, WANDB_ID):
+    for name in (METRICS, WANDB_ID, REWINDS):
         (run.path / name).unlink(missing_ok=True)
 
 

@@ -3,7 +3,8 @@
     levanter train                                   runs/gpt2_nano
     levanter train --optimizer.learning_rate 1e-3    runs/gpt2_nano-learning_rate=1e-3
 
-The same command finds the same directory again, so it resumes.
+The same command finds the same directory again, so it resumes. Another mesh is another run here; with the directory
+named by --run-dir it is the same one, resumed on other devices.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from levanter.runtime.run_directory import (
     ABSENT,
     CHECKPOINTS,
     CONFIG,
+    KEEPS_BITS,
     Difference,
     differences,
     has_checkpoint,
@@ -53,7 +55,8 @@ def default_directory(root: Path, name: str, config_text: str) -> tuple[Path, st
         return (own, None) if resumed else (first, None)
     for path in _numbered(beside(first, changed)):
         if not _protected(path) or not _changed(path, config_text):
-            return path, errors.kept_elsewhere(first, list(map(str, changed)), path)
+            resumable = not differences(first, config_text)
+            return path, errors.kept_elsewhere(first, list(map(str, changed)), path, resumable)
     raise AssertionError("there is no end of names")
 
 
@@ -74,7 +77,7 @@ def _changed(path: Path, config_text: str) -> list[Difference]:
     """What keeps the run from being the one at `path`: its config, or a checkpoint past the run's end."""
     if not (path / CONFIG).is_file():
         return []
-    found = differences(path, config_text)
+    found = differences(path, config_text, KEEPS_BITS)
     saved = committed(path / CHECKPOINTS)
     steps = (yaml.safe_load(config_text).get("trainer") or {}).get("num_train_steps")
     if saved and steps is not None and (done := int(saved[-1].name.removeprefix("step-"))) > steps:

@@ -7,7 +7,8 @@ those in a moment even for a model that would not fit this machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,9 @@ from haliax import Axis, NamedArray
 from levanter.adapters.config import AdapterConfig
 from levanter.config.schema import TrainConfig
 from levanter.models.check import build, check_results
+from levanter.models.errors import takes_no_segments
 from levanter.models.lm_model import LmModel
+from levanter.models.parts.precision import floats_in_dtype
 from levanter.optim.average import averaged
 from levanter.optim.errors import all_frozen
 from levanter.optim.groups import frozen_parts
@@ -36,7 +39,11 @@ from levanter.runtime.accumulate import (
     loss_and_gradients,
     sharded_loss_and_gradients,
 )
+from levanter.runtime.config import LossScaleConfig
 from levanter.runtime.frozen import parted, whole
+from levanter.runtime.loss_scale import LossScale, Scaling, initial
+from levanter.runtime.nonfinite import unless_finite
+from levanter.runtime.precision import parse
 
 Metrics = dict[str, Any]
 """Names to scalars; `loss` in nats per token, `grad_norm` before clipping, and the `learning_rate` of the step."""
@@ -51,6 +58,8 @@ class LmBatch(eqx.Module):
 
     tokens: NamedArray  # int32 [batch, position], of an elastic run [virtual_shard, batch, position]
     targets: NamedArray  # int32, the same axes
+    segments: NamedArray | None = None
+    """int32, the same axes; equal for the tokens of one document; None where a token sees all before it."""
 
 
 class TrainState(eqx.Module):
@@ -59,6 +68,7 @@ class TrainState(eqx.Module):
     step: Any  # int32 scalar: steps done
     model: Any
     opt_state: Any
+    loss_scale: LossScale | None = None
 
 
 TrainStep = Callable[[TrainState, LmBatch], tuple[TrainState, Metrics]]
@@ -79,6 +89,9 @@ def make_train_step(
     virtual_shards: int | None = None,
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
+    skip_nonfinite: bool = False,
+    watch: Callable[..., Metrics] | None = None,
+    loss_scale: LossScaleConfig | None = None,
 ) -> TrainStep:
     """The training step: loss, backward pass and update. A pure function, not jitted.
 
@@ -88,6 +101,9 @@ def make_train_step(
         virtual_shards: of an elastic run; None for any other.
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
+        skip_nonfinite: whether an update that is not finite is left out; the step counts all the same.
+        watch: gives more metrics, from the parameters, their gradients and their updates.
+        loss_scale: see `levanter.runtime.loss_scale`.
     """
     dropping = adapter if adapter is not None and adapter.drops_out else None
     transform = optax.with_extra_args_support(optimizer.transform)
@@ -101,14 +117,17 @@ def make_train_step(
             model = whole(trained, fixed)
             if dropping is not None and key is not None:
                 model = dropping.dropped(model, rng.named(key, "adapter"))
-            return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None)
+            apart = segments_of(model, "loss", batch)
+            return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None, **apart)
 
         def loss_of_a_part(trained: Any) -> jax.Array:
             part = batch if virtual_shards is None else first_shard(batch)
             return loss_of(trained, first_microbatch(part, microbatches), key)
 
+        scaling = Scaling(loss_scale, state.loss_scale)
         differentiate = loss_and_gradients if virtual_shards is None else sharded_loss_and_gradients
-        loss, gradients = differentiate(loss_of, trained, batch, key, microbatches)
+        loss, gradients = differentiate(scaling.scaled(loss_of), trained, batch, key, microbatches)
+        loss, gradients = scaling.unscaled(loss, gradients)
         norm = global_norm(gradients, virtual_shards)
         updates, opt_state = transform.update(
             gradients,
@@ -123,14 +142,19 @@ def make_train_step(
             "grad_norm": norm,
             "learning_rate": optimizer.learning_rate(state.step),
         }
-        model = whole(optax.apply_updates(trained, updates), fixed)
-        return TrainState(state.step + 1, model, opt_state), metrics
+        if watch is not None:
+            metrics |= watch(trained, gradients, updates)
+        new, old = (optax.apply_updates(trained, updates), opt_state), (trained, state.opt_state)
+        if skip_nonfinite:
+            new = unless_finite(loss, metrics["grad_norm"], updates, new, old)
+        (trained, opt_state), scale, said = scaling.update(metrics["grad_norm"], new, old)
+        return TrainState(state.step + 1, whole(trained, fixed), opt_state, scale), metrics | said
 
     return train_step
 
 
-def train_step_of(config: TrainConfig) -> TrainStep:
-    """The training step that a whole configuration describes."""
+def train_step_of(config: TrainConfig, watch: Callable[..., Metrics] | None = None) -> TrainStep:
+    """The training step that a whole configuration describes; `watch` is that of `make_train_step`."""
     return make_train_step(
         _optimizer(config),
         config.trainer.seed,
@@ -138,6 +162,9 @@ def train_step_of(config: TrainConfig) -> TrainStep:
         virtual_shards=_virtual_shards(config),
         frozen=_frozen(config),
         adapter=config.adapter,
+        skip_nonfinite=config.trainer.on_nonfinite == "skip",
+        watch=watch,
+        loss_scale=config.trainer.loss_scale,
     )
 
 
@@ -153,8 +180,10 @@ def initial_state(config: TrainConfig, model: Any = None, adapter: Mapping[str, 
     if config.adapter is not None:
         model = config.adapter.adapted(model, rng.named(rng.seed_key(config.trainer.seed), "adapter"))
         model = from_flat_names(model, {**flat_names(model), **(adapter or {})})
+    model = floats_in_dtype(model, parse(config.trainer.precision).params)
     trained, _ = parted(model, _frozen(config)(model))
-    return TrainState(jnp.zeros((), jnp.int32), model, _optimizer(config).transform.init(trained))
+    moments = _optimizer(config).transform.init(trained)
+    return TrainState(jnp.zeros((), jnp.int32), model, moments, initial(config.trainer.loss_scale))
 
 
 def _initial_model(config: TrainConfig) -> Any:
@@ -171,7 +200,8 @@ def evaluated_model(config: TrainConfig, state: TrainState) -> Any:
 
 
 def _optimizer(config: TrainConfig) -> Optimizer:
-    optimizer = config.optimizer.build(config.trainer.num_train_steps, _decays)
+    steps = config.optimizer.schedule_steps or config.trainer.num_train_steps
+    optimizer = config.optimizer.build(steps, _decays)
     return optimizer if config.optimizer.ema is None else averaged(optimizer, config.optimizer.ema)
 
 
@@ -203,7 +233,9 @@ def _decays(model: LmModel) -> Any:
     return model.decays()
 
 
-def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) -> TrainState:
+def init_state(
+    config: TrainConfig, shardings: Any = None, model: Any = None, adapter: Mapping[str, Any] | None = None
+) -> TrainState:
     """The state before the first step, on devices; every array is made where it lies.
 
     The values depend on the config (and `model`) alone, not on the mesh.
@@ -211,11 +243,12 @@ def init_state(config: TrainConfig, shardings: Any = None, model: Any = None) ->
     Args:
         shardings: a pytree of shardings with the structure of the state, or None for the default device.
         model: trained weights to start from, laid out so already; they are donated.
+        adapter: arrays of the adapter by name to start from; None takes those that the config names.
     """
     # It runs once, so it is compiled in a hurry: to the same bits, in less than half the time.
     hurry = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    adapter = {}
-    if config.adapter is not None:
+    adapter = adapter or {}
+    if config.adapter is not None and not adapter:
         adapter = config.adapter.starting_arrays(config.model, base_shape(config), state_shape(config).model)
     if model is not None:
         start = jax.jit(partial(initial_state, config), out_shardings=shardings, donate_argnums=0)
@@ -240,6 +273,19 @@ def base_shape(config: TrainConfig) -> Any:
     return jax.eval_shape(lambda: _initial_model(config))
 
 
+def segments_of(model: Any, method: str, batch: LmBatch) -> dict[str, NamedArray]:
+    """What a method of a model is told of the documents of a batch, by the name of the argument.
+
+    Raises:
+        UserError: it takes no such argument, and would let documents see each other.
+    """
+    if batch.segments is None:
+        return {}
+    if "segments" not in inspect.signature(getattr(model, method)).parameters:
+        raise takes_no_segments(type(model).__name__, method)
+    return {"segments": batch.segments}
+
+
 def batch_axes(config: TrainConfig) -> tuple[Axis, ...]:
     """Axes `batch` and `position` of a training batch; of an elastic run `virtual_shard`, `batch` and `position`."""
     size, shards = config.trainer.train_batch_size, _virtual_shards(config)
@@ -248,8 +294,14 @@ def batch_axes(config: TrainConfig) -> tuple[Axis, ...]:
     return Axis(VIRTUAL_SHARD, shards), Axis("batch", size // shards), config.model.Pos
 
 
+def named_batch(arrays: Sequence[Any], axes: Sequence[Axis]) -> LmBatch:
+    """A batch of a run from arrays [batch, position]: tokens, targets, and segments where there are any."""
+    shape = [axis.size for axis in axes]
+    return LmBatch(*(NamedArray(array.reshape(shape), tuple(axes)) for array in arrays))
+
+
 def batch_shape(config: TrainConfig) -> LmBatch:
     """A batch with a `jax.ShapeDtypeStruct` for each of its arrays."""
     axes = batch_axes(config)
     tokens = NamedArray(jax.ShapeDtypeStruct(tuple(axis.size for axis in axes), jnp.int32), axes)
-    return LmBatch(tokens, tokens)
+    return LmBatch(tokens, tokens, tokens if config.data.has_segments else None)

@@ -26,7 +26,7 @@ def ended(
     tokens: TokenData,
     model: Any,
     heldout_loss: float | None,
-    heldout: Sequence[tuple[np.ndarray, np.ndarray]],
+    heldout: Sequence[tuple[np.ndarray, ...]],
 ) -> None:
     """Print the end of a run that has made all its steps. Losses are in nats per token.
 

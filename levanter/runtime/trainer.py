@@ -7,8 +7,9 @@ The same config gives the same losses and weights however often the run was kill
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from pathlib import Path
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
 
 import draccus
 from rich.console import Console
@@ -16,13 +17,19 @@ from rich.console import Console
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import compile_training
-from levanter.config import TrainConfig, dump
+from levanter.config import TrainConfig
 from levanter.models.errors import vocabulary_too_small
-from levanter.runtime import memory, summary
+from levanter.runtime import compile_cache, errors, memory, rewinds, summary
+from levanter.runtime.callbacks import Callback
 from levanter.runtime.command import Command
+from levanter.runtime.instruments import Instruments
 from levanter.runtime.loop import Loop
-from levanter.runtime.run_directory import Difference, RunDirectory, open_run
-from levanter.runtime.run_names import beside, default_directory
+from levanter.runtime.nonfinite import NotFinite
+from levanter.runtime.opening import fixed_values, opened_run
+from levanter.runtime.pace import before
+from levanter.runtime.record import with_fixed
+from levanter.runtime.rescue import diverged
+from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
 from levanter.runtime.state import TrainState, evaluated_model
 from levanter.runtime.stop import StopSignal
@@ -30,22 +37,37 @@ from levanter.trackers.config import TrackedRun
 from levanter.trackers.trackers import open_trackers
 
 
-def train(config: TrainConfig, console: Console | None = None, command: Command | None = None) -> TrainState:
+def train(
+    config: TrainConfig,
+    console: Console | None = None,
+    command: Command | None = None,
+    run: RunDirectory | None = None,
+    stop: StopSignal | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> TrainState:
     """Train as `config` says, or resume a run that was stopped, and return the last state.
 
-    Ctrl-C or SIGTERM ends the run after the step it is in, with a checkpoint.
+    Ctrl-C, SIGTERM or SIGHUP ends the run after the step it is in, with a checkpoint.
 
     Args:
         command: what the user typed, for hints and refusals to repeat; default: one that reads the run's own config.
+        run: the run directory, where the caller has opened it; default: the one that the config names.
+        stop: the signals, where the caller listens to them already.
+        callbacks: code of the caller's that looks on, see `levanter.runtime.callbacks`.
 
     Raises:
-        KeyboardInterrupt: the run was stopped so; everything is saved.
+        KeyboardInterrupt: the run was stopped with Ctrl-C; everything is saved.
         UserError: the data, the run directory or a checkpoint cannot be used.
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
+    began = time.time()
     console = console or Console()
     memory.check_state(config)
-    with memory.explained(config), opened_run(config, console, command) as run:
+    with (
+        memory.explained(config),
+        _opened(run, config, console, command) as run,
+        compile_cache.used(config.trainer.compile_cache) as programs,
+    ):
         command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,
@@ -55,48 +77,106 @@ def train(config: TrainConfig, console: Console | None = None, command: Command 
         )
         if tokens.vocab_size > config.model.vocab_size:
             raise vocabulary_too_small(config.model.vocab_size, tokens.vocab_size)
-        compiled = compile_training(config)
-        state, step = starting_state(config, run, tokens, compiled, console)
-        with (
-            Checkpointer(run.checkpoints_path, config.trainer.checkpoint, resumed_step=step or None) as checkpointer,
-            open_trackers(
-                config.trackers,
-                TrackedRun(
-                    directory=run,
-                    config=draccus.encode(config),
-                    resumed_step=step,
-                    total_steps=config.trainer.num_train_steps,
-                    console=console,
-                ),
-            ) as trackers,
-            StopSignal() as stop,
-        ):
-            loop = Loop(config, tokens, compiled, checkpointer, trackers)
-            state, step = loop.run(state, step, stop)
-        if step < config.trainer.num_train_steps:
+        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks)
+        while True:
+            try:
+                state, step, loop, stopped = attempt.made()
+                break
+            except NotFinite as found:
+                problem = found.with_traceback(None)  # whose frames hold the state
+            if not attempt.goes_back(problem):
+                raise diverged(attempt.config, run, tokens, attempt.compiled, command, problem, console)
+        if stopped is not None and (step < config.trainer.num_train_steps or loop.unfinished):
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
-            raise KeyboardInterrupt
+            if stopped.interrupted:
+                raise KeyboardInterrupt
+            return state
         heldout_loss = loop.final_heldout_loss(state)
         model = evaluated_model(config, state)
         summary.ended(console, command, config, run.path, tokens, model, heldout_loss, loop.heldout)
         return state
 
 
-def opened_run(config: TrainConfig, console: Console, command: Command | None) -> AbstractContextManager[RunDirectory]:
-    """The run directory that the config names, or the default one for it.
+class _Attempt:
+    """The steps of a run from where it starts, resumes or was rewound to, up to its end, a signal or a bad number."""
 
-    Raises:
-        UserError: see `open_run`.
-    """
-    if config.trainer.run_dir is None:
-        path, note = default_directory(Path("runs"), config.trainer.run_name or "run", dump(config))
-        if note:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
-        return open_run(path, dump(config))
-    path = Path(config.trainer.run_dir)
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: RunDirectory,
+        tokens: text.TokenData,
+        console: Console,
+        stop: StopSignal | None,
+        began: float,
+        programs: compile_cache.Programs | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self._fixed = fixed_values(config, run)
+        self.config = with_fixed(config, self._fixed)
+        self.compiled = compile_training(self.config)
+        self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
+        self._began, self._programs, self._callbacks = began, programs, callbacks
 
-    def another(changed: list[Difference]) -> str:
-        assert command is not None
-        return command.text(run_dir=beside(path, changed))
+    def made(self) -> tuple[TrainState, int, Loop, StopSignal | None]:
+        """The last state, its step, the loop that made it, and the signal that ended it, if one did.
 
-    return open_run(path, dump(config), another=another if command else None)
+        Raises:
+            NotFinite: the loss or the gradient of a step is not finite.
+        """
+        config, run, console = self.config, self._run, self._console
+        state, step, course = starting_state(config, run, self._fixed, self._tokens, self.compiled, console)
+        self._run = run.started()
+        recorded = step - 1 if course.unlogged is not None else step
+        instruments = Instruments(
+            config,
+            self.compiled,
+            run.path,
+            before=before(run.metrics_path, recorded, self._began),
+            programs=self._programs,
+            callbacks=self._callbacks,
+        )
+        with (
+            contextlib.nullcontext(self._stop) if self._stop is not None else StopSignal() as stop,
+            stop.training(),  # around the checkpointer, which waits for the last save
+            Checkpointer(run.checkpoints_path, config.trainer.checkpoint, resumed_step=step or None) as checkpointer,
+            open_trackers(
+                config.trackers,
+                TrackedRun(
+                    directory=run,
+                    config=draccus.encode(config),
+                    resumed_step=recorded,
+                    total_steps=config.trainer.num_train_steps,
+                    console=console,
+                ),
+            ) as trackers,
+        ):
+            loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, instruments, course)
+            state, step = loop.run(state, step, stop)
+        return state, step, loop, stop if stop.requested else None
+
+    def goes_back(self, problem: NotFinite) -> bool:
+        """Whether the run is rewound; then that is recorded, and what it gives up is removed."""
+        config, run = self.config, self._run
+        if config.trainer.on_nonfinite != "rewind":
+            return False
+        left_out = rewinds.read(run.path).rewound(problem.step, config.trainer.checkpoint.every_steps, str(problem))
+        if left_out is None or not rewinds.can_go_back(run.checkpoints_path, left_out):
+            return False
+        window = left_out.last
+        rewinds.write(run.path, left_out)
+        rewinds.remove_given_up(run.checkpoints_path, left_out)
+        run.write_config(run.record.rewound(window.step))
+        line = errors.rewound(str(problem), window.step, window.batches, run.path / rewinds.REWINDS)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return True
+
+
+@contextlib.contextmanager
+def _opened(
+    run: RunDirectory | None, config: TrainConfig, console: Console, command: Command | None
+) -> Iterator[RunDirectory]:
+    if run is not None:
+        yield run
+        return
+    with opened_run(config, console, command) as opened:
+        yield opened

@@ -15,6 +15,7 @@ import numpy as np
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
+from ir.types import SUMS
 from passes.sharding.mesh import DeviceMesh, IntArray
 from passes.sharding.rules import ShardingRules
 
@@ -119,6 +120,8 @@ def _same_bits(node: Node) -> bool:
         return True
     if entered(node):
         return op.only_groups(node) and all(_same_bits(inner) for body in node.bodies for inner in body.nodes)
+    if op.reduced(node) and op.reduction(node) not in SUMS:  # a maximum has no rounding
+        return True
     return op.same_bits_on_shards or op.keeps_elements(node) or op.counts or op.widens(node) or op.reorders(node)
 
 

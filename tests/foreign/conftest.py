@@ -1,6 +1,6 @@
-"""Makes the package `corpus` importable: pytest's importlib mode adds no test folder to the path."""
+"""Makes the package `corpus` and the helpers of tests/passes importable: importlib mode adds no folder to the path."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("foreign", "passes")]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from corpus.case import DISTINCT, EQUAL, Step, leaves
 from corpus.registry import CASES
+from program_text import program_text
 from typeguard import suppress_type_checks
 
 import ir
@@ -77,6 +78,14 @@ def test_there_is_no_false_alarm(name, sizes):
 def test_the_text_comes_back(name):
     with suppress_type_checks():
         assert ir.parse(str(graph_of(name))) == graph_of(name)
+
+
+@every_step
+def test_on_one_device_it_is_the_program_that_jit_compiles(name):
+    step = step_of(name)
+    with suppress_type_checks():
+        lowered = passes.lower(graph_of(name), ONE_DEVICE)
+    assert program_text(lowered, *step.arguments) == program_text(jax.jit(step.function), *step.arguments)
 
 
 @every_compiled_step

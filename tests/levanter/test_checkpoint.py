@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from levanter import checkpoint
+from levanter.checkpoint import errors
 from levanter.checkpoint.arrays import CHUNK_BYTES, chunk_shape, read_array, write_array
 from levanter.checkpoint.directory import prune, set_aside
 from levanter.checkpoint.errors import DamagedCheckpoint
@@ -113,7 +116,8 @@ def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path) -> None:
     failed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert failed.stderr.splitlines()[-1] == (
         f"levanter.errors.WorkFailed: cannot write the checkpoint {tmp_path}/step-2 (File too large): "
-        "the one before it is whole; make room and run the same command again"
+        "the one before it is whole; check the disk (or move the run directory to another one) "
+        "and run the same command again"
     )
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-1"]
 
@@ -311,7 +315,72 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            errno.ENOSPC,
+            "(No space left on device): the one before it is whole; make room and run the same command again",
+        ),
+        (
+            errno.EROFS,
+            "(Read-only file system): the one before it is whole; mount the disk writable (or move the run directory "
+            "to one that is) and run the same command again",
+        ),
+        (
+            errno.EACCES,
+            "(Permission denied): the one before it is whole; let this user write the folder and run the same "
+            "command again",
+        ),
+        (
+            errno.EIO,
+            "(Input/output error): the one before it is whole; check the disk (or move the run directory to another "
+            "one) and run the same command again",
+        ),
+    ],
+)
+def test_each_refusal_of_the_disk_has_its_own_fix(code: int, said: str) -> None:
+    error = OSError(code, os.strerror(code))
+    assert str(errors.cannot_write(Path("c/step-2"), error)) == f"cannot write the checkpoint c/step-2 {said}"
+
+
 # --- the folder ---
+
+
+@pytest.mark.parametrize("use", [checkpoint.load, checkpoint.verify, checkpoint.digest])
+def test_a_checkpoint_under_the_name_of_another_step_is_refused_for_what_it_is(tmp_path: Path, use: Any) -> None:
+    shutil.copytree(checkpoint.save(tmp_path, 10, TREE, {}), tmp_path / "step-20")
+    said = (
+        f"the checkpoint {tmp_path}/step-20 holds the state after step 10: it was copied or renamed; "
+        f"name it step-10, or move it out of {tmp_path}"
+    )
+    for refused in (lambda: use(tmp_path / "step-20"), lambda: checkpoint.latest(tmp_path)):
+        with pytest.raises(UserError) as caught:
+            refused()
+        assert str(caught.value) == said and not isinstance(caught.value, DamagedCheckpoint)
+    # Under a name that is no step's, anything may be kept.
+    (tmp_path / "step-20").rename(tmp_path / "best")
+    use(tmp_path / "best")
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {}, {})
+
+    def refuse(path: Any, **_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refuse)
+        prune(tmp_path, 1)
+        assert [path.name for path in checkpoint.committed(tmp_path)] == ["step-2"]
+        checkpoint.clean(tmp_path)
+    said = "(Permission denied): training continues; delete it by hand to have its room back\n"
+    assert capsys.readouterr().err == f"cannot delete the old checkpoint {tmp_path}/.step-1.deleted {said}" * 2
+    checkpoint.clean(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-2"]
 
 
 def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

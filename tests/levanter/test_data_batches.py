@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +56,21 @@ def test_a_batch_is_of_seed_and_step_alone(train: int, seq_len: int, batch_size:
     assert np.array_equal(tokens, again[0]) and np.array_equal(targets, again[1])
 
 
+@settings(max_examples=50, deadline=None)
+@given(train=st.integers(5, 60), step=st.integers(0, 10**9), rows=st.lists(st.integers(0, 6), max_size=9))
+def test_some_rows_of_a_batch_are_those_of_the_batch(train: int, step: int, rows: list[int]) -> None:
+    data = token_data(train, batch_size=7)  # often less than an epoch, often several
+    for part, whole in zip(data.train_rows(step, rows), data.train_batch(step), strict=True):
+        assert part.shape == (len(rows), 4) and part.dtype == np.int32
+        assert np.array_equal(part, whole[rows])
+
+
+@pytest.mark.parametrize("rows", [[3], [-1], [0, 7]])
+def test_a_batch_has_no_other_rows(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"^the rows of a batch are 0 to 2, not \["):
+        token_data(9).train_rows(0, rows)
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 7])
 def test_an_epoch_has_every_window_once(epoch: int) -> None:
     data = token_data(4 * 30 + 1, batch_size=3)
@@ -106,111 +120,11 @@ def test_the_unigram_loss_by_hand() -> None:
 def test_the_quickstart_corpus(tmp_path: Path) -> None:
     data = build(SotuDataConfig(cache_dir=str(tmp_path)), seq_len=128, seed=0, batch_size=8, notify=lambda line: None)
     assert (data.num_train_tokens, data.num_heldout_tokens) == (2_282_000, 107_157)
+    assert data.identity.startswith("f0bfbbb12e767954")  # as checkpoints have it
     assert data.unigram_loss() == pytest.approx(6.69, abs=0.01)
     tokens, targets = data.train_batch(0)
     assert data.tokenizer.decode(tokens[0]).startswith(" of the service.")
     assert np.array_equal(tokens[:, 1:], targets[:, :-1])
-
-
-def test_ids_are_the_text_and_the_tail_is_held_out(text: TextDataConfig) -> None:
-    data = build_quietly(text)
-    ids = [*GPT2.encode(Path(text.paths[0]).read_text()), 50256]
-    assert [*data._tokens.train, *data._tokens.heldout] == ids
-    assert data.num_heldout_tokens == round(0.05 * len(ids))
-
-
-def test_tokens_are_made_once(text: TextDataConfig, tmp_path: Path) -> None:
-    notices: list[str] = []
-    first = build_quietly(text, notices)
-    second = build_quietly(text, notices)
-    folder = tmp_path / "cache" / "tokens" / first.identity[:32]
-    size = len(Path(text.paths[0]).read_text())
-    assert notices == [f"tokenizing {size:,} characters of {text.paths[0]} (once; kept in {folder})"]
-    assert isinstance(second._tokens.train, np.memmap)
-    assert first.identity == second.identity
-    Path(text.paths[0]).write_text(WORDS * 100)
-    assert build_quietly(text, notices).identity != first.identity
-    assert len(notices) == 2
-
-
-@pytest.mark.parametrize(
-    ("file", "damage", "problem"),
-    [
-        ("train.bin", "flip", "train.bin does not match its checksum"),
-        ("heldout.bin", "cut", "heldout.bin has the wrong size"),
-        ("heldout.bin", "remove", "heldout.bin is missing"),
-        ("manifest.json", "cut", "manifest.json cannot be read"),
-    ],
-)
-def test_a_damaged_cache_is_built_again(text: TextDataConfig, file: str, damage: str, problem: str) -> None:
-    notices: list[str] = []
-    before = build_quietly(text)
-    folder = Path(before._tokens.train.filename).parent
-    content = (folder / file).read_bytes()
-    if damage == "remove":
-        (folder / file).unlink()
-    elif damage == "cut":
-        (folder / file).write_bytes(content[: len(content) // 2])
-    else:
-        (folder / file).write_bytes(bytes([content[0] ^ 1]) + content[1:])
-    after = build_quietly(text, notices)
-    assert notices[0] == f"the token cache {folder} is damaged ({problem}): building it again"
-    assert np.array_equal(after.train_batch(0)[0], before.train_batch(0)[0])
-    assert (folder / file).read_bytes() == content
-
-
-BUILDER = """
-import os, signal, sys
-from levanter.data import TextDataConfig, build
-if len(sys.argv) > 3:  # die at the n-th of these calls
-    left = int(sys.argv[3])
-    def lethal(call):
-        def counted(*arguments, **keywords):
-            global left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **keywords)
-        return counted
-    os.fsync, os.rename = lethal(os.fsync), lethal(os.rename)
-config = TextDataConfig(paths=[sys.argv[1]], cache_dir=sys.argv[2])
-print(build(config, seq_len=16, seed=0, batch_size=4).train_batch(0)[0].sum())
-"""
-
-
-def builder(config: TextDataConfig, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BUILDER, config.paths[0], str(config.cache_dir), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_two_processes_make_one_cache(text: TextDataConfig) -> None:
-    results = [process.communicate(timeout=60) for process in [builder(text) for _ in range(2)]]
-    assert results[0][0] == results[1][0] != ""
-    assert sum(stderr.count("tokenizing") for _, stderr in results) == 1
-
-
-@pytest.mark.parametrize("point", ["2", "5", "6"])
-def test_a_killed_build_leaves_no_half_cache(text: TextDataConfig, point: str) -> None:
-    killed = builder(text, point)
-    killed.communicate(timeout=60)
-    assert killed.returncode == -9
-    notices: list[str] = []
-    data = build_quietly(text, notices)
-    assert not any("damaged" in notice for notice in notices)
-    folder = Path(data._tokens.train.filename).parent
-    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.lock"]
-    shutil.rmtree(folder.parent)
-    assert np.array_equal(build_quietly(text).train_batch(0)[0], data.train_batch(0)[0])
-
-
-def test_a_cache_that_cannot_be_written_is_said(text: TextDataConfig, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(UserError) as caught:
-        build_quietly(text)
-    assert str(caught.value) == (
-        f"cannot write the token cache in {tmp_path}/cache: Not a directory; "
-        "choose another folder with --data.cache_dir FOLDER"
-    )
 
 
 def test_too_little_text_is_said(tmp_path: Path) -> None:

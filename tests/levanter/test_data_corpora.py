@@ -95,7 +95,8 @@ def test_what_is_wrong_with_files_is_said(here: Path) -> None:
         f"no file matches '*.gone' (data.heldout_paths, from the working directory {here}): check the pattern"
     )
     assert message(TextDataConfig(paths=["folder/"])) == (
-        "'folder/' is a folder (data.paths): name the files in it, such as folder/*.txt"
+        "the folder 'folder/' has no file that ends in .txt or .text or .md (data.paths): "
+        "name those that are meant by a pattern, such as folder/**/*"
     )
     assert message(TextDataConfig(paths=["empty.txt"])) == (
         "the file 'empty.txt' is empty (data.paths): take it off the list or give it text"

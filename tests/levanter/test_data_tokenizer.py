@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from levanter.data import tokenizer as tokenizer_module
+from levanter.data import cutting
+from levanter.data.cutting import Cutter, Piece, cut
 from levanter.data.packaged import package_files
-from levanter.data.tokenizer import Gpt2Tokenizer, load_tokenizer, pieces
+from levanter.data.tokenizer import Gpt2Tokenizer, load_tokenizer
 from levanter.errors import UserError
 
 GPT2 = Gpt2Tokenizer()
@@ -51,18 +53,52 @@ def test_text_comes_back(text: str) -> None:
     assert GPT2.decode(GPT2.encode(text)) == text
 
 
+def small_pieces(patch: pytest.MonkeyPatch, size: int, word: int = 60, context: int = 24) -> None:
+    for name, value in (("PIECE", size), ("_CONTEXT", context), ("_REACH", 40), ("_WORD", word)):
+        patch.setattr(cutting, name, value)
+
+
+def own_ids(tokenizer: Any, parts: list[Piece]) -> list[int]:
+    return [
+        i
+        for part, ids in zip(parts, tokenizer.encode_batch([each.text for each in parts]), strict=True)
+        for i in ids[part.skip :]
+    ]
+
+
 @settings(max_examples=200, deadline=None)
-@given(text=st.text(alphabet="ab'1 \n\r\t.\x1c\x85\u3000é", max_size=60), size=st.integers(1, 10))
+@given(text=st.text(alphabet="ab'1 \n\r\t.\x1c\x85\u3000é", max_size=400), size=st.integers(1, 30))
 def test_the_ids_of_the_pieces_are_the_ids_of_the_whole(text: str, size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer_module, "_PIECE_CHARACTERS", size)
-        parts = pieces(text)
-    assert "".join(parts) == text
-    assert [i for part in parts for i in GPT2.encode(part)] == GPT2.encode(text)
+        small_pieces(patch, size)
+        parts = cut(text, GPT2.cutting)
+    assert "".join(part.text[part.own :] for part in parts) == text
+    assert own_ids(GPT2, parts) == GPT2.encode(text)
 
 
-def test_a_long_text_is_cut() -> None:
-    assert [len(part) for part in pieces("word " * 500_000)] == [1048579, 1048580, 402841]
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 3000, "=" * 2999, "ab" * 1500, "日本語です" * 600, "dGhlIHF1aWNrIGJyb3du" * 150, "\n" * 2000 + " " * 999],
+)
+def test_a_word_without_end_is_cut_between_tokens(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_pieces(monkeypatch, 200, word=300)
+    parts = cut(text, GPT2.cutting)
+    assert len(parts) > 5 and "".join(part.text[part.own :] for part in parts) == text
+    assert own_ids(GPT2, parts) == GPT2.encode(text)
+
+
+def test_a_long_text_is_cut_as_it_comes() -> None:
+    whole = cut("word " * 500_000, GPT2.cutting)
+    assert len(whole) == 10 and max(len(part.text) for part in whole) < 300_000
+    cutter = Cutter(GPT2.cutting)
+    parts = [part for _ in range(500) for part in cutter.feed("word " * 1000)]
+    assert [*parts, *cutter.finish()] == whole
+
+
+def test_the_code_that_cuts_is_part_of_the_key_of_what_is_cut() -> None:
+    """Whoever changes where texts are cut raises `cutting.CODE`, so that no token of the old way is used; then this."""
+    digest = hashlib.sha256(Path(cutting.__file__).read_bytes()).hexdigest()[:16]
+    assert (cutting.CODE, digest) == (2, "9ac76d914b7f443a")
 
 
 def test_a_local_folder_is_a_tokenizer(tmp_path: Path) -> None:
@@ -137,6 +173,19 @@ def trained(kind: str) -> Any:
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special)
+    elif kind == "collapsing":  # as T5's normalizers: composed, stripped, spaces run together
+        from tokenizers import Regex
+
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFKC(), normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special)
+    elif kind == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=special, unk_token="<unk>")
     else:
         tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
         tokenizer.normalizer = normalizers.BertNormalizer()
@@ -175,21 +224,21 @@ def test_ids_are_those_of_transformers_whatever_the_text(folder: Path) -> None:
 
 
 PREPENDED = "prepended"
-KINDS = ["byte-level", "metaspace", "word-piece", "llama3", PREPENDED]
+KINDS = ["byte-level", "metaspace", "word-piece", "llama3", PREPENDED, "collapsing", "unigram"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_text_is_cut_only_where_its_ids_do_not_change(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizer_module, "_PIECE_CHARACTERS", 50)
+    small_pieces(monkeypatch, 50, context=128)  # a word of more than 100 letters is unknown to WordPiece
     trained(kind).save(str(tmp_path / "tokenizer.json"))
     tokenizer = load_tokenizer(str(tmp_path / "tokenizer.json"))
-    text = SPEECH[:3000] + "end.\n\nNext (one) 2 two\n" * 20 + SPEECH[3000:5000]
-    parts = tokenizer.cut(text)
-    assert "".join(parts) == text
-    assert [i for part in parts for i in tokenizer.encode(part)] == tokenizer.encode(text)
-    assert (len(parts) == 1) == (kind == PREPENDED)
+    text = SPEECH[:3000] + "end.\n\nNext (one) 2 two\n" * 20 + SPEECH[3000:5000] + "<s>" + "x" * 300 + "ÀÉ\u0301" * 50
+    parts = cut(text, tokenizer.cutting)
+    assert "".join(part.text[part.own :] for part in parts) == text
+    assert own_ids(tokenizer, parts) == tokenizer.encode(text)
+    assert len(parts) > 10
 
 
 def test_a_chat_is_written_as_its_template_says(folder: Path) -> None:

@@ -213,7 +213,7 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
         loads("trainer: {deterministic: elastic, train_batch_size: 24}")
     assert (
         "trainer.train_batch_size 24 does not divide into trainer.virtual_shards 16, as trainer.deterministic elastic "
-        "needs: set it to a multiple of 16, or virtual_shards to a divisor, for example 12"
+        "needs: set it to a multiple of 16, or virtual_shards to a divisor, for example 16"
     ) in str(refused.value)
 
 

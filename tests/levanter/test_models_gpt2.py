@@ -209,7 +209,7 @@ DROPOUT_KEY = [1744108528, 2104326136]
          "set hidden_dim to a multiple of num_heads, for example 10 or 15"),
         ("num_layers", 0, "model.num_layers is 0: it must be at least 1"),
         ("dropout", 1.0, "model.dropout is 1.0: it must be below 1"),
-        ("compute_dtype", "float8", "model.compute_dtype is 'float8': use one of float32, bfloat16"),
+        ("compute_dtype", "float8", "model.compute_dtype is 'float8': use one of float32, bfloat16, float16"),
     ],
 )  # fmt: skip
 def test_a_bad_configuration_is_said(field: str, value: Any, message: str) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from levanter import config
 from levanter.errors import UserError
+from levanter.runtime.record import Record
 from levanter.runtime.run_directory import open_run
 
 CONFIG = """\
@@ -90,17 +91,34 @@ def test_another_config_is_refused(tmp_path: Path) -> None:
     other = CONFIG.replace("64", "128").replace("seed: 0", "seed: 1").replace("  mesh: 4x2\n", "").replace("100", "9")
     said = (
         f"the run directory {tmp_path} has checkpoints of a run with another config (data.paths: ['a.txt', 'b.txt'] → "
-        "['a.txt', 'c.txt']; model.hidden_dim: 64 → 128; trainer.mesh: 4x2 → (not set); trainer.seed: 0 → 1): "
+        "['a.txt', 'c.txt']; model.hidden_dim: 64 → 128; trainer.seed: 0 → 1): "
         "set these back to resume it, or "
     )
     other = other.replace("b.txt", "c.txt")
     assert refusal(tmp_path, other) == said + "choose another directory with --run-dir"
     with pytest.raises(UserError) as caught, open_run(tmp_path, other, another=lambda changed: f"say {len(changed)}"):
         pass
-    assert str(caught.value) == said + "start this one with `say 4`"
+    assert str(caught.value) == said + "start this one with `say 3`"
     assert (tmp_path / "config.yaml").read_text() == CONFIG
-    with open_run(tmp_path, CONFIG.replace("4x2", "8x1"), may_change=["trainer.mesh"]):
+    with open_run(tmp_path, CONFIG.replace("seed: 0", "seed: 1"), may_change=["trainer.seed"]):
         pass
+
+
+def test_what_a_resume_changes_is_known_and_written_when_it_is_loaded(tmp_path: Path) -> None:
+    with open_run(tmp_path, CONFIG):
+        saved(tmp_path)
+    other = CONFIG.replace("4x2", "8x1").replace("100", "200").replace("keep: 2", "keep: 3")
+    with open_run(tmp_path, other) as run:
+        assert [str(each) for each in run.changes] == [
+            "trainer.checkpoint.keep: 2 → 3",
+            "trainer.mesh: 4x2 → 8x1",
+            "trainer.num_train_steps: 100 → 200",
+        ]
+        assert (run.before("trainer.mesh", "8x1"), run.before("trainer.seed", 0)) == ("4x2", 0)
+        assert run.config_path.read_text() == CONFIG  # who cannot resume has changed nothing
+        run.write_config(Record({"optimizer.schedule_steps": 100}))
+    with open_run(tmp_path, other) as run:
+        assert run.changes == () and run.record == Record({"optimizer.schedule_steps": 100})
 
 
 def test_without_a_checkpoint_a_directory_is_taken_over(tmp_path: Path) -> None:

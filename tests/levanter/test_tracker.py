@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from levanter import config
-from levanter.errors import UserError
+from levanter.errors import UserError, WorkFailed
 from levanter.runtime.run_directory import RunDirectory
 from levanter.trackers.config import TrackedRun
 from levanter.trackers.console.progress import ConsoleProgress, duration
@@ -115,17 +115,44 @@ def test_zeros_left_by_a_power_cut_are_dropped(tmp_path: Path) -> None:
     assert path.read_bytes() == b'{"step": 1}\n'
 
 
-def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    content = b'{"step": 1}\n{"step": }\n{"step": 3}\n'
+def test_damage_in_the_middle_is_told_and_kept_beside(tmp_path: Path) -> None:
+    path, said = tmp_path / "metrics.jsonl", list[str]()
+    content = b'{"step": 1}\n{"step": }\n{"step": 3}\n{"step": 4}\n'
     path.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        MetricsFile(path, 3)
+    MetricsFile(path, 3, notify=said.append).close()
+    assert said == [
+        f"{path} is damaged (line 2 is not a record): the run resumes without it, and the file as it was is "
+        f"{path}.damaged",
+        f"{path} has no records of step 2: the checkpoints are whole, and the run resumes without them",
+    ]
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 3}\n'
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == content
+
+
+def test_a_lost_file_is_reported_with_its_hole(tmp_path: Path) -> None:
+    path, said = tmp_path / "metrics.jsonl", list[str]()
+    write_steps(path, 5, 8)  # the five before are lost
+    path.write_bytes(path.read_bytes().replace(b'{"step": 7', b'\0{"step": 7'))
+    MetricsFile(path, 10, notify=said.append).close()
+    assert said[1:] == [
+        f"{path} has no records of steps 1 to 5, 7, 9 to 10: the checkpoints are whole, and the run resumes without "
+        "them"
+    ]
+    path.unlink()
+    said.clear()
+    MetricsFile(path, 10, notify=said.append).close()
+    assert said == [
+        f"{path} has no records of steps 1 to 10: the checkpoints are whole, and the run resumes without them"
+    ]
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(WorkFailed) as caught:
+        MetricsFile(tmp_path / "metrics.jsonl", 0)
     assert str(caught.value) == (
-        f"{path} is damaged (line 2 is not a record, and good records follow it): "
-        "put back a copy, or remove that line to continue without it"
+        f"cannot write {tmp_path}/metrics.jsonl (Is a directory): make it writable, or choose another --run-dir"
     )
-    assert path.read_bytes() == content
 
 
 def test_records_survive_kill_and_are_flushed_each_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from levanter.fields import SIZE, above, at_least, fraction, number, word
 from levanter.models import errors
-from levanter.models.config import COMPUTE_DTYPES, ModelConfig, axis, vocab_axis
+from levanter.models.config import COMPUTE_DTYPES, LOGITS_DTYPES, ModelConfig, axis, vocab_axis
 
 if TYPE_CHECKING:
     from haliax import Axis
@@ -41,7 +41,9 @@ class Gpt2Config(ModelConfig):
     vocab_multiple: int = number(128, SIZE)
     """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
     compute_dtype: str = word("float32", COMPUTE_DTYPES)
-    """What matrix products are computed in; parameters, softmax, norms and the loss are always float32."""
+    """What matrix products are computed in; softmax, norms and the loss are always float32."""
+    logits_dtype: str = word("float32", LOGITS_DTYPES)
+    """What is kept of the scores of tokens for the backward pass; bfloat16 halves what is often the largest array."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

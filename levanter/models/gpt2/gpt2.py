@@ -205,17 +205,36 @@ class Gpt2LMHeadModel(LmModel):
     def Pos(self) -> Axis:
         return self.config.Pos
 
-    def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
+    def loss(
+        self,
+        tokens: NamedArray,
+        targets: NamedArray,
+        *,
+        key: jax.Array | None = None,
+        segments: NamedArray | None = None,
+    ) -> jax.Array:
         """Mean cross entropy in nats per target, and the z-loss; tokens and targets int32 [..., position]."""
-        return self._loss(tokens, targets, key, self.config.z_loss)
+        return self._loss(tokens, targets, key, self.config.z_loss, segments)
 
-    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+    def evaluation_loss(
+        self, tokens: NamedArray, targets: NamedArray, *, segments: NamedArray | None = None
+    ) -> jax.Array:
         """The same without the z-loss, a float32 scalar."""
-        return self._loss(tokens, targets, None, 0.0)
+        return self._loss(tokens, targets, None, 0.0, segments)
 
-    def _loss(self, tokens: NamedArray, targets: NamedArray, key: jax.Array | None, z_loss: float) -> jax.Array:
-        x = self.activations(tokens, key=key)
-        losses = next_token_loss(x, self._head(x), targets, self.config.Embed, self.config.vocab_size, z_loss)
+    def _loss(
+        self,
+        tokens: NamedArray,
+        targets: NamedArray,
+        key: jax.Array | None,
+        z_loss: float,
+        segments: NamedArray | None,
+    ) -> jax.Array:
+        x = self.activations(tokens, key=key, segments=segments)
+        config = self.config
+        losses = next_token_loss(
+            x, self._head(x), targets, config.Embed, config.vocab_size, z_loss, dtype=config.logits_dtype
+        )
         return mean_loss(losses, targets)
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from levanter.fields import LARGEST_SIZE, SIZE, above, at_least, between, number, word
 from levanter.models import errors
-from levanter.models.config import COMPUTE_DTYPES, ModelConfig, axis, vocab_axis
+from levanter.models.config import COMPUTE_DTYPES, LOGITS_DTYPES, ModelConfig, axis, vocab_axis
 from levanter.models.parts.rope_config import RopeConfig
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class DecoderConfig(ModelConfig):
     vocab_multiple: int = number(128, SIZE)
     """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
     compute_dtype: str = word("float32", COMPUTE_DTYPES)
-    """What matrix products are computed in; parameters, softmax, norms and the loss are always float32."""
+    """What matrix products are computed in; softmax, norms and the loss are always float32."""
+    logits_dtype: str = word("float32", LOGITS_DTYPES)
+    """What is kept of the scores of tokens for the backward pass; bfloat16 halves what is often the largest array."""
     z_loss: float = number(0.0, at_least(0))
     """Weight of the squared log-normalizer of the logits in the loss, which keeps it near 0; 0 leaves it out."""
 

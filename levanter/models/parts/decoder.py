@@ -134,20 +134,32 @@ class DecoderLm(LmModel):
         config = self.config
         return output_logits(activations, self._head(activations), config.Embed, config.vocab_size, config.logits_cap)
 
-    def loss(self, tokens: NamedArray, targets: NamedArray, *, key: jax.Array | None = None) -> jax.Array:
+    def loss(
+        self,
+        tokens: NamedArray,
+        targets: NamedArray,
+        *,
+        key: jax.Array | None = None,
+        segments: NamedArray | None = None,
+    ) -> jax.Array:
         """Mean cross entropy in nats per target, with the z-loss and what blocks add; int32 [..., position] each."""
-        losses, added = self._losses(tokens, targets, self.config.z_loss)
+        losses, added = self._losses(tokens, targets, self.config.z_loss, segments)
         return sum((hax.mean(each).scalar() for each in added.values()), losses)
 
-    def evaluation_loss(self, tokens: NamedArray, targets: NamedArray) -> jax.Array:
+    def evaluation_loss(
+        self, tokens: NamedArray, targets: NamedArray, *, segments: NamedArray | None = None
+    ) -> jax.Array:
         """Mean cross entropy in nats per target alone, a float32 scalar."""
-        return self._losses(tokens, targets, 0.0)[0]
+        return self._losses(tokens, targets, 0.0, segments)[0]
 
-    def _losses(self, tokens: NamedArray, targets: NamedArray, z_loss: float) -> tuple[jax.Array, Losses]:
-        x, _, added = self._run(tokens, Places.of(tokens), None)
+    def _losses(
+        self, tokens: NamedArray, targets: NamedArray, z_loss: float, segments: NamedArray | None
+    ) -> tuple[jax.Array, Losses]:
+        x, _, added = self._run(tokens, Places.of(tokens, segments), None)
         config = self.config
         head = self._head(x)
-        losses = next_token_loss(x, head, targets, config.Embed, config.vocab_size, z_loss, config.logits_cap)
+        cap, dtype = config.logits_cap, config.logits_dtype
+        losses = next_token_loss(x, head, targets, config.Embed, config.vocab_size, z_loss, cap, dtype)
         return mean_loss(losses, targets), added
 
     # --- text after text --------------------------------------------------------------------------------------------

@@ -100,6 +100,8 @@ def _status(metrics: Mapping[str, Scalar], heldout: bool = False) -> str:
         parts.append(f"held-out loss {plain(metrics[_HELDOUT]):.4f}")
     if "tokens_per_second" in metrics:
         parts.append(f"{plain(metrics['tokens_per_second']):,.0f} tokens/s")
+    if "mfu" in metrics:
+        parts.append(f"MFU {plain(metrics['mfu']):.1%}")
     return "  ".join(parts)
 
 

@@ -29,4 +29,8 @@ class MetricsFileConfig(TrackerConfig):
     def open(self, run: TrackedRun) -> Tracker:
         from levanter.trackers.metrics_file.metrics_file import MetricsFile
 
-        return MetricsFile(run.directory.metrics_path, run.resumed_step, sync_seconds=self.sync_seconds)
+        def notify(line: str) -> None:
+            run.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        path = run.directory.metrics_path
+        return MetricsFile(path, run.resumed_step, sync_seconds=self.sync_seconds, notify=notify)

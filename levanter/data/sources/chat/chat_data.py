@@ -11,22 +11,21 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from levanter.data import errors
 from levanter.data.corpus import HELDOUT, Document
+from levanter.data.packing import IGNORED, STREAM, Batch
 from levanter.data.sources.chat.corpus import ChatCorpus, Conversation
 from levanter.data.split import document_side
-from levanter.data.token_data import Batch, TokenData
+from levanter.data.token_data import TokenData
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from levanter.data.sources.chat.config import ChatDataConfig
-
-IGNORED = -1
-"""The target of a place that nothing is learned from; see `levanter.models.loss`."""
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,58 @@ class ChatData(TokenData):
 
     ignores = True
 
+    @cached_property
+    def unigram_counts(self) -> np.ndarray:
+        return np.bincount(self._tokens.train.ids[self._tokens.train.learned], minlength=self.vocab_size)
+
     def unigram_loss(self, batches: Sequence[Batch] | None = None) -> float:
         """See `TokenData`; of the tokens that are learned alone."""
-        counts = np.bincount(self._tokens.train.ids[self._tokens.train.learned], minlength=self.vocab_size) + 1
+        counts = self.unigram_counts + 1
         heldout = self._tokens.heldout
-        targets = [heldout.ids[heldout.learned]] if batches is None else [each.reshape(-1) for _, each in batches]
+        targets = [heldout.ids[heldout.learned]] if batches is None else [each.reshape(-1) for _, each, *_ in batches]
         ids = np.concatenate([each[each >= 0] for each in targets])
         return float(-np.log(counts / counts.sum())[ids].mean()) if len(ids) else 0.0
 
     def _windows_of(self, tokens: Rows) -> int:
-        return len(tokens.starts) - 1
+        return len(self._firsts(tokens)) - 1
 
     def _cut(self, tokens: Rows, windows: np.ndarray) -> Batch:
         ids = np.zeros((len(windows), self._seq_len), np.int32)
         targets = np.full_like(ids, IGNORED)
+        segments = np.zeros_like(ids)
+        firsts = self._firsts(tokens)
         for row, window in enumerate(windows):
-            start, stop = tokens.starts[window : window + 2]
-            length = min(stop - start - 1, self._seq_len)
-            ids[row, :length] = tokens.ids[start : start + length]
-            next_ids, learned = (each[start + 1 : start + 1 + length] for each in (tokens.ids, tokens.learned))
-            targets[row, :length] = np.where(learned, next_ids, IGNORED)
-        return ids, targets
+            at = 0
+            for number, one in enumerate(range(firsts[window], firsts[window + 1])):
+                start, stop = tokens.starts[one : one + 2]
+                length = min(stop - start - 1, self._seq_len)
+                place = slice(at, at + length)
+                ids[row, place] = tokens.ids[start : start + length]
+                next_ids, learned = (each[start + 1 : start + 1 + length] for each in (tokens.ids, tokens.learned))
+                targets[row, place] = np.where(learned, next_ids, IGNORED)
+                segments[row, place] = number
+                at += length
+            segments[row, at:] = firsts[window + 1] - firsts[window]
+        return (ids, targets) if self.packing == STREAM else (ids, targets, segments)
+
+    def _firsts(self, tokens: Rows) -> np.ndarray:
+        """The first conversation of each row, and how many there are in all."""
+        if self.packing == STREAM:
+            return np.arange(len(tokens.starts))
+        return self._rows_of(tokens is self._tokens.heldout)
+
+    @cache  # noqa: B019 (there are two, which live as long as this does)
+    def _rows_of(self, heldout: bool) -> np.ndarray:
+        lengths = np.minimum(
+            np.diff((self._tokens.heldout if heldout else self._tokens.train).starts) - 1, self._seq_len
+        )
+        firsts, held = [0], 0
+        for one, length in enumerate(lengths):
+            if held + length > self._seq_len:
+                firsts.append(one)
+                held = 0
+            held += length
+        return np.array([*firsts, len(lengths)])
 
 
 def chat_data(
@@ -127,6 +157,7 @@ def chat_data(
         seq_len=seq_len,
         seed=seed,
         batch_size=batch_size,
+        packing=config.packing,
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from levanter.data import errors
 from levanter.data.corpus import HELDOUT, TRAIN, Document
-from levanter.data.sources.text.corpus import expand, read
+from levanter.data.sources.files import JSONL_ENDINGS, File, expand
+from levanter.data.sources.text.corpus import read
 
 ASSISTANT = "assistant"
 
@@ -61,20 +62,21 @@ class ChatCorpus:
         if not self.paths:
             raise errors.no_paths()
         train_side = TRAIN if self.heldout_paths else None
-        train, heldout = expand("paths", self.paths), expand("heldout_paths", self.heldout_paths)
-        yield from _of_files("paths", train, train_side)
-        yield from _of_files("heldout_paths", heldout, HELDOUT)
+        train = expand("paths", self.paths, JSONL_ENDINGS)
+        heldout = expand("heldout_paths", self.heldout_paths, JSONL_ENDINGS)
+        yield from _of_files(train, train_side)
+        yield from _of_files(heldout, HELDOUT)
 
     def documents(self) -> Iterator[Document]:
         for conversation in self.conversations():
             yield Document(conversation.text, conversation.side)
 
 
-def _of_files(field: str, files: Iterable[str], side: str | None) -> Iterator[Conversation]:
+def _of_files(files: Iterable[File], side: str | None) -> Iterator[Conversation]:
     for file in files:
-        for number, line in enumerate(read(field, file).splitlines(), start=1):
+        for number, line in enumerate(read(file).split("\n"), start=1):
             if line.strip():
-                yield _conversation(line, side, f"{file}:{number}")
+                yield _conversation(line, side, f"{file.path}:{number}")
 
 
 def _conversation(line: str, side: str | None, where: str) -> Conversation:

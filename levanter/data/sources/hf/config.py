@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from levanter.data.config import DataConfig
+from levanter.data.sources.rows_config import BAD_ROWS
 from levanter.fields import word
 
 if TYPE_CHECKING:
@@ -31,7 +32,21 @@ class HfDataConfig(DataConfig):
     rows: str = word("documents", ROWS)
     """documents: each row is a document. lines: the rows of a split are one running text, as in WikiText."""
 
+    streaming: bool = False
+    """Whether rows are read as they come over the network, and no copy of the data set is kept but its tokens."""
+    bad_rows: str = word("error", BAD_ROWS)
+    """What becomes of a row whose column is no text: error stops; skip leaves it out and counts it."""
+
     def corpus(self) -> Corpus:
         from levanter.data.sources.hf.corpus import HfCorpus
 
-        return HfCorpus(self.id, self.name, self.train_split, self.heldout_split, self.text_column, self.rows)
+        return HfCorpus(
+            self.id,
+            self.name,
+            self.train_split,
+            self.heldout_split,
+            self.text_column,
+            self.rows,
+            self.streaming,
+            self.bad_rows,
+        )

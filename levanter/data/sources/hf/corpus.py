@@ -1,14 +1,20 @@
-"""A data set that the `datasets` library loads, as a corpus."""
+"""A data set that the `datasets` library loads, as a corpus, read in batches of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from levanter.data import errors
-from levanter.data.corpus import HELDOUT, TRAIN, Document
+from levanter.data import corpus, errors
+from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
+from levanter.data.sources import files
+from levanter.data.sources.files import File
+from levanter.data.sources.rows import SKIP, not_text
 from levanter.optional import require
+
+_BATCH_ROWS = 1000
+_STRETCH_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -21,33 +27,88 @@ class HfCorpus:
     heldout_split: str | None
     text_column: str
     rows: str
+    streaming: bool = False
+    bad_rows: str = "error"
 
     @property
     def source(self) -> str:
         return f"the data set '{self.id}'"
 
     def documents(self) -> Iterator[Document]:
-        yield from self._split(self.train_split, None if self.heldout_split is None else TRAIN)
+        return corpus.documents(self.stretches(Reading()))
+
+    def stretches(self, reading: Reading) -> Iterator[Stretch]:
+        yield from self._split(self.train_split, None if self.heldout_split is None else TRAIN, reading)
         if self.heldout_split is not None:
-            yield from self._split(self.heldout_split, HELDOUT)
+            yield from self._split(self.heldout_split, HELDOUT, reading)
 
-    def _split(self, split: str, side: str | None) -> Iterator[Document]:
-        texts = self._texts(self._load(split))
-        if self.rows == "lines":
-            yield Document("".join(line if line.endswith("\n") else line + "\n" for line in texts), side)
-        else:
-            yield from (Document(text, side) for text in texts)
-
-    def _load(self, split: str) -> Any:
-        datasets = require("datasets", "a data set (data.type hf)", "hf")
+    def fingerprint(self) -> Fingerprint | None:
+        """Of a folder its files; of a data set on the hub its revision, where the hub can be asked."""
+        if Path(self.id).is_dir():
+            inside = sorted(path for path in Path(self.id).rglob("*") if path.is_file())
+            return files.fingerprint(File(str(path), "id") for path in inside)
+        hub = require("huggingface_hub", "a data set (data.type hf)", "hf")
         try:
-            return datasets.load_dataset(self.id, self.name, split=split)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            return Fingerprint({f"hub:{self.id}": hub.HfApi().dataset_info(self.id, timeout=10).sha})
+        except Exception as error:  # every way in which a network can fail, and a hub refuse
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise errors.dataset_unavailable(self.id, self.name, reason) from error
 
-    def _texts(self, rows: Any) -> Iterator[str]:
-        if self.text_column not in rows.column_names:
-            raise errors.unknown_column(self.text_column, rows.column_names)
-        for text in rows.select_columns(self.text_column):
-            yield text[self.text_column]
+    def _split(self, split: str, side: str | None, reading: Reading) -> Iterator[Stretch]:
+        if self.rows != "lines":
+            for text in self._texts(split, reading):
+                yield Stretch(text, side)
+            return
+        # One document whose length must be known before its text.
+        size = sum(len(line.encode("utf-8", "surrogatepass")) for line in self._lines(split, Reading()))
+        held: list[str] = []
+        characters = 0
+        for line in self._lines(split, reading):
+            if characters >= _STRETCH_CHARACTERS:
+                yield Stretch("".join(held), side, None, False, size)
+                held, characters = [], 0
+            held.append(line)
+            characters += len(line)
+        yield Stretch("".join(held), side, None, True, size)
+
+    def _lines(self, split: str, reading: Reading) -> Iterator[str]:
+        for line in self._texts(split, reading):
+            yield line if line.endswith("\n") else line + "\n"
+
+    def _texts(self, split: str, reading: Reading) -> Iterator[str]:
+        datasets = require("datasets", "a data set (data.type hf)", "hf")
+        number = 0
+        try:
+            rows = datasets.load_dataset(self.id, self.name, split=split, streaming=self.streaming)
+            known = rows.column_names
+            if known is not None:
+                self._check_column(known)
+                rows = rows.select_columns(self.text_column)
+            for batch in rows.with_format("arrow").iter(_BATCH_ROWS):
+                self._check_column(batch.column_names)
+                for text in batch.column(self.text_column).to_pylist():
+                    number += 1
+                    if type(text) is not str:
+                        self._bad(
+                            f"{self.source}, split {split}, row {number}", not_text(self.text_column, text), reading
+                        )
+                        continue
+                    reading.read(len(text))
+                    yield text
+        except datasets.exceptions.DatasetGenerationError as error:
+            raise errors.dataset_broken(self.id, self.name, _reason(error.__cause__ or error)) from error
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            raise errors.dataset_unavailable(self.id, self.name, _reason(error)) from error
+
+    def _check_column(self, known: list[str]) -> None:
+        if self.text_column not in known:
+            raise errors.unknown_column(self.text_column, known)
+
+    def _bad(self, where: str, reason: str, reading: Reading) -> None:
+        if self.bad_rows != SKIP:
+            raise errors.bad_row(where, "id", reason)
+        reading.skip(f"{where}: {reason}")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,1 +1,1 @@
-"""Local text files."""
+"""Text files."""

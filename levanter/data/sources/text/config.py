@@ -1,4 +1,4 @@
-"""Local text files, as plain data (no data set library here)."""
+"""Text files, as plain data (no data set library here)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextDataConfig(DataConfig):
-    """Local text files, one document each: UTF-8, or with a byte order mark UTF-16 or UTF-32."""
+    """Text files, one document each: UTF-8, or with a byte order mark UTF-16 or UTF-32; .gz, .bz2, .xz or .zst."""
 
     paths: list[str] = field(default_factory=list)
-    """Files or patterns such as books/**/*.txt, from the working directory."""
+    """Files, folders, patterns such as books/**/*.txt (from the working directory), or URLs such as gs://bucket/*.txt."""
     heldout_paths: list[str] = field(default_factory=list)
-    """Files or patterns of the held-out text; empty means a share of `paths` is held out."""
+    """The same for the held-out text; empty means a share of `paths` is held out."""
 
     def corpus(self) -> Corpus:
         from levanter.data.sources.text.corpus import TextCorpus

@@ -1,15 +1,15 @@
-"""Local text files as a corpus."""
+"""Text files as a corpus: each is a document, read in stretches."""
 
 from __future__ import annotations
 
 import codecs
-import glob
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from levanter.data import errors
-from levanter.data.corpus import HELDOUT, TRAIN, Document
+from levanter.data import corpus, errors
+from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
+from levanter.data.sources import files
+from levanter.data.sources.files import File
 
 # A byte order mark says which encoding a file has; the longer marks come first, since UTF-32's begins with UTF-16's.
 _MARKED = {
@@ -20,11 +20,12 @@ _MARKED = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _NAMES = {"utf-16": "UTF-16", "utf-32": "UTF-32"}
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """Local files in the order they are named; the files of one pattern in the order of their paths."""
+    """Files in the order they are named; the files of one pattern in the order of their paths."""
 
     paths: tuple[str, ...]
     heldout_paths: tuple[str, ...] = ()
@@ -34,56 +35,102 @@ class TextCorpus:
         return ", ".join(self.paths)
 
     def documents(self) -> Iterator[Document]:
+        return corpus.documents(self.stretches(Reading()))
+
+    def stretches(self, reading: Reading) -> Iterator[Stretch]:
+        # Every name is checked before the first text is read: a typo in the last one shows at once.
+        train, heldout = self._files()
+        for file in train:
+            yield from _stretches(file, TRAIN if heldout else None, reading)
+        for file in heldout:
+            yield from _stretches(file, HELDOUT, reading)
+
+    def fingerprint(self) -> Fingerprint:
+        train, heldout = self._files()
+        return files.fingerprint([*train, *heldout])
+
+    def _files(self) -> tuple[list[File], list[File]]:
         if not self.paths:
             raise errors.no_paths()
-        train_side = TRAIN if self.heldout_paths else None
-        # Every name is checked before the first text is read: a typo in the last one shows at once.
-        train = expand("paths", self.paths)
-        heldout = expand("heldout_paths", self.heldout_paths)
-        for file in train:
-            yield Document(read("paths", file), train_side, file)
-        for file in heldout:
-            yield Document(read("heldout_paths", file), HELDOUT, file)
+        train, heldout = files.expand("paths", self.paths), files.expand("heldout_paths", self.heldout_paths)
+        for file in (*train, *heldout):
+            for kind, endings in (("jsonl", files.JSONL_ENDINGS), ("parquet", files.PARQUET_ENDINGS)):
+                if file.ending in endings:
+                    raise errors.rows_as_text(file.field, file.path, kind)
+        return train, heldout
 
 
-def expand(field: str, patterns: Iterable[str]) -> list[str]:
-    """The files that patterns in a field of the config name, in the order of the patterns.
-
-    Raises:
-        UserError: one names none.
-    """
-    files = []
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            raise errors.is_folder(field, pattern)
-        if path.exists():
-            files.append(str(path))
-        elif glob.has_magic(pattern):
-            matches = [match for match in sorted(glob.glob(str(path), recursive=True)) if Path(match).is_file()]
-            if not matches:
-                raise errors.no_match(field, pattern)
-            files += matches
-        else:
-            raise errors.no_such_file(field, pattern)
-    return files
-
-
-def read(field: str, path: str) -> str:
-    """The text of a file that a field of the config names.
+def read(file: File) -> str:
+    """The text of a file.
 
     Raises:
         UserError: it cannot be read, is empty, or is no text.
     """
+    return "".join(part.text for part in _stretches(file, None, Reading()))
+
+
+def _stretches(file: File, side: str | None, reading: Reading) -> Iterator[Stretch]:
+    size = _size(file)
+    found = 0
+    blank = True
+    before: str | None = None
+    for text in _texts(file, reading):
+        if before is not None:
+            yield Stretch(before, side, file.path, False, size)
+        blank = blank and not text.strip()
+        found += len(text.encode())
+        before = text
+    if before is None or blank:
+        raise errors.file_empty(file.field, file.path)
+    if size is not None and found != size:
+        raise errors.file_changed(file.field, file.path)
+    yield Stretch(before, side, file.path, True, size)
+
+
+def _size(file: File) -> int | None:
+    """Bytes of the text in UTF-8; None where it fits one block, which tells by itself."""
+    size = file.size()
+    if not file.is_compressed and size <= _BLOCK_BYTES:
+        return None
+    with file.open() as content:
+        mark = _mark(content.read(4))
+    if file.is_compressed or mark not in (b"", codecs.BOM_UTF8):
+        # Nothing tells but the text.
+        return sum(len(text.encode()) for text in _texts(file, Reading()))
+    return size - len(mark)
+
+
+def _mark(first: bytes) -> bytes:
+    return next((mark for mark in _MARKED if first.startswith(mark)), b"")
+
+
+def _texts(file: File, reading: Reading) -> Iterator[str]:
+    """The text of a file in blocks."""
+    with file.open() as content:
+        decoder = None
+        encoding = "utf-8"
+        done = 0  # bytes that are decoded
+        ends = False
+        while not ends:
+            block = _block(file, content)
+            ends = not block
+            if decoder is None:
+                encoding = _MARKED.get(_mark(block[:4]), "utf-8")
+                decoder = codecs.getincrementaldecoder(encoding)()
+            held = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, ends)
+            except UnicodeDecodeError as error:
+                place = done - held + error.start
+                raise errors.file_not_text(file.field, file.path, _NAMES.get(encoding, "UTF-8"), place) from error
+            done += len(block)
+            reading.read(len(block))
+            if text:
+                yield text
+
+
+def _block(file: File, content: Iterable[bytes]) -> bytes:
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise errors.file_unreadable(field, path, error.strerror or str(error)) from error
-    encoding = next((name for mark, name in _MARKED.items() if content.startswith(mark)), "utf-8")
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise errors.file_not_text(field, path, _NAMES.get(encoding, "UTF-8"), error.start) from error
-    if not text.strip():
-        raise errors.file_empty(field, path)
-    return text
+        return content.read(_BLOCK_BYTES)  # type: ignore[attr-defined]
+    except files.DAMAGED as error:
+        raise files.reading(file)(error) from error

@@ -1,0 +1,88 @@
+"""Work that is done before it is asked for, in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.2
+
+
+class Failed:
+    """An exception on its way to the thread that is to raise it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Ahead(Generic[T]):
+    """Goes through an iterator, at most `most` items ahead of who reads this.
+
+    What the iterator raises is raised here, where its item would have been. Leaving the `with` block ends the thread.
+
+    Attributes:
+        waited_seconds: how long readers have waited for items in all.
+    """
+
+    def __init__(self, items: Iterator[T], most: int, name: str) -> None:
+        self._items = items
+        self._ready: queue.Queue[tuple[T] | Failed | None] = queue.Queue(most)
+        self._closed = threading.Event()
+        self.waited_seconds = 0.0
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Ahead[T]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread; what it has made is dropped."""
+        self._closed.set()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        began = time.perf_counter()
+        try:
+            found = self._ready.get()
+        finally:
+            self.waited_seconds += time.perf_counter() - began
+        if found is None or isinstance(found, Failed):
+            self._ready.put(found)  # asked again, it says the same
+            if found is None:
+                raise StopIteration
+            raise found.error
+        return found[0]
+
+    def _work(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put((item,)):
+                    return
+            self._put(None)
+        except BaseException as error:
+            self._put(Failed(error))
+
+    def _put(self, found: tuple[T] | Failed | None) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._ready.put(found, timeout=_POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+def batches_ahead(make: Callable[[int], T], first: int, last: int, most: int = 2) -> Ahead[T]:
+    """`make(step)` for the steps from `first` to `last - 1`, in order, made before they are asked for."""
+    return Ahead(map(make, range(first, last)), most, "batches")

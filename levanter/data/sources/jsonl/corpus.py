@@ -1,0 +1,87 @@
+"""JSON lines as a corpus."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from levanter.data.corpus import Reading, Stretch
+from levanter.data.sources import files
+from levanter.data.sources.files import JSONL_ENDINGS, File
+from levanter.data.sources.rows import LARGEST_ROW, RowCorpus, no_column, not_text
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class JsonlCorpus(RowCorpus):
+    """The lines of files of JSON, each a document."""
+
+    endings = (*JSONL_ENDINGS, ".json")
+
+    def _of_file(self, file: File, side: str | None, reading: Reading) -> Iterator[Stretch]:
+        column = self.column
+        for number, line in enumerate(_lines(file, reading), 1):
+            if line is None:
+                self._bad(f"{file.path}:{number}", file.field, _TOO_LONG, reading)
+                continue
+            try:
+                row = json.loads(line)
+                text = row[column]
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                if not line.strip():
+                    continue
+                self._tell(file, number, line, error, reading)
+                continue
+            if type(text) is not str:
+                self._bad(f"{file.path}:{number}", file.field, not_text(column, text), reading)
+                continue
+            yield Stretch(text, side, file.path)
+
+    def _tell(self, file: File, number: int, line: bytes, error: Exception, reading: Reading) -> None:
+        where = f"{file.path}:{number}"
+        if isinstance(error, json.JSONDecodeError):
+            where, reason = f"{where}:{error.colno}", f"no JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        elif isinstance(error, UnicodeDecodeError):
+            where, reason = f"{where}:{error.start + 1}", "no UTF-8"
+        elif isinstance(error, KeyError):
+            reason = no_column(self.column, json.loads(line))
+        elif isinstance(error, RecursionError):
+            reason = "it is nested too deeply"
+        else:
+            reason = "it is no JSON object"
+        self._bad(where, file.field, reason, reading)
+
+
+_TOO_LONG = f"the line is longer than {LARGEST_ROW >> 20} MB; a text of its own can be longer (data.type text)"
+
+
+def _lines(file: File, reading: Reading) -> Iterator[bytes | None]:
+    """The lines of a file; None for one that is too long to be held."""
+    with file.open() as content:
+        rest: list[bytes] = []  # of a line that goes on
+        held = 0
+        while block := _block(file, content):
+            reading.read(len(block))
+            *whole, last = block.split(b"\n")
+            for line in whole:
+                if rest or held:
+                    line = None if held > LARGEST_ROW else b"".join([*rest, line])
+                    rest, held = [], 0
+                yield line
+            held += len(last)
+            if held <= LARGEST_ROW:
+                rest.append(last)
+            else:
+                rest = []
+        if held:
+            yield None if held > LARGEST_ROW else b"".join(rest)
+
+
+def _block(file: File, content: Any) -> bytes:
+    try:
+        return content.read(_BLOCK_BYTES)
+    except files.DAMAGED as error:
+        raise files.reading(file)(error) from error

@@ -1,0 +1,93 @@
+"""Batches of a mixture: rows of its sources, each from where that source has got to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from levanter.data.packing import Batch
+from levanter.data.sources.mixture.shares import Shares
+from levanter.data.token_data import TokenData
+
+
+class MixtureData(TokenData):
+    """Training and held-out batches of several sources.
+
+    Args:
+        parts: the data of each source by name, with one tokenizer, sequence length and seed.
+        stages: from which step on there are which weights by name.
+    """
+
+    def __init__(
+        self, parts: Mapping[str, TokenData], stages: Sequence[tuple[int, Mapping[str, float]]], *, batch_size: int
+    ) -> None:
+        first = next(iter(parts.values()))
+        self.tokenizer = first.tokenizer
+        self.packing = first.packing
+        self.ignores = any(part.ignores for part in parts.values())
+        self.parts = dict(parts)
+        self._stages = list(stages)
+        self._batch_size = batch_size
+        self._shares = Shares(list(parts), stages, batch_size, first.seed)
+
+    @property
+    def identity(self) -> str:
+        identities = {name: part.identity for name, part in self.parts.items()}
+        told = ["mixture", 1, identities, list(identities), self._stages]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def num_train_tokens(self) -> int:
+        return sum(part.num_train_tokens for part in self.parts.values())
+
+    @property
+    def num_heldout_tokens(self) -> int:
+        return sum(part.num_heldout_tokens for part in self.parts.values())
+
+    @property
+    def num_train_windows(self) -> int:
+        return sum(part.num_train_windows for part in self.parts.values())
+
+    @property
+    def num_heldout_windows(self) -> int:
+        return sum(part.num_heldout_windows for part in self.parts.values())
+
+    @property
+    def unigram_counts(self) -> np.ndarray:  # type: ignore[override]
+        return sum((part.unigram_counts for part in self.parts.values()), np.zeros(self.vocab_size, np.int64))
+
+    def shares(self, step: int) -> dict[str, int]:
+        """How many rows of each source there are in the steps before `step`."""
+        return dict(zip(self.parts, self._shares.before(step), strict=True))
+
+    def train_rows(self, step: int, rows: Sequence[int] | np.ndarray) -> Batch:
+        wanted = self._checked(step, rows)
+        sources, numbers = (each[wanted] for each in self._shares.rows(step))
+        return self._gathered(sources, lambda part, mine: part.sequences(numbers[mine]))
+
+    def heldout_rows(self, count: int) -> Batch:
+        """So many held-out sequences, of each source by the weights that the run ends with."""
+        final = Shares(list(self.parts), [(0, self._stages[-1][1])], max(count, 1), 0)
+        sources = np.repeat(np.arange(len(self.parts)), final.before(1))[:count]
+        return self._gathered(sources, lambda part, mine: part.heldout_rows(len(mine)))
+
+    def unigram_loss(self, batches: Sequence[Batch] | None = None) -> float:
+        """See `TokenData`; where no batches are given, of all held-out sequences of all sources."""
+        given = batches if batches is not None else [self.heldout_rows(self.num_heldout_windows)]
+        return super().unigram_loss(given)
+
+    def _gathered(self, sources: np.ndarray, rows_of: Callable[[TokenData, np.ndarray], Batch]) -> Batch:
+        """A batch whose rows are of these sources; `rows_of` gives those of one, for its places in the batch."""
+        found: list[np.ndarray] = []
+        for number, part in enumerate(self.parts.values()):
+            mine = np.flatnonzero(sources == number)
+            if not len(mine):
+                continue
+            arrays = rows_of(part, mine)
+            found = found or [np.empty((len(sources), *array.shape[1:]), array.dtype) for array in arrays]
+            for whole, array in zip(found, arrays, strict=True):
+                whole[mine] = array
+        return tuple(found)

@@ -1,0 +1,44 @@
+"""Parquet files as a corpus, read a batch of rows and one column at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from levanter.data import errors
+from levanter.data.corpus import Reading, Stretch
+from levanter.data.sources import files
+from levanter.data.sources.files import PARQUET_ENDINGS, File
+from levanter.data.sources.rows import RowCorpus, not_text
+from levanter.optional import require
+
+_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class ParquetCorpus(RowCorpus):
+    """The rows of Parquet files, each a document."""
+
+    endings = PARQUET_ENDINGS
+
+    def _of_file(self, file: File, side: str | None, reading: Reading) -> Iterator[Stretch]:
+        parquet = require("pyarrow.parquet", f"the file '{file.path}' (data.type parquet)", "data")
+        pyarrow = require("pyarrow", f"the file '{file.path}' (data.type parquet)", "data")
+        with file.open() as content:
+            try:
+                opened = parquet.ParquetFile(content, buffer_size=1 << 20, pre_buffer=False)
+                known = opened.schema_arrow.names
+                if self.column not in known:
+                    raise errors.unknown_column_of(f"the file '{file.path}'", self.column, known)
+                number = 0
+                weight = file.size() / max(1, opened.metadata.num_rows)
+                for batch in opened.iter_batches(_BATCH_ROWS, columns=[self.column]):
+                    reading.read(int(weight * batch.num_rows))
+                    for text in batch.column(0).to_pylist():
+                        number += 1
+                        if type(text) is str:
+                            yield Stretch(text, side, file.path)
+                        else:
+                            self._bad(f"{file.path}, row {number}", file.field, not_text(self.column, text), reading)
+            except (pyarrow.lib.ArrowException, OSError) as error:
+                raise files.reading(file)(error) from error

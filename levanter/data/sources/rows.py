@@ -1,0 +1,81 @@
+"""Sources whose documents are rows of files: what JSON lines and Parquet have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from levanter.data import corpus, errors
+from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
+from levanter.data.sources import files
+from levanter.data.sources.files import File
+from levanter.errors import suggestion
+
+SKIP = "skip"
+LARGEST_ROW = 1 << 26
+"""Bytes of a row. What is larger is a text of its own, and not read at once."""
+
+
+@dataclass(frozen=True)
+class RowCorpus(ABC):
+    """The rows of files, each a document, in the order of the files.
+
+    Attributes:
+        column: of each row, what its text is called.
+        bad_rows: "skip" leaves bad rows out and counts them; "error" refuses them.
+    """
+
+    endings: ClassVar[Sequence[str]]
+
+    paths: tuple[str, ...]
+    heldout_paths: tuple[str, ...] = ()
+    column: str = "text"
+    bad_rows: str = "error"
+
+    @property
+    def source(self) -> str:
+        return ", ".join(self.paths)
+
+    def documents(self) -> Iterator[Document]:
+        return corpus.documents(self.stretches(Reading()))
+
+    def stretches(self, reading: Reading) -> Iterator[Stretch]:
+        train, heldout = self._files()
+        for file in train:
+            yield from self._of_file(file, TRAIN if heldout else None, reading)
+        for file in heldout:
+            yield from self._of_file(file, HELDOUT, reading)
+
+    def fingerprint(self) -> Fingerprint:
+        train, heldout = self._files()
+        return files.fingerprint([*train, *heldout])
+
+    @abstractmethod
+    def _of_file(self, file: File, side: str | None, reading: Reading) -> Iterator[Stretch]: ...
+
+    def _files(self) -> tuple[list[File], list[File]]:
+        if not self.paths:
+            raise errors.no_paths()
+        train = files.expand("paths", self.paths, self.endings)
+        return train, files.expand("heldout_paths", self.heldout_paths, self.endings)
+
+    def _bad(self, where: str, field: str, reason: str, reading: Reading) -> None:
+        """A row that cannot be used: the end, or one less."""
+        if self.bad_rows != SKIP:
+            raise errors.bad_row(where, field, reason)
+        reading.skip(f"{where}: {reason}")
+
+
+def not_text(column: str, value: Any) -> str:
+    """What is wrong with a column that is no text."""
+    kind = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
+    return f"`{column}` is {kind.get(type(value), 'an object')} and no text"
+
+
+def no_column(column: str, row: dict[str, Any]) -> str:
+    """What is wrong with a row that lacks the column."""
+    return (
+        f"it has no `{column}`; {suggestion(column, map(str, row))} (data.column)" if row else f"it has no `{column}`"
+    )

@@ -1,0 +1,48 @@
+"""A trace of some steps, for XProf and Perfetto (`trainer.profile`, `levanter train --profile 20:25`).
+
+It lies in the folder `profile` of the run directory: `xprof RUN_DIR/profile` shows it, and so does
+https://ui.perfetto.dev with the file `perfetto_trace.json.gz` in it. Tracing changes no bits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class Profile:
+    """Traces a window of steps into `folder`.
+
+    Args:
+        steps: those that are traced, counted from 1; of a resumed run those that are left of them.
+    """
+
+    def __init__(self, folder: Path, steps: range) -> None:
+        self._folder = folder
+        self._steps = steps
+        self._tracing = False
+
+    def before(self, step: int) -> None:
+        """Step `step` comes next: start, where it is the first of them."""
+        if step in self._steps and not self._tracing:
+            jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+            self._tracing = True
+
+    def ends_with(self, step: int) -> bool:
+        """Whether the trace ends with this step: its results are to be waited for, and `stop` called."""
+        return self._tracing and step >= self._steps[-1]
+
+    def stop(self, results: Any = None) -> Path | None:
+        """Write the trace, where one is being made; gives its folder.
+
+        Args:
+            results: those of the last step, which are waited for.
+        """
+        if not self._tracing:
+            return None
+        jax.block_until_ready(results)
+        jax.profiler.stop_trace()
+        self._tracing, self._steps = False, range(0)
+        return self._folder
