@@ -43,8 +43,27 @@ def tiny(**changes: Any) -> TrainConfig:
     return load(name, [word for key, value in {**TINY, **changes}.items() for word in (f"--{key}", str(value))])
 
 
-def compiled_for(config: TrainConfig, mesh: str, storage: dict[str, Sequence[str]] | None = None) -> Compiled:
+Plan = tuple[Compiled, Any]
+"""The step of a mesh, and its evaluation."""
+
+
+def compiled_for(config: TrainConfig, mesh: str, storage: dict[str, Sequence[str]] | None = None) -> Plan:
     """The step on a mesh; with `storage`, stored so and not as the planner thinks best."""
+    compiled = _step(config, mesh, storage)
+    return compiled, compiled.lower_for(
+        _evaluation(config), _evaluated(config)(state_shape(config)), batch_shape(config)
+    )
+
+
+def _evaluated(config: TrainConfig) -> Any:
+    return (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
+
+
+def _evaluation(config: TrainConfig) -> Any:
+    return evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
+
+
+def _step(config: TrainConfig, mesh: str, storage: dict[str, Sequence[str]] | None) -> Compiled:
     config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, mesh=mesh))
     if storage is None:
         return compile_training(config)
@@ -70,17 +89,14 @@ def batches(config: TrainConfig, masked: bool) -> list[LmBatch]:
     return found
 
 
-def run(config: TrainConfig, plan: Sequence[Compiled], masked: bool = True) -> tuple[Any, ...]:
+def run(config: TrainConfig, plan: Sequence[Plan], masked: bool = True) -> tuple[Any, ...]:
     """Everything that a run gives, by bits: the step goes on under another plan each time."""
     state = jax.tree.map(np.asarray, init_state(config))
-    evaluated = (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
-    step = evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
     numbers: list[bytes] = []
-    for compiled, batch in zip(plan, batches(config, masked), strict=True):
+    for (compiled, held_out), batch in zip(plan, batches(config, masked), strict=True):
         placed = jax.device_put(batch, compiled.batch_shardings)
         state, metrics = compiled.train_step(jax.device_put(state, compiled.state_shardings), placed)
-        held_out = compiled.lower_for(step, evaluated(state_shape(config)), batch_shape(config))
-        loss = held_out(evaluated(state), placed)
+        loss = held_out(_evaluated(config)(state), placed)
         assert np.isfinite(float(loss))
         numbers += [np.asarray(each).tobytes() for each in (*metrics.values(), loss)]
         state = jax.tree.map(np.asarray, state)
@@ -88,15 +104,14 @@ def run(config: TrainConfig, plan: Sequence[Compiled], masked: bool = True) -> t
 
 
 def test_the_same_bits_on_any_mesh_and_through_switches() -> None:
-    config = tiny(**{"model.dropout": 0.1})
+    config = tiny(**{"model.dropout": 0.1, "model.num_layers": 1})
     one = compiled_for(config, "data=1")
-    eight = compiled_for(config, "data=8", {})
-    stored = compiled_for(config, "data=4", {"embed": ("data",)})
+    stored = compiled_for(config, "data=8", {"embed": ("data",)})
     hybrid = compiled_for(config, "replica=2,data=2", {"mlp": ("data",)})
     wanted = run(config, [one] * STEPS)
-    assert run(config, [eight] * STEPS) == wanted
-    assert run(config, [stored, hybrid, one]) == wanted
-    assert run(config, [hybrid, eight, stored]) == wanted
+    assert run(config, [stored] * STEPS) == wanted
+    assert run(config, [hybrid, stored, one]) == wanted
+    assert run(config, [one, hybrid, hybrid]) == wanted
 
 
 WIDTH = {
@@ -165,13 +180,9 @@ def test_the_plan_says_what_is_done_in_order() -> None:
     found = [each for each in result.facts()["collectives"] if each["phase"] == "update"]
     # Gradients are exchanged, which is as much as a reduce-scatter sends; numbers are gathered.
     assert {each["kind"] for each in found} == {"all_to_all", "all_gather"}
-    assert all(each["bytes"] <= 64 for each in found if each["kind"] == "all_gather")
-    parameters = {p["path"]: p["bytes"] for p in result.facts()["parameters"]}
+    parameters = result.facts()["parameters"]
     exchanged = sum(each["bytes"] * each["count"] for each in found if each["kind"] == "all_to_all")
-    assert (
-        exchanged
-        == sum(parameters.values()) - parameters["blocks.attention.qkv.bias"] - parameters["blocks.mlp.up.bias"]
-    )
+    assert exchanged == sum(each["bytes"] for each in parameters if "embed" in each["axes"])
 
 
 def test_the_planner_shards_virtual_shards_alone() -> None:
