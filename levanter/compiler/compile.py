@@ -17,6 +17,7 @@ import jax
 
 import ir
 import passes
+from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_plan
 from levanter.compiler.errors import chosen_microbatches
 from levanter.compiler.microbatches import fewest
 from levanter.compiler.question import check_hardware
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
 Platform = Literal["cpu", "tpu"]
-BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
     "predicted for arrays as they are and elementwise chains that are fused; compiled for the CPU, which keeps copies "
     "and computes in float32 what is bfloat16"
@@ -103,8 +103,12 @@ def planned(
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
     config, _ = with_microbatches(config, mesh, hardware)
+    if config.trainer.elastic:
+        check_elastic(mesh, config.trainer.virtual_shards)
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
+    if config.trainer.elastic and plan is not None:
+        check_elastic_plan(graph, plan)
     return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir, time_limit=time_limit)
 
 

@@ -73,6 +73,10 @@ class TrainerConfig:
     """Whether a new run takes the optimizer's state from there too; the learning rate starts with its schedule anew."""
     mesh: str | None = None
     """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
+    deterministic: str = word("fast", ("fast", "elastic"))
+    """What gives the same bits: the same run on the same mesh (fast), or on any number of devices (elastic)."""
+    virtual_shards: int = number(16, at_least(2))
+    """Parts of a batch that an elastic run computes one by one and adds up in one order: two or more on each device."""
     hardware: str = "v5e"
     """The chip to plan for: v4, v5e, v5p, v6e, a100, h100, h200, or my_chips.yaml:NAME for one of your own."""
     run_dir: str | None = None
@@ -98,6 +102,8 @@ class TrainerConfig:
         check(self, "trainer")
         if self.microbatches is not None and self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
+        if self.elastic and self.train_batch_size % (self.virtual_shards * self.microbatches):
+            raise errors.virtual_shards_do_not_divide(self.train_batch_size, self.virtual_shards, self.microbatches)
         if self.initialize_optimizer and self.initialize_from is None:
             raise errors.optimizer_of_nothing()
         _ = self.profiled
@@ -116,3 +122,8 @@ class TrainerConfig:
         if not 1 <= first <= last:
             raise errors.no_window(self.profile)
         return range(first, last + 1)
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the bits of the run are the same on any number of devices."""
+        return self.deterministic == "elastic"

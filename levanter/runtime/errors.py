@@ -124,6 +124,16 @@ def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
     )
 
 
+def virtual_shards_do_not_divide(batch: int, shards: int, microbatches: int) -> UserError:
+    per_shard = f"trainer.virtual_shards {shards}" + (f" of {microbatches} micro-batches" if microbatches > 1 else "")
+    largest = max((n for n in range(1, batch // microbatches + 1) if batch % (n * microbatches) == 0), default=1)
+    return UserError(
+        f"trainer.train_batch_size {batch} does not divide into {per_shard}, as trainer.deterministic elastic needs: "
+        f"set it to a multiple of {shards * microbatches}, or virtual_shards to a divisor, for example "
+        f"{min(largest, shards)}"
+    )
+
+
 def code_changed(file: str, checkpoint: Location) -> str:
     return (
         f"{file} has changed since {checkpoint} was saved: the run resumes with the code as it is now, and is not the "

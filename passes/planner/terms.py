@@ -83,7 +83,7 @@ class _Terms:
                 once = self.sums.get(made, Once()) if made is not None else Once()
                 yield _node_term(node, moved, roles, network, times, once, first)
                 continue
-            trips = times * node.count("trips", 1)
+            trips = times * op_of(node).trips(node, network.mesh.devices)
             for body in entered(node):
                 yield from self.scope(body, trips)
             yield from _leaving_terms(node, roles, network, trips)

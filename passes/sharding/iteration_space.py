@@ -136,12 +136,15 @@ def body_reshards(node: Node, roles: Roles, rules: ShardingRules, only: Value | 
     """For each operand of a node with bodies how it is resharded to what they are fed; None for scalars and constants,
     for what no body is fed, and where `only` one is asked for, for all others."""
     reshards: list[Reshard | None] = [None] * len(node.inputs)
+    shared = op_of(node).shares_trips
     for body, positions in zip(node.bodies, op_of(node).feeding(node), strict=True):
         for position, inside in zip(positions, body.inputs, strict=True):
             operand = node.inputs[position]
             if isinstance(operand, Value) and operand.type.dims and (only is None or operand.id == only.id):
                 target = _crossing(operand.type, inside, roles, rules)
                 source = value_layout(operand, roles, rules)
+                if shared and op_of(node).slices_of(node, position):
+                    target |= {name: source.get(name, 0) for name in operand.type.names[:1]}
                 reshards[position] = Reshard(operand, roles[operand.id], roles[inside.id], source, (), target)
     return reshards
 

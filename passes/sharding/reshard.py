@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from ir.types import SUM, TensorType, item_size
+from ir.types import SUM, SUMS, TensorType, item_size
 from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 from passes.sharding.rules import Layout
 
@@ -50,7 +50,7 @@ def reshard_steps(
     """
     walk = _Walk(type_, source, pending, target, mesh, computed or {})
     yield from walk.make_room()
-    scattered = walk.scattered(reduction == SUM)
+    scattered = walk.scattered(reduction in SUMS)
     yield from walk.slices(scattered)
     yield from walk.scatters(scattered)
     yield from walk.sums()
