@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,12 +47,22 @@ def commit_tree(staged: Path, final: Path) -> None:
 def write_file(path: Path, content: bytes) -> None:
     """Replace the file at `path` by `content`, whole or not at all."""
     staged = path.with_name(f".{path.name}.tmp")
-    with open(staged, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(staged, [content])
     os.replace(staged, path)
     sync(path.parent)
+
+
+def write_new(path: Path, parts: Iterable[memoryview | bytes]) -> None:
+    """Make the file at `path` of `parts`, one after the other, and flush it to the disk; its name is not yet there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        for part in parts:
+            rest = memoryview(part).cast("B")
+            while len(rest):
+                rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sha256_file(path: Path) -> str:

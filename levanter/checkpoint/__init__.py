@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from levanter.checkpoint.directory import clean, committed, resolve
     from levanter.checkpoint.errors import CheckpointMismatch, DamagedCheckpoint
     from levanter.checkpoint.loading import load
+    from levanter.checkpoint.locations import Location, location
     from levanter.checkpoint.manifest import ArrayRecord, Manifest, read_manifest
-    from levanter.checkpoint.reading import digest, latest, verify
+    from levanter.checkpoint.reading import digest, latest, newest, read_array, verify
     from levanter.checkpoint.writing import save
 
 __all__ = [
@@ -28,8 +29,12 @@ __all__ = [
     "clean",
     "committed",
     "digest",
+    "Location",
     "latest",
     "load",
+    "location",
+    "newest",
+    "read_array",
     "read_manifest",
     "resolve",
     "save",
@@ -46,8 +51,12 @@ _HOMES = {
     "clean": "directory",
     "committed": "directory",
     "digest": "reading",
+    "Location": "locations",
     "latest": "reading",
     "load": "loading",
+    "location": "locations",
+    "newest": "reading",
+    "read_array": "reading",
     "read_manifest": "manifest",
     "resolve": "directory",
     "save": "writing",

@@ -1,8 +1,8 @@
 """Saving while training continues.
 
-The step loop gives its state away when it starts the next step (the buffers are donated), so a save first copies every
-array into memory of its own; that copy is all the loop waits for. A single thread then writes and commits it. One save
-is in the air at a time, and an error in it is raised at the next call, never lost.
+The step loop gives its state away when it starts the next step (the buffers are donated), so a save first copies what
+this process writes into memory of its own; that copy is all the loop waits for. A single thread then writes and commits
+it. One save is in the air at a time, and an error in it is raised at the next call, never lost.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.checkpoint.directory import clean, committed, prune, set_aside
+from levanter.checkpoint.directory import clean, committed, make, prune, set_aside
+from levanter.checkpoint.locations import Location, location
+from levanter.checkpoint.snapshot import Held, Staging
 from levanter.checkpoint.writing import save
+from levanter.processes.group import ALONE, Group
 
 if TYPE_CHECKING:
     import jax
@@ -30,40 +32,54 @@ class Checkpointer:
     """The one writer of a folder of checkpoints; a context manager that waits for the last save.
 
     Args:
-        directory: the folder; made if it is not there, and cleaned of what a killed process left.
+        directory: the folder, a path or a URL; made if it is not there, and cleaned of what a killed process left.
         resumed_step: the step whose checkpoint the run resumes from, or None for a fresh start. Checkpoints past it
             were refused by `latest` as damaged, and are renamed to `step-N.damaged`.
         clock: seconds, for `every_minutes`.
+        group: the processes that write together; each has a `Checkpointer`, and all save at the same steps.
     """
 
     def __init__(
         self,
-        directory: Path | str,
+        directory: Location | str,
         config: CheckpointConfig,
         *,
         resumed_step: int | None,
         clock: Callable[[], float] = time.monotonic,
+        group: Group = ALONE,
     ) -> None:
-        self._directory = Path(directory)
+        self._directory = location(directory)
         self._config = config
         self._clock = clock
+        self._group = group
         self._last_step = resumed_step
         self._last_time = clock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._writing: Future[Path] | None = None
-        self._directory.mkdir(parents=True, exist_ok=True)
-        clean(self._directory)
-        if resumed_step is not None:
-            set_aside(self._directory, resumed_step)
+        self._writing: Future[Location] | None = None
+        self._staging = Staging()
+        if group.index == 0:
+            make(self._directory)
+            clean(self._directory)
+            if resumed_step is not None:
+                set_aside(self._directory, resumed_step)
+        group.exchange(f"checkpoints in {self._directory}")
 
-    def due(self, step: int) -> bool:
-        """Whether the state after `step` steps should be saved now."""
-        every_steps, every_minutes = self._config.every_steps, self._config.every_minutes
-        if step == self._last_step or step == 0:
-            return False
-        by_steps = every_steps is not None and step % every_steps == 0
-        by_time = every_minutes is not None and self._clock() - self._last_time >= every_minutes * _SECONDS
-        return by_steps or by_time
+    def due(self, step: int, by_time: bool | None = None) -> bool:
+        """Whether the state after `step` steps should be saved now.
+
+        Args:
+            by_time: whether its time has come; default: by the clock of this process. All processes must agree.
+        """
+        every = self._config.every_steps
+        by_steps = every is not None and step % every == 0
+        return (
+            step > 0 and step != self._last_step and (by_steps or (self.due_by_time() if by_time is None else by_time))
+        )
+
+    def due_by_time(self) -> bool:
+        """Whether so much time has passed since the last checkpoint, by the clock of this process."""
+        every = self._config.every_minutes
+        return every is not None and self._clock() - self._last_time >= every * _SECONDS
 
     def save(self, step: int, tree: Mapping[str, jax.Array | np.ndarray], metadata: Mapping[str, Any]) -> None:
         """Copy `tree` and start writing it as the checkpoint of `step`; does nothing if that step was the last saved.
@@ -75,11 +91,16 @@ class Checkpointer:
             return
         self.wait()
         # A copy, always: on the CPU, `np.asarray` of a JAX array is a view of the buffer that the next step overwrites.
-        copied = {name: np.array(value, copy=True) for name, value in tree.items()}
+        copied = self._staging.copied(tree, self._group.index)
         self._writing = self._thread.submit(self._write, step, copied, dict(metadata))
         self._last_step, self._last_time = step, self._clock()
 
-    def wait(self) -> Path | None:
+    @property
+    def writing(self) -> bool:
+        """Whether a save is in the air."""
+        return self._writing is not None and not self._writing.done()
+
+    def wait(self) -> Location | None:
         """Wait until the save in the air is committed; the newest checkpoint then, or None before the first.
 
         Raises:
@@ -91,9 +112,10 @@ class Checkpointer:
         found = committed(self._directory)
         return found[-1] if found else None
 
-    def _write(self, step: int, tree: dict[str, np.ndarray], metadata: dict[str, Any]) -> Path:
-        path = save(self._directory, step, tree, metadata)
-        prune(self._directory, self._config.keep)
+    def _write(self, step: int, tree: dict[str, Held], metadata: dict[str, Any]) -> Location:
+        path = save(self._directory, step, tree, metadata, group=self._group)
+        if self._group.index == 0:
+            prune(self._directory, self._config.keep, self._config.keep_every)
         return path
 
     def __enter__(self) -> Checkpointer:

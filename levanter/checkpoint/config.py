@@ -17,6 +17,10 @@ class CheckpointConfig:
     """Most minutes between checkpoints; null saves by steps alone."""
     keep: int = number(2, SIZE)
     """How many of the newest checkpoints stay on the disk."""
+    keep_every: int | None = number(None, SIZE)
+    """Checkpoints of multiples of so many steps stay for good; null keeps the newest alone."""
+    directory: str | None = None
+    """Folder or URL (gs://, s3://) for the checkpoints; null keeps them in the run directory."""
 
     def __post_init__(self) -> None:
         check(self, "trainer.checkpoint")

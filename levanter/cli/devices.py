@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from levanter.cli import errors
+from levanter.processes.errors import mesh_does_not_divide
 
 if TYPE_CHECKING:
     from levanter.compiler.question import DeviceMesh
@@ -19,16 +20,22 @@ MOST_CPU_DEVICES = 512
 _FLAG = "--xla_force_host_platform_device_count"
 
 
-def prepare(mesh: DeviceMesh) -> None:
+def prepare(mesh: DeviceMesh, processes: int = 1) -> None:
     """Set the environment so that a CPU has enough devices for `mesh`; call it before JAX is imported.
 
+    Args:
+        processes: how many share out the devices of the mesh.
+
     Raises:
-        UserError: more devices than a CPU can stand in for, where the platform is surely the CPU.
+        UserError: more devices than a CPU can stand in for, where the platform is surely the CPU; or the processes
+            cannot share them out evenly.
     """
+    if mesh.devices % processes:
+        raise mesh_does_not_divide(str(mesh), mesh.devices, processes)
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms and "cpu" not in platforms.split(","):
         return
-    needed = mesh.devices
+    needed = mesh.devices // processes
     if needed > MOST_CPU_DEVICES:
         if platforms == "cpu":
             raise errors.too_many_cpu_devices(str(mesh), needed, MOST_CPU_DEVICES)

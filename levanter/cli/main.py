@@ -25,8 +25,11 @@ from levanter.cli.generate import generate_command
 from levanter.cli.group import Group
 from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
+from levanter.cli.launch import launch_command
 from levanter.cli.names import names_command
+from levanter.cli.plot import plot_command
 from levanter.cli.reproduce import reproduce_command
+from levanter.cli.status import status_command
 from levanter.cli.train import train
 from levanter.cli.verify import verify_command
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
@@ -46,7 +49,17 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=Group,
     commands=[
-        *(train, reproduce_command, import_command, export_command, generate_command, eval_command),
+        *(
+            train,
+            launch_command,
+            status_command,
+            plot_command,
+            reproduce_command,
+            import_command,
+            export_command,
+            generate_command,
+            eval_command,
+        ),
         *(compile_command, check_command, verify_command, names_command, config_command, data, checkpoint, ir),
     ],
 )

@@ -16,9 +16,13 @@ from levanter.cli.options import (
     own_option,
     place_given,
 )
+from levanter.cli.process_options import process_options
+from levanter.processes.group import ALONE
+from levanter.processes.starting import Launch, launch_of, processes_of, start, working
 from levanter.runtime import errors
 from levanter.runtime.command import Command
 from levanter.runtime.stop import ProcessStop
+from levanter.runtime.together import opened_by_the_first
 
 if TYPE_CHECKING:
     from levanter.config import TrainConfig
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Where the run is kept. Left out: runs/NAME, or beside it if that holds another run.",
 )
+@process_options
 @click.option(
     "--profile",
     metavar="FIRST:LAST",
@@ -47,6 +52,9 @@ def train(
     mesh: str | None,
     run_dir: str | None,
     profile: str | None,
+    coordinator: str | None,
+    processes: str | None,
+    process_id: int | None,
 ) -> None:
     """Train a model, or resume a run.
 
@@ -65,12 +73,12 @@ def train(
     with ProcessStop() as stop:
         given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
         config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
-        _train(config, Command(given), stop)
+        _train(config, Command(given), stop, launch_of(coordinator, processes, process_id))
 
 
-def _train(config: TrainConfig, command: Command, stop: ProcessStop) -> None:
+def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Launch | None) -> None:
     """The slow part. The run directory comes first: it refuses a second writer, and says how many CPU threads there
-    are to be, before JAX is imported."""
+    are to be, before JAX is imported (or, in several processes, before it starts)."""
     from rich.console import Console
 
     from levanter.cli import devices
@@ -78,14 +86,19 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop) -> None:
     from levanter.runtime.opening import fixed_values, opened_run
     from levanter.runtime.record import CPU_THREADS
 
-    console = Console()
-    with opened_run(config, console, command) as run:
+    if config.trainer.mesh is not None:
+        devices.prepare(config.mesh, processes_of(launch))
+    members = ALONE if launch is None else start(launch)
+    console = Console(quiet=members.index > 0)
+    with (
+        working(members),
+        opened_by_the_first(members, lambda: opened_run(config, console, command)) as run,
+    ):
         threads = fixed_values(config, run)[CPU_THREADS]
         if run.record.fixed and threads != environment.cores() and config.trainer.cpu_threads is None:
             console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
         environment.fix_threads(threads)
         if config.trainer.mesh is not None:
-            devices.prepare(config.mesh)
             devices.require(config.mesh)
 
         from levanter.runtime.trainer import train as run_training

@@ -17,7 +17,7 @@ import numpy as np
 from levanter.adapters.errors import no_adapter
 from levanter.adapters.lora.config import LoraConfig
 from levanter.adapters.lora.peft import export_adapter
-from levanter.checkpoint import Manifest, committed, load, resolve, save
+from levanter.checkpoint import Location, Manifest, committed, load, resolve, save
 from levanter.config import TrainConfig, dump, loads
 from levanter.data.tokenizer import load_tokenizer
 from levanter.hf import errors
@@ -60,7 +60,7 @@ def is_imported(manifest: Manifest) -> bool:
     return _IMPORTED in manifest.metadata
 
 
-def starting_model(config: TrainConfig, run_dir: Path, checkpoint: Path | None, shardings: Any = None) -> Any:
+def starting_model(config: TrainConfig, run_dir: Path, checkpoint: Location | None, shardings: Any = None) -> Any:
     """The weights that a new run starts from, on devices, or None where it starts from random ones.
 
     Args:
@@ -93,7 +93,7 @@ def export_run(
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     adapter: bool = False,
-) -> tuple[Path, str]:
+) -> tuple[Location, str]:
     """Write the newest checkpoint of a run as a model folder; returns the checkpoint and the dtype.
 
     The weights are those that the run evaluates: means of weights where it keeps them, with its adapter merged.
@@ -128,8 +128,8 @@ def export_run(
 
 
 def _export_adapter(
-    config: TrainConfig, run_dir: Path, checkpoint: Path, target: Path, origin: Origin | None, dtype: str
-) -> tuple[Path, str]:
+    config: TrainConfig, run_dir: Path, checkpoint: Location, target: Path, origin: Origin | None, dtype: str
+) -> tuple[Location, str]:
     if not isinstance(config.adapter, LoraConfig):
         raise no_adapter(run_dir)
     layers = config.adapter.layers(state_shape(config).model)

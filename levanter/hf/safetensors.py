@@ -48,6 +48,11 @@ _RANKS = {
 _LONGEST_HEADER = 100_000_000
 
 
+def holds(dtype: np.dtype[Any]) -> bool:
+    """Whether the files can have tensors of this dtype."""
+    return dtype in _CODES
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor in a file: where it is, what it is, and its place in bytes from the start of the file."""

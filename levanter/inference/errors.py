@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from levanter.checkpoint.locations import Location
 from levanter.errors import UserError, suggestion
 
 
@@ -34,7 +35,7 @@ def no_checkpoint(path: Path) -> UserError:
     return UserError(f"{path} has no checkpoint yet: let the run come to one (trainer.checkpoint.every_steps)")
 
 
-def code_changed(file: str, checkpoint: Path) -> str:
+def code_changed(file: str, checkpoint: Location) -> str:
     return f"{file} has changed since {checkpoint} was saved: the model computes what the code says now"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from levanter.checkpoint import latest, read_manifest, resolve
+from levanter.checkpoint import Location, latest, read_manifest, resolve
 from levanter.compiler.inference import Layout, plan_inference
 from levanter.config import TrainConfig, document, load_pretrained
 from levanter.config import load as load_config
@@ -117,11 +117,12 @@ def load_model(source: Source, batch: int, notify: Callable[[str], None]) -> Loa
     elif trained:
         model = load_evaluated(config, checkpoint, shardings)
     else:
-        model = starting_model(config, checkpoint.parent.parent, checkpoint, shardings)
+        assert source.run is not None
+        model = starting_model(config, source.run, checkpoint, shardings)
     return Loaded(source.name, config, model, load_tokenizer(config.data.tokenizer), layout)
 
 
-def _checkpoint(source: Source, run: Path, notify: Callable[[str], None]) -> Path:
+def _checkpoint(source: Source, run: Path, notify: Callable[[str], None]) -> Location:
     """The checkpoint of a run that is meant, with what people should know of it."""
     path, problems = Path(source.name).expanduser(), list[str]()
     checkpoint = latest(run / CHECKPOINTS, problems) if path == run else resolve(path)

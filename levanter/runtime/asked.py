@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from levanter.checkpoint import committed
+from levanter.checkpoint import Location, committed
 from levanter.config import TrainConfig, loads
 from levanter.runtime import errors
 from levanter.runtime.record import CPU_THREADS, Record, as_of, read, with_fixed
@@ -64,13 +64,13 @@ def requested(path: Path, steps: tuple[int, int] | None, mesh: str | None) -> Re
     return Request(run, read(run.config_text), *steps, mesh)
 
 
-def checkpoint_before(run: RunDirectory, step: int) -> Path | None:
+def checkpoint_before(run: RunDirectory, step: int) -> Location | None:
     """The newest checkpoint of training up to `step`; None where there is none, and the start of the run is nearest."""
     found = [path for path in committed(run.checkpoints_path) if 0 < step_of(path) <= step]
     return found[-1] if found else None
 
 
-def step_of(checkpoint: Path | None) -> int:
+def step_of(checkpoint: Location | None) -> int:
     """The step of a checkpoint by its name; 0 for the start of a run."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from levanter.checkpoint.locations import Location
 from levanter.runtime import errors
 
 KEY = "environment"
@@ -53,7 +54,7 @@ def fix_threads(number: int) -> None:
 def current() -> dict[str, Any]:
     """What there is now; this starts JAX. Plain data, as JSON and YAML can hold it."""
     import jax
-    import jaxlib
+    from jaxlib.version import __version__ as jaxlib_version
 
     from levanter.version import installed_version
 
@@ -61,7 +62,7 @@ def current() -> dict[str, Any]:
     found: dict[str, Any] = {
         "levanter": installed_version(),
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib_version,
         "python": platform.python_version(),
         "platform": device.platform,
         "device_kind": _processor() if device.platform == "cpu" else device.device_kind,
@@ -85,7 +86,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
     }
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Location) -> list[str]:
     """A line for people for each thing that is not what it was when `checkpoint` was saved."""
     return [
         errors.environment_changed(name, was, is_now, checkpoint)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from levanter.errors import UserError, WorkFailed, part_meant
+from levanter.checkpoint.locations import Location
+from levanter.errors import UserError, WorkFailed, part_meant, suggestion
 
 _SHOWN = 8
 _SHOWN_FILES = 3
@@ -29,7 +30,7 @@ def diverged(what: str, origin: str, ways: Sequence[tuple[str, str]]) -> WorkFai
     return WorkFailed("\n".join(lines))
 
 
-def resuming(checkpoint: Path) -> str:
+def resuming(checkpoint: Location) -> str:
     return f"resuming from {checkpoint}"
 
 
@@ -80,6 +81,14 @@ def stopped_early(name: str) -> str:
     return f"stopped by {name} with nothing to save"
 
 
+def diverged_together(what: str) -> WorkFailed:
+    """A run of several processes; one of a single process looks for the origin too."""
+    return WorkFailed(
+        f"training diverged: {what}. Try --trainer.on_nonfinite rewind or skip, a lower --optimizer.learning_rate, or "
+        "resume it in one process, which looks for where the number came from"
+    )
+
+
 def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int]) -> UserError:
     """A step that does not fit; `step` and `model` are fields of the trainer and of the model, with their sizes."""
     return UserError(
@@ -100,7 +109,7 @@ def _sizes(section: str, sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{section}.{name} ({size})" for name, size in sizes.items())
 
 
-def other_data(checkpoint: Path) -> UserError:
+def other_data(checkpoint: Location) -> UserError:
     return UserError(
         f"the text or the tokenizer is not the one that {checkpoint} was trained on: "
         "put back the data of this run, or start another one with --run-dir"
@@ -115,7 +124,17 @@ def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
     )
 
 
-def code_changed(file: str, checkpoint: Path) -> str:
+def virtual_shards_do_not_divide(batch: int, shards: int, microbatches: int) -> UserError:
+    per_shard = f"trainer.virtual_shards {shards}" + (f" of {microbatches} micro-batches" if microbatches > 1 else "")
+    largest = max((n for n in range(1, batch // microbatches + 1) if batch % (n * microbatches) == 0), default=1)
+    return UserError(
+        f"trainer.train_batch_size {batch} does not divide into {per_shard}, as trainer.deterministic elastic needs: "
+        f"set it to a multiple of {shards * microbatches}, or virtual_shards to a divisor, for example "
+        f"{min(largest, shards)}"
+    )
+
+
+def code_changed(file: str, checkpoint: Location) -> str:
     return (
         f"{file} has changed since {checkpoint} was saved: the run resumes with the code as it is now, and is not the "
         "run that it would have been"
@@ -129,7 +148,7 @@ def learns_from_ignored(model: str) -> UserError:
     )
 
 
-def past_the_end(checkpoint: Path, step: int, num_train_steps: int) -> UserError:
+def past_the_end(checkpoint: Location, step: int, num_train_steps: int) -> UserError:
     return UserError(
         f"{checkpoint} is past the end of this run (trainer.num_train_steps is {num_train_steps}): "
         f"set it to {step} or more, or start another run with --run-dir"
@@ -162,7 +181,7 @@ def kept_elsewhere(path: Path, differences: Sequence[str], chosen: Path, resumab
     return f"{path} holds another run ({shown}{more}): this one is kept in {chosen}{resume}"
 
 
-def environment_changed(name: str, before: object, now: object, checkpoint: Path) -> str:
+def environment_changed(name: str, before: object, now: object, checkpoint: Location) -> str:
     was, is_now = (f"`{value}`" if value is not None else "not set" for value in (before, now))
     return (
         f"{name} was {was} when {checkpoint} was saved and is {is_now} now: the run resumes, and its bits may differ "
@@ -235,7 +254,7 @@ def nothing_made(path: Path) -> UserError:
     return UserError(f"{path} has made no step yet: there is nothing to reproduce")
 
 
-def starts_earlier(checkpoint: Path | None, start: int, asked: int) -> str:
+def starts_earlier(checkpoint: Location | None, start: int, asked: int) -> str:
     where = f"the nearest checkpoint before it is {checkpoint}" if checkpoint else "there is no checkpoint before it"
     return f"there is no checkpoint of step {asked}; {where}: starting from step {start}"
 
@@ -312,3 +331,21 @@ def scale_no_power(value: float) -> UserError:
     return UserError(
         f"trainer.loss_scale.initial is {value:g}: it must be a power of two, such as 32768, so that nothing is rounded"
     )
+
+
+def no_metric(pattern: str, known: Sequence[str]) -> UserError:
+    return UserError(
+        f"no metric `{pattern}` in these runs: {suggestion(pattern, known) if known else 'no step is done'}"
+    )
+
+
+def nothing_to_plot(paths: Sequence[Path]) -> UserError:
+    return UserError(f"nothing to draw of {', '.join(map(str, paths))}: no step is done")
+
+
+def no_picture(path: Path, endings: Sequence[str]) -> UserError:
+    return UserError(f"cannot draw into {path}: name a file that ends in {', '.join(endings)}")
+
+
+def cannot_write_picture(path: Path, reason: str) -> UserError:
+    return UserError(f"cannot write {path}: {reason.lower()}; name another file with -o")

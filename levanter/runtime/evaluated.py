@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from levanter.checkpoint import load, read_manifest
-from levanter.checkpoint.arrays import read_array
+from levanter.checkpoint import Location, load, read_array, read_manifest
 from levanter.config.schema import TrainConfig
 from levanter.runtime.state import base_shape, evaluated_model, flat_names, from_flat_names, state_shape
 
 _MODEL = "model."
 
 
-def load_evaluated(config: TrainConfig, checkpoint: Path, shardings: Any = None) -> Any:
+def load_evaluated(config: TrainConfig, checkpoint: Location, shardings: Any = None) -> Any:
     """The model of a checkpoint as it is evaluated, on devices, with its adapter in its tree.
 
     Args:
@@ -44,7 +42,7 @@ def load_evaluated(config: TrainConfig, checkpoint: Path, shardings: Any = None)
 class EvaluatedArrays(Mapping[str, Any]):
     """The arrays of the model of a checkpoint by name, each made when it is asked for, with its adapter merged."""
 
-    def __init__(self, config: TrainConfig, checkpoint: Path) -> None:
+    def __init__(self, config: TrainConfig, checkpoint: Location) -> None:
         self._config, self._path = config, checkpoint
         self._records = read_manifest(checkpoint).arrays
         self._names = list(flat_names(base_shape(config)))

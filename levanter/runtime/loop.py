@@ -12,15 +12,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from haliax import NamedArray
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
+from levanter.processes.agreement import Agreement
+from levanter.processes.arrays import from_rows, rows_here
+from levanter.processes.group import ALONE, Group
 from levanter.runtime import errors, evaluate, own_code
 from levanter.runtime.course import Course
 from levanter.runtime.instruments import Instruments
-from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
+from levanter.runtime.state import (
+    LmBatch,
+    Metrics,
+    TrainState,
+    batch_axes,
+    batch_shape,
+    flat_names,
+    named_batch,
+    state_shape,
+)
 from levanter.runtime.stop import StopRequested, StopSignal
 from levanter.trackers.scalars import plain
 from levanter.trackers.trackers import Trackers
@@ -38,6 +49,7 @@ class Loop:
         trackers: Trackers,
         instruments: Instruments,
         course: Course | None = None,
+        members: Group = ALONE,
     ) -> None:
         self._trainer = config.trainer
         self._tokens = tokens
@@ -46,6 +58,8 @@ class Loop:
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
+        self._agreement = Agreement(members)
+        self._alone = members.count == 1
         self._course = course or Course()
         self._stop = StopSignal()
         self._unlogged: dict[str, Any] | None = None
@@ -72,7 +86,8 @@ class Loop:
         first = True
         self._instruments.start(step)
         batch = self._batch(step)
-        while step < last and not stop.requested:
+        agreed = self._agreed(step, stop)
+        while step < last and "stop" not in agreed:
             watched = self._instruments.before_step(step + 1, state, batch)
             state, metrics = self._compiled.train_step(state, batch)
             metrics = {**metrics, **watched}
@@ -92,18 +107,28 @@ class Loop:
             if running is not None:
                 self._record(*running)
             running = step, metrics
+            agreed = self._agreed(step, stop)
             evaluating = self._evaluation_due(step)
             reading = self._instruments.read_state(step)
-            if evaluating or reading or self._checkpointer.due(step):
+            saving = self._checkpointer.due(step, "save" in agreed)
+            if evaluating or reading or saving:
                 self._record(step, metrics, state if evaluating else None, state if reading else None)
                 running = None
-                self._save(step, state)
+                if saving:
+                    self._save(step, state)
                 self._pace.pause()
         if running is not None:
             self._record(*running)
-        self._save(step, state, even_if_not_due=True)
+        self._save(step, state)
         self._instruments.end(step, state.step)
         return state, step
+
+    def _agreed(self, step: int, stop: StopSignal) -> set[str]:
+        """What all processes do after `step` steps: "stop", "save"."""
+        wishes = {"stop"} if stop.requested else set[str]()
+        if self._checkpointer.due_by_time():
+            wishes.add("save")
+        return self._agreement.due(step, wishes)
 
     def _check_ignored(self, state: TrainState) -> None:
         """Hold the model's loss against targets that are all ignored: a model of one's own may not know of them.
@@ -125,7 +150,9 @@ class Loop:
 
     def _measure(self, state: TrainState) -> float:
         batches = [self._place(batch) for batch in self.heldout]
-        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches, self._stop.check)
+        # A signal cuts it short, unless other processes are in it too.
+        check = self._stop.check if self._alone else lambda: None
+        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches, check)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
         began = time.perf_counter()
@@ -153,6 +180,7 @@ class Loop:
         numbers = {**values, **self._pace.tick()}
         if (problem := self._course.watch.problem(step, values)) is not None:
             self._trackers.log(step, numbers)
+            self._instruments.broken_off()
             raise problem
         self._log(step, numbers, state, read)
 
@@ -171,8 +199,8 @@ class Loop:
         numbers |= self._instruments.seen(step, numbers, read)
         self._trackers.log(step, numbers)
 
-    def _save(self, step: int, state: TrainState, even_if_not_due: bool = False) -> None:
-        if step > 0 and (even_if_not_due or self._checkpointer.due(step)):
+    def _save(self, step: int, state: TrainState) -> None:
+        if step > 0:
             began = time.perf_counter()
             self._trackers.sync()
             course = self._course.metadata(step, self._unlogged)
@@ -185,11 +213,24 @@ class Loop:
         return self._unlogged is not None
 
     def _batch(self, step: int) -> LmBatch:
-        """What the step after `step` steps reads."""
-        return self._place(self._tokens.train_batch(self._course.rewinds.batch_of(step)))
+        """What the step after `step` steps reads; a process makes those of its rows that its devices hold."""
+        number = self._course.rewinds.batch_of(step)
+        if self._alone:
+            return self._place(self._tokens.train_batch(number))
+        shape = tuple(axis.size for axis in self._axes)
+        rows = rows_here(self._compiled.batch_shardings.tokens.array, shape)
+        return self._from_rows(rows, self._tokens.train_rows(number, rows))
 
     def _place(self, batch: tuple[np.ndarray, ...]) -> LmBatch:
         """A batch of numpy arrays, on the devices as the plan says."""
-        return jax.device_put(
-            LmBatch(*(NamedArray(array, self._axes) for array in batch)), self._compiled.batch_shardings
-        )
+        if not self._alone:
+            return self._from_rows(np.arange(len(batch[0])), batch)
+        return jax.device_put(named_batch(batch, self._axes), self._compiled.batch_shardings)
+
+    def _from_rows(self, rows: np.ndarray, batch: tuple[np.ndarray, ...]) -> LmBatch:
+        """A batch of which this process has the rows `rows`."""
+        shape = tuple(axis.size for axis in self._axes)
+        found = self._compiled.batch_shardings
+        shardings = [each.array for each in (found.tokens, found.targets, found.segments) if each is not None]
+        placed = (from_rows(sharding, shape, rows, values) for sharding, values in zip(shardings, batch, strict=True))
+        return named_batch(list(placed), self._axes)

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from levanter import data as text
-from levanter.checkpoint import load, read_manifest
+from levanter.checkpoint import Location, load, read_manifest
 from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig
 from levanter.runtime import environment, errors, evaluate
@@ -144,7 +144,7 @@ def _changes_bits(name: str) -> bool:
     return not any(f"{name}.".startswith(f"{kept}.") for kept in (*KEEPS_BITS, environment.KEY))
 
 
-def _data(config: TrainConfig, checkpoint: Path | None) -> text.TokenData:
+def _data(config: TrainConfig, checkpoint: Location | None) -> text.TokenData:
     tokens = text.build(
         config.data,
         seq_len=config.model.seq_len,
@@ -156,7 +156,7 @@ def _data(config: TrainConfig, checkpoint: Path | None) -> text.TokenData:
     return tokens
 
 
-def _tell_environment(request: Request, checkpoint: Path | None, tell: Tell) -> None:
+def _tell_environment(request: Request, checkpoint: Location | None, tell: Tell) -> None:
     """Say what bits depend on and is not as it was."""
     if checkpoint is None:
         then = as_of(request.run.config_text, request.record, 1)[1].environment

@@ -7,11 +7,11 @@ node (`levanter.compiler.origin`).
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from rich.console import Console
 
 from levanter import data as text
+from levanter.checkpoint.locations import Location
 from levanter.compiler.compile import Compiled
 from levanter.compiler.origin import Replayed, origin_of_nonfinite
 from levanter.config import TrainConfig
@@ -46,17 +46,19 @@ def diverged(
     return errors.diverged(str(problem), origin or errors.not_shown(), _ways(config, run, command, checkpoint))
 
 
-def _origin(rerun: Rerun, checkpoint: Path | None, step: int) -> str | None:
+def _origin(rerun: Rerun, checkpoint: Location | None, step: int) -> str | None:
     state = rerun.after(rerun.state(checkpoint), step_of(checkpoint), step - 1)
     bad = Replayed(state, rerun.batch(step - 1), step)
 
-    def healthy() -> Replayed | None:
-        return Replayed(rerun.state(None), rerun.batch(0), 1) if step > 1 else None
+    def healthy() -> Replayed:
+        return Replayed(rerun.state(None), rerun.batch(0), 1)
 
-    return origin_of_nonfinite(rerun.compiled, bad, healthy)
+    return origin_of_nonfinite(rerun.compiled, bad, healthy if step > 1 else None)
 
 
-def _ways(config: TrainConfig, run: RunDirectory, command: Command, checkpoint: Path | None) -> list[tuple[str, str]]:
+def _ways(
+    config: TrainConfig, run: RunDirectory, command: Command, checkpoint: Location | None
+) -> list[tuple[str, str]]:
     """Commands to go on with, and what each does."""
     rate = float(f"{config.optimizer.learning_rate * _LOWER:.2g}")
     lower = {"optimizer__learning_rate": rate if math.isfinite(rate) else 1e-4, "run_dir": f"{run.path}-lower"}

@@ -30,6 +30,7 @@ from typing import Any, TextIO
 import yaml
 
 from levanter import durable
+from levanter.checkpoint.directory import committed, followed, step_of
 from levanter.config import dump, loads
 from levanter.config.kept import split
 from levanter.errors import UserError
@@ -207,7 +208,10 @@ def has_checkpoint(path: Path) -> bool:
 
     Imported weights are not: nothing is trained yet, so that data, optimizer and the rest are free.
     """
-    return any(not entry.name.startswith("step-0") for entry in (path / CHECKPOINTS).glob("step-*"))
+    folder = path / CHECKPOINTS
+    if (elsewhere := followed(folder)) != folder:
+        return any(step_of(checkpoint) for checkpoint in committed(elsewhere))
+    return any(not entry.name.startswith("step-0") for entry in folder.glob("step-*"))
 
 
 def foreign_files(path: Path) -> list[str]:

@@ -11,12 +11,13 @@ import jax
 from rich.console import Console
 
 from levanter import data as text
-from levanter.checkpoint import Manifest, committed, latest, load, read_manifest, resolve
+from levanter.checkpoint import Location, Manifest, committed, load, location, newest, read_manifest, resolve
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.config.kept import FIXED
 from levanter.hf.runs import is_imported, starting_model
 from levanter.optim.schedule import learning_rate
+from levanter.processes.starting import group
 from levanter.runtime import environment, errors, own_code, rewinds
 from levanter.runtime.course import UNLOGGED, Course
 from levanter.runtime.nonfinite import Watch, from_the_first_step
@@ -58,16 +59,30 @@ def starting_state(
     now = environment.current()
     skipped = rewinds.read(run.path)
     course = Course(skipped, now, Watch(config.trainer.on_nonfinite, console))
+    members = group()
     if skipped.windows:
-        rewinds.remove_given_up(run.checkpoints_path, skipped)
-    checkpoint, manifest = _newest(run, tell)
-    if checkpoint is None or manifest is None:
+        if members.index == 0:
+            rewinds.remove_given_up(run.checkpoints_path, skipped)
+        members.exchange("given up")
+
+    def read_state(path: Location) -> tuple[Manifest, TrainState | None]:
+        manifest = read_manifest(path)
+        usable = manifest.metadata.get("data") == tokens.identity and manifest.step <= config.trainer.num_train_steps
+        return manifest, loaded(config, path, compiled) if usable and not is_imported(manifest) else None
+
+    problems: list[str] = []
+    found = newest(config.trainer.checkpoint.directory or run.checkpoints_path, read_state, problems, members)
+    for problem in problems:
+        tell(problem)
+    if found is None or is_imported(found[1][0]):
         origin = _origin(config)
         fixed = {**fixed, INITIALIZED: str(origin)} if origin is not None else fixed
         # Written before the first step: what is fixed is what the first checkpoint is made with.
         run.write_config(replace(run.record, fixed=fixed, environment=now))
+        members.exchange("config written")
         return first_state(config, run, compiled), 0, course
 
+    checkpoint, (manifest, state) = found
     if manifest.metadata.get("data") != tokens.identity:
         raise errors.other_data(checkpoint)
     for file in own_code.changed(manifest.metadata.get(own_code.KEY, {}), config):
@@ -76,13 +91,13 @@ def starting_state(
         tell(line)
     if manifest.step > config.trainer.num_train_steps:
         raise errors.past_the_end(checkpoint, manifest.step, config.trainer.num_train_steps)
-    state = loaded(config, checkpoint, compiled)
+    assert state is not None
     tell(errors.resuming(checkpoint))
     _record_resume(config, run, manifest.step, fixed, now, tell)
     return state, manifest.step, replace(course, unlogged=manifest.metadata.get(UNLOGGED))
 
 
-def loaded(config: TrainConfig, checkpoint: Path, compiled: Compiled) -> TrainState:
+def loaded(config: TrainConfig, checkpoint: Location, compiled: Compiled) -> TrainState:
     """The state of a checkpoint, laid out for a compiled step."""
     shapes = state_shape(config)
     arrays = load(checkpoint, like=flat_names(shapes), shardings=flat_names(compiled.state_shardings))
@@ -98,14 +113,14 @@ def first_state(config: TrainConfig, run: RunDirectory, compiled: Compiled, keep
     """
     fixed = read(run.config_path.read_text(encoding="utf-8")).fixed.get(INITIALIZED)
     if fixed is not None:
-        return initialized(config, Path(fixed), compiled)
+        return initialized(config, location(fixed), compiled)
     oldest = next(iter(committed(run.checkpoints_path)), None)
     imported = oldest if oldest is not None and is_imported(read_manifest(oldest)) else None
     model = starting_model(config, keep_in or run.path, imported, compiled.state_shardings.model)
     return init_state(config, compiled.state_shardings, model)
 
 
-def initialized(config: TrainConfig, checkpoint: Path, compiled: Compiled) -> TrainState:
+def initialized(config: TrainConfig, checkpoint: Location, compiled: Compiled) -> TrainState:
     """The state before the first step of a run that starts from the checkpoint of another one (`initialize_from`).
 
     Raises:
@@ -135,23 +150,15 @@ def initialized(config: TrainConfig, checkpoint: Path, compiled: Compiled) -> Tr
     return init_state(config, shardings, base, adapter=kept)
 
 
-def _newest(run: RunDirectory, tell: Callable[[str], None]) -> tuple[Path | None, Manifest | None]:
-    """The newest whole checkpoint of training, with its manifest; None where there is none but imported weights."""
-    problems: list[str] = []
-    checkpoint = latest(run.checkpoints_path, problems)
-    for problem in problems:
-        tell(problem)
-    manifest = None if checkpoint is None else read_manifest(checkpoint)
-    return (None, None) if manifest is None or is_imported(manifest) else (checkpoint, manifest)
-
-
-def _origin(config: TrainConfig) -> Path | None:
+def _origin(config: TrainConfig) -> Location | None:
     """The checkpoint of another run that this one starts from."""
     if config.trainer.initialize_from is None:
         return None
     if config.model.initialize_from is not None:
         raise errors.two_origins()
-    return resolve(Path(config.trainer.initialize_from).expanduser()).absolute()
+    given = location(config.trainer.initialize_from)
+    found = resolve(given.expanduser() if isinstance(given, Path) else given)
+    return found.absolute() if isinstance(found, Path) else found
 
 
 def _record_resume(

@@ -10,15 +10,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import draccus
 from rich.console import Console
 
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
-from levanter.compiler.compile import compile_training
+from levanter.checkpoint.directory import keep_elsewhere
+from levanter.compiler.compile import compile_training, with_microbatches
 from levanter.config import TrainConfig
 from levanter.models.errors import vocabulary_too_small
+from levanter.processes.arrays import by_the_first, check_devices
+from levanter.processes.group import Group
+from levanter.processes.starting import group, working
 from levanter.runtime import compile_cache, errors, memory, rewinds, summary
 from levanter.runtime.callbacks import Callback
 from levanter.runtime.command import Command
@@ -27,14 +32,15 @@ from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
 from levanter.runtime.pace import before
-from levanter.runtime.record import with_fixed
+from levanter.runtime.record import MICROBATCHES, with_fixed
 from levanter.runtime.rescue import diverged
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
 from levanter.runtime.state import TrainState, evaluated_model
 from levanter.runtime.stop import StopSignal
+from levanter.runtime.together import opened_by_the_first
 from levanter.trackers.config import TrackedRun
-from levanter.trackers.trackers import open_trackers
+from levanter.trackers.trackers import Trackers, open_trackers
 
 
 def train(
@@ -61,13 +67,16 @@ def train(
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
     began = time.time()
-    console = console or Console()
-    memory.check_state(config)
+    members = group()
+    console = console or Console(quiet=members.index > 0)
     with (
+        working(members),
         memory.explained(config),
-        _opened(run, config, console, command) as run,
+        _opened(run, config, console, command, members) as run,
         compile_cache.used(config.trainer.compile_cache) as programs,
     ):
+        check_devices(config.trainer.mesh, config.mesh.devices, members)
+        memory.check_state(config)
         command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,
@@ -77,7 +86,7 @@ def train(
         )
         if tokens.vocab_size > config.model.vocab_size:
             raise vocabulary_too_small(config.model.vocab_size, tokens.vocab_size)
-        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks)
+        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks, members)
         while True:
             try:
                 state, step, loop, stopped = attempt.made()
@@ -85,6 +94,8 @@ def train(
             except NotFinite as found:
                 problem = found.with_traceback(None)  # whose frames hold the state
             if not attempt.goes_back(problem):
+                if members.count > 1:  # the step is made again on one process only
+                    raise errors.diverged_together(str(problem))
                 raise diverged(attempt.config, run, tokens, attempt.compiled, command, problem, console)
         if stopped is not None and (step < config.trainer.num_train_steps or loop.unfinished):
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
@@ -92,8 +103,12 @@ def train(
                 raise KeyboardInterrupt
             return state
         heldout_loss = loop.final_heldout_loss(state)
-        model = evaluated_model(config, state)
-        summary.ended(console, command, config, run.path, tokens, model, heldout_loss, loop.heldout)
+        model = evaluated_model(config, state) if config.trainer.sample_tokens else None
+
+        def ended(model: Any) -> None:
+            summary.ended(console, command, config, run.path, tokens, model, heldout_loss, loop.heldout)
+
+        by_the_first(members, model, ended)
         return state
 
 
@@ -110,8 +125,12 @@ class _Attempt:
         began: float,
         programs: compile_cache.Programs | None,
         callbacks: Sequence[Callback],
+        members: Group,
     ) -> None:
+        self._members = members
         self._fixed = fixed_values(config, run)
+        if config.trainer.microbatches is None:
+            self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)
         self.compiled = compile_training(self.config)
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
@@ -124,6 +143,8 @@ class _Attempt:
             NotFinite: the loss or the gradient of a step is not finite.
         """
         config, run, console = self.config, self._run, self._console
+        kept = config.trainer.checkpoint
+        folder = keep_elsewhere(run.checkpoints_path, kept.directory, write=self._members.index == 0)
         state, step, course = starting_state(config, run, self._fixed, self._tokens, self.compiled, console)
         self._run = run.started()
         recorded = step - 1 if course.unlogged is not None else step
@@ -138,21 +159,25 @@ class _Attempt:
         with (
             contextlib.nullcontext(self._stop) if self._stop is not None else StopSignal() as stop,
             stop.training(),  # around the checkpointer, which waits for the last save
-            Checkpointer(run.checkpoints_path, config.trainer.checkpoint, resumed_step=step or None) as checkpointer,
-            open_trackers(
-                config.trackers,
-                TrackedRun(
-                    directory=run,
-                    config=draccus.encode(config),
-                    resumed_step=recorded,
-                    total_steps=config.trainer.num_train_steps,
-                    console=console,
-                ),
-            ) as trackers,
+            Checkpointer(folder, kept, resumed_step=step or None, group=self._members) as checkpointer,
+            self._trackers(recorded) as trackers,
         ):
-            loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, instruments, course)
+            loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, instruments, course, self._members)
             state, step = loop.run(state, step, stop)
         return state, step, loop, stop if stop.requested else None
+
+    def _trackers(self, step: int) -> Trackers:
+        """Where the numbers go from `step` on: the first process logs them."""
+        if self._members.index > 0:
+            return Trackers([])
+        tracked = TrackedRun(
+            directory=self._run,
+            config=draccus.encode(self.config),
+            resumed_step=step,
+            total_steps=self.config.trainer.num_train_steps,
+            console=self._console,
+        )
+        return open_trackers(self.config.trackers, tracked)
 
     def goes_back(self, problem: NotFinite) -> bool:
         """Whether the run is rewound; then that is recorded, and what it gives up is removed."""
@@ -163,20 +188,30 @@ class _Attempt:
         if left_out is None or not rewinds.can_go_back(run.checkpoints_path, left_out):
             return False
         window = left_out.last
-        rewinds.write(run.path, left_out)
-        rewinds.remove_given_up(run.checkpoints_path, left_out)
+        self._members.exchange("to be rewound")  # all have read what the first one now writes
+        if self._members.index == 0:
+            rewinds.write(run.path, left_out)
+            rewinds.remove_given_up(run.checkpoints_path, left_out)
         run.write_config(run.record.rewound(window.step))
+        self._members.exchange("rewound")
         line = errors.rewound(str(problem), window.step, window.batches, run.path / rewinds.REWINDS)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return True
 
 
+def _microbatches(config: TrainConfig, console: Console) -> int | None:
+    """How many micro-batches the planner chooses."""
+    chosen, said = with_microbatches(config, config.mesh.as_dict(), config.trainer.hardware)
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return chosen.trainer.microbatches
+
+
 @contextlib.contextmanager
 def _opened(
-    run: RunDirectory | None, config: TrainConfig, console: Console, command: Command | None
+    run: RunDirectory | None, config: TrainConfig, console: Console, command: Command | None, members: Group
 ) -> Iterator[RunDirectory]:
     if run is not None:
         yield run
         return
-    with opened_run(config, console, command) as opened:
+    with opened_by_the_first(members, lambda: opened_run(config, console, command)) as opened:
         yield opened

@@ -17,31 +17,33 @@ import numpy as np
 import pytest
 
 from levanter import checkpoint
-from levanter.checkpoint import CheckpointConfig, Checkpointer, checkpointer
+from levanter.checkpoint import CheckpointConfig, Checkpointer, checkpointer, writing
 from levanter.errors import WorkFailed
 
 # Saves step 2 beside step 1 and then deletes step 1, and dies at the n-th call below.
 DYING = """
-import os, signal, sys
+import os, signal, sys, threading
 import numpy as np
 from levanter import checkpoint
-from levanter.checkpoint import arrays
+from levanter.checkpoint import writing
 
-calls = 0
+calls, counting = 0, threading.Lock()
 def lethal(call):
     def counted(*arguments, **keywords):
         global calls
-        calls += 1
-        if calls == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        with counting:
+            calls += 1
+            if calls == int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
         return call(*arguments, **keywords)
     return counted
 
 config = checkpoint.CheckpointConfig(keep=1)
+writing._THREADS = 1  # so that every try makes the same calls
 with checkpoint.Checkpointer(sys.argv[1], config, resumed_step=1) as saver:
-    for name in ("mkdir", "fsync", "rename", "unlink", "rmdir"):
+    for name in ("mkdir", "open", "write", "fsync", "close", "rename", "unlink", "rmdir"):
         setattr(os, name, lethal(getattr(os, name)))
-    arrays.sha256_values = lethal(arrays.sha256_values)
+    writing.hashlib = type("Hashes", (), {"sha256": staticmethod(lethal(writing.hashlib.sha256))})
     saver.save(2, {f"w{i}": np.full((64, 64), 2 + i, np.float32) for i in range(3)}, {})
 print(calls)
 """
@@ -71,7 +73,8 @@ def tree_of(step: int) -> dict[str, np.ndarray]:
     return {f"w{i}": np.full((64, 64), step + i, np.float32) for i in range(3)}
 
 
-def test_a_save_that_dies_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+def test_a_save_that_dies_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_THREADS", 1)  # what is deleted has as many files each time
     digests = {}
     for step in (1, 2):
         path = checkpoint.save(tmp_path / "reference", step, tree_of(step), {})
@@ -100,18 +103,27 @@ def test_a_save_that_dies_leaves_the_old_or_the_new(tmp_path: Path) -> None:
 
 
 def test_death_at_random_moments(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, 5)
+
+
+@pytest.mark.torture
+def test_two_hundred_deaths(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, 200)
+
+
+def killed_at_random(folder: Path, times: int) -> None:
     moments = random.Random(0)
     last = 0
-    # More than five only where the machine is so busy that nothing was saved yet.
-    for patience in (1, 1, 1, 1, 1, 10, 30):
+    # More than so many only where the machine is so busy that nothing was saved yet.
+    for patience in (*(1,) * times, 10, 30):
         if patience > 1 and last > 0:
             break
-        with subprocess.Popen([sys.executable, "-c", SAVING, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        with subprocess.Popen([sys.executable, "-c", SAVING, str(folder)], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None and process.stdout.readline() == b"ready\n"
             time.sleep(patience * moments.uniform(0.02, 0.4))
             process.kill()
         problems: list[str] = []
-        found = checkpoint.latest(tmp_path, problems)
+        found = checkpoint.latest(folder, problems)
         assert problems == []
         if found is not None:
             step = checkpoint.read_manifest(found).step
@@ -147,7 +159,7 @@ def test_donated_buffers_are_saved_as_they_were(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_error_of_a_save_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing_save(directory: Path, step: int, *rest: object) -> Path:
+    def failing_save(directory: Path, step: int, *rest: object, **keywords: object) -> Path:
         raise WorkFailed(f"no room for step {step}")
 
     monkeypatch.setattr(checkpointer, "save", failing_save)

@@ -21,9 +21,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from levanter import checkpoint
 from levanter.checkpoint import errors
-from levanter.checkpoint.arrays import CHUNK_BYTES, chunk_shape, read_array, write_array
 from levanter.checkpoint.directory import prune, set_aside
 from levanter.checkpoint.errors import DamagedCheckpoint
+from levanter.checkpoint.regions import chunk_shape
+from levanter.checkpoint.writing import BLOCK_BYTES as CHUNK_BYTES
 from levanter.errors import UserError
 
 TREE: dict[str, np.ndarray] = {
@@ -136,10 +137,10 @@ def test_chunks_do_not_change_an_array_or_its_digest(tmp_path: Path, values: np.
     for name in ("whole", "chunked"):
         shutil.rmtree(tmp_path / name, ignore_errors=True)
     whole = checkpoint.save(tmp_path / "whole", 1, {"a": values}, {})
-    chunked = checkpoint.save(tmp_path / "chunked", 1, {"a": values}, {}, chunk_bytes=chunk_bytes)
+    chunked = checkpoint.save(tmp_path / "chunked", 1, {"a": values}, {}, block_bytes=chunk_bytes)
     assert checkpoint.digest(whole) == checkpoint.digest(chunked)
     record = checkpoint.read_manifest(chunked).arrays["a"]
-    assert same_bits(read_array(chunked, "a", record), values)
+    assert same_bits(checkpoint.read_array(chunked, "a", record), values)
 
 
 @given(
@@ -232,7 +233,7 @@ def damage_of(path: Path) -> str:
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = {name: TREE[name] for name in ("model.weight", "zeros", "step")}
-    return checkpoint.save(tmp_path_factory.mktemp("pristine"), 1, tree, {"seed": 0}, chunk_bytes=32)
+    return checkpoint.save(tmp_path_factory.mktemp("pristine"), 1, tree, {"seed": 0}, block_bytes=32, file_bytes=64)
 
 
 def test_every_flipped_bit_is_found(pristine: Path) -> None:
@@ -245,7 +246,7 @@ def test_every_flipped_bit_is_found(pristine: Path) -> None:
             file.write_bytes(flipped)
             with pytest.raises(DamagedCheckpoint) as caught:
                 checkpoint.verify(pristine)
-            culprit = file.name if file.parent == pristine else f"array {file.relative_to(pristine).parts[1]}: "
+            culprit = file.name if file.parent == pristine else "array "
             assert culprit.removesuffix(".sha256") in caught.value.what
         file.write_bytes(content)
     checkpoint.verify(pristine)
@@ -267,51 +268,52 @@ def test_every_torn_file_is_found(pristine: Path, damage: str) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     def fresh(name: str) -> Path:
-        return checkpoint.save(tmp_path / name, 1, {"model.w": np.ones(4, np.float32)}, {})
+        return checkpoint.save(tmp_path / name, 1, {"model.w": np.ones((4, 2), np.float32)}, {}, block_bytes=8)
 
-    path = fresh("chunk")
-    chunk = path / "arrays" / "model.w" / "c" / "0"
-    chunk.write_bytes(b"\1" + chunk.read_bytes()[1:])
-    assert damage_of(path) == "array model.w: its values cannot be read"
-    path = fresh("metadata")
-    metadata = path / "arrays" / "model.w" / "zarr.json"
-    metadata.write_text(metadata.read_text().replace("[4]", "[3]"))
-    assert damage_of(path) == "array model.w: zarr.json does not match its checksum"
+    path = fresh("values")
+    data = next((path / "data").iterdir())
+    content = data.read_bytes()
+    record = checkpoint.read_manifest(path).arrays["model.w"]
+    third = next(block for block in record.blocks if block.region.start == (2, 0))
+    changed = path / third.file
+    content = changed.read_bytes()
+    changed.write_bytes(content[: third.offset] + b"\1" + content[third.offset + 1 :])
+    assert damage_of(path) == "array model.w: its values from [2, 0] on do not match their checksum"
     path = fresh("manifest")
     (path / "manifest.json").write_text((path / "manifest.json").read_text().replace('"step": 1', '"step": 2'))
     assert damage_of(path) == "manifest.json does not match manifest.sha256"
     path = fresh("files")
-    metadata = path / "arrays" / "model.w" / "zarr.json"
-    size = metadata.stat().st_size
-    metadata.write_bytes(metadata.read_bytes() + b" ")
-    assert damage_of(path) == f"array model.w: zarr.json has {size + 1} bytes and not {size}"
-    (path / "arrays" / "model.w" / "c" / "1").touch()
-    assert damage_of(path) == "array model.w: c/1 does not belong to it"
-    (path / "arrays" / "model.w" / "c" / "0").unlink()
-    assert damage_of(path) == "array model.w: c/0 is missing"
+    data = sorted((path / "data").iterdir())[0]
+    size, file = data.stat().st_size, f"data/{data.name}"
+    data.write_bytes(data.read_bytes() + b" ")
+    assert damage_of(path) == f"{file} has {size + 1} bytes and not {size}"
+    (path / "data" / "00000").touch()
+    assert damage_of(path) == "data/00000 does not belong to it"
+    (path / "data" / "00000").unlink()
+    data.unlink()
+    assert damage_of(path) == f"{file} is missing"
     path = fresh("torn")
     (path / "manifest.json").unlink()
     assert damage_of(path) == "manifest.json cannot be read: No such file or directory"
 
 
-def test_values_swapped_with_a_valid_chunk_are_found(tmp_path: Path) -> None:
-    tree = {"a": np.ones(4, np.float32), "b": np.zeros(4, np.float32)}
-    path = checkpoint.save(tmp_path, 1, tree, {})
-    # The CRC of this chunk is right; only the SHA-256 of the manifest knows that it is another array's.
-    shutil.copyfile(path / "arrays" / "b" / "c" / "0", path / "arrays" / "a" / "c" / "0")
-    assert damage_of(path) == "array a: its values do not match their checksum"
+def test_values_swapped_with_those_of_another_step_are_found(tmp_path: Path) -> None:
+    one, two = (checkpoint.save(tmp_path, step, {"a": np.full(4, step, np.float32)}, {}) for step in (1, 2))
+    (file,) = (entry.name for entry in (one / "data").iterdir())
+    shutil.copyfile(two / "data" / file, one / "data" / file)
+    assert damage_of(one) == "array a: its values do not match their checksum"
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 1, {}, {})
-    content = (path / "manifest.json").read_text().replace('"format": 1', '"format": 2')
+    content = (path / "manifest.json").read_text().replace('"format": 2', '"format": 3')
     (path / "manifest.json").write_text(content)
     summed = subprocess.run(["sha256sum", "manifest.json"], cwd=path, capture_output=True, check=True)
     (path / "manifest.sha256").write_bytes(summed.stdout)
     with pytest.raises(UserError) as caught:
         checkpoint.load(path)
     assert str(caught.value) == (
-        f"the checkpoint {path} has format 2 and this version reads format 1: use the version that wrote it"
+        f"the checkpoint {path} has format 3 and this version reads formats up to 2: use the version that wrote it"
     )
 
 
@@ -391,11 +393,12 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / ".step-11.tmp").mkdir()
     (tmp_path / "step-x").mkdir()
     assert checkpoint.latest(tmp_path) == tmp_path / "step-10"
-    (tmp_path / "step-10" / "arrays" / "w" / "zarr.json").unlink()
+    (file,) = (tmp_path / "step-10" / "data").iterdir()
+    file.unlink()
     problems: list[str] = []
     assert checkpoint.latest(tmp_path, problems) == tmp_path / "step-9"
     assert problems == [
-        f"the checkpoint {tmp_path}/step-10 is damaged (array w: zarr.json is missing): using the one before it"
+        f"the checkpoint {tmp_path}/step-10 is damaged (data/{file.name} is missing): using the one before it"
     ]
     assert checkpoint.latest(tmp_path) == tmp_path / "step-9"
     assert capsys.readouterr().err == problems[0] + "\n"
@@ -426,11 +429,6 @@ def test_the_oldest_go_and_the_damaged_stay_beside(tmp_path: Path) -> None:
         "step-11.damaged2",
         "step-2",
     ]
-
-
-def test_write_array_refuses_what_zarr_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="data_type"):
-        write_array(tmp_path, "a", np.array(["text"]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,218 @@
+"""Real processes that train one model over loopback: the bits of one process, whoever is killed and however many go on.
+
+Two devices give sums of two terms, which are the same in any order; with more, the order is that of the library which
+adds, so that four processes are compared with two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levanter import checkpoint
+
+STEPS = 12
+TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
+CONFIG = """
+model: {{seq_len: 16, hidden_dim: 16, num_heads: 2, num_layers: 2, dropout: 0.1}}
+data: {{type: text, paths: ["{folder}/numbers.txt"], cache_dir: "{folder}/cache"}}
+optimizer: {{learning_rate: 0.01}}
+trainer:
+  train_batch_size: 8
+  num_train_steps: {steps}
+  eval_every: 5
+  eval_batches: 2
+  sample_tokens: 4
+  checkpoint: {{every_steps: 3, every_minutes: null}}
+"""
+COMPARED = ("step", "loss", "grad_norm", "learning_rate", "heldout_loss")
+LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "numbers.txt").write_text(TEXT)
+    (folder / "tiny.yaml").write_text(CONFIG.format(folder=folder, steps=STEPS))
+    return folder
+
+
+def train(folder: Path, run: str, mesh: str, *options: str) -> list[str]:
+    return ["train", "--config", str(folder / "tiny.yaml"), "--run-dir", str(folder / run), "--mesh", mesh, *options]
+
+
+def launched(processes: int, command: list[str]) -> list[str]:
+    return ["launch", "--processes", str(processes), "--", *command]
+
+
+def started(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    return subprocess.Popen(
+        [*LEVANTER, *arguments],
+        cwd=folder,
+        env={**environment, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str], code: int = 0, within: float = 300) -> str:
+    output, _ = process.communicate(timeout=within)
+    assert process.returncode == code, output
+    return output
+
+
+def numbers(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{name: each[name] for name in COMPARED if name in each} for each in map(json.loads, lines)]
+
+
+def same(one: Path, other: Path, steps: int = STEPS) -> None:
+    assert numbers(one) == numbers(other)
+    assert [each["step"] for each in numbers(one)] == list(range(1, steps + 1))
+    assert checkpoint.digest(one) == checkpoint.digest(other)
+
+
+def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
+    deadline = time.monotonic() + 300
+    metrics = run / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < step:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """A run of one process on two devices."""
+    finished(started(folder, train(folder, "alone", "2")))
+    return folder / "alone"
+
+
+def test_two_processes_make_the_bits_of_one(folder: Path, alone: Path) -> None:
+    output = finished(started(folder, launched(2, train(folder, "two", "2"))))
+    same(folder / "two", alone)
+    lines = output.splitlines()
+    assert any(line.startswith("[0] held-out loss ") for line in lines)
+    assert any(line.startswith("[0] sample: The") for line in lines)
+    # The second process says nothing of its own; the library that connects them does.
+    assert [line for line in lines if line.startswith("[1]") and "Gloo" not in line] == []
+    manifest = checkpoint.verify(checkpoint.resolve(folder / "two"))
+    assert {file.split("-")[0] for file in manifest.files} == {"data/00000", "data/00001"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_all_and_any_number_goes_on(folder: Path, alone: Path, victim: int) -> None:
+    run = folder / f"killed {victim}"
+    process = started(folder, launched(2, train(folder, run.name, "2")))
+    wait_for_step(process, run, random.randint(4, STEPS - 4))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    began = time.monotonic()
+    os.kill(int(children[victim]), signal.SIGKILL)
+    output = finished(process, 1, within=60)
+    assert time.monotonic() - began < 60
+    assert f"process {victim} was killed by signal 9: the others are stopped" in output
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    # One process goes on from what two have saved.
+    assert "resuming from" in finished(started(folder, train(folder, run.name, "2")))
+    same(run, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) -> None:
+    """As on a cluster, where nobody looks after both."""
+    run = folder / f"lost {victim}"
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{found.getsockname()[1]}"
+    command = train(folder, run.name, "2", "--trainer.num_train_steps", "100000")
+    met = ["--coordinator", where, "--processes", "2", "--process-id"]
+    both = [started(folder, [*command, *met, str(index)]) for index in range(2)]
+    wait_for_step(both[0], run, 3)
+    both[victim].kill()
+    output = finished(both[1 - victim], 1, within=60)
+    assert output.splitlines()[-1] == (
+        "error: process 1 of this run has not been heard of for 30 s, so all of them stop: see what it wrote; "
+        "rerun the same command to resume from the last checkpoint"
+        if victim == 1
+        else "error: the first process of this run, which the others meet at, has stopped, so all of them stop: see "
+        "what it wrote; rerun the same command to resume from the last checkpoint"
+    )
+    both[victim].communicate()
+
+
+@pytest.mark.slow
+def test_four_processes_stop_together_and_two_go_on(folder: Path) -> None:
+    steps = 100
+    longer = ["--trainer.num_train_steps", str(steps)]
+    finished(started(folder, launched(4, train(folder, "four", "2x2", *longer))))
+    process = started(folder, launched(4, train(folder, "changed", "2x2", *longer)))
+    wait_for_step(process, folder / "changed", 5)
+    process.send_signal(signal.SIGTERM)
+    finished(process, within=120)
+    saved = checkpoint.committed(folder / "changed" / "checkpoints")
+    assert saved and checkpoint.read_manifest(saved[-1]).step < steps
+    output = finished(started(folder, launched(2, train(folder, "changed", "2x2", *longer))))
+    assert f"resuming from {saved[-1]}" in output
+    same(folder / "changed", folder / "four", steps)
+
+
+@pytest.mark.slow
+def test_what_the_processes_cannot_do_is_said(folder: Path) -> None:
+    one = finished(started(folder, launched(2, train(folder, "odd", "3"))), 2)
+    assert "[0] error: mesh data=3 has 3 devices, which 2 processes cannot share out evenly: use one of 2 or 4" in one
+    two = finished(started(folder, launched(2, ["train", "--config", str(folder / "tiny.yaml")])), 2)
+    assert (
+        "[0] error: this run has no mesh and its 2 processes have 2 devices: the mesh must have all of them, "
+        "for example --mesh 2" in two
+    )
+    assert finished(started(folder, launched(2, ["eval"])), 2) == (
+        "error: `levanter eval` runs in one process: launch starts `train` in several\n"
+    )
+
+
+GLOO = """
+import sys
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+mesh = Mesh(np.array(jax.devices()), ("x",))
+for size in (8, 1 << 12, 1 << 18, 1 << 22):
+    values = np.random.default_rng(size).integers(-1000, 1000, (2, size)).astype(np.float32)
+    array = jax.make_array_from_callback(values.shape, NamedSharding(mesh, P("x")), lambda index: values[index])
+    scattered = jax.jit(jax.shard_map(
+        lambda part: jax.lax.psum_scatter(part[0], "x", tiled=True), mesh=mesh, in_specs=P("x"), out_specs=P("x")
+    ))(array)
+    for shard in scattered.addressable_shards:
+        assert np.array_equal(shard.data, values.sum(0)[shard.index]), size
+print("the sums of numpy")
+"""
+
+
+@pytest.mark.slow
+def test_sums_that_are_scattered_over_processes_are_those_of_numpy() -> None:
+    """Gloo's were wrong for large chunks in some versions (jax#40830)."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{found.getsockname()[1]}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", GLOO, where, str(index)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for index in range(2)
+    ]
+    assert [finished(process).splitlines()[-1] for process in both] == ["the sums of numpy"] * 2
