@@ -14,7 +14,8 @@ from levanter.processes.group import Group
 
 def rows_here(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> np.ndarray:
     """The places along the first axis of an array that devices of this process hold, in order."""
-    held = [index[0].indices(shape[0]) for index in sharding.addressable_devices_indices_map(shape).values()]
+    indices = sharding.addressable_devices_indices_map(shape).values()
+    held = [index[0].indices(shape[0]) for index in indices if index]
     return np.unique(np.concatenate([np.arange(first, last) for first, last, _ in held]))
 
 
@@ -28,7 +29,8 @@ def from_rows(
         values: the values there.
     """
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index
         first, last, _ = index[0].indices(shape[0])
         start = int(np.searchsorted(rows, first))
         return values[(slice(start, start + last - first), *index[1:])]
