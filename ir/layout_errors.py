@@ -151,3 +151,17 @@ def unknown_axis(axis: str, known: Sequence[str]) -> str:
 
 def not_sharded_over(found: str, axes: Sequence[str]) -> str:
     return f"it is {found}: no dim is sharded over {axes_text(axes)}, so there is nothing to gather"
+
+
+def adds_out_of_order(axes: Sequence[str], partial: Sequence[str]) -> str:
+    return (
+        f"it is partial over {axes_text(partial)} by a sum in order, of which neighbours come first: over "
+        f"{axes_text(axes)} it would be added in another order; make the reduction over the innermost axes first"
+    )
+
+
+def trips_use_axes(axes: Sequence[str], value: str) -> str:
+    return (
+        f"its trips are shared out over {axes_text(axes)}, and inside {value} is laid out over that: devices make "
+        "other trips at the same time; inside, nothing can be sharded over, or sent along, these axes"
+    )

@@ -29,9 +29,11 @@ _SHORT = {
     "uint32": "u32",
     "uint64": "u64",
 }
-SUM = "sum"
-REDUCTIONS = (SUM, "max", "min", "and", "or")
-"""What may be pending over mesh axes: reductions that collectives make."""
+SUM, IN_ORDER = "sum", "in_order"
+REDUCTIONS = (SUM, "max", "min", "and", "or", IN_ORDER)
+"""What may be pending over mesh axes: reductions that collectives make. `in_order` is a sum in a fixed order."""
+SUMS = (SUM, IN_ORDER)
+"""Those of them that are sums, so that each device can be left one shard of the result."""
 _LONG = {short: long for long, short in _SHORT.items()}
 _ITEM_SIZE = {"bool": 1, "bfloat16": 2, "complex64": 8, "complex128": 16, "int4": 1, "uint4": 1}
 

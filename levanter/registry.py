@@ -212,5 +212,7 @@ TRACKERS = Registry(
         "metrics_file": "levanter.trackers.metrics_file.config:MetricsFileConfig",
         "console": "levanter.trackers.console.config:ConsoleConfig",
         "wandb": "levanter.trackers.wandb.config:WandbConfig",
+        "tensorboard": "levanter.trackers.tensorboard.config:TensorboardConfig",
+        "trackio": "levanter.trackers.trackio.config:TrackioConfig",
     },
 )

@@ -12,7 +12,7 @@ from typing import Any
 from jax.extend.core import jaxpr_as_fun
 
 from ir.graph import Graph
-from passes.canonicalize import canonicalize
+from passes.canonicalize import canonical
 from passes.retype import without_layout
 
 
@@ -22,7 +22,7 @@ def as_traced(placed: Graph) -> Callable[..., Sequence[Any]] | None:
     if placed.trees is None or placed.trees.program is None:
         return None
     now, traced = without_layout(placed), placed.trees.graph
-    if not (_same(now, traced) or _same(now, canonicalize(traced))):
+    if not (_same(now, traced) or _same(now, canonical(traced))):
         return None
     made_of: Any = jaxpr_as_fun
     return made_of(placed.trees.program())

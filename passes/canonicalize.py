@@ -43,8 +43,13 @@ class Canonicalize(GraphPass):
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph without dead and repeated nodes; inputs and outputs are unchanged."""
-        merged = _merge_equal(graph) if self.merge_equal else graph
-        return _drop_dead(merged, live(merged))
+        return canonical(graph) if self.merge_equal else _drop_dead(graph, live(graph))
+
+
+def canonical(graph: Graph) -> Graph:
+    """What the pass makes of a graph."""
+    merged = _merge_equal(graph)
+    return _drop_dead(merged, live(merged))
 
 
 def canonicalize(graph: Graph) -> Graph:

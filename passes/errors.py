@@ -154,10 +154,10 @@ def too_large_to_price(value: str, elements: int) -> PlanError:
     )
 
 
-def too_many_layouts(names: Sequence[str], layouts: int, most: int) -> PlanError:
+def too_many_names(names: Sequence[str], most: int) -> PlanError:
     return PlanError(
-        f"one operation has {len(names)} axes that could be sharded ({', '.join(names[:3])}, …), which is "
-        f"{float(layouts):.3g} layouts, and at most {most:,} are compared: merge some of its axes"
+        f"one operation has {len(names)} axes that could be sharded ({', '.join(names[:3])}, …), and at most {most} "
+        "are compared: merge some of its axes"
     )
 
 

@@ -5,7 +5,7 @@ give infinities by rights (a mask that softmax turns into zeros): what was not f
 does not count. Into the first node that does count, a loop over layers say, the search goes on, trip by trip.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,18 +34,18 @@ class FirstNonFinite:
 
 
 def first_nonfinite(
-    graph: Graph, inputs: Sequence[Any], healthy: Sequence[Any] | None = None
+    graph: Graph, inputs: Sequence[Any], healthy: Callable[[], Sequence[Any]] | None = None
 ) -> FirstNonFinite | int | None:
     """The first node that is to blame; the position of an input where that is not finite itself; None if all is finite.
 
     Args:
         inputs: the arrays of the graph's inputs, whole.
-        healthy: inputs with which all goes well; without them only NaN and +inf count.
+        healthy: gives inputs with which all goes well; without them only NaN and +inf count.
     """
     bad = [i for i, array in enumerate(inputs) if not bool(_finite(array, False))]
     if bad:
         return bad[0]
-    return _Search().within(graph, list(inputs), None if healthy is None else list(healthy), ())
+    return _Search().within(graph, list(inputs), healthy, ())
 
 
 class _Search:
@@ -55,12 +55,16 @@ class _Search:
         self._compiled: dict[tuple[int, bool], Any] = {}
 
     def within(
-        self, graph: Graph, inputs: list[Any], healthy: list[Any] | None, inside: tuple[tuple[str, int], ...]
+        self,
+        graph: Graph,
+        inputs: list[Any],
+        healthy: Callable[[], Sequence[Any]] | None,
+        inside: tuple[tuple[str, int], ...],
     ) -> FirstNonFinite | None:
         """The first bad node of a graph."""
         flags = np.asarray(self._flags(graph, healthy is None)(*inputs))
-        if healthy is not None:
-            flags = flags | ~np.asarray(self._flags(graph, False)(*healthy))
+        if healthy is not None and not flags.all():
+            flags = flags | ~np.asarray(self._flags(graph, False)(*healthy()))
         wrong = np.flatnonzero(~flags)
         if not len(wrong):
             return None
@@ -71,7 +75,7 @@ class _Search:
         self, graph: Graph, node: Node, inputs: list[Any], inside: tuple[tuple[str, int], ...]
     ) -> FirstNonFinite | None:
         """The first bad node in the bodies of a node; None where it has none that can be run by themselves."""
-        params = node.origin.params if node.origin is not None else {}
+        params: Mapping[str, Any] = node.origin.params if node.origin is not None else {}
         if node.kind == "loop" and "jaxpr" in params and "num_carry" in params:
             return self._trip_by_trip(node, _operands(graph, node, inputs), params, inside)
         if len(node.bodies) == 1 and op_of(node).only_groups(node):
@@ -83,7 +87,11 @@ class _Search:
     ) -> FirstNonFinite | None:
         body, start = node.bodies[0], params["num_consts"] + params["num_carry"]
         constants, carries, stacked = operands[: params["num_consts"]], operands[params["num_consts"] : start], operands
-        run = _jitted(lambda *arrays: WholeRunner(None).graph(body, arrays))
+
+        def run_body(*arrays: Any) -> list[Any]:
+            return WholeRunner(None).graph(body, arrays)
+
+        run = _jitted(run_body)
         trips = range(params["length"])
         name = ", ".join(dim.name or "?" for dim in node.dims("over")) or "loop"
         for trip in reversed(trips) if params["reverse"] else trips:
@@ -98,7 +106,11 @@ class _Search:
         """From the inputs of a graph to a bool for each of its nodes: whether all that it gives is finite."""
         key = (id(graph), masks_are_fine)
         if key not in self._compiled:
-            self._compiled[key] = _jitted(lambda *arrays: _flags(graph, arrays, masks_are_fine))
+
+            def flags(*arrays: Any) -> Any:
+                return _flags(graph, arrays, masks_are_fine)
+
+            self._compiled[key] = _jitted(flags)
         return self._compiled[key]
 
 

@@ -27,8 +27,9 @@ from passes.canonicalize import canonicalize
 from passes.pipeline import place
 from passes.planner.plan import Plan
 from passes.retype import whole
-from passes.runner import LocalRunner, Runner, WholeRunner, must_be_whole
+from passes.runner import Runner, WholeRunner, must_be_whole
 from passes.sharding.jax_mesh import device_mesh, named_sharding, partition_spec
+from passes.stages import StagedRunner, in_stages
 
 Partitioner = Literal["explicit", "xla"]
 """Who makes the program of one device: the passes, or the compiler."""
@@ -80,7 +81,8 @@ def lower_placed(
         raise errors.no_origin(placed.name)
     mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
     require.partitioner(partitioner, "lower")
-    run = (as_traced(placed) if mesh.size == 1 else None) or program(placed, mesh, partitioner)
+    alone = mesh.size == 1 and not in_stages(placed)
+    run = (as_traced(placed) if alone else None) or program(placed, mesh, partitioner)
     return jitted(placed, mesh, run, donate=donate)
 
 
@@ -114,11 +116,11 @@ def program(
     placed: Graph,
     mesh: Mesh,
     partitioner: Partitioner,
-    on_shards: Callable[[Shards], Runner] = LocalRunner,
+    on_shards: Callable[[Shards], Runner] = StagedRunner,
     on_whole: Callable[[Mesh | None], Runner] = WholeRunner,
 ) -> Callable[..., Sequence[Any]]:
     """The graph as a function of its inputs, run on shards, or on whole arrays where it must be."""
-    if mesh.size == 1:
+    if mesh.size == 1 and not in_stages(placed):
         return lambda *leaves: on_whole(None).graph(placed, leaves)
     whole = must_be_whole(placed) if partitioner == "explicit" else None
     if whole is not None:

@@ -4,7 +4,7 @@ After each pass the graph is verified; with a folder to dump to, it is written t
 `00-traced.ir`, `01-check_axes.ir`, … `print(PIPELINE)` says what each pass does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import getdoc
 from pathlib import Path
@@ -50,10 +50,11 @@ class Pipeline:
         at = self.passes.index(self.named(name))
         return Pipeline(self.passes[:at], self.first), Pipeline(self.passes[at:], self.first + at)
 
-    def run(self, stage: Stage, dump: Path | None = None) -> Stage:
-        """The stage after all passes, verified (and dumped) after each."""
+    def run(self, stage: Stage, dump: Path | None = None, configured: Sequence[Pass] = ()) -> Stage:
+        """The stage after all passes, those `configured` as they are, verified (and dumped) after each."""
         for number, each in enumerate(self.passes, start=self.first):
-            stage = each().apply(stage)
+            made = next((given for given in configured if type(given) is each), None) or each()
+            stage = made.apply(stage)
             dump_graph(dump, number, each.stem(), verify(stage.graph))
         return stage
 
@@ -98,8 +99,9 @@ def run(
     *,
     plan: Plan | None = None,
     dump: Path | str | None = None,
+    time_limit: float | None = None,
 ) -> Result:
-    """All passes on a traced graph. A given `plan` is used as it is.
+    """All passes on a traced graph. A given `plan` is used as it is; `time_limit` is that of `passes.plan`.
 
     Raises `AxisErrors` and `PlanError`, and `NotProved` where the placed graph is refuted: a bug of this library.
     """
@@ -107,7 +109,7 @@ def run(
     dump_graph(dump, 0, "traced", verify(require.graph(graph, "run")))
     given = require.plan(plan, "run") if plan is not None else None
     prepared = _FRONT.run(Stage(graph, DeviceMesh.of(mesh), hardware, given), dump)
-    placed = _BACK.run(prepared, dump)
+    placed = _BACK.run(prepared, dump, (ChoosePlan(time_limit or 0.0),))
     assert isinstance(placed.plan, Plan)
     return Result(prepared.graph, placed.plan, placed.graph, placed.proof)
 

@@ -3,12 +3,13 @@
 from ir.graph import Graph
 from passes.defer_sums import DeferSums
 from passes.hoist_gathers import HoistGathers
+from passes.join_sums import JoinSums
 from passes.partition import Partition
 from passes.planner.layouts import Layouts
 from passes.scatter_sums import ScatterSums
 from passes.stage import Pass, Stage
 
-PLACING: tuple[type[Pass], ...] = (Partition, ScatterSums, DeferSums, HoistGathers)
+PLACING: tuple[type[Pass], ...] = (Partition, ScatterSums, JoinSums, DeferSums, HoistGathers)
 
 
 def placed(graph: Graph, plan: Layouts) -> Graph:

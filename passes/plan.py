@@ -23,6 +23,9 @@ class ChoosePlan(Pass):
 
     needs: ClassVar[Need | None] = "mesh"
 
+    time_limit: float = 0.0
+    """Seconds after which the best plan so far is taken; 0 searches until the optimum is proven."""
+
     def apply(self, stage: Stage) -> Stage:
         """The stage with its plan. Raises `PlanError` where there is no mesh, or no plan fits."""
         refuse_partitioned(stage.graph)
@@ -30,7 +33,7 @@ class ChoosePlan(Pass):
         if chosen is None:
             if stage.mesh is None:
                 raise errors.no_mesh(self.stem())
-            chosen = solve(graph, stage.mesh, stage.hardware)
+            chosen = solve(graph, stage.mesh, stage.hardware, self.time_limit or None)
         elif chosen.subject is None:
             chosen = replace(chosen, subject=subject_of(graph))
         return replace(stage, graph=laid_out(graph, chosen, assign_roles(graph, stage.at_rest)), plan=chosen)

@@ -1,5 +1,6 @@
 """What a placed graph says in numbers: its collectives, its memory, its predicted time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node
@@ -58,7 +59,7 @@ def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     """The collectives of a step, equal ones together, in program order."""
     network = Network(plan.mesh, plan.chip)
     merged: dict[_Key, int] = {}
-    _collect(placed, 1, merged)
+    _collect(placed, 1, merged, plan.mesh.as_dict())
     result: list[Collective] = []
     for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
         seconds = float(network.seconds(kind, plan.mesh.mask(mesh_axes), volume)) * count
@@ -66,18 +67,19 @@ def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     return result
 
 
-def _collect(graph: Graph, times: int, merged: dict[_Key, int]) -> None:
+def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int]) -> None:
     for node in graph.nodes:
         if op_of(node).communicates:
-            key = _key(node)
-            merged[key] = merged.get(key, 0) + times
+            for kind, volume in op_of(node).sends(node, sizes):
+                key = _key(node, kind, volume)
+                merged[key] = merged.get(key, 0) + times
         for body in entered(node):
-            _collect(body, times * node.count("trips", 1), merged)
+            _collect(body, times * node.count("trips", 1), merged, sizes)
 
 
-def _key(node: Node) -> _Key:
+def _key(node: Node, kind: str, volume: int) -> _Key:
     names, source, moving = ",".join(node.words("axis")), str(node.source or ""), str(node.attrs["moving"])
-    return (node.kind, names, node.words("mesh"), node.count("bytes"), source, node.phase, moving)
+    return (kind, names, node.words("mesh"), volume, source, node.phase, moving)
 
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
@@ -111,14 +113,14 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
     return [Operation(source, seconds) for source, seconds in sorted(found.items(), key=lambda item: -item[1])]
 
 
-def _time(graph: Graph, times: int, roles: Roles, plan: Layouts, found: dict[str | None, float]) -> None:
+def _time(graph: Graph, times: float, roles: Roles, plan: Layouts, found: dict[str | None, float]) -> None:
     for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
         if not entered(node):
             seconds = float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times
             source = str(node.source) if node.source is not None else None
             found[source] = found.get(source, 0.0) + seconds
         for body in entered(node):
-            _time(body, times * node.count("trips", 1), roles, plan, found)
+            _time(body, times * op_of(node).trips(node, plan.mesh.devices), roles, plan, found)
 
 
 def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:

@@ -1,14 +1,17 @@
 """all_reduce: pays a pending reduction; every device has the result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
+from haliax.core.in_order import tree_sum
 from ir.graph import Node
 from ir.jax_api import lax
-from ir.ops.move import Move, reduced
+from ir.ops.move import Move, reduced, scattered_sum
+from ir.ops.op import Sent
 from ir.ops.spread import Spread
 from ir.shards import Shards
-from ir.types import SUM
+from ir.types import IN_ORDER, SUM, TensorType
 
 
 class AllReduce(Move):
@@ -33,8 +36,38 @@ class AllReduce(Move):
         axes = tuple([axis for axis in before.partial if axis not in node.outputs[0].type.partial])
         if before.reduction == SUM:
             return [lax.psum(array, axes)]
+        if before.reduction == IN_ORDER:
+            at = _cut_at(before, shards.sizes, axes)
+            if at is None:
+                return [tree_sum(lax.all_gather(array, axes))]
+            return [lax.all_gather(scattered_sum(array, axes, at), axes, axis=at, tiled=True)]
         made = _REDUCE[before.reduction](array.astype("uint8") if array.dtype == bool else array, axes)
         return [made.astype(array.dtype)]
+
+    def sends(self, node: Node, sizes: Mapping[str, int]) -> Sequence[Sent]:
+        """A sum in order is an exchange of what devices have and a gather of the sums, or, where it is too small to be
+        cut, a gather of all that devices have."""
+        type_, axes = node.inputs[0].type, node.words("mesh")
+        if type_.reduction != IN_ORDER:
+            return super().sends(node, sizes)
+        volume = node.count("bytes")
+        if _cut_at(type_, sizes, axes) is None:
+            return [("all_gather", volume * prod(sizes[axis] for axis in axes))]
+        return [("all_to_all", volume), ("all_gather", volume)]
+
+
+_LEAST_CUT = 4096
+"""Elements of a device below which one collective is faster than two."""
+
+
+def _cut_at(type_: TensorType, sizes: Mapping[str, int], axes: Sequence[str]) -> int | None:
+    """The dim along which a sum in order is shared out: the first that the devices divide; None where there is none, or
+    the value is small."""
+    count = prod(sizes[axis] for axis in axes)
+    local = [dim.size // prod(sizes[axis] for axis in dim.mesh) for dim in type_.dims]
+    if prod(local) < _LEAST_CUT:
+        return None
+    return next((at for at, size in enumerate(local) if size % count == 0), None)
 
 
 _REDUCE: dict[str, Any] = {"max": lax.pmax, "min": lax.pmin, "or": lax.pmax, "and": lax.pmin}

@@ -6,13 +6,16 @@ gathering, before reducing), `moving` what the value is in the step.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from haliax.core.in_order import tree_sum
 from ir import errors, layout_errors
 from ir.graph import Node, Operand
+from ir.jax_api import lax
 from ir.ops.op import Op
 from ir.ops.rule import OP, Expected, Fault, Piece, count, like, must, operands, words
 from ir.ops.spread import Axes, Misplaced, Spread, described, layout_of
-from ir.types import SUM
+from ir.types import IN_ORDER, SUM
 
 
 def axes_gained(node: Node) -> list[tuple[int, tuple[str, ...]]]:
@@ -133,4 +136,14 @@ def reduced(node: Node) -> Spread:
     if missing := tuple(axis for axis in mesh if axis not in before.partial):
         raise Misplaced(Piece("operand"), layout_errors.nothing_pending(missing, before.partial))
     left = tuple(axis for axis in before.partial if axis not in mesh)
+    if before.reduction == IN_ORDER and left != before.partial[: len(left)]:
+        raise Misplaced(Piece("operand"), layout_errors.adds_out_of_order(mesh, before.partial))
     return Spread(before.dims, left, before.reduction if left else SUM)
+
+
+def scattered_sum(array: Any, axes: Sequence[str], position: int) -> Any:
+    """The sum, in the order of the devices along mesh axes, of what each of them has of this device's shard."""
+    count = lax.psum(1, tuple(axes))
+    shape = array.shape
+    parts = array.reshape(*shape[:position], count, shape[position] // count, *shape[position + 1 :])
+    return tree_sum(lax.all_to_all(parts, tuple(axes), split_axis=position, concat_axis=0))

@@ -23,6 +23,8 @@ Place = tuple[Operand, int]
 """A dim: a value, and the position of the dim."""
 OrderOf = Callable[[Operand, int], Order]
 """The order of the elements along a dim of an operand."""
+Sent = tuple[str, int]
+"""A collective as a program has it: its kind, and the bytes of a group (before reducing, after gathering)."""
 Feed = tuple[Operand, Value, bool]
 """What crosses the border of a body: (outside, inside, scanned over); for results (inside, outside, stacked)."""
 
@@ -77,6 +79,9 @@ class Op(ABC):
         accumulates: each place of its result is made from the places of its operand up to there.
         scattered: the kind that does the same and leaves each device one shard of the result; empty where none does.
         runs_once: its body runs exactly once, in place.
+        shares_trips: each device makes trips of its own, so that nothing in its body is sharded or gathered.
+        adds_in_order: it is a sum whose order does not depend on the devices that share it.
+        same_bits_on_shards: a shard of its result has the bits that the whole result has there, for shards of any size.
     """
 
     kind: ClassVar[str]
@@ -113,6 +118,9 @@ class Op(ABC):
     accumulates: ClassVar[bool] = False
     scattered: ClassVar[str] = ""
     runs_once: ClassVar[bool] = False
+    shares_trips: ClassVar[bool] = False
+    adds_in_order: ClassVar[bool] = False
+    same_bits_on_shards: ClassVar[bool] = False
 
     # --- types ----------------------------------------------------------------------------------------------------
 
@@ -299,6 +307,14 @@ class Op(ABC):
     def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
         """The parameters that its primitive is bound with on shards: those with sizes in them are other ones."""
         return params
+
+    def sends(self, node: Node, sizes: Mapping[str, int]) -> Sequence[Sent]:
+        """What a node that communicates is in the program of one device. `sizes` is that of each mesh axis."""
+        return [(node.kind, node.count("bytes"))]
+
+    def trips(self, node: Node, devices: int) -> float:
+        """How often a device runs its bodies, where the bodies run `trips` times in all."""
+        return node.count("trips", 1)
 
     def flops(self, node: Node) -> int:
         """Floating-point operations of the whole op."""

@@ -1,16 +1,17 @@
 """reduce_scatter: pays a pending reduction, and shards the result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ir import layout_errors
 from ir.graph import Node
 from ir.jax_api import lax
-from ir.ops.move import Move, axes_gained, gaining, must_be_free, reduced, with_dim
+from ir.ops.move import Move, axes_gained, gaining, must_be_free, reduced, scattered_sum, with_dim
+from ir.ops.op import Sent
 from ir.ops.rule import Piece
 from ir.ops.spread import Misplaced, Spread, layout_of
 from ir.shards import Shards
-from ir.types import SUM
+from ir.types import IN_ORDER, SUMS
 
 
 class ReduceScatter(Move):
@@ -28,7 +29,7 @@ class ReduceScatter(Move):
         """A sum is made, of which each device keeps a shard. Other mesh axes that the same dim gets cost nothing: the
         device cuts its shard."""
         before, mesh, at = layout_of(node.inputs[0].type), node.words("mesh"), gaining(node)
-        if before.reduction != SUM and before.partial:
+        if before.reduction not in SUMS and before.partial:
             raise Misplaced(Piece("operand"), layout_errors.scatters_a_maximum(before.reduction))
         left = reduced(node)
         got = node.outputs[0].type.dims[at].mesh[len(before.dims[at]) :]
@@ -43,7 +44,15 @@ class ReduceScatter(Move):
         summed = tuple([axis for axis in gained if axis in before and axis not in after])
         if summed != gained:
             array = _cut_between(array, position, gained, summed, shards)
+        if node.inputs[0].type.reduction == IN_ORDER:
+            return [scattered_sum(array, summed, position)]
         return [lax.psum_scatter(array, summed, scatter_dimension=position, tiled=True)]
+
+    def sends(self, node: Node, sizes: Mapping[str, int]) -> Sequence[Sent]:
+        """A sum in order is an exchange: each device gets what the others have of its shard, and adds."""
+        if node.inputs[0].type.reduction != IN_ORDER:
+            return super().sends(node, sizes)
+        return [("all_to_all", node.count("bytes"))]
 
 
 def _cut_between(array: Any, position: int, gained: Sequence[str], summed: Sequence[str], shards: Shards) -> Any:

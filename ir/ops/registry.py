@@ -14,6 +14,7 @@ from ir.ops.constant import Constant
 from ir.ops.contract import Contract
 from ir.ops.cumulate import Cumulate
 from ir.ops.delay import Delay
+from ir.ops.each import Each
 from ir.ops.gather import Gather
 from ir.ops.iota import Iota
 from ir.ops.linalg import Linalg
@@ -33,6 +34,8 @@ from ir.ops.reshard import Reshard
 from ir.ops.scatter import Scatter
 from ir.ops.slice import Slice
 from ir.ops.sort import Sort
+from ir.ops.square_sum import SquareSum
+from ir.ops.sum_in_order import SumInOrder
 
 OPS: dict[str, Op] = {
     op.kind: op
@@ -54,8 +57,11 @@ OPS: dict[str, Op] = {
         Cumulate(),
         Sort(),
         Linalg(),
+        SumInOrder(),
+        SquareSum(),
         Random(),
         Loop(),
+        Each(),
         Branch(),
         Call(),
         Manual(),

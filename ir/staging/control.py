@@ -73,6 +73,11 @@ class Request:
         dtype = operand.dtype if isinstance(operand, ProtoValue) else operand.type.dtype
         return ProtoValue(self.dims(operand), dtype)
 
+    def without_first(self, operand: ProtoOperand) -> ProtoValue:
+        """A body's input that is a slice of the operand along its first dim."""
+        value = self.fresh_like(operand)
+        return ProtoValue(value.dims[1:], value.dtype)
+
 
 @dataclass(frozen=True)
 class StructuredDraft:
@@ -92,7 +97,7 @@ def scan(request: Request) -> StructuredDraft:
     for operand in request.operands[constants + carries :]:
         dims = request.dims(operand)
         unifier.same(over, dims[0])
-        inputs.append(ProtoValue(dims[1:], operand.dtype if isinstance(operand, ProtoValue) else operand.type.dtype))
+        inputs.append(request.without_first(operand))
     body = request.make_body(params["jaxpr"], inputs, "body")
     carried = inputs[constants : constants + carries]
     wanted = {i: value.dims for i, value in enumerate(carried)}
@@ -104,6 +109,24 @@ def scan(request: Request) -> StructuredDraft:
         outputs.append(request.like(variable, (over, *request.dims(result))))
     attrs = {"over": Axes((over,)), "trips": length, "constants": constants, "carries": carries}
     return StructuredDraft(Draft("loop", "scan", (), attrs), request.operands, tuple(outputs), (body,))
+
+
+def each(request: Request) -> StructuredDraft:
+    """Inputs are constants and stacked values; outputs are stacked results."""
+    params, unifier = request.params, request.unifier
+    constants = params["constants"]
+    over = unifier.fresh(request.outvars[0].aval.shape[0])
+    inputs = [request.fresh_like(operand) for operand in request.operands[:constants]]
+    for operand in request.operands[constants:]:
+        dims = request.dims(operand)
+        unifier.same(over, dims[0])
+        inputs.append(request.without_first(operand))
+    body = request.make_body(params["jaxpr"], inputs, "body")
+    body = request.returning(body, {i: _beside(unifier, over, request.dims(v)) for i, v in enumerate(body.outputs)})
+    pairs = zip(request.outvars, body.outputs, strict=True)
+    outputs = tuple([request.like(variable, (over, *request.dims(result))) for variable, result in pairs])
+    attrs = {"over": Axes((over,)), "trips": unifier.size_of(over), "constants": constants}
+    return StructuredDraft(Draft("each", "", (), attrs), request.operands, outputs, (body,))
 
 
 def _beside(unifier: Unifier, over: DimClass, dims: Dims) -> Dims:
@@ -210,6 +233,7 @@ _CALL_NAMES = {
 }
 STRUCTURED: dict[str, Callable[[Request], StructuredDraft]] = {
     "scan": scan,
+    "each": each,
     "while": while_loop,
     "cond": branch,
     "custom_linear_solve": linear_solve,

@@ -42,6 +42,12 @@ PLAIN_WIDTH = 120
 @mesh_option
 @click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
 @plan_options
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Take the best plan found by then; left out, the search goes on until the optimum is proven.",
+)
 @click.option("--batch-size", metavar="N", help="Sequences in a step.")
 @click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
@@ -72,6 +78,7 @@ def compile_command(
     hardware: str | None,
     compute: tuple[str, ...],
     storage: tuple[str, ...],
+    time_limit: float | None,
     batch_size: str | None,
     seq_len: str | None,
     as_json: bool,
@@ -113,6 +120,7 @@ def compile_command(
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
         how = {"dump_ir": folder, "verify": "compiled" in verify, **by_hand}
+        how |= {"time_limit": time_limit} if time_limit is not None else {}
         how |= {"values": True} if "values" in verify else {}
         how |= {"platform": platform} if platform != "cpu" else {}
         how |= {"partitioner": partitioner} if partitioner != "explicit" else {}

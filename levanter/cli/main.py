@@ -18,6 +18,7 @@ from levanter.cli.check import check_command
 from levanter.cli.checkpoint import checkpoint
 from levanter.cli.compile import compile_command
 from levanter.cli.config import config_command
+from levanter.cli.data import data
 from levanter.cli.eval import eval_command
 from levanter.cli.export import export_command
 from levanter.cli.generate import generate_command
@@ -26,7 +27,9 @@ from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
 from levanter.cli.launch import launch_command
 from levanter.cli.names import names_command
+from levanter.cli.plot import plot_command
 from levanter.cli.reproduce import reproduce_command
+from levanter.cli.status import status_command
 from levanter.cli.train import train
 from levanter.cli.verify import verify_command
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
@@ -46,8 +49,18 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 @click.group(
     cls=Group,
     commands=[
-        *(train, launch_command, reproduce_command, import_command, export_command, generate_command, eval_command),
-        *(compile_command, check_command, verify_command, names_command, config_command, checkpoint, ir),
+        *(
+            train,
+            launch_command,
+            status_command,
+            plot_command,
+            reproduce_command,
+            import_command,
+            export_command,
+            generate_command,
+            eval_command,
+        ),
+        *(compile_command, check_command, verify_command, names_command, config_command, data, checkpoint, ir),
     ],
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")

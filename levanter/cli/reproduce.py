@@ -22,7 +22,7 @@ from levanter.runtime import errors
 @mesh_option
 @debug
 def reproduce_command(run_dir: str, steps: str | None, mesh: str | None) -> None:
-    """Make steps of a run again, and compare them with it bit by bit.
+    """Make steps of a run again, and compare bit by bit.
 
     The steps start from the nearest checkpoint before them, or from the start of the run. Every record of metrics.jsonl
     must be the same, and every array of the checkpoints on the way; where something is not, the first step and the

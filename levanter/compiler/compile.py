@@ -17,6 +17,9 @@ import jax
 
 import ir
 import passes
+from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_plan
+from levanter.compiler.errors import chosen_microbatches
+from levanter.compiler.microbatches import fewest
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
 Platform = Literal["cpu", "tpu"]
-BATCH_AXES = ("replica", "data")
 PEAK_DIFFERS = (
     "predicted for arrays as they are and elementwise chains that are fused; compiled for the CPU, which keeps copies "
     "and computes in float32 what is bfloat16"
@@ -95,13 +97,33 @@ def planned(
     *,
     plan: passes.Plan | None = None,
     dump_ir: Path | None = None,
+    time_limit: float | None = None,
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
-    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches, mesh)
+    config, _ = with_microbatches(config, mesh, hardware)
+    if config.trainer.elastic:
+        check_elastic(mesh, config.trainer.virtual_shards)
+    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir)
+    if config.trainer.elastic and plan is not None:
+        check_elastic_plan(graph, plan)
+    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir, time_limit=time_limit)
+
+
+def with_microbatches(config: TrainConfig, mesh: Mapping[str, int], hardware: str) -> tuple[TrainConfig, str | None]:
+    """The config with a number of micro-batches where it has null, and what there is to say of that.
+
+    Raises:
+        UserError: no number of them fits the memory of a device.
+    """
+    if config.trainer.microbatches is not None:
+        return config, None
+    shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
+    config, needs = fewest(config, shards, lambda each: planned(each, mesh, hardware))
+    assert config.trainer.microbatches is not None
+    return config, chosen_microbatches(config.trainer.microbatches, needs["peak"], needs["capacity"])
 
 
 def planned_graph(
@@ -111,11 +133,12 @@ def planned_graph(
     *,
     plan: passes.Plan | None = None,
     dump_ir: Path | None = None,
+    time_limit: float | None = None,
 ) -> pipeline.Result:
     """The same for the graph of any step."""
     if plan is None and all(size == 1 for size in mesh.values()):
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
-    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir)
+    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, time_limit=time_limit)
 
 
 def report(
@@ -124,6 +147,7 @@ def report(
     hardware: str,
     *,
     by_hand: ByHand = ({}, {}),
+    time_limit: float | None = None,
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
@@ -134,6 +158,7 @@ def report(
 
     Args:
         by_hand: sharding rules for compute and for storage; without any the planner chooses.
+        time_limit: seconds after which the planner takes the best plan that it has found.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
         platform: what to compile it for: CPU devices, or a TPU slice of the chip.
@@ -145,7 +170,11 @@ def report(
     """
     with user_errors():
         plan = plan_by_hand(mesh, hardware, by_hand)
-        result, found = explained(lambda: planned(config, mesh, hardware, plan=plan, dump_ir=dump_ir))
+        config, chosen = with_microbatches(config, mesh, hardware)
+        asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit}
+        result, found = explained(lambda: planned(config, mesh, hardware, **asked))
+    if chosen is not None:
+        found["notes"] = [chosen, *found["notes"]]
     answer: dict[str, Any] = {
         "mesh": dict(mesh),
         "devices": found["devices"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from levanter.errors import UserError, suggestion
 
@@ -94,4 +94,70 @@ def other_results(step: str, reference: str, first: str, second: str) -> UserErr
     return UserError(
         f"`{step}` gives {first} where `{reference}` gives {second}: a reference takes and gives the same arrays, in "
         "the same order"
+    )
+
+
+def no_microbatches_fit(tried: Sequence[int], hardware: str, reason: str) -> UserError:
+    """`reason` is the planner's for the last number that was tried, where it gave one."""
+    counts = ", ".join(map(str, tried))
+    said = f" ({reason.splitlines()[0].rstrip('.')})" if reason else ""
+    return UserError(
+        f"no trainer.microbatches of {counts} makes a step fit the memory of a {hardware}{said}: give more devices "
+        "with --mesh, a smaller trainer.train_batch_size or model, or another trainer.hardware"
+    )
+
+
+def chosen_microbatches(count: int, peak: int, capacity: int) -> str:
+    """Bytes of a device: those that the step needs, and those that there are."""
+    return (
+        f"trainer.microbatches: {count}, the fewest whose step fits a device "
+        f"({peak / 2**30:.3g} GiB of {capacity / 2**30:.3g} GiB)"
+    )
+
+
+def elastic_mesh(axes: Mapping[str, int], batch: Sequence[str]) -> UserError:
+    given = ", ".join(f"{axis}={size}" for axis, size in axes.items())
+    return UserError(
+        f"trainer.deterministic elastic shares out the batch alone, and the mesh has {given}: products and sums over "
+        f"another number of devices have other bits; use the axes {' and '.join(batch)} only, or "
+        "trainer.deterministic fast"
+    )
+
+
+def elastic_devices(devices: int, shards: int) -> UserError:
+    fit = [n for n in range(1, shards // 2 + 1) if shards % n == 0 and (shards // n) & (shards // n - 1) == 0]
+    return UserError(
+        f"trainer.virtual_shards {shards} cannot be shared out over {devices} device{'s' if devices > 1 else ''}: each "
+        f"must have 2, 4, 8, … of them. Use {', '.join(map(str, sorted({1, *fit})))} devices, or set virtual_shards to "
+        f"{2 * devices} or {4 * devices} (it must stay what it is for the whole run)"
+    )
+
+
+def elastic_rule(name: str, found: Sequence[str], wanted: Sequence[str]) -> UserError:
+    return UserError(
+        f"an elastic step shards `{name}` over all devices: --compute {name}={','.join(wanted)}"
+        + (f", and not over {','.join(found)}" if found else "")
+    )
+
+
+def elastic_compute(name: str, over: Sequence[str]) -> UserError:
+    return UserError(
+        f"`{name}` cannot be sharded over {', '.join(over)} in an elastic step: each device computes whole virtual "
+        "shards; leave it out, or use it for storage alone"
+    )
+
+
+def elastic_storage(name: str, over: Sequence[str], operation: str, source: str) -> UserError:
+    return UserError(
+        f"`{name}` cannot be stored over {', '.join(over)} in an elastic step with this optimizer: its {operation}"
+        + (f" ({source})" if source else "")
+        + " has other bits for shards; keep the state replicated, or use one that updates element by element, such as "
+        "adamw or lion"
+    )
+
+
+def elastic_storage_axes(name: str, over: Sequence[str], axes: Sequence[str]) -> UserError:
+    return UserError(
+        f"`{name}` cannot be stored over {', '.join(over)} alone in an elastic step: sums go along the innermost mesh "
+        f"axes first; store it over {axes[-1]}" + (f" or over {', '.join(axes)}" if len(axes) > 1 else "")
     )

@@ -24,21 +24,18 @@ class Replayed:
     step: int
 
 
-def origin_of_nonfinite(compiled: Compiled, bad: Replayed, healthy: Callable[[], Replayed | None]) -> str | None:
+def origin_of_nonfinite(compiled: Compiled, bad: Replayed, healthy: Callable[[], Replayed] | None) -> str | None:
     """In words, the first array of a step that is not finite; None where all of it is.
 
     Args:
-        healthy: gives a step of the same run that goes well, to tell masks from mistakes.
+        healthy: gives a step of the same run that goes well, to tell masks from mistakes; None where there is none.
     """
-    inputs = _whole(bad)
-    found = first_nonfinite(compiled.graph, inputs)
+    good = None if healthy is None else lambda: _whole(healthy())
+    found = first_nonfinite(compiled.graph, _whole(bad), good)
     if isinstance(found, int):
         names = list(flat_names((bad.state, bad.batch)))
         return errors.input_not_finite(names[found].removeprefix("0."), bad.step)
-    good = healthy()
-    if good is not None:
-        found = first_nonfinite(compiled.graph, inputs, _whole(good))
-    return None if not isinstance(found, FirstNonFinite) else _described(found)
+    return None if found is None else _described(found)
 
 
 def _described(found: FirstNonFinite) -> str:

@@ -72,6 +72,7 @@ def report(
     hardware: str,
     *,
     by_hand: ByHand = ({}, {}),
+    time_limit: float | None = None,
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
@@ -86,7 +87,8 @@ def report(
     graph = graph_of(load_step(target))
     with user_errors():
         plan = plan_by_hand(mesh, hardware, by_hand)
-        result, found = explained(lambda: planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir))
+        asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit}
+        result, found = explained(lambda: planned_graph(graph, mesh, hardware, **asked))
     answer: dict[str, Any] = {"model": target.step, **found}
     nameless = missing_names(graph)
     answer["notes"] = [*answer["notes"], *([nameless] if nameless else [])]

@@ -6,7 +6,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -83,6 +84,39 @@ class Ahead(Generic[T]):
         return False
 
 
-def batches_ahead(make: Callable[[int], T], first: int, last: int, most: int = 2) -> Ahead[T]:
-    """`make(step)` for the steps from `first` to `last - 1`, in order, made before they are asked for."""
-    return Ahead(map(make, range(first, last)), most, "batches")
+class Upcoming(Generic[T]):
+    """Answers questions about one step after the other, the next ones of which are answered before they are asked.
+
+    Only while steps are asked for in order does it work ahead; the answers are the same in any order.
+
+    Args:
+        make: the answer for a step and a question, a pure function.
+        most: how many steps it is ahead.
+
+    Attributes:
+        waited_seconds: how long answers have been waited for in all.
+    """
+
+    def __init__(self, make: Callable[[int, Any], T], most: int = 2) -> None:
+        self._make = make
+        self._most = most
+        self._asked: tuple[int, Any] | None = None
+        self._made: dict[int, Future[T]] = {}
+        self._thread: ThreadPoolExecutor | None = None
+        self.waited_seconds = 0.0
+
+    def __call__(self, step: int, question: Any) -> T:
+        before, self._asked = self._asked, (step, question)
+        in_order = before == (step - 1, question)
+        if not in_order:
+            self._made.clear()
+        began = time.perf_counter()
+        ready = self._made.pop(step, None)
+        found = self._make(step, question) if ready is None else ready.result()
+        self.waited_seconds += time.perf_counter() - began
+        if in_order:
+            self._thread = self._thread or ThreadPoolExecutor(1, "batches")
+            for later in range(step + 1, step + 1 + self._most):
+                if later not in self._made:
+                    self._made[later] = self._thread.submit(self._make, later, question)
+        return found

@@ -23,7 +23,7 @@ import numpy as np
 from levanter import durable
 from levanter.data import cutting
 from levanter.data.corpus import Corpus, Reading, stretches
-from levanter.data.cutting import PIECE, Cutter, Piece
+from levanter.data.cutting import PIECE, TEXT_WEIGHT, Cutter, Piece
 from levanter.data.encoding import encode, id_dtype
 from levanter.data.split import Surveyor
 from levanter.data.tokenizer import Tokenizer
@@ -126,7 +126,8 @@ def text_chunks(corpus: Corpus, tokenizer: Tokenizer, surveyor: Surveyor, readin
 
 def _closes(chunk: TextChunk, digest: bytes, characters: int) -> bool:
     """Whether a chunk ends with this document."""
-    return chunk.characters >= 2 * CHUNK or int.from_bytes(digest[8:16]) * CHUNK < characters << 64
+    full = chunk.characters + TEXT_WEIGHT * len(chunk.pieces) >= 2 * CHUNK
+    return full or int.from_bytes(digest[8:16]) * CHUNK < characters + TEXT_WEIGHT << 64
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ class DataConfig(Choice, draccus.ChoiceRegistry, ABC, registry=SOURCES):
     def corpus(self) -> Corpus:
         """The documents this config names. Raises `UserError` when they cannot be had."""
 
+    def parts(self) -> dict[str, DataConfig]:
+        """The sources that this one is made of, by name; none where it is a source itself."""
+        return {}
+
     def batches(self, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]) -> TokenData:
         """The data of a run; see `levanter.data.build`. Here: windows of the text of all documents."""
         from levanter.data.token_data import windows

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 CODE = 2
 """Part of the key of every cached token. To be raised by who changes where texts are cut (a test has the digest)."""
@@ -27,12 +28,14 @@ _TRIES = 8
 _REACH = 1 << 14
 _WORD = 1 << 15
 
+TEXT_WEIGHT = 1 << 8
+"""How many characters the least of texts counts for, wherever memory is held down: it has a header, too."""
+
 Encode = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 Places = Callable[[str], tuple[Sequence[int], Sequence[tuple[int, int]]]]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A text to be encoded, the first `skip` ids of which belong to what stands before the piece."""
 
     text: str

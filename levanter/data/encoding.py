@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 
 from levanter.data.corpus import Corpus, Document
-from levanter.data.cutting import PIECE, Piece, cut
+from levanter.data.cutting import PIECE, TEXT_WEIGHT, Piece, cut
 from levanter.data.tokenizer import Tokenizer
 
 _BATCH_CHARACTERS = 1 << 21
@@ -51,7 +51,7 @@ def _batches(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
     """First and last of the pieces that are encoded together."""
     first = held = 0
     for place, piece in enumerate(pieces):
-        held += len(piece.text)
+        held += len(piece.text) + TEXT_WEIGHT
         if held >= _BATCH_CHARACTERS:
             yield first, place + 1
             first, held = place + 1, 0
@@ -72,7 +72,7 @@ def tokenized(corpus: Corpus, tokenizer: Tokenizer, dtype: np.dtype) -> Iterator
         documents.append(document)
         pieces += own
         ends += [False] * (len(own) - 1) + [True]
-        held += len(document.text)
+        held += len(document.text) + TEXT_WEIGHT
         if held >= _BATCH_CHARACTERS:
             yield from _of_documents(tokenizer, documents, pieces, ends, dtype)
             documents, pieces, ends, held = [], [], [], 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from levanter.errors import UserError, suggestion
+from levanter.errors import UserError, WorkFailed, suggestion
 
 
 def no_paths() -> UserError:
@@ -67,7 +67,7 @@ def cache_damaged(folder: Path, problem: str) -> str:
 
 
 def text_is_gone(source: str, day: str) -> str:
-    return f"the text of {source} is no longer there: using the tokens that were made of it on {day}"
+    return f"the text of {source} is gone or out of reach: using the tokens that were made of it on {day}"
 
 
 def file_empty(field: str, path: str) -> UserError:
@@ -168,4 +168,17 @@ def chat_refused(name: str, reason: str) -> UserError:
 def cache_unwritable(folder: Path, reason: str) -> UserError:
     return UserError(
         f"cannot write the token cache in {folder}: {reason}; choose another folder with --data.cache_dir FOLDER"
+    )
+
+
+def no_such_corpus(identity: str, cache_dir: Path) -> UserError:
+    return UserError(
+        f"no corpus in {cache_dir} has the identity '{identity}': `levanter data ls` lists those there are"
+    )
+
+
+def damaged_corpora(identities: Iterable[str]) -> WorkFailed:
+    return WorkFailed(
+        f"damaged in the token cache: {', '.join(identities)}; the next run that needs such a corpus makes it again "
+        "from its text"
     )

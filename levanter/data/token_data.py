@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from levanter.data import errors
+from levanter.data.ahead import Upcoming
 from levanter.data.cache import cache_dir_of, cached_tokens
-from levanter.data.packing import STREAM, Batch, Packing, packed
+from levanter.data.packing import STREAM, WHOLE, Batch, Packing, packed
 from levanter.data.permutation import Permutation
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -56,7 +57,7 @@ def windows(
     cache_dir = cache_dir_of(config.cache_dir)
     tokens = cached_tokens(corpus, tokenizer, config.heldout_fraction, cache_dir, notify)
     for side, ids in (("training", tokens.train), ("held-out", tokens.heldout)):
-        if len(ids) < seq_len + 1:
+        if len(ids) < (1 if config.packing == WHOLE else seq_len + 1):
             raise errors.too_short(side, corpus.source, len(ids), seq_len)
     return TokenData(tokens, tokenizer, seq_len=seq_len, seed=seed, batch_size=batch_size, packing=config.packing)
 
@@ -143,13 +144,26 @@ class TokenData:
         """Some rows of the batch of training step `step`: a process reads those of its own devices and no other.
 
         A pure function of the seed, the step and the rows: `train_rows(step, rows)` is `train_batch(step)` at `rows`.
+        Where steps are asked for one after the other, the next ones are made ahead, in a thread of their own.
 
         Args:
             rows: numbers of rows, each below the size of a batch, in the order in which they are wanted.
 
         Returns: tokens and targets, each int32 [len(rows), position].
         """
-        return self.sequences(step * self._batch_size + self._checked(step, rows))
+        return self._upcoming(step, tuple(self._checked(step, rows).tolist()))
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long all calls for training batches have taken: less than it took to make them, which begins before."""
+        return self._upcoming.waited_seconds
+
+    @cached_property
+    def _upcoming(self) -> Upcoming[Batch]:
+        return Upcoming(lambda step, rows: self._rows(step, np.asarray(rows, np.int64)))
+
+    def _rows(self, step: int, rows: np.ndarray) -> Batch:
+        return self.sequences(step * self._batch_size + rows)
 
     def _checked(self, step: int, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Numbers of rows as an array, int64."""

@@ -77,13 +77,21 @@ class SpannedTokens:
         spans: which stretches of the corpus it is made of.
         firsts: int64 [chunks + 1], where each chunk starts in the corpus, and where the last one ends.
         ids_of: the ids of a chunk by its number.
+        open_chunks: how many are kept mapped.
     """
 
-    def __init__(self, spans: Spans, firsts: np.ndarray, ids_of: Callable[[int], np.ndarray]) -> None:
+    def __init__(
+        self,
+        spans: Spans,
+        firsts: np.ndarray,
+        ids_of: Callable[[int], np.ndarray],
+        open_chunks: int = _OPEN_CHUNKS,
+    ) -> None:
         self._spans = spans
         self._firsts = firsts
         self._ids_of = ids_of
         self._open: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._open_chunks = open_chunks
 
     @property
     def ends(self) -> np.ndarray:
@@ -110,10 +118,11 @@ class SpannedTokens:
         return np.concatenate([self._spans.counts, np.zeros(max(0, size - len(self._spans.counts)), np.int64)])
 
     def counted(self) -> np.ndarray:
-        """`Spans.counts`, from the ids themselves."""
+        """`Spans.counts`, from the ids themselves; little of them is held at once."""
+        once = SpannedTokens(self._spans, self._firsts, self._ids_of, open_chunks=1)
         total = np.zeros(0, np.int64)
         for start in range(0, len(self), _BLOCK):
-            ids = np.concatenate(list(self._parts(start, min(_BLOCK, len(self) - start))))
+            ids = np.concatenate(list(once._parts(start, min(_BLOCK, len(self) - start))))
             found = np.bincount(ids, minlength=len(total))
             found[: len(total)] += total
             total = found
@@ -139,6 +148,6 @@ class SpannedTokens:
             self._open.move_to_end(number)
             return self._open[number]
         self._open[number] = ids = self._ids_of(number)
-        if len(self._open) > _OPEN_CHUNKS:
+        if len(self._open) > self._open_chunks:
             self._open.popitem(last=False)
         return ids

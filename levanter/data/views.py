@@ -245,12 +245,6 @@ class _SideWriter:
         self._files[name].write(values.astype("<i8").tobytes())
 
 
-def remove(folder: Path) -> None:
-    """Take a view away; its chunks stay."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-
-
 def names(folder: Path) -> list[str]:
     """The views in a folder."""
     return sorted(name for name in os.listdir(folder) if not name.startswith(".")) if folder.is_dir() else []

@@ -76,11 +76,13 @@ def texts_of(data: DataConfig, tokenizer: Tokenizer, split: str, domain: str | N
 
     Args:
         split: `heldout` takes what training with this source leaves out, `all` takes everything.
-        domain: the name of all of it; None leaves that to the source.
+        domain: the name of all of it; None leaves that to the source. The sources of a mixture have their own names.
 
     Raises:
         UserError: the source cannot be read, or has no such text.
     """
+    if sources := data.parts():  # each holds out text by its own rule
+        return {name: texts_of(each, tokenizer, split, name)[name] for name, each in sources.items()}
     corpus = data.corpus()
     parts: dict[str, list[np.ndarray]] = defaultdict(list)
     num_bytes: dict[str, int] = defaultdict(int)

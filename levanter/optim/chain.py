@@ -14,6 +14,7 @@ import optax
 from haliax.jax_utils import is_named
 from levanter.optim.config import ChainedConfig, ParameterGroup
 from levanter.optim.groups import Settings, decay_rates, settings_of
+from levanter.optim.norm import clipped_by_global_norm
 from levanter.optim.optimizer import Decays, Optimizer
 from levanter.optim.schedule import learning_rate
 
@@ -40,7 +41,7 @@ def stages(
     config: ChainedConfig, rate: Any, decays: Decays, name: str, direction: optax.GradientTransformation
 ) -> optax.GradientTransformation:
     """The transformation of `chained`; `rate` is a schedule or a number."""
-    clip = optax.identity() if config.max_grad_norm is None else optax.clip_by_global_norm(config.max_grad_norm)
+    clip = optax.identity() if config.max_grad_norm is None else clipped_by_global_norm(config.max_grad_norm)
     parts = [
         ("clip", clip),
         (name, direction),

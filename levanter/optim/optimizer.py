@@ -25,7 +25,8 @@ class Optimizer:
 
     Attributes:
         transform: its `update` may take further arguments by name: `loss`, from parameters to the loss of a part of the
-            step's batch, and `key`, a random key of the step.
+            step's batch, `key`, a random key of the step, and `norm`, the global norm of the gradients in an elastic
+            run, where no other way to it has the same bits, else None.
         eval_params: from the optimizer's state and the parameters to those that are evaluated, sampled and exported.
     """
 

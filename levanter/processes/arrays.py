@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,26 +14,35 @@ from levanter.processes.group import Group
 
 
 def rows_here(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> np.ndarray:
-    """The places along the first axis of an array that devices of this process hold, in order."""
+    """The rows of a batch that devices of this process hold, in order.
+
+    Args:
+        shape: of the batch; all its axes but the last number the rows, and only the first of them is sharded.
+    """
     indices = sharding.addressable_devices_indices_map(shape).values()
     held = [index[0].indices(shape[0]) for index in indices if index]
-    return np.unique(np.concatenate([np.arange(first, last) for first, last, _ in held]))
+    places = np.unique(np.concatenate([np.arange(first, last) for first, last, _ in held]))
+    each = math.prod(shape[1:-1])
+    return (places[:, None] * each + np.arange(each)).reshape(-1)
 
 
 def from_rows(
     sharding: jax.sharding.Sharding, shape: tuple[int, ...], rows: np.ndarray, values: np.ndarray
 ) -> jax.Array:
-    """An array of which this process has some rows.
+    """A batch of which this process has some rows.
 
     Args:
-        rows: the places along the first axis that it has, in order: those of `rows_here`, or all.
-        values: the values there.
+        shape: as in `rows_here`.
+        rows: those that it has, in order: the rows of `rows_here`, or all.
+        values: [row, position] of these.
     """
+    each = math.prod(shape[1:-1])
+    places, values = rows[::each] // each, values.reshape(-1, *shape[1:])
 
     def part(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index
         first, last, _ = index[0].indices(shape[0])
-        start = int(np.searchsorted(rows, first))
+        start = int(np.searchsorted(places, first))
         return values[(slice(start, start + last - first), *index[1:])]
 
     return jax.make_array_from_callback(shape, sharding, part)

@@ -3,6 +3,9 @@
 Every target counts the same, wherever it stands: the loss of a micro-batch, which is a mean over its targets, has the
 weight of their number. Micro-batch i is the rows i, i + n, i + 2n, … of the batch: where the batch is sharded, each
 device has its part of every micro-batch, and nothing is moved.
+
+An elastic run (`trainer.deterministic: elastic`) has the batch in virtual shards, each of which is computed by itself,
+and adds up what they give in one order, whichever device has which: see `haliax.core.in_order`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import jax.numpy as jnp
 
 import haliax as hax
 from haliax import Axis, NamedArray
+from haliax.core.in_order import sum_of_each
 
 if TYPE_CHECKING:
     from levanter.runtime.state import LmBatch
@@ -48,6 +52,55 @@ def loss_and_gradients(
 
     zeros = jax.tree.map(jnp.zeros_like, parameters)
     return hax.fold(step, Micro)((jnp.zeros((), jnp.float32), zeros), split, hax.arange(Micro))
+
+
+def sharded_loss_and_gradients(
+    loss_of: Loss, parameters: Any, batch: LmBatch, key: jax.Array | None, microbatches: int
+) -> tuple[jax.Array, Any]:
+    """The same for a batch of virtual shards [virtual_shard, batch, position], in one order on any number of devices.
+
+    Args:
+        key: for dropout; each virtual shard drops by a key of its own.
+        microbatches: how many there are in each virtual shard.
+    """
+
+    def of_shard(shard: LmBatch, at: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+        own_key = None if key is None else jax.random.fold_in(key, at)
+        loss, gradients = loss_and_gradients(loss_of, parameters, shard, own_key, microbatches)
+        count = _targets(shard)
+        return count, count * loss, jax.tree.map(lambda each: count.astype(each.dtype) * each, gradients)
+
+    count, loss, gradients = sum_of_shards(of_shard, batch)
+    total = jnp.maximum(count, 1.0)
+    return loss / total, jax.tree.map(lambda each: each / total.astype(each.dtype), gradients)
+
+
+def sharded_loss(loss_of: Callable[[Any], jax.Array], batch: LmBatch) -> jax.Array:
+    """The mean loss over the targets of a batch of virtual shards, a float32 scalar."""
+
+    def of_shard(shard: LmBatch, at: jax.Array) -> tuple[jax.Array, jax.Array]:
+        count = _targets(shard)
+        return count, count * loss_of(shard)
+
+    count, loss = sum_of_shards(of_shard, batch)
+    return loss / jnp.maximum(count, 1.0)
+
+
+def sum_of_shards(function: Callable[[Any, jax.Array], Any], batch: LmBatch) -> Any:
+    """The sum, in order, of what a function gives for each virtual shard and its number: a pytree of arrays."""
+    parts, structure = jax.tree.flatten(batch, is_leaf=_is_named)
+    Shard = parts[0].axes[0]
+
+    def of_slice(arrays: list[jax.Array], at: jax.Array) -> Any:
+        named = [NamedArray(array, part.axes[1:]) for array, part in zip(arrays, parts, strict=True)]
+        return function(jax.tree.unflatten(structure, named), at)
+
+    return sum_of_each(of_slice, [part.array for part in parts], jnp.arange(Shard.size))
+
+
+def first_shard(batch: LmBatch) -> LmBatch:
+    """The first virtual shard of a batch."""
+    return jax.tree.map(lambda part: part[part.axes[0].name, 0], batch, is_leaf=_is_named)
 
 
 def first_microbatch(batch: LmBatch, microbatches: int) -> LmBatch:

@@ -24,10 +24,10 @@ import platform
 import secrets
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import jaxlib
 from jax.experimental.compilation_cache import compilation_cache as of_jax
 
 from levanter.data.cache import default_cache_dir
@@ -113,7 +113,7 @@ def used(wanted: bool, root: Path | None = None) -> Iterator[Programs | None]:
 def depends_on() -> str:
     """A digest of what the bits of a compiled program depend on beside the program, its options and its devices."""
     known = {
-        "jax": [jax.__version__, jaxlib.__version__],
+        "jax": [version("jax"), version("jaxlib")],
         "cpu": [platform.machine(), _cpu()],
         "threads": os.environ.get("NPROC") or len(os.sched_getaffinity(0)),
         "flags": [sorted(os.environ.get(name, "").split()) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],

@@ -49,8 +49,9 @@ class TrainerConfig:
     """Fixes the initial weights, the order of the data and every random number, and so every bit of the run."""
     train_batch_size: int = number(32, SIZE)
     """Sequences in one step, over all devices: the size of axis `batch`."""
-    microbatches: int = number(1, SIZE)
-    """Parts of a batch whose gradients are made one after another and added: the same update in less memory."""
+    microbatches: int | None = number(1, SIZE)
+    """Parts of a batch whose gradients are made one after another and added: the same update in less memory. null is
+    the fewest whose step fits trainer.hardware; a run fixes that when it starts."""
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
     starts. A run keeps the number where it resumes on more or fewer cores."""
@@ -72,6 +73,10 @@ class TrainerConfig:
     """Whether a new run takes the optimizer's state from there too; the learning rate starts with its schedule anew."""
     mesh: str | None = None
     """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
+    deterministic: str = word("fast", ("fast", "elastic"))
+    """What gives the same bits: the same run on the same mesh (fast), or on any number of devices (elastic)."""
+    virtual_shards: int = number(16, at_least(2))
+    """Parts of a batch that an elastic run computes one by one and adds up in one order: two or more on each device."""
     hardware: str = "v5e"
     """The chip to plan for: v4, v5e, v5p, v6e, a100, h100, h200, or my_chips.yaml:NAME for one of your own."""
     run_dir: str | None = None
@@ -95,8 +100,10 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         check(self, "trainer")
-        if self.train_batch_size % self.microbatches:
+        if self.microbatches is not None and self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
+        if self.elastic and self.train_batch_size % (self.virtual_shards * self.microbatches):
+            raise errors.virtual_shards_do_not_divide(self.train_batch_size, self.virtual_shards, self.microbatches)
         if self.initialize_optimizer and self.initialize_from is None:
             raise errors.optimizer_of_nothing()
         _ = self.profiled
@@ -115,3 +122,8 @@ class TrainerConfig:
         if not 1 <= first <= last:
             raise errors.no_window(self.profile)
         return range(first, last + 1)
+
+    @property
+    def elastic(self) -> bool:
+        """Whether the bits of the run are the same on any number of devices."""
+        return self.deterministic == "elastic"

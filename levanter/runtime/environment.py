@@ -54,7 +54,7 @@ def fix_threads(number: int) -> None:
 def current() -> dict[str, Any]:
     """What there is now; this starts JAX. Plain data, as JSON and YAML can hold it."""
     import jax
-    import jaxlib
+    from jaxlib.version import __version__ as jaxlib_version
 
     from levanter.version import installed_version
 
@@ -62,7 +62,7 @@ def current() -> dict[str, Any]:
     found: dict[str, Any] = {
         "levanter": installed_version(),
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib_version,
         "python": platform.python_version(),
         "platform": device.platform,
         "device_kind": _processor() if device.platform == "cpu" else device.device_kind,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from levanter.checkpoint.locations import Location
-from levanter.errors import UserError, WorkFailed, part_meant
+from levanter.errors import UserError, WorkFailed, part_meant, suggestion
 
 _SHOWN = 8
 _SHOWN_FILES = 3
@@ -121,6 +121,16 @@ def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
     return UserError(
         f"trainer.train_batch_size {batch} does not divide into trainer.microbatches {microbatches}: "
         f"set microbatches to a divisor of it, for example {nearest}"
+    )
+
+
+def virtual_shards_do_not_divide(batch: int, shards: int, microbatches: int) -> UserError:
+    per_shard = f"trainer.virtual_shards {shards}" + (f" of {microbatches} micro-batches" if microbatches > 1 else "")
+    largest = max((n for n in range(1, batch // microbatches + 1) if batch % (n * microbatches) == 0), default=1)
+    return UserError(
+        f"trainer.train_batch_size {batch} does not divide into {per_shard}, as trainer.deterministic elastic needs: "
+        f"set it to a multiple of {shards * microbatches}, or virtual_shards to a divisor, for example "
+        f"{min(largest, shards)}"
     )
 
 
@@ -321,3 +331,21 @@ def scale_no_power(value: float) -> UserError:
     return UserError(
         f"trainer.loss_scale.initial is {value:g}: it must be a power of two, such as 32768, so that nothing is rounded"
     )
+
+
+def no_metric(pattern: str, known: Sequence[str]) -> UserError:
+    return UserError(
+        f"no metric `{pattern}` in these runs: {suggestion(pattern, known) if known else 'no step is done'}"
+    )
+
+
+def nothing_to_plot(paths: Sequence[Path]) -> UserError:
+    return UserError(f"nothing to draw of {', '.join(map(str, paths))}: no step is done")
+
+
+def no_picture(path: Path, endings: Sequence[str]) -> UserError:
+    return UserError(f"cannot draw into {path}: name a file that ends in {', '.join(endings)}")
+
+
+def cannot_write_picture(path: Path, reason: str) -> UserError:
+    return UserError(f"cannot write {path}: {reason.lower()}; name another file with -o")

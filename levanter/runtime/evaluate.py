@@ -11,14 +11,20 @@ import jax.numpy as jnp
 
 from levanter.config.schema import TrainConfig
 from levanter.models.lm_model import LmModel
-from levanter.runtime.state import LmBatch, TrainState, evaluated_model, segments_of
+from levanter.runtime.accumulate import sharded_loss
+from levanter.runtime.state import VIRTUAL_SHARD, LmBatch, TrainState, evaluated_model, segments_of
 
 EvalStep = Callable[[Any, LmBatch], jax.Array]
 
 
 def eval_step(model: LmModel, batch: LmBatch) -> jax.Array:
     """Mean loss of a batch in nats per target, a float32 scalar; nothing is dropped."""
-    return model.evaluation_loss(batch.tokens, batch.targets, **segments_of(model, "evaluation_loss", batch))
+
+    def loss_of(part: LmBatch) -> jax.Array:
+        return model.evaluation_loss(part.tokens, part.targets, **segments_of(model, "evaluation_loss", part))
+
+    sharded = batch.tokens.axes[0].name == VIRTUAL_SHARD
+    return sharded_loss(loss_of, batch) if sharded else loss_of(batch)
 
 
 def eval_step_of(config: TrainConfig) -> Callable[[TrainState, LmBatch], jax.Array]:

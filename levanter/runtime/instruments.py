@@ -100,6 +100,10 @@ class Instruments:
                 added |= each.on_step(step, {**numbers, **added}, state if each.reads_state else None) or {}
         return added
 
+    def broken_off(self) -> None:
+        """The loop ends where something failed."""
+        self._profile.stop()
+
     def end(self, step: int, results: Any = None) -> None:
         """The loop ends with `step` steps done."""
         self._profile.stop(results)

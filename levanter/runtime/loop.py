@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from haliax import NamedArray
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
@@ -23,7 +22,16 @@ from levanter.processes.group import ALONE, Group
 from levanter.runtime import errors, evaluate, own_code
 from levanter.runtime.course import Course
 from levanter.runtime.instruments import Instruments
-from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, batch_shape, flat_names, state_shape
+from levanter.runtime.state import (
+    LmBatch,
+    Metrics,
+    TrainState,
+    batch_axes,
+    batch_shape,
+    flat_names,
+    named_batch,
+    state_shape,
+)
 from levanter.runtime.stop import StopRequested, StopSignal
 from levanter.trackers.scalars import plain
 from levanter.trackers.trackers import Trackers
@@ -172,6 +180,7 @@ class Loop:
         numbers = {**values, **self._pace.tick()}
         if (problem := self._course.watch.problem(step, values)) is not None:
             self._trackers.log(step, numbers)
+            self._instruments.broken_off()
             raise problem
         self._log(step, numbers, state, read)
 
@@ -216,9 +225,7 @@ class Loop:
         """A batch of numpy arrays, on the devices as the plan says."""
         if not self._alone:
             return self._from_rows(np.arange(len(batch[0])), batch)
-        return jax.device_put(
-            LmBatch(*(NamedArray(array, self._axes) for array in batch)), self._compiled.batch_shardings
-        )
+        return jax.device_put(named_batch(batch, self._axes), self._compiled.batch_shardings)
 
     def _from_rows(self, rows: np.ndarray, batch: tuple[np.ndarray, ...]) -> LmBatch:
         """A batch of which this process has the rows `rows`."""
@@ -226,4 +233,4 @@ class Loop:
         found = self._compiled.batch_shardings
         shardings = [each.array for each in (found.tokens, found.targets, found.segments) if each is not None]
         placed = (from_rows(sharding, shape, rows, values) for sharding, values in zip(shardings, batch, strict=True))
-        return LmBatch(*(NamedArray(array, self._axes) for array in placed))
+        return named_batch(list(placed), self._axes)

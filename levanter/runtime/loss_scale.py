@@ -14,6 +14,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from levanter.runtime.nonfinite import where
+
 if TYPE_CHECKING:
     from levanter.runtime.config import LossScaleConfig
 
@@ -49,9 +51,8 @@ class Scaling:
 
     def scaled(self, loss_of: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         """A loss, scaled up."""
-        if self._scale is None:
-            return loss_of
-        return lambda *arguments: loss_of(*arguments) * self._scale
+        scale = self._scale
+        return loss_of if scale is None else lambda *arguments: loss_of(*arguments) * scale
 
     def unscaled(self, loss: jax.Array, gradients: Any) -> tuple[jax.Array, Any]:
         """The loss and its gradients as they are without a scale."""
@@ -70,7 +71,7 @@ class Scaling:
         if self._now is None or self._config is None:
             return new, None, {}
         finite = jnp.isfinite(norm)
-        kept = jax.tree.map(lambda after, before: jax.lax.select_n(finite, before, after), new, old)
+        kept = where(finite, new, old)
         scale, good = self._now.scale, self._now.good_steps + 1
         grown = good >= self._config.period
         raised = jnp.where(grown, scale * 2.0, scale)

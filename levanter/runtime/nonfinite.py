@@ -55,16 +55,21 @@ class Watch:
 
 
 def unless_finite(loss: jax.Array, gradient_norm: jax.Array, updates: Any, new: Any, old: Any) -> Any:
-    """`new`, parameters and the optimizer's state after a step, where all of it is finite; `old` where not.
+    """`new`, parameters and the optimizer's state after a step, where all of it is finite; `old` where not."""
+    finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(optax.tree.norm(updates))
+    return where(finite, new, old)
+
+
+def where(applied: jax.Array, new: Any, old: Any) -> Any:
+    """`new`, parameters and the optimizer's state after a step, where its update is applied; `old` where not.
 
     The optimizer's count for its learning rate goes on in any case, so that the rate stays a function of the step.
     """
-    finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(optax.tree.norm(updates))
 
     def chosen(after: Any, before: Any) -> Any:
         if _counts_steps(after):
             return after
-        return jax.lax.select_n(finite, before, after)
+        return jax.lax.select_n(applied, before, after)
 
     return jax.tree.map(chosen, new, old, is_leaf=_counts_steps)
 

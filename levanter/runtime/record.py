@@ -27,7 +27,7 @@ from levanter.config.kept import ENVIRONMENT, FIXED, HISTORY, split
 from levanter.config.schema import TrainConfig
 
 SCHEDULE_STEPS, CPU_THREADS = "optimizer.schedule_steps", "trainer.cpu_threads"
-INITIALIZED = "trainer.initialize_from"
+INITIALIZED, MICROBATCHES = "trainer.initialize_from", "trainer.microbatches"
 
 NOT_SET = "(not set)"
 """In the place of a value that there is not."""

@@ -9,14 +9,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from haliax import NamedArray
 from levanter import data as text
 from levanter.checkpoint.locations import Location
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.runtime import rewinds, starting
 from levanter.runtime.run_directory import RunDirectory
-from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes
+from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_axes, named_batch
 
 
 class Rerun:
@@ -43,10 +42,9 @@ class Rerun:
         arrays = self.tokens.train_batch(self._left_out.batch_of(step))
         return self.place(arrays)
 
-    def place(self, arrays: tuple[np.ndarray, np.ndarray]) -> LmBatch:
+    def place(self, arrays: tuple[np.ndarray, ...]) -> LmBatch:
         """A batch on the devices."""
-        tokens, targets = (NamedArray(array, batch_axes(self.config)) for array in arrays)
-        return jax.device_put(LmBatch(tokens, targets), self.compiled.batch_shardings)
+        return jax.device_put(named_batch(arrays, batch_axes(self.config)), self.compiled.batch_shardings)
 
     def after(self, state: TrainState, start: int, end: int) -> TrainState:
         """The state after `end` steps, from that after `start`; `state` is given up."""

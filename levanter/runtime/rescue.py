@@ -50,10 +50,10 @@ def _origin(rerun: Rerun, checkpoint: Location | None, step: int) -> str | None:
     state = rerun.after(rerun.state(checkpoint), step_of(checkpoint), step - 1)
     bad = Replayed(state, rerun.batch(step - 1), step)
 
-    def healthy() -> Replayed | None:
-        return Replayed(rerun.state(None), rerun.batch(0), 1) if step > 1 else None
+    def healthy() -> Replayed:
+        return Replayed(rerun.state(None), rerun.batch(0), 1)
 
-    return origin_of_nonfinite(rerun.compiled, bad, healthy)
+    return origin_of_nonfinite(rerun.compiled, bad, healthy if step > 1 else None)
 
 
 def _ways(

@@ -8,7 +8,7 @@ those in a moment even for a model that would not fit this machine.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,12 +27,18 @@ from levanter.models.parts.precision import floats_in_dtype
 from levanter.optim.average import averaged
 from levanter.optim.errors import all_frozen
 from levanter.optim.groups import frozen_parts
+from levanter.optim.norm import global_norm
 from levanter.optim.optimizer import Optimizer
 from levanter.paths import flat_names as flat_names
 from levanter.paths import from_flat_names as from_flat_names
 from levanter.paths import map_named
 from levanter.runtime import rng
-from levanter.runtime.accumulate import first_microbatch, loss_and_gradients
+from levanter.runtime.accumulate import (
+    first_microbatch,
+    first_shard,
+    loss_and_gradients,
+    sharded_loss_and_gradients,
+)
 from levanter.runtime.config import LossScaleConfig
 from levanter.runtime.frozen import parted, whole
 from levanter.runtime.loss_scale import LossScale, Scaling, initial
@@ -43,13 +49,17 @@ Metrics = dict[str, Any]
 """Names to scalars; `loss` in nats per token, `grad_norm` before clipping, and the `learning_rate` of the step."""
 
 
+VIRTUAL_SHARD = "virtual_shard"
+"""The axis in front of a batch of an elastic run."""
+
+
 class LmBatch(eqx.Module):
     """What a step of language modeling reads: at each position a token, and the token that follows it."""
 
-    tokens: NamedArray  # int32 [batch, position]
-    targets: NamedArray  # int32 [batch, position]
+    tokens: NamedArray  # int32 [batch, position], of an elastic run [virtual_shard, batch, position]
+    targets: NamedArray  # int32, the same axes
     segments: NamedArray | None = None
-    """int32 [batch, position], equal for the tokens of one document; None where a token sees all before it."""
+    """int32, the same axes; equal for the tokens of one document; None where a token sees all before it."""
 
 
 class TrainState(eqx.Module):
@@ -76,6 +86,7 @@ def make_train_step(
     seed: int,
     *,
     microbatches: int = 1,
+    virtual_shards: int | None = None,
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
     skip_nonfinite: bool = False,
@@ -87,6 +98,7 @@ def make_train_step(
     Args:
         seed: of the run; dropout at a step depends on it and on the step's number only.
         microbatches: see `levanter.runtime.accumulate`.
+        virtual_shards: of an elastic run; None for any other.
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
         skip_nonfinite: whether an update that is not finite is left out; the step counts all the same.
@@ -109,21 +121,25 @@ def make_train_step(
             return model.loss(batch.tokens, batch.targets, key=key if model.drops_out else None, **apart)
 
         def loss_of_a_part(trained: Any) -> jax.Array:
-            return loss_of(trained, first_microbatch(batch, microbatches), key)
+            part = batch if virtual_shards is None else first_shard(batch)
+            return loss_of(trained, first_microbatch(part, microbatches), key)
 
         scaling = Scaling(loss_scale, state.loss_scale)
-        loss, gradients = loss_and_gradients(scaling.scaled(loss_of), trained, batch, key, microbatches)
+        differentiate = loss_and_gradients if virtual_shards is None else sharded_loss_and_gradients
+        loss, gradients = differentiate(scaling.scaled(loss_of), trained, batch, key, microbatches)
         loss, gradients = scaling.unscaled(loss, gradients)
+        norm = global_norm(gradients, virtual_shards)
         updates, opt_state = transform.update(
             gradients,
             state.opt_state,
             trained,
             loss=loss_of_a_part,
+            norm=None if virtual_shards is None else norm,
             key=rng.step_key(seed, state.step, "optimizer"),
         )
         metrics = {
             "loss": loss,
-            "grad_norm": optax.tree.norm(gradients),
+            "grad_norm": norm,
             "learning_rate": optimizer.learning_rate(state.step),
         }
         if watch is not None:
@@ -142,7 +158,8 @@ def train_step_of(config: TrainConfig, watch: Callable[..., Metrics] | None = No
     return make_train_step(
         _optimizer(config),
         config.trainer.seed,
-        microbatches=config.trainer.microbatches,
+        microbatches=config.trainer.microbatches or 1,
+        virtual_shards=_virtual_shards(config),
         frozen=_frozen(config),
         adapter=config.adapter,
         skip_nonfinite=config.trainer.on_nonfinite == "skip",
@@ -186,6 +203,11 @@ def _optimizer(config: TrainConfig) -> Optimizer:
     steps = config.optimizer.schedule_steps or config.trainer.num_train_steps
     optimizer = config.optimizer.build(steps, _decays)
     return optimizer if config.optimizer.ema is None else averaged(optimizer, config.optimizer.ema)
+
+
+def _virtual_shards(config: TrainConfig) -> int | None:
+    """How many an elastic run has; None for any other."""
+    return config.trainer.virtual_shards if config.trainer.elastic else None
 
 
 def _frozen(config: TrainConfig) -> Frozen:
@@ -264,9 +286,18 @@ def segments_of(model: Any, method: str, batch: LmBatch) -> dict[str, NamedArray
     return {"segments": batch.segments}
 
 
-def batch_axes(config: TrainConfig) -> tuple[Axis, Axis]:
-    """Axes `batch` and `position` of a training batch."""
-    return Axis("batch", config.trainer.train_batch_size), config.model.Pos
+def batch_axes(config: TrainConfig) -> tuple[Axis, ...]:
+    """Axes `batch` and `position` of a training batch; of an elastic run `virtual_shard`, `batch` and `position`."""
+    size, shards = config.trainer.train_batch_size, _virtual_shards(config)
+    if shards is None:
+        return Axis("batch", size), config.model.Pos
+    return Axis(VIRTUAL_SHARD, shards), Axis("batch", size // shards), config.model.Pos
+
+
+def named_batch(arrays: Sequence[Any], axes: Sequence[Axis]) -> LmBatch:
+    """A batch of a run from arrays [batch, position]: tokens, targets, and segments where there are any."""
+    shape = [axis.size for axis in axes]
+    return LmBatch(*(NamedArray(array.reshape(shape), tuple(axes)) for array in arrays))
 
 
 def batch_shape(config: TrainConfig) -> LmBatch:

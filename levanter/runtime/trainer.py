@@ -18,7 +18,7 @@ from rich.console import Console
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.checkpoint.directory import keep_elsewhere
-from levanter.compiler.compile import compile_training
+from levanter.compiler.compile import compile_training, with_microbatches
 from levanter.config import TrainConfig
 from levanter.models.errors import vocabulary_too_small
 from levanter.processes.arrays import by_the_first, check_devices
@@ -32,7 +32,7 @@ from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
 from levanter.runtime.pace import before
-from levanter.runtime.record import with_fixed
+from levanter.runtime.record import MICROBATCHES, with_fixed
 from levanter.runtime.rescue import diverged
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
@@ -129,6 +129,8 @@ class _Attempt:
     ) -> None:
         self._members = members
         self._fixed = fixed_values(config, run)
+        if config.trainer.microbatches is None:
+            self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)
         self.compiled = compile_training(self.config)
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
@@ -195,6 +197,13 @@ class _Attempt:
         line = errors.rewound(str(problem), window.step, window.batches, run.path / rewinds.REWINDS)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return True
+
+
+def _microbatches(config: TrainConfig, console: Console) -> int | None:
+    """How many micro-batches the planner chooses."""
+    chosen, said = with_microbatches(config, config.mesh.as_dict(), config.trainer.hardware)
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return chosen.trainer.microbatches
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""Where a run's numbers go: `metrics.jsonl` (the record), the console, and Weights & Biases (a mirror).
+"""Where a run's numbers go: `metrics.jsonl` (the record), the console, and mirrors (Weights &
+Biases, TensorBoard, Trackio).
 
 `config` has a section for each, light to import; each has a folder of its own beside it.
 """

@@ -35,6 +35,11 @@ class TrackerConfig(Component, ABC, registry=TRACKERS):
     """A tracker: its section of the configuration has its name, such as `trackers.console`."""
 
     @property
+    def vital(self) -> bool:
+        """Whether a run that resumes must have it, see `Tracker`."""
+        return False
+
+    @property
     @abstractmethod
     def on(self) -> bool:
         """Whether numbers go there."""

@@ -36,5 +36,7 @@ def wandb_unavailable(reason: str) -> UserError:
     )
 
 
-def wandb_stopped(reason: str) -> str:
-    return f"the tracker wandb failed ({reason}): the run continues without it, and metrics.jsonl has every step"
+def mirror_failed(name: str, error: Exception) -> str:
+    """`name` is that of the tracker."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return f"the tracker {name} failed ({reason}): the run continues without it, and metrics.jsonl has every step"

@@ -9,7 +9,13 @@ from levanter.trackers.scalars import Scalar
 
 
 class Tracker(ABC):
-    """One place that numbers go. Steps come in ascending order, each once."""
+    """One place that numbers go. Steps come in ascending order, each once.
+
+    Attributes:
+        vital: whether what it raises ends the run; any other one is left out from then on.
+    """
+
+    vital: bool = False
 
     @abstractmethod
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:

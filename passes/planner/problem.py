@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ir.graph import Graph
 from ir.ops import entered
@@ -56,33 +57,47 @@ class Problem:
     def named(self, candidate: Candidate) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
         """(compute, storage) of a candidate, without rules that no value ever follows."""
         mesh = self.network.mesh
-        stored = candidate.stored
-        extra = {stored.name: stored.mask} if stored.name is not None else {}
-        rules = ShardingRules(mesh, self.space.order, candidate.masks, extra)
-        shapes: dict[tuple[tuple[tuple[str, int], ...], Role], None] = {}
-        for value in self.graph.values():
-            shapes.setdefault((tuple(sizes_of(value.type).items()), self.roles[value.id]))
-        for node in self.graph.walk():
-            if not entered(node):
-                space = space_of(node, self.roles)
-                shapes.setdefault((tuple(space.sizes.items()), space.role))
+        rules = self.rules(candidate)
         granted: dict[Role, dict[str, int]] = {"compute": {}, "storage": {}}
-        for sizes, role in shapes:
-            for name, mask in rules.layout(dict(sizes), role).items():
+        layouts = [rules.layout(dict(sizes), role) for sizes, role in self.shapes]
+        for (_, role), layout in zip(self.shapes, layouts, strict=True):
+            for name, mask in layout.items():
                 granted[role][name] = granted[role].get(name, 0) | int(mask)
-        used = granted["compute"]
-        kept = granted["storage"]
+        used, kept = granted["compute"], granted["storage"]
+        extra = {name: mask & ~used.get(name, 0) for name, mask in kept.items() if mask & ~used.get(name, 0)}
+        short = ShardingRules(mesh, self.space.order, used, extra)
+        if [short.layout(dict(sizes), role) for sizes, role in self.shapes] != layouts:
+            # A rule that is not followed here may decide who takes a mesh axis there: then all are said.
+            used = dict(candidate.masks)
+            kept = {name: mask | (rules.extra.get(name, 0)) for name, mask in used.items()}
+            kept |= {name: mask for name, mask in rules.extra.items() if name not in used}
         compute = {name: mesh.names(used[name]) for name in self.space.order if used.get(name)}
         storage = {name: mesh.names(kept[name]) for name in self.space.order if kept.get(name)}
         return compute, storage
 
+    def rules(self, candidate: Candidate) -> ShardingRules:
+        """The sharding rules of a candidate."""
+        stored = candidate.stored
+        extra = {stored.name: stored.mask} if stored.name is not None else {}
+        return ShardingRules(self.network.mesh, self.space.order, candidate.masks, extra)
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[tuple[tuple[str, int], ...], Role], ...]:
+        """Names and sizes of everything that is laid out, and its role."""
+        found: dict[tuple[tuple[tuple[str, int], ...], Role], None] = {}
+        for value in self.graph.values():
+            found.setdefault((tuple(sizes_of(value.type).items()), self.roles[value.id]))
+        for node in self.graph.walk():
+            if not entered(node):
+                space = space_of(node, self.roles)
+                found.setdefault((tuple(space.sizes.items()), space.role))
+        return tuple(found)
+
     def does_not_fit(self, leanest: Candidate | None) -> errors.PlanError:
         """What the leanest plan needs memory for, and which axes to make smaller."""
         assert leanest is not None  # the space always has the plan that shards nothing
-        stored, chip = leanest.stored, self.network.chip
-        extra = {stored.name: stored.mask} if stored.name is not None else {}
-        rules = ShardingRules(self.network.mesh, self.space.order, leanest.masks, extra)
-        peak, parts = self.memory.peak(rules, self.network.chip.memory)
+        chip = self.network.chip
+        peak, parts = self.memory.peak(self.rules(leanest), chip.memory)
         carried = {before for before, _ in self.graph.carried}
         batch = [value.type for i, value in enumerate(self.graph.inputs) if i not in carried]
         model = [value.type for i, value in enumerate(self.graph.inputs) if i in carried]

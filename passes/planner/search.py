@@ -1,35 +1,39 @@
 """The search: the fastest plan of the space that fits in memory, with proof.
 
-Branch and bound over the storage choices and the options of names. A node of the search tree has fixed some names; its
-bound is the sum of the smallest entries of all tables under what is fixed, which no completion can beat. When few
-enough plans are left in a branch they are all evaluated at once, exactly, as one array; the fastest of them are checked
-for memory in order. What is never looked at is proven slower than what was kept, so the result is the optimum of the
-whole space, and the runner-up is the next distinct price.
+Branch and bound over single decisions: whether a name wishes for a mesh axis. The name that is stored on more mesh axes
+is fixed first, each with tables of its own (`passes.planner.tables`). The smallest entries of all tables under what is
+decided add up to a bound that no completion can beat, and smallest sizes at each moment to memory that none can do
+without (`passes.planner.peaks`). Both are known for either answer to each open decision as well: an answer that cannot
+beat the second best plan, or cannot fit, is ruled out at once, and the decision that raises the bound most comes next.
+What is never looked at is proven slower than what was kept, or not to fit, so the result is the optimum of the whole
+space, and the runner-up is the next distinct price. Where nothing fits, the same search finds the smallest peak.
+
+With a time limit the search ends with the best that it has found, and with the least that what it left out could take.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from time import process_time
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from passes import errors
-from passes.hardware.chip import Chip, Overlap
+from passes.hardware.chip import Chip
 from passes.planner.cost import step_seconds
 from passes.planner.memory import MemoryProgram
+from passes.planner.peaks import Moments, sizes
 from passes.planner.space import PlanSpace, StorageAxes
+from passes.planner.tables import EXTRA, Asked, Decisions, Float, Table, legal_tables, merged, table_of
 from passes.planner.terms import Term
+from passes.sharding.rules import ShardingRules
 
-LEAF = 1 << 17
-CHUNK = 512
 _DISTINCT = 1e-6
-MOST_LAYOUTS = 1 << 24
-"""Of one operation: all are priced, and their prices fill a few hundred megabytes."""
+_HUGE = 1e30
+_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Of the first of the two bounds, in the means of both."""
 
-Float = npt.NDArray[np.float64]
-Assignment = dict[str, int]
+Decision = tuple[str, int]
+"""A name and a mesh axis."""
 
 
 @dataclass(frozen=True)
@@ -39,153 +43,217 @@ class Candidate:
     seconds: float
     peak: int
     stored: StorageAxes
-    masks: Assignment
+    masks: dict[str, int]
 
 
 @dataclass(frozen=True)
-class Table:
-    """Seconds over the options of some names, stacked as (operations, activations, parameters and gradients)."""
+class Found:
+    """What a search has found.
 
-    names: tuple[str, ...]
-    values: Float
+    Attributes:
+        best: at most two candidates in order of price, the second slower than the first. Empty where nothing fits.
+        leanest: the candidate with the smallest peak, where nothing fits.
+        bound: seconds that no plan that fits can beat; those of the best where it is provably optimal.
+    """
 
-    def fix(self, name: str, option: int) -> "Table":
-        if name not in self.names:
-            return self
-        axis = self.names.index(name)
-        rest = self.names[:axis] + self.names[axis + 1 :]
-        return Table(rest, np.take(self.values, option, axis=axis + 1))
-
-    def bound(self, overlap: Overlap) -> float:
-        """The least that this table adds to any step."""
-        compute, activations, hidden = self.values
-        return float(np.min(compute + (1.0 - overlap.activations) * activations + (1.0 - overlap.state) * hidden))
+    best: list[Candidate]
+    leanest: Candidate | None
+    bound: float
 
 
 def search(
-    space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip
-) -> tuple[list[Candidate], Candidate | None]:
-    """The best candidates in order of price (at most two, the second slower than the first), and the candidate with the
-    smallest peak of all that were looked at. The list is empty where nothing fits."""
-    return _Search(space, terms, memory, chip).run()
+    space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip, time_limit: float | None = None
+) -> Found:
+    """The best candidates.
+
+    Args:
+        time_limit: seconds of this process's time after which the search ends with what it has.
+    """
+    return _Search(space, terms, memory, chip, time_limit).run()
 
 
-def tabulate(space: PlanSpace, terms: list[Term], stored: StorageAxes) -> list[Table]:
-    """The tables of some terms under one storage choice, those over the same names added up."""
-    total: dict[tuple[str, ...], Float] = {}
-    for term in terms:
-        names = tuple(name for name in space.names if name in term.names)
-        shape = tuple(len(space.options[name]) for name in names)
-        if prod(shape) > MOST_LAYOUTS:
-            raise errors.too_many_layouts(names, prod(shape), MOST_LAYOUTS)
-        values = total.setdefault(names, np.zeros((3, *shape)))
-        cost = term.price(space.rules(stored, names))
-        for row, part in enumerate((cost.compute, cost.activations, cost.hidden)):
-            values[row] += part * term.times
-    return _absorb([Table(names, values) for names, values in total.items()])
+@dataclass(frozen=True)
+class _Node:
+    """A node of the search tree: what is left of the tables, and what was decided."""
 
+    stored: str | None
+    times: list[Table]
+    sizes: list[Table]
+    decided: dict[Decision, bool]
 
-def _absorb(tables: list[Table]) -> list[Table]:
-    """Adds every table to one over more names where there is one: fewer tables bound more tightly."""
-    kept: list[Table] = []
-    for table in sorted(tables, key=lambda table: (-len(table.names), table.names)):
-        for i, wide in enumerate(kept):
-            if set(table.names) <= set(wide.names):
-                kept[i] = Table(wide.names, wide.values + _expand(table, wide.names))
-                break
-        else:
-            kept.append(table)
-    return kept
-
-
-def _expand(table: Table, names: tuple[str, ...]) -> Float:
-    """The table's values shaped to broadcast over `names` (in the same order)."""
-    sizes = dict(zip(table.names, table.values.shape[1:], strict=True))
-    return table.values.reshape(3, *(sizes.get(name, 1) for name in names))
+    def cut(self, decisions: Decisions) -> "_Node":
+        times = [each.cut(decisions) for each in self.times]
+        sizes = [each.cut(decisions) for each in self.sizes]
+        return _Node(self.stored, times, sizes, {**self.decided, **decisions})
 
 
 class _Search:
-    def __init__(self, space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip) -> None:
+    def __init__(
+        self, space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip, time_limit: float | None
+    ) -> None:
         self.space = space
-        self.memory = memory
-        self.chip_memory = chip.memory
+        self.chip = chip
         self.capacity = chip.capacity
-        self.overlap = chip.overlap
-        self.free_terms = [term for term in terms if not term.stored]
-        self.stored_terms = [term for term in terms if term.stored]
+        self.names = (*space.names, EXTRA)
+        self.ids = {name: i for i, name in enumerate(self.names)}
+        self.terms = [_asked(term, space, chip) for term in terms]
+        self.entries, groups = zip(*sizes(memory, chip.memory, space), strict=True)
+        self.moments = Moments.of(memory, chip.memory).ordered([i for group in groups for i in group])
+        self.deadline = None if time_limit is None else process_time() + time_limit
         self.best: list[Candidate] = []
         self.leanest: Candidate | None = None
+        self.left_out = np.inf
+        self.by_memory = False
 
-    def run(self) -> tuple[list[Candidate], Candidate | None]:
-        shared = tabulate(self.space, self.free_terms, StorageAxes(None, 0))
-        branches: list[tuple[float, int, list[Table]]] = []
-        indifferent: dict[str | None, list[Table]] = {}
-        for i, stored in enumerate(self.space.storage_choices):
-            name = stored.name
-            if name not in indifferent:
-                # A storage choice changes nothing for terms that do not mention its name.
-                rest = [term for term in self.stored_terms if name not in term.names]
-                indifferent[name] = _absorb(shared + tabulate(self.space, rest, StorageAxes(None, 0)))
-            concerned = [term for term in self.stored_terms if name in term.names]
-            tables = _absorb(indifferent[name] + tabulate(self.space, concerned, stored))
-            branches.append((self.bound(tables), i, tables))
-        for bound, i, tables in sorted(branches, key=lambda branch: branch[:2]):
-            if bound < self.limit:
-                self.branch(self.space.storage_choices[i], tables, {})
-        return self.best, self.leanest
+    def run(self) -> Found:
+        roots = list(self.roots())
+        self.search(roots)
+        if not self.best:
+            self.by_memory = True
+            self.search(roots)
+        bound = min(self.left_out, self.best[0].seconds) if self.best else np.inf
+        return Found(self.best, self.leanest, bound)
 
-    def bound(self, tables: list[Table]) -> float:
-        return sum(table.bound(self.overlap) for table in tables)
+    def search(self, roots: Sequence[_Node]) -> None:
+        bounds = [(self.bound(node), i) for i, node in enumerate(roots)]
+        for bound, i in sorted(bounds):
+            self.branch(roots[i], bound)
+
+    def roots(self) -> Iterator[_Node]:
+        """A node for every name that storage axes may go to."""
+        shared: dict[int, Table] = {}
+        for stored in dict.fromkeys(choice.name for choice in self.space.storage_choices):
+
+            def table(number: int, asked: Asked, bounding: int, stored: str | None = stored) -> Table:
+                # A storage choice changes nothing for what does not mention its name.
+                if stored is not None and asked.stores(stored):
+                    return table_of(asked, self.space, stored, bounding)
+                if number not in shared:
+                    shared[number] = table_of(asked, self.space, None, bounding)
+                return shared[number]
+
+            times = [table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms)]
+            entries = [table(-1 - i, asked, self.rows(asked)) for i, asked in enumerate(self.entries)]
+            yield _Node(stored, merged([*times, *legal_tables(self.space, stored, len(_SHARES), 3)]), entries, {})
+
+    def rows(self, asked: Asked) -> int:
+        return len(asked.rows(ShardingRules(self.space.mesh, self.space.order, {}, {})))
+
+    def bound(self, node: _Node) -> float:
+        """What no plan of a branch can beat, in seconds, or in bytes where the leanest is looked for; infinite where
+        none can fit."""
+        seconds = float(np.max(sum((each.least for each in node.times), np.zeros(len(_SHARES)))))
+        peak = self.peak(node)
+        if self.by_memory:
+            return peak if np.isfinite(seconds) else np.inf
+        return seconds if peak <= self.capacity else np.inf
+
+    def peak(self, node: _Node) -> float:
+        return float(self.moments.peak(np.concatenate([each.least for each in node.sizes])[:, None])[0])
 
     @property
     def limit(self) -> float:
         """What a branch must beat: the second best so far."""
+        if self.by_memory:
+            return self.leanest.peak if self.leanest is not None else np.inf
         return self.best[1].seconds if len(self.best) > 1 else np.inf
 
-    def branch(self, stored: StorageAxes, tables: list[Table], fixed: Assignment) -> None:
-        open_names = [name for name in self.space.names if name not in fixed]
-        if prod(len(self.space.options[name]) for name in open_names) <= LEAF:
-            self.leaf(stored, tables, fixed, tuple(open_names))
+    def branch(self, node: _Node, bound: float) -> None:
+        if bound >= self.limit:
             return
-        name = max(open_names, key=lambda n: (sum(n in table.names for table in tables), -open_names.index(n)))
-        children: list[tuple[float, int, list[Table]]] = []
-        for option in range(len(self.space.options[name])):
-            narrowed = [table.fix(name, option) for table in tables]
-            children.append((self.bound(narrowed), option, narrowed))
-        for bound, option, narrowed in sorted(children, key=lambda child: child[:2]):
-            if bound < self.limit:
-                self.branch(stored, narrowed, fixed | {name: option})
+        if self.deadline is not None and process_time() > self.deadline and (self.best or self.leanest):
+            self.left_out = min(self.left_out, bound)
+            return
+        after = self.ruled_out(node)
+        if after is None:
+            return
+        node, answers = after
+        decision = self.next_decision(node, answers)
+        if decision is None:
+            self.leaf(node)
+            return
+        children = [node.cut({decision: wished}) for wished in (False, True)]
+        bounds = [(self.bound(child), i) for i, child in enumerate(children)]
+        for least, i in sorted(bounds):
+            self.branch(children[i], least)
 
-    def leaf(self, stored: StorageAxes, tables: list[Table], fixed: Assignment, names: tuple[str, ...]) -> None:
-        """Every plan of a branch at once."""
-        shape = tuple(len(self.space.options[name]) for name in names)
-        parts = np.zeros((3, *shape))
-        for table in tables:
-            parts += _expand(table, names)
-        compute, activations, hidden = parts
-        seconds: Float = step_seconds(compute, activations, hidden, self.overlap).reshape(-1)
-        for indices in _chunks(seconds, self.limit):
-            if seconds[indices[0]] >= self.limit:
-                return
-            options = dict(zip(names, np.unravel_index(indices, shape), strict=True)) if names else {}
-            masks = {
-                name: self.space.options[name][options[name] if name in options else np.full(len(indices), fixed[name])]
-                for name in self.space.names
+    def ruled_out(self, node: _Node) -> tuple[_Node, Float] | None:
+        """The node with every decision made that has one answer left, and the bounds of each answer to the others:
+        [name, axis, wished]. None where a decision has no answer left."""
+        while True:
+            answers = self.answers(node)
+            barred = answers >= self.limit
+            if barred.all(axis=2).any():
+                return None
+            forced = {
+                (self.names[i], int(axis)): bool(barred[i, axis, 0])
+                for i, axis in np.argwhere(barred.any(axis=2))
+                if (self.names[i], int(axis)) not in node.decided
             }
-            peaks = self.peaks(stored, masks, len(indices))
-            least = int(np.argmin(peaks))
-            for k in (least, *np.flatnonzero(peaks <= self.capacity)):
-                chosen = {name: int(masks[name][k]) for name in self.space.names}
-                candidate = Candidate(float(seconds[indices[k]]), int(peaks[k]), stored, chosen)
-                if self.leanest is None or candidate.peak < self.leanest.peak:
-                    self.leanest = candidate
-                if candidate.peak <= self.capacity:
-                    self.keep(candidate)
+            if not forced:
+                return node, answers
+            node = node.cut(forced)
 
-    def peaks(self, stored: StorageAxes, masks: dict[str, Any], count: int) -> Any:
-        rules = self.space.rules(stored, self.space.names, chosen=masks)
-        peak, _ = self.memory.peak(rules, self.chip_memory)
-        return np.broadcast_to(peak, (count,))
+    def answers(self, node: _Node) -> Float:
+        """[name, axis, wished] → what no plan with this answer can beat."""
+        shape = (len(self.names), len(self.space.mesh.axes), 2)
+        bounds = np.zeros((len(_SHARES), *shape))
+        bounds += sum((each.least for each in node.times), np.zeros(len(_SHARES)))[:, None, None, None]
+        for each in node.times:
+            bounds[:, [self.ids[name] for name in each.names]] += each.margins
+        seconds: Float = bounds.max(axis=0)
+        most = self.moments.peak(np.minimum(np.concatenate([each.most for each in node.sizes]), _HUGE)[:, None])
+        if not self.by_memory and most[0] <= self.capacity:
+            return seconds
+        least = np.concatenate([each.least for each in node.sizes])
+        entries = np.empty((len(least), *shape))
+        entries[:] = least[:, None, None, None]
+        row = 0
+        for each in node.sizes:
+            entries[row : row + each.bounding, [self.ids[name] for name in each.names]] += each.margins
+            row += each.bounding
+        peaks = self.moments.peak(np.minimum(entries, _HUGE).reshape(len(least), -1)).reshape(shape)
+        if self.by_memory:
+            return np.where(np.isfinite(seconds), peaks, np.inf)
+        return np.where(peaks <= self.capacity, seconds, np.inf)
+
+    def next_decision(self, node: _Node, answers: Float) -> Decision | None:
+        """The open decision that raises the bound most, whichever way it is made; None where nothing open matters."""
+        shape = (len(self.names), len(self.space.mesh.axes))
+        is_open, waits = np.zeros(shape, bool), np.zeros(shape, bool)
+        for each in (*node.times, *node.sizes):
+            at = [self.ids[name] for name in each.names]
+            is_open[at] |= each.open
+            if each.waits:
+                waits[at] |= each.open
+        if not is_open.any():
+            return None
+
+        def rises(decision: tuple[int, int]) -> tuple[Any, ...]:
+            least, most = sorted(answers[decision].tolist())
+            return (least, most, bool(waits[decision]), -decision[0], -decision[1])
+
+        name, axis = max((tuple(map(int, at)) for at in np.argwhere(is_open)), key=rises)
+        return self.names[name], axis
+
+    def leaf(self, node: _Node) -> None:
+        """The one plan that is left, where everything that matters is decided."""
+        total: Float = np.zeros(len(_SHARES) + 3)
+        for each in node.times:
+            assert each.values is not None
+            total = total + each.values.reshape(-1)
+        compute, activations, hidden = total[len(_SHARES) :]
+        seconds = float(step_seconds(compute, activations, hidden, self.chip.overlap))
+        peak = self.peak(node)
+        masks = dict.fromkeys(self.names, 0)
+        for (name, axis), wished in node.decided.items():
+            masks[name] |= int(wished) << axis
+        candidate = Candidate(seconds, round(peak), StorageAxes(node.stored, masks.pop(EXTRA)), masks)
+        if self.by_memory:
+            if self.leanest is None or peak < self.leanest.peak:
+                self.leanest = candidate
+        elif peak <= self.capacity:
+            self.keep(candidate)
 
     def keep(self, candidate: Candidate) -> None:
         """Ranks a candidate. Of equal prices the simplest plan is kept: the fewest axes used."""
@@ -195,17 +263,23 @@ class _Search:
         self.best = [first] if second is None else [first, second]
 
 
-def _chunks(seconds: Float, limit: float) -> Iterator[npt.NDArray[np.int64]]:
-    """Indices of plans below the limit, fastest first, a chunk at a time."""
-    below = np.flatnonzero(seconds < limit)
-    if below.size > 8 * CHUNK:
-        head = below[np.argpartition(seconds[below], 4 * CHUNK)[: 4 * CHUNK]]
-        head = head[np.argsort(seconds[head], kind="stable")]
-        for start in range(0, len(head), CHUNK):
-            yield head[start : start + CHUNK]
-    order = below[np.argsort(seconds[below], kind="stable")]
-    for start in range(4 * CHUNK if below.size > 8 * CHUNK else 0, len(order), CHUNK):
-        yield order[start : start + CHUNK]
+def _asked(term: Term, space: PlanSpace, chip: Chip) -> Asked:
+    """A term as a function of rows: what it adds to each bound, and the three parts of its cost.
+
+    A step takes as long as computing and what of the communication cannot hide, or as all of the communication,
+    whichever is longer (`passes.planner.cost`). Each is a sum over the terms, and so is any mean of the two: all are
+    bounds.
+    """
+    overlap = chip.overlap
+
+    def rows(rules: ShardingRules) -> list[Any]:
+        cost = term.price(rules)
+        sent = cost.activations + cost.hidden
+        computed = cost.compute + sent - overlap.activations * cost.activations - overlap.state * cost.hidden
+        bounds = [share * computed + (1.0 - share) * sent for share in _SHARES]
+        return [term.times * each for each in (*bounds, cost.compute, cost.activations, cost.hidden)]
+
+    return Asked.of(rows, space, term.seen)
 
 
 def _uses(candidate: Candidate) -> int:

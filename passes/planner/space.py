@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ir.graph import Graph
-from ir.ops import op_of
+from ir.graph import Graph, Node
+from ir.ops import entered, op_of
+from ir.types import SUMS
 from passes.sharding.mesh import DeviceMesh, IntArray
 from passes.sharding.rules import ShardingRules
 
@@ -74,10 +75,16 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     fixed: dict[str, str] = {}
     idle = mesh.mask([axis for axis, size in mesh.as_dict().items() if size == 1])
     useful = [mask for mask in range(mesh.masks) if not mask & idle]
+    shared = shared_trips(graph)
+    every = mesh.mask([axis for axis, size in mesh.as_dict().items() if size > 1])
     for name in order:
         fitting = mesh.fitting(sizes[name])
         dividing = [mask for mask in useful if fitting[mask] == mask]
-        if name in scanned:
+        if shared and every and name in shared and fitting[every] == every:
+            options[name] = np.array([every], dtype=np.int64)
+        elif shared:
+            fixed[name] = "each device computes whole trips of the loop over virtual shards"
+        elif name in scanned:
             fixed[name] = "scanned over by a loop: every device needs each slice"
         elif len(dividing) == 1:
             fixed[name] = f"no mesh axis divides {sizes[name]}"
@@ -86,10 +93,42 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     state = {name for before, _ in graph.carried for name in graph.inputs[before].type.names}
     names = [name for name in order if name in state and name not in scanned]
     storage_choices = [StorageAxes(None, 0)]
+    if shared:
+        # A sum in order adds up along the innermost mesh axes first, so these are the ones that share it out.
+        useful = [mask for mask in useful if mask in _innermost(mesh, idle)]
+        names = names if not updates_whole(graph) else []
     for name in names:
         fitting = mesh.fitting(sizes[name])
         storage_choices += [StorageAxes(name, mask) for mask in useful if mask and fitting[mask] == mask]
     return PlanSpace(mesh, order, options, tuple(storage_choices), fixed)
+
+
+def shared_trips(graph: Graph) -> set[str]:
+    """The axes of the loops whose trips devices share; none where a step has no such loop."""
+    return {name for node in graph.walk() if op_of(node).shares_trips for name in node.names("over")}
+
+
+def updates_whole(graph: Graph) -> Node | None:
+    """The first node of the update whose result has other bits where it is computed in shards, as a product or a sum
+    has. None where there is none, as in an update element by element."""
+    return next((node for node in graph.nodes if node.phase == "update" and not _same_bits(node)), None)
+
+
+def _same_bits(node: Node) -> bool:
+    op = op_of(node)
+    if not any(value.type.dims for value in (*node.value_inputs, *node.outputs)):
+        return True
+    if entered(node):
+        return op.only_groups(node) and all(_same_bits(inner) for body in node.bodies for inner in body.nodes)
+    if op.reduced(node) and op.reduction(node) not in SUMS:  # a maximum has no rounding
+        return True
+    return op.same_bits_on_shards or op.keeps_elements(node) or op.counts or op.widens(node) or op.reorders(node)
+
+
+def _innermost(mesh: DeviceMesh, idle: int) -> list[int]:
+    """The sets of mesh axes that have, with one axis, all that lie inside of it."""
+    axes = [axis for axis in mesh.axes if not mesh.mask([axis]) & idle]
+    return [mesh.mask(axes[i:]) for i in range(len(axes))]
 
 
 def _priority_order(graph: Graph) -> tuple[str, ...]:

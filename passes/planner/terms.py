@@ -1,13 +1,14 @@
 """The cost of a step as a sum of small tables.
 
-A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of the few names
-that it mentions. Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once
-per trip, but for the reductions that wait for its end (`passes.defer_sums`). The planner evaluates each term for all
-options of its names at once.
+A term is what one node, or one value on its way to its readers, costs; it depends only on the layouts of a few names.
+Equal terms (the same types, roles and names) are counted, not repeated, and a loop's body counts once per trip, but for
+the reductions that wait for its end (`passes.defer_sums`); of sums that are added up one is reduced
+(`passes.join_sums`). The planner evaluates each term for all wishes of its names at once.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,12 @@ from passes.planner.cost import Cost, operation_seconds, reshard_cost
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
-    Space,
     body_result_reshards,
     operand_reshards,
     result_reshards,
     space_of,
 )
+from passes.sharding.joined import joined_sums
 from passes.sharding.once import Once, gathers_once, sums_once
 from passes.sharding.roles import Roles
 from passes.sharding.rules import ShardingRules, sizes_of
@@ -34,12 +35,11 @@ from passes.sharding.rules import ShardingRules, sizes_of
 
 @dataclass
 class Term:
-    """One summand: the names it depends on, whether storage choices matter to it, its price, how often it occurs."""
+    """One summand: its price, how often it occurs, and the names whose mesh axes matter to it (None: all)."""
 
-    names: tuple[str, ...]
-    stored: bool
     price: Callable[[ShardingRules], Cost]
     times: float = 1.0
+    seen: tuple[str, ...] | None = None
 
 
 def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False, once: bool = True) -> list[Term]:
@@ -47,12 +47,13 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
 
     Args:
         regather: what the backward pass reads of stored values is not what was gathered for the forward pass.
-        once: what loops need not do in every trip is done once.
+        once: what loops need not do in every trip is done once, and what is added up is reduced once.
     """
     merged: dict[Hashable, Term] = {}
     sums = sums_once(graph) if once else {}
+    joined = joined_sums(graph) if once else {}
     gathers = gathers_once(graph, roles) if once and not regather else {}
-    for key, term in _Terms(roles, network, sums, gathers, regather).scope(graph, 1.0):
+    for key, term in _Terms(roles, network, sums, gathers, joined, regather).scope(graph, 1.0):
         if key in merged:
             merged[key].times += term.times
         else:
@@ -67,6 +68,8 @@ class _Terms:
     sums: Mapping[int, Once]
     gathers: Mapping[int, Once]
     """By number, sums that are reduced after a loop, and values that are gathered before it."""
+    joined: Mapping[int, Node]
+    """By number, sums that are added to that of another node, and reduced as one."""
     regather: bool
 
     def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
@@ -75,10 +78,12 @@ class _Terms:
         flow = traffic(graph)
         for node, moved in zip(graph.nodes, flow.moved, strict=True):
             if not entered(node):
-                once = self.sums.get(node.outputs[0].id, Once()) if node.outputs else Once()
-                yield _node_term(node, moved, roles, network, times, once)
+                made = node.outputs[0].id if node.outputs else None
+                first = self.joined.get(made) if made is not None and made not in self.sums else None
+                once = self.sums.get(made, Once()) if made is not None else Once()
+                yield _node_term(node, moved, roles, network, times, once, first)
                 continue
-            trips = times * node.count("trips", 1)
+            trips = times * op_of(node).trips(node, network.mesh.devices)
             for body in entered(node):
                 yield from self.scope(body, trips)
             yield from _leaving_terms(node, roles, network, trips)
@@ -97,29 +102,51 @@ def _signature(value: Value, roles: Roles) -> Hashable:
 
 
 def _node_term(
-    node: Node, moved: tuple[Value, ...], roles: Roles, network: Network, times: float, once: Once
+    node: Node,
+    moved: tuple[Value, ...],
+    roles: Roles,
+    network: Network,
+    times: float,
+    once: Once,
+    first: Node | None,
 ) -> tuple[Hashable, Term]:
-    """The price of a node, and of its results' reductions after a loop if these wait for one."""
+    """The price of a node, and of its results' reductions: after a loop if these wait for one, none if its sum is added
+    to that of the node `first`."""
     space = space_of(node, roles)
-    stored = space.role == "storage" or any(roles[value.id] == "storage" for value in (*node.outputs, *moved))
+    other = space_of(first, roles) if first is not None else None
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
         for reshard in result_reshards(node, roles, rules):
-            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network), once.share)
+            active = once.share
+            if first is not None:
+                active = active * (1.0 - _same_sum(reshard, result_reshards(first, roles, rules)[0]))
+            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, active))
         return cost
 
     key = (
         "node",
         node.kind,
         once,
+        (other.key, other.reduced) if other is not None else None,
+        _signature(first.outputs[0], roles) if first is not None else None,
         space.key,
         space.reduced,
         tuple(_signature(value, roles) for value in node.outputs),
         tuple(_signature(value, roles) for value in moved),
         str(node.attrs.get("over", "")),
     )
-    return key, Term(_names(space, moved), stored, price, times)
+    return key, Term(price, times)
+
+
+def _same_sum(reshard: Reshard, other: Reshard) -> Any:
+    """Whether two results are pending over the same mesh axes and go the same way from there: 1 or 0."""
+    masks = [reduce(np.bitwise_or, map(np.asarray, each.pending)) for each in (reshard, other)]
+    same = (masks[0] == masks[1]) & (masks[0] != 0)
+    for name in sizes_of(reshard.value.type).keys() & sizes_of(other.value.type).keys():
+        for mine, its in ((reshard.source, other.source), (reshard.target, other.target)):
+            same = same & (np.asarray(mine.get(name, 0)) == np.asarray(its.get(name, 0)))
+    return same.astype(np.float64)
 
 
 def _stacked(reshard: Reshard, count: int) -> Reshard:
@@ -129,14 +156,6 @@ def _stacked(reshard: Reshard, count: int) -> Reshard:
     value = reshard.value
     stack = replace(value.type, dims=(Dim(None, count), *value.type.dims))
     return replace(reshard, value=replace(value, type=stack))
-
-
-def _names(space: Space, moved: tuple[Value, ...]) -> tuple[str, ...]:
-    """All names that the price of a node depends on; a rename's operand has one that its space has not."""
-    names = dict.fromkeys(space.sizes)
-    for value in moved:
-        names.update(dict.fromkeys(value.type.names))
-    return tuple(names)
 
 
 def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
@@ -152,7 +171,7 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
                 return reshard_cost(reshard, rules, network) if reshard is not None else Cost()
 
             key = ("leaving", _signature(reshard.value, roles), reshard.target_role)
-            yield key, Term(tuple(sizes_of(reshard.value.type)), True, price, times)
+            yield key, Term(price, times)
 
 
 def _reader_term(
@@ -167,18 +186,12 @@ def _reader_term(
     if not wanting:
         return
     chosen = list(wanting.values())
-    names: dict[str, None] = dict.fromkeys(sizes_of(value.type))
-    for node in chosen:
-        if not entered(node):
-            names.update(dict.fromkeys(space_of(node, roles).sizes))
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost()
         earlier: list[Reshard] = []
         for node in chosen:
-            for reshard in operand_reshards(node, roles, rules):
-                if reshard.value.id != value.id:
-                    continue
+            for reshard in operand_reshards(node, roles, rules, only=value):
                 fresh = np.float64(1.0)
                 for other in earlier:
                     fresh = fresh * (1.0 - _same_target(reshard, other))
@@ -186,9 +199,12 @@ def _reader_term(
                 earlier.append(reshard)
         return cost
 
-    stored = roles[value.id] == "storage" or any(_reads_stored(node, roles) for node in chosen)
+    # What other names of a reader take is all that matters of them; where one name is read as another, and across the
+    # border of a body, it is not.
+    plain = not any(entered(node) or op_of(node).renames for node in chosen)
+    seen = tuple(sizes_of(value.type)) if plain else None
     key = ("reader", _signature(value, roles), once, tuple(sorted(map(str, wanting))))
-    yield key, Term(tuple(names), stored, price, times)
+    yield key, Term(price, times, seen)
 
 
 def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:
@@ -212,12 +228,6 @@ def _feeds(node: Node) -> list[tuple[Value, Value]]:
         for operand, inside, _ in feeds
         if isinstance(operand, Value)
     ]
-
-
-def _reads_stored(node: Node, roles: Roles) -> bool:
-    if entered(node):
-        return any(roles[inside.id] == "storage" for _, inside in _feeds(node))
-    return space_of(node, roles).role == "storage"
 
 
 def _same_target(first: Reshard, second: Reshard) -> Any:

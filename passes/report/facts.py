@@ -7,7 +7,7 @@ from typing import Any
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import placing, summary
-from passes.planner.layouts import Layouts, Subject
+from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
 from passes.proof.proof import Proof
 from passes.prove import prove
@@ -48,7 +48,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         "memory": summary.memory(graph, plan, placed),
         "regather": regathers(graph, plan, assign_roles(graph)),
         "time": {**asdict(times), "bound": times.bound},
-        "search": asdict(plan.search) if plan.search else {"plans": 1, "seconds": 0.0, "optimal": True},
+        "search": asdict(plan.search) if plan.search else asdict(Search(1, 0.0, True)),
         "runner_up": _runner_up(plan),
         "proof": {
             "values": proof.values,

@@ -163,7 +163,9 @@ def _time(time: Mapping[str, Any], printer: Printer) -> None:
 
 def _search(report: Mapping[str, Any], printer: Printer) -> None:
     search, runner_up = report["search"], report.get("runner_up")
-    proof = "this one is provably optimal" if search["optimal"] else "this one is the best found, not provably optimal"
+    proof = "this one is provably optimal"
+    if not search["optimal"]:
+        proof = f"this one is the best found; the optimum is at most {search['gap']:.1%} faster"
     printer.heading("Search", f"{search['plans']:,} plans in {format_seconds(search['seconds'])}; {proof}")
     if not runner_up or not runner_up.get("plan"):
         printer.rows([("no other plan is possible",)])

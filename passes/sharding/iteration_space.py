@@ -116,8 +116,9 @@ def pending_reductions(reduced: tuple[str, ...], layout: Layout) -> tuple[Mask, 
     return tuple(layout.get(name, 0) for name in reduced)
 
 
-def operand_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Reshard]:
-    """How the operands of a node are resharded to what it asks for. Scalars need none of it and are left out."""
+def operand_reshards(node: Node, roles: Roles, rules: ShardingRules, only: Value | None = None) -> list[Reshard]:
+    """How the operands of a node, or `only` one of them, are resharded to what it asks for. Scalars need none of it and
+    are left out."""
     if not entered(node):
         space = space_of(node, roles)
         layout = rules.layout(space.sizes, space.role, space.blocked)
@@ -126,21 +127,24 @@ def operand_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Res
                 v, roles[v.id], space.role, value_layout(v, roles, rules), (), operand_layout(node, v, layout, rules)
             )
             for v in node.value_inputs
-            if v.type.dims
+            if v.type.dims and (only is None or v.id == only.id)
         ]
-    return [reshard for reshard in body_reshards(node, roles, rules) if reshard is not None]
+    return [reshard for reshard in body_reshards(node, roles, rules, only) if reshard is not None]
 
 
-def body_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Reshard | None]:
+def body_reshards(node: Node, roles: Roles, rules: ShardingRules, only: Value | None = None) -> list[Reshard | None]:
     """For each operand of a node with bodies how it is resharded to what they are fed; None for scalars and constants,
-    and for what no body is fed."""
+    for what no body is fed, and where `only` one is asked for, for all others."""
     reshards: list[Reshard | None] = [None] * len(node.inputs)
+    shared = op_of(node).shares_trips
     for body, positions in zip(node.bodies, op_of(node).feeding(node), strict=True):
         for position, inside in zip(positions, body.inputs, strict=True):
             operand = node.inputs[position]
-            if isinstance(operand, Value) and operand.type.dims:
+            if isinstance(operand, Value) and operand.type.dims and (only is None or operand.id == only.id):
                 target = _crossing(operand.type, inside, roles, rules)
                 source = value_layout(operand, roles, rules)
+                if shared and op_of(node).slices_of(node, position):
+                    target |= {name: source.get(name, 0) for name in operand.type.names[:1]}
                 reshards[position] = Reshard(operand, roles[operand.id], roles[inside.id], source, (), target)
     return reshards
 

@@ -41,6 +41,18 @@ class Step:
         return replace(type_, dims=tuple(dims), partial=tuple([axis for axis in type_.partial if axis not in paid]))
 
 
+def step_of(node: Node) -> Step:
+    """What a collective, or a slice, does."""
+    pairs = zip(node.value_inputs[0].type.dims, node.outputs[0].type.dims, strict=True)
+    return Step(node, tuple([(b.name, b.mesh[len(a.mesh) :]) for a, b in pairs if len(b.mesh) > len(a.mesh)]))
+
+
+def pending(type_: TensorType, axes: set[str], partial: tuple[str, ...]) -> TensorType:
+    """The type of a value before the steps that shard it over some mesh axes and complete its sum over others."""
+    dims = [replace(dim, mesh=tuple([axis for axis in dim.mesh if axis not in axes])) for dim in type_.dims]
+    return replace(type_, dims=tuple(dims), partial=partial)
+
+
 @dataclass(frozen=True)
 class Deferral:
     """A carry that may be partial.
@@ -189,20 +201,15 @@ class Attempt:
         for value in self.values.values():
             self.check_readers(value, result)
         axes = {axis for step in steps for _, gained in step.gained for axis in gained}
-        types = {number: self.pending(value.type, axes) for number, value in self.values.items()}
+        types = {number: pending(value.type, axes, self.partial) for number, value in self.values.items()}
         for node in self.nodes:
             self.check_node(node, types)
-        partial = type_ = self.pending(result.type, axes)
+        partial = type_ = pending(result.type, axes, self.partial)
         for step in steps:
             type_ = step.after(type_)
         if type_ != result.type:
             raise Stays
         return Deferral(loop, position, types, self.dropped, frozenset(self.starts), partial, steps)
-
-    def pending(self, type_: TensorType, axes: set[str]) -> TensorType:
-        """The type of a value before the steps."""
-        dims = [replace(dim, mesh=tuple([axis for axis in dim.mesh if axis not in axes])) for dim in type_.dims]
-        return replace(type_, dims=tuple(dims), partial=self.partial)
 
     def carry(self, loop: Node, position: int) -> tuple[Step, ...] | None:
         """The steps on the way to a carry, which is marked as partial inside of the loop."""
@@ -258,9 +265,7 @@ class Attempt:
             self.partial = source.type.partial
         else:
             earlier = self.way(source) or ()
-        pairs = zip(source.type.dims, result.type.dims, strict=True)
-        gained = tuple([(b.name, b.mesh[len(a.mesh) :]) for a, b in pairs if len(b.mesh) > len(a.mesh)])
-        steps = (*earlier, Step(node, gained))
+        steps = (*earlier, step_of(node))
         self.known[result.id] = steps
         self.dropped[result.id] = source
         return steps
@@ -279,7 +284,7 @@ class Attempt:
         counts = {i: len(self.index.readers[each.id]) for i, each in values}
         # Of two factors the one that nothing else reads is the more likely sum.
         for positions in dict.fromkeys([tuple(counts), *((i,) for i in sorted(counts, key=lambda i: counts[i]))]):
-            if not positions or not _linear(node, positions):
+            if not positions or not linear_in(node, positions):
                 continue
             before = dict(self.known), dict(self.values), dict(self.dropped), set(self.starts), self.partial
             try:
@@ -306,7 +311,7 @@ class Attempt:
             return replace(operand, type=types.get(operand.id, operand.type)) if isinstance(operand, Value) else operand
 
         made = node.outputs[0]
-        if made.id in self.values and not _made(
+        if made.id in self.values and not runs_on(
             replace(node, inputs=tuple(map(placed, node.inputs)), outputs=(replace(made, type=types[made.id]),))
         ):
             raise Stays
@@ -327,7 +332,7 @@ class Attempt:
                 raise Stays
 
 
-def _linear(node: Node, positions: Sequence[int]) -> bool:
+def linear_in(node: Node, positions: Sequence[int]) -> bool:
     """Whether a node makes, of operands that are pending sums, one."""
     if len(node.outputs) != 1:
         return False
@@ -336,8 +341,8 @@ def _linear(node: Node, positions: Sequence[int]) -> bool:
         replace(operand, type=_whole(operand.type, ("pending",) if i in positions else ()))
         for i, operand in enumerate(node.inputs)
     ]
-    pending = replace(result, type=_whole(result.type, ("pending",)))
-    return _made(replace(node, inputs=tuple(operands), outputs=(pending,)))
+    made = replace(result, type=_whole(result.type, ("pending",)))
+    return runs_on(replace(node, inputs=tuple(operands), outputs=(made,)))
 
 
 def _whole(type_: TensorType, partial: tuple[str, ...]) -> TensorType:
@@ -345,7 +350,7 @@ def _whole(type_: TensorType, partial: tuple[str, ...]) -> TensorType:
     return TensorType(type_.dtype, tuple([Dim(dim.name, dim.size) for dim in type_.dims]), partial)
 
 
-def _made(node: Node) -> bool:
+def runs_on(node: Node) -> bool:
     """Whether a node makes of its operands what the types of its results say."""
     try:
         made = op_of(node).spread(node)

@@ -10,12 +10,13 @@ before reducing, after gathering.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
 
-from ir.types import SUM, TensorType, item_size
-from passes.sharding.mesh import DeviceMesh, Mask
+from ir.types import SUM, SUMS, TensorType, item_size
+from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 from passes.sharding.rules import Layout
 
 
@@ -49,7 +50,7 @@ def reshard_steps(
     """
     walk = _Walk(type_, source, pending, target, mesh, computed or {})
     yield from walk.make_room()
-    scattered = walk.scattered(reduction == SUM)
+    scattered = walk.scattered(reduction in SUMS)
     yield from walk.slices(scattered)
     yield from walk.scatters(scattered)
     yield from walk.sums()
@@ -175,14 +176,22 @@ class _Walk:
 
     def disorder(self, name: str, kept: Mask, other: Mask) -> Mask:
         """All axes of a dim where some of `other` lie outside some of `kept`, 0 where none does."""
-        count = len(self.mesh.axes)
-        inner = ~self.computed.get(name, 0)
-        found: Mask = 0
-        for i in range(count):
-            for j in range(count):
-                outside = (inner >> j & 1) * count + j < (inner >> i & 1) * count + i
-                found = found | (kept >> i & 1) * (other >> j & 1) * outside
-        return (kept | other) * found
+        inner = ~self.computed.get(name, 0) & (self.mesh.masks - 1)
+        return (kept | other) * _disordered(len(self.mesh.axes))[inner, kept, other]
+
+
+@lru_cache
+def _disordered(count: int) -> IntArray:
+    """[inner, kept, other] → 1 where some of the mesh axes `other` lie outside some of `kept`. Inner ones are inside of
+    all that are not; else an axis is inside of those before it."""
+    masks = np.arange(1 << count)
+    inner, kept, other = masks[:, None, None], masks[None, :, None], masks[None, None, :]
+    found: IntArray = np.zeros((1, 1, 1), dtype=np.int64)
+    for i in range(count):
+        for j in range(count):
+            outside = (inner >> j & 1) * count + j < (inner >> i & 1) * count + i
+            found = found | (kept >> i & 1) * (other >> j & 1) * outside
+    return found
 
 
 def _any(mask: Mask) -> bool:

@@ -30,7 +30,16 @@ def assign_roles(graph: Graph, at_rest: tuple[int, ...] = ()) -> Roles:
     _spread_parameters(graph, storage)
     storage |= _gradients(graph, storage)
     storage |= set(_fills(graph, storage))
+    storage -= set(_of_shared_trips(graph))
     return {value.id: "storage" if value.id in storage else "compute" for value in graph.values()}
+
+
+def _of_shared_trips(graph: Graph) -> Iterator[int]:
+    """What is computed in loops whose trips devices share, and what these give: no device has all of it, nor another
+    one what it has. What they read comes to them gathered."""
+    for node in graph.walk():
+        if op_of(node).shares_trips:
+            yield from (value.id for value in (*node.outputs, *(v for body in node.bodies for v in body.values())))
 
 
 def _tensors(node: Node) -> list[Value]:

@@ -32,3 +32,4 @@ def test_its_example_of_trackers_is_read() -> None:
     (example,) = pages.fenced(PAGE.read_text(encoding="utf-8"), "yaml")
     trackers = loads(example.text).trackers
     assert (trackers.console.log_every, trackers.wandb.project, trackers.wandb.mode) == (50, "letters", "offline")
+    assert trackers.tensorboard.on and (trackers.trackio.on, trackers.trackio.project) == (True, "letters")

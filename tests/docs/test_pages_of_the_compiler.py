@@ -1,4 +1,4 @@
-"""docs/partition.md and docs/proof_by_values.md run and show what they say; their links lead to files."""
+"""docs/partition.md, docs/proof_by_values.md, docs/elastic.md run and show what they say; their links lead to files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pages
 import pytest
 
-PAGES = [Path(__file__).parents[2] / "docs" / f"{name}.md" for name in ("partition", "proof_by_values")]
+PAGES = [Path(__file__).parents[2] / "docs" / f"{name}.md" for name in ("partition", "proof_by_values", "elastic")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -54,6 +54,28 @@ RIGHT = {
         "f32[a=8@data, b=4] partial(model)\n\n%1: f32[b=4] partial(model, data) = reduce.sum(%0) over=[a=8]",
         "f32[a=8, b=4@data]\n\n%1: i32[b=4@data] = reduce.argmax(%0) over=[a=8]",
     ],
+    "sum_in_order": [
+        "f32[a=8@data, b=4]\n\n%1: f32[b=4] partial(in_order: data) = sum_in_order(%0) over=[a=8]",
+        "f32[a=8@replica,data]\n\n%1: f32[] partial(in_order: replica, data) = sum_in_order(%0) over=[a=8]",
+    ],
+    "square_sum": [
+        "f32[a=8@data, b=4]\n\n%1: f32[] partial(in_order: data) = square_sum(%0) along=[a=8] pieces=4",
+        "f32[a=8, b=4]\n\n%1: f32[] = square_sum(%0) along=[] pieces=4",
+    ],
+    "each": [
+        """
+        f32[b=4]
+        f32[shard=16@data, b=4]
+
+        %2: f32[shard=16@data, b=4] = each(%0, %1) constants=1 over=[shard=16] trips=16 body {
+            inputs
+              %3: f32[b=4]
+              %4: f32[b=4]
+            %5: f32[b=4] = map.mul(%3, %4)
+            outputs
+              %5
+          }""",
+    ],
     "contract": [
         "f32[a=8@data, b=4]\nf32[b=4, c=2@model]\n\n%2: f32[a=8@data, c=2@model] = contract(%0, %1) over=[b=4]",
         "f32[a=8, b=4@data]\nf32[b=4@data, c=2]\n\n%2: f32[a=8, c=2] partial(data) = contract(%0, %1) over=[b=4]",

@@ -17,6 +17,7 @@ from levanter import checkpoint
 from levanter.config import TrainConfig, load
 from levanter.runtime.command import Command
 from levanter.runtime.trainer import train
+from levanter.trackers.records import untimed
 
 LINES = [f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(100)]
 TEXT = "".join([*LINES[:50], "A zebra is no number at all.\n", *LINES[51:]])
@@ -120,7 +121,7 @@ def trained(config: TrainConfig, command: Command | None = None) -> str:
 def records(run: Path) -> list[dict[str, Any]]:
     """The records of a run, without what depends on the clock."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+    return [untimed(json.loads(line)) for line in lines]
 
 
 def digest(run: Path) -> str:

@@ -13,11 +13,13 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from levanter.cli.main import levanter as group
+from levanter.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
@@ -25,7 +27,7 @@ LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
 PROGRAM = """
 import sys, types
 trainer, compiler = types.ModuleType("levanter.runtime.trainer"), types.ModuleType("levanter.compiler.compile")
-def train(config, command):
+def train(config, console, command, run, stop):
     {train}
 def report(config, mesh, hardware, dump_ir, verify, values=False, partitioner="explicit"):
     {report}
@@ -47,7 +49,9 @@ def levanter(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def work(*arguments: str, train: str = "pass", report: str = REPORT, **env: str) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-c", PROGRAM.format(train=train, report=report), *arguments, **env)
+    program = PROGRAM.format(train=train, report=report)
+    with tempfile.TemporaryDirectory() as folder:  # where a run would be kept
+        return run(sys.executable, "-c", program, *arguments, cwd=Path(folder), PYTHONPATH=str(ROOT), **env)
 
 
 def test_help_answers_in_under_a_fifth_of_a_second() -> None:
@@ -84,7 +88,8 @@ def test_version() -> None:
         (
             "frobnicate",
             "unknown command `levanter frobnicate`: "
-            "known: check, checkpoint, compile, config, eval, export, generate, import, ir, names, train, verify",
+            "known: check, checkpoint, compile, config, eval, export, generate, import, ir, names, plot, reproduce, "
+            "status, train, verify",
         ),
         ("checkpoint digst x", "unknown command `levanter checkpoint digst`: did you mean `digest`?"),
         ("checkpoint digest", "Missing argument 'PATH': see `levanter checkpoint digest --help`"),
@@ -116,26 +121,30 @@ def test_version() -> None:
         ("compile extra", "unexpected argument `extra`: a field is set as `--section.field VALUE`"),
     ],
 )  # fmt: skip
-def test_wrong_input_exits_2_with_one_line(arguments: str, message: str) -> None:
-    done = levanter(*arguments.split())
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
+def test_wrong_input_exits_2_with_one_line(
+    arguments: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
-def test_config_prints_what_the_run_would_use() -> None:
-    done = levanter("config", "--model", "gpt2_small", "--trainer.seed", "7")
-    assert done.returncode == 0
-    assert "  hidden_dim: 768\n" in done.stdout and "  seed: 7\n" in done.stdout
+def test_config_prints_what_the_run_would_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--model", "gpt2_small", "--trainer.seed", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "  hidden_dim: 768\n" in out and "  seed: 7\n" in out
 
 
-def test_config_explains_itself() -> None:
-    done = levanter("config", "--explain", "--trainer.seed", "7")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "  # A whole number, at least 0 and at most 4294967295. Default: 0.\n  seed: 7\n" in done.stdout
+def test_config_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--explain", "--trainer.seed", "7"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "  # A whole number, at least 0 and at most 4294967295. Default: 0.\n  seed: 7\n" in out
 
 
 @pytest.mark.parametrize("command", ["train", "compile", "check", "config"])
-def test_help_ends_with_the_names_that_there_are(command: str) -> None:
-    names = levanter(command, "--help").stdout.partition("Names:\n")[2]
+def test_help_ends_with_the_names_that_there_are(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    names = capsys.readouterr().out.partition("Names:\n")[2]
     told = " ".join(names.split())
     assert "gpt2_nano, gpt2_nano_wikitext, gpt2_small, gpt2_xl, " in told
     assert all(chip in told for chip in ("v5e", "v5p", "h100"))
@@ -218,11 +227,12 @@ def test_a_bug_is_one_line_and_debug_shows_where() -> None:
     assert debugged.returncode == 1 and "Traceback (most recent call last):" in debugged.stderr
 
 
-def test_ctrl_c_exits_130_with_one_line() -> None:
+def test_ctrl_c_exits_130_with_one_line(tmp_path: Path) -> None:
     line = "import time; print('started', flush=True); time.sleep(60)"
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(train=line, report=REPORT), "train"],
-        cwd=ROOT,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -230,7 +240,7 @@ def test_ctrl_c_exits_130_with_one_line() -> None:
     assert process.stdout is not None and process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert (process.returncode, stderr) == (130, "stopped by SIGINT with nothing to save\n")
 
 
 TABLES = """

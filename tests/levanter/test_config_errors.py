@@ -137,7 +137,8 @@ def test_a_wrong_file(write, text: str | bytes, expected: str | None) -> None:
         ("--trainer.num-train-steps 3", "unknown option `--trainer.num-train-steps`: "
          "did you mean `--trainer.num_train_steps`?"),
         ("--optimizer.beta1 high", "bad value for `--optimizer.beta1`: expected a number, such as 0.9, got `high`"),
-        ("--data.type csv", "unknown value `csv` for `--data.type`: known: chat, hf, sotu, text"),
+        ("--data.type csv", "unknown value `csv` for `--data.type`: "
+         "known: chat, hf, jsonl, mixture, parquet, sotu, text"),
         ("--trainer.seed", "option `--trainer.seed` has no value: "
          "write `--trainer.seed VALUE` or `--trainer.seed=VALUE`"),
         ("--trainer.seed --trainer.mesh 8", "option `--trainer.seed` has no value: "

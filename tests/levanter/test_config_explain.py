@@ -44,8 +44,8 @@ def test_a_field_is_told_with_its_meaning_choices_and_default() -> None:
     ) in text
     assert "\nadapter: null\n# adapter:\n#   # Which kind: one of lora" in text and "\n#   rank: 8\n" in text
     assert (
-        "\n  # Which kind: one of chat, hf, sotu, text, or MODULE:CLASS or FILE.py:CLASS of one's own.\n  type: sotu\n"
-        in text
+        "\n  # Which kind: one of chat, hf, jsonl, mixture, parquet, sotu, text, or MODULE:CLASS or FILE.py:CLASS of "
+        "one's own.\n  type: sotu\n" in text
     )
     assert "  # A number, at least 0 and below 1. Default: 0.0.\n  dropout: 0.0\n" in text
     minutes = text.partition("    # Most minutes between checkpoints; null saves by steps alone.\n")[2]

@@ -50,7 +50,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_small(patch: pytest.MonkeyPatch, chunk: int = 400, piece: int = 100) -> None:
     patch.setattr(chunks, "CHUNK", chunk)
     for module, name, value in (
-        (chunks, "PIECE", piece),
+        *((chunks, "PIECE", piece), (chunks, "TEXT_WEIGHT", 8)),
         *((cutting, "PIECE", piece), (cutting, "_CONTEXT", 32), (cutting, "_REACH", 40), (cutting, "_WORD", 120)),
     ):
         patch.setattr(module, name, value)
@@ -248,7 +248,7 @@ def test_a_text_that_is_gone_is_not_needed(text: TextDataConfig, small: None, se
     after = build_quietly(text, notices)
     assert ids_of(after) == ids_of(before) and after.identity == before.identity
     day = time.strftime("%Y-%m-%d")
-    assert notices == [f"the text of {path} is no longer there: using the tokens that were made of it on {day}"]
+    assert notices == [f"the text of {path} is gone or out of reach: using the tokens that were made of it on {day}"]
     for chunk in Path(str(text.cache_dir)).rglob("*.tokens"):
         chunk.unlink()
     with pytest.raises(UserError, match="^no such file: "):

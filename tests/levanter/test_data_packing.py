@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -163,12 +164,10 @@ def losses(run: Path) -> list[float]:
 def test_a_run_of_whole_documents_is_the_same_on_a_mesh(tmp_path: Path) -> None:
     data = {**corpus(tmp_path), "packing": "whole"}
     found = []
-    for mesh, microbatches in ((None, 1), ("data=2,model=2", 2)):
+    for mesh, evaluations in ((None, 0), ("data=2,model=2", 1)):
         run = tmp_path / f"run{mesh}"
-        model = {**MODELS["llama"], "vocab_size": 50257}
-        config = config_of(
-            model, data, run_dir=str(run), num_train_steps=3, mesh=mesh, microbatches=microbatches, eval_batches=1
-        )
+        model = {**MODELS["llama"], "vocab_size": 50257, "num_layers": 1}
+        config = config_of(model, data, run_dir=str(run), num_train_steps=2, mesh=mesh, eval_batches=evaluations)
         train(config, Console(quiet=True))
         found.append(losses(run))
     np.testing.assert_allclose(*found, rtol=2e-5)
@@ -196,3 +195,54 @@ def test_the_unigram_model_knows_of_ignored_targets(tmp_path: Path) -> None:
     assert 0 < data.unigram_loss(data.heldout_batches(2, 4)) < 9
     tokens = CachedTokens("key", np.arange(30), np.arange(9))
     assert not TokenData(tokens, Gpt2Tokenizer(), seq_len=4, seed=0, batch_size=2).ignores
+
+
+def test_conversations_are_packed_whole(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"{i} +", "completion": " one" * (1 + i % 5)}) for i in range(40)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines))
+    written = {"type": "chat", "paths": [str(tmp_path / "chats.jsonl")], "heldout_fraction": 0.2}
+    alone, together = (
+        build(
+            config_of(MODELS["gpt2"], {**written, "packing": packing}).data,
+            **{"seq_len": 16, "seed": 0, "batch_size": 4, "notify": lambda _: None},
+        )
+        for packing in ("stream", "whole")
+    )
+    assert together.num_train_windows < alone.num_train_windows / 1.5
+
+    def answers(data: TokenData) -> list[list[int]]:
+        """What is learned in an epoch, conversation by conversation."""
+        _, targets, *apart = data.sequences(np.arange(data.num_train_windows))
+        segments = apart[0] if apart else np.zeros_like(targets)
+        found = [
+            row[(own == one) & (row >= 0)].tolist()
+            for row, own in zip(targets, segments, strict=True)
+            for one in np.unique(own)
+        ]
+        return sorted(filter(None, found))
+
+    assert answers(alone) == answers(together) and len(answers(alone)) > 20
+
+
+@pytest.mark.slow
+def test_a_second_resume_continues_as_the_first_did(tmp_path: Path) -> None:
+    """A mixture of packed documents, stopped within epochs and at their ends, twice."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    sources = {name: {**corpus(tmp_path / name), "heldout_fraction": 0.2} for name in ("a", "b")}
+    rows = [json.dumps({"text": f"{i} of b"}) for i in range(12)]  # an epoch is a few steps
+    (tmp_path / "b" / "rows.jsonl").write_text("\n".join(rows))
+    data = {"type": "mixture", "sources": sources, "weights": {"a": 1, "b": 2}, "packing": "whole"}
+    data["cache_dir"] = str(tmp_path / "cache")
+    data["schedule"] = [{"from_step": 3, "weights": {"b": 1}}]
+    model = {**MODELS["gpt2"], "vocab_size": 50257, "num_layers": 1}
+
+    def run(name: str, *lengths: int) -> list[float]:
+        for length in lengths:
+            given = {"run_dir": str(tmp_path / name), "num_train_steps": length}
+            optimizer = {"lr_schedule": "constant", "warmup": 0}
+            made = config_of(model, data, **given)
+            train(dataclasses.replace(made, optimizer=dataclasses.replace(made.optimizer, **optimizer)))
+        return losses(tmp_path / name)
+
+    assert run("straight", 8) == run("stopped", 2, 5, 8)

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = {"hf": {"datasets", "huggingface_hub", "jinja2", "tokenizers", "transformers"}, "wandb": {"wandb"}}
+EXTRAS = {
+    "hf": {"datasets", "huggingface_hub", "jinja2", "tokenizers", "transformers"},
+    "wandb": {"wandb"},
+    "tensorboard": {"tensorboardX"},
+    "trackio": {"trackio"},
+    "plot": {"matplotlib", "plotly"},
+}
 
 # What is None there can be neither imported nor found.
 ABSENT = "import sys\nsys.modules.update(dict.fromkeys({names!r}))\n"
@@ -44,9 +50,9 @@ def test_the_extras_hold_what_a_light_installation_leaves_out() -> None:
     extras = project["optional-dependencies"]
     assert {extra: names(extras[extra]) for extra in EXTRAS} == EXTRAS
     assert not names(project["dependencies"]) & set.union(*EXTRAS.values())
-    for extra in ("quickstart", "test"):
+    for extra, has in (("quickstart", ("hf", "wandb")), ("test", EXTRAS)):
         own = " ".join(each for each in extras[extra] if each.startswith("levanter-compiler["))
-        assert all(wanted in own for wanted in EXTRAS), extra
+        assert all(wanted in own for wanted in has), extra
 
 
 def test_names_and_plans_need_none_of_them(tmp_path: Path) -> None:
@@ -82,14 +88,19 @@ def test_what_is_missing_is_named_with_the_command(
 
 def test_a_missing_tracker_is_named_with_the_command(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path\nfrom levanter.trackers.wandb.mirror import WandbMirror\n"
-        "from levanter.errors import UserError\n"
-        "try:\n    WandbMirror(Path('.'), {}, {})\nexcept UserError as error:\n    print(error)"
+        "from pathlib import Path\nfrom levanter.errors import UserError\n"
+        "from levanter.trackers.wandb.mirror import WandbMirror\n"
+        "from levanter.trackers.tensorboard.mirror import TensorboardMirror\n"
+        "from levanter.trackers.trackio.mirror import TrackioMirror\n"
+        "for mirror, rest in ((WandbMirror, {}), (TensorboardMirror, 0), (TrackioMirror, {})):\n"
+        "    try:\n        mirror('.', {}, rest)\n    except UserError as error:\n        print(error)"
     )
-    assert without({"wandb"}, program, tmp_path).stdout == (
-        "the tracker wandb (trackers.wandb.enabled) needs the Python package `wandb`, which is not installed: "
-        'run pip install "levanter-compiler[wandb]", or pip install -e ".[wandb]" in the checkout\n'
-    )
+    said = without({"wandb", "tensorboardX", "trackio"}, program, tmp_path).stdout.splitlines()
+    assert said == [
+        f"the tracker {name} (trackers.{name}.enabled) needs the Python package `{package}`, which is not installed: "
+        f'run pip install "levanter-compiler[{name}]", or pip install -e ".[{name}]" in the checkout'
+        for name, package in (("wandb", "wandb"), ("tensorboard", "tensorboardX"), ("trackio", "trackio"))
+    ]
 
 
 def test_a_package_that_is_broken_is_not_called_missing(tmp_path: Path) -> None:

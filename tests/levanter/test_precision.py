@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
@@ -63,6 +64,10 @@ def stepped(of: TrainConfig, state: TrainState) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def plain(start: TrainState) -> dict[str, Any]:
     return stepped(config(), start)
+
+
+def _of_the_schedule(path: Any, value: Any) -> bool:
+    return "ScaleByScheduleState" in str(path)
 
 
 def dtypes(of: Any) -> set[str]:
@@ -168,6 +173,7 @@ def test_a_dynamic_scale_halves_where_a_gradient_overflows_and_grows_again() -> 
             for one, two in zip(*map(jax.tree.leaves, (before.model, state.model)), strict=True)
         )
         assert same == bool(metrics["update_skipped"])
+        assert int(optax.tree.get(state.opt_state, "count", filtering=_of_the_schedule)) == number + 1
         assert int(state.step) == number + 1 and np.isfinite(metrics["grad_norm"]) and np.isfinite(metrics["loss"])
     skipped = [overflowed for _, overflowed in history]
     first_good = skipped.index(False)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rescued import configured, digest, records, trained, write_files
 
 from levanter import checkpoint
+from levanter.cli.main import main
 from levanter.cli.options import option_names
 from levanter.cli.train import train as train_command
 from levanter.config import load
@@ -274,6 +275,21 @@ def test_what_differs_is_named(folder: Path, rewound: str) -> None:
     assert str(caught.value) == (
         f"{run} is not reproduced: after step 24 the first array that differs is model.up.weight (1 of 18 differ)"
     )
+
+
+def test_the_command(
+    folder: Path, rewound: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NPROC", "1")  # the command sets it
+    run = folder / "rewound"
+    assert main(["reproduce", str(run), "--steps", "20:22"]) == 0
+    assert capsys.readouterr().out == f"steps 21 to 22 of {run} reproduced bit by bit: 2 records\n"
+    for text in ("22:20", "20", "20:20", "a:b"):
+        assert main(["reproduce", str(run), "--steps", text]) == 2
+        assert capsys.readouterr().err == (
+            f"error: --steps {text}: write FIRST:LAST, such as 100:120 for what was made after step 100 up to step "
+            "120\n"
+        )
 
 
 def test_what_cannot_be_asked_for(folder: Path, rewound: str) -> None:

@@ -75,9 +75,9 @@ def with_trainer(config: TrainConfig, **fields: Any) -> TrainConfig:
     return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, **fields))
 
 
-def run(config: TrainConfig) -> tuple[Any, list[str]]:
+def run(config: TrainConfig, command: Command | None = None) -> tuple[Any, list[str]]:
     out = io.StringIO()
-    state = train(config, Console(file=out, width=200, force_terminal=False))
+    state = train(config, Console(file=out, width=200, force_terminal=False), command)
     return state, out.getvalue().splitlines()
 
 
@@ -86,7 +86,8 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
-    state, lines = run(config)
+    typed = Command(("train", "--config", "my model.yaml", "--run-dir", "here", "--trainer.num_train_steps=6"))
+    state, lines = run(config, typed)
     assert int(state.step) == 6
     found = records(tmp_path / "run")
     assert [each["step"] for each in found] == [1, 2, 3, 4, 5, 6]
@@ -104,6 +105,24 @@ def test_a_run_from_start_to_end(config: TrainConfig, tmp_path: Path) -> None:
     assert "\nunigram model " in text
     assert "\nsample: The" in text
     assert f"\nrun directory: {tmp_path / 'run'} (config.yaml, metrics.jsonl, checkpoints/)" in text
+
+    # What to try next is the user's own command.
+    folder = tmp_path / "run"
+    assert lines[lines.index("what to try next:") + 1 :] == [
+        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps 12 --run-dir {folder}-longer",
+        "      train for longer",
+        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x2 --run-dir {folder}-4x2",
+        "      the same run on a mesh of CPU devices",
+        "  levanter compile --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x4",
+        "      how this model would be sharded over 16 chips, and why",
+    ]
+    with pytest.raises(UserError) as refused:
+        run(with_trainer(config, seed=5), typed)
+    assert str(refused.value) == (
+        f"the run directory {folder} has checkpoints of a run with another config (trainer.seed: 0 → 5): set these "
+        "back to resume it, or start this one with `levanter train --config 'my model.yaml' "
+        f"--trainer.num_train_steps=6 --run-dir {folder}-seed=5`"
+    )
 
     # The same command again has nothing left to train, and shows the same end; a longer run goes on from it.
     before = checkpoint.digest(tmp_path / "run")
@@ -162,29 +181,6 @@ def test_rates_and_the_time_left_leave_out_compilation(config: TrainConfig, monk
     # Steps of a second, after two of them an evaluation of two: two seconds a step.
     left = [line.rpartition("  ")[2] for line in lines if line.startswith("step ")]
     assert left == ["8s left", "4s left", "0s left"]
-
-
-def test_what_to_try_next_is_the_users_own_command(config: TrainConfig, tmp_path: Path) -> None:
-    out = io.StringIO()
-    typed = ("train", "--config", "my model.yaml", "--run-dir", "here", "--trainer.num_train_steps=6")
-    train(with_trainer(config, sample_tokens=0), Console(file=out, width=200), Command(typed))
-    folder = tmp_path / "run"
-    assert out.getvalue().partition("what to try next:\n")[2].splitlines() == [
-        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps 12 --run-dir {folder}-longer",
-        "      train for longer",
-        f"  levanter train --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x2 --run-dir {folder}-4x2",
-        "      the same run on a mesh of CPU devices",
-        "  levanter compile --config 'my model.yaml' --trainer.num_train_steps=6 --mesh 4x4",
-        "      how this model would be sharded over 16 chips, and why",
-    ]
-    other = with_trainer(config, seed=5)
-    with pytest.raises(UserError) as refused:
-        train(other, Console(file=out), Command(typed))
-    assert str(refused.value) == (
-        f"the run directory {folder} has checkpoints of a run with another config (trainer.seed: 0 → 5): set these "
-        "back to resume it, or start this one with `levanter train --config 'my model.yaml' "
-        f"--trainer.num_train_steps=6 --run-dir {folder}-seed=5`"
-    )
 
 
 def test_divergence_is_said_and_recorded(config: TrainConfig, tmp_path: Path) -> None:

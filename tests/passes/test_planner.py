@@ -14,6 +14,7 @@ import pytest
 from step_models import mlp_step, named_gpt2, prepared, raw_gpt, shaped, step_of
 from typeguard import suppress_type_checks
 
+import haliax as hax
 import ir
 import passes
 from passes import DeviceMesh, PlanError, pipeline
@@ -51,6 +52,7 @@ def every_plan(problem):
 SMALL = {
     "mlp 2x2": (lambda: mlp_step(8, 16, 32), {"data": 2, "model": 2}, "v5e"),
     "wide mlp 4x2": (lambda: mlp_step(8, 4096, 16384), {"data": 4, "model": 2}, "v5p"),
+    "mlp on three axes": (lambda: mlp_step(8, 2, 4), {"replica": 2, "data": 2, "model": 2}, "v5p"),
     "mlp on two networks": (lambda: mlp_step(64, 1024, 512), {"replica": 2, "model": 8}, "h100"),
     "gpt on 2": (lambda: raw_gpt(batch=8, position=15, embed=36, heads=4, vocab=63), {"data": 2}, "v5e"),
     "wide gpt on 8": (
@@ -91,6 +93,65 @@ def test_the_solver_finds_what_trying_every_plan_finds(name):
             assert plan.runner_up.peak <= capacity
         else:
             assert plan.runner_up is None
+
+
+def three_weights():
+    In, Out = hax.make_axes(a=4, b=64)
+
+    def step(weights, x):
+        def loss(weights):
+            return hax.sum(sum(hax.dot(x, each, axis=In) ** 2 for each in weights)).scalar()
+
+        return jax.tree.map(lambda each, by: each - by, weights, jax.grad(loss)(weights))
+
+    x = shaped("batch a", 4, 4)
+    return ir.trace(step, [shaped("a b", In.size, Out.size)] * 3, x)
+
+
+def test_a_plan_has_the_peak_that_it_was_chosen_for():
+    """A rule that no value in use follows may decide which name a stored one gives a mesh axis to."""
+    graph, mesh = pipeline.prepare(three_weights()), {"replica": 2, "data": 2}
+    for capacity in range(1800, 3400, 100):
+        chip = replace(CHIPS["v5e"], capacity=capacity, memory=ChipMemory())
+        problem = Problem.of(graph, DeviceMesh.of(mesh), chip)
+        with suppress_type_checks():
+            try:
+                plan = passes.plan(graph, mesh, chip)
+            except PlanError:
+                continue
+            problem = Problem.of(graph, DeviceMesh.of(mesh), chip, bool(plan.regather))
+            _, peak = problem.price(plan.rules)
+        assert peak <= capacity
+
+
+def test_four_mesh_axes_have_an_answer_with_proof():
+    graph = graph_of(raw_gpt(layers=4, batch=32, position=64, embed=128, heads=8, vocab=512))
+    mesh, chip = {"replica": 2, "data": 4, "sequence": 2, "model": 2}, CHIPS["v5p"]
+    with suppress_type_checks():
+        plan = passes.plan(graph, mesh, chip)
+        problem = Problem.of(graph, DeviceMesh.of(mesh), chip)
+        cost, _ = problem.price(plan.rules)
+    assert plan.search.optimal and plan.search.plans > 1e9
+    assert plan.search.gap == 0.0
+    # No plan that differs by one choice is faster.
+    for name, options in problem.space.options.items():
+        for mask in options:
+            masks = {**plan.rules.compute, name: int(mask)}
+            with suppress_type_checks():
+                other, _ = problem.price(ShardingRules(problem.space.mesh, plan.order, masks, plan.rules.extra))
+            assert seconds_of(other) >= seconds_of(cost) * (1 - 1e-9), (name, mask)
+
+
+def test_a_search_that_is_cut_short_says_by_how_much_it_could_be_better():
+    graph = graph_of(raw_gpt(layers=4, batch=32, position=64, embed=128, heads=8, vocab=512))
+    mesh = {"replica": 2, "data": 4, "sequence": 2, "model": 2}
+    with suppress_type_checks():
+        best = passes.plan(graph, mesh, "v5p")
+        soon = passes.plan(graph, mesh, "v5p", time_limit=1e-6)
+    assert not soon.search.optimal
+    assert 0 < soon.search.gap < 1
+    assert "this one is the best found; the optimum is at most " in str(soon)
+    assert best.search.optimal
 
 
 def test_the_leanest_plan_is_named_where_nothing_fits():

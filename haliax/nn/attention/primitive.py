@@ -24,6 +24,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from haliax.core.merged import lowered
 from haliax.nn.attention import reference
 from haliax.nn.attention.backends import chosen
 from haliax.nn.attention.spec import Spec
@@ -147,7 +148,7 @@ def _lowered(platform: str, which: str) -> Callable[..., Any]:
             backend = chosen(spec, arrays[: len(spec.operands)], platform, _devices(context))
             return getattr(backend, which)(spec, *arrays)
 
-        return mlir.lower_fun(function, multiple_results=True)(context, *operands)
+        return mlir.lower_fun(lowered(function), multiple_results=True)(context, *operands)
 
     return rule
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ir.staging.align import renaming
-from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, rule
+from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, Plain, rule
 
 _REDUCE = {
     "reduce_sum": "sum",
@@ -79,3 +79,18 @@ def top_k(equation: Equation) -> Draft:
     kept = equation.unifier.fresh(shape[axis])
     out = (*dims[:axis], kept, *dims[axis + 1 :])
     return Draft("sort", equation.primitive, (out, out), {"along": Axes((dims[axis],))})
+
+
+@rule("sum_in_order")
+def sum_in_order(equation: Equation) -> Draft:
+    """Adds up along the first dim."""
+    first, *rest = equation.dims[0]
+    return Draft("sum_in_order", "", (tuple(rest),), {"over": Axes((first,))})
+
+
+@rule("square_sum")
+def square_sum(equation: Equation) -> Draft:
+    """A number for the whole operand, which is cut along one dim."""
+    dims, along = equation.dims[0], equation.params["along"]
+    attrs: dict[str, Axes | Plain] = {"along": Axes(() if along is None else (dims[along],))}
+    return Draft("square_sum", "", ((),), {**attrs, "pieces": equation.integer("pieces")})

@@ -25,6 +25,10 @@ class ConsoleConfig(TrackerConfig):
         check(self, "trackers.console")
 
     @property
+    def vital(self) -> bool:
+        return True
+
+    @property
     def on(self) -> bool:
         return self.enabled
 

@@ -27,6 +27,8 @@ class ConsoleProgress(Tracker):
         clock: seconds, for the time left.
     """
 
+    vital = True  # where nobody reads any more (`levanter train | head`), the command ends as others do
+
     def __init__(
         self,
         console: Console,

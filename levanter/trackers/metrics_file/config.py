@@ -23,6 +23,10 @@ class MetricsFileConfig(TrackerConfig):
         check(self, "trackers.metrics_file")
 
     @property
+    def vital(self) -> bool:
+        return True
+
+    @property
     def on(self) -> bool:
         return True
 

@@ -38,6 +38,8 @@ class MetricsFile(Tracker):
         WorkFailed: the file cannot be written.
     """
 
+    vital = True
+
     def __init__(
         self,
         path: Path,

@@ -1,8 +1,6 @@
 """Weights & Biases as a mirror of `metrics.jsonl`.
 
 The id of the run on their side is kept in the run directory, so a run that was killed is resumed as the same one.
-Nothing that happens there can stop or change training: once it has started, a failure is told in one line and the
-mirror rests.
 """
 
 from __future__ import annotations
@@ -35,7 +33,6 @@ class WandbMirror(Tracker):
 
     def __init__(self, path: Path, config: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
         wandb = require("wandb", "the tracker wandb (trackers.wandb.enabled)", "wandb")
-        self._failures = (wandb.Error, OSError)
         try:
             self._run: Any = wandb.init(
                 **{"project": os.environ.get("WANDB_PROJECT", "levanter"), "name": path.name, **arguments},
@@ -46,27 +43,17 @@ class WandbMirror(Tracker):
                 # The console is the progress bar's; wandb would wrap stdout to copy it.
                 settings=wandb.Settings(console="off", silent=True),
             )
-        except self._failures as error:
+        except (wandb.Error, OSError) as error:
             raise errors.wandb_unavailable(_first_line(error)) from error
         if not self._run.offline and not self._run.disabled:
             print(f"wandb: {self._run.url}", file=sys.stderr, flush=True)
 
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
         """Mirror the record of `step`. Steps that wandb has already are ignored there."""
-        if self._run is not None:
-            try:
-                self._run.log({name: plain(value) for name, value in metrics.items()}, step=step)
-            except self._failures as error:
-                print(errors.wandb_stopped(_first_line(error)), file=sys.stderr, flush=True)
-                self._run = None
+        self._run.log({name: plain(value) for name, value in metrics.items()}, step=step)
 
     def close(self) -> None:
-        if self._run is not None:
-            try:
-                self._run.finish()
-            except self._failures as error:
-                print(errors.wandb_stopped(_first_line(error)), file=sys.stderr, flush=True)
-            self._run = None
+        self._run.finish()
 
 
 def _run_id(path: Path) -> str:

@@ -19,7 +19,7 @@ _BLOCK_BYTES = 1 << 20
 class JsonlCorpus(RowCorpus):
     """The lines of files of JSON, each a document."""
 
-    endings = (*JSONL_ENDINGS, ".json")
+    endings = JSONL_ENDINGS
 
     def _of_file(self, file: File, side: str | None, reading: Reading) -> Iterator[Stretch]:
         column = self.column

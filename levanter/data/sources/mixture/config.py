@@ -33,8 +33,8 @@ class Stage:
 class MixtureDataConfig(DataConfig):
     """Several sources, each with a tokenized text, a held-out share and an order of its own, mixed by weights.
 
-    The rows of a batch are shared out by the weights, so exactly that after any number of steps no source is a whole
-    row away from its share. The tokenizer, `cache_dir` and `packing` are those of the mixture for all of them.
+    The rows of a batch are shared out by the weights, so exactly that no source is ever two rows away from its share.
+    The tokenizer, `cache_dir` and `packing` are those of the mixture for all of them.
     """
 
     sources: dict[str, DataConfig] = field(default_factory=dict)
@@ -74,11 +74,14 @@ class MixtureDataConfig(DataConfig):
         from levanter.data.sources.mixture.mixture_data import MixtureData
 
         self._required()
-        parts = {
-            name: self._completed(source).batches(seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)
-            for name, source in self.sources.items()
+        made = {
+            name: part.batches(seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)
+            for name, part in self.parts().items()
         }
-        return MixtureData(parts, self.stages(), batch_size=batch_size)
+        return MixtureData(made, self.stages(), batch_size=batch_size)
+
+    def parts(self) -> dict[str, DataConfig]:
+        return {name: self._completed(source) for name, source in self.sources.items()}
 
     def stages(self) -> list[tuple[int, dict[str, float]]]:
         """From which step on there are which weights."""

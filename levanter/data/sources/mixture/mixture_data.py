@@ -63,9 +63,8 @@ class MixtureData(TokenData):
         """How many rows of each source there are in the steps before `step`."""
         return dict(zip(self.parts, self._shares.before(step), strict=True))
 
-    def train_rows(self, step: int, rows: Sequence[int] | np.ndarray) -> Batch:
-        wanted = self._checked(step, rows)
-        sources, numbers = (each[wanted] for each in self._shares.rows(step))
+    def _rows(self, step: int, rows: np.ndarray) -> Batch:
+        sources, numbers = (each[rows] for each in self._shares.rows(step))
         return self._gathered(sources, lambda part, mine: part.sequences(numbers[mine]))
 
     def heldout_rows(self, count: int) -> Batch:

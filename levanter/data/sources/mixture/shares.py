@@ -1,16 +1,19 @@
-"""How many rows of which source: exactly by weight, and a pure function of the step.
+"""How many rows of which source: by weight to within two rows, and a pure function of the step.
 
-After k rows of a stage a source with the share s has had the whole part of k·s rows, more or less one: the shares stand
-one after the other from 0 to 1, and a source has the whole numbers between k times where it begins and k times where it
-ends. Fractions are exact, so that nothing drifts, however long the run.
+The sources are the leaves of a tree that parts them two and two, the lightest first (Huffman's). Of k rows that reach a
+fork, one side gets k times its share of the fork, rounded, and the other side the rest. Both only ever grow with k, by
+one row at a time between them, so that each source's rows have numbers without a gap. Rounding adds at most half a row
+a fork, and forks further up count for less: by how such a tree is made, no source is ever two rows away from its
+share, however long the stage. Fractions are exact, so that nothing drifts.
 """
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate
 
 import numpy as np
 
@@ -33,7 +36,8 @@ class Shares:
         self._batch_size = batch_size
         self._seed = seed
         self._firsts = [first for first, _ in stages]
-        self._bounds = [_bounds([Fraction(weights.get(name, 0)) for name in names]) for _, weights in stages]
+        self._names = list(names)
+        self._trees = [_tree([Fraction(weights.get(name, 0)) for name in names]) for _, weights in stages]
         self._before = [[0] * len(names)]  # rows of each source before each stage
         for stage, (first, last) in enumerate(zip(self._firsts, self._firsts[1:], strict=False)):
             rows = self._counts(stage, (last - first) * batch_size)
@@ -56,11 +60,39 @@ class Shares:
 
     def _counts(self, stage: int, rows: int) -> list[int]:
         """How many of the first rows of a stage are of each source."""
-        marks = [int(rows * bound) for bound in self._bounds[stage]]
-        return [after - before for before, after in zip(marks, marks[1:], strict=False)]
+        found = [0] * len(self._names)
+        waiting: list[tuple[Node, int]] = [(self._trees[stage], rows)]
+        while waiting:
+            node, count = waiting.pop()
+            if isinstance(node, int):
+                found[node] = count
+            else:
+                first = int(count * node.share + Fraction(1, 2))
+                waiting += [(node.first, first), (node.second, count - first)]
+        return found
 
 
-def _bounds(weights: Sequence[Fraction]) -> list[Fraction]:
-    """Where the shares begin, and where the last one ends."""
-    total = sum(weights)
-    return [Fraction(0), *(reached / total for reached in accumulate(weights))]
+@dataclass(frozen=True)
+class Fork:
+    """A parting of rows: `share` of them to `first`, the rest to `second`."""
+
+    share: Fraction
+    first: Node
+    second: Node
+
+
+Node = int | Fork
+"""A source by its number, or a fork."""
+
+
+def _tree(weights: Sequence[Fraction]) -> Node:
+    """Huffman's tree of sources with these weights."""
+    nodes: list[tuple[Fraction, int, Node]] = [(weight, number, number) for number, weight in enumerate(weights)]
+    heapq.heapify(nodes)
+    made = len(nodes)  # of equal weights the earlier node comes first
+    while len(nodes) > 1:
+        (light, _, first), (heavy, _, second) = heapq.heappop(nodes), heapq.heappop(nodes)
+        both = light + heavy
+        heapq.heappush(nodes, (both, made, Fork(light / both if both else Fraction(0), first, second)))
+        made += 1
+    return nodes[0][2]

@@ -1,0 +1,140 @@
+"""A function with its calls inlined and its equal operations merged, before a compiler sees it.
+
+XLA's rewrites depend on how many readers a value has: `a / broadcast(b)` becomes `a * broadcast(1 / b)`, which has
+other bits, where nothing else reads the broadcast. For several devices a program is taken through a partitioner that
+merges equal operations first, for one it is not. What is merged already is the same for both.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Literal
+
+_CALLS = ("jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint")
+_BROADCASTING = frozenset(
+    (
+        *("add", "add_any", "sub", "mul", "div", "rem", "max", "min", "pow", "atan2", "nextafter", "select_n", "clamp"),
+        *("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor"),
+    )
+)
+"""Elementwise operations, whose smaller operands are repeated to the size of the result."""
+_BODIES = ("call_jaxpr", "jaxpr", "fun_jaxpr")
+
+
+_merging: ContextVar[bool] = ContextVar("haliax_merging", default=False)
+
+
+@contextmanager
+def merging() -> Iterator[None]:
+    """Within this context, what a primitive is lowered to is merged too (`lowered`)."""
+    token = _merging.set(True)
+    try:
+        yield
+    finally:
+        _merging.reset(token)
+
+
+def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that a primitive is lowered to: merged where the program around it is."""
+    if not _merging.get():
+        return function
+    return lambda *arrays: run_merged(jax.make_jaxpr(function)(*arrays), *arrays)
+
+
+def run_merged(closed: ClosedJaxpr, *arguments: Any) -> list[Any]:
+    """What a closed jaxpr gives, traced so."""
+    return _run(closed.jaxpr, closed.consts, arguments, {})
+
+
+def merged(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """The closed jaxpr of the same function."""
+    return jax.make_jaxpr(lambda *arguments: run_merged(closed, *arguments))(*closed.in_avals)
+
+
+def _run(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], known: dict[Hashable, Any]) -> list[Any]:
+    values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        if equation.primitive.name in _BROADCASTING:
+            operands = [_repeated(operand, equation.outvars[0].aval.shape, known) for operand in operands]
+        body = _inlined(equation)
+        if body is not None:
+            results = _run(body.jaxpr, body.consts, operands, known)
+        else:
+            key = _key(equation, operands)
+            found = known.get(key) if key is not None else None
+            results = _bound(equation, operands) if found is None else found[0]
+            if key is not None and found is None:
+                known[key] = results, operands  # as long as they are kept, nothing else has their ids
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _repeated(operand: Any, shape: tuple[int, ...], known: dict[Hashable, Any]) -> Any:
+    """An operand in the size of the result: one operation for all that need it so."""
+    if not isinstance(operand, jax.core.Tracer) or operand.shape == shape or operand.ndim not in (0, len(shape)):
+        return operand
+    key = "repeated", id(operand), shape
+    if key not in known:
+        dims = range(len(shape)) if operand.ndim else ()
+        known[key] = lax.broadcast_in_dim(operand, shape, tuple(dims)), operand
+    return known[key][0]
+
+
+def _inlined(equation: Any) -> ClosedJaxpr | None:
+    """The body of a call that only groups operations."""
+    params = equation.params
+    if equation.primitive.name not in _CALLS or params.get("prevent_cse", False):
+        return None
+    if any(type(each).__name__ != "UnspecifiedValue" for each in params.get("in_shardings", ())):
+        return None
+    body = next((params[key] for key in _BODIES if key in params), None)
+    return ClosedJaxpr(body, ()) if body is not None and not hasattr(body, "consts") else body
+
+
+def _bound(equation: Any, operands: Sequence[Any]) -> list[Any]:
+    params = {key: _merged_inside(value) for key, value in equation.params.items()}
+    result = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(params))
+    return list(result) if equation.primitive.multiple_results else [result]
+
+
+def _merged_inside(value: Any) -> Any:
+    if isinstance(value, ClosedJaxpr) and not any(hasattr(aval, "inner_aval") for aval in value.in_avals):
+        return merged(value)
+    if isinstance(value, tuple) and any(isinstance(each, ClosedJaxpr) for each in value):
+        return tuple([_merged_inside(each) for each in value])
+    return value
+
+
+def _key(equation: Any, operands: Sequence[Any]) -> Hashable | None:
+    """What makes two operations the same; None for one that is never merged."""
+    if equation.effects:
+        return None
+    params = {key: value if _hashable(value) else id(value) for key, value in equation.params.items()}
+    return equation.primitive, tuple(map(_identity, operands)), frozenset(params.items())
+
+
+def _identity(operand: Any) -> Hashable:
+    if isinstance(operand, jax.core.Tracer) or np.ndim(operand):
+        return id(operand)
+    weak = getattr(operand, "weak_type", None)
+    return "literal", str(getattr(operand, "dtype", type(operand))), weak, np.asarray(operand).tobytes()
+
+
+def _hashable(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""The peak of memory as the largest of a few sums, over the same variables as the tables of time.
+
+Between two allocations nothing is larger than after the first of them, and most moments hold less of everything than
+another one: those that are left are rows of counts, by which the sizes of the entries of a `MemoryProgram` are
+multiplied. A sum of smallest sizes is a bound on what any plan needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from passes.hardware.memory import ChipMemory
+from passes.planner.memory import MemoryProgram
+from passes.planner.space import PlanSpace
+from passes.planner.tables import Asked, Float
+
+
+@dataclass(frozen=True)
+class Moments:
+    """How many values of each entry there are at the moments that matter: [moment, entry], those that are in the
+    memory of the device before or after the step, and those that pass."""
+
+    staying: Float
+    passing: Float
+    on_chip: int
+
+    @classmethod
+    def of(cls, program: MemoryProgram, chip: ChipMemory) -> "Moments":
+        counts = np.zeros((2, len(program.entries)))
+        rows: dict[bytes, npt.NDArray[np.float64]] = {}
+        for event in program.events:
+            counts[0 if event.stays else 1, event.entry] += event.sign
+            if event.sign > 0:
+                rows.setdefault(counts.tobytes(), counts.copy())
+        kept = np.stack(list(rows.values())) if rows else counts[None]
+        kept = kept[_undominated(kept.reshape(len(kept), -1))]
+        return cls(kept[:, 0], kept[:, 1], chip.on_chip)
+
+    def ordered(self, entries: Sequence[int]) -> "Moments":
+        """The same with the entries in another order."""
+        return Moments(self.staying[:, entries], self.passing[:, entries], self.on_chip)
+
+    def peak(self, sizes: Float) -> Float:
+        """[entry, candidate] bytes → [candidate] bytes; of the least sizes there are, a bound."""
+        staying, passing = self.staying @ sizes, self.passing @ sizes
+        result: Float = np.max(staying + passing * (passing > self.on_chip), axis=0)
+        return result
+
+
+def _undominated(rows: Float) -> list[int]:
+    """The rows that no other is at least as large as, everywhere."""
+    order = np.argsort(-rows.sum(axis=1), kind="stable")
+    kept: list[int] = []
+    for i in order:
+        if not kept or not (rows[kept] >= rows[i]).all(axis=1).any():
+            kept.append(int(i))
+    return sorted(kept)
+
+
+def sizes(program: MemoryProgram, chip: ChipMemory, space: PlanSpace) -> list[tuple[Asked, list[int]]]:
+    """The entries of a memory program as functions of sharding rules that give bytes: those with dims of the same names
+    and sizes together, one in each row, and which they are."""
+    groups: dict[object, list[int]] = {}
+    for i, entry in enumerate(program.entries):
+        key = (tuple(dict(reversed(entry.dims)).items()), entry.role, entry.gathered)
+        groups.setdefault(key, []).append(i)
+
+    def asked(group: list[int]) -> Asked:
+        return Asked.of(lambda rules: [program.entries[i].local(rules, chip) for i in group], space)
+
+    return [(asked(group), group) for group in groups.values()]

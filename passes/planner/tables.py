@@ -1,0 +1,359 @@
+"""What a function of sharding rules gives under all of them, as a small table with a dim for each mesh axis.
+
+A plan decides for each mesh axis which names wish for it, and in each shape that an operation lays out the first of
+them in the order has it. So of all sets of names that may wish for an axis few differ: those of one *class* give it to
+the same name in every shape. Four names on four mesh axes have 65,536 combinations of wishes, but 5 classes for each
+axis: 625 entries. A table keeps which sets are in which class, so that each decision on a wish cuts it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from passes import errors
+from passes.planner.space import PlanSpace
+from passes.sharding.mesh import IntArray, Mask
+from passes.sharding.rules import Layout, Role, ShardingRules, Sizes
+
+Float = npt.NDArray[np.float64]
+
+MOST_NAMES = 14
+"""That one operation may have with a choice: all sets of them are listed for each mesh axis."""
+MOST_ENTRIES = 1 << 15
+"""Of one table: what has more waits until enough is decided."""
+EXTRA = "+"
+"""Among the names that wish for a mesh axis: the name that is stored on it besides."""
+
+Shape = tuple[tuple[str, int], ...]
+Decisions = Mapping[tuple[str, int], bool]
+"""Of names and mesh axes, whether the one wishes for the other."""
+
+
+class _Recording(ShardingRules):
+    """Sharding rules that keep in mind what they were asked for."""
+
+    asked: dict[tuple[Shape, Role], None]
+
+    def layout(self, sizes: Sizes, role: Role, blocked: Iterable[str] = ()) -> Layout:
+        self.asked[tuple(sizes.items()), role] = None
+        return super().layout(sizes, role, blocked)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A function of sharding rules, and what it depends on.
+
+    Attributes:
+        rows: its values under some rules, as arrays that broadcast to one shape.
+        shapes: those that it lays out, with their roles.
+        seen: the names whose mesh axes matter to it; None where all of those do.
+    """
+
+    rows: Callable[[ShardingRules], Sequence[Any]]
+    shapes: tuple[tuple[Shape, Role], ...]
+    seen: frozenset[str] | None = None
+
+    @classmethod
+    def of(
+        cls, rows: Callable[[ShardingRules], Sequence[Any]], space: PlanSpace, seen: Iterable[str] | None = None
+    ) -> "Asked":
+        rules = _Recording(space.mesh, space.order, dict.fromkeys(space.names, 0), {})
+        object.__setattr__(rules, "asked", {})
+        rows(rules)
+        return cls(rows, tuple(rules.asked), None if seen is None else frozenset(seen))
+
+    def stores(self, name: str) -> bool:
+        """Whether storage axes of a name have a part in it."""
+        return any(role == "storage" and any(name == each for each, _ in shape) for shape, role in self.shapes)
+
+
+@dataclass(frozen=True)
+class Side:
+    """The sets of names that may still wish for one mesh axis, as bits over the names of the table; the class of each;
+    and of each class one set."""
+
+    sets: IntArray
+    classes: IntArray
+    chosen: IntArray
+
+    def cut(self, concerned: int, wished: int) -> "tuple[Side, IntArray]":
+        """The sets that have of the names `concerned` just those `wished`, as bits, and the classes that are left."""
+        keep = (self.sets & concerned) == wished
+        classes = self.classes[keep]
+        there = np.bincount(classes, minlength=len(self.chosen)) > 0
+        left = np.flatnonzero(there)
+        return Side(self.sets[keep], (np.cumsum(there) - 1)[classes], self.chosen[left]), left
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Values over the classes of each mesh axis: [row, class of axis 0, class of axis 1, …].
+
+    Attributes:
+        names: whose wishes matter; `EXTRA` stands for storage.
+        values: None where there are too many yet.
+        bounding: how many rows, from the first, the search is to know bounds of.
+        price: the values for one set of each class.
+    """
+
+    names: tuple[str, ...]
+    sides: tuple[Side, ...]
+    values: Float | None
+    bounding: int
+    price: Callable[[Sequence[Side]], Float]
+
+    @property
+    def waits(self) -> bool:
+        return self.values is None
+
+    def cut(self, decisions: Decisions) -> "Table":
+        """What is left under some decisions."""
+        sides, values, changed = list(self.sides), self.values, False
+        concerned, wished = [0] * len(sides), [0] * len(sides)
+        for (name, axis), answer in decisions.items():
+            if name in self.names and self.open[self.names.index(name), axis]:
+                bit = 1 << self.names.index(name)
+                concerned[axis] |= bit
+                wished[axis] |= bit * answer
+        for axis, bits in enumerate(concerned):
+            if bits:
+                changed = True
+                sides[axis], left = self.sides[axis].cut(bits, wished[axis])
+                if values is not None and len(left) < values.shape[axis + 1]:
+                    values = np.take(values, left, axis=axis + 1)
+        if not changed:
+            return self
+        if values is None:
+            return _table(self.names, tuple(sides), self.bounding, self.price)
+        return Table(self.names, tuple(sides), values, self.bounding, self.price)
+
+    @cached_property
+    def least(self) -> Float:
+        """[row] the smallest value that there is."""
+        if self.values is None:
+            return np.zeros(self.bounding)
+        bounding = self.values[: self.bounding].reshape(self.bounding, -1)
+        return bounding.min(axis=1) if bounding.shape[1] else np.full(self.bounding, np.inf)
+
+    @cached_property
+    def most(self) -> Float:
+        """[row] the largest value that there is."""
+        if self.values is None:
+            return np.full(self.bounding, np.inf)
+        bounding = self.values[: self.bounding].reshape(self.bounding, -1)
+        return np.where(np.isfinite(bounding), bounding, 0.0).max(axis=1, initial=0.0)
+
+    @cached_property
+    def margins(self) -> Float:
+        """[row, name, axis, wished] → how much more than the least it is if a name wishes for an axis or not."""
+        found = np.zeros((self.bounding, len(self.names), len(self.sides), 2))
+        if self.values is None or not np.isfinite(self.least).all():
+            return found
+        for axis, side in enumerate(self.sides):
+            if len(side.chosen) > 1:
+                others = tuple(other + 1 for other in range(len(self.sides)) if other != axis)
+                of_class = self.values[: self.bounding].min(axis=others) - self.least[:, None]
+                of_set = of_class[:, None, side.classes]
+                found[:, :, axis, 0] = np.where(self._wishing[axis], np.inf, of_set).min(axis=2)
+                found[:, :, axis, 1] = np.where(self._wishing[axis], of_set, np.inf).min(axis=2)
+        return found
+
+    @cached_property
+    def _wishing(self) -> list[npt.NDArray[np.bool_]]:
+        """[axis][name, set]"""
+        bits = np.arange(len(self.names))[:, None]
+        return [(side.sets[None, :] >> bits & 1).astype(bool) for side in self.sides]
+
+    @cached_property
+    def open(self) -> npt.NDArray[np.bool_]:
+        """[name, axis] whether what a name wishes may change the values."""
+        found = np.zeros((len(self.names), len(self.sides)), bool)
+        for axis, side in enumerate(self.sides):
+            if len(side.chosen) > 1:
+                wishing = self._wishing[axis]
+                found[:, axis] = wishing.any(axis=1) & ~wishing.all(axis=1)
+        return found
+
+
+def table_of(asked: Asked, space: PlanSpace, stored: str | None, bounding: int) -> Table:
+    """The table of a function, where storage axes go to the name `stored`.
+
+    Raises:
+        PlanError: it depends on too many names.
+    """
+    names = [name for name in space.names if any(name == each for shape, _ in asked.shapes for each, _ in shape)]
+    if len(names) > MOST_NAMES:
+        raise errors.too_many_names(names, MOST_NAMES)
+    extra = stored if stored is not None and asked.stores(stored) else None
+    wishing = (*names, EXTRA) if extra is not None else tuple(names)
+    regular = _is_regular(asked, space)
+    sides = tuple(_side(asked, space, wishing, extra, axis, regular) for axis in range(len(space.mesh.axes)))
+
+    known: dict[tuple[bytes, ...], Float] = {}
+
+    def price(sides: Sequence[Side]) -> Float:
+        # Branches of the search that differ in what is no matter here ask for the same.
+        key = tuple(side.chosen.tobytes() for side in sides)
+        if key not in known:
+            known[key] = values_of(sides)
+        return known[key]
+
+    def values_of(sides: Sequence[Side]) -> Float:
+        compute, added = _rules(space, wishing, extra, sides)
+        rows = asked.rows(ShardingRules(space.mesh, space.order, compute, added))
+        values = np.empty((len(rows), *(len(side.chosen) for side in sides)))
+        for i, row in enumerate(rows):
+            values[i] = row
+        values[:bounding, ~_legal(space, compute)] = np.inf
+        return values
+
+    return _table(wishing, sides, bounding, price)
+
+
+def _table(
+    names: tuple[str, ...], sides: tuple[Side, ...], bounding: int, price: Callable[[Sequence[Side]], Float]
+) -> Table:
+    few = prod(len(side.chosen) for side in sides) <= MOST_ENTRIES
+    return Table(names, sides, price(sides) if few else None, bounding, price)
+
+
+def legal_tables(space: PlanSpace, stored: str | None, bounding: int, other: int) -> list[Table]:
+    """For each name that cannot have every combination of the mesh axes it can have: which it can, infinite or 0 in the
+    bounding rows, and 0 in so many others."""
+    options = {name: masks for name, masks in space.options.items()}
+    if stored is not None:
+        options[EXTRA] = np.array([choice.mask for choice in space.storage_choices if choice.name == stored])
+    found: list[Table] = []
+    for name, masks in options.items():
+        both = [
+            np.array([0, 1]) if (masks >> axis & 1).any() else np.array([0]) for axis in range(len(space.mesh.axes))
+        ]
+        sides = tuple(Side(sets, np.arange(len(sets)), sets) for sets in both)
+        mask = _mask(sides, 0)
+        values = np.zeros((bounding + other, *np.shape(mask)))
+        values[:bounding, ~np.isin(mask, masks)] = np.inf
+        if np.isinf(values).any():
+            found.append(Table((name,), sides, values, bounding, lambda _, values=values: values))
+    return found
+
+
+def merged(tables: Iterable[Table]) -> list[Table]:
+    """Tables with the same classes added up, and every one added to one with more of them where that tells its classes
+    apart: fewer tables bound more tightly."""
+    total: dict[Any, Table] = {}
+    waiting: list[Table] = []
+    for table in tables:
+        if table.values is None:
+            waiting.append(table)
+            continue
+        key = (table.names, *((side.sets.tobytes(), side.classes.tobytes()) for side in table.sides))
+        before = total.get(key)
+        total[key] = table if before is None else _with_values(before, _values(before) + table.values)
+    kept: list[Table] = []
+    for table in sorted(total.values(), key=lambda table: (-_values(table)[0].size, table.names)):
+        for i, wide in enumerate(kept):
+            places = _refined(wide, table)
+            if places is not None:
+                kept[i] = _with_values(wide, _values(wide) + _values(table)[(slice(None), *np.ix_(*places))])
+                break
+        else:
+            kept.append(table)
+    return [*kept, *waiting]
+
+
+def _refined(wide: Table, table: Table) -> list[IntArray] | None:
+    """For each mesh axis, the class of `table` that each class of `wide` lies in; None where one does not."""
+    if not set(table.names) <= set(wide.names):
+        return None
+    places: list[IntArray] = []
+    for mine, other in zip(wide.sides, table.sides, strict=True):
+        of_set = dict(zip(other.sets.tolist(), other.classes.tolist(), strict=True))
+        within = np.zeros_like(mine.sets)
+        for i, name in enumerate(table.names):
+            within |= (mine.sets >> wide.names.index(name) & 1) << i
+        found = np.array([of_set.get(each, -1) for each in within.tolist()])
+        place = np.full(len(mine.chosen), -1)
+        place[mine.classes] = found
+        if (found < 0).any() or (place[mine.classes] != found).any():
+            return None
+        places.append(place)
+    return places
+
+
+def _values(table: Table) -> Float:
+    assert table.values is not None
+    return table.values
+
+
+def _with_values(table: Table, values: Float) -> Table:
+    return Table(table.names, table.sides, values, table.bounding, table.price)
+
+
+def _is_regular(asked: Asked, space: PlanSpace) -> bool:
+    """Whether every shape has room for every option of its names, so that each mesh axis can be looked at alone."""
+    return all(
+        (space.mesh.fitting(size)[space.options[name]] == space.options[name]).all()
+        for shape, _ in asked.shapes
+        for name, size in shape
+        if name in space.options
+    )
+
+
+def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int, regular: bool) -> Side:
+    """All sets of names that can have a mesh axis, and their classes."""
+    sets = np.arange(1 << len(names))
+    for i, name in enumerate(names):
+        options = [choice.mask for choice in space.storage_choices if choice.name == extra]
+        masks = np.array(options) if name == EXTRA else space.options[name]
+        if not (masks >> axis & 1).any():
+            sets = sets[sets >> i & 1 == 0]
+    if not regular:
+        return Side(sets, np.arange(len(sets)), sets)
+    bit = 1 << axis
+    wishes = {name: (sets >> i & 1) * bit for i, name in enumerate(names)}
+    added = {extra: wishes.pop(EXTRA)} if extra is not None else {}
+    rules = ShardingRules(space.mesh, space.order, wishes, added)
+    rows: dict[bytes, npt.NDArray[Any]] = {}
+    for shape, role in asked.shapes:
+        for kind in dict.fromkeys(("compute", role)):
+            for name, mask in rules.layout(dict(shape), kind).items():
+                if asked.seen is None or name in asked.seen:
+                    row = np.broadcast_to(np.asarray(mask) != 0, sets.shape)
+                    rows.setdefault(row.tobytes(), row)
+    if not rows:
+        return Side(sets, np.zeros(len(sets), dtype=np.int64), sets[:1])
+    packed = np.packbits(np.stack(list(rows.values())), axis=0).T
+    _, first, classes = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    return Side(sets, classes.reshape(-1), sets[first])
+
+
+def _rules(
+    space: PlanSpace, names: tuple[str, ...], extra: str | None, sides: Sequence[Side]
+) -> tuple[dict[str, Mask], dict[str, Mask]]:
+    """Compute and storage axes of the names over the grid of classes."""
+    compute = {name: _mask(sides, i) for i, name in enumerate(names)}
+    return compute, ({extra: compute.pop(EXTRA)} if extra is not None else {})
+
+
+def _mask(sides: Sequence[Side], bit: int) -> IntArray:
+    """The mesh axes that a name wishes for, over the grid of classes."""
+    total: Any = np.zeros((1,) * len(sides), dtype=np.int64)
+    for axis, side in enumerate(sides):
+        shape = [1] * len(sides)
+        shape[axis] = -1
+        total = total | ((side.chosen >> bit & 1) << axis).reshape(shape)
+    return total
+
+
+def _legal(space: PlanSpace, compute: Mapping[str, Mask]) -> npt.NDArray[np.bool_]:
+    found: Any = np.True_
+    for name, mask in compute.items():
+        can = np.zeros(space.mesh.masks, bool)
+        can[space.options[name]] = True
+        found = found & can[mask]
+    return np.asarray(found)

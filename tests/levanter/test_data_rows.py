@@ -1,0 +1,227 @@
+"""Sources of rows: JSON lines, Parquet and data sets, from files, folders, patterns and URLs, compressed or not."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from levanter.data import DataConfig, HfDataConfig, JsonlDataConfig, ParquetDataConfig, TextDataConfig, build, records
+from levanter.data.corpus import HELDOUT, TRAIN, Document, Reading, documents
+from levanter.errors import UserError
+
+pyarrow = pytest.importorskip("pyarrow")
+TEXTS = ["one", "two\nlines", "日本語 \u2028 😀", ""]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lines(texts: list[Any], column: str = "text") -> bytes:
+    return "".join(json.dumps({"id": 1, column: text}, ensure_ascii=False) + "\n" for text in texts).encode()
+
+
+def found(config: DataConfig) -> list[str]:
+    return [document.text for document in config.corpus().documents()]
+
+
+def message(config: DataConfig) -> str:
+    with pytest.raises(UserError) as caught:
+        list(config.corpus().documents())
+    return str(caught.value)
+
+
+def zstd(content: bytes) -> bytes:
+    return pyarrow.Codec("zstd").compress(content, asbytes=True)
+
+
+def test_lines_of_json_compressed_or_not(here: Path) -> None:
+    content = lines(TEXTS, "body")
+    for name, packed in {
+        "a.jsonl": content,
+        "b.jsonl.gz": gzip.compress(content),
+        "c.jsonl.bz2": bz2.compress(content),
+        "d.ndjson.xz": lzma.compress(content),
+        "e.jsonl.zst": zstd(content),
+        "f.jsonl": content.rstrip(b"\n").replace(b"\n", b"\r\n\r\n"),
+    }.items():
+        (here / name).write_bytes(packed)
+        assert found(JsonlDataConfig(paths=[name], column="body")) == TEXTS, name
+    (here / "old").mkdir()
+    (here / "old" / "g.jsonl").write_bytes(content)
+    (here / "old" / ".hidden.jsonl").write_bytes(content)
+    (here / "old" / "readme.txt").write_bytes(b"text")
+    assert found(JsonlDataConfig(paths=["."], column="body")) == TEXTS * 7  # a folder, with those inside it
+    sides = JsonlDataConfig(paths=["?.jsonl"], heldout_paths=["old"], column="body").corpus().documents()
+    assert [(each.side, each.domain) for each in sides if each.text == "one"] == [
+        (TRAIN, "a.jsonl"),
+        (TRAIN, "f.jsonl"),
+        (HELDOUT, "old/g.jsonl"),
+    ]
+
+
+def test_text_is_read_compressed_and_from_folders(here: Path) -> None:
+    (here / "a.txt.zst").write_bytes(zstd("voilà".encode() * 600_000))
+    (here / "b.txt.gz").write_bytes(gzip.compress("\ufeffée".encode("utf-16-le")))
+    (here / "c.md").write_text("# title")
+    assert found(TextDataConfig(paths=["."])) == ["voilà" * 600_000, "ée", "# title"]
+    (here / "b.txt.gz").write_bytes(gzip.compress(b"text" * 999)[:-9])
+    assert message(TextDataConfig(paths=["b.txt.gz"])).startswith("cannot read the file 'b.txt.gz' (data.paths): ")
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "reason"),
+    [
+        (b'{"text": null}', ":2", "`text` is null and no text"),
+        (b'{"text": 3.5}', ":2", "`text` is a number and no text"),
+        (b'{"text": ["a"]}', ":2", "`text` is a list and no text"),
+        (b'{"text": {"a": 1}}', ":2", "`text` is an object and no text"),
+        (b'{"texts": "a"}', ":2", "it has no `text`; did you mean `texts`? (data.column)"),
+        (b"{}", ":2", "it has no `text`"),
+        (b'["text"]', ":2", "it is no JSON object"),
+        (b'"text"', ":2", "it is no JSON object"),
+        (b'{"text": "a"', ":2:13", "no JSON: expecting ',' delimiter"),
+        (b'{"text": "a" "b"}', ":2:14", "no JSON: expecting ',' delimiter"),
+        (b'{"text": "\xff"}', ":2:11", "no UTF-8"),
+        (b'{"text": ' + b"[" * 200_000, ":2", "it is nested too deeply"),
+        (b'{"text": "' + b"a" * 3000 + b'"}', ":2",
+         "the line is longer than 0 MB; a text of its own can be longer (data.type text)"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_told_or_left_out(
+    line: bytes, where: str, reason: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from levanter.data.sources.jsonl import corpus
+
+    if len(line) < 100_000:
+        monkeypatch.setattr(corpus, "LARGEST_ROW", 2000)
+        monkeypatch.setattr(corpus, "_BLOCK_BYTES", 100)
+        monkeypatch.setattr(corpus, "_TOO_LONG", corpus._TOO_LONG.replace("64 MB", "0 MB"))
+    (here / "rows.jsonl").write_bytes(lines(["first"]) + line + b"\n" + lines(["third"]))
+    assert message(JsonlDataConfig(paths=["rows.jsonl"])) == (
+        f"rows.jsonl{where}: {reason} (data.paths): correct the row, or leave bad rows out with --data.bad_rows skip"
+    )
+    reading = Reading()
+    skipping = JsonlDataConfig(paths=["rows.jsonl"], bad_rows="skip").corpus()
+    assert [each.text for each in documents(skipping.stretches(reading))] == ["first", "third"]  # type: ignore[attr-defined]
+    assert (reading.skipped, reading.first_skipped) == (1, f"rows.jsonl{where}: {reason}")
+
+
+def test_bad_rows_are_counted_at_every_start(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "YOUNG_SECONDS", -1.0)
+    (here / "rows.jsonl").write_bytes(lines([*(f"{i} one two three" for i in range(200)), None, None]))
+    config = JsonlDataConfig(paths=["rows.jsonl"], bad_rows="skip", cache_dir="cache")
+    for _ in range(2):
+        notices: list[str] = []
+        build(config, seq_len=8, seed=0, batch_size=2, notify=notices.append)
+        assert notices[-1] == (
+            "2 bad rows of rows.jsonl are left out (data.bad_rows skip); the first: rows.jsonl:201: "
+            "`text` is null and no text"
+        )
+    assert len(notices) == 1
+
+
+def write_parquet(path: Path | Any, table: dict[str, list[Any]]) -> None:
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(table), path, row_group_size=3, compression="zstd")
+
+
+def test_rows_of_parquet(here: Path) -> None:
+    write_parquet(here / "a.parquet", {"id": list(range(4)), "body": TEXTS})
+    assert found(ParquetDataConfig(paths=["*.parquet"], column="body")) == TEXTS
+    assert message(ParquetDataConfig(paths=["a.parquet"])) == (
+        "the file 'a.parquet' has no column 'text' (data.column): known: body, id"
+    )
+    assert message(ParquetDataConfig(paths=["a.parquet"], column="id")) == (
+        "a.parquet, row 1: `id` is a number and no text (data.paths): "
+        "correct the row, or leave bad rows out with --data.bad_rows skip"
+    )
+    write_parquet(here / "b.parquet", {"text": ["a", None, "b"]})
+    assert found(ParquetDataConfig(paths=["b.parquet"], bad_rows="skip")) == ["a", "b"]
+    (here / "c.parquet").write_bytes(b"PAR1 no")
+    assert message(ParquetDataConfig(paths=["c.parquet"])).startswith("cannot read the file 'c.parquet' (data.paths): ")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.jsonl", "jsonl"), ("a.ndjson.gz", "jsonl"), ("A.JSONL", "jsonl"), ("a.parquet", "parquet")]
+)
+def test_rows_are_not_trained_on_as_text(name: str, kind: str, here: Path) -> None:
+    (here / name).write_bytes(b"{}")
+    assert message(TextDataConfig(paths=[name])) == (
+        f"the file '{name}' has rows and is no plain text (data.paths): read it with --data.type {kind}, "
+        "which takes the text from one column of it (data.column)"
+    )
+
+
+def test_files_behind_urls(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "YOUNG_SECONDS", -1.0)
+    memory = fsspec.filesystem("memory")
+    rows = [f"{i} one two three four" for i in range(200)]
+    try:
+        with memory.open("/crawl/a.jsonl.gz", "wb") as file:
+            file.write(gzip.compress(lines(rows[:100])))
+        memory.pipe("/crawl/deep/b.jsonl", lines(rows[100:]))
+        memory.pipe("/crawl/text/c.txt", b"plain text")
+        for paths in (["memory://crawl"], ["memory://crawl/a.jsonl.gz", "memory://crawl/deep/*.jsonl"]):
+            assert found(JsonlDataConfig(paths=paths)) == rows
+        assert found(TextDataConfig(paths=["memory://crawl/text/*"])) == ["plain text"]
+        assert message(TextDataConfig(paths=["memory://crawl/none"])) == (
+            "there is nothing at 'memory://crawl/none' (data.paths): check the URL and what gives access to it"
+        )
+        config = JsonlDataConfig(paths=["memory://crawl"], cache_dir="cache")
+        data = build(config, seq_len=8, seed=0, batch_size=2, notify=lambda _: None)
+        memory.rm("/crawl", recursive=True)
+        notices: list[str] = []
+        again = build(config, seq_len=8, seed=0, batch_size=2, notify=notices.append)
+        assert again.identity == data.identity and "memory://crawl is gone or out of reach" in notices[0]
+    finally:
+        memory.store.clear()
+    assert message(TextDataConfig(paths=["nowhere://x"])).startswith(
+        "cannot read the file 'nowhere://x' (data.paths): Protocol not known: nowhere"
+    )
+
+
+@pytest.fixture
+def datasets_cache(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", here / "cache")
+    folder = here / "rows"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_in_batches(streaming: bool, datasets_cache: Path) -> None:
+    (datasets_cache / "train.jsonl").write_bytes(lines(["one", None, "two"]))
+    (datasets_cache / "validation.jsonl").write_bytes(lines(["three"]))
+    config = HfDataConfig(id=str(datasets_cache), streaming=streaming, bad_rows="skip")
+    assert list(config.corpus().documents()) == [
+        Document("one", TRAIN),
+        Document("two", TRAIN),
+        Document("three", HELDOUT),
+    ]
+    assert message(HfDataConfig(id=str(datasets_cache), streaming=streaming)) == (
+        f"the data set '{datasets_cache}', split train, row 2: `text` is null and no text (data.id): "
+        "correct the row, or leave bad rows out with --data.bad_rows skip"
+    )
+    assert message(HfDataConfig(id=str(datasets_cache), streaming=streaming, text_column="texts")) == (
+        "the data set has no column 'texts' (data.text_column): did you mean `text`?"
+    )
+
+
+def test_a_broken_file_of_a_data_set_is_told_as_that(datasets_cache: Path) -> None:
+    (datasets_cache / "train.jsonl").write_bytes(lines(["one"]) + b'{"text": \n')
+    told = message(HfDataConfig(id=str(datasets_cache), heldout_split=None))
+    assert told.startswith(f"a file of the data set '{datasets_cache}' cannot be read (data.id, data.name): ")
+    assert told.endswith("; --data.type jsonl reads JSON lines and names the line that is broken")

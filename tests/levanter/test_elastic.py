@@ -1,0 +1,271 @@
+"""An elastic run makes the same bits on any number of devices, and through switches between them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+import ir
+import passes
+from haliax import NamedArray
+from levanter import checkpoint
+from levanter.compiler import compile as compiler
+from levanter.compiler.compile import Compiled, compile_training
+from levanter.config import TrainConfig, load, loads
+from levanter.errors import UserError
+from levanter.runtime import evaluate
+from levanter.runtime.state import LmBatch, batch_axes, batch_shape, flat_names, init_state, state_shape, train_step_of
+from levanter.runtime.trainer import train
+
+STEPS = 3
+TINY = {
+    "trainer.deterministic": "elastic",
+    "trainer.train_batch_size": 32,
+    "model.num_layers": 2,
+    "model.hidden_dim": 32,
+    "model.num_heads": 2,
+    "model.seq_len": 8,
+    "model.vocab_size": 96,
+}
+
+
+def tiny(**changes: Any) -> TrainConfig:
+    name = str(changes.pop("name", "gpt2_nano"))
+    return load(name, [word for key, value in {**TINY, **changes}.items() for word in (f"--{key}", str(value))])
+
+
+Plan = tuple[Compiled, Any]
+"""The step of a mesh, and its evaluation."""
+
+
+def compiled_for(config: TrainConfig, mesh: str, storage: dict[str, Sequence[str]] | None = None) -> Plan:
+    """The step on a mesh; with `storage`, stored so and not as the planner thinks best."""
+    compiled = _step(config, mesh, storage)
+    return compiled, compiled.lower_for(
+        _evaluation(config), _evaluated(config)(state_shape(config)), batch_shape(config)
+    )
+
+
+def _evaluated(config: TrainConfig) -> Any:
+    return (lambda state: state) if config.optimizer.averages else (lambda state: state.model)
+
+
+def _evaluation(config: TrainConfig) -> Any:
+    return evaluate.eval_step_of(config) if config.optimizer.averages else evaluate.eval_step
+
+
+def _step(config: TrainConfig, mesh: str, storage: dict[str, Sequence[str]] | None) -> Compiled:
+    config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, mesh=mesh))
+    if storage is None:
+        return compile_training(config)
+    sizes = config.mesh.as_dict()
+    plan = passes.Plan.by_hand(sizes, {"virtual_shard": tuple(sizes)}, storage)
+    result = compiler.planned(config, sizes, "v5e", plan=plan)
+    state, batch = passes.input_shardings(result.placed, passes.device_mesh(plan))
+    step = passes.lower_placed(result.placed, plan, donate=True)
+    return Compiled(result.graph, result.plan, step, state, batch)
+
+
+def batches(config: TrainConfig, masked: bool) -> list[LmBatch]:
+    axes, rng = batch_axes(config), np.random.default_rng(0)
+    size, length = config.trainer.train_batch_size, axes[-1].size
+    found: list[LmBatch] = []
+    for _ in range(STEPS):
+        ids = rng.integers(0, config.model.vocab_size, (size, length + 1)).astype(np.int32)
+        targets = ids[:, 1:].copy()
+        if masked:  # rows of all lengths, some of them empty
+            targets[np.arange(length) >= rng.integers(0, length + 1, (size, 1))] = -1
+        shape = [axis.size for axis in axes]
+        found.append(LmBatch(*(NamedArray(each.reshape(shape), axes) for each in (ids[:, :-1], targets))))
+    return found
+
+
+def run(config: TrainConfig, plan: Sequence[Plan], masked: bool = True) -> tuple[Any, ...]:
+    """Everything that a run gives, by bits: the step goes on under another plan each time."""
+    state = jax.tree.map(np.asarray, init_state(config))
+    numbers: list[bytes] = []
+    for (compiled, held_out), batch in zip(plan, batches(config, masked), strict=True):
+        placed = jax.device_put(batch, compiled.batch_shardings)
+        state, metrics = compiled.train_step(jax.device_put(state, compiled.state_shardings), placed)
+        loss = held_out(_evaluated(config)(state), placed)
+        assert np.isfinite(float(loss))
+        numbers += [np.asarray(each).tobytes() for each in (*metrics.values(), loss)]
+        state = jax.tree.map(np.asarray, state)
+    return tuple(numbers), {name: np.asarray(each).tobytes() for name, each in flat_names(state).items()}
+
+
+def test_the_same_bits_on_any_mesh_and_through_switches() -> None:
+    config = tiny(**{"model.dropout": 0.1, "model.num_layers": 1})
+    one = compiled_for(config, "data=1")
+    stored = compiled_for(config, "data=8", {"embed": ("data",)})
+    hybrid = compiled_for(config, "replica=2,data=2", {"mlp": ("data",)})
+    wanted = run(config, [one] * STEPS)
+    assert run(config, [stored] * STEPS) == wanted
+    assert run(config, [hybrid, stored, one]) == wanted
+    assert run(config, [one, hybrid, hybrid]) == wanted
+
+
+WIDTH = {
+    "bf16": {"model.compute_dtype": "bfloat16"},
+    "micro-batches": {"trainer.microbatches": 2, "trainer.virtual_shards": 8},
+    "llama": {"name": "llama_nano"},
+    "mixture": {"name": "mixtral_nano"},
+    "lion": {"optimizer.type": "lion"},
+    "adafactor": {"optimizer.type": "adafactor"},
+    "muon": {"optimizer.type": "muon"},
+    "soap": {"optimizer.type": "soap"},
+    "sophia": {"optimizer.type": "sophia"},
+    "schedule-free": {"optimizer.type": "schedule_free"},
+    "average": {"optimizer.ema": 0.9},
+    "frozen": {"trainer.frozen": "[embeddings.*]"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", WIDTH.values(), ids=WIDTH)
+def test_the_same_bits_of_all_kinds(changes: dict[str, Any]) -> None:
+    config = tiny(**changes)
+    one, four = compiled_for(config, "data=1"), compiled_for(config, "data=4")
+    wanted = run(config, [one] * STEPS)
+    assert run(config, [four] * STEPS) == wanted
+    assert run(config, [four, one, four]) == wanted
+
+
+def test_a_run_resumes_on_another_mesh_to_the_same_bits(tmp_path: Path) -> None:
+    text = tmp_path / "numbers.txt"
+    text.write_text("".join(f"The number {n} comes after {n - 1}, and before {n + 1}.\n" for n in range(400)))
+
+    def trained(name: str, steps: int, mesh: str | None) -> Path:
+        config = tiny(
+            **{
+                "data.type": "text",
+                "data.paths": f"[{text}]",
+                "data.cache_dir": tmp_path / "cache",
+                "optimizer.lr_schedule": "constant",
+                "optimizer.warmup": 2.0,
+                "trainer.num_train_steps": steps,
+                "trainer.run_dir": tmp_path / name,
+                "trainer.eval_batches": 1,
+                "trainer.sample_tokens": 0,
+                "model.vocab_size": 50257,
+                "model.num_layers": 1,
+                "model.hidden_dim": 16,
+            },
+            **({} if mesh is None else {"trainer.mesh": mesh}),
+        )
+        train(config, Console(file=io.StringIO()))
+        return tmp_path / name
+
+    trained("switched", 2, "data=8")
+    switched, straight = trained("switched", 4, "data=2"), trained("straight", 4, None)
+    assert checkpoint.digest(switched) == checkpoint.digest(straight)
+
+
+def test_the_plan_says_what_is_done_in_order() -> None:
+    config = tiny()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", passes.PlanWarning)
+        plan = passes.Plan.by_hand({"data": 4}, {"virtual_shard": "data"}, {"embed": "data"})
+        result = compiler.planned(config, {"data": 4}, "v5e", plan=plan)
+    assert result.proof is not None and not result.proof.assumptions
+    found = [each for each in result.facts()["collectives"] if each["phase"] == "update"]
+    # Gradients are exchanged, which is as much as a reduce-scatter sends; numbers are gathered.
+    assert {each["kind"] for each in found} == {"all_to_all", "all_gather"}
+    parameters = result.facts()["parameters"]
+    exchanged = sum(each["bytes"] * each["count"] for each in found if each["kind"] == "all_to_all")
+    assert exchanged == sum(each["bytes"] for each in parameters if "embed" in each["axes"])
+
+
+def test_the_planner_shards_virtual_shards_alone() -> None:
+    result = compiler.planned(tiny(), {"replica": 2, "data": 4}, "v5e")
+    assert result.plan.compute == {"virtual_shard": ("replica", "data")}
+    muon = compiler.planned(tiny(**{"optimizer.type": "muon"}), {"data": 4}, "v5e")
+    assert muon.plan.storage == {"virtual_shard": ("data",)}
+
+
+REFUSED = {
+    "tensor parallelism": (
+        {"trainer.mesh": "data=2,model=2"},
+        "trainer.deterministic elastic shares out the batch alone, and the mesh has model=2: products and sums over "
+        "another number of devices have other bits; use the axes replica and data only, or trainer.deterministic fast",
+    ),
+    "too many devices": (
+        {"trainer.mesh": "data=16"},
+        "trainer.virtual_shards 16 cannot be shared out over 16 devices: each must have 2, 4, 8, … of them. Use "
+        "1, 2, 4, 8 devices, or set virtual_shards to 32 or 64 (it must stay what it is for the whole run)",
+    ),
+    "an odd number of devices": (
+        {"trainer.mesh": "data=3"},
+        "trainer.virtual_shards 16 cannot be shared out over 3 devices: each must have 2, 4, 8, … of them. Use "
+        "1, 2, 4, 8 devices, or set virtual_shards to 6 or 12 (it must stay what it is for the whole run)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_elastic_is_refused(changes: dict[str, Any], message: str) -> None:
+    config = tiny(**changes)
+    with pytest.raises(UserError) as refused:
+        compiler.planned(config, config.mesh.as_dict(), "v5e")
+    assert str(refused.value) == message
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(UserError) as refused:
+        loads("trainer: {deterministic: elastic, train_batch_size: 24}")
+    assert (
+        "trainer.train_batch_size 24 does not divide into trainer.virtual_shards 16, as trainer.deterministic elastic "
+        "needs: set it to a multiple of 16, or virtual_shards to a divisor, for example 16"
+    ) in str(refused.value)
+
+
+BY_HAND = {
+    "no rule": (
+        {}, {}, {},
+        "an elastic step shards `virtual_shard` over all devices: --compute virtual_shard=replica,data",
+    ),
+    "tensor parallelism": (
+        {}, {"virtual_shard": ("replica", "data"), "mlp": ("data",)}, {},
+        "`mlp` cannot be sharded over data in an elastic step: each device computes whole virtual shards; leave it "
+        "out, or use it for storage alone",
+    ),
+    "outer axes": (
+        {}, {"virtual_shard": ("replica", "data")}, {"mlp": ("replica",)},
+        "`mlp` cannot be stored over replica alone in an elastic step: sums go along the innermost mesh axes first; "
+        "store it over data or over replica, data",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "compute", "storage", "message"), BY_HAND.values(), ids=BY_HAND)
+def test_a_plan_by_hand_that_is_none_is_refused(changes: Any, compute: Any, storage: Any, message: str) -> None:
+    mesh = {"replica": 2, "data": 2}
+    with pytest.raises(UserError) as refused:
+        compiler.planned(tiny(**changes), mesh, "v5e", plan=passes.Plan.by_hand(mesh, compute, storage))
+    assert str(refused.value) == message
+
+
+def test_an_optimizer_of_matrices_is_not_stored_in_shards() -> None:
+    plan = passes.Plan.by_hand({"data": 2}, {"virtual_shard": "data"}, {"mlp": "data"})
+    with pytest.raises(UserError) as refused:
+        compiler.planned(tiny(**{"optimizer.type": "muon"}), {"data": 2}, "v5e", plan=plan)
+    message = str(refused.value)
+    assert message.startswith("`mlp` cannot be stored over data in an elastic step with this optimizer: its ")
+    assert message.endswith(
+        "keep the state replicated, or use one that updates element by element, such as adamw or lion"
+    )
+
+
+def test_a_fast_step_is_what_it_was() -> None:
+    config = tiny(**{"trainer.deterministic": "fast"})
+    graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
+    assert not {node.kind for node in graph.walk()} & {"each", "sum_in_order", "square_sum"}

@@ -1,0 +1,110 @@
+"""An elastic run, killed at random moments and started again on other numbers of devices, makes the same bits.
+
+Real processes, a real `kill -9`; what is compared is that of `test_resume`: every record of `metrics.jsonl` but its
+speed, and the digest of the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from levanter import checkpoint
+
+STEPS = 16
+MESHES = ("data=8", "data=4", None, "data=2", "replica=2,data=4")
+CLOCK = ("second", "wait", "stall", "mfu", "goodput", "flop")
+"""Parts of the names of numbers that depend on the clock."""
+CONFIG = """
+model: {{seq_len: 16, hidden_dim: 32, num_heads: 2, num_layers: 1, dropout: 0.1, gradient_checkpointing: false}}
+data: {{type: text, paths: ["{folder}/numbers.txt"], cache_dir: "{folder}/cache"}}
+optimizer: {{learning_rate: 0.01}}
+trainer:
+  deterministic: elastic
+  train_batch_size: 32
+  num_train_steps: {steps}
+  eval_every: 5
+  eval_batches: 1
+  sample_tokens: 0
+  cpu_threads: 8
+  checkpoint: {{every_steps: 3, every_minutes: null}}
+"""
+
+
+def started(folder: Path, run: Path, mesh: str | None, *before: str) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    where = ["--mesh", mesh] if mesh else []
+    return subprocess.Popen(
+        [
+            *(*before, sys.executable, "-m", "levanter.cli.main", "train"),
+            *("--config", str(folder / "tiny.yaml"), "--run-dir", str(run), *where),
+        ],
+        cwd=folder,
+        env={**environment, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> None:
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+
+
+def steps_done(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def numbers(run: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in each.items() if not any(part in k for part in CLOCK)} for each in records]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    lines = [f"The number {n} comes after {n - 1}, and before {n + 1}.\n" for n in range(400)]
+    (tmp_path / "numbers.txt").write_text("".join(lines))
+    (tmp_path / "tiny.yaml").write_text(CONFIG.format(folder=tmp_path, steps=STEPS))
+    return tmp_path
+
+
+@pytest.mark.torture
+def test_a_run_that_is_killed_and_goes_on_elsewhere(folder: Path) -> None:
+    finished(started(folder, folder / "straight", "data=2"))
+    killed = folder / "killed"
+    for i, mesh in enumerate(MESHES):
+        process = started(folder, killed, mesh)
+        if i + 1 == len(MESHES):
+            finished(process)
+            break
+        until = min(STEPS - 2, steps_done(killed) + random.randint(2, 4))
+        print(f"{mesh}: killed at step {until}")
+        deadline = time.monotonic() + 900
+        while steps_done(killed) < until:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert numbers(killed) == numbers(folder / "straight")
+    assert checkpoint.digest(killed) == checkpoint.digest(folder / "straight")
+
+
+@pytest.mark.torture
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_one_core_makes_what_two_make(folder: Path) -> None:
+    core = str(min(os.sched_getaffinity(0)))
+    finished(started(folder, folder / "one", "data=4", "taskset", "-c", core))
+    finished(started(folder, folder / "two", "data=2"))
+    assert numbers(folder / "one") == numbers(folder / "two")
+    assert checkpoint.digest(folder / "one") == checkpoint.digest(folder / "two")
