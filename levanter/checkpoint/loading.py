@@ -59,12 +59,13 @@ def _placed(path: Location, name: str, record: ArrayRecord, sharding: jax.shardi
     if sharding is None:
         return jax.device_put(read_array(path, name, record))
     needed = {
-        region_of(index, record.shape) for index in sharding.addressable_devices_indices_map(record.shape).values()
+        region_of(index or (), record.shape)
+        for index in sharding.addressable_devices_indices_map(record.shape).values()
     }
     values = read_regions(path, name, record, needed)
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
-        return values[region_of(index, record.shape)]
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+        return values[region_of(index or (), record.shape)]
 
     return jax.make_array_from_callback(record.shape, sharding, part)
 

@@ -92,15 +92,16 @@ def newest(
     refused: list[errors.DamagedCheckpoint] = []
     found = None
     for path in reversed(committed(directory)):
+        values: list[_T] = []
         problem = None
         try:
-            value = read(path)
+            values.append(read(path))
         except errors.DamagedCheckpoint as damage:
             problem = damage
         said = group.exchange(f"read {path}", "" if problem is None else problem.what)
         elsewhere = next((what for what in said if what), None)
-        if problem is None and elsewhere is None:
-            found = path, value  # pyright: ignore[reportPossiblyUnbound]
+        if values and elsewhere is None:
+            found = path, values[0]
             break
         refused.append(problem or errors.damaged(path, str(elsewhere)))
     if refused and found is None:

@@ -19,7 +19,8 @@ def rows_here(sharding: jax.sharding.Sharding, shape: tuple[int, ...]) -> np.nda
     Args:
         shape: of the batch; all its axes but the last number the rows, and only the first of them is sharded.
     """
-    held = [index[0].indices(shape[0]) for index in sharding.addressable_devices_indices_map(shape).values()]
+    indices = sharding.addressable_devices_indices_map(shape).values()
+    held = [index[0].indices(shape[0]) for index in indices if index]
     places = np.unique(np.concatenate([np.arange(first, last) for first, last, _ in held]))
     each = math.prod(shape[1:-1])
     return (places[:, None] * each + np.arange(each)).reshape(-1)
@@ -38,7 +39,8 @@ def from_rows(
     each = math.prod(shape[1:-1])
     places, values = rows[::each] // each, values.reshape(-1, *shape[1:])
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index
         first, last, _ = index[0].indices(shape[0])
         start = int(np.searchsorted(places, first))
         return values[(slice(start, start + last - first), *index[1:])]

@@ -155,7 +155,7 @@ def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) ->
 
 @pytest.mark.slow
 def test_four_processes_stop_together_and_two_go_on(folder: Path) -> None:
-    steps = 100
+    steps = 60
     longer = ["--trainer.num_train_steps", str(steps)]
     finished(started(folder, launched(4, train(folder, "four", "2x2", *longer))))
     process = started(folder, launched(4, train(folder, "changed", "2x2", *longer)))
