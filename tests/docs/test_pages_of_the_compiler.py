@@ -1,4 +1,4 @@
-"""docs/partition.md, docs/proof_by_values.md, docs/elastic.md run and show what they say; their links lead to files."""
+"""partition, proof_by_values and elastic in docs run and show what they say; their links lead to files."""
 
 from __future__ import annotations
 
