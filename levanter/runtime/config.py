@@ -102,8 +102,10 @@ class TrainerConfig:
         check(self, "trainer")
         if self.microbatches is not None and self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
-        if self.elastic and self.train_batch_size % (self.virtual_shards * self.microbatches):
-            raise errors.virtual_shards_do_not_divide(self.train_batch_size, self.virtual_shards, self.microbatches)
+        if self.elastic and self.train_batch_size % (self.virtual_shards * (self.microbatches or 1)):
+            raise errors.virtual_shards_do_not_divide(
+                self.train_batch_size, self.virtual_shards, self.microbatches or 1
+            )
         if self.initialize_optimizer and self.initialize_from is None:
             raise errors.optimizer_of_nothing()
         _ = self.profiled

@@ -17,6 +17,7 @@ from time import process_time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from passes.hardware.chip import Chip
 from passes.planner.cost import step_seconds
@@ -185,11 +186,10 @@ class _Search:
             barred = answers >= self.limit
             if barred.all(axis=2).any():
                 return None
-            forced = {
-                (self.names[i], int(axis)): bool(barred[i, axis, 0])
-                for i, axis in np.argwhere(barred.any(axis=2))
-                if (self.names[i], int(axis)) not in node.decided
-            }
+            forced: dict[Decision, bool] = {}
+            for i, axis in _places(barred.any(axis=2)):
+                if (self.names[i], axis) not in node.decided:
+                    forced[self.names[i], axis] = bool(barred[i, axis, 0])
             if not forced:
                 return node, answers
             node = node.cut(forced)
@@ -233,7 +233,7 @@ class _Search:
             least, most = sorted(answers[decision].tolist())
             return (least, most, bool(waits[decision]), -decision[0], -decision[1])
 
-        name, axis = max((tuple(map(int, at)) for at in np.argwhere(is_open)), key=rises)
+        name, axis = max(_places(is_open), key=rises)
         return self.names[name], axis
 
     def leaf(self, node: _Node) -> None:
@@ -280,6 +280,11 @@ def _asked(term: Term, space: PlanSpace, chip: Chip) -> Asked:
         return [term.times * each for each in (*bounds, cost.compute, cost.activations, cost.hidden)]
 
     return Asked.of(rows, space, term.seen)
+
+
+def _places(found: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Row and column of all that is true."""
+    return [(int(i), int(j)) for i, j in zip(*np.nonzero(found), strict=True)]
 
 
 def _uses(candidate: Candidate) -> int:

@@ -1,6 +1,6 @@
 """What building the token cache costs, beside the batch encoder of `tokenizers` alone, on corpora of five shapes.
 
-    python benchmarks/tokenize.py [--megabytes 8] [--repeats 3]
+    python benchmarks/token_cache.py [--megabytes 8] [--repeats 3]
 
 Prints a table: CPU seconds of the encoder (`encode_batch_fast` of all texts, once they are in memory, and the ids as an
 array), CPU seconds of the whole build (reading, hashing, cutting, encoding, writing, fsync), their ratio, and how much
