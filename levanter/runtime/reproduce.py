@@ -99,7 +99,7 @@ class _Judge:
         if path is not None and step_of(path) == step:
             self._arrays(path, step, state)
 
-    def _arrays(self, path: Path, step: int, state: TrainState) -> None:
+    def _arrays(self, path: Location, step: int, state: TrainState) -> None:
         now = flat_names(state)
         kept = load(path, like=flat_names(state_shape(self._rerun.config)))
         differing = [name for name, array in now.items() if not _same_bits(array, kept[name])]
