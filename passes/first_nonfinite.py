@@ -76,7 +76,7 @@ class _Search:
     ) -> FirstNonFinite | None:
         """The first bad node in the bodies of a node; None where it has none that can be run by themselves."""
         params: Mapping[str, Any] = node.origin.params if node.origin is not None else {}
-        if node.kind == "loop" and "jaxpr" in params and "num_carry" in params:
+        if {"jaxpr", "num_carry"} <= params.keys():
             return self._trip_by_trip(node, _operands(graph, node, inputs), params, inside)
         if len(node.bodies) == 1 and op_of(node).only_groups(node):
             return self.within(node.bodies[0], _operands(graph, node, inputs), None, inside)

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import eval_shape, lax
 
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops import entered, op_of
@@ -108,7 +107,7 @@ def apart(
     Args:
         updates: for each result the position of the array that it may overwrite; None for one that is new.
     """
-    shapes = jax.eval_shape(function, list(arrays))
+    shapes: list[Any] = eval_shape(function, list(arrays))
     numbers = [array for array in arrays if jnp.issubdtype(array.dtype, jnp.number) and array.size]
     if not numbers or not any(jnp.issubdtype(each.dtype, jnp.inexact) for each in shapes):
         return function(arrays)
@@ -116,14 +115,14 @@ def apart(
     for place, (position, shape) in enumerate(zip(updates, shapes, strict=True)):
         if position is not None and arrays[position].shape == shape.shape and arrays[position].dtype == shape.dtype:
             replaced.setdefault(position, place)
-    starts = [jnp.zeros(each.shape, each.dtype) for each in shapes]
+    starts = [lax.full(each.shape, 0, each.dtype) for each in shapes]
     for position, place in replaced.items():
         starts[place] = arrays[position]
 
     def body(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
         at, kept = state
         # What is the same in each trip would be computed before the loop, and together with what is there.
-        here = [jnp.where(at == 0, array, jnp.zeros_like(array)) for array in arrays]
+        here = [jnp.where(at == 0, array, lax.full_like(array, 0)) for array in arrays]
         return at + 1, function([kept[replaced[i]] if i in replaced else array for i, array in enumerate(here)])
 
     return lax.while_loop(lambda state: state[0] < _one(numbers[0]), body, (jnp.int32(0), starts))[1]

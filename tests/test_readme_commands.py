@@ -67,7 +67,7 @@ def test_the_commands_work_in_order_in_one_folder(tmp_path: Path) -> None:
     for command in COMMANDS:
         arguments = shlex.split(command)[1:]
         done = subprocess.run(
-            [sys.executable, "-m", "levanter.cli.main", *arguments, *(SHORT if arguments[0] == "train" else [])],
+            [sys.executable, "-m", "levanter.cli.main", *arguments, *(SHORT if "train" in arguments[:5] else [])],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -78,6 +78,7 @@ def test_the_commands_work_in_order_in_one_folder(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
         "gpt2_nano",
         "gpt2_nano-learning_rate=1e-3",
+        "gpt2_nano-mesh=2",
         "gpt2_nano-mesh=4x2",
         "own_model",
     ]

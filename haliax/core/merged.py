@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal
 
 _CALLS = ("jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint")
@@ -81,7 +82,7 @@ def _run(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], known: dic
 
 def _repeated(operand: Any, shape: tuple[int, ...], known: dict[Hashable, Any]) -> Any:
     """An operand in the size of the result: one operation for all that need it so."""
-    if not isinstance(operand, jax.core.Tracer) or operand.shape == shape or operand.ndim not in (0, len(shape)):
+    if not isinstance(operand, Tracer) or operand.shape == shape or operand.ndim not in (0, len(shape)):
         return operand
     key = "repeated", id(operand), shape
     if key not in known:
@@ -124,7 +125,7 @@ def _key(equation: Any, operands: Sequence[Any]) -> Hashable | None:
 
 
 def _identity(operand: Any) -> Hashable:
-    if isinstance(operand, jax.core.Tracer) or np.ndim(operand):
+    if isinstance(operand, Tracer) or np.ndim(operand):
         return id(operand)
     weak = getattr(operand, "weak_type", None)
     return "literal", str(getattr(operand, "dtype", type(operand))), weak, np.asarray(operand).tobytes()

@@ -183,11 +183,11 @@ class _Search:
         [name, axis, wished]. None where a decision has no answer left."""
         while True:
             answers = self.answers(node)
-            barred = answers >= self.limit
+            barred: npt.NDArray[np.bool_] = np.greater_equal(answers, self.limit)
             if barred.all(axis=2).any():
                 return None
             forced: dict[Decision, bool] = {}
-            for i, axis in _places(barred.any(axis=2)):
+            for i, axis in _places(np.asarray(barred.any(axis=2))):
                 if (self.names[i], axis) not in node.decided:
                     forced[self.names[i], axis] = bool(barred[i, axis, 0])
             if not forced:

@@ -92,5 +92,6 @@ def sum_in_order(equation: Equation) -> Draft:
 def square_sum(equation: Equation) -> Draft:
     """A number for the whole operand, which is cut along one dim."""
     dims, along = equation.dims[0], equation.params["along"]
-    attrs: dict[str, Axes | Plain] = {"along": Axes(() if along is None else (dims[along],))}
+    cut: Dims = () if along is None else (dims[along],)
+    attrs: dict[str, Axes | Plain] = {"along": Axes(cut)}
     return Draft("square_sum", "", ((),), {**attrs, "pieces": equation.integer("pieces")})
