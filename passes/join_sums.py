@@ -21,15 +21,15 @@ from passes.stage import GraphPass
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Way:
     """Mesh axes over which sums are pending, and what the collectives, and slices, that complete them do."""
 
     partial: tuple[str, ...]
     keys: tuple[tuple[object, ...], ...] = ()
     steps: tuple[Step, ...] = field(default=(), compare=False)
 
-    def then(self, step: Step) -> "_Kind":
-        return _Kind(self.partial, (*self.keys, (*step.key, step.node.attrs.get("bytes"))), (*self.steps, step))
+    def then(self, step: Step) -> "_Way":
+        return _Way(self.partial, (*self.keys, (*step.key, step.node.attrs.get("bytes"))), (*self.steps, step))
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def join_sums(graph: Graph) -> Graph:
     return JoinSums()(graph)
 
 
-def _reduced_late(node: Node, alone: Mapping[int, Late[_Kind]]) -> Late[_Kind] | None:
+def _reduced_late(node: Node, alone: Mapping[int, Late[_Way]]) -> Late[_Way] | None:
     """A collective that completes a pending sum, or one more step behind it."""
     op = op_of(node)
     if not (op.completes_sums or op.slices_shards):
@@ -55,10 +55,10 @@ def _reduced_late(node: Node, alone: Mapping[int, Late[_Kind]]) -> Late[_Kind] |
     step = step_of(node)
     if source.id in alone:
         late = alone[source.id]
-        return replace(late, kind=late.kind.then(step), moved={**late.moved, result.id: source})
+        return replace(late, way=late.way.then(step), moved={**late.moved, result.id: source})
     if not op.completes_sums or source.type.reduction != SUM:
         return None
-    return Late(_Kind(source.type.partial).then(step), result.type.bytes, (result,), {result.id: source})
+    return Late(_Way(source.type.partial).then(step), result.type.bytes, (result,), {result.id: source})
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class _Writer:
         return joins, types, moved
 
 
-def _join(late: Late[_Kind], makers: Mapping[int, Node]) -> _Join | None:
+def _join(late: Late[_Way], makers: Mapping[int, Node]) -> _Join | None:
     """How sums are joined; None where what is on the way cannot run on pending sums."""
-    partial, steps = late.kind.partial, late.kind.steps
+    partial, steps = late.way.partial, late.way.steps
     gained = {axis for step in steps for _, axes in step.gained for axis in axes}
     types = {value.id: pending(value.type, gained, partial) for value in late.made}
     last = late.made[-1]

@@ -19,12 +19,15 @@ from passes.stage import Need, Pass, Stage
 
 @dataclass(frozen=True)
 class ChoosePlan(Pass):
-    """Pass: chooses the plan of a canonical graph, or takes the given one, and lays the graph out."""
+    """Pass: chooses the plan of a canonical graph, or takes the given one, and lays the graph out.
+
+    Attributes:
+        time_limit: seconds after which the best plan so far is taken; 0 searches until the optimum is proven.
+    """
 
     needs: ClassVar[Need | None] = "mesh"
 
     time_limit: float = 0.0
-    """Seconds after which the best plan so far is taken; 0 searches until the optimum is proven."""
 
     def apply(self, stage: Stage) -> Stage:
         """The stage with its plan. Raises `PlanError` where there is no mesh, or no plan fits."""

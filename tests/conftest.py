@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -29,6 +30,11 @@ import jax
 import pytest
 import typeguard
 
+# Who starts the tests behind something else has them ignore signals, and with them every process that a test starts.
+for _number, _handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
+
 # What the import hook and pytest rewrite is kept as byte code: rewriting it for every run, and for every process that a
 # test starts, costs more than many a test.
 sys.dont_write_bytecode = False
@@ -37,6 +43,7 @@ BUSY = frozenset(
     [
         *("ir.graph", "ir.names", "ir.types", "ir.union_find", "ir.ops.op", "ir.ops.registry", "ir.ops.rule"),
         *("ir.staging.unify", "ir.text.cursor", "ir.text.tokens", "passes.planner.cost", "passes.planner.terms"),
+        *("passes.planner.search", "passes.planner.tables", "passes.planner.peaks"),
         *("passes.sharding.iteration_space", "passes.sharding.mesh", "passes.sharding.reshard"),
         "passes.sharding.rules",
     ]

@@ -15,7 +15,7 @@ _CACHE = click.option("--cache-dir", metavar="PATH", help="Folder of the cache. 
 
 @click.group(cls=Group)
 def data() -> None:
-    """Tokenize text ahead of a run; list and verify what is tokenized."""
+    """Tokenize text ahead of a run; list and verify it."""
 
 
 @data.command(cls=ConfigCommand, context_settings=OVERRIDES)

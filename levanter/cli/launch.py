@@ -21,7 +21,9 @@ from levanter.cli.options import debug
 def launch_command(
     ctx: click.Context, processes: int, devices_per_process: int | None, command: tuple[str, ...]
 ) -> None:
-    """Start a training command in several processes of this machine, to try out what runs on many.
+    """Start a training command in several processes here.
+
+    It is for trying out on one machine what runs on many.
 
     \b
     levanter launch --processes 4 -- train --mesh 4

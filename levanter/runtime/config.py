@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.fields import COUNT, SEED, SIZE, at_least, check, number, word
+from levanter.fields import COUNT, LARGEST_SIZE, SEED, SIZE, at_least, between, check, number, word
 from levanter.runtime import errors
 
 
@@ -75,7 +75,7 @@ class TrainerConfig:
     """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
     deterministic: str = word("fast", ("fast", "elastic"))
     """What gives the same bits: the same run on the same mesh (fast), or on any number of devices (elastic)."""
-    virtual_shards: int = number(16, at_least(2))
+    virtual_shards: int = number(16, between(2, LARGEST_SIZE))
     """Parts of a batch that an elastic run computes one by one and adds up in one order: two or more on each device."""
     hardware: str = "v5e"
     """The chip to plan for: v4, v5e, v5p, v6e, a100, h100, h200, or my_chips.yaml:NAME for one of your own."""

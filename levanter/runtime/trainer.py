@@ -69,6 +69,8 @@ def train(
     began = time.time()
     members = group()
     console = console or Console(quiet=members.index > 0)
+    if members.count == 1:
+        memory.check_state(config)
     with (
         working(members),
         memory.explained(config),
@@ -76,7 +78,8 @@ def train(
         compile_cache.used(config.trainer.compile_cache) as programs,
     ):
         check_devices(config.trainer.mesh, config.mesh.devices, members)
-        memory.check_state(config)
+        if members.count > 1:
+            memory.check_state(config)
         command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,

@@ -64,7 +64,11 @@ class Asked:
     ) -> "Asked":
         rules = _Recording(space.mesh, space.order, dict.fromkeys(space.names, 0), {})
         object.__setattr__(rules, "asked", {})
-        rows(rules)
+        try:
+            rows(rules)
+        except OverflowError:
+            _check_names([shape for shape, _ in rules.asked], space)
+            raise
         return cls(rows, tuple(rules.asked), None if seen is None else frozenset(seen))
 
     def stores(self, name: str) -> bool:
@@ -186,9 +190,7 @@ def table_of(asked: Asked, space: PlanSpace, stored: str | None, bounding: int) 
     Raises:
         PlanError: it depends on too many names.
     """
-    names = [name for name in space.names if any(name == each for shape, _ in asked.shapes for each, _ in shape)]
-    if len(names) > MOST_NAMES:
-        raise errors.too_many_names(names, MOST_NAMES)
+    names = _check_names([shape for shape, _ in asked.shapes], space)
     extra = stored if stored is not None and asked.stores(stored) else None
     wishing = (*names, EXTRA) if extra is not None else tuple(names)
     regular = _is_regular(asked, space)
@@ -213,6 +215,14 @@ def table_of(asked: Asked, space: PlanSpace, stored: str | None, bounding: int) 
         return values
 
     return _table(wishing, sides, bounding, price)
+
+
+def _check_names(shapes: Sequence[Shape], space: PlanSpace) -> list[str]:
+    """The names with a choice that some shapes have. Raises `PlanError` where there are too many."""
+    names = [name for name in space.names if any(name == each for shape in shapes for each, _ in shape)]
+    if len(names) > MOST_NAMES:
+        raise errors.too_many_names(names, MOST_NAMES)
+    return names
 
 
 def _table(

@@ -1,7 +1,7 @@
 """Sums over devices that a program adds up: they could be added first and reduced once.
 
 Found forwards through one scope: a sum that nothing else reads stays one through what is linear (sums, products with
-what is no sum, transposes, reshapes of the same size); where two of one kind meet, they join. `joined_sums` finds them
+what is no sum, transposes, reshapes of the same size); where two of one way meet, they join. `joined_sums` finds them
 before there are collectives, for the price of a plan; `passes.join_sums` after.
 """
 
@@ -15,37 +15,37 @@ from ir.ops import entered, op_of
 from ir.types import SUM
 from passes.sharding.pending import linear_in
 
-_Kind = TypeVar("_Kind", bound=Hashable)
+_Way = TypeVar("_Way", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Late(Generic[_Kind]):
+class Late(Generic[_Way]):
     """A value that could be reduced later than what it is made of.
 
     Attributes:
-        kind: sums of one kind can be added before they are reduced.
+        way: sums that go one way can be added before they are reduced.
         size: its bytes, on all devices.
         sums: what is reduced.
         moved: by the number of its result, the operand of each collective on the way.
         made: what is made of the sums, this value last.
     """
 
-    kind: _Kind
+    way: _Way
     size: int
     sums: tuple[Value, ...]
     moved: Mapping[int, Value] = field(default_factory=dict[int, Value])
     made: tuple[Value, ...] = ()
 
 
-Found = Callable[[Node, Mapping[int, Late[_Kind]]], Late[_Kind] | None]
+Found = Callable[[Node, Mapping[int, Late[_Way]]], Late[_Way] | None]
 """What a node itself makes a late value of: the beginning of a way; given the values so far that nothing else reads."""
 
 
-def joined(graph: Graph, found: Found[_Kind]) -> Iterator[tuple[Node, Late[_Kind]]]:
+def joined(graph: Graph, found: Found[_Way]) -> Iterator[tuple[Node, Late[_Way]]]:
     """The nodes of a scope at which sums meet, the last first, each with all that meets there."""
     reads = Uses.of_scope(graph).reads
-    late: dict[int, Late[_Kind]] = {}
-    meeting: list[tuple[Node, Late[_Kind]]] = []
+    late: dict[int, Late[_Way]] = {}
+    meeting: list[tuple[Node, Late[_Way]]] = []
     for node in graph.nodes:
         if len(node.outputs) != 1 or entered(node):
             continue
@@ -61,18 +61,18 @@ def joined(graph: Graph, found: Found[_Kind]) -> Iterator[tuple[Node, Late[_Kind
     yield from reversed(meeting)
 
 
-def _through(node: Node, alone: Mapping[int, Late[_Kind]]) -> Late[_Kind] | None:
-    """What is linear in late values of one kind, and as large as they are."""
+def _through(node: Node, alone: Mapping[int, Late[_Way]]) -> Late[_Way] | None:
+    """What is linear in late values of one way, and as large as they are."""
     (result,) = node.outputs
     positions = [i for i, each in enumerate(node.inputs) if isinstance(each, Value) and each.id in alone]
     operands = [alone[value.id] for value in node.value_inputs if value.id in alone]
-    kinds = {(each.kind, each.size) for each in operands}
-    if kinds != {(operands[0].kind, result.type.bytes)} or op_of(node).reduced(node):
+    ways = {(each.way, each.size) for each in operands}
+    if ways != {(operands[0].way, result.type.bytes)} or op_of(node).reduced(node):
         return None
     if not linear_in(node, positions):
         return None
     return Late(
-        operands[0].kind,
+        operands[0].way,
         operands[0].size,
         tuple([value for each in operands for value in each.sums]),
         {number: value for each in operands for number, value in each.moved.items()},

@@ -64,4 +64,4 @@ def test_every_page_that_a_guide_names_is_there() -> None:
     for guide in GUIDES:
         page = (DOCS / f"getting-started-{guide}.md").read_text(encoding="utf-8")
         for name in re.findall(r"\]\(([\w-]+\.md)", page):
-            assert (DOCS / name).exists() or name in ("getting-started-multihost.md", "data.md"), f"{guide}: {name}"
+            assert (DOCS / name).exists(), f"{guide}: {name}"

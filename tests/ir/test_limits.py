@@ -196,6 +196,6 @@ def test_what_is_too_large_or_has_too_many_axes_to_plan_is_refused():
     with pytest.raises(passes.PlanError) as caught:
         passes.plan(ir.parse(step_text(", ".join(f"a{i}=2" for i in range(MOST_DIMS)))), {"data": 2})
     assert str(caught.value) == (
-        "one operation has 64 axes that could be sharded (a0, a1, a10, …), which is 1.84e+19 layouts, and at most "
-        "16,777,216 are compared: merge some of its axes"
+        "one operation has 64 axes that could be sharded (a0, a1, a10, …), and at most 14 are compared: merge some of "
+        "its axes"
     )

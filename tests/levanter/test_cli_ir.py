@@ -167,7 +167,7 @@ def test_warnings_stand_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[
         (("--pass", "plan"), "the pass plan needs a mesh: give one, such as data=4, model=2 (--mesh 4x2)"),
         (
             ("--pass", "plan", "--option", "fast=1", "--mesh", "2"),
-            "the pass plan has no option 'fast': it has none",
+            "the pass plan has no option 'fast': its options are time_limit",
         ),
         (("--pass", "plan", "--option", "fast"), "--option fast: write NAME=VALUE, such as --option merge_equal=false"),
         (

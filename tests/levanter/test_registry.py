@@ -125,8 +125,8 @@ def test_a_component_from_elsewhere_is_read_dumped_and_used(tmp_path: Path) -> N
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "ToyConfig(learning_rate=0.0006, warmup=3.0, lr_schedule='cosine', min_lr_ratio=0.1, lr_decay=0.2, "
-        "lr_cycles=4, ema=None, momentum=0.5) "
+        "ToyConfig(learning_rate=0.0006, warmup=3.0, lr_schedule='cosine', schedule_steps=None, min_lr_ratio=0.1, "
+        "lr_decay=0.2, lr_cycles=4, ema=None, momentum=0.5) "
         "8 ToyConfig(file='mine.txt', enabled=True)",
         "[]",
         "3 ['loss']",

@@ -236,7 +236,7 @@ def test_a_wrong_name_and_wrong_options() -> None:
     )
     for name, options, message in (
         ("canonicalize", {"merge": "1"}, "the pass canonicalize has no option 'merge': its options are merge_equal"),
-        ("plan", {"merge": "1"}, "the pass plan has no option 'merge': it has none"),
+        ("plan", {"merge": "1"}, "the pass plan has no option 'merge': its options are time_limit"),
         (
             "canonicalize",
             {"merge_equal": "1"},

@@ -181,7 +181,7 @@ def test_a_loss_that_is_scaled_by_the_size_of_the_model_group():
 
 def test_a_tied_embedding_whose_two_gradients_are_not_added():
     text = step()
-    refuted(text.dropped(text.at("map.add_any", "vocab=12@model, embed=8@data")), "no operation of the step before")
+    refuted(text.dropped(text.at("map.add_any", "vocab=12@model, embed=8]")), "no operation of the step before")
 
 
 def test_a_bias_that_is_added_to_the_parts():

@@ -187,8 +187,8 @@ def test_imported_weights_are_free_to_be_trained_in_any_way_until_they_are(work:
 
 def test_a_damaged_import_is_not_trained(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ok("import", "theirs", "--run-dir", "run")
-    array = work / "run" / "checkpoints" / "step-0" / "arrays" / "model.final_norm.bias"
-    next(path for path in array.rglob("*") if path.name == "0" and path.is_file()).write_bytes(b"")
+    blocks = sorted((work / "run" / "checkpoints" / "step-0" / "data").iterdir())
+    blocks[0].write_bytes(b"")
     assert "the checkpoint run/checkpoints/step-0 is damaged" in said(capsys, "train", "--run-dir", "run", *SHORT)
 
 
