@@ -12,7 +12,10 @@ from math import prod
 from typing import Any
 
 import jax.numpy as jnp
-from jax import eval_shape, lax
+from jax import (
+    eval_shape,  # pyright: ignore[reportUnknownVariableType]
+    lax,
+)
 
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops import entered, op_of

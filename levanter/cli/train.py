@@ -22,7 +22,6 @@ from levanter.processes.starting import Launch, launch_of, processes_of, start, 
 from levanter.runtime import errors
 from levanter.runtime.command import Command
 from levanter.runtime.stop import ProcessStop
-from levanter.runtime.together import opened_by_the_first
 
 if TYPE_CHECKING:
     from levanter.config import TrainConfig
@@ -85,6 +84,7 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
     from levanter.runtime import environment
     from levanter.runtime.opening import fixed_values, opened_run
     from levanter.runtime.record import CPU_THREADS
+    from levanter.runtime.together import opened_by_the_first
 
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh, processes_of(launch))

@@ -117,6 +117,8 @@ class Loop:
                 if saving:
                     self._save(step, state)
                 self._pace.pause()
+                if self.unfinished:
+                    break
         if running is not None:
             self._record(*running)
         self._save(step, state)

@@ -31,6 +31,7 @@ def commands(guide: str) -> list[str]:
     return [line for line in lines if not ELSEWHERE.search(line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES)
 def test_the_commands_of_a_guide_work_in_order(
     guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

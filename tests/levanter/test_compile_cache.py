@@ -50,6 +50,7 @@ def kept(root: Path) -> list[Path]:
 
 
 @pytest.mark.hurried
+@pytest.mark.slow
 def test_a_run_from_the_cache_makes_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[str]
 ) -> None:

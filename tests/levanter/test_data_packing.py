@@ -161,6 +161,7 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_of_whole_documents_is_the_same_on_a_mesh(tmp_path: Path) -> None:
     data = {**corpus(tmp_path), "packing": "whole"}
     found = []

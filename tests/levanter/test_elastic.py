@@ -140,6 +140,7 @@ def test_the_same_bits_of_all_kinds(changes: dict[str, Any]) -> None:
     assert run(config, [four, one, four]) == wanted
 
 
+@pytest.mark.slow
 def test_a_run_resumes_on_another_mesh_to_the_same_bits(tmp_path: Path) -> None:
     text = tmp_path / "numbers.txt"
     text.write_text("".join(f"The number {n} comes after {n - 1}, and before {n + 1}.\n" for n in range(400)))

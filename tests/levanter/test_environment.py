@@ -122,6 +122,7 @@ def load_text() -> str:
 
 
 @pytest.mark.hurried
+@pytest.mark.slow
 def test_a_longer_run_keeps_its_schedule_until_someone_stretches_it(folder: Path) -> None:
     def run(steps: int, *options: str, run_dir: str = "longer") -> str:
         return trained(configured(folder, "--trainer.num_train_steps", str(steps), *options, run_dir=run_dir))

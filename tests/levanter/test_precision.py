@@ -196,6 +196,7 @@ def test_a_scale_that_rounds_is_refused() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_a_dynamic_scale_resumes_to_the_same_bits(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a text of a few words that says nothing, and says it again. " * 200)
     scaled = config(

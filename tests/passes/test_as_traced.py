@@ -56,6 +56,7 @@ def test_a_layout_changes_nothing_on_one_device():
     assert program_text(passes.lower(ir.trace(rows, BE), plan), BE) == program_text(jax.jit(rows), BE)
 
 
+@pytest.mark.slow
 def test_marks_leave_nothing_behind():
     for name in MODELS:
         step = step_of(name)

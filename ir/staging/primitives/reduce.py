@@ -91,7 +91,8 @@ def sum_in_order(equation: Equation) -> Draft:
 @rule("square_sum")
 def square_sum(equation: Equation) -> Draft:
     """A number for the whole operand, which is cut along one dim."""
-    dims, along = equation.dims[0], equation.params["along"]
+    dims = equation.dims[0]
+    along: int | None = equation.params["along"]
     cut: Dims = () if along is None else (dims[along],)
     attrs: dict[str, Axes | Plain] = {"along": Axes(cut)}
     return Draft("square_sum", "", ((),), {**attrs, "pieces": equation.integer("pieces")})
