@@ -17,7 +17,6 @@ from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from ir.types import SUMS
 from passes.sharding.mesh import DeviceMesh, IntArray
-from passes.sharding.rules import ShardingRules
 
 
 @dataclass(frozen=True)
@@ -49,21 +48,6 @@ class PlanSpace:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.options)
-
-    def rules(
-        self, stored: StorageAxes, names: tuple[str, ...], chosen: dict[str, IntArray] | None = None
-    ) -> ShardingRules:
-        """A grid of rules over the options of `names` (one array axis each), or over `chosen` masks."""
-        compute: dict[str, IntArray] = {}
-        for position, name in enumerate(names):
-            if chosen is not None:
-                compute[name] = chosen[name]
-                continue
-            shape = [1] * len(names)
-            shape[position] = -1
-            compute[name] = self.options[name].reshape(shape)
-        extra = {stored.name: stored.mask} if stored.name is not None else {}
-        return ShardingRules(self.mesh, self.order, compute, extra)
 
 
 def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
