@@ -69,8 +69,6 @@ def train(
     began = time.time()
     members = group()
     console = console or Console(quiet=members.index > 0)
-    if members.count == 1:
-        memory.check_state(config)
     with (
         working(members),
         memory.explained(config),
@@ -78,8 +76,6 @@ def train(
         compile_cache.used(config.trainer.compile_cache) as programs,
     ):
         check_devices(config.trainer.mesh, config.mesh.devices, members)
-        if members.count > 1:
-            memory.check_state(config)
         command = command or Command(("train", "--config", str(run.config_path)))
         tokens = text.build(
             config.data,
@@ -213,6 +209,7 @@ def _microbatches(config: TrainConfig, console: Console) -> int | None:
 def _opened(
     run: RunDirectory | None, config: TrainConfig, console: Console, command: Command | None, members: Group
 ) -> Iterator[RunDirectory]:
+    memory.check_state(config)  # before a run directory is made
     if run is not None:
         yield run
         return

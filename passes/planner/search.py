@@ -98,8 +98,8 @@ class _Search:
         self.names = (*space.names, EXTRA)
         self.ids = {name: i for i, name in enumerate(self.names)}
         self.terms = [_asked(term, space, chip) for term in terms]
-        self.entries, groups = zip(*sizes(memory, chip.memory, space), strict=True)
-        self.moments = Moments.of(memory, chip.memory).ordered([i for group in groups for i in group])
+        self.entries = sizes(memory, chip.memory, space)
+        self.moments = Moments.of(memory, chip.memory).ordered([i for _, group in self.entries for i in group])
         self.deadline = None if time_limit is None else process_time() + time_limit
         self.best: list[Candidate] = []
         self.leanest: Candidate | None = None
@@ -134,11 +134,8 @@ class _Search:
                 return shared[number]
 
             times = [table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms)]
-            entries = [table(-1 - i, asked, self.rows(asked)) for i, asked in enumerate(self.entries)]
+            entries = [table(-1 - i, asked, len(group)) for i, (asked, group) in enumerate(self.entries)]
             yield _Node(stored, merged([*times, *legal_tables(self.space, stored, len(_SHARES), 3)]), entries, {})
-
-    def rows(self, asked: Asked) -> int:
-        return len(asked.rows(ShardingRules(self.space.mesh, self.space.order, {}, {})))
 
     def bound(self, node: _Node) -> float:
         """What no plan of a branch can beat, in seconds, or in bytes where the leanest is looked for; infinite where

@@ -108,3 +108,15 @@ def with_outputs(page: str, shown: list[Shown]) -> str:
         elif one.output:
             page = page[: one.code.end + 3] + f"\n\n```text\n{one.output}```" + page[one.code.end + 3 :]
     return page
+
+
+def held(path: Path, update: bool) -> list[Shown]:
+    """What the page shows, held against what it says; or written there, to `update` it."""
+    shown: list[Shown] = []
+    for one in run(path):
+        if not update:
+            assert one.output == ("" if one.stated is None else one.stated.text), f"the block:\n{one.code.text}"
+        shown.append(one)
+    if update:
+        path.write_text(with_outputs(path.read_text(encoding="utf-8"), shown), encoding="utf-8")
+    return shown

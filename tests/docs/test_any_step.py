@@ -12,13 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "any_step.md"
 
 
 def test_the_page_of_any_step(request: pytest.FixtureRequest) -> None:
-    shown = []
-    for one in pages.run(PAGE):
-        if not request.config.getoption("--update-golden"):
-            assert one.output == ("" if one.stated is None else one.stated.text), f"the block:\n{one.code.text}"
-        shown.append(one)
-    if request.config.getoption("--update-golden"):
-        PAGE.write_text(pages.with_outputs(PAGE.read_text(encoding="utf-8"), shown), encoding="utf-8")
+    pages.held(PAGE, request.config.getoption("--update-golden"))
 
 
 def test_its_links_lead_to_files() -> None:

@@ -32,14 +32,7 @@ def test_the_page_of_checkpoints(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shown = []
-    for one in pages.run(CHECKPOINTS):
-        if not request.config.getoption("--update-golden"):
-            assert one.output == ("" if one.stated is None else one.stated.text), f"the block:\n{one.code.text}"
-        shown.append(one)
-    if request.config.getoption("--update-golden"):
-        text = pages.with_outputs(CHECKPOINTS.read_text(encoding="utf-8"), shown)
-        CHECKPOINTS.write_text(text, encoding="utf-8")
+    pages.held(CHECKPOINTS, request.config.getoption("--update-golden"))
 
 
 def test_the_fields_of_checkpoints_are_there() -> None:

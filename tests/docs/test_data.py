@@ -19,13 +19,7 @@ PAGE = PATH.read_text(encoding="utf-8")
 
 
 def test_the_page_of_data(request: pytest.FixtureRequest) -> None:
-    shown = []
-    for one in pages.run(PATH):
-        if not request.config.getoption("--update-golden"):
-            assert one.output == ("" if one.stated is None else one.stated.text), f"the block:\n{one.code.text}"
-        shown.append(one)
-    if request.config.getoption("--update-golden"):
-        PATH.write_text(pages.with_outputs(PAGE, shown), encoding="utf-8")
+    pages.held(PATH, request.config.getoption("--update-golden"))
 
 
 def test_its_configurations_are_read() -> None:

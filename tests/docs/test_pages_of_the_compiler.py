@@ -13,13 +13,7 @@ PAGES = [Path(__file__).parents[2] / "docs" / f"{name}.md" for name in ("partiti
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_shows_what_its_code_gives(page: Path, request: pytest.FixtureRequest) -> None:
-    shown = []
-    for one in pages.run(page):
-        if not request.config.getoption("--update-golden"):
-            assert one.output == ("" if one.stated is None else one.stated.text), f"the block:\n{one.code.text}"
-        shown.append(one)
-    if request.config.getoption("--update-golden"):
-        page.write_text(pages.with_outputs(page.read_text(encoding="utf-8"), shown), encoding="utf-8")
+    pages.held(page, request.config.getoption("--update-golden"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from levanter.data import corpus, errors
-from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
+from levanter.data import errors
+from levanter.data.corpus import Reading
 from levanter.data.sources import files
+from levanter.data.sources.file_corpus import FileCorpus
 from levanter.data.sources.files import File
 from levanter.errors import suggestion
 
@@ -19,7 +19,7 @@ LARGEST_ROW = 1 << 26
 
 
 @dataclass(frozen=True)
-class RowCorpus(ABC):
+class RowCorpus(FileCorpus):
     """The rows of files, each a document, in the order of the files.
 
     Attributes:
@@ -29,37 +29,11 @@ class RowCorpus(ABC):
 
     endings: ClassVar[Sequence[str]]
 
-    paths: tuple[str, ...]
-    heldout_paths: tuple[str, ...] = ()
     column: str = "text"
     bad_rows: str = "error"
 
-    @property
-    def source(self) -> str:
-        return ", ".join(self.paths)
-
-    def documents(self) -> Iterator[Document]:
-        return corpus.documents(self.stretches(Reading()))
-
-    def stretches(self, reading: Reading) -> Iterator[Stretch]:
-        train, heldout = self._files()
-        for file in train:
-            yield from self._of_file(file, TRAIN if heldout else None, reading)
-        for file in heldout:
-            yield from self._of_file(file, HELDOUT, reading)
-
-    def fingerprint(self) -> Fingerprint:
-        train, heldout = self._files()
-        return files.fingerprint([*train, *heldout])
-
-    @abstractmethod
-    def _of_file(self, file: File, side: str | None, reading: Reading) -> Iterator[Stretch]: ...
-
-    def _files(self) -> tuple[list[File], list[File]]:
-        if not self.paths:
-            raise errors.no_paths()
-        train = files.expand("paths", self.paths, self.endings)
-        return train, files.expand("heldout_paths", self.heldout_paths, self.endings)
+    def _expanded(self, field: str, patterns: tuple[str, ...]) -> list[File]:
+        return files.expand(field, patterns, self.endings)
 
     def _bad(self, where: str, field: str, reason: str, reading: Reading) -> None:
         """A row that cannot be used: the end, or one less."""

@@ -6,9 +6,10 @@ import codecs
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from levanter.data import corpus, errors
-from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
+from levanter.data import errors
+from levanter.data.corpus import Reading, Stretch
 from levanter.data.sources import files
+from levanter.data.sources.file_corpus import FileCorpus
 from levanter.data.sources.files import File
 
 # A byte order mark says which encoding a file has; the longer marks come first, since UTF-32's begins with UTF-16's.
@@ -24,35 +25,17 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class TextCorpus:
-    """Files in the order they are named; the files of one pattern in the order of their paths."""
+class TextCorpus(FileCorpus):
+    """Text files, each a document."""
 
-    paths: tuple[str, ...]
-    heldout_paths: tuple[str, ...] = ()
+    def _of_file(self, file: File, side: str | None, reading: Reading) -> Iterator[Stretch]:
+        return _stretches(file, side, reading)
 
-    @property
-    def source(self) -> str:
-        return ", ".join(self.paths)
-
-    def documents(self) -> Iterator[Document]:
-        return corpus.documents(self.stretches(Reading()))
-
-    def stretches(self, reading: Reading) -> Iterator[Stretch]:
-        # Every name is checked before the first text is read: a typo in the last one shows at once.
-        train, heldout = self._files()
-        for file in train:
-            yield from _stretches(file, TRAIN if heldout else None, reading)
-        for file in heldout:
-            yield from _stretches(file, HELDOUT, reading)
-
-    def fingerprint(self) -> Fingerprint:
-        train, heldout = self._files()
-        return files.fingerprint([*train, *heldout])
+    def _expanded(self, field: str, patterns: tuple[str, ...]) -> list[File]:
+        return files.expand(field, patterns)
 
     def _files(self) -> tuple[list[File], list[File]]:
-        if not self.paths:
-            raise errors.no_paths()
-        train, heldout = files.expand("paths", self.paths), files.expand("heldout_paths", self.heldout_paths)
+        train, heldout = super()._files()
         for file in (*train, *heldout):
             for kind, endings in (("jsonl", files.JSONL_ENDINGS), ("parquet", files.PARQUET_ENDINGS)):
                 if file.ending in endings:
