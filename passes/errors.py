@@ -44,7 +44,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def unknown_code(code: str, known: Sequence[str]) -> UnknownCode:
-    listed = _nearest(code, known) or "; known are " + ", ".join(known)
+    listed = nearest(code, known) or "; known are " + ", ".join(known)
     return UnknownCode(f"no finding that can be silenced is called {code!r}{listed}")
 
 
@@ -103,7 +103,7 @@ def _kind(value: object) -> str:
 
 
 def unknown_mesh_axis(name: str, axes: Sequence[str]) -> PlanError:
-    return PlanError(f"mesh axis {name!r}: this mesh has {', '.join(axes)}{_nearest(name, axes)}")
+    return PlanError(f"mesh axis {name!r}: this mesh has {', '.join(axes)}{nearest(name, axes)}")
 
 
 def rules_kind(role: str, rules: object) -> PlanError:
@@ -118,7 +118,7 @@ def rule_kind(role: str, name: object, axes: object) -> PlanError:
 
 
 def rule_mesh_axis(role: str, name: str, axis: str, axes: Sequence[str]) -> PlanError:
-    return PlanError(f"{role} of {name!r}: mesh axis {axis!r}: this mesh has {', '.join(axes)}{_nearest(axis, axes)}")
+    return PlanError(f"{role} of {name!r}: mesh axis {axis!r}: this mesh has {', '.join(axes)}{nearest(axis, axes)}")
 
 
 def rule_axis_twice(role: str, name: str, axes: object) -> PlanError:
@@ -126,7 +126,7 @@ def rule_axis_twice(role: str, name: str, axes: object) -> PlanError:
 
 
 def rule_without_axis(name: str, known: Sequence[str], graph: str) -> str:
-    fix = _nearest(name, known) or f"; it has {', '.join(known)}"
+    fix = nearest(name, known) or f"; it has {', '.join(known)}"
     return f"the plan shards {name!r}, an axis that graph {graph!r} does not have{fix}"
 
 
@@ -170,7 +170,7 @@ SHOWN_CHARACTERS = 60
 
 
 def unknown_hardware(name: str, known: Sequence[str]) -> PlanError:
-    return PlanError(f"hardware {name!r}: known are {', '.join(known)}{_nearest(name, known)}")
+    return PlanError(f"hardware {name!r}: known are {', '.join(known)}{nearest(name, known)}")
 
 
 def hardware_kind(hardware: object, known: Sequence[str]) -> PlanError:
@@ -183,7 +183,7 @@ def hardware_kind(hardware: object, known: Sequence[str]) -> PlanError:
 def unknown_chip(hardware: str, path: str, name: str, known: Sequence[str]) -> PlanError:
     if not name:
         return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}; say which, as in {path}:{known[0]}")
-    return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}{_nearest(name, known)}")
+    return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}{nearest(name, known)}")
 
 
 def chip_file_unreadable(hardware: str, path: str, reason: str) -> PlanError:
@@ -208,7 +208,7 @@ def chip_key_twice(path: str, line: int, key: str, chip: str | None, first: int)
 
 
 def chip_unknown_key(path: str, line: int, chip: str, key: str, known: Sequence[str]) -> PlanError:
-    close = _nearest_name(key, known)
+    close = nearest_name(key, known)
     fix = f"; did you mean `{close}`?" if close else f"; known are {', '.join(known)}"
     return PlanError(f"{path}:{line}: unknown key `{key}` of chip `{chip}`{fix}")
 
@@ -329,14 +329,14 @@ def wrong_devices(wanted: int, given: int, platform: str) -> PlanError:
     )
 
 
-def _nearest_name(name: str, known: Sequence[str]) -> str | None:
+def nearest_name(name: str, known: Sequence[str]) -> str | None:
     from haliax.errors import nearest_name  # brings JAX along, for which only an error has the time
 
     return nearest_name(name, known)
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = _nearest_name(name, known)
+def nearest(name: str, known: Sequence[str]) -> str:
+    close = nearest_name(name, known)
     return f"; did you mean {close!r}?" if close else ""
 
 
@@ -349,12 +349,12 @@ class BadOption(ValueError):
 
 
 def unknown_pass(name: str, known: Sequence[str]) -> UnknownPass:
-    return UnknownPass(f"no pass is called {name!r}{_nearest(name, known)} (the passes are {', '.join(known)})")
+    return UnknownPass(f"no pass is called {name!r}{nearest(name, known)} (the passes are {', '.join(known)})")
 
 
 def unknown_option(name: str, stem: str, known: Sequence[str]) -> BadOption:
     has = f"its options are {', '.join(known)}" if known else "it has none"
-    return BadOption(f"the pass {stem} has no option {name!r}: {has}{_nearest(name, known)}")
+    return BadOption(f"the pass {stem} has no option {name!r}: {has}{nearest(name, known)}")
 
 
 def bad_option(name: str, text: str, stem: str, values: str) -> BadOption:

@@ -130,9 +130,25 @@ def not_a_size(text: str) -> UserError:
     return UserError(f"--max-shard-size {text}: write a number of bytes, such as 5GB or 500MB")
 
 
+def pinned_twice(name: str, first: str, second: str) -> UserError:
+    return UserError(
+        f"--pin {name} is given twice, {first} and {second}: give all its mesh axes at once, --pin "
+        f"{name}={first},{second}, or keep one"
+    )
+
+
+def plan_of_another_mesh(source: str, planned: str, mesh: str) -> UserError:
+    return UserError(
+        f"{source} is a plan for the mesh {planned}, and --mesh is {mesh}: leave out --mesh, or plan for this one with "
+        "--save-plan FILE in place of --plan"
+    )
+
+
 _ASSIGNED = {
     "--compute": "--compute mlp=model",
     "--storage": "--storage embed=data",
+    "--pin": "--pin embed=data",
+    "--forbid": "--forbid vocab=model",
     "--option": "--option merge_equal=false",
 }
 

@@ -322,6 +322,8 @@ def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | N
         masks = np.array(options) if name == EXTRA else space.options[name]
         if not (masks >> axis & 1).any():
             sets = sets[sets >> i & 1 == 0]
+        elif name != EXTRA and (masks >> axis & 1).all():
+            sets = sets[sets >> i & 1 == 1]
     if not regular:
         return Side(sets, np.arange(len(sets)), sets)
     bit = 1 << axis
