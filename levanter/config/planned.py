@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from levanter.compiler.question import read_plan
+from levanter.compiler.question import parse_mesh, read_plan
 from levanter.config import errors
 from levanter.config.document import Document, display
 from levanter.errors import UserError
@@ -31,8 +31,9 @@ def with_plan(written: Document) -> Document:
     except UserError as error:
         raise errors.in_place(f"{'--' if mark.option else ''}trainer.plan", mark.where, error) from None
     assert isinstance(section, Mapping)
-    trainer: dict[str, Any] = {**section, "plan": asdict(plan)}
-    for key, value in (("mesh", plan.mesh), ("hardware", plan.hardware)):
+    mesh = str(parse_mesh(plan.mesh))
+    trainer: dict[str, Any] = {**section, "plan": {**asdict(plan), "mesh": mesh}}
+    for key, value in (("mesh", mesh), ("hardware", plan.hardware)):
         if trainer.get(key) is None:
             trainer[key] = value
     return Document({**written.values, "trainer": trainer}, written.marks)

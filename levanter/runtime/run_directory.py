@@ -254,7 +254,8 @@ def _of_plan(plan: Any, other: Any) -> str:
         return "chosen by the planner"
     mine, its = dict(_flat(plan)), dict(_flat(other)) if isinstance(other, Mapping) else {}
     told = {key: mine.get(key, ABSENT) for key in sorted(mine.keys() | its.keys()) if mine.get(key) != its.get(key)}
-    roles = ("compute.", "storage.", "regather", "defer_sums", "hoist_gathers", "mesh")
+    choices = ("regather", "defer_sums", "hoist_gathers") if its else ()
+    roles = ("compute.", "storage.", *choices)
     shown = [f"{key}={_listed(value)}" for key, value in told.items() if key.startswith(roles)]
     return " ".join(shown) or "the same layout"
 

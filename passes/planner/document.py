@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from textwrap import wrap
 from typing import Any
 
@@ -78,10 +79,7 @@ class PlanDocument:
 
     def __post_init__(self) -> None:
         """Raises `PlanError` for a bad mesh, a mesh axis that there is not, and a bad choice."""
-        try:
-            mesh = DeviceMesh.of(self.mesh)
-        except PlanError as error:
-            raise errors.in_document(self.source, error) from None
+        mesh = self.device_mesh
         for role, rules in (("compute", self.compute), ("storage", self.storage)):
             for name, axes in rules.items():
                 for axis in axes:
@@ -92,6 +90,16 @@ class PlanDocument:
         for key in CHOICES_OF_MEMORY:
             if getattr(self, key) not in CHOICES:
                 raise errors.document_choice(self.source, key, getattr(self, key), tuple(CHOICES))
+
+    @cached_property
+    def device_mesh(self) -> DeviceMesh:
+        """The mesh, its axes in the order in which they are written. Raises `PlanError` where it is none."""
+        parts = [part.partition("=") for part in self.mesh.split(",")]
+        named = all(name.strip() and size.strip().isdigit() for name, _, size in parts)
+        try:
+            return DeviceMesh.of({name.strip(): int(size) for name, _, size in parts} if named else self.mesh)
+        except PlanError as error:
+            raise errors.in_document(self.source, error) from None
 
     @property
     def choices(self) -> dict[str, bool | None]:

@@ -85,7 +85,7 @@ class Plan(Layouts):
         """The plan that a document says. Raises `PlanError` for an unknown chip."""
         storage = {name: axes for name, axes in document.storage.items() if axes}
         chip = document.hardware if hardware is None else hardware
-        made = cls.by_hand(document.mesh, document.compute, storage, chip)
+        made = cls.by_hand(document.device_mesh, document.compute, storage, chip)
         return replace(made, document=document, **document.choices)
 
     def as_document(self, model: str | None = None) -> PlanDocument:
