@@ -138,7 +138,8 @@ def test_a_plan_is_written_and_followed(here: Path, capsys: pytest.CaptureFixtur
         (
             "train --plan plan.yaml --mesh 8",
             "trainer.plan: plan.yaml is a plan for the mesh data=2,model=2, and trainer.mesh is data=8: leave out "
-            "--mesh, or give --trainer.plan null and let `levanter compile --mesh data=8 --save-plan FILE` plan for this one",
+            "--mesh, or give --trainer.plan null and let `levanter compile --mesh data=8 --save-plan FILE` plan for this "
+            "one",
         ),
         (
             "train --plan no.yaml",

@@ -19,8 +19,6 @@ from passes.planner.cost import step_seconds
 from passes.planner.solve import Problem
 from passes.sharding.rules import ShardingRules
 
-pytestmark = pytest.mark.hurried
-
 STEPS = {
     "mlp": (lambda: mlp_step(8, 4, 8), {"data": 2, "model": 2}),
     "wide mlp": (lambda: mlp_step(8, 4096, 16384), {"data": 4, "model": 2}),

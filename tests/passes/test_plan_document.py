@@ -19,8 +19,6 @@ from passes.planner.document import CHOICES, PlanDocument, read_document, text_o
 from passes.planner.errors import factored, padded
 from passes.report.heading import heading
 
-pytestmark = pytest.mark.hurried
-
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=8)
 
 
