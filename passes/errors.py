@@ -229,8 +229,10 @@ def does_not_fit(
     parts: Mapping[str, int],
     batch: Mapping[str, int],
     model: Mapping[str, int],
+    advice: str = "",
 ) -> PlanError:
-    """`parts` are the bytes of the leanest plan by kind; `batch` and `model` the sizes of axes to make smaller."""
+    """`parts` are the bytes of the leanest plan by kind; `batch` and `model` the sizes of axes to make smaller;
+    `advice` what fills the device and what to shard next."""
     listed = ", ".join(f"{kind} {gib(part)}" for kind, part in sorted(parts.items(), key=lambda p: -p[1]) if part)
     state = sum(parts.get(kind, 0) for kind in ("parameters", "optimizer", "gradients"))
     if 2 * state > sum(parts.values()):
@@ -239,7 +241,28 @@ def does_not_fit(
         smaller = f"make the batch smaller ({_sized(batch)}) or use gradient checkpointing"
     return PlanError(
         f"no plan fits: the leanest on mesh {mesh} needs {gib(peak)} a device ({listed}), and {hardware} has "
-        f"{gib(capacity)}; {smaller}, or use more devices"
+        f"{gib(capacity)}; {smaller}, or use more devices{advice}"
+    )
+
+
+def what_fills(rows: Sequence[tuple[str, Mapping[str, int], int, int]], count: int) -> str:
+    """Lines of what fills a device: kind, axes, how many arrays, bytes. `count` is how many rows there are."""
+    lines = [
+        f"  {gib(size):>10}  {kind}: {counted(arrays, 'array')} [{', '.join(f'{n}={s}' for n, s in axes.items())}]"
+        for kind, axes, arrays, size in rows
+    ]
+    more = [f"  and {count - len(rows)} smaller"] if count > len(rows) else []
+    return "\n" + "\n".join(["what fills the device:", *lines, *more])
+
+
+def shard_next(name: str, role: str, axis: str, saves: int, costs: float, fits: bool) -> str:
+    used = {"compute": "in use", "storage": "at rest"}[role]
+    price = f"costs {1e6 * costs:,.0f} µs a step" if costs > 0 else "costs no time"
+    enough = " and makes it fit" if fits else ""
+    option = {"compute": f"--compute {name}={axis}", "storage": f"--storage {name}={axis}"}[role]
+    return (
+        f"\nthe cheapest name to shard next: `{name}` over {axis} {used} saves {gib(saves)}{enough}, and {price} "
+        f"({option}, in a plan by hand or in the file of a plan)"
     )
 
 

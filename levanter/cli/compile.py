@@ -49,6 +49,12 @@ PLAIN_WIDTH = 120
 @click.option("--save-plan", metavar="FILE", help="Write the plan as a YAML file, to review, edit and train by.")
 @constraint_options
 @click.option(
+    "--explain",
+    metavar="NAME",
+    multiple=True,
+    help="Say why a name is where it is, and what each alternative would cost, and why.",
+)
+@click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
@@ -88,6 +94,7 @@ def compile_command(
     save_plan: str | None,
     pin: tuple[str, ...],
     forbid: tuple[str, ...],
+    explain: tuple[str, ...],
     time_limit: float | None,
     batch_size: str | None,
     seq_len: str | None,
@@ -116,6 +123,7 @@ def compile_command(
     rules = rules_by_hand(compute, storage)
     decided: dict[str, Any] = {"by_hand": rules} if any(rules) else {}  # left out, the planner chooses
     decided |= constraints(pin, forbid)
+    decided |= {"explain": explain} if explain else {}
     config: Any = None
     if target is None:
         config = load_config(

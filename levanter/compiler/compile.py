@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,7 @@ from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
+from passes.alternatives import explanation
 from passes.hardware.memory import CPU_MEMORY
 from passes.planner.constraints import Given
 from passes.planner.document import CHOICES_OF_MEMORY
@@ -162,6 +163,7 @@ def report(
     pin: Given | None = None,
     forbid: Given | None = None,
     plan_file: PlanFile | None = None,
+    explain: Sequence[str] = (),
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
@@ -176,6 +178,7 @@ def report(
         time_limit: seconds after which the planner takes the best plan that it has found.
         pin, forbid: mesh axes that names are pinned to, and that are forbidden to them (`passes.plan`).
         plan_file: what the config is called, and a file to write the plan to.
+        explain: names to say more of: what each alternative costs.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
         platform: what to compile it for: CPU devices, or a TPU slice of the chip.
@@ -206,6 +209,8 @@ def report(
     }
     if plan_file is not None:
         plan_file.write(result, answer)
+    if explain:
+        answer["explained"] = explanations(result, explain)
     if verify:
         answer["verify"] = verified(config, result, found, platform, partitioner)
     if values:
@@ -214,6 +219,16 @@ def report(
         request = plan_request({"config": dump(config)}, result.plan)
         answer["values"] = checked_values(request, result.plan.mesh.devices, CONFIG_VALUES, partitioner)
     return answer
+
+
+def explanations(result: pipeline.Result, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each of some names why it is where it is, and what each alternative costs.
+
+    Raises:
+        UserError: the step has no such name.
+    """
+    with user_errors():
+        return [asdict(explanation(result.graph, result.plan, name)) for name in dict.fromkeys(names)]
 
 
 def plan_by_hand(mesh: Mapping[str, int], hardware: str, rules: ByHand) -> passes.Plan | None:

@@ -19,6 +19,7 @@ from levanter.compiler.compile import (
     ByHand,
     Platform,
     explained,
+    explanations,
     findings_of,
     plan_by_hand,
     plan_request,
@@ -80,6 +81,7 @@ def report(
     pin: Given | None = None,
     forbid: Given | None = None,
     plan_file: PlanFile | None = None,
+    explain: Sequence[str] = (),
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
@@ -104,6 +106,8 @@ def report(
     if plan_file is not None:
         answer["notes"] = [*answer["notes"], *plan_file.notes(result)]
         plan_file.write(result, answer)
+    if explain:
+        answer["explained"] = explanations(result, explain)
     nameless = missing_names(graph)
     answer["notes"] = [*answer["notes"], *([nameless] if nameless else [])]
     if verify:

@@ -130,6 +130,11 @@ def nothing_is_allowed(constraints: str) -> PlanError:
     )
 
 
+def explained_name(name: str, known: Sequence[str], graph: str) -> PlanError:
+    fix = nearest(name, known) or f"; it has {', '.join(known)}"
+    return PlanError(f"nothing to explain of {name!r}: {graph!r} has no axis of that name{fix}")
+
+
 def pins_beside_a_plan(constraints: str) -> PlanError:
     return PlanError(
         f"a whole plan is given, and {constraints}: pins are for the search; edit the plan, or leave it out"

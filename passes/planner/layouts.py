@@ -40,11 +40,12 @@ class RunnerUp:
 
 @dataclass(frozen=True)
 class Subject:
-    """The step that a plan is for: a canonical graph without its origins, and notes on it (what the checker finds, what
-    no rule knows)."""
+    """The step that a plan is for: a canonical graph without its origins, notes on it (what the checker finds, what no
+    rule knows), and the operations that its model asks for (`passes.arithmetic`), which only origins tell."""
 
     graph: Graph
     notes: tuple[str, ...]
+    flops: int = 0
 
 
 @dataclass(frozen=True)
