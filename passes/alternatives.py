@@ -25,8 +25,9 @@ MOST_AXES = 3
 class Alternative:
     """Another choice for a name: sharded over `axes` in a role, none being replicated.
 
-    `refused` says why that cannot be; otherwise there are the seconds and the peak of the step, and how its parts and
-    its collectives differ from the plan's (those of `passes.report.changes`).
+    `refused` says why that cannot be; otherwise there are the seconds and the peak of the step, and how its collectives
+    differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
+    the further mesh axes, `taken`.
     """
 
     role: Role
@@ -36,6 +37,7 @@ class Alternative:
     memory: Mapping[str, int] | None = None
     collectives: tuple[Mapping[str, Any], ...] = ()
     taken_by: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
             continue
         other_times, other_memory, others = _priced(graph, _changed(plan, name, role, axes))
         different = tuple(collectives_changed(collectives, others))
-        takers = tuple(each for each in plan.compute if each != name and set(plan.compute[each]) & set(axes))
-        found.append(Alternative(role, axes, "", other_times, other_memory, different, takers))
+        taken = tuple(axis for axis in axes if axis not in (compute if role == "compute" else storage))
+        takers = tuple(each for each in _beside(graph, name, role) if set(plan.compute.get(each, ())) & set(taken))
+        found.append(Alternative(role, axes, "", other_times, other_memory, different, takers, taken if takers else ()))
     return Explanation(name, sizes[name], compute, storage, reason, times, memory, tuple(found))
 
 
@@ -98,6 +101,14 @@ def _choices(graph: Graph, plan: Layouts, name: str) -> Iterator[tuple[Role, tup
     if name in state:
         left = [each for each in sets if not set(each) & set(used)]
         yield from (("storage", each) for each in left if set(each) != set(kept))
+
+
+def _beside(graph: Graph, name: str, role: Role) -> list[str]:
+    """The names that share an array with a name: of the state, or any."""
+    carried = [graph.inputs[before] for before, _ in graph.carried]
+    arrays = carried if role == "storage" else graph.values()
+    found = dict.fromkeys(each for value in arrays if name in value.type.names for each in value.type.names)
+    return [each for each in found if each is not None and each != name]
 
 
 def _changed(plan: Layouts, name: str, role: Role, axes: tuple[str, ...]) -> Layouts:

@@ -55,8 +55,11 @@ def _price(each: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     before, after = row["times"], each["times"]
     same = not each["collectives"] and abs(after["step"] - before["step"]) <= _EVEN * before["step"]
     if same and each["memory"]["peak"] == row["memory"]["peak"]:
-        takers = " and ".join(each["taken_by"])
-        first = f", because {takers} comes first and takes {_over(each['axes'])} where {row['name']} is"
+        takers, verb = (
+            each["taken_by"],
+            "comes first and takes" if len(each["taken_by"]) == 1 else "come first and take",
+        )
+        first = f", because {' and '.join(takers)} {verb} {_over(each['taken'])} where {row['name']} is"
         return f"nothing changes{first if takers else ''}"
     change = format_change(after["step"], before["step"])
     parts = [f"a step takes {format_seconds(after['step'])} ({change})", *_why(each, row)]

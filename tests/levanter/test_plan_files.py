@@ -138,7 +138,8 @@ def test_a_plan_is_written_and_followed(here: Path, capsys: pytest.CaptureFixtur
         (
             "train --plan plan.yaml --mesh 8",
             "trainer.plan: plan.yaml is a plan for the mesh data=2,model=2, and trainer.mesh is data=8: leave out "
-            "--mesh, or give --trainer.plan null and let `levanter compile --mesh data=8 --save-plan FILE` plan for this "
+            "--mesh, or give --trainer.plan null and let `levanter compile --mesh data=8 --save-plan FILE` plan for "
+            "this "
             "one",
         ),
         (
@@ -241,3 +242,81 @@ def _leaves(tree: object) -> list:
     import jax
 
     return jax.tree.leaves(tree)
+
+
+def test_plan_diff_prices_both_for_the_step_they_were_made_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PLAN.replace("gpt2_nano", "toy.py:train").replace("sizes: {batch: 4, embed: 16}\n", "")
+    (here / "a.yaml").write_text(text)
+    (here / "b.yaml").write_text(text.replace("embed: [model]", "embed: [data, model]"))
+    code, printed, said = levanter(capsys, "plan diff a.yaml b.yaml --json")
+    assert (code, said) == (0, "")
+    found = json.loads(printed)
+    assert (found["names_of"], found["question"]) == (["a.yaml", "b.yaml"], {})
+    assert found["names"] == [{"name": "embed", "role": "storage", "axes": [["model"], ["model", "data"]]}] or found[
+        "names"
+    ] == [{"name": "embed", "role": "storage", "axes": [["model"], ["data", "model"]]}]
+    for position, name in enumerate(("a.yaml", "b.yaml")):
+        report = json.loads(levanter(capsys, f"compile toy.py:train --plan {name} --json")[1])
+        assert report["time"]["step"] == found["time"]["step"][position]
+        assert report["memory"]["peak"] == found["memory"]["peak"][position]
+    code, printed, said = levanter(capsys, "plan diff a.yaml b.yaml toy.py:train --hardware h100")
+    assert (code, said) == (0, "")
+    assert printed.splitlines()[1:3] == [
+        "a.yaml → b.yaml  the second beside the first",
+        "  embed  stored over data × model, not over model",
+    ]
+    assert " gained, " in printed and "  step " in printed
+
+
+@pytest.mark.parametrize(
+    ("model", "line", "message"),
+    [
+        (
+            "mine",
+            "plan diff a.yaml a.yaml",
+            "a.yaml was made for `mine`: name the step to price both plans for, with --model or --config, or as "
+            "MODULE:FUNCTION",
+        ),
+        (
+            "''",
+            "plan diff a.yaml a.yaml",
+            "a.yaml does not say what it was made for: name the step to price both plans for, with --model or "
+            "--config, or "
+            "as MODULE:FUNCTION",
+        ),
+        ("x", "plan diff a.yaml no.yaml", "cannot read the plan no.yaml: no such file or directory"),
+        ("x", "plan diff a.yaml", "Missing argument 'B': see `levanter plan diff --help`"),
+        ("x", "plan dif a.yaml a.yaml", "unknown command `levanter plan dif`: did you mean `diff`?"),
+        (
+            "toy.py:train",
+            "plan diff a.yaml b.yaml",
+            "b.yaml: compute of 'bach': the step has no axis of that name; did you mean 'batch'? (b.yaml was made for "
+            "llama)",
+        ),
+        (
+            "x",
+            "compile toy.py:train --mesh 2x2 --compute batch=data --explain embd",
+            "nothing to explain of 'embd': 'train' has no axis of that name; did you mean 'embed'?",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_input_of_diff_and_explain(
+    here: Path, capsys: pytest.CaptureFixture[str], model: str, line: str, message: str
+) -> None:
+    (here / "a.yaml").write_text(PLAN.replace("gpt2_nano", model))
+    (here / "b.yaml").write_text("model: llama\nmesh: data=2,model=2\ncompute: {bach: [data]}\n")
+    assert levanter(capsys, line) == (2, "", f"error: {message}\n")
+
+
+def test_a_name_is_explained(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = "--mesh 2x2 --compute batch=data --storage embed=data --explain embed"
+    code, printed, _ = levanter(capsys, f"compile toy.py:train {rules}")
+    assert code == 0
+    lines = [line.strip() for line in printed.splitlines()]
+    start = lines.index("Explained: embed  embed has size 64 and is stored over data.")
+    assert lines[start + 1] == "Why: given."
+    report = json.loads(levanter(capsys, f"compile toy.py:train {rules} --json")[1])
+    (found,) = report["explained"]
+    assert (found["name"], found["storage"]) == ("embed", ["data"])
+    assert found["times"]["step"] == report["time"]["step"]
+    assert {"role", "axes", "refused", "times", "memory", "collectives"} <= found["alternatives"][0].keys()
