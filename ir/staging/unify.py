@@ -43,6 +43,8 @@ class Unifier(UnionFind):
         self.joints: list[tuple[DimClass, tuple[DimClass, ...]]] = []
         self.resizes: list[tuple[DimClass, DimClass]] = []
         self.shuffles: list[tuple[DimClass, DimClass]] = []
+        self.makings: list[tuple[DimClass, str]] = []
+        self.brought: list[DimClass] = []
         # The same by class: products by their whole and by their first part, parts by their whole. Entries move along
         # when classes merge.
         self._by_whole: dict[DimClass, list[int]] = {}
@@ -68,6 +70,12 @@ class Unifier(UnionFind):
         self._axis.append(axis)
         return dim
 
+    def made(self, size: int, kind: str) -> DimClass:
+        """A new class for an axis that the step makes itself, of whichever `kind`: if nothing names it, that does."""
+        dim = self.fresh(size)
+        self.makings.append((dim, kind))
+        return dim
+
     def argument(self, sizes: Sequence[int], names: Sequence[str | None]) -> tuple[DimClass, ...]:
         """Classes for the dims of an argument. A name that it has twice is an axis that occurs twice."""
         dims: list[DimClass] = []
@@ -77,6 +85,7 @@ class Unifier(UnionFind):
             if count:
                 self._name[dim], self._primes[dim] = None, count
             dims.append(dim)
+        self.brought += dims
         return tuple(dims)
 
     def name_of(self, dim: DimClass) -> str | None:
@@ -311,6 +320,8 @@ class Unifier(UnionFind):
         whole = self._put_together(roots, size) if roots else None
         if whole is not None:
             return whole
+        if all(self._size[part] == 1 for part in parts):  # `jnp.stack` puts arrays of one place together
+            return self.made(size, "stack")
         new = self.fresh(size)
         self.joints.append((new, tuple(parts)))
         return new
