@@ -20,7 +20,17 @@ from passes.stage import GraphPass
 
 MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "order")
-WARNINGS = ("softmax-axis", "mean-then-sum", "mean-of-means", "repeat", "index", "split-order", "regroup", "part", "beside")
+WARNINGS = (
+    "softmax-axis",
+    "mean-then-sum",
+    "mean-of-means",
+    "repeat",
+    "index",
+    "split-order",
+    "regroup",
+    "part",
+    "beside",
+)
 
 CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
     meetings.check,

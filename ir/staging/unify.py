@@ -52,6 +52,7 @@ class Unifier(UnionFind):
         self._of_product: set[DimClass] = set()
         self._parts_of: dict[DimClass, dict[Extent, DimClass]] = {}
         self._part_is: dict[DimClass, list[int]] = {}
+        self._joint_is: dict[DimClass, list[int]] = {}
 
     # --- classes ------------------------------------------------------------------------------------------------------
 
@@ -264,7 +265,7 @@ class Unifier(UnionFind):
         self._name[first], self._primes[first], self._axis[first] = name, primes, axis
         if second in self._of_product:
             self._of_product.add(first)
-        for index in (self._by_whole, self._by_first, self._part_is):
+        for index in (self._by_whole, self._by_first, self._part_is, self._joint_is):
             if second in index:
                 index.setdefault(first, []).extend(index.pop(second))
         beside = self._beside.pop(second, None)
@@ -297,8 +298,11 @@ class Unifier(UnionFind):
             self.shuffles.append((dim, order))
 
     def part_of(self, dim: DimClass, extent: Extent) -> DimClass:
-        """The class of a part: the same one each time."""
+        """The class of a part: the same one each time, and of what was joined the piece that it is."""
         root = self.find(dim)
+        for number in self._joint_is.get(root, ()):
+            if (piece := self._piece_at(self.joints[number][1], extent)) is not None:
+                return piece
         if self._name[root] is None and root in self._part_is:  # a part of a part is one of the whole
             dim, outer, _ = self.parts[self._part_is[root][0]]
             places = range(*outer)[slice(*extent)]
@@ -323,8 +327,18 @@ class Unifier(UnionFind):
         if all(self._size[part] == 1 for part in parts):  # `jnp.stack` puts arrays of one place together
             return self.made(size, "stack")
         new = self.fresh(size)
+        self._joint_is[new] = [len(self.joints)]
         self.joints.append((new, tuple(parts)))
         return new
+
+    def _piece_at(self, parts: Sequence[DimClass], extent: Extent) -> DimClass | None:
+        """What was joined at just these places."""
+        start = 0
+        for part in parts:
+            if extent == (start, start + self._size[part], 1):
+                return part
+            start += self._size[part]
+        return None
 
     def _put_together(self, roots: Sequence[DimClass], size: int) -> DimClass | None:
         for first in self._part_is.get(roots[0], ()):

@@ -145,7 +145,9 @@ def linen_features_of_a_norm(wrong: bool) -> Built:
         return jnp.square(module.apply({"params": params}, batch["x"]) - batch["x"]).mean()
 
     names = {"params.in.kernel": "embed embed_out", "*.scale": "embed_out", "batch.x": "batch position embed_out"}
-    return linen_built(apply, Normed(1 if wrong else 2), {"x": floats(B, T, E)}, names | {"params.in.kernel": "_ embed_out"})
+    return linen_built(
+        apply, Normed(1 if wrong else 2), {"x": floats(B, T, E)}, names | {"params.in.kernel": "_ embed_out"}
+    )
 
 
 @pair("position embed")
@@ -157,7 +159,9 @@ def nnx_linear_of_the_transpose(wrong: bool) -> Built:
         x = jnp.swapaxes(batch["x"], 1, 2) if wrong else batch["x"]
         return jnp.square(layer(x)).mean()
 
-    return Built(loss, (state, {"x": floats(B, T, E)}), {"params.kernel": "embed mlp", "batch.x": "batch position embed"})
+    return Built(
+        loss, (state, {"x": floats(B, T, E)}), {"params.kernel": "embed mlp", "batch.x": "batch position embed"}
+    )
 
 
 @pair("heads size")
@@ -191,9 +195,13 @@ def equinox_attention_over_the_batch(wrong: bool) -> Built:
         return jnp.square(x + y).mean()
 
     names = {"*.query_proj.weight": "inner embed", "*.output_proj.weight": "embed inner"}
-    names |= {"*.key_proj.weight": "inner embed", "*.value_proj.weight": "inner embed", "batch.x": "batch position embed"}
+    names |= {
+        "*.key_proj.weight": "inner embed",
+        "*.value_proj.weight": "inner embed",
+        "batch.x": "batch position embed",
+    }
     return equinox_built(
-        lambda key: eqx.nn.MultiheadAttention(2, E, key=key), loss, {"x": floats(T, T, E)}, names
+        lambda key: eqx.nn.MultiheadAttention(2, E, inference=True, key=key), loss, {"x": floats(T, T, E)}, names
     )
 
 

@@ -14,7 +14,7 @@ B, T, H, D = 2, 4, 4, 4
 X = "batch=2 position=4 embed=16"
 
 
-# --- attention ---------------------------------------------------------------------------------------------------------
+# --- attention -------------------------------------------------------------------------------------------------------
 
 
 @mistake("position", x=X, c_attn="embed=16 packed=48", c_proj="inner=16 embed=16")
@@ -157,7 +157,7 @@ def scores_transposed_before_the_values(wrong, q, k, v):
     return lax.batch_matmul(weights, v)  # here
 
 
-# --- packed weights ----------------------------------------------------------------------------------------------------
+# --- packed weights --------------------------------------------------------------------------------------------------
 
 
 @mistake("mlp", x="batch=2 embed=6", w="embed=6 two=2 mlp=4", down="mlp=4 embed=6")
@@ -212,7 +212,7 @@ def heads_merged_behind_their_size(wrong, y, wo):
     return y.transpose(order).reshape(2, 5, 16) @ wo.reshape(16, 16)  # here
 
 
-# --- norms, images, losses ---------------------------------------------------------------------------------------------
+# --- norms, images, losses -------------------------------------------------------------------------------------------
 
 
 @mistake("position embed", x="batch=2 position=4 embed=4", scale="embed=4")
