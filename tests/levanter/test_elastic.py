@@ -23,13 +23,14 @@ import ir
 import passes
 from haliax import NamedArray
 from levanter import checkpoint
+from levanter.cli import devices
 from levanter.compiler import compile as compiler
 from levanter.compiler.compile import Compiled, compile_training
 from levanter.compiler.elastic import check_elastic
 from levanter.config import TrainConfig, load, loads, parse_mesh
 from levanter.errors import UserError
 from levanter.registry import OPTIMIZERS
-from levanter.runtime import evaluate
+from levanter.runtime import evaluate, record
 from levanter.runtime.command import Command
 from levanter.runtime.state import LmBatch, batch_axes, batch_shape, flat_names, init_state, state_shape, train_step_of
 from levanter.runtime.summary import next_commands
@@ -268,6 +269,30 @@ def test_what_cannot_be_elastic_is_refused(changes: dict[str, Any], message: str
     with pytest.raises(UserError) as refused:
         compiler.planned(config, config.mesh.as_dict(), "v5e")
     assert str(refused.value) == message
+
+
+def test_microbatches_are_not_chosen_by_the_mesh() -> None:
+    with pytest.raises(UserError) as refused:
+        loads("trainer: {deterministic: elastic, microbatches: null}")
+    assert (
+        "trainer.microbatches null is chosen for the memory of one mesh, and trainer.deterministic elastic adds up the "
+        "same micro-batches on any: set a number, such as 1"
+    ) in str(refused.value)
+
+
+def test_the_threads_of_a_run_are_those_of_any_mesh() -> None:
+    """A CPU has at least a thread for each of its devices, and cuts its work by their number."""
+    fixed = record.fixed_at_start(tiny(**{"trainer.virtual_shards": 32}), record.Record(), 3, threads=2)
+    assert fixed["trainer.cpu_threads"] == 16
+    assert record.fixed_at_start(tiny(**{"trainer.cpu_threads": 9}), record.Record(), 3, 2)["trainer.cpu_threads"] == 9
+    with pytest.raises(UserError) as refused:
+        devices.require_threads(2, 8)
+    assert str(refused.value) == (
+        "trainer.cpu_threads 2 is less than the 8 CPU devices of this process, which have a thread each. Bits depend "
+        "on their number, and trainer.deterministic elastic has one for any mesh: set it to 8, enough for all devices "
+        "that can share out the virtual shards, or leave it out in a new run"
+    )
+    devices.require_threads(8, 8)
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
