@@ -120,7 +120,7 @@ def _flat(array: Any) -> Any:
 
 
 def _lower_each(context: Any, *operands: Any, **params: Any) -> Any:
-    with merging():
+    with merging(context):
         return mlir.lower_fun(_trips, multiple_results=True)(context, *operands, **params)
 
 

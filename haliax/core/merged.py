@@ -2,7 +2,9 @@
 
 XLA's rewrites depend on how many readers a value has: `a / broadcast(b)` becomes `a * broadcast(1 / b)`, which has
 other bits, where nothing else reads the broadcast. For several devices a program is taken through a partitioner that
-merges equal operations first, for one it is not. What is merged already is the same for both.
+merges equal operations first, for one it is not. What is merged already is the same for both. That holds for what a
+primitive of ours is made of as well (`composite`): the attention of a layer that is computed again for the backward
+pass, say, has its softmax in common with the primitive that is the backward pass of attention.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
 _CALLS = ("jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint")
 _BROADCASTING = frozenset(
@@ -27,24 +29,27 @@ _BROADCASTING = frozenset(
 _BODIES = ("call_jaxpr", "jaxpr", "fun_jaxpr")
 
 
-_merging: ContextVar[bool] = ContextVar("haliax_merging", default=False)
+_composites: dict[Primitive, Callable[..., Callable[..., Any]]] = {}
+_lowering: ContextVar[Any] = ContextVar("haliax_lowering", default=None)
+
+
+def composite(primitive: Primitive, implementation: Callable[..., Callable[..., Any]]) -> None:
+    """Say what a primitive is made of.
+
+    Args:
+        implementation: (context of the lowering, parameters) → the function of the operands, a sequence of results.
+    """
+    _composites[primitive] = implementation
 
 
 @contextmanager
-def merging() -> Iterator[None]:
-    """Within this context, what a primitive is lowered to is merged too (`lowered`)."""
-    token = _merging.set(True)
+def merging(context: Any) -> Iterator[None]:
+    """Within this context, that of a lowering, primitives are merged by what they are made of."""
+    token = _lowering.set(context)
     try:
         yield
     finally:
-        _merging.reset(token)
-
-
-def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that a primitive is lowered to: merged where the program around it is."""
-    if not _merging.get():
-        return function
-    return lambda *arrays: run_merged(jax.make_jaxpr(function)(*arrays), *arrays)
+        _lowering.reset(token)
 
 
 def run_merged(closed: ClosedJaxpr, *arguments: Any) -> list[Any]:
@@ -67,7 +72,7 @@ def _run(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], known: dic
         operands = [read(atom) for atom in equation.invars]
         if equation.primitive.name in _BROADCASTING:
             operands = [_repeated(operand, equation.outvars[0].aval.shape, known) for operand in operands]
-        body = _inlined(equation)
+        body = _inlined(equation) or _made_of(equation, operands)
         if body is not None:
             results = _run(body.jaxpr, body.consts, operands, known)
         else:
@@ -100,6 +105,15 @@ def _inlined(equation: Any) -> ClosedJaxpr | None:
         return None
     body = next((params[key] for key in _BODIES if key in params), None)
     return ClosedJaxpr(body, ()) if body is not None and not hasattr(body, "consts") else body
+
+
+def _made_of(equation: Any, operands: Sequence[Any]) -> ClosedJaxpr | None:
+    """What a composite is made of where it is lowered; None for other primitives, and where nothing is lowered."""
+    context = _lowering.get()
+    if context is None or equation.primitive not in _composites:
+        return None
+    function = _composites[equation.primitive](context, **equation.params)
+    return jax.make_jaxpr(function)(*operands)
 
 
 def _bound(equation: Any, operands: Sequence[Any]) -> list[Any]:

@@ -24,7 +24,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from haliax.core.merged import lowered
+from haliax.core.merged import composite
 from haliax.nn.attention import reference
 from haliax.nn.attention.backends import chosen
 from haliax.nn.attention.spec import Spec
@@ -142,13 +142,21 @@ def _batched(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], *, 
 # --- implementations --------------------------------------------------------------------------------------------------
 
 
+def _implementation(which: str, platform: str | None, context: Any, spec: Spec) -> Callable[..., Any]:
+    """The function that a primitive is; `platform` is that of the context unless it is given."""
+    (platform,) = (platform,) if platform is not None else context.module_context.platforms
+
+    def function(*arrays: Any) -> Any:
+        backend = chosen(spec, arrays[: len(spec.operands)], platform, _devices(context))
+        return getattr(backend, which)(spec, *arrays)
+
+    return function
+
+
 def _lowered(platform: str, which: str) -> Callable[..., Any]:
     def rule(context: Any, *operands: Any, spec: Spec) -> Any:
-        def function(*arrays: Any) -> Any:
-            backend = chosen(spec, arrays[: len(spec.operands)], platform, _devices(context))
-            return getattr(backend, which)(spec, *arrays)
-
-        return mlir.lower_fun(lowered(function), multiple_results=True)(context, *operands)
+        function = _implementation(which, platform, context, spec)
+        return mlir.lower_fun(function, multiple_results=True)(context, *operands)
 
     return rule
 
@@ -172,6 +180,7 @@ def _register(primitive: Primitive, which: str) -> None:
     primitive.multiple_results = True
     primitive.def_impl(lambda *arrays, spec: _compiled(primitive, spec)(*arrays))
     batching.primitive_batchers[primitive] = partial(_batched, primitive)
+    composite(primitive, lambda context, spec: _implementation(which, None, context, spec))
     for platform in PLATFORMS:
         mlir.register_lowering(primitive, _lowered(platform, which), platform=platform)
 
