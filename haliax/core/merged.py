@@ -18,7 +18,8 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 
-_CALLS = ("jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint")
+_CHECKPOINTS = ("remat2", "checkpoint")
+_CALLS = ("jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", *_CHECKPOINTS)
 _BROADCASTING = frozenset(
     (
         *("add", "add_any", "sub", "mul", "div", "rem", "max", "min", "pow", "atan2", "nextafter", "select_n", "clamp"),
@@ -72,6 +73,8 @@ def _run(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], known: dic
         operands = [read(atom) for atom in equation.invars]
         if equation.primitive.name in _BROADCASTING:
             operands = [_repeated(operand, equation.outvars[0].aval.shape, known) for operand in operands]
+        if equation.primitive.name in _CHECKPOINTS:
+            operands = _held(equation, operands)
         body = _inlined(equation) or _made_of(equation, operands)
         if body is not None:
             results = _run(body.jaxpr, body.consts, operands, known)
@@ -99,12 +102,23 @@ def _repeated(operand: Any, shape: tuple[int, ...], known: dict[Hashable, Any]) 
 def _inlined(equation: Any) -> ClosedJaxpr | None:
     """The body of a call that only groups operations."""
     params = equation.params
-    if equation.primitive.name not in _CALLS or params.get("prevent_cse", False):
+    if equation.primitive.name not in _CALLS:
         return None
     if any(type(each).__name__ != "UnspecifiedValue" for each in params.get("in_shardings", ())):
         return None
     body = next((params[key] for key in _BODIES if key in params), None)
     return ClosedJaxpr(body, ()) if body is not None and not hasattr(body, "consts") else body
+
+
+def _held(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
+    """The operands of a checkpoint, behind a barrier where it is not to be merged with what is outside, as JAX lowers
+    it."""
+    apart = equation.params["prevent_cse"]
+    apart = apart if isinstance(apart, tuple) else (apart,) * len(operands)
+    if not equation.params["differentiated"] or not any(apart):
+        return operands
+    held = iter(lax.optimization_barrier([each for each, behind in zip(operands, apart, strict=True) if behind]))
+    return [next(held) if behind else each for each, behind in zip(operands, apart, strict=True)]
 
 
 def _made_of(equation: Any, operands: Sequence[Any]) -> ClosedJaxpr | None:
