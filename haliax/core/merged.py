@@ -10,6 +10,7 @@ pass, say, has its softmax in common with the primitive that is the backward pas
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.interpreters import mlir
 
 _CHECKPOINTS = ("remat2", "checkpoint")
 _CALLS = ("jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", *_CHECKPOINTS)
@@ -30,27 +32,51 @@ _BROADCASTING = frozenset(
 _BODIES = ("call_jaxpr", "jaxpr", "fun_jaxpr")
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a program is compiled for: the platform, and how many devices share its arrays (None: nobody knows)."""
+
+    platform: str
+    devices: int | None
+
+    @staticmethod
+    def of(context: Any) -> "Target | None":
+        """That of the context of a lowering; None where it is for several platforms."""
+        platforms = context.module_context.platforms
+        return Target(platforms[0], devices_of(context)) if len(platforms) == 1 else None
+
+
+def devices_of(context: Any) -> int | None:
+    """How many devices share the arrays of a program; None where that is not known."""
+    around = context.module_context.axis_context
+    if isinstance(around, mlir.ShardingContext):
+        return around.num_devices
+    if isinstance(around, mlir.SPMDAxisContext):
+        return 1 if set(around.manual_axes) == set(around.mesh.axis_names) else None
+    return None
+
+
 _composites: dict[Primitive, Callable[..., Callable[..., Any]]] = {}
-_lowering: ContextVar[Any] = ContextVar("haliax_lowering", default=None)
+_target: ContextVar[Target | None] = ContextVar("haliax_target", default=None)
 
 
 def composite(primitive: Primitive, implementation: Callable[..., Callable[..., Any]]) -> None:
     """Say what a primitive is made of.
 
     Args:
-        implementation: (context of the lowering, parameters) → the function of the operands, a sequence of results.
+        implementation: (`Target`, parameters) → the function of the operands, which gives a sequence of results.
     """
     _composites[primitive] = implementation
 
 
 @contextmanager
-def merging(context: Any) -> Iterator[None]:
-    """Within this context, that of a lowering, primitives are merged by what they are made of."""
-    token = _lowering.set(context)
+def merging(target: Target | None) -> Iterator[None]:
+    """Within this context, primitives are merged by what they are made of for a target."""
+    token = _target.set(target)
     try:
         yield
     finally:
-        _lowering.reset(token)
+        _target.reset(token)
 
 
 def run_merged(closed: ClosedJaxpr, *arguments: Any) -> list[Any]:
@@ -122,11 +148,11 @@ def _held(equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
 
 
 def _made_of(equation: Any, operands: Sequence[Any]) -> ClosedJaxpr | None:
-    """What a composite is made of where it is lowered; None for other primitives, and where nothing is lowered."""
-    context = _lowering.get()
-    if context is None or equation.primitive not in _composites:
+    """What a composite is made of where the target is known; None for other primitives."""
+    target = _target.get()
+    if target is None or equation.primitive not in _composites:
         return None
-    function = _composites[equation.primitive](context, **equation.params)
+    function = _composites[equation.primitive](target, **equation.params)
     return jax.make_jaxpr(function)(*operands)
 
 

@@ -121,14 +121,14 @@ def run(config: TrainConfig, plan: Sequence[Plan], masked: bool = True) -> tuple
 
 
 def test_the_same_bits_on_any_mesh_and_through_switches() -> None:
-    config = tiny(**{"model.dropout": 0.1, "model.num_layers": 1})
+    config = tiny(**{"model.dropout": 0.1, "model.gradient_checkpointing": True})
     one = compiled_for(config, "data=1")
     stored = compiled_for(config, "data=8", {"embed": ("data",)})
     hybrid = compiled_for(config, "replica=2,data=2", {"mlp": ("data",)})
     wanted = run(config, [one] * STEPS)
-    assert run(config, [stored] * STEPS) == wanted
-    assert run(config, [hybrid, stored, one]) == wanted
-    assert run(config, [one, hybrid, hybrid]) == wanted
+    same(run(config, [stored] * STEPS), wanted)
+    same(run(config, [hybrid, stored, one]), wanted)
+    same(run(config, [one, hybrid, hybrid]), wanted)
 
 
 REPLICATED = ("adafactor", "muon", "soap", "sophia")
@@ -176,8 +176,14 @@ def compare_one_with_four(config: TrainConfig) -> None:
     stored = None if OPTIMIZERS.name_of(type(config.optimizer)) in REPLICATED else {"embed": ("data",)}
     one, four = compiled_for(config, "data=1"), compiled_for(config, "data=4", stored)
     wanted = run(config, [one] * STEPS)
-    assert run(config, [four] * STEPS) == wanted
-    assert run(config, [four, one, four]) == wanted
+    same(run(config, [four] * STEPS), wanted)
+    same(run(config, [four, one, four]), wanted)
+
+
+def same(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> None:
+    """All numbers and all arrays are the same; only the names of others are shown."""
+    assert [i for i, (a, b) in enumerate(zip(found[0], wanted[0], strict=True)) if a != b] == []
+    assert [name for name in wanted[1] if found[1][name] != wanted[1][name]] == []
 
 
 @pytest.mark.slow
