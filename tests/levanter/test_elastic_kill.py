@@ -45,13 +45,13 @@ trainer:
 
 
 def started(
-    folder: Path, run: Path, mesh: str | None, *options: str, before: tuple[str, ...] = ()
+    folder: Path, run: Path, mesh: str | None, *options: str, before: tuple[str, ...] = (), launch: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     where = ["--mesh", mesh] if mesh else []
     return subprocess.Popen(
         [
-            *(*before, sys.executable, "-m", "levanter.cli.main", "train"),
+            *(*before, sys.executable, "-m", "levanter.cli.main", *launch, "train"),
             *("--config", str(folder / "tiny.yaml"), "--run-dir", str(run), *where, *options),
         ],
         cwd=folder,
@@ -96,6 +96,18 @@ def test_a_killed_run_goes_on_elsewhere_to_the_same_bits(folder: Path) -> None:
     trained(folder, folder / "straight", None)
     assert numbers(killed) == numbers(folder / "straight")
     assert checkpoint.digest(killed) == checkpoint.digest(folder / "straight")
+
+
+@pytest.mark.slow
+def test_several_processes_make_what_one_makes(folder: Path) -> None:
+    """Two of two devices each begin, one process on one device goes on."""
+    run, schedule = folder / "several", "--optimizer.schedule_steps=8"
+    first = ("--trainer.num_train_steps=4", "--trainer.eval_every=0", schedule)
+    finished(started(folder, run, "data=4", *first, launch=("launch", "--processes", "2", "--")))
+    trained(folder, run, None)
+    trained(folder, folder / "straight", None)
+    assert numbers(run) == numbers(folder / "straight")
+    assert checkpoint.digest(run) == checkpoint.digest(folder / "straight")
 
 
 def trained(folder: Path, run: Path, mesh: str | None) -> None:
