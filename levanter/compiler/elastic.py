@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import passes
 from levanter.compiler import errors
 from passes.planner.space import shared_trips, updates_whole
+from passes.runner import must_be_whole
 
 if TYPE_CHECKING:
     from ir.graph import Graph
@@ -41,6 +42,18 @@ def check_elastic(mesh: Mapping[str, int], virtual_shards: int) -> None:
 def _is_shared_out(virtual_shards: int, devices: int) -> bool:
     each, rest = divmod(virtual_shards, devices)
     return not rest and each >= 2 and not each & (each - 1)
+
+
+def check_elastic_graph(graph: Graph) -> None:
+    """Whether every operation of an elastic step can run on one device's shards: else the whole step is left to the
+    compiler's partitioner, which adds up in an order of its own.
+
+    Raises:
+        UserError: one cannot, such as a call of the host.
+    """
+    node = must_be_whole(graph)
+    if node is not None:
+        raise errors.elastic_operation(f"{node.kind}.{node.fn}".rstrip("."), str(node.source or ""))
 
 
 def check_elastic_plan(graph: Graph, plan: passes.Plan) -> None:

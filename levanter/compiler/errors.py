@@ -132,6 +132,14 @@ def elastic_devices(devices: int, shards: int, fit: Sequence[int]) -> UserError:
     )
 
 
+def elastic_operation(operation: str, source: str) -> UserError:
+    at = f" ({source})" if source else ""
+    return UserError(
+        f"`{operation}`{at} cannot run on one device's shards, and an elastic step runs on nothing else: take it "
+        "out of the step, or use trainer.deterministic fast"
+    )
+
+
 def elastic_rule(name: str, found: Sequence[str], wanted: Sequence[str]) -> UserError:
     return UserError(
         f"an elastic step shards `{name}` over all devices: --compute {name}={','.join(wanted)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
@@ -26,7 +28,7 @@ from levanter import checkpoint
 from levanter.cli import devices
 from levanter.compiler import compile as compiler
 from levanter.compiler.compile import Compiled, compile_training
-from levanter.compiler.elastic import check_elastic
+from levanter.compiler.elastic import check_elastic, check_elastic_graph
 from levanter.config import TrainConfig, load, loads, parse_mesh
 from levanter.errors import UserError
 from levanter.registry import OPTIMIZERS
@@ -299,6 +301,20 @@ def test_the_threads_of_a_run_are_those_of_any_mesh() -> None:
         "that can share out the virtual shards, or leave it out in a new run"
     )
     devices.require_threads(8, 8)
+
+
+def test_a_call_of_the_host_is_refused() -> None:
+    def step(x: jax.Array) -> jax.Array:
+        io_callback(print, None, x[0])
+        return 2.0 * x
+
+    with pytest.raises(UserError) as refused:
+        check_elastic_graph(ir.trace(step, jax.ShapeDtypeStruct((4,), np.float32)))
+    assert re.fullmatch(
+        r"`opaque\.io_callback` \(test_elastic\.py:\d+\) cannot run on one device's shards, and an elastic step runs "
+        r"on nothing else: take it out of the step, or use trainer\.deterministic fast",
+        str(refused.value),
+    )
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
