@@ -17,7 +17,7 @@ import jax
 
 import ir
 import passes
-from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_plan
+from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
 from levanter.compiler.errors import chosen_microbatches
 from levanter.compiler.microbatches import fewest
 from levanter.compiler.question import check_hardware
@@ -107,8 +107,10 @@ def planned(
         check_elastic(mesh, config.trainer.virtual_shards)
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    if config.trainer.elastic and plan is not None:
-        check_elastic_plan(graph, plan)
+    if config.trainer.elastic:
+        check_elastic_graph(graph)
+        if plan is not None:
+            check_elastic_plan(graph, plan)
     return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir, time_limit=time_limit)
 
 
