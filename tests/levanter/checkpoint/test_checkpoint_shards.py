@@ -85,6 +85,15 @@ def test_processes_have_their_share_of_what_is_replicated() -> None:
         assert sum(len(each.parts) for each in copied.values()) == 2
 
 
+def test_the_memory_of_the_first_copy_is_taken_before_it(state: dict[str, jax.Array]) -> None:
+    staging = Staging()
+    staging.prepared(state, 0)()
+    taken = {id(buffer) for buffer in staging._buffers.values()}
+    copied = staging.copied(state, 0)
+    assert {id(values) for each in copied.values() for _, values in each.parts} == taken
+    assert sum(buffer.nbytes for buffer in staging._buffers.values()) == sum(each.nbytes for each in VALUES.values())
+
+
 def test_a_copy_that_is_made_on_the_devices(
     tmp_path: Path, state: dict[str, jax.Array], digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
