@@ -23,6 +23,7 @@ from passes.hardware.chip import Chip
 from passes.planner.cost import step_seconds
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
+from passes.planner.shifts import tightened
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.tables import EXTRA, Asked, Decisions, Float, Table, legal_tables, merged, table_of
 from passes.planner.terms import Term
@@ -79,13 +80,18 @@ class _Node:
 
     stored: str | None
     times: list[Table]
+    common: list[Table]
     sizes: list[Table]
     decided: dict[Decision, bool]
 
     def cut(self, decisions: Decisions) -> "_Node":
-        times = [each.cut(decisions) for each in self.times]
-        sizes = [each.cut(decisions) for each in self.sizes]
-        return _Node(self.stored, times, sizes, {**self.decided, **decisions})
+        times, common, sizes = ([each.cut(decisions) for each in of] for of in (self.times, self.common, self.sizes))
+        return _Node(self.stored, times, common, sizes, {**self.decided, **decisions})
+
+    @property
+    def least(self) -> Float:
+        """[bound] what no plan of the branch can beat, in seconds."""
+        return sum((each.least for each in (*self.times, *self.common)), np.zeros(len(_SHARES)))
 
 
 class _Search:
@@ -135,12 +141,13 @@ class _Search:
 
             times = [table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms)]
             entries = [table(-1 - i, asked, len(group)) for i, (asked, group) in enumerate(self.entries)]
-            yield _Node(stored, merged([*times, *legal_tables(self.space, stored, len(_SHARES), 3)]), entries, {})
+            times = merged([*times, *legal_tables(self.space, stored, len(_SHARES), 3)])
+            yield _Node(stored, *tightened(times, len(self.space.mesh.axes), len(_SHARES)), entries, {})
 
     def bound(self, node: _Node) -> float:
         """What no plan of a branch can beat, in seconds, or in bytes where the leanest is looked for; infinite where
         none can fit."""
-        seconds = float(np.max(sum((each.least for each in node.times), np.zeros(len(_SHARES)))))
+        seconds = float(np.max(node.least))
         peak = self.peak(node)
         if self.by_memory:
             return peak if np.isfinite(seconds) else np.inf
@@ -195,8 +202,8 @@ class _Search:
         """[name, axis, wished] → what no plan with this answer can beat."""
         shape = (len(self.names), len(self.space.mesh.axes), 2)
         bounds = np.zeros((len(_SHARES), *shape))
-        bounds += sum((each.least for each in node.times), np.zeros(len(_SHARES)))[:, None, None, None]
-        for each in node.times:
+        bounds += node.least[:, None, None, None]
+        for each in (*node.times, *node.common):
             bounds[:, [self.ids[name] for name in each.names]] += each.margins
         seconds: Float = bounds.max(axis=0)
         most = self.moments.peak(np.minimum(np.concatenate([each.most for each in node.sizes]), _HUGE)[:, None])

@@ -6,7 +6,7 @@ the same name in every shape. Four names on four mesh axes have 65,536 combinati
 axis: 625 entries. A table keeps which sets are in which class, so that each decision on a wish cuts it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -24,7 +24,7 @@ Float = npt.NDArray[np.float64]
 
 MOST_NAMES = 14
 """That one operation may have with a choice: all sets of them are listed for each mesh axis."""
-MOST_ENTRIES = 1 << 15
+MOST_ENTRIES = 1 << 17
 """Of one table: what has more waits until enough is decided."""
 EXTRA = "+"
 """Among the names that wish for a mesh axis: the name that is stored on it besides."""
@@ -193,25 +193,21 @@ def table_of(asked: Asked, space: PlanSpace, stored: str | None, bounding: int) 
     names = _check_names([shape for shape, _ in asked.shapes], space)
     extra = stored if stored is not None and asked.stores(stored) else None
     wishing = (*names, EXTRA) if extra is not None else tuple(names)
-    regular = _is_regular(asked, space)
-    sides = tuple(_side(asked, space, wishing, extra, axis, regular) for axis in range(len(space.mesh.axes)))
-
-    known: dict[tuple[bytes, ...], Float] = {}
+    sides = tuple(_side(asked, space, wishing, extra, axis) for axis in range(len(space.mesh.axes)))
 
     def price(sides: Sequence[Side]) -> Float:
-        # Branches of the search that differ in what is no matter here ask for the same.
-        key = tuple(side.chosen.tobytes() for side in sides)
-        if key not in known:
-            known[key] = values_of(sides)
-        return known[key]
-
-    def values_of(sides: Sequence[Side]) -> Float:
         compute, added = _rules(space, wishing, extra, sides)
+        shape = tuple(len(side.chosen) for side in sides)
+        legal = np.flatnonzero(np.broadcast_to(_legal(space, compute), shape))
+        compute, added = (
+            {name: np.broadcast_to(np.asarray(mask), shape).reshape(-1)[legal] for name, mask in masks.items()}
+            for masks in (compute, added)
+        )
         rows = asked.rows(ShardingRules(space.mesh, space.order, compute, added))
-        values = np.empty((len(rows), *(len(side.chosen) for side in sides)))
-        for i, row in enumerate(rows):
-            values[i] = row
-        values[:bounding, ~_legal(space, compute)] = np.inf
+        values = np.full((len(rows), *shape), np.inf)
+        values[bounding:] = 0.0
+        for row, of_row in zip(rows, values.reshape(len(rows), -1), strict=True):
+            of_row[legal] = row
         return values
 
     return _table(wishing, sides, bounding, price)
@@ -304,17 +300,7 @@ def _with_values(table: Table, values: Float) -> Table:
     return Table(table.names, table.sides, values, table.bounding, table.price)
 
 
-def _is_regular(asked: Asked, space: PlanSpace) -> bool:
-    """Whether every shape has room for every option of its names, so that each mesh axis can be looked at alone."""
-    return all(
-        (space.mesh.fitting(size)[space.options[name]] == space.options[name]).all()
-        for shape, _ in asked.shapes
-        for name, size in shape
-        if name in space.options
-    )
-
-
-def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int, regular: bool) -> Side:
+def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int) -> Side:
     """All sets of names that can have a mesh axis, and their classes."""
     sets = np.arange(1 << len(names))
     for i, name in enumerate(names):
@@ -322,24 +308,46 @@ def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | N
         masks = np.array(options) if name == EXTRA else space.options[name]
         if not (masks >> axis & 1).any():
             sets = sets[sets >> i & 1 == 0]
-    if not regular:
-        return Side(sets, np.arange(len(sets)), sets)
-    bit = 1 << axis
-    wishes = {name: (sets >> i & 1) * bit for i, name in enumerate(names)}
-    added = {extra: wishes.pop(EXTRA)} if extra is not None else {}
-    rules = ShardingRules(space.mesh, space.order, wishes, added)
-    rows: dict[bytes, npt.NDArray[Any]] = {}
+    wishes = {name: (sets >> i & 1).astype(bool) for i, name in enumerate(names)}
+    rows: dict[bytes, npt.NDArray[np.bool_]] = {}
     for shape, role in asked.shapes:
-        for kind in dict.fromkeys(("compute", role)):
-            for name, mask in rules.layout(dict(shape), kind).items():
-                if asked.seen is None or name in asked.seen:
-                    row = np.broadcast_to(np.asarray(mask) != 0, sets.shape)
-                    rows.setdefault(row.tobytes(), row)
+        for row in _candidates(dict(shape), role, asked.seen, space, wishes, extra):
+            rows.setdefault(row.tobytes(), row)
     if not rows:
         return Side(sets, np.zeros(len(sets), dtype=np.int64), sets[:1])
     packed = np.packbits(np.stack(list(rows.values())), axis=0).T
     _, first, classes = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     return Side(sets, classes.reshape(-1), sets[first])
+
+
+def _candidates(
+    sizes: Sizes,
+    role: Role,
+    seen: frozenset[str] | None,
+    space: PlanSpace,
+    wishes: Mapping[str, npt.NDArray[np.bool_]],
+    extra: str | None,
+) -> Iterator[npt.NDArray[np.bool_]]:
+    """For each name that may get a mesh axis in a shape, whether it wishes for it and none before it is sure to have
+    it. One is sure to have it where the shape has room for each of its options; whether any other gets it depends on
+    its other mesh axes too, and where all of these agree the layout does."""
+    there = [name for name in space.order if name in sizes]
+    sure = {name: _has_room(space, name, sizes[name]) for name in there}
+    free = np.ones_like(next(iter(wishes.values()))) if wishes else np.ones(1, bool)
+    matter = seen is None or not all(sure.values())
+    for name in there:
+        if name in wishes:
+            if matter or seen is None or name in seen:
+                yield wishes[name] & free
+            if sure[name]:
+                free = free & ~wishes[name]
+    if role == "storage" and extra in sizes and EXTRA in wishes and (matter or seen is None or extra in seen):
+        yield wishes[EXTRA] & free
+
+
+def _has_room(space: PlanSpace, name: str, size: int) -> bool:
+    options = space.options.get(name)
+    return options is None or bool((space.mesh.fitting(size)[options] == options).all())
 
 
 def _rules(

@@ -234,7 +234,16 @@ def test_a_right_step_read_back_from_text_is_let_be():
     assert passes.axis_findings(graph) == []
 
 
-@pytest.mark.parametrize("name", model_names())
+OTHER_SIZES = (
+    *("gpt2_base", "gpt2_medium", "gpt2_small", "gpt2_xl", "llama2_7b", "llama3_1b", "llama3_405b", "llama3_70b"),
+    *("llama3_base", "mistral_7b", "mixtral_8x7b", "smollm2_135m"),
+)
+"""Configs of families that a smaller one stands for."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=[pytest.mark.slow] * (each in OTHER_SIZES)) for each in model_names()]
+)
 def test_every_shipped_config_is_free_of_findings(name):
     config = load(name, [])
     assert findings_of(train_step_of(config), state_shape(config), batch_shape(config)) == []

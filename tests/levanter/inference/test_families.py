@@ -33,7 +33,13 @@ SIZES = {
 PROMPTS = [[5, 6, 7], [1], list(range(20, 57))]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+FEW = ("gpt2", "llama", "gemma3", "mixtral")
+"""What the others are made of."""
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(each, marks=[pytest.mark.slow] * (each not in FEW)) for each in FAMILIES]
+)
 def test_a_cache_changes_no_token(family: str) -> None:
     fields = {field.name for field in dataclasses.fields(MODELS[family])}
     sizes = ", ".join(f"{name}: {value}" for name, value in SIZES.items() if name in fields)

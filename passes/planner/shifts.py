@@ -1,0 +1,118 @@
+"""Tighter bounds: costs moved between tables until their smallest entries agree.
+
+The sum of the smallest entries of all tables is a bound, and a weak one where each table has its smallest entry for
+other wishes. Costs may be moved between tables as long as no complete plan gets cheaper or dearer by it: what every
+entry with one class of wishes for a mesh axis costs at least leaves its table for a common one of that axis, with an
+entry for each set of names, and goes from there to all tables in equal parts. Each such step raises the bound or leaves
+it, and what is left is near the best that any such move can do: the dual of a linear program (Werner, A Linear
+Programming Approach to Max-Sum Problem, 2007; Globerson and Jaakkola, Fixing Max-Product, 2007).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from passes.planner.tables import Float, Side, Table
+from passes.sharding.mesh import IntArray
+
+ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """Where a table meets the sets of names of one mesh axis: the class of each set, and the sets by class."""
+
+    classes: IntArray
+    order: IntArray
+    starts: IntArray
+
+    @classmethod
+    def of(cls, table: Table, side: Side, names: Sequence[str], sets: IntArray) -> "_Seat":
+        within = np.zeros_like(sets)
+        for i, name in enumerate(table.names):
+            within |= (sets >> names.index(name) & 1) << i
+        of_set = np.full(1 << len(table.names), -1)
+        of_set[side.sets] = side.classes
+        classes = of_set[within]
+        order = np.argsort(classes, kind="stable")
+        order = order[np.searchsorted(classes[order], 0) :]
+        starts = np.searchsorted(classes[order], np.arange(len(side.chosen)))
+        return cls(classes, order, starts)
+
+    def least(self, common: Float) -> Float:
+        """[row, set] → [row, class]"""
+        return np.minimum.reduceat(common[:, self.order], self.starts, axis=1)
+
+
+def tightened(tables: Sequence[Table], axes: int, bounding: int) -> tuple[list[Table], list[Table]]:
+    """The tables with costs moved, and the common tables, one for each mesh axis. Both together add up to what the
+    tables did, for every plan."""
+    names = tuple(dict.fromkeys(name for table in tables for name in table.names))
+    there = [table for table in tables if table.values is not None]
+    values = [np.array(table.values) for table in there]
+    commons: list[Table] = []
+    sets = [_possible(tables, names, axis) for axis in range(axes)]
+    common = [np.zeros((bounding, len(each))) for each in sets]
+    seats = [
+        [
+            (i, _Seat.of(table, table.sides[axis], names, sets[axis]))
+            for i, table in enumerate(there)
+            if len(table.sides[axis].chosen) > 1
+        ]
+        for axis in range(axes)
+    ]
+    for _ in range(ROUNDS):
+        for axis in range(axes):
+            for i, seat in seats[axis]:
+                _move(values[i], common[axis], axis, seat, bounding)
+            for rest, (i, seat) in zip(range(len(seats[axis]), 0, -1), seats[axis], strict=True):
+                _give(values[i], common[axis], axis, seat, bounding, 1.0 / rest)
+    moved = iter(values)
+    found = [table if table.values is None else replace(table, values=next(moved)) for table in tables]
+    for axis in range(axes):
+        shape = [1] * axes
+        shape[axis] = -1
+        sides = tuple(
+            Side(s, np.arange(len(s)), s) if a == axis else Side(s, np.zeros(len(s), np.int64), s[:1])
+            for a, s in enumerate(sets)
+        )
+        kept = common[axis].reshape(bounding, *shape)
+        commons.append(Table(names, sides, kept, bounding, lambda _, kept=kept: kept))
+    return found, commons
+
+
+def _possible(tables: Iterable[Table], names: Sequence[str], axis: int) -> IntArray:
+    """The sets of names that no table rules out for a mesh axis."""
+    sets = np.arange(1 << len(names))
+    for table in tables:
+        within = np.zeros_like(sets)
+        for i, name in enumerate(table.names):
+            within |= (sets >> names.index(name) & 1) << i
+        can = np.zeros(1 << len(table.names), bool)
+        can[table.sides[axis].sets] = True
+        sets = sets[can[within]]
+    return sets
+
+
+def _move(values: Float, common: Float, axis: int, seat: _Seat, bounding: int) -> None:
+    """What each class costs at least goes from a table to the common one."""
+    others = tuple(other for other in range(1, values.ndim) if other != axis + 1)
+    least = values[:bounding].min(axis=others)
+    least = np.where(np.isfinite(least), least, 0.0)
+    _add(values, -least, axis, bounding)
+    common += least[:, seat.classes]
+
+
+def _give(values: Float, common: Float, axis: int, seat: _Seat, bounding: int, share: float) -> None:
+    """A share of what each class costs at least in the common table goes to a table."""
+    least = seat.least(common) * share
+    _add(values, least, axis, bounding)
+    common -= least[:, seat.classes]
+
+
+def _add(values: Float, change: Float, axis: int, bounding: int) -> None:
+    shape = [1] * values.ndim
+    shape[0], shape[axis + 1] = bounding, -1
+    values[:bounding] += change.reshape(shape)
