@@ -11,6 +11,7 @@ from passes import errors
 from passes.hardware.chip import Chip
 from passes.hardware.network import Network
 from passes.planner.cost import Cost
+from passes.planner.filling import MOST, NextName, filling, next_name
 from passes.planner.memory import MemoryProgram, memory_program
 from passes.planner.search import Candidate
 from passes.planner.space import PlanSpace, plan_space
@@ -109,7 +110,19 @@ class Problem:
             {kind: int(part) for kind, part in parts.items()},
             _sizes(batch),
             _sizes([max(model, key=lambda type_: type_.bytes)] if model else []),
+            self.advice(self.rules(leanest)),
         )
+
+    def advice(self, rules: ShardingRules) -> str:
+        """What fills a device under a plan that does not fit, by name, and what to shard next."""
+        rows = filling(self.memory, rules, self.network.chip)
+        return errors.what_fills(
+            [(each.kind, each.axes, each.arrays, each.bytes) for each in rows[:MOST]], len(rows)
+        ) + ("" if (found := next_name(self, rules)) is None else _told(found, self.network.chip.capacity))
+
+
+def _told(found: NextName, capacity: int) -> str:
+    return errors.shard_next(found.name, found.role, found.mesh_axis, found.saves, found.costs, found.peak <= capacity)
 
 
 def _sizes(types: Sequence[TensorType]) -> dict[str, int]:

@@ -266,7 +266,9 @@ class _Search:
         compute, activations, hidden = total[len(_SHARES) :]
         seconds = float(step_seconds(compute, activations, hidden, self.chip.overlap))
         peak = self.peak(node)
-        masks = dict.fromkeys(self.names, 0)
+        # What a name wishes for in each of its options is nowhere open to be decided.
+        masks = {name: int(np.bitwise_and.reduce(options)) for name, options in self.space.options.items()}
+        masks[EXTRA] = 0
         for (name, axis), wished in node.decided.items():
             masks[name] |= int(wished) << axis
         candidate = Candidate(seconds, round(peak), StorageAxes(node.stored, masks.pop(EXTRA)), masks)

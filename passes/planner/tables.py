@@ -194,8 +194,8 @@ def table_of(asked: Asked, space: PlanSpace, stored: str | None, bounding: int) 
     extra = stored if stored is not None and asked.stores(stored) else None
     wishing = (*names, EXTRA) if extra is not None else tuple(names)
     able = [_able(space, wishing, extra, axis) for axis in range(len(space.mesh.axes))]
-    made = {names: _side(asked, space, wishing, extra, names) for names in dict.fromkeys(able)}
-    sides = tuple(made[names] for names in able)
+    made = {bits: _side(asked, space, wishing, extra, *bits) for bits in dict.fromkeys(able)}
+    sides = tuple(made[bits] for bits in able)
 
     def price(sides: Sequence[Side]) -> Float:
         compute, added = _rules(space, wishing, extra, sides)
@@ -303,17 +303,21 @@ def _values(table: Table) -> Float:
     return table.values
 
 
-def _able(space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int) -> int:
-    """The names that can have a mesh axis, as bits."""
+def _able(space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int) -> tuple[int, int]:
+    """The names that can wish for a mesh axis, and those that cannot but do so, as bits."""
     stored = [choice.mask for choice in space.storage_choices if choice.name == extra]
-    options = [np.array(stored) if name == EXTRA else space.options[name] for name in names]
-    return sum(1 << i for i, masks in enumerate(options) if (masks >> axis & 1).any())
+    able = bound = 0
+    for i, name in enumerate(names):
+        wishes = (np.array(stored) if name == EXTRA else space.options[name]) >> axis & 1
+        able |= int(wishes.any()) << i
+        bound |= int(name != EXTRA and wishes.all()) << i
+    return able, bound
 
 
-def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, able: int) -> Side:
-    """All sets of the names that can have a mesh axis, and their classes."""
+def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, able: int, bound: int) -> Side:
+    """All sets of the names that may have a mesh axis, and their classes."""
     sets = np.arange(1 << len(names))
-    sets = sets[sets & ~able == 0]
+    sets = sets[(sets & ~able == 0) & (sets & bound == bound)]
     wishes = {name: (sets >> i & 1).astype(bool) for i, name in enumerate(names)}
     rows: dict[bytes, npt.NDArray[np.bool_]] = {}
     for shape, role in asked.shapes:
