@@ -163,7 +163,13 @@ def test_the_leanest_plan_is_named_where_nothing_fits():
     assert str(caught.value) == (
         f"no plan fits: the leanest on mesh data=2 needs {leanest / 2**30:.2f} GiB a device (optimizer 1.17 GiB, "
         "gradients 0.78 GiB, parameters 0.58 GiB, temporaries 0.21 GiB, activations 0.03 MiB), and v5e has 0.93 GiB; "
-        "make the model smaller (`vocab` is 50303, `embed` is 2052), or use more devices"
+        "make the model smaller (`vocab` is 50303, `embed` is 2052), or use more devices\n"
+        "what fills the device:\n"
+        "    0.39 GiB  optimizer: 2 arrays [vocab=50303, embed=2052]\n"
+        "    0.39 GiB  gradients: 2 arrays [vocab=50303, embed=2052]\n"
+        "    0.25 GiB  optimizer: 2 arrays [layers=4, embed=2052, mlp=8208]\n"
+        "    0.25 GiB  optimizer: 2 arrays [layers=4, mlp=8208, embed=2052]\n"
+        "  and 23 smaller"
     )
 
 
