@@ -22,7 +22,7 @@ from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
 from passes.planner.room import room
-from passes.sharding.pending import Deferral, Step, deferrals, zeros_behind
+from passes.sharding.pending import Deferral, Index, Step, deferrals, together, zeros_behind
 from passes.stage import Need, Pass, Stage
 
 
@@ -48,7 +48,7 @@ class DeferSums(Pass):
         sizes = stage.mesh.as_dict()
         left = room(stage) if self.memory and given is None else None
         if left is not None:
-            found = _fitting(found, stage.graph, sizes, left)
+            found = together(_fitting(found, stage.graph, sizes, left), Index.of(stage.graph))
         return replace(stage, graph=_Writer(stage.graph, found, sizes).graph(stage.graph))
 
 

@@ -282,6 +282,7 @@ def load_config(
 
 def load_model(ctx: click.Context, name: str, mesh: str | None, batch: int) -> Loaded:
     """The trained model that a command line names, on the devices of `mesh`, with the overrides of the command line.
+    What the command compiles is kept from here to its end.
 
     Args:
         name: a run directory, a checkpoint, or a Hugging Face folder or id.
@@ -296,12 +297,14 @@ def load_model(ctx: click.Context, name: str, mesh: str | None, batch: int) -> L
     if mesh is not None:
         devices.prepare(parse_mesh(mesh))
     from levanter.inference import loaded
+    from levanter.runtime import compile_cache
 
     # One device, unless told so: what the run was trained on need not be here.
     here = [f"--trainer.mesh={mesh or 'null'}", "--trainer.plan=null"]
     source = loaded.find(name, [*here, *ctx.args], option_names(ctx))
     if mesh is not None:
         devices.require(source.config.mesh)
+    ctx.with_resource(compile_cache.used(source.config.trainer.compile_cache))
     return loaded.load_model(source, batch, notify=lambda line: print(line, file=sys.stderr))
 
 

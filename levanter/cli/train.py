@@ -98,12 +98,14 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
         working(members),
         opened_by_the_first(members, lambda: opened_run(config, console, command)) as run,
     ):
-        threads = fixed_values(config, run)[CPU_THREADS]
-        if run.record.fixed and threads != environment.cores() and config.trainer.cpu_threads is None:
+        threads, elastic = fixed_values(config, run)[CPU_THREADS], config.trainer.elastic
+        if run.record.fixed and threads != environment.cores() and not (config.trainer.cpu_threads or elastic):
             console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
         environment.fix_threads(threads)
         if config.trainer.mesh is not None:
             devices.require(config.mesh)
+        if elastic:
+            devices.require_threads(threads, config.trainer.virtual_shards // 2)
 
         from levanter.runtime.trainer import train as run_training
 

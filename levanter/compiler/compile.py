@@ -17,7 +17,7 @@ import jax
 
 import ir
 import passes
-from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_plan
+from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
 from levanter.compiler.errors import chosen_microbatches, two_plans
 from levanter.compiler.microbatches import fewest
 from levanter.compiler.plan_files import PlanFile
@@ -115,8 +115,10 @@ def planned(
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and config.trainer.plan is not None:
         plan = passes.Plan.of_document(config.trainer.plan, hardware)
-    if config.trainer.elastic and plan is not None:
-        check_elastic_plan(graph, plan)
+    if config.trainer.elastic:
+        check_elastic_graph(graph)
+        if plan is not None:
+            check_elastic_plan(graph, plan)
     how = {"dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
     return planned_graph(graph, mesh, hardware, plan=plan, **how)
 

@@ -124,12 +124,19 @@ def elastic_mesh(axes: Mapping[str, int], batch: Sequence[str]) -> UserError:
     )
 
 
-def elastic_devices(devices: int, shards: int) -> UserError:
-    fit = [n for n in range(1, shards // 2 + 1) if shards % n == 0 and (shards // n) & (shards // n - 1) == 0]
+def elastic_devices(devices: int, shards: int, fit: Sequence[int]) -> UserError:
     return UserError(
         f"trainer.virtual_shards {shards} cannot be shared out over {devices} device{'s' if devices > 1 else ''}: each "
-        f"must have 2, 4, 8, … of them. Use {', '.join(map(str, sorted({1, *fit})))} devices, or set virtual_shards to "
+        f"must have 2, 4, 8, … of them. Use {', '.join(map(str, fit))} devices, or set virtual_shards to "
         f"{2 * devices} or {4 * devices} (it must stay what it is for the whole run)"
+    )
+
+
+def elastic_operation(operation: str, source: str) -> UserError:
+    at = f" ({source})" if source else ""
+    return UserError(
+        f"`{operation}`{at} cannot run on one device's shards, and an elastic step runs on nothing else: take it "
+        "out of the step, or use trainer.deterministic fast"
     )
 
 

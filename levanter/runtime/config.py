@@ -55,7 +55,8 @@ class TrainerConfig:
     the fewest whose step fits trainer.hardware; a run fixes that when it starts."""
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
-    starts. A run keeps the number where it resumes on more or fewer cores."""
+    starts, and half of the virtual shards of an elastic run. A run keeps the number where it resumes on more or fewer
+    cores."""
     precision: str | None = None
     """Dtypes, such as params=float32,compute=bfloat16,output=float32; what is left out, or null, is as the model says.
     compute sets model.compute_dtype, output model.logits_dtype."""
@@ -106,13 +107,17 @@ class TrainerConfig:
         check(self, "trainer")
         if self.microbatches is not None and self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
-        if self.elastic and self.train_batch_size % (self.virtual_shards * (self.microbatches or 1)):
-            raise errors.virtual_shards_do_not_divide(
-                self.train_batch_size, self.virtual_shards, self.microbatches or 1
-            )
+        if self.elastic:
+            self._check_elastic()
         if self.initialize_optimizer and self.initialize_from is None:
             raise errors.optimizer_of_nothing()
         _ = self.profiled
+
+    def _check_elastic(self) -> None:
+        if self.microbatches is None:
+            raise errors.microbatches_by_the_mesh()
+        if self.train_batch_size % (self.virtual_shards * self.microbatches):
+            raise errors.virtual_shards_do_not_divide(self.train_batch_size, self.virtual_shards, self.microbatches)
 
     @property
     def profiled(self) -> range:

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -163,6 +164,8 @@ def open_run(
         may_change: dotted keys that may differ from the config the run was started with.
         another: gives the command that starts this run in a directory of its own, for the refusal to print.
 
+    A block that ends with a `UserError` before the run has made anything leaves no new directory behind.
+
     Raises:
         UserError: another process is writing it, it has checkpoints of another config, it holds files that are not a
             run's, or it cannot be made.
@@ -170,6 +173,7 @@ def open_run(
     run = RunDirectory(Path(path))
     if foreign := foreign_files(run.path):
         raise errors.foreign_files(run.path, foreign)
+    made = _missing(run.path)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         lock = open(run.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (closed by the `with` below)
@@ -186,7 +190,31 @@ def open_run(
             durable.sync(run.path.absolute().parent)
         except OSError as error:
             raise errors.cannot_make_run(run.path, error.strerror or str(error)) from error
-        yield run
+        try:
+            yield run
+        except UserError:
+            _undo(run, made)
+            raise
+
+
+def _missing(path: Path) -> list[Path]:
+    """The folder `path` and those above it that are not there, the innermost first."""
+    return list(itertools.takewhile(lambda each: not each.exists(), (path, *path.parents)))
+
+
+def _undo(run: RunDirectory, made: Sequence[Path]) -> None:
+    """Remove the folders of a run that was refused before it had made anything; `made` are those that were not there.
+
+    What somebody else has put there is left alone, and where it cannot be removed it does no harm.
+    """
+    if not made or {entry.name for entry in run.path.iterdir()} - {CONFIG, CHECKPOINTS, LOCK}:
+        return
+    with contextlib.suppress(OSError):
+        run.checkpoints_path.rmdir()
+        for path in (run.config_path, run.path / LOCK):
+            path.unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
 
 
 def _taken_up(
