@@ -16,7 +16,7 @@ import numpy as np
 from passes.planner.tables import Float, Side, Table
 from passes.sharding.mesh import IntArray
 
-ROUNDS = 8
+ROUNDS = 3
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     jnp.sum(x, axis=1) -> batch
     lax.top_k(x, 2) ~> batch _; batch _
 
-Results are parted by `;`, `_` is a dim that no operand has, `-` a scalar. Behind `->` stands what JAX can differentiate,
-behind `~>` what it cannot. What an expression mentions is in `coverage_arguments`.
+Results are parted by `;`, `_` is a dim that no operand has, `-` a scalar. Behind `->` stands what JAX can
+differentiate, behind `~>` what it cannot. What an expression mentions is in `coverage_arguments`.
 """
 
 import ast
