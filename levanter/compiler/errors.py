@@ -168,3 +168,28 @@ def elastic_storage_axes(name: str, over: Sequence[str], axes: Sequence[str]) ->
         f"`{name}` cannot be stored over {', '.join(over)} alone in an elastic step: sums go along the innermost mesh "
         f"axes first; store it over {axes[-1]}" + (f" or over {', '.join(axes)}" if len(axes) > 1 else "")
     )
+
+
+def plan_followed(source: str) -> str:
+    return f"the plan is that of {source}"
+
+
+def two_plans(source: str) -> UserError:
+    return UserError(f"two plans are given, {source} and one by hand: leave out --plan, or --compute and --storage")
+
+
+def plan_of_another_model(source: str, planned: str, model: str) -> str:
+    return f"{source} was made for {planned} and is used for {model}: the figures here are those of {model}"
+
+
+def plan_of_other_sizes(source: str, sizes: Mapping[str, tuple[int, int]]) -> str:
+    listed = ", ".join(f"`{name}` was {before} and is {now}" for name, (before, now) in sizes.items())
+    return f"{source} was made for other sizes: {listed}"
+
+
+def plan_of_another_chip(source: str, planned: str, hardware: str) -> str:
+    return f"{source} was made for {planned}, and the figures here are those of {hardware}"
+
+
+def plan_not_written(path: str, reason: str) -> UserError:
+    return UserError(f"cannot write the plan `{path}`: {reason}: name another file for --save-plan")

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
+from levanter.compiler.question import PlanConfig
 from levanter.fields import COUNT, LARGEST_SIZE, SEED, SIZE, at_least, between, check, number, word
 from levanter.runtime import errors
 
@@ -74,6 +75,9 @@ class TrainerConfig:
     """Whether a new run takes the optimizer's state from there too; the learning rate starts with its schedule anew."""
     mesh: str | None = None
     """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
+    plan: PlanConfig | None = None
+    """The plan to train by: a file that levanter compile --save-plan wrote, such as plan.yaml, from which the run keeps
+    what it says; null lets the planner choose."""
     deterministic: str = word("fast", ("fast", "elastic"))
     """What gives the same bits: the same run on the same mesh (fast), or on any number of devices (elastic)."""
     virtual_shards: int = number(16, between(2, LARGEST_SIZE))

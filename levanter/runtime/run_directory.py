@@ -68,6 +68,7 @@ MAY_CHANGE = (
     "trainer.mesh",  # the values are the same wherever they lie; sums are taken in another order
     "trainer.microbatches",  # as with the mesh; what fits the memory of one machine need not fit that of the next
     "trainer.on_nonfinite",
+    "trainer.plan",  # as with the mesh
 )
 """Keys which a resume may change. Those that are not among `KEEPS_BITS` change bits, but not what is trained."""
 
@@ -77,6 +78,7 @@ HUGGING_FACE = "hugging_face"
 REWINDS = "rewinds.json"
 WANDB_ID = "wandb_id"
 _UNSAID = ("trainer.run_dir", "trainer.log_every", "trainer.tracker")
+_PLAN, _ITS_FILE = "trainer.plan", "source"
 _OURS = {
     CONFIG,
     CHECKPOINTS,
@@ -102,6 +104,8 @@ class Difference:
     now: Any
 
     def __str__(self) -> str:
+        if self.name == _PLAN:
+            return f"{self.name}: {_of_plan(self.before, self.now)} → {_of_plan(self.now, self.before)}"
         return f"{self.name}: {self.before} → {self.now}"
 
 
@@ -272,6 +276,22 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     ]
 
 
+def _of_plan(plan: Any, other: Any) -> str:
+    """What a plan says otherwise than another one, in short."""
+    if not isinstance(plan, Mapping):
+        return "chosen by the planner"
+    mine, its = dict(_flat(plan)), dict(_flat(other)) if isinstance(other, Mapping) else {}
+    told = {key: mine.get(key, ABSENT) for key in sorted(mine.keys() | its.keys()) if mine.get(key) != its.get(key)}
+    choices = ("regather", "defer_sums", "hoist_gathers") if its else ()
+    roles = ("compute.", "storage.", *choices)
+    shown = [f"{key}={_listed(value)}" for key, value in told.items() if key.startswith(roles)]
+    return " ".join(shown) or "the same layout"
+
+
+def _listed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process is writing the run directory at `path` just now."""
     try:
@@ -320,9 +340,12 @@ def _completed(*configs: Any) -> tuple[Any, ...]:
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every leaf; a list is a leaf. What lies in a run directory may have moved with it."""
+    """Dotted key and value of every leaf; a list is a leaf, and a plan, whose file may be called otherwise. What lies
+    in a run directory may have moved with it."""
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if f"{prefix}{key}" == _PLAN and isinstance(value, Mapping):
+            yield _PLAN, {name: each for name, each in value.items() if name != _ITS_FILE}
+        elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             inside = isinstance(value, str) and Path(value).name == HUGGING_FACE

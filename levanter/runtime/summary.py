@@ -64,7 +64,7 @@ def next_commands(command: Command, config: TrainConfig, path: Path) -> list[tup
         planned = "levanter compile --model gpt2_small --mesh 8x4"
         return [*found, (planned, "how a larger model would be sharded over 32 chips, and why")]
     data = math.gcd(batch, 8)
-    planned = command.text("compile", leave_out=("--run-dir",), mesh=f"{data}x4")
+    planned = command.text("compile", leave_out=("--run-dir", "--plan"), mesh=f"{data}x4")
     return [*found, (planned, f"how this model would be sharded over {data * 4} chips, and why")]
 
 
