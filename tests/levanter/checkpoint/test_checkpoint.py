@@ -236,7 +236,8 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint.save(tmp_path_factory.mktemp("pristine"), 1, tree, {"seed": 0}, block_bytes=32, file_bytes=64)
 
 
-def test_every_flipped_bit_is_found(pristine: Path) -> None:
+@pytest.mark.parametrize("read", [checkpoint.verify, checkpoint.digest])
+def test_every_flipped_bit_is_found(pristine: Path, read: Any) -> None:
     generator = np.random.default_rng(0)
     for file in files_of(pristine):
         content = file.read_bytes()
@@ -245,7 +246,7 @@ def test_every_flipped_bit_is_found(pristine: Path) -> None:
             flipped[position] ^= 1 << generator.integers(8)
             file.write_bytes(flipped)
             with pytest.raises(DamagedCheckpoint) as caught:
-                checkpoint.verify(pristine)
+                read(pristine)
             culprit = file.name if file.parent == pristine else "array "
             assert culprit.removesuffix(".sha256") in caught.value.what
         file.write_bytes(content)
