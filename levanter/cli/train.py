@@ -97,6 +97,9 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
         threads = fixed_values(config, run)[CPU_THREADS]
         if run.record.fixed and threads != environment.cores() and config.trainer.cpu_threads is None:
             console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
+        if members.count > 1:
+            # XLA's pool has a thread for each device of a process, or more: here as many as one process would have.
+            threads = max(threads, config.mesh.devices)
         environment.fix_threads(threads)
         if config.trainer.mesh is not None:
             devices.require(config.mesh)

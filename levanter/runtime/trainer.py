@@ -131,7 +131,7 @@ class _Attempt:
         if config.trainer.microbatches is None:
             self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)
-        self.compiled = compile_training(self.config)
+        self.compiled = compile_training(self.config, reproducible=True)
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
         self._began, self._programs, self._callbacks = began, programs, callbacks
 
