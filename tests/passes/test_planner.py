@@ -179,7 +179,7 @@ def test_a_batch_that_does_not_fit_says_so():
         passes.plan(graph_of(step), "8", replace(CHIPS["v5e"], capacity=10**7, memory=ChipMemory()))
     assert (
         str(caught.value)
-        .split("\n")[0]
+        .splitlines()[0]
         .endswith(
             "and v5e has 9.54 MiB; make the batch smaller (`batch` is 64, `position` is 512) or use gradient "
             "checkpointing, or use more devices"
