@@ -187,7 +187,8 @@ def read_document(text: str, source: str) -> PlanDocument:
     for key in ("mesh", "compute"):
         if key not in found:
             raise errors.document_lacks(source, key)
-    return PlanDocument(**{**found, "model": found.get("model") or None}, source=source)
+    found["model"] = found.get("model") or None
+    return PlanDocument(**found, source=source)
 
 
 def _entries(node: Any, source: str, what: str) -> Iterator[tuple[str, int, Any]]:
