@@ -262,7 +262,9 @@ if (!plan) {
   document.getElementById("said").textContent = data.plan
     ? "Nothing can be moved here: on so many mesh axes the tables are too large for a page."
     : "Nothing can be moved here: several names are stored over mesh axes that they are not computed over.";
-  for (const id of ["memory", "plans"]) document.getElementById(id).remove();
+  document.getElementById("memory").remove();
+  document.getElementById("plans").closest("section").remove();
+  document.getElementById("reset").closest("p").remove();
 }
 timeline();
 show();
