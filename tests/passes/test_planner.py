@@ -160,9 +160,7 @@ def test_the_leanest_plan_is_named_where_nothing_fits():
     leanest = min(peak for _, peak in every_plan(Problem.of(graph, DeviceMesh.of(mesh), chip)))
     with pytest.raises(PlanError) as caught:
         passes.plan(graph, mesh, chip)
-    first, *fills = str(caught.value).splitlines()
-    assert fills[0] == "what fills the device:" and fills[-1].startswith("  and ")
-    assert first == (
+    assert str(caught.value) == (
         f"no plan fits: the leanest on mesh data=2 needs {leanest / 2**30:.2f} GiB a device (optimizer 1.17 GiB, "
         "gradients 0.78 GiB, parameters 0.58 GiB, temporaries 0.21 GiB, activations 0.03 MiB), and v5e has 0.93 GiB; "
         "make the model smaller (`vocab` is 50303, `embed` is 2052), or use more devices\n"
