@@ -332,10 +332,10 @@ class Unifier(UnionFind):
         return new
 
     def _piece_at(self, parts: Sequence[DimClass], extent: Extent) -> DimClass | None:
-        """What was joined at just these places."""
+        """What was joined at just these places; of one place alone it is a part, as of any other axis."""
         start = 0
         for part in parts:
-            if extent == (start, start + self._size[part], 1):
+            if self._size[part] != 1 and extent == (start, start + self._size[part], 1):
                 return part
             start += self._size[part]
         return None

@@ -1,5 +1,5 @@
-"""Axis mistakes with clean twins in code that calls the modules of Flax, Equinox, Haiku and Optax: what goes into a
-module in the wrong order, and what is done with what comes out.
+"""Axis mistakes with clean twins in calls of the modules of Flax, Equinox, Haiku and Optax: what goes into a module in
+the wrong order, and what is done with what comes out.
 
 Each is a loss of (parameters, batch), built for `wrong` or for its twin.
 """
