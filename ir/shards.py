@@ -20,10 +20,16 @@ _SHARDINGS = ("sharding", "out_sharding")
 
 
 class Shards:
-    """The mesh that a graph is bound on. Without axes, every array is whole."""
+    """The mesh that a graph is bound on. Without axes, every array is whole.
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    Args:
+        ordered: whether sums over devices are made in the order of the devices: by an exchange of data and sums on each
+            device, not by a library whose order depends on how many processes the devices are in.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], *, ordered: bool = False) -> None:
         self.sizes = dict(sizes)
+        self.ordered = ordered
 
     def count(self, axes: Sequence[str]) -> int:
         """How many devices some mesh axes have together."""

@@ -96,11 +96,14 @@ def _choices(graph: Graph, plan: Layouts, name: str) -> Iterator[tuple[Role, tup
     sets = [each for count in range(most + 1) for each in combinations(axes, count)]
     used = plan.compute.get(name, ())
     kept = tuple(axis for axis in plan.storage.get(name, ()) if axis not in used)
-    yield from (("compute", each) for each in sets if set(each) != set(used))
+    for each in sets:
+        if set(each) != set(used):
+            yield "compute", each
     state = {each for before, _ in graph.carried for each in graph.inputs[before].type.names}
     if name in state:
-        left = [each for each in sets if not set(each) & set(used)]
-        yield from (("storage", each) for each in left if set(each) != set(kept))
+        for each in sets:
+            if not set(each) & set(used) and set(each) != set(kept):
+                yield "storage", each
 
 
 def _beside(graph: Graph, name: str, role: Role) -> list[str]:
@@ -108,7 +111,7 @@ def _beside(graph: Graph, name: str, role: Role) -> list[str]:
     carried = [graph.inputs[before] for before, _ in graph.carried]
     arrays = carried if role == "storage" else graph.values()
     found = dict.fromkeys(each for value in arrays if name in value.type.names for each in value.type.names)
-    return [each for each in found if each is not None and each != name]
+    return [each for each in found if each != name]
 
 
 def _changed(plan: Layouts, name: str, role: Role, axes: tuple[str, ...]) -> Layouts:

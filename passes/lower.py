@@ -49,6 +49,7 @@ def lower(
     donate: bool = False,
     at_rest: Sequence[int] = (),
     partitioner: Partitioner = "explicit",
+    ordered_sums: bool = False,
 ) -> Callable[..., Any]:
     """The step as a jitted function of the traced signature, laid out according to `plan`.
 
@@ -56,6 +57,9 @@ def lower(
         donate: the carried state is updated in place.
         partitioner: `explicit` for the printed program, on each device's shards; `xla` for the compiler's partitioner.
         at_rest: arguments (by position) that are stored as state is between steps, though the function gives none back.
+        ordered_sums: devices add in their own order, so that on CPU devices of several processes the bits are those of
+            one process. What is printed as an all-reduce or a reduce-scatter is then an exchange and sums. For
+            `explicit` only.
 
     Raises:
         PlanError: the graph was parsed from text, or the devices do not fit the plan's mesh.
@@ -66,7 +70,7 @@ def lower(
         raise errors.no_origin(graph.name)
     at_rest = require.positions(at_rest, len(graph.trees.arguments.children()), "lower")
     placed = place(canonicalize(graph), require.plan(plan, "lower"), _leaf_positions(graph, at_rest))
-    return lower_placed(placed, plan, devices, donate=donate, partitioner=partitioner)
+    return lower_placed(placed, plan, devices, donate=donate, partitioner=partitioner, ordered_sums=ordered_sums)
 
 
 def lower_placed(
@@ -76,6 +80,7 @@ def lower_placed(
     *,
     donate: bool = False,
     partitioner: Partitioner = "explicit",
+    ordered_sums: bool = False,
 ) -> Callable[..., Any]:
     """The same for a step that all passes have run on already, as in the `placed` of `passes.run`."""
     if require.graph(placed, "lower_placed").trees is None:
@@ -83,7 +88,7 @@ def lower_placed(
     mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
     require.partitioner(partitioner, "lower")
     alone = mesh.size == 1 and not in_stages(placed)
-    run = (as_traced(placed) if alone else None) or program(placed, mesh, partitioner)
+    run = (as_traced(placed) if alone else None) or program(placed, mesh, partitioner, ordered_sums=ordered_sums)
     return jitted(placed, mesh, run, donate=donate)
 
 
@@ -119,6 +124,8 @@ def program(
     partitioner: Partitioner,
     on_shards: Callable[[Shards], Runner] = StagedRunner,
     on_whole: Callable[[Mesh | None], Runner] = WholeRunner,
+    *,
+    ordered_sums: bool = False,
 ) -> Callable[..., Sequence[Any]]:
     """The graph as a function of its inputs, run on shards, or on whole arrays where it must be."""
     if mesh.size == 1 and not in_stages(placed):
@@ -128,7 +135,7 @@ def program(
         warnings.warn(errors.left_to_the_compiler(whole), errors.PlanWarning, stacklevel=3)
     if partitioner == "xla" or whole is not None:
         return lambda *leaves: on_whole(mesh).graph(placed, leaves)
-    shards = Shards({str(axis): size for axis, size in mesh.shape.items()})
+    shards = Shards({str(axis): size for axis, size in mesh.shape.items()}, ordered=ordered_sums)
 
     target = Target(mesh.devices.flat[0].platform, 1)
 

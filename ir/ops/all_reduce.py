@@ -34,9 +34,9 @@ class AllReduce(Move):
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         (array,), before = arrays, node.inputs[0].type
         axes = tuple([axis for axis in before.partial if axis not in node.outputs[0].type.partial])
-        if before.reduction == SUM:
+        if before.reduction == SUM and not shards.ordered:
             return [lax.psum(array, axes)]
-        if before.reduction == IN_ORDER:
+        if before.reduction in (SUM, IN_ORDER):
             at = _cut_at(before, shards.sizes, axes)
             if at is None:
                 return [tree_sum(lax.all_gather(array, axes))]

@@ -44,7 +44,7 @@ class ReduceScatter(Move):
         summed = tuple([axis for axis in gained if axis in before and axis not in after])
         if summed != gained:
             array = _cut_between(array, position, gained, summed, shards)
-        if node.inputs[0].type.reduction == IN_ORDER:
+        if node.inputs[0].type.reduction == IN_ORDER or shards.ordered:
             return [scattered_sum(array, summed, position)]
         return [lax.psum_scatter(array, summed, scatter_dimension=position, tiled=True)]
 

@@ -49,6 +49,11 @@ PLAIN_WIDTH = 120
 @click.option("--save-plan", metavar="FILE", help="Write the plan as a YAML file, to review, edit and train by.")
 @constraint_options
 @click.option(
+    "--html",
+    metavar="FILE",
+    help="Write the plan as a page to look at, in which names can be moved to other mesh axes and all is priced anew.",
+)
+@click.option(
     "--explain",
     metavar="NAME",
     multiple=True,
@@ -94,6 +99,7 @@ def compile_command(
     save_plan: str | None,
     pin: tuple[str, ...],
     forbid: tuple[str, ...],
+    html: str | None,
     explain: tuple[str, ...],
     time_limit: float | None,
     batch_size: str | None,
@@ -146,10 +152,10 @@ def compile_command(
         how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
-            how |= _plan_file(name or "", save_plan, config.trainer.plan is not None)
+            how |= _plan_file(name or "", save_plan, html, config.trainer.plan is not None)
             result = {"model": name, **_of_config(config, how)}
         else:
-            how |= _plan_file(target.step, save_plan, plan is not None)
+            how |= _plan_file(target.step, save_plan, html, plan is not None)
             result = _of_step(target, mesh, hardware, plan, how)
     _print(result, as_json)
     if "verify" in result and (count := len(result["verify"]["surprises"])):
@@ -180,11 +186,12 @@ def _of_step(
     return report(target, layout.as_dict(), hardware or DEFAULT_HARDWARE, **how)
 
 
-def _plan_file(model: str, save: str | None, given: bool) -> dict[str, Any]:
-    """What is asked about the file of a plan; nothing where there is none."""
+def _plan_file(model: str, save: str | None, html: str | None, given: bool) -> dict[str, Any]:
+    """What is asked about files of the plan; nothing where there are none."""
     from levanter.compiler.plan_files import PlanFile
 
-    return {"plan_file": PlanFile(model, Path(save) if save is not None else None)} if given or save is not None else {}
+    paths = [Path(each) if each is not None else None for each in (save, html)]
+    return {"plan_file": PlanFile(model, *paths)} if given or any(paths) else {}
 
 
 def _made(path: str) -> Path:

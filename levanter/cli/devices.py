@@ -56,14 +56,14 @@ def require_threads(threads: int, enough: int) -> None:
     """Check that CPU devices get no more threads than an elastic run has, by having one each; this starts JAX.
 
     Args:
-        enough: threads for any mesh that the run can have.
+        enough: threads for any mesh that the run can have; more devices are refused for another reason.
 
     Raises:
         UserError: there are more devices.
     """
     import jax
 
-    if jax.default_backend() == "cpu" and jax.local_device_count() > threads:
+    if jax.default_backend() == "cpu" and threads < jax.local_device_count() <= enough:
         raise too_few_threads(threads, jax.local_device_count(), enough)
 
 

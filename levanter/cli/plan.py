@@ -31,7 +31,7 @@ PLAIN_WIDTH = 120
 
 @click.group(cls=Group)
 def plan() -> None:
-    """Compare the files of plans that `levanter compile --save-plan` wrote."""
+    """Compare the files of two plans."""
 
 
 @plan.command(context_settings=OVERRIDES)
@@ -79,18 +79,17 @@ def diff(
     with contextlib.redirect_stdout(sys.stderr):
         from levanter.compiler.plan_changes import compared
 
-        result = compared(subject, *files, hardware)
+        result = compared(subject, files[0], files[1], hardware)
     if as_json:
         print(json.dumps(result, indent=2, allow_nan=False))
         return
     from rich.console import Console
 
-    from passes.report.change_tables import change_tables
-    from passes.report.style import Printer, readable_width
+    from levanter.compiler.report import changed_tables
 
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    with console.capture() as captured, readable_width(console):
-        change_tables(result, Printer(console))
+    with console.capture() as captured:
+        changed_tables(result, console)
     print(captured.get(), end="")
 
 

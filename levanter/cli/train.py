@@ -101,6 +101,9 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
         threads, elastic = fixed_values(config, run)[CPU_THREADS], config.trainer.elastic
         if run.record.fixed and threads != environment.cores() and not (config.trainer.cpu_threads or elastic):
             console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
+        if members.count > 1:
+            # XLA's pool has a thread for each device of a process, or more: here as many as one process would have.
+            threads = max(threads, config.mesh.devices)
         environment.fix_threads(threads)
         if config.trainer.mesh is not None:
             devices.require(config.mesh)

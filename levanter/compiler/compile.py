@@ -65,6 +65,7 @@ class Compiled:
     state_shardings: Any
     batch_shardings: Any
     devices: Sequence[Any] | None = None
+    ordered_sums: bool = False
 
     def lower_for(self, function: Callable[..., Any], *shapes: Any) -> Callable[..., Any]:
         """Another function of the same axes (an evaluation, say), jitted under the same plan.
@@ -74,14 +75,17 @@ class Compiled:
         """
         with user_errors():
             graph = passes.check_axes(ir.trace(function, *shapes))
-            return passes.lower(graph, self.plan, self.devices, at_rest=(0,))
+            return passes.lower(graph, self.plan, self.devices, at_rest=(0,), ordered_sums=self.ordered_sums)
 
 
-def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) -> Compiled:
+def compile_training(
+    config: TrainConfig, devices: Sequence[Any] | None = None, *, reproducible: bool = False
+) -> Compiled:
     """The training step of a config for its mesh (`trainer.mesh`; one device where there is none).
 
     Args:
         devices: as many as the mesh has; default: the first of `jax.devices()`.
+        reproducible: whether CPU devices are to make the same bits in several processes as in one.
 
     Raises:
         UserError: the axes do not agree, the batch does not divide, nothing fits, or there are too few devices.
@@ -90,8 +94,10 @@ def compile_training(config: TrainConfig, devices: Sequence[Any] | None = None) 
         result = planned(config, config.mesh.as_dict(), config.trainer.hardware)
         mesh = passes.device_mesh(result.plan, devices)
         state_shardings, batch_shardings = passes.input_shardings(result.placed, mesh)
-        step = passes.lower_placed(result.placed, result.plan, devices, donate=True)
-    return Compiled(result.graph, result.plan, step, state_shardings, batch_shardings, devices)
+        # Within a process, and between them, other libraries add up what CPU devices have, in other orders.
+        ordered = reproducible and mesh.devices.flat[0].platform == "cpu"
+        step = passes.lower_placed(result.placed, result.plan, devices, donate=True, ordered_sums=ordered)
+    return Compiled(result.graph, result.plan, step, state_shardings, batch_shardings, devices, ordered)
 
 
 def planned(

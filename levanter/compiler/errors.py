@@ -191,5 +191,5 @@ def plan_of_another_chip(source: str, planned: str, hardware: str) -> str:
     return f"{source} was made for {planned}, and the figures here are those of {hardware}"
 
 
-def plan_not_written(path: str, reason: str) -> UserError:
-    return UserError(f"cannot write the plan `{path}`: {reason}: name another file for --save-plan")
+def plan_not_written(path: str, reason: str, option: str) -> UserError:
+    return UserError(f"cannot write `{path}`: {reason}: name another file for {option}")

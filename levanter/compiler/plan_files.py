@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levanter.compiler import errors
+from passes.page.page import page
 from passes.planner.document import text_of
 from passes.planner.errors import reason_of
 from passes.report.heading import heading
@@ -24,10 +25,12 @@ class PlanFile:
     Attributes:
         model: the configuration or step, as the user calls it.
         save: a file for the plan; None writes none.
+        html: a file for the page of the plan; None writes none.
     """
 
     model: str
     save: Path | None = None
+    html: Path | None = None
 
     def notes(self, result: Result | Compiled) -> Iterator[str]:
         """What there is to say where a plan was made for something else."""
@@ -44,22 +47,27 @@ class PlanFile:
             yield errors.plan_of_another_chip(document.source, document.hardware, plan.hardware)
 
     def write(self, result: Result, report: Mapping[str, Any]) -> None:
-        """Write the plan.
+        """Write the plan, and its page.
 
         Args:
             report: what `levanter compile` says of it.
 
         Raises:
-            UserError: the file cannot be written.
+            UserError: a file cannot be written.
         """
-        if self.save is None:
-            return
-        document = result.plan.as_document(self.model)
-        text = text_of(document, heading({"model": self.model, **report}), result.plan.reasons)
-        try:
-            self.save.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise errors.plan_not_written(str(self.save), reason_of(error)) from None
+        named = {"model": self.model, **report}
+        if self.save is not None:
+            document = result.plan.as_document(self.model)
+            _write(self.save, text_of(document, heading(named), result.plan.reasons), "--save-plan")
+        if self.html is not None:
+            _write(self.html, page(named, result.graph, result.plan), "--html")
+
+
+def _write(path: Path, text: str, option: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise errors.plan_not_written(str(path), reason_of(error), option) from None
 
 
 def plan_followed(compiled: Compiled) -> list[str]:

@@ -81,8 +81,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
     """What differs by name, before and now; None where there is nothing. A record of an older version that does not
     speak of something does not differ in it."""
     variables = {name.lower() for name in _VARIABLES}
-    before = {name: _flags(value) if name in variables else value for name, value in before.items()}
-    before = {name: value for name, value in before.items() if value != ""}
+    before = {name: _flags(value or "") or None if name in variables else value for name, value in before.items()}
     told = set(before) | (variables if before else set())
     return {
         name: (before.get(name), now.get(name))

@@ -57,7 +57,7 @@ def reproduce(request: Request, tell: Tell) -> str:
     for first, end, config in _pieces(request, start):
         if tokens is None:
             tokens = _data(config, checkpoint)
-        rerun = Rerun(config, run, tokens, compile_training(config))
+        rerun = Rerun(config, run, tokens, compile_training(config, reproducible=True))
         state = rerun.state(checkpoint) if state is None else jax.device_put(state, rerun.compiled.state_shardings)
         judge = _Judge(rerun, records, seen)
         for step, after, metrics in rerun.steps(state, first, end):

@@ -132,7 +132,7 @@ class _Attempt:
         if config.trainer.microbatches is None:
             self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)
-        self.compiled = compile_training(self.config)
+        self.compiled = compile_training(self.config, reproducible=True)
         for line in plan_followed(self.compiled):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop

@@ -11,7 +11,7 @@ space, and the runner-up is the next distinct price. Where nothing fits, the sam
 With a time limit the search ends with the best that it has found, and with the least that what it left out could take.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import chain, count
@@ -115,20 +115,32 @@ class _Search:
         self.by_memory = False
 
     def run(self) -> Found:
-        roots = list(self.roots())
-        self.search(roots)
+        self.search()
         if not self.best:
             self.by_memory = True
-            self.search(roots)
+            self.search()
         bound = min(self.left_out, self.best[0].seconds) if self.best else np.inf
         return Found(self.best, self.leanest, bound)
 
-    def search(self, roots: Iterable[_Node]) -> None:
+    def search(self) -> None:
         """From the branch with the smallest bound down to a plan, again and again, as long as one can be better."""
         waiting: list[tuple[float, int, _Node]] = []
         numbers = count()
-        for node in roots:
-            heappush(waiting, (self.bound(node), next(numbers), node))
+
+        def dive(node: _Node) -> None:
+            while children := self.children(node):
+                (_, node), *others = sorted(children, key=lambda child: child[0])
+                for bound, other in others:
+                    heappush(waiting, (bound, next(numbers), other))
+
+        for node in self.roots():
+            bound = self.bound(node)
+            if bound >= self.limit:
+                continue
+            if self.found:
+                heappush(waiting, (bound, next(numbers), node))
+            else:
+                dive(node)
         while waiting:
             bound, _, node = heappop(waiting)
             if bound >= self.limit:
@@ -136,22 +148,21 @@ class _Search:
             if self.late:
                 self.left_out = bound
                 return
-            while True:
-                children = self.children(node)
-                if not children:
-                    break
-                (_, node), *others = sorted(children, key=lambda child: child[0])
-                for bound, other in others:
-                    heappush(waiting, (bound, next(numbers), other))
+            dive(node)
+
+    @property
+    def found(self) -> bool:
+        return bool(self.best or self.leanest)
 
     @property
     def late(self) -> bool:
-        return self.deadline is not None and process_time() > self.deadline and bool(self.best or self.leanest)
+        return self.deadline is not None and process_time() > self.deadline and self.found
 
     def roots(self) -> Iterator[_Node]:
-        """A node for every name that storage axes may go to."""
+        """A node for every name that storage axes may go to, the most widespread one first: that one is often best, and
+        what is then worse need not be kept."""
         shared: dict[int, Table] = {}
-        for stored in dict.fromkeys(choice.name for choice in self.space.storage_choices):
+        for stored in reversed(dict.fromkeys(choice.name for choice in self.space.storage_choices)):
 
             def table(number: int, asked: Asked, bounding: int, stored: str | None = stored) -> Table:
                 # A storage choice changes nothing for what does not mention its name.
@@ -162,7 +173,7 @@ class _Search:
                 return shared[number]
 
             entries = [table(-1 - i, asked, len(group)) for i, (asked, group) in enumerate(self.entries)]
-            priced = (table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms))
+            priced = (table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms) if not self.by_memory)
             times = merged(chain(priced, legal_tables(self.space, stored, len(_SHARES), 3)))
             yield _Node(stored, *tightened(times, len(self.space.mesh.axes), len(_SHARES)), entries, {})
 

@@ -41,9 +41,9 @@ def _numbers(changed: Mapping[str, Any], printer: Printer) -> None:
     ]
     tokens = changed["rate"]["tokens_per_second"]
     if None not in tokens:
-        rows.append(_row("tokens per second", tokens, lambda count: f"{count:,.0f}"))
+        rows.append(_row("tokens per second", tokens, "{:,.0f}".format))
     mfu = changed["rate"]["mfu"]
-    rows.append(_row("MFU", mfu, lambda share: f"{share:.1%}"))
+    rows.append(_row("MFU", mfu, "{:.1%}".format))
     printer.heading("Predicted")
     printer.table(("what", ">before", ">after", ">change"), rows)
 
@@ -85,4 +85,4 @@ def _difference(pair: Sequence[float]) -> str:
 
 
 def _shown(value: Any) -> str:
-    return ",".join(f"{axis}={size}" for axis, size in value.items()) if isinstance(value, Mapping) else str(value)
+    return ",".join(f"{axis}={size}" for axis, size in value.items()) if hasattr(value, "items") else str(value)

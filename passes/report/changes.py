@@ -46,7 +46,7 @@ def collectives_changed(before: list[Row], after: list[Row]) -> list[Row]:
     counts: dict[tuple[Any, ...], list[tuple[int, float]]] = {}
     for position, listed in enumerate((before, after)):
         for row in listed:
-            pair = counts.setdefault(tuple(_hashable(row[key]) for key in _KEY), [(0, 0.0), (0, 0.0)])
+            pair = counts.setdefault(_key(row), [(0, 0.0), (0, 0.0)])
             pair[position] = (pair[position][0] + row["count"], pair[position][1] + row["seconds"])
     return [
         {
@@ -59,5 +59,5 @@ def collectives_changed(before: list[Row], after: list[Row]) -> list[Row]:
     ]
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(tuple(row[key]) if key == "mesh_axes" else row[key] for key in _KEY)

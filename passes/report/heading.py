@@ -21,10 +21,10 @@ def _sentences(report: Mapping[str, Any]) -> Iterator[str]:
     hidden = time["communication"] - time["exposed"]
     parts = f"compute {format_seconds(time['compute'])}, exposed communication {format_seconds(time['exposed'])}"
     yield f"Predicted: a step of {format_seconds(time['step'])} ({parts}; {format_seconds(max(hidden, 0.0))} hidden)."
-    rate = report.get("rate")
-    if rate and rate.get("tokens_per_second"):
-        mfu = f", MFU {rate['mfu']:.1%}" if rate.get("mfu") is not None else ""
-        yield f"{rate['tokens_per_second']:,.0f} tokens a second{mfu}."
+    rate = report["rate"]
+    counts = [(rate[f"{unit}_per_second"], unit) for unit in ("tokens", "examples")]
+    speed = next((f"{count:,.0f} {unit} a second, " for count, unit in counts if count is not None), "")
+    yield f"{speed}MFU {rate['mfu']:.1%}."
     share = format_percent(memory["peak"], memory["capacity"])
     yield f"Peak memory {format_bytes(memory['peak'])} a device, {share} of {format_bytes(memory['capacity'])}."
     yield f"{sum(each['count'] for each in collectives):,} collectives."

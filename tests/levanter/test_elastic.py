@@ -301,6 +301,7 @@ def test_the_threads_of_a_run_are_those_of_any_mesh() -> None:
         "that can share out the virtual shards, or leave it out in a new run"
     )
     devices.require_threads(8, 8)
+    devices.require_threads(2, 4)  # virtual shards for four devices: the mesh is refused, not the threads
 
 
 def test_a_call_of_the_host_is_refused() -> None:

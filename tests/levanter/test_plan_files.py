@@ -129,7 +129,11 @@ def test_a_plan_is_written_and_followed(here: Path, capsys: pytest.CaptureFixtur
         ("compile toy.py:train --plan no.yaml", "cannot read the plan no.yaml: no such file or directory"),
         (
             "compile toy.py:train --plan plan.yaml --save-plan no/p.yaml",
-            "cannot write the plan `no/p.yaml`: no such file or directory: name another file for --save-plan",
+            "cannot write `no/p.yaml`: no such file or directory: name another file for --save-plan",
+        ),
+        (
+            "compile toy.py:train --plan plan.yaml --html no/p.html",
+            "cannot write `no/p.html`: no such file or directory: name another file for --html",
         ),
         (
             "compile --plan plan.yaml --compute batch=data",

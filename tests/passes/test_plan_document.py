@@ -121,7 +121,7 @@ def test_the_whole_file() -> None:
         **{"model": "tiny", "devices": 8, "hardware": "v5e", "collectives": [{"count": 3}]},
         "time": {"step": 12e-6, "compute": 9e-6, "exposed": 3e-6, "communication": 4e-6},
         "memory": {"peak": 2**30, "capacity": 2**33},
-        "rate": {"tokens_per_second": 1000.0, "mfu": 0.125},
+        "rate": {"tokens_per_second": 1000.0, "examples_per_second": None, "mfu": 0.125},
     }
     reasons = {
         "batch": "computed on data: without it a step takes 2.0 times as long",

@@ -158,6 +158,27 @@ def test_who_needs_a_part_of_an_array_reads_hardly_more(tmp_path: Path, monkeypa
     assert read == values.nbytes
 
 
+@pytest.mark.parametrize(("spec", "times"), [(PartitionSpec("data"), 1), (PartitionSpec(None, "data"), 2)])
+def test_a_digest_reads_what_lies_in_order_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: PartitionSpec, times: int
+) -> None:
+    values = np.arange(64, dtype=np.float32).reshape(8, 8)
+    sharded = jax.device_put(values, NamedSharding(layout(4, 2)["rows"].mesh, spec))
+    path = checkpoint.save(tmp_path, 1, {"w": sharded}, {}, block_bytes=32)
+    whole = checkpoint.digest(checkpoint.save(tmp_path / "whole", 1, {"w": values}, {}))
+    read = 0
+    original = LocalPlace.read_into
+
+    def counted(place: LocalPlace, file: str, offset: int, buffer: memoryview) -> int:
+        nonlocal read
+        read += len(buffer)
+        return original(place, file, offset, buffer)
+
+    monkeypatch.setattr(LocalPlace, "read_into", counted)
+    assert checkpoint.digest(path) == whole
+    assert read == times * values.nbytes
+
+
 def test_each_block_is_read_once(tmp_path: Path, state: dict[str, jax.Array], monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, state, 1)
     read: list[tuple[str, Region]] = []

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from levanter import config, user_code
-from levanter.checkpoint import load, resolve
+from levanter.checkpoint import load, read_manifest, resolve
+from levanter.checkpoint.local_place import LocalPlace
 from levanter.cli.main import main
 from levanter.inference.loaded import find, load_model
 from levanter.runtime import compile_cache
@@ -107,6 +108,21 @@ def test_what_a_command_compiles_is_kept(
             assert seen in found and unseen not in found
     finally:
         jax.monitoring.unregister_event_listener(listen)
+
+
+def test_of_a_checkpoint_only_the_model_is_read_and_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    original = LocalPlace.read_into
+
+    def counted(place: LocalPlace, file: str, offset: int, buffer: memoryview) -> int:
+        nonlocal read
+        read += len(buffer)
+        return original(place, file, offset, buffer)
+
+    monkeypatch.setattr(LocalPlace, "read_into", counted)
+    load_model(find("runs/own"), 1, print)
+    arrays = read_manifest(resolve("runs/own")).arrays
+    assert read == sum(record.nbytes for name, record in arrays.items() if name.startswith("model."))
 
 
 def test_averages_are_what_is_used(folder: Path) -> None:
