@@ -59,6 +59,7 @@ def main() -> None:
     steps: dict[bool, list[float]] = {True: [], False: []}
     with tempfile.TemporaryDirectory() as folder:
         with Checkpointer(folder, CheckpointConfig(), resumed_step=None) as saver:
+            saver.prepare(flat_names(state))
             step, began = 1, time.perf_counter()
             next_save = began + options.every
             while (start := time.perf_counter()) < began + options.seconds:

@@ -86,6 +86,7 @@ def write(options: argparse.Namespace, overrides: list[str], found: list[dict[st
         "model": options.model,
         "batch": "32 x 128 tokens unless overridden",
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),  # from what else the machine does, too, seconds are longer; ratios hold
         "machine": platform.machine(),
         "jax": jax.__version__,
         "backend": jax.default_backend(),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ir import errors
+from ir.names import is_made
 from ir.types import Dim, TensorType
 
 Phase = Literal["forward", "backward", "update"]
@@ -98,8 +99,9 @@ class Node:
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
     def names(self, key: str) -> tuple[str, ...]:
-        """The names of the dimensions listed under the attribute `key`; () where it is absent."""
-        return tuple(dim.name for dim in self.dims(key) if dim.name)
+        """The names of the dimensions listed under the attribute `key`, those that the step made itself left out; ()
+        where it is absent."""
+        return tuple(dim.name for dim in self.dims(key) if dim.name and not is_made(dim.name))
 
     def dims(self, key: str) -> tuple[Dim, ...]:
         """The dimensions listed under the attribute `key`; () where it is absent."""
@@ -153,11 +155,11 @@ class Graph:
                 yield from body.walk()
 
     def axis_sizes(self) -> dict[str, int]:
-        """Every name in the graph with its largest size, in order of first appearance."""
+        """Every name that a plan may speak of, with its largest size, in order of first appearance."""
         sizes: dict[str, int] = {}
         for value in self.values():
             for dim in value.type.dims:
-                if dim.name is not None:
+                if dim.name is not None and not is_made(dim.name):
                     sizes[dim.name] = max(sizes.get(dim.name, 0), dim.size)
         return sizes
 

@@ -1,4 +1,5 @@
-"""How names are written that no user gave: of a second occurrence of an axis, of a part, of what was joined or merged.
+"""How names are written that no user gave: of a second occurrence of an axis, of a part, of what was joined or merged,
+of what the step made itself.
 
 | name | is |
 |---|---|
@@ -7,6 +8,7 @@
 | `prefix+position` | two axes one after the other: what a concatenation gives |
 | `heads*size` | two axes merged into one, major first |
 | `inner/0`, `inner/1` | the parts of an axis that was split, major first |
+| `iota~1`, `stack~2` | an axis that the step made itself, by an iota or a stack, and that meets none that has a name |
 """
 
 import re
@@ -73,11 +75,22 @@ def split(name: str, position: int) -> str:
     return f"{name}/{position}"
 
 
+def made(kind: str, number: int) -> str:
+    """The name of an axis that the step made, the `number`-th of its kind."""
+    return f"{kind}~{number}"
+
+
+def is_made(name: str) -> bool:
+    """Whether the axis, or one that it was made of, is the step's own: no argument has it, and no plan speaks of it."""
+    return "~" in name
+
+
 def same_axis(first: str, second: str) -> bool:
     """Whether two names are occurrences of one axis."""
     return unprimed(first) == unprimed(second)
 
 
 def is_derived(name: str) -> bool:
-    """Whether no user calls an axis so: it was merged, split, cut or joined. An occurrence is as good as its axis."""
-    return any(mark in name for mark in "*/+[")
+    """Whether no user calls an axis so: it was merged, split, cut, joined or made. An occurrence is as good as its
+    axis."""
+    return any(mark in name for mark in "*/+[~")

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ir.names import is_made
+
 _SHORT = {
     "bool": "bool",
     "bfloat16": "bf16",
@@ -92,8 +94,9 @@ class TensorType:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names it has, in physical order; unnamed dimensions are left out."""
-        return tuple(dim.name for dim in self.dims if dim.name is not None)
+        """The names it has that a plan may speak of, in physical order: dimensions without a name, and axes that the
+        step made itself, are left out."""
+        return tuple(dim.name for dim in self.dims if dim.name is not None and not is_made(dim.name))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -125,3 +125,6 @@ def check(config: Any, section: str) -> None:
             raise errors.not_a_choice(name, value, known, null)
         if allowed is not None and value not in allowed:
             raise errors.out_of_range(name, value, allowed.broken_by(value) + (", or null" if null else ""))
+        for number in value if isinstance(value, list) else ():
+            if isinstance(number, float) and number not in Range():
+                raise errors.out_of_range(name, value, f"a list of numbers, each {Range().broken_by(number)}")

@@ -13,18 +13,29 @@ from dataclasses import dataclass
 from ir.graph import Graph
 from ir.ops import OPS
 from passes import errors, require
-from passes.checks import averages, indices, meetings, orders, repeats, softmax, weighted_means
+from passes.checks import averages, beside, indices, meetings, orders, repeats, softmax, weighted_means
 from passes.checks.finding import SILENCEABLE_ERRORS, Finding
 from passes.checks.program import Program
 from passes.stage import GraphPass
 
 MEETINGS = tuple(rule for op in OPS.values() for rule in op.meetings)
 ERRORS = (*MEETINGS, "state", "order")
-WARNINGS = ("softmax-axis", "mean-then-sum", "mean-of-means", "repeat", "index", "split-order", "regroup", "part")
+WARNINGS = (
+    "softmax-axis",
+    "mean-then-sum",
+    "mean-of-means",
+    "repeat",
+    "index",
+    "split-order",
+    "regroup",
+    "part",
+    "beside",
+)
 
 CHECKS: tuple[Callable[[Program], Iterator[Finding]], ...] = (
     meetings.check,
     orders.check,
+    beside.check,
     softmax.check,
     averages.check,
     weighted_means.check,

@@ -22,7 +22,7 @@ from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import TensorType
 from passes.planner.room import room
-from passes.sharding.pending import Deferral, Step, deferrals, zeros_behind
+from passes.sharding.pending import Deferral, Index, Step, deferrals, together, zeros_behind
 from passes.stage import Need, Pass, Stage
 
 
@@ -31,7 +31,8 @@ class DeferSums(Pass):
     """Pass: reduces what a loop adds up once, after the loop, where there is room for the pending sums.
 
     Attributes:
-        memory: whether what does not fit beside the plan's peak is left as it is; if not, all is reduced after loops.
+        memory: whether what does not fit beside the plan's peak is left as it is; if not, all is reduced after loops. A
+            plan that says so itself (`defer_sums`) is followed.
     """
 
     needs: ClassVar[Need | None] = "mesh"
@@ -40,13 +41,14 @@ class DeferSums(Pass):
 
     def apply(self, stage: Stage) -> Stage:
         """The stage with such reductions behind their loops."""
-        found = deferrals(stage.graph)
+        given = stage.plan.defer_sums if stage.plan is not None else None
+        found = deferrals(stage.graph) if given is not False else []
         if not found or stage.mesh is None:
             return stage
         sizes = stage.mesh.as_dict()
-        left = room(stage) if self.memory else None
+        left = room(stage) if self.memory and given is None else None
         if left is not None:
-            found = _fitting(found, stage.graph, sizes, left)
+            found = together(_fitting(found, stage.graph, sizes, left), Index.of(stage.graph))
         return replace(stage, graph=_Writer(stage.graph, found, sizes).graph(stage.graph))
 
 

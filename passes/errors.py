@@ -44,7 +44,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def unknown_code(code: str, known: Sequence[str]) -> UnknownCode:
-    listed = _nearest(code, known) or "; known are " + ", ".join(known)
+    listed = nearest(code, known) or "; known are " + ", ".join(known)
     return UnknownCode(f"no finding that can be silenced is called {code!r}{listed}")
 
 
@@ -103,7 +103,7 @@ def _kind(value: object) -> str:
 
 
 def unknown_mesh_axis(name: str, axes: Sequence[str]) -> PlanError:
-    return PlanError(f"mesh axis {name!r}: this mesh has {', '.join(axes)}{_nearest(name, axes)}")
+    return PlanError(f"mesh axis {name!r}: this mesh has {', '.join(axes)}{nearest(name, axes)}")
 
 
 def rules_kind(role: str, rules: object) -> PlanError:
@@ -118,7 +118,7 @@ def rule_kind(role: str, name: object, axes: object) -> PlanError:
 
 
 def rule_mesh_axis(role: str, name: str, axis: str, axes: Sequence[str]) -> PlanError:
-    return PlanError(f"{role} of {name!r}: mesh axis {axis!r}: this mesh has {', '.join(axes)}{_nearest(axis, axes)}")
+    return PlanError(f"{role} of {name!r}: mesh axis {axis!r}: this mesh has {', '.join(axes)}{nearest(axis, axes)}")
 
 
 def rule_axis_twice(role: str, name: str, axes: object) -> PlanError:
@@ -126,7 +126,7 @@ def rule_axis_twice(role: str, name: str, axes: object) -> PlanError:
 
 
 def rule_without_axis(name: str, known: Sequence[str], graph: str) -> str:
-    fix = _nearest(name, known) or f"; it has {', '.join(known)}"
+    fix = nearest(name, known) or f"; it has {', '.join(known)}"
     return f"the plan shards {name!r}, an axis that graph {graph!r} does not have{fix}"
 
 
@@ -170,7 +170,7 @@ SHOWN_CHARACTERS = 60
 
 
 def unknown_hardware(name: str, known: Sequence[str]) -> PlanError:
-    return PlanError(f"hardware {name!r}: known are {', '.join(known)}{_nearest(name, known)}")
+    return PlanError(f"hardware {name!r}: known are {', '.join(known)}{nearest(name, known)}")
 
 
 def hardware_kind(hardware: object, known: Sequence[str]) -> PlanError:
@@ -183,7 +183,7 @@ def hardware_kind(hardware: object, known: Sequence[str]) -> PlanError:
 def unknown_chip(hardware: str, path: str, name: str, known: Sequence[str]) -> PlanError:
     if not name:
         return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}; say which, as in {path}:{known[0]}")
-    return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}{_nearest(name, known)}")
+    return PlanError(f"hardware {hardware!r}: {path} has {', '.join(known)}{nearest(name, known)}")
 
 
 def chip_file_unreadable(hardware: str, path: str, reason: str) -> PlanError:
@@ -208,7 +208,7 @@ def chip_key_twice(path: str, line: int, key: str, chip: str | None, first: int)
 
 
 def chip_unknown_key(path: str, line: int, chip: str, key: str, known: Sequence[str]) -> PlanError:
-    close = _nearest_name(key, known)
+    close = nearest_name(key, known)
     fix = f"; did you mean `{close}`?" if close else f"; known are {', '.join(known)}"
     return PlanError(f"{path}:{line}: unknown key `{key}` of chip `{chip}`{fix}")
 
@@ -229,8 +229,10 @@ def does_not_fit(
     parts: Mapping[str, int],
     batch: Mapping[str, int],
     model: Mapping[str, int],
+    advice: str = "",
 ) -> PlanError:
-    """`parts` are the bytes of the leanest plan by kind; `batch` and `model` the sizes of axes to make smaller."""
+    """`parts` are the bytes of the leanest plan by kind; `batch` and `model` the sizes of axes to make smaller;
+    `advice` what fills the device and what to shard next."""
     listed = ", ".join(f"{kind} {gib(part)}" for kind, part in sorted(parts.items(), key=lambda p: -p[1]) if part)
     state = sum(parts.get(kind, 0) for kind in ("parameters", "optimizer", "gradients"))
     if 2 * state > sum(parts.values()):
@@ -239,7 +241,28 @@ def does_not_fit(
         smaller = f"make the batch smaller ({_sized(batch)}) or use gradient checkpointing"
     return PlanError(
         f"no plan fits: the leanest on mesh {mesh} needs {gib(peak)} a device ({listed}), and {hardware} has "
-        f"{gib(capacity)}; {smaller}, or use more devices"
+        f"{gib(capacity)}; {smaller}, or use more devices{advice}"
+    )
+
+
+def what_fills(rows: Sequence[tuple[str, Mapping[str, int], int, int]], count: int) -> str:
+    """Lines of what fills a device: kind, axes, how many arrays, bytes. `count` is how many rows there are."""
+    lines = [
+        f"  {gib(size):>10}  {kind}: {counted(arrays, 'array')} [{', '.join(f'{n}={s}' for n, s in axes.items())}]"
+        for kind, axes, arrays, size in rows
+    ]
+    more = [f"  and {count - len(rows)} smaller"] if count > len(rows) else []
+    return "\n" + "\n".join(["what fills the device:", *lines, *more])
+
+
+def shard_next(name: str, role: str, axis: str, saves: int, costs: float, fits: bool) -> str:
+    used = {"compute": "in use", "storage": "at rest"}[role]
+    price = f"costs {1e6 * costs:,.0f} µs a step" if costs > 0 else "costs no time"
+    enough = " and makes it fit" if fits else ""
+    option = {"compute": f"--compute {name}={axis}", "storage": f"--storage {name}={axis}"}[role]
+    return (
+        f"\nthe cheapest name to shard next: `{name}` over {axis} {used} saves {gib(saves)}{enough}, and {price} "
+        f"({option}, in a plan by hand or in the file of a plan)"
     )
 
 
@@ -329,14 +352,14 @@ def wrong_devices(wanted: int, given: int, platform: str) -> PlanError:
     )
 
 
-def _nearest_name(name: str, known: Sequence[str]) -> str | None:
+def nearest_name(name: str, known: Sequence[str]) -> str | None:
     from haliax.errors import nearest_name  # brings JAX along, for which only an error has the time
 
     return nearest_name(name, known)
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = _nearest_name(name, known)
+def nearest(name: str, known: Sequence[str]) -> str:
+    close = nearest_name(name, known)
     return f"; did you mean {close!r}?" if close else ""
 
 
@@ -349,12 +372,12 @@ class BadOption(ValueError):
 
 
 def unknown_pass(name: str, known: Sequence[str]) -> UnknownPass:
-    return UnknownPass(f"no pass is called {name!r}{_nearest(name, known)} (the passes are {', '.join(known)})")
+    return UnknownPass(f"no pass is called {name!r}{nearest(name, known)} (the passes are {', '.join(known)})")
 
 
 def unknown_option(name: str, stem: str, known: Sequence[str]) -> BadOption:
     has = f"its options are {', '.join(known)}" if known else "it has none"
-    return BadOption(f"the pass {stem} has no option {name!r}: {has}{_nearest(name, known)}")
+    return BadOption(f"the pass {stem} has no option {name!r}: {has}{nearest(name, known)}")
 
 
 def bad_option(name: str, text: str, stem: str, values: str) -> BadOption:

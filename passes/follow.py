@@ -1,15 +1,22 @@
-"""Whether a graph can follow the rules of a plan made by hand: a name it does not have, a size that does not divide."""
+"""Whether a graph can follow the rules of a plan made by hand: a name it does not have, a size that does not divide.
+
+Of a plan that was written in code that is a warning. A plan that was read from a file is refused: whoever edits the
+file is there to correct it.
+"""
 
 import warnings
 
 from ir.graph import Graph
+from ir.ops import op_of
 from passes import errors
+from passes.planner import errors as document_errors
 from passes.planner.layouts import Layouts
 
 
 def warn_of_unfollowed(graph: Graph, plan: Layouts) -> None:
-    """A `PlanWarning` for each rule of `plan` that the graph cannot follow. A plan that was searched for has none."""
-    if plan.search is not None or plan.mesh.devices == 1:
+    """A `PlanWarning` for each rule of `plan` that the graph cannot follow. A plan that was searched for has none, and
+    one that was read from a file was held against the step that it is for."""
+    if plan.search is not None or plan.document is not None or plan.mesh.devices == 1:
         return
     for text in unfollowed(graph, plan):
         warnings.warn(text, errors.PlanWarning, stacklevel=2)
@@ -34,3 +41,21 @@ def unfollowed(graph: Graph, plan: Layouts) -> list[str]:
                     errors.rule_does_not_divide(role, name, sizes[name], where, int(mesh.group(mask)), instead)
                 )
     return found
+
+
+def refuse_unfollowed(graph: Graph, plan: Layouts) -> None:
+    """Raises `PlanError` for the first rule of a plan that was read from a file which the graph cannot follow."""
+    if plan.document is None:
+        return
+    sizes, mesh, source = graph.axis_sizes(), plan.mesh, plan.document.source
+    scanned = {name for node in graph.walk() for name in op_of(node).scanned(node)}
+    for role, rules in (("compute", plan.compute), ("storage", plan.storage)):
+        for name, axes in rules.items():
+            if name not in sizes:
+                raise document_errors.document_name(source, role, name, tuple(sizes), plan.document.model)
+            if name in scanned:
+                raise document_errors.document_scanned(source, role, name)
+            mask = mesh.mask(axes)
+            if int(mesh.fitting(sizes[name])[mask]) != mask:
+                where = ",".join(f"{axis}={mesh.as_dict()[axis]}" for axis in mesh.names(mask))
+                raise document_errors.document_size(source, role, name, sizes[name], where, int(mesh.group(mask)))

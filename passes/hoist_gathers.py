@@ -27,6 +27,7 @@ class HoistGathers(Pass):
 
     Attributes:
         memory: whether what does not fit beside the plan's peak is left as it is; if not, all is gathered before loops.
+            A plan that says so itself (`hoist_gathers`) is followed.
     """
 
     needs: ClassVar[Need | None] = "mesh"
@@ -35,10 +36,11 @@ class HoistGathers(Pass):
 
     def apply(self, stage: Stage) -> Stage:
         """The stage with such gathers before their loops."""
-        if stage.mesh is None:
+        given = stage.plan.hoist_gathers if stage.plan is not None else None
+        if stage.mesh is None or given is False:
             return stage
         sizes = stage.mesh.as_dict()
-        left = room(stage) if self.memory else None
+        left = room(stage) if self.memory and given is None else None
         graph = stage.graph
         while True:  # a value may be gathered in steps, and come through loops in loops
             found = sorted(hoists(graph), key=lambda each: each.bytes(sizes))

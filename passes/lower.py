@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from jax.sharding import Mesh
 
+from haliax.core.merged import Target, merging
 from ir import jax_api
 from ir.graph import Graph
 from ir.shards import Shards
@@ -136,8 +137,11 @@ def program(
         return lambda *leaves: on_whole(mesh).graph(placed, leaves)
     shards = Shards({str(axis): size for axis, size in mesh.shape.items()}, ordered=ordered_sums)
 
+    target = Target(mesh.devices.flat[0].platform, 1)
+
     def local(*leaves: Any) -> tuple[Any, ...]:
-        return tuple(on_shards(shards).graph(placed, leaves))
+        with merging(target):
+            return tuple(on_shards(shards).graph(placed, leaves))
 
     return jax_api.shard_map(
         local,

@@ -56,6 +56,8 @@ class Partition(Pass):
         if graph != stage.graph:
             _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
         warn_of_unfollowed(graph, stage.plan)
+        if not stage.plan.compute and not stage.plan.storage:
+            return replace(stage, graph=graph, unplaced=graph)  # replicated all of it: nothing has to move
         again = regathers(graph, stage.plan, roles)
         placed = _Partitioner(stage.plan, roles, Rewriter(graph), again).graph(graph, outermost=True)
         return replace(stage, graph=placed, unplaced=graph)

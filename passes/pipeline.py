@@ -19,8 +19,11 @@ from passes.hardware.chip import Chip
 from passes.options import Option, configured, options_of
 from passes.placing import PLACING
 from passes.plan import ChoosePlan
+from passes.planner.constraints import Constraints, Given
+from passes.planner.errors import pins_beside_a_plan
 from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
+from passes.planner.solve import solve
 from passes.proof.proof import Proof
 from passes.prove import Prove
 from passes.report.facts import facts
@@ -100,15 +103,23 @@ def run(
     plan: Plan | None = None,
     dump: Path | str | None = None,
     time_limit: float | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
 ) -> Result:
-    """All passes on a traced graph. A given `plan` is used as it is; `time_limit` is that of `passes.plan`.
+    """All passes on a traced graph. A given `plan` is used as it is; `time_limit`, `pin` and `forbid` are those of
+    `passes.plan`.
 
     Raises `AxisErrors` and `PlanError`, and `NotProved` where the placed graph is refuted: a bug of this library.
     """
     dump = require.folder(dump, "run")
     dump_graph(dump, 0, "traced", verify(require.graph(graph, "run")))
     given = require.plan(plan, "run") if plan is not None else None
-    prepared = _FRONT.run(Stage(graph, DeviceMesh.of(mesh), hardware, given), dump)
+    layout = DeviceMesh.of(mesh)
+    prepared = _FRONT.run(Stage(graph, layout, hardware, given), dump)
+    if constraints := Constraints.of(pin, forbid, layout):
+        if given is not None:
+            raise pins_beside_a_plan(constraints.described(layout))
+        prepared = replace(prepared, plan=solve(prepared.graph, layout, hardware, time_limit, constraints))
     placed = _BACK.run(prepared, dump, (ChoosePlan(time_limit or 0.0),))
     assert isinstance(placed.plan, Plan)
     return Result(prepared.graph, placed.plan, placed.graph, placed.proof)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from passes import errors
+from passes.follow import refuse_unfollowed
 from passes.partition import refuse_partitioned
-from passes.planner.solve import solve
+from passes.planner.plan import Plan
+from passes.planner.solve import solve, with_reasons
 from passes.planner.subject import subject_of
 from passes.retype import laid_out, without_layout
 from passes.sharding.roles import assign_roles
@@ -30,7 +32,11 @@ class ChoosePlan(Pass):
     time_limit: float = 0.0
 
     def apply(self, stage: Stage) -> Stage:
-        """The stage with its plan. Raises `PlanError` where there is no mesh, or no plan fits."""
+        """The stage with its plan.
+
+        Raises:
+            PlanError: there is no mesh, no plan fits, or a plan that was read from a file is not one of this step.
+        """
         refuse_partitioned(stage.graph)
         graph, chosen = without_layout(stage.graph), stage.plan
         if chosen is None:
@@ -38,5 +44,8 @@ class ChoosePlan(Pass):
                 raise errors.no_mesh(self.stem())
             chosen = solve(graph, stage.mesh, stage.hardware, self.time_limit or None)
         elif chosen.subject is None:
+            refuse_unfollowed(graph, chosen)
             chosen = replace(chosen, subject=subject_of(graph))
+            if chosen.document is not None and isinstance(chosen, Plan):
+                chosen = with_reasons(graph, chosen)
         return replace(stage, graph=laid_out(graph, chosen, assign_roles(graph, stage.at_rest)), plan=chosen)

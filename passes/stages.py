@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from jax import (
     eval_shape,  # pyright: ignore[reportUnknownVariableType]
     lax,
+    make_jaxpr,  # pyright: ignore[reportUnknownVariableType]
 )
 
+from haliax.core.merged import run_merged
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from passes.runner import LocalRunner
@@ -122,11 +124,16 @@ def apart(
     for position, place in replaced.items():
         starts[place] = arrays[position]
 
+    def of_each(*given: Any) -> list[Any]:
+        return function(given)
+
     def body(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
         at, kept = state
         # What is the same in each trip would be computed before the loop, and together with what is there.
         here = [jnp.where(at == 0, array, lax.full_like(array, 0)) for array in arrays]
-        return at + 1, function([kept[replaced[i]] if i in replaced else array for i, array in enumerate(here)])
+        given = [kept[replaced[i]] if i in replaced else array for i, array in enumerate(here)]
+        # For several devices the compiler merges equal operations earlier than for one.
+        return at + 1, run_merged(make_jaxpr(of_each)(*given), *given)
 
     return lax.while_loop(lambda state: state[0] < _one(numbers[0]), body, (jnp.int32(0), starts))[1]
 

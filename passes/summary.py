@@ -9,7 +9,8 @@ from passes.hardware.memory import ChipMemory
 from passes.hardware.network import Network
 from passes.hoist_gathers import kept_bytes
 from passes.planner.cost import operation_seconds
-from passes.planner.layouts import Layouts
+from passes.planner.filling import Filling, NextName, filling, next_name
+from passes.planner.layouts import Layouts, Subject
 from passes.planner.memory import MEMORY_KINDS, memory_program
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
@@ -95,6 +96,43 @@ def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How fast a step goes, predicted.
+
+    Attributes:
+        examples: of a step: the size of the batch's leading axis; None where it has no batch.
+        tokens: elements of the largest array of whole numbers in the batch; None where it has none.
+        examples_per_second, tokens_per_second: over all devices.
+        flops: operations that the model asks for in a step, on all devices, nothing counted twice.
+        mfu: those as a share of what the chips could do in bf16 in that time ("model FLOPs utilization").
+    """
+
+    examples: int | None
+    tokens: int | None
+    examples_per_second: float | None
+    tokens_per_second: float | None
+    flops: int
+    mfu: float
+
+
+def rate(subject: Subject, plan: Layouts, step: float) -> Rate:
+    """How fast a step of so many seconds is."""
+    graph = subject.graph
+    carried = {before for before, _ in graph.carried}
+    batch = [value.type for i, value in enumerate(graph.inputs) if i not in carried and value.type.dims]
+    examples = batch[0].dims[0].size if batch and carried else None
+    counted = [type_.elements for type_ in batch if type_.dtype.startswith(("int", "uint")) and carried]
+    tokens = max(counted, default=None)
+    peak = plan.chip.flops * plan.mesh.devices
+
+    def per_second(count: int | None) -> float | None:
+        return count / step if count is not None and step else None
+
+    mfu = subject.flops / (step * peak) if step else 0.0
+    return Rate(examples, tokens, per_second(examples), per_second(tokens), subject.flops, mfu)
+
+
+@dataclass(frozen=True)
 class Operation:
     """The operations of one source line: `seconds` of all of them in a step, on one device, communication apart."""
 
@@ -121,6 +159,19 @@ def _time(graph: Graph, times: float, roles: Roles, plan: Layouts, found: dict[s
             found[source] = found.get(source, 0.0) + seconds
         for body in entered(node):
             _time(body, times * op_of(node).trips(node, plan.mesh.devices), roles, plan, found)
+
+
+def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:
+    """What is held on one device when most is, the most first."""
+    roles = assign_roles(graph)
+    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory.into_products)
+    return filling(program, plan.rules, plan.chip)
+
+
+def advice(graph: Graph, plan: Layouts) -> NextName | None:
+    """The name to shard next under a plan."""
+    problem = Problem.of(graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph)))
+    return next_name(problem, plan.rules)
 
 
 def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:

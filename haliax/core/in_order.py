@@ -24,7 +24,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import mlir
 
-from haliax.core.merged import merging, run_merged
+from haliax.core.merged import Target, merging, run_merged
 
 each_p = Primitive("each")
 each_p.multiple_results = True
@@ -120,7 +120,7 @@ def _flat(array: Any) -> Any:
 
 
 def _lower_each(context: Any, *operands: Any, **params: Any) -> Any:
-    with merging():
+    with merging(Target.of(context)):
         return mlir.lower_fun(_trips, multiple_results=True)(context, *operands, **params)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ir.graph import Graph, Node, Operand, Value
-from ir.names import same_axis
+from ir.names import is_made, same_axis
 from ir.ops.rule import Expected, Fault, has, result_faults
 from ir.ops.spread import Spread
 from ir.order import Order
@@ -437,8 +437,10 @@ def matched(before: Sequence[Dim], after: Sequence[Dim]) -> list[int | None]:
 
 
 def meeting(first: Dim, second: Dim, rule: str, operands: tuple[int, int]) -> Iterator[Mismatch]:
-    """A mismatch where two dims of one size have the names of two axes."""
-    if first.name and second.name and first.size == second.size and not same_axis(first.name, second.name):
+    """A mismatch where two dims of one size have the names of two axes; one that the step made may be any."""
+    if not first.name or not second.name or is_made(first.name) or is_made(second.name):
+        return
+    if first.size == second.size and not same_axis(first.name, second.name):
         yield Mismatch(first.name, second.name, first.size, rule, operands)
 
 

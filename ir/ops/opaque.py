@@ -12,6 +12,9 @@ from ir.shards import Shards
 
 _REFERENCES = frozenset(("new_ref", "ref", "freeze", "get", "swap", "addupdate"))
 _CALLS = frozenset(("io_callback",))
+_TRACED_AGAIN = frozenset(("linear_solve",))
+"""Primitives (Lineax's) that are traced when they are lowered, and then compare the structures of their operands with
+those that they were bound with: inside of a `shard_map` those say over which mesh axes they vary, and differ."""
 
 
 class Opaque(Op):
@@ -26,8 +29,9 @@ class Opaque(Op):
         return [Expected((), None) for _ in node.outputs]
 
     def is_whole(self, node: Node) -> bool:
-        """What changes an array in place has no shards; a host function that may do more than answer runs once."""
-        return node.fn in _REFERENCES or node.fn in _CALLS
+        """What changes an array in place has no shards; a host function that may do more than answer runs once; what is
+        traced again is so outside of a `shard_map`."""
+        return node.fn in _REFERENCES or node.fn in _CALLS or node.fn in _TRACED_AGAIN
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Every device computes the same; what has no result (`jax.debug.print`) one device does for all."""

@@ -92,7 +92,7 @@ def scan(request: Request) -> StructuredDraft:
     params, unifier = request.params, request.unifier
     constants, carries = scan_counts(params)
     length = params["length"]
-    over = unifier.fresh(length)
+    over = unifier.made(length, "scan")
     inputs = [request.fresh_like(operand) for operand in request.operands[: constants + carries]]
     for operand in request.operands[constants + carries :]:
         dims = request.dims(operand)
@@ -115,7 +115,7 @@ def each(request: Request) -> StructuredDraft:
     """Inputs are constants and stacked values; outputs are stacked results."""
     params, unifier = request.params, request.unifier
     constants = params["constants"]
-    over = unifier.fresh(request.outvars[0].aval.shape[0])
+    over = unifier.made(request.outvars[0].aval.shape[0], "each")
     inputs = [request.fresh_like(operand) for operand in request.operands[:constants]]
     for operand in request.operands[constants:]:
         dims = request.dims(operand)

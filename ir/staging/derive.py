@@ -2,9 +2,11 @@
 
 A further occurrence of `position` is `position'`, a part of `gates` is `gates[0:14]`, `prefix` with `position` behind
 it is `prefix+position`, `batch` and `position` merged are `batch*position`, and `inner` split in two is `inner/0` and
-`inner/1`. Such names come last, so they meet no other and never make an axis error.
+`inner/1`. What the step made itself (counted, filled, stacked, drawn) and nothing named is called after what made it,
+`stack~1`; an argument's dim never is. Such names come last, so they meet no other and never make an axis error.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -51,7 +53,23 @@ class _Derivation:
         for whole, _, part in unifier.parts:
             if (name := self._name(part)) is not None:
                 self._give(whole, name)
+        if self._make():
+            self._settle([*(partial(self._occur, root) for root in dict.fromkeys(self.roots)), *steps])
         return [self.known.get(root) for root in self.roots]
+
+    def _make(self) -> bool:
+        """Names what the step made and nothing else named, in the order in which it was made."""
+        unifier, counts = self.unifier, Counter[str]()
+        brought = set(map(unifier.find, unifier.brought))
+        for dim, kind in unifier.makings:
+            root = unifier.find(dim)
+            if root in self.known or root in brought or unifier.size_of(dim) < 2:
+                continue
+            counts[kind] += 1
+            name = names.made(kind, counts[kind])
+            self.axes.setdefault(unifier.axis_of(root), name)
+            self._give(root, names.primed(name, unifier.primes_of(root)))
+        return bool(counts)
 
     @staticmethod
     def _settle(steps: list[Callable[[], bool]]) -> None:

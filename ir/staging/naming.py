@@ -26,6 +26,7 @@ from haliax.core.stale import fits, own_axes
 from ir import errors
 from ir.graph import Graph
 from ir.jax_api import leaves_with_path
+from ir.names import is_made
 from ir.types import TensorType
 
 DimNames = tuple[str | None, ...]
@@ -245,10 +246,10 @@ def names_text(names: Any) -> str:
 
 def unnamed(graph: Graph) -> dict[str, TensorType]:
     """The arguments that have a dim without a name after all that could be inferred: path → type. A dim of size 1
-    needs none."""
+    needs none; a name that the step made up is none."""
     paths = graph.input_paths or tuple(str(value) for value in graph.inputs)
     return {
         path: value.type
         for path, value in zip(paths, graph.inputs, strict=True)
-        if any(dim.name is None and dim.size != 1 for dim in value.type.dims)
+        if any((dim.name is None or is_made(dim.name)) and dim.size != 1 for dim in value.type.dims)
     }

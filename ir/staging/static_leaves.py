@@ -1,12 +1,14 @@
 """Leaves of arguments that are no arrays: the activation function of an `eqx.nn.MLP`, a mode given as text.
 
 JAX traces arrays alone. Such a leaf is hidden in the structure of the arguments for the time of a trace, as
-`eqx.filter_jit` does, so it is part of what a step was traced for.
+`eqx.filter_jit` does, so it is part of what a step was traced for. So is a bool of an Equinox module, such as the
+`inference` of its dropout, which `if` reads.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -46,12 +48,12 @@ _tree.register_pytree_node(Static, _flattened, _unflattened)
 
 def has_static(tree: Any) -> bool:
     """Whether a tree has leaves that are no arrays."""
-    return not all(map(is_array, _tree.tree_leaves(tree)))
+    return any(isinstance(leaf, Static) for leaf in _tree.tree_leaves(hidden(tree), is_leaf=_is_static))
 
 
 def hidden(tree: Any) -> Any:
     """The tree with every leaf that is no array as structure."""
-    return _tree.tree_map(_hidden, tree)
+    return _tree.tree_map(_hidden_in, tree, is_leaf=_is_module)
 
 
 def shown(tree: Any) -> Any:
@@ -59,8 +61,20 @@ def shown(tree: Any) -> Any:
     return _tree.tree_map(_shown, tree, is_leaf=_is_static)
 
 
+def _hidden_in(node: Any) -> Any:
+    return _tree.tree_map(_hidden_of_module, node) if _is_module(node) else _hidden(node)
+
+
 def _hidden(leaf: Any) -> Any:
     return leaf if is_array(leaf) else Static(leaf)
+
+
+def _hidden_of_module(leaf: Any) -> Any:
+    return Static(leaf) if isinstance(leaf, bool) else _hidden(leaf)
+
+
+def _is_module(node: Any) -> bool:
+    return isinstance(node, eqx.Module)
 
 
 def _shown(leaf: Any) -> Any:

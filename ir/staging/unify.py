@@ -43,6 +43,8 @@ class Unifier(UnionFind):
         self.joints: list[tuple[DimClass, tuple[DimClass, ...]]] = []
         self.resizes: list[tuple[DimClass, DimClass]] = []
         self.shuffles: list[tuple[DimClass, DimClass]] = []
+        self.makings: list[tuple[DimClass, str]] = []
+        self.brought: list[DimClass] = []
         # The same by class: products by their whole and by their first part, parts by their whole. Entries move along
         # when classes merge.
         self._by_whole: dict[DimClass, list[int]] = {}
@@ -50,6 +52,7 @@ class Unifier(UnionFind):
         self._of_product: set[DimClass] = set()
         self._parts_of: dict[DimClass, dict[Extent, DimClass]] = {}
         self._part_is: dict[DimClass, list[int]] = {}
+        self._joint_is: dict[DimClass, list[int]] = {}
 
     # --- classes ------------------------------------------------------------------------------------------------------
 
@@ -68,6 +71,12 @@ class Unifier(UnionFind):
         self._axis.append(axis)
         return dim
 
+    def made(self, size: int, kind: str) -> DimClass:
+        """A new class for an axis that the step makes itself, of whichever `kind`: if nothing names it, that does."""
+        dim = self.fresh(size)
+        self.makings.append((dim, kind))
+        return dim
+
     def argument(self, sizes: Sequence[int], names: Sequence[str | None]) -> tuple[DimClass, ...]:
         """Classes for the dims of an argument. A name that it has twice is an axis that occurs twice."""
         dims: list[DimClass] = []
@@ -77,6 +86,7 @@ class Unifier(UnionFind):
             if count:
                 self._name[dim], self._primes[dim] = None, count
             dims.append(dim)
+        self.brought += dims
         return tuple(dims)
 
     def name_of(self, dim: DimClass) -> str | None:
@@ -255,7 +265,7 @@ class Unifier(UnionFind):
         self._name[first], self._primes[first], self._axis[first] = name, primes, axis
         if second in self._of_product:
             self._of_product.add(first)
-        for index in (self._by_whole, self._by_first, self._part_is):
+        for index in (self._by_whole, self._by_first, self._part_is, self._joint_is):
             if second in index:
                 index.setdefault(first, []).extend(index.pop(second))
         beside = self._beside.pop(second, None)
@@ -288,8 +298,11 @@ class Unifier(UnionFind):
             self.shuffles.append((dim, order))
 
     def part_of(self, dim: DimClass, extent: Extent) -> DimClass:
-        """The class of a part: the same one each time."""
+        """The class of a part: the same one each time, and of what was joined the piece that it is."""
         root = self.find(dim)
+        for number in self._joint_is.get(root, ()):
+            if (piece := self._piece_at(self.joints[number][1], extent)) is not None:
+                return piece
         if self._name[root] is None and root in self._part_is:  # a part of a part is one of the whole
             dim, outer, _ = self.parts[self._part_is[root][0]]
             places = range(*outer)[slice(*extent)]
@@ -311,9 +324,21 @@ class Unifier(UnionFind):
         whole = self._put_together(roots, size) if roots else None
         if whole is not None:
             return whole
+        if all(self._size[part] == 1 for part in parts):  # `jnp.stack` puts arrays of one place together
+            return self.made(size, "stack")
         new = self.fresh(size)
+        self._joint_is[new] = [len(self.joints)]
         self.joints.append((new, tuple(parts)))
         return new
+
+    def _piece_at(self, parts: Sequence[DimClass], extent: Extent) -> DimClass | None:
+        """What was joined at just these places; of one place alone it is a part, as of any other axis."""
+        start = 0
+        for part in parts:
+            if self._size[part] != 1 and extent == (start, start + self._size[part], 1):
+                return part
+            start += self._size[part]
+        return None
 
     def _put_together(self, roots: Sequence[DimClass], size: int) -> DimClass | None:
         for first in self._part_is.get(roots[0], ()):

@@ -114,7 +114,9 @@ class _Scope:
 
     def constant(self, aval: Any, value: Any) -> ProtoValue:
         """An array closed over by the step, kept as a node of its own."""
-        result = self.walk.named_value(aval, (None,) * len(aval.shape))
+        dims = tuple([self.unifier.made(size, "constant") for size in aval.shape])
+        self.unifier.together(dims)
+        result = ProtoValue(dims, self.walk.dtype_of(aval))
         origin = Origin(None, {"value": value})
         self.nodes.append(ProtoNode("constant", "", (), (result,), {}, (), False, None, origin))
         return result

@@ -9,7 +9,8 @@ from math import inf, nan
 from typing import Literal, NamedTuple, cast
 
 _OCCURRENCE = r"'*(?:\[\d+:\d+(?::\d+)?\]'*)*"  # see `ir.names`
-_NAME = rf"[^\W\d]\w*{_OCCURRENCE}(?:[*/+]\w+{_OCCURRENCE})*"
+_MADE = r"(?:~\d+)?"
+_NAME = rf"[^\W\d]\w*{_MADE}{_OCCURRENCE}(?:[*/+]\w+{_MADE}{_OCCURRENCE})*"
 _FINITE = r"\d+(?:\.(?!\.)\d*)?(?:[eE][+-]?\d+)?"
 _PART = rf"(?:{_FINITE}|inf|nan)"
 _NUMBER = rf"\([+-]?{_PART}[+-]{_PART}j\)|(?:[+-]?{_FINITE}|[+-](?:inf|nan))j?(?!\w)"

@@ -57,6 +57,7 @@ class Checkpointer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[Location] | None = None
         self._staging = Staging()
+        self._preparing: Future[None] | None = None
         if group.index == 0:
             make(self._directory)
             clean(self._directory)
@@ -81,6 +82,10 @@ class Checkpointer:
         every = self._config.every_minutes
         return every is not None and self._clock() - self._last_time >= every * _SECONDS
 
+    def prepare(self, tree: Mapping[str, jax.Array | np.ndarray]) -> None:
+        """Take the memory that the first save needs, while the steps before it run; nothing of `tree` is read."""
+        self._preparing = self._thread.submit(self._staging.prepared(tree, self._group.index))
+
     def save(self, step: int, tree: Mapping[str, jax.Array | np.ndarray], metadata: Mapping[str, Any]) -> None:
         """Copy `tree` and start writing it as the checkpoint of `step`; does nothing if that step was the last saved.
 
@@ -90,6 +95,9 @@ class Checkpointer:
         if step == self._last_step:
             return
         self.wait()
+        if self._preparing is not None:
+            self._preparing.result()
+            self._preparing = None
         # A copy, always: on the CPU, `np.asarray` of a JAX array is a view of the buffer that the next step overwrites.
         copied = self._staging.copied(tree, self._group.index)
         self._writing = self._thread.submit(self._write, step, copied, dict(metadata))

@@ -28,6 +28,10 @@ def damaged(path: Location, what: str) -> DamagedCheckpoint:
     return DamagedCheckpoint(path, what, "it is not used; remove it to resume from the one before it")
 
 
+def incomplete(path: Location, name: str) -> DamagedCheckpoint:
+    return damaged(path, f"array {name}: its blocks do not make it up")
+
+
 def all_damaged(found: Sequence[DamagedCheckpoint]) -> DamagedCheckpoint:
     newest = found[0]
     older = "".join(f"; {problem.path.name}: {problem.what}" for problem in found[1:])

@@ -67,6 +67,16 @@ class ArrayRecord:
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * self.numpy_dtype.itemsize
 
+    @property
+    def blocks_follow_one_another(self) -> bool:
+        """Whether the blocks, one after the other, are the array's values in C order."""
+        done = 0
+        for block in self.blocks:
+            if block.region.offset_in(self.shape) != done:
+                return False
+            done += block.region.size
+        return done == int(np.prod(self.shape, dtype=np.int64))
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -36,6 +36,13 @@ class Region:
         shape = tuple(end - first for first, end in zip(start, ends, strict=True))
         return Region(start, shape) if all(size > 0 for size in shape) else None
 
+    def offset_in(self, shape: Sequence[int]) -> int | None:
+        """How many values of an array come before these in C order; None where they do not follow one another there."""
+        first = next((axis for axis, size in enumerate(self.shape) if size != 1), len(self.shape))
+        if self.shape[first + 1 :] != tuple(shape[first + 1 :]):
+            return None
+        return sum(start * math.prod(shape[axis + 1 :]) for axis, start in enumerate(self.start))
+
     def cut(self, itemsize: int, most_bytes: int) -> Iterator[Region]:
         """Parts of at most `most_bytes` (never less than one value), in C order; each is contiguous in the region."""
         if self.size == 0:

@@ -60,10 +60,26 @@ class Staging:
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, Region], np.ndarray] = {}
 
+    def prepared(self, tree: Mapping[str, jax.Array | np.ndarray], process: int) -> Callable[[], None]:
+        """What takes the host's memory for copies of `tree`, if they are made there; it may run in another thread, and
+        has to be done before the first copy. Pages that are taken while steps run cost the loop nothing."""
+        parts = _parts(tree, process)
+        on_devices = [values for _, _, values in parts if not isinstance(values, np.ndarray)]
+        on_host = len(on_devices) < len(parts) or not have_room(on_devices)
+        wanted = [(name, region, values.dtype) for name, region, values in parts] if on_host else []
+
+        def take() -> None:
+            for name, region, dtype in wanted:
+                buffer = np.empty(region.shape, dtype)
+                buffer.reshape(-1).view(np.uint8).fill(0)
+                self._buffers[name, region] = buffer
+
+        return take
+
     def copied(self, tree: Mapping[str, jax.Array | np.ndarray], process: int) -> dict[str, Held]:
         """A copy of what this process writes of `tree`; it lasts until the next one."""
         views = {name: held(tree[name], number, process) for number, name in enumerate(sorted(tree))}
-        parts = [(name, region, values) for name, view in views.items() for region, values in view.parts]
+        parts = _parts(views, process)
         copies = self._copies(parts)
         found: dict[str, list[tuple[Region, Any]]] = {name: [] for name in views}
         for (name, region, _), copy in zip(parts, copies, strict=True):
@@ -90,6 +106,12 @@ class Staging:
         # As bytes: numpy copies those without holding the interpreter's lock, whatever their dtype.
         np.copyto(buffer.reshape(-1).view(np.uint8), values.reshape(-1).view(np.uint8))
         return buffer
+
+
+def _parts(tree: Mapping[str, Any], process: int) -> list[tuple[str, Region, Any]]:
+    """Every part that this process writes of the arrays of `tree`, by name."""
+    views = ((name, held(tree[name], number, process)) for number, name in enumerate(sorted(tree)))
+    return [(name, region, values) for name, view in views for region, values in view.parts]
 
 
 def have_room(shards: Sequence[Any]) -> bool:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 64 << 20
 """The most bytes of a block, which is what a reader reads and verifies at once."""
+_LEAST_BLOCK_BYTES = 1 << 20
+_BLOCKS = 64
+"""About so many make up an array: who needs a part of it reads hardly more."""
 FILE_BYTES = 256 << 20
 """A file is closed once it has so many."""
 _THREADS = 4
@@ -44,7 +47,7 @@ def save(
     tree: Mapping[str, jax.Array | np.ndarray | Any],
     metadata: Mapping[str, Any],
     *,
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: int | None = None,
     file_bytes: int = FILE_BYTES,
     group: Group = ALONE,
 ) -> Location:
@@ -56,7 +59,8 @@ def save(
         directory: a path or a URL.
         tree: arrays of any sharding, by name; numpy arrays are written by the first process.
         metadata: what else to keep, as JSON can hold it.
-        block_bytes: the most bytes of an array that are read and verified at once.
+        block_bytes: the most bytes of an array that are read and verified at once; default: from 1 to 64 MiB, by the
+            size of the array.
         file_bytes: a file is closed once it has so many.
 
     Raises:
@@ -125,7 +129,7 @@ _Part = tuple[dict[str, ArrayRecord], dict[str, int]]
 class _Writer:
     """Writes the shards of one process into files of its own."""
 
-    def __init__(self, place: Place, process: int, block_bytes: int, file_bytes: int) -> None:
+    def __init__(self, place: Place, process: int, block_bytes: int | None, file_bytes: int) -> None:
         self._place = place
         self._process = process
         self._block_bytes = block_bytes
@@ -153,9 +157,10 @@ class _Writer:
             array = held(tree[name], number, self._process)
             self._records[name] = ArrayRecord(array.dtype.name, array.shape)
             self._blocks[name] = []
+            block_bytes = self._block_bytes or _block_bytes(self._records[name])
             for part, values in array.parts:
                 values = np.asarray(values)
-                for region in part.cut(array.dtype.itemsize, self._block_bytes):
+                for region in part.cut(array.dtype.itemsize, block_bytes):
                     yield name, region, np.asarray(values[region.slices(part)])
 
     def _write(self, queue: Iterator[tuple[str, Region, np.ndarray]], thread: int) -> None:
@@ -191,6 +196,10 @@ class _Writer:
     def _next(self, queue: Iterator[tuple[str, Region, np.ndarray]]) -> tuple[str, Region, np.ndarray] | None:
         with self._lock:
             return None if self._failed else next(queue, None)
+
+
+def _block_bytes(record: ArrayRecord) -> int:
+    return min(max(record.nbytes // _BLOCKS, _LEAST_BLOCK_BYTES), BLOCK_BYTES)
 
 
 def _merged(

@@ -15,10 +15,13 @@ from levanter.cli.options import (
     OVERRIDES,
     ConfigCommand,
     config_options,
+    constraint_options,
+    constraints,
     is_own_config,
     load_config,
     mesh_option,
     place_given,
+    plan_option,
     plan_options,
     rules_by_hand,
     step_options,
@@ -42,6 +45,20 @@ PLAIN_WIDTH = 120
 @mesh_option
 @click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
 @plan_options
+@plan_option
+@click.option("--save-plan", metavar="FILE", help="Write the plan as a YAML file, to review, edit and train by.")
+@constraint_options
+@click.option(
+    "--html",
+    metavar="FILE",
+    help="Write the plan as a page to look at, in which names can be moved to other mesh axes and all is priced anew.",
+)
+@click.option(
+    "--explain",
+    metavar="NAME",
+    multiple=True,
+    help="Say why a name is where it is, and what each alternative would cost, and why.",
+)
 @click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
@@ -78,6 +95,12 @@ def compile_command(
     hardware: str | None,
     compute: tuple[str, ...],
     storage: tuple[str, ...],
+    plan: str | None,
+    save_plan: str | None,
+    pin: tuple[str, ...],
+    forbid: tuple[str, ...],
+    html: str | None,
+    explain: tuple[str, ...],
     time_limit: float | None,
     batch_size: str | None,
     seq_len: str | None,
@@ -104,7 +127,9 @@ def compile_command(
     of_configurations = {} if own else {"model": model, "path": path, "batch_size": batch_size, "seq_len": seq_len}
     target = target_of(ctx, None if own else place, arguments, names, "plan", **of_configurations)
     rules = rules_by_hand(compute, storage)
-    by_hand = {"by_hand": rules} if any(rules) else {}  # left out, the planner chooses
+    decided: dict[str, Any] = {"by_hand": rules} if any(rules) else {}  # left out, the planner chooses
+    decided |= constraints(pin, forbid)
+    decided |= {"explain": explain} if explain else {}
     config: Any = None
     if target is None:
         config = load_config(
@@ -114,21 +139,24 @@ def compile_command(
             own,
             trainer__mesh=mesh,
             trainer__hardware=hardware,
+            trainer__plan=plan,
             trainer__train_batch_size=batch_size,
             model__seq_len=seq_len,
         )
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
-        how = {"dump_ir": folder, "verify": "compiled" in verify, **by_hand}
+        how = {"dump_ir": folder, "verify": "compiled" in verify, **decided}
         how |= {"time_limit": time_limit} if time_limit is not None else {}
         how |= {"values": True} if "values" in verify else {}
         how |= {"platform": platform} if platform != "cpu" else {}
         how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
+            how |= _plan_file(name or "", save_plan, html, config.trainer.plan is not None)
             result = {"model": name, **_of_config(config, how)}
         else:
-            result = _of_step(target, mesh, hardware, how)
+            how |= _plan_file(target.step, save_plan, html, plan is not None)
+            result = _of_step(target, mesh, hardware, plan, how)
     _print(result, as_json)
     if "verify" in result and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
@@ -142,11 +170,28 @@ def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:
     return report(config, mesh=config.mesh.as_dict(), hardware=config.trainer.hardware, **how)
 
 
-def _of_step(target: Target, mesh: str | None, hardware: str | None, how: dict[str, Any]) -> dict[str, Any]:
-    from levanter.compiler.question import parse_mesh
+def _of_step(
+    target: Target, mesh: str | None, hardware: str | None, plan: str | None, how: dict[str, Any]
+) -> dict[str, Any]:
+    from levanter.compiler.question import parse_mesh, read_plan
     from levanter.compiler.user_step import report
 
-    return report(target, parse_mesh(mesh).as_dict(), hardware or DEFAULT_HARDWARE, **how)
+    layout = parse_mesh(mesh)
+    if plan is not None:
+        given = read_plan(plan, plan)
+        layout, hardware = parse_mesh(mesh or given.mesh), hardware or given.hardware
+        if layout != parse_mesh(given.mesh):
+            raise errors.plan_of_another_mesh(plan, given.mesh, str(layout))
+        how = {**how, "plan": given}
+    return report(target, layout.as_dict(), hardware or DEFAULT_HARDWARE, **how)
+
+
+def _plan_file(model: str, save: str | None, html: str | None, given: bool) -> dict[str, Any]:
+    """What is asked about files of the plan; nothing where there are none."""
+    from levanter.compiler.plan_files import PlanFile
+
+    paths = [Path(each) if each is not None else None for each in (save, html)]
+    return {"plan_file": PlanFile(model, *paths)} if given or any(paths) else {}
 
 
 def _made(path: str) -> Path:

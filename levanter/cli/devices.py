@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from levanter.cli import errors
 from levanter.processes.errors import mesh_does_not_divide
+from levanter.runtime.errors import too_few_threads
 
 if TYPE_CHECKING:
     from levanter.compiler.question import DeviceMesh
@@ -49,6 +50,21 @@ def with_device_count(flags: str, needed: int) -> str:
     count = max([needed, *map(int, given)])
     kept = [flag for flag in flags.split() if not flag.startswith(_FLAG)]
     return " ".join([*kept, f"{_FLAG}={count}"])
+
+
+def require_threads(threads: int, enough: int) -> None:
+    """Check that CPU devices get no more threads than an elastic run has, by having one each; this starts JAX.
+
+    Args:
+        enough: threads for any mesh that the run can have; more devices are refused for another reason.
+
+    Raises:
+        UserError: there are more devices.
+    """
+    import jax
+
+    if jax.default_backend() == "cpu" and threads < jax.local_device_count() <= enough:
+        raise too_few_threads(threads, jax.local_device_count(), enough)
 
 
 def require(mesh: DeviceMesh) -> None:

@@ -130,9 +130,30 @@ def not_a_size(text: str) -> UserError:
     return UserError(f"--max-shard-size {text}: write a number of bytes, such as 5GB or 500MB")
 
 
+def pinned_twice(name: str, first: str, second: str) -> UserError:
+    return UserError(
+        f"--pin {name} is given twice, {first} and {second}: give all its mesh axes at once, --pin "
+        f"{name}={first},{second}, or keep one"
+    )
+
+
+def plan_of_another_mesh(source: str, planned: str, mesh: str) -> UserError:
+    return UserError(
+        f"{source} is a plan for the mesh {planned}, and --mesh is {mesh}: leave out --mesh, or plan for this one with "
+        "--save-plan FILE in place of --plan"
+    )
+
+
+def no_step_of_a_plan(source: str, model: str) -> UserError:
+    made = f"{source} was made for `{model}`" if model else f"{source} does not say what it was made for"
+    return UserError(f"{made}: name the step to price both plans for, with --model or --config, or as MODULE:FUNCTION")
+
+
 _ASSIGNED = {
     "--compute": "--compute mlp=model",
     "--storage": "--storage embed=data",
+    "--pin": "--pin embed=data",
+    "--forbid": "--forbid vocab=model",
     "--option": "--option merge_equal=false",
 }
 

@@ -160,12 +160,56 @@ def without_accelerator() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
+def plan_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --plan, the file of a plan."""
+    return click.option(
+        "--plan", metavar="FILE", help="Follow the plan in a file that `levanter compile --save-plan` wrote."
+    )(command)
+
+
 def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --compute and --storage, a plan by hand."""
     command = click.option("--storage", metavar="NAME=AXES", multiple=True, help="The same for state at rest.")(command)
     return click.option(
         "--compute", metavar="NAME=AXES", multiple=True, help="A plan by hand: batch=data or mlp=data,model."
     )(command)
+
+
+def constraint_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --pin and --forbid, which the search keeps to."""
+    command = click.option(
+        "--forbid", metavar="NAME=AXES", multiple=True, help="Mesh axes that a name does not take: vocab=model."
+    )(command)
+    return click.option(
+        "--pin",
+        metavar="NAME=AXES",
+        multiple=True,
+        help="Find the best plan in which a name is sharded over just these mesh axes, in use or at rest: embed=data.",
+    )(command)
+
+
+def constraints(pin: Sequence[str], forbid: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """What is pinned and forbidden; only what there is.
+
+    Raises:
+        UserError: an option is not NAME=AXES, or a name is pinned twice.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for each in pin:
+        name, over = assigned(each, "--pin")
+        pinned = found.setdefault("pin", {})
+        if name in pinned:
+            raise errors.pinned_twice(name, ",".join(pinned[name]), over)
+        pinned[name] = _listed(over)
+    for each in forbid:
+        name, over = assigned(each, "--forbid")
+        forbidden = found.setdefault("forbid", {})
+        forbidden[name] = [*forbidden.get(name, []), *_listed(over)]
+    return found
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def rules_by_hand(compute: Sequence[str], storage: Sequence[str]) -> tuple[Rules, Rules]:
@@ -238,6 +282,7 @@ def load_config(
 
 def load_model(ctx: click.Context, name: str, mesh: str | None, batch: int) -> Loaded:
     """The trained model that a command line names, on the devices of `mesh`, with the overrides of the command line.
+    What the command compiles is kept from here to its end.
 
     Args:
         name: a run directory, a checkpoint, or a Hugging Face folder or id.
@@ -252,11 +297,14 @@ def load_model(ctx: click.Context, name: str, mesh: str | None, batch: int) -> L
     if mesh is not None:
         devices.prepare(parse_mesh(mesh))
     from levanter.inference import loaded
+    from levanter.runtime import compile_cache
 
     # One device, unless told so: what the run was trained on need not be here.
-    source = loaded.find(name, [f"--trainer.mesh={mesh or 'null'}", *ctx.args], option_names(ctx))
+    here = [f"--trainer.mesh={mesh or 'null'}", "--trainer.plan=null"]
+    source = loaded.find(name, [*here, *ctx.args], option_names(ctx))
     if mesh is not None:
         devices.require(source.config.mesh)
+    ctx.with_resource(compile_cache.used(source.config.trainer.compile_cache))
     return loaded.load_model(source, batch, notify=lambda line: print(line, file=sys.stderr))
 
 

@@ -40,9 +40,11 @@ def reproduce_command(run_dir: str, steps: str | None, mesh: str | None) -> None
         devices.prepare(config.mesh)
         devices.require(config.mesh)
 
+    from levanter.runtime import compile_cache
     from levanter.runtime.reproduce import reproduce
 
-    print(reproduce(request, lambda line: print(line, file=sys.stderr, flush=True)))
+    with compile_cache.used(config.trainer.compile_cache):
+        print(reproduce(request, lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 def _steps(text: str | None) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from levanter.cli.options import (
     mesh_option,
     own_option,
     place_given,
+    plan_option,
 )
 from levanter.cli.process_options import process_options
 from levanter.processes.group import ALONE
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @own_option
 @config_options
 @mesh_option
+@plan_option
 @click.option(
     "--run-dir",
     metavar="PATH",
@@ -49,6 +51,7 @@ def train(
     model: str | None,
     path: str | None,
     mesh: str | None,
+    plan: str | None,
     run_dir: str | None,
     profile: str | None,
     coordinator: str | None,
@@ -71,6 +74,7 @@ def train(
     # Until something is trained there is nothing to save: a signal ends the command at once.
     with ProcessStop() as stop:
         given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
+        given_here |= {"trainer__plan": plan}
         config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
         _train(config, Command(given), stop, launch_of(coordinator, processes, process_id))
 
@@ -94,8 +98,8 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
         working(members),
         opened_by_the_first(members, lambda: opened_run(config, console, command)) as run,
     ):
-        threads = fixed_values(config, run)[CPU_THREADS]
-        if run.record.fixed and threads != environment.cores() and config.trainer.cpu_threads is None:
+        threads, elastic = fixed_values(config, run)[CPU_THREADS], config.trainer.elastic
+        if run.record.fixed and threads != environment.cores() and not (config.trainer.cpu_threads or elastic):
             console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
         if members.count > 1:
             # XLA's pool has a thread for each device of a process, or more: here as many as one process would have.
@@ -103,6 +107,8 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
         environment.fix_threads(threads)
         if config.trainer.mesh is not None:
             devices.require(config.mesh)
+        if elastic:
+            devices.require_threads(threads, config.trainer.virtual_shards // 2)
 
         from levanter.runtime.trainer import train as run_training
 

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,16 +17,20 @@ import jax
 
 import ir
 import passes
-from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_plan
-from levanter.compiler.errors import chosen_microbatches
+from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
+from levanter.compiler.errors import chosen_microbatches, two_plans
 from levanter.compiler.microbatches import fewest
+from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
+from passes.alternatives import explanation
 from passes.hardware.memory import CPU_MEMORY
+from passes.planner.constraints import Given
+from passes.planner.document import CHOICES_OF_MEMORY
 from passes.stage import Stage
 from passes.summary import memory, operation_times
 
@@ -104,6 +108,8 @@ def planned(
     plan: passes.Plan | None = None,
     dump_ir: Path | None = None,
     time_limit: float | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
@@ -113,9 +119,14 @@ def planned(
         check_elastic(mesh, config.trainer.virtual_shards)
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    if config.trainer.elastic and plan is not None:
-        check_elastic_plan(graph, plan)
-    return planned_graph(graph, mesh, hardware, plan=plan, dump_ir=dump_ir, time_limit=time_limit)
+    if plan is None and config.trainer.plan is not None:
+        plan = passes.Plan.of_document(config.trainer.plan, hardware)
+    if config.trainer.elastic:
+        check_elastic_graph(graph)
+        if plan is not None:
+            check_elastic_plan(graph, plan)
+    how = {"dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
+    return planned_graph(graph, mesh, hardware, plan=plan, **how)
 
 
 def with_microbatches(config: TrainConfig, mesh: Mapping[str, int], hardware: str) -> tuple[TrainConfig, str | None]:
@@ -140,11 +151,14 @@ def planned_graph(
     plan: passes.Plan | None = None,
     dump_ir: Path | None = None,
     time_limit: float | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
 ) -> pipeline.Result:
     """The same for the graph of any step."""
-    if plan is None and all(size == 1 for size in mesh.values()):
+    if plan is None and not (pin or forbid) and all(size == 1 for size in mesh.values()):
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
-    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, time_limit=time_limit)
+    how = {"time_limit": time_limit, "pin": pin, "forbid": forbid}
+    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, **how)
 
 
 def report(
@@ -154,6 +168,10 @@ def report(
     *,
     by_hand: ByHand = ({}, {}),
     time_limit: float | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
+    plan_file: PlanFile | None = None,
+    explain: Sequence[str] = (),
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
@@ -163,8 +181,12 @@ def report(
     """All that `levanter compile` says, as one JSON object (see docs/compile.md for its keys).
 
     Args:
-        by_hand: sharding rules for compute and for storage; without any the planner chooses.
+        by_hand: sharding rules for compute and for storage; without any, and without a plan in the config, the planner
+            chooses.
         time_limit: seconds after which the planner takes the best plan that it has found.
+        pin, forbid: mesh axes that names are pinned to, and that are forbidden to them (`passes.plan`).
+        plan_file: what the config is called, and a file to write the plan to.
+        explain: names to say more of: what each alternative costs.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
         platform: what to compile it for: CPU devices, or a TPU slice of the chip.
@@ -176,11 +198,15 @@ def report(
     """
     with user_errors():
         plan = plan_by_hand(mesh, hardware, by_hand)
+        if plan is not None and config.trainer.plan is not None:
+            raise two_plans(config.trainer.plan.source)
         config, chosen = with_microbatches(config, mesh, hardware)
-        asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit}
+        asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
         result, found = explained(lambda: planned(config, mesh, hardware, **asked))
     if chosen is not None:
         found["notes"] = [chosen, *found["notes"]]
+    if plan_file is not None:
+        found["notes"] = [*found["notes"], *plan_file.notes(result)]
     answer: dict[str, Any] = {
         "mesh": dict(mesh),
         "devices": found["devices"],
@@ -189,6 +215,10 @@ def report(
         "seq_len": config.model.seq_len,
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
+    if plan_file is not None:
+        plan_file.write(result, answer)
+    if explain:
+        answer["explained"] = explanations(result, explain)
     if verify:
         answer["verify"] = verified(config, result, found, platform, partitioner)
     if values:
@@ -197,6 +227,16 @@ def report(
         request = plan_request({"config": dump(config)}, result.plan)
         answer["values"] = checked_values(request, result.plan.mesh.devices, CONFIG_VALUES, partitioner)
     return answer
+
+
+def explanations(result: pipeline.Result, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each of some names why it is where it is, and what each alternative costs.
+
+    Raises:
+        UserError: the step has no such name.
+    """
+    with user_errors():
+        return [asdict(explanation(result.graph, result.plan, name)) for name in dict.fromkeys(names)]
 
 
 def plan_by_hand(mesh: Mapping[str, int], hardware: str, rules: ByHand) -> passes.Plan | None:
@@ -284,6 +324,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "order": list(plan.order),
         "compute": _axes(plan.compute),
         "storage": _axes(plan.storage),
+        "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
 
 
@@ -414,6 +455,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         {name: tuple(axes) for name, axes in request["compute"].items()},
         {name: tuple(axes) for name, axes in request["storage"].items()},
         request["hardware"],
+        **request["choices"],
     )
 
 

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING
 import passes
 from levanter.compiler import errors
 from passes.planner.space import shared_trips, updates_whole
+from passes.runner import must_be_whole
 
 if TYPE_CHECKING:
     from ir.graph import Graph
 
 BATCH_AXES = ("replica", "data")
 """Mesh axes that are there for the batch."""
+
+
+def device_counts(virtual_shards: int) -> list[int]:
+    """The numbers of devices that can share out virtual shards: 1, and those that have 2, 4, 8, … of them each."""
+    more = [n for n in range(2, virtual_shards // 2 + 1) if _is_shared_out(virtual_shards, n)]
+    return [1, *more]
 
 
 def check_elastic(mesh: Mapping[str, int], virtual_shards: int) -> None:
@@ -28,9 +35,25 @@ def check_elastic(mesh: Mapping[str, int], virtual_shards: int) -> None:
     if others:
         raise errors.elastic_mesh(others, BATCH_AXES)
     devices = math.prod(mesh.values())
+    if devices > 1 and not _is_shared_out(virtual_shards, devices):
+        raise errors.elastic_devices(devices, virtual_shards, device_counts(virtual_shards))
+
+
+def _is_shared_out(virtual_shards: int, devices: int) -> bool:
     each, rest = divmod(virtual_shards, devices)
-    if rest or each < 2 or (devices > 1 and each & (each - 1)):
-        raise errors.elastic_devices(devices, virtual_shards)
+    return not rest and each >= 2 and not each & (each - 1)
+
+
+def check_elastic_graph(graph: Graph) -> None:
+    """Whether every operation of an elastic step can run on one device's shards: else the whole step is left to the
+    compiler's partitioner, which adds up in an order of its own.
+
+    Raises:
+        UserError: one cannot, such as a call of the host.
+    """
+    node = must_be_whole(graph)
+    if node is not None:
+        raise errors.elastic_operation(f"{node.kind}.{node.fn}".rstrip("."), str(node.source or ""))
 
 
 def check_elastic_plan(graph: Graph, plan: passes.Plan) -> None:

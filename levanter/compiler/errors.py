@@ -124,12 +124,19 @@ def elastic_mesh(axes: Mapping[str, int], batch: Sequence[str]) -> UserError:
     )
 
 
-def elastic_devices(devices: int, shards: int) -> UserError:
-    fit = [n for n in range(1, shards // 2 + 1) if shards % n == 0 and (shards // n) & (shards // n - 1) == 0]
+def elastic_devices(devices: int, shards: int, fit: Sequence[int]) -> UserError:
     return UserError(
         f"trainer.virtual_shards {shards} cannot be shared out over {devices} device{'s' if devices > 1 else ''}: each "
-        f"must have 2, 4, 8, … of them. Use {', '.join(map(str, sorted({1, *fit})))} devices, or set virtual_shards to "
+        f"must have 2, 4, 8, … of them. Use {', '.join(map(str, fit))} devices, or set virtual_shards to "
         f"{2 * devices} or {4 * devices} (it must stay what it is for the whole run)"
+    )
+
+
+def elastic_operation(operation: str, source: str) -> UserError:
+    at = f" ({source})" if source else ""
+    return UserError(
+        f"`{operation}`{at} cannot run on one device's shards, and an elastic step runs on nothing else: take it "
+        "out of the step, or use trainer.deterministic fast"
     )
 
 
@@ -161,3 +168,28 @@ def elastic_storage_axes(name: str, over: Sequence[str], axes: Sequence[str]) ->
         f"`{name}` cannot be stored over {', '.join(over)} alone in an elastic step: sums go along the innermost mesh "
         f"axes first; store it over {axes[-1]}" + (f" or over {', '.join(axes)}" if len(axes) > 1 else "")
     )
+
+
+def plan_followed(source: str) -> str:
+    return f"the plan is that of {source}"
+
+
+def two_plans(source: str) -> UserError:
+    return UserError(f"two plans are given, {source} and one by hand: leave out --plan, or --compute and --storage")
+
+
+def plan_of_another_model(source: str, planned: str, model: str) -> str:
+    return f"{source} was made for {planned} and is used for {model}: the figures here are those of {model}"
+
+
+def plan_of_other_sizes(source: str, sizes: Mapping[str, tuple[int, int]]) -> str:
+    listed = ", ".join(f"`{name}` was {before} and is {now}" for name, (before, now) in sizes.items())
+    return f"{source} was made for other sizes: {listed}"
+
+
+def plan_of_another_chip(source: str, planned: str, hardware: str) -> str:
+    return f"{source} was made for {planned}, and the figures here are those of {hardware}"
+
+
+def plan_not_written(path: str, reason: str, option: str) -> UserError:
+    return UserError(f"cannot write `{path}`: {reason}: name another file for {option}")

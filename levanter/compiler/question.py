@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
 from levanter.errors import UserError
 from passes.errors import PlanError
 from passes.hardware.chip import CHIPS, chip_of
+from passes.planner.document import PlanDocument, read_document
+from passes.planner.errors import document_unreadable, reason_of
 from passes.sharding.mesh import DeviceMesh
 
-__all__ = ["ONE_DEVICE", "DeviceMesh", "check_hardware", "chip_names", "parse_mesh"]
+__all__ = ["ONE_DEVICE", "DeviceMesh", "PlanConfig", "check_hardware", "chip_names", "parse_mesh", "read_plan"]
 
 ONE_DEVICE = DeviceMesh(("data",), (1,))
 
@@ -25,6 +30,33 @@ def parse_mesh(text: str | None) -> DeviceMesh:
         return ONE_DEVICE
     try:
         return DeviceMesh.of(text)
+    except PlanError as error:
+        raise UserError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class PlanConfig(PlanDocument):
+    """A plan as a section of a configuration: what `levanter compile --save-plan` writes, with its file."""
+
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except PlanError as error:
+            raise UserError(str(error)) from None
+
+
+def read_plan(path: str | Path, shown: str) -> PlanConfig:
+    """The plan in a file, which messages call `shown`.
+
+    Raises:
+        UserError: the file cannot be read, or is no plan.
+    """
+    try:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise document_unreadable(shown, reason_of(error)) from None
+        return PlanConfig(**asdict(read_document(text, shown)))
     except PlanError as error:
         raise UserError(str(error)) from None
 

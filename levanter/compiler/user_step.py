@@ -19,6 +19,7 @@ from levanter.compiler.compile import (
     ByHand,
     Platform,
     explained,
+    explanations,
     findings_of,
     plan_by_hand,
     plan_request,
@@ -29,8 +30,11 @@ from levanter.compiler.compile import (
     user_errors,
     verified_plan,
 )
-from levanter.compiler.question import check_hardware
+from levanter.compiler.errors import two_plans
+from levanter.compiler.plan_files import PlanFile
+from levanter.compiler.question import PlanConfig, check_hardware
 from levanter.compiler.target import Target, UserStep, load_step
+from passes.planner.constraints import Given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,23 +77,37 @@ def report(
     *,
     by_hand: ByHand = ({}, {}),
     time_limit: float | None = None,
+    plan: PlanConfig | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
+    plan_file: PlanFile | None = None,
+    explain: Sequence[str] = (),
     dump_ir: Path | None = None,
     verify: bool = False,
     platform: Platform = "cpu",
     values: bool = False,
     partitioner: passes.Partitioner = "explicit",
 ) -> dict[str, Any]:
-    """All that `levanter compile` says of a step; see `levanter.compiler.compile.report`.
+    """All that `levanter compile` says of a step; see `levanter.compiler.compile.report`. `plan` is that of a file.
 
     `verify` compiles the step and runs nothing, so shapes do for arguments; `values` makes up numbers for them.
     """
     check_hardware(hardware)
     graph = graph_of(load_step(target))
     with user_errors():
-        plan = plan_by_hand(mesh, hardware, by_hand)
-        asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit}
+        given = plan_by_hand(mesh, hardware, by_hand)
+        if plan is not None:
+            if given is not None:
+                raise two_plans(plan.source)
+            given = passes.Plan.of_document(plan, hardware)
+        asked = {"plan": given, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
         result, found = explained(lambda: planned_graph(graph, mesh, hardware, **asked))
     answer: dict[str, Any] = {"model": target.step, **found}
+    if plan_file is not None:
+        answer["notes"] = [*answer["notes"], *plan_file.notes(result)]
+        plan_file.write(result, answer)
+    if explain:
+        answer["explained"] = explanations(result, explain)
     nameless = missing_names(graph)
     answer["notes"] = [*answer["notes"], *([nameless] if nameless else [])]
     if verify:

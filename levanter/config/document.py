@@ -52,8 +52,13 @@ class Document:
         return Document(_merged(self.values, other.values), {**self.marks, **other.marks})
 
     def anchored(self, folder: Path) -> Document:
-        """This document with every `type: path/to/file.py:Class` as seen from `folder`, where it was written."""
-        return Document(_anchored(self.values, folder), self.marks)
+        """This document with every `type: path/to/file.py:Class`, and the file of `trainer.plan`, as seen from
+        `folder`, where it was written."""
+        values = _anchored(self.values, folder)
+        trainer = values.get("trainer")
+        if isinstance(trainer, Mapping) and isinstance(trainer.get("plan"), str) and trainer["plan"]:
+            values["trainer"] = {**trainer, "plan": str(folder / Path(trainer["plan"]).expanduser())}
+        return Document(values, self.marks)
 
 
 def read(path: Path) -> Document:
@@ -97,10 +102,10 @@ def parse_value(text: str) -> Any:
         return text
 
 
-def display(path: Path) -> str:
+def display(path: Path | str) -> str:
     """The path as people know it: relative to the working directory where it lies below it."""
     try:
-        return str(path.resolve().relative_to(Path.cwd().resolve()))
+        return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
     except (ValueError, OSError):
         return str(path)
 

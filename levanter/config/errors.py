@@ -89,6 +89,13 @@ def moved_value(old: str, where: str, value: object, new: str) -> UserError:
     )
 
 
+def plan_of_another_mesh(source: str, planned: str, mesh: str) -> UserError:
+    return UserError(
+        f"trainer.plan: {source} is a plan for the mesh {planned}, and trainer.mesh is {mesh}: leave out --mesh, or "
+        f"give --trainer.plan null and let `levanter compile --mesh {mesh} --save-plan FILE` plan for this one"
+    )
+
+
 def in_field(name: str, error: UserError) -> UserError:
     return UserError(f"{name}: {error}")
 

@@ -16,6 +16,7 @@ from levanter.config.document import Document
 from levanter.config.files import find_model
 from levanter.config.kept import without_kept
 from levanter.config.overrides import parse_overrides
+from levanter.config.planned import with_plan
 from levanter.config.pretrained import with_pretrained
 from levanter.config.renamed import renamed
 from levanter.config.schema import TrainConfig
@@ -47,7 +48,7 @@ def load(
         written = written.updated(parse_overrides([f"--model.type={own}"]).anchored(Path.cwd()))
         name = Path(own.rpartition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
     written = written.updated(renamed(parse_overrides(overrides).anchored(Path.cwd())))
-    config = _decode(with_pretrained(written), options)
+    config = _decode(with_plan(with_pretrained(written)), options)
     if config.trainer.run_name is None and name is not None:
         return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, run_name=name))
     return config

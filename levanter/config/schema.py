@@ -37,6 +37,9 @@ class TrainConfig:
             _ = self.mesh
         except UserError as error:
             raise errors.in_field("trainer.mesh", error) from None
+        plan = self.trainer.plan
+        if plan is not None and parse_mesh(plan.mesh) != self.mesh:
+            raise errors.plan_of_another_mesh(plan.source, plan.mesh, str(self.mesh))
         try:
             check_hardware(self.trainer.hardware)
         except UserError as error:

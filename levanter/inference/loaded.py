@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from levanter.checkpoint import Location, latest, read_manifest, resolve
+from levanter.checkpoint import Location, newest, read_manifest, resolve
 from levanter.compiler.inference import Layout, plan_inference
 from levanter.config import TrainConfig, document, load_pretrained
 from levanter.config import load as load_config
@@ -103,33 +104,52 @@ def load_model(source: Source, batch: int, notify: Callable[[str], None]) -> Loa
     Raises:
         UserError: there is no whole checkpoint, or it does not fit the configuration; nothing fits the devices.
     """
-    checkpoint = None if source.run is None else _checkpoint(source, source.run, notify)
-    trained = checkpoint is not None and not is_imported(read_manifest(checkpoint))
-    # Weights that nobody has trained here have no adapter yet.
-    config = source.config if trained else dataclasses.replace(source.config, adapter=None)
-    like, layout = state_shape(config).model, None
-    if config.trainer.mesh is not None:
-        layout = plan_inference(like, batch, config.mesh.as_dict(), config.trainer.hardware)
-    shardings = None if layout is None else layout.model
-    if checkpoint is None:
-        assert config.model.initialize_from is not None
-        model = import_model(open_folder(config.model.initialize_from), config.model, like, shardings)
-    elif trained:
-        model = load_evaluated(config, checkpoint, shardings)
+    if source.run is None:
+        assert source.config.model.initialize_from is not None
+        folder = open_folder(source.config.model.initialize_from)
+        made = _made(source, batch, False, lambda config, like, at: import_model(folder, config.model, like, at))
     else:
-        assert source.run is not None
-        model = starting_model(config, source.run, checkpoint, shardings)
+        made = _of_run(source, source.run, batch, notify)
+    config, model, layout = made
     return Loaded(source.name, config, model, load_tokenizer(config.data.tokenizer), layout)
 
 
-def _checkpoint(source: Source, run: Path, notify: Callable[[str], None]) -> Location:
-    """The checkpoint of a run that is meant, with what people should know of it."""
+_Made = tuple[TrainConfig, LmModel, Layout | None]
+
+
+def _of_run(source: Source, run: Path, batch: int, notify: Callable[[str], None]) -> _Made:
+    """The model of the checkpoint of a run that is meant; `notify` is told what people should know of it."""
+
+    def read(checkpoint: Location) -> _Made:
+        if is_imported(read_manifest(checkpoint)):
+            return _made(source, batch, False, lambda config, like, at: starting_model(config, run, checkpoint, at))
+        return _made(source, batch, True, lambda config, like, at: load_evaluated(config, checkpoint, at))
+
     path, problems = Path(source.name).expanduser(), list[str]()
-    checkpoint = latest(run / CHECKPOINTS, problems) if path == run else resolve(path)
-    if checkpoint is None:
-        raise errors.no_checkpoint(run)
+    if path != run:
+        checkpoint = resolve(path)
+        made = read(checkpoint)
+    else:
+        found = newest(run / CHECKPOINTS, read, problems)
+        if found is None:
+            raise errors.no_checkpoint(run)
+        checkpoint, made = found
     for problem in problems:
         notify(problem)
     for file in own_code.changed(read_manifest(checkpoint).metadata.get(own_code.KEY, {}), source.config):
         notify(errors.code_changed(file, checkpoint))
-    return checkpoint
+    return made
+
+
+def _made(source: Source, batch: int, trained: bool, read: Callable[[TrainConfig, Any, Any], LmModel]) -> _Made:
+    """A model on the devices of its mesh.
+
+    Args:
+        trained: whether it was trained here; weights that nobody has trained here have no adapter yet.
+        read: gives the model, of a config, its shapes, and their shardings (None on one device).
+    """
+    config = source.config if trained else dataclasses.replace(source.config, adapter=None)
+    like, layout = state_shape(config).model, None
+    if config.trainer.mesh is not None:
+        layout = plan_inference(like, batch, config.mesh.as_dict(), config.trainer.hardware)
+    return config, read(config, like, None if layout is None else layout.model), layout

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from levanter.checkpoint import Location, committed
-from levanter.config import TrainConfig, loads
+from levanter.config import TrainConfig, loads, parse_mesh
 from levanter.runtime import errors
 from levanter.runtime.record import CPU_THREADS, Record, as_of, read, with_fixed
 from levanter.runtime.run_directory import RunDirectory
@@ -31,7 +31,8 @@ class Request:
         config = with_fixed(loads(text), then.fixed)
         if self.mesh is None:
             return config
-        return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, mesh=self.mesh))
+        plan = config.trainer.plan if parse_mesh(self.mesh) == config.mesh else None
+        return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, mesh=self.mesh, plan=plan))
 
     @property
     def threads(self) -> int | None:

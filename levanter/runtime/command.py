@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SPELLINGS = {"--run-dir": ("--trainer.run_dir",), "--mesh": ("--trainer.mesh",)}
+_SPELLINGS = {"--run-dir": ("--trainer.run_dir",), "--mesh": ("--trainer.mesh",), "--plan": ("--trainer.plan",)}
 
 
 @dataclass(frozen=True)

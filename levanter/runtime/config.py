@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from levanter.checkpoint.config import CheckpointConfig
+from levanter.compiler.question import PlanConfig
 from levanter.fields import COUNT, LARGEST_SIZE, SEED, SIZE, at_least, between, check, number, word
 from levanter.runtime import errors
 
@@ -54,7 +55,8 @@ class TrainerConfig:
     the fewest whose step fits trainer.hardware; a run fixes that when it starts."""
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
-    starts. A run keeps the number where it resumes on more or fewer cores."""
+    starts, and half of the virtual shards of an elastic run. A run keeps the number where it resumes on more or fewer
+    cores."""
     precision: str | None = None
     """Dtypes, such as params=float32,compute=bfloat16,output=float32; what is left out, or null, is as the model says.
     compute sets model.compute_dtype, output model.logits_dtype."""
@@ -73,6 +75,9 @@ class TrainerConfig:
     """Whether a new run takes the optimizer's state from there too; the learning rate starts with its schedule anew."""
     mesh: str | None = None
     """Device mesh, such as 4x2 (data=4, model=2) or replica=2,data=4,model=2, any axes; null trains on one device."""
+    plan: PlanConfig | None = None
+    """The plan to train by: a file that levanter compile --save-plan wrote, such as plan.yaml, from which the run keeps
+    what it says; null lets the planner choose."""
     deterministic: str = word("fast", ("fast", "elastic"))
     """What gives the same bits: the same run on the same mesh (fast), or on any number of devices (elastic)."""
     virtual_shards: int = number(16, between(2, LARGEST_SIZE))
@@ -102,13 +107,17 @@ class TrainerConfig:
         check(self, "trainer")
         if self.microbatches is not None and self.train_batch_size % self.microbatches:
             raise errors.microbatches_do_not_divide(self.train_batch_size, self.microbatches)
-        if self.elastic and self.train_batch_size % (self.virtual_shards * (self.microbatches or 1)):
-            raise errors.virtual_shards_do_not_divide(
-                self.train_batch_size, self.virtual_shards, self.microbatches or 1
-            )
+        if self.elastic:
+            self._check_elastic()
         if self.initialize_optimizer and self.initialize_from is None:
             raise errors.optimizer_of_nothing()
         _ = self.profiled
+
+    def _check_elastic(self) -> None:
+        if self.microbatches is None:
+            raise errors.microbatches_by_the_mesh()
+        if self.train_batch_size % (self.virtual_shards * self.microbatches):
+            raise errors.virtual_shards_do_not_divide(self.train_batch_size, self.virtual_shards, self.microbatches)
 
     @property
     def profiled(self) -> range:

@@ -31,6 +31,8 @@ _OPTIONS = (
     "jax_disable_most_optimizations",
 )
 _VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
+_DEVICE_COUNT = "--xla_force_host_platform_device_count="
+"""A flag that says of the mesh what the mesh says itself."""
 
 
 def available_threads() -> int:
@@ -68,8 +70,9 @@ def current() -> dict[str, Any]:
         "device_kind": _processor() if device.platform == "cpu" else device.device_kind,
     }
     if device.platform == "cpu":
-        found["cpu_threads"] = available_threads()
-    found |= {name.lower(): " ".join(os.environ[name].split()) for name in _VARIABLES if os.environ.get(name)}
+        found["cpu_threads"] = max(available_threads(), jax.local_device_count())  # each device has one at least
+    flags = {name.lower(): _flags(os.environ.get(name, "")) for name in _VARIABLES}
+    found |= {name: text for name, text in flags.items() if text}
     options = {name: getattr(jax.config, name, None) for name in _OPTIONS}
     return found | {name: value for name, value in options.items() if value is not None}
 
@@ -78,6 +81,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tupl
     """What differs by name, before and now; None where there is nothing. A record of an older version that does not
     speak of something does not differ in it."""
     variables = {name.lower() for name in _VARIABLES}
+    before = {name: _flags(value or "") or None if name in variables else value for name, value in before.items()}
     told = set(before) | (variables if before else set())
     return {
         name: (before.get(name), now.get(name))
@@ -92,6 +96,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: L
         errors.environment_changed(name, was, is_now, checkpoint)
         for name, (was, is_now) in changes(before, now).items()
     ]
+
+
+def _flags(text: str) -> str:
+    """The flags in a variable, one space between two."""
+    return " ".join(flag for flag in text.split() if not flag.startswith(_DEVICE_COUNT))
 
 
 def _processor() -> str:

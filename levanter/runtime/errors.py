@@ -116,6 +116,21 @@ def other_data(checkpoint: Location) -> UserError:
     )
 
 
+def microbatches_by_the_mesh() -> UserError:
+    return UserError(
+        "trainer.microbatches null is chosen for the memory of one mesh, and trainer.deterministic elastic adds up the "
+        "same micro-batches on any: set a number, such as 1"
+    )
+
+
+def too_few_threads(threads: int, devices: int, enough: int) -> UserError:
+    return UserError(
+        f"trainer.cpu_threads {threads} is less than the {devices} CPU devices of this process, which have a thread "
+        "each. Bits depend on their number, and trainer.deterministic elastic has one for any mesh: set it to "
+        f"{enough}, enough for all devices that can share out the virtual shards, or leave it out in a new run"
+    )
+
+
 def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
     nearest = min((n for n in range(1, batch + 1) if batch % n == 0), key=lambda n: abs(n - microbatches))
     return UserError(
@@ -193,7 +208,12 @@ def resumed_with(changes: Sequence[str], config: Path) -> str:
     return f"this resume changes {'; '.join(changes)} (recorded in {config})"
 
 
-def mesh_changed() -> str:
+def mesh_changed(elastic: bool) -> str:
+    if elastic:
+        return (
+            "the values are those of the checkpoint, laid out anew, and the bits of the run stay what they are "
+            "(trainer.deterministic elastic)"
+        )
     return (
         "the values are those of the checkpoint, laid out anew; sums are taken in another order from here on, so the "
         "last bits of losses may be others"

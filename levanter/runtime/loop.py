@@ -88,6 +88,8 @@ class Loop:
         running: tuple[int, Metrics] | None = None
         first = True
         self._instruments.start(step)
+        if step < last:
+            self._checkpointer.prepare(flat_names(state))
         batch = self._batch(step)
         agreed = self._agreed(step, stop)
         while step < last and "stop" not in agreed:

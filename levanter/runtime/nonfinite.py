@@ -54,9 +54,9 @@ class Watch:
         return None
 
 
-def unless_finite(loss: jax.Array, gradient_norm: jax.Array, updates: Any, new: Any, old: Any) -> Any:
-    """`new`, parameters and the optimizer's state after a step, where all of it is finite; `old` where not."""
-    finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(optax.tree.norm(updates))
+def unless_finite(loss: jax.Array, gradient_norm: jax.Array, update_norm: jax.Array, new: Any, old: Any) -> Any:
+    """`new`, parameters and the optimizer's state after a step, where these numbers are finite; `old` where not."""
+    finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm) & jnp.isfinite(update_norm)
     return where(finite, new, old)
 
 

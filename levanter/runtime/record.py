@@ -102,8 +102,11 @@ def fixed_at_start(config: TrainConfig, before: Record, steps_before: int, threa
     Args:
         before: of the run that is resumed; an empty one at a start.
         steps_before: the `num_train_steps` of the run until now, which a run of an older version had as its schedule.
-        threads: of the CPU, where the run has no number yet.
+        threads: of the CPU, where the run has no number yet. An elastic run has as many as devices can share out its
+            virtual shards: a CPU that stands in for so many has no fewer.
     """
+    if config.trainer.elastic:
+        threads = config.trainer.virtual_shards // 2
     return {
         SCHEDULE_STEPS: config.optimizer.schedule_steps or before.fixed.get(SCHEDULE_STEPS) or steps_before,
         CPU_THREADS: config.trainer.cpu_threads or before.fixed.get(CPU_THREADS) or threads,

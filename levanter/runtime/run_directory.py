@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -67,6 +68,7 @@ MAY_CHANGE = (
     "trainer.mesh",  # the values are the same wherever they lie; sums are taken in another order
     "trainer.microbatches",  # as with the mesh; what fits the memory of one machine need not fit that of the next
     "trainer.on_nonfinite",
+    "trainer.plan",  # as with the mesh
 )
 """Keys which a resume may change. Those that are not among `KEEPS_BITS` change bits, but not what is trained."""
 
@@ -76,6 +78,7 @@ HUGGING_FACE = "hugging_face"
 REWINDS = "rewinds.json"
 WANDB_ID = "wandb_id"
 _UNSAID = ("trainer.run_dir", "trainer.log_every", "trainer.tracker")
+_PLAN, _ITS_FILE = "trainer.plan", "source"
 _OURS = {
     CONFIG,
     CHECKPOINTS,
@@ -101,6 +104,8 @@ class Difference:
     now: Any
 
     def __str__(self) -> str:
+        if self.name == _PLAN:
+            return f"{self.name}: {_of_plan(self.before, self.now)} → {_of_plan(self.now, self.before)}"
         return f"{self.name}: {self.before} → {self.now}"
 
 
@@ -159,6 +164,8 @@ def open_run(
         may_change: dotted keys that may differ from the config the run was started with.
         another: gives the command that starts this run in a directory of its own, for the refusal to print.
 
+    A block that ends with a `UserError` before the run has made anything leaves no new directory behind.
+
     Raises:
         UserError: another process is writing it, it has checkpoints of another config, it holds files that are not a
             run's, or it cannot be made.
@@ -166,6 +173,7 @@ def open_run(
     run = RunDirectory(Path(path))
     if foreign := foreign_files(run.path):
         raise errors.foreign_files(run.path, foreign)
+    made = _missing(run.path)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         lock = open(run.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (closed by the `with` below)
@@ -182,7 +190,31 @@ def open_run(
             durable.sync(run.path.absolute().parent)
         except OSError as error:
             raise errors.cannot_make_run(run.path, error.strerror or str(error)) from error
-        yield run
+        try:
+            yield run
+        except UserError:
+            _undo(run, made)
+            raise
+
+
+def _missing(path: Path) -> list[Path]:
+    """The folder `path` and those above it that are not there, the innermost first."""
+    return list(itertools.takewhile(lambda each: not each.exists(), (path, *path.parents)))
+
+
+def _undo(run: RunDirectory, made: Sequence[Path]) -> None:
+    """Remove the folders of a run that was refused before it had made anything; `made` are those that were not there.
+
+    What somebody else has put there is left alone, and where it cannot be removed it does no harm.
+    """
+    if not made or {entry.name for entry in run.path.iterdir()} - {CONFIG, CHECKPOINTS, LOCK}:
+        return
+    with contextlib.suppress(OSError):
+        run.checkpoints_path.rmdir()
+        for path in (run.config_path, run.path / LOCK):
+            path.unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
 
 
 def _taken_up(
@@ -244,6 +276,22 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     ]
 
 
+def _of_plan(plan: Any, other: Any) -> str:
+    """What a plan says otherwise than another one, in short."""
+    if not isinstance(plan, Mapping):
+        return "chosen by the planner"
+    mine, its = dict(_flat(plan)), dict(_flat(other)) if isinstance(other, Mapping) else {}
+    told = {key: mine.get(key, ABSENT) for key in sorted(mine.keys() | its.keys()) if mine.get(key) != its.get(key)}
+    choices = ("regather", "defer_sums", "hoist_gathers") if its else ()
+    roles = ("compute.", "storage.", *choices)
+    shown = [f"{key}={_listed(value)}" for key, value in told.items() if key.startswith(roles)]
+    return " ".join(shown) or "the same layout"
+
+
+def _listed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process is writing the run directory at `path` just now."""
     try:
@@ -292,9 +340,12 @@ def _completed(*configs: Any) -> tuple[Any, ...]:
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every leaf; a list is a leaf. What lies in a run directory may have moved with it."""
+    """Dotted key and value of every leaf; a list is a leaf, and a plan, whose file may be called otherwise. What lies
+    in a run directory may have moved with it."""
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if f"{prefix}{key}" == _PLAN and isinstance(value, Mapping):
+            yield _PLAN, {name: each for name, each in value.items() if name != _ITS_FILE}
+        elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             inside = isinstance(value, str) and Path(value).name == HUGGING_FACE

@@ -173,8 +173,8 @@ def _record_resume(
     shown = [str(each) for each in run.changes]
     if shown:
         tell(errors.resumed_with(shown, run.config_path))
-    if any(each.name == "trainer.mesh" for each in run.changes):
-        tell(errors.mesh_changed())
+    if any(each.name in ("trainer.mesh", "trainer.plan") for each in run.changes):
+        tell(errors.mesh_changed(config.trainer.elastic))
     steps, schedule = config.trainer.num_train_steps, fixed[SCHEDULE_STEPS]
     if run.before(STEPS, steps) != steps and schedule < steps:
         tell(errors.schedule_ends(schedule, steps, float(learning_rate(config.optimizer, schedule)(schedule))))

@@ -146,7 +146,7 @@ def make_train_step(
             metrics |= watch(trained, gradients, updates)
         new, old = (optax.apply_updates(trained, updates), opt_state), (trained, state.opt_state)
         if skip_nonfinite:
-            new = unless_finite(loss, metrics["grad_norm"], updates, new, old)
+            new = unless_finite(loss, norm, global_norm(updates, virtual_shards), new, old)
         (trained, opt_state), scale, said = scaling.update(metrics["grad_norm"], new, old)
         return TrainState(state.step + 1, whole(trained, fixed), opt_state, scale), metrics | said
 

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from levanter.compiler.elastic import device_counts
 from levanter.config import TrainConfig
 from levanter.data import TokenData
 from levanter.inference.generate import generate, sample_key
 from levanter.runtime.command import Command
 
 PROMPT = "The"
+_DEVICES = 8
+"""That a CPU is asked to stand in for."""
 
 
 def ended(
@@ -41,25 +44,37 @@ def ended(
         _print(console, f"\nsample: {sample(model, tokens, config)}")
     _print(console, f"\nrun directory: {path} (config.yaml, metrics.jsonl, checkpoints/)")
     _print(console, "what to try next:")
-    for line, does in _next(command, config, path):
+    for line, does in next_commands(command, config, path):
         _print(console, f"  {line}\n      {does}")
 
 
-def _next(command: Command, config: TrainConfig, path: Path) -> list[tuple[str, str]]:
+def next_commands(command: Command, config: TrainConfig, path: Path) -> list[tuple[str, str]]:
     """Commands to try after this run, with what each does."""
     longer = command.text(trainer__num_train_steps=2 * config.trainer.num_train_steps, run_dir=f"{path}-longer")
     found = [(longer, "train for longer")]
+    elastic = device_counts(config.trainer.virtual_shards) if config.trainer.elastic else None
     batch = config.trainer.train_batch_size
-    if config.trainer.mesh is None:
-        mesh = f"{math.gcd(batch, 4)}x2"
-        spread = command.text(mesh=mesh, run_dir=f"{path}-{mesh}")
-        found.append((spread, "the same run on a mesh of CPU devices"))
+    if config.trainer.mesh is None and (spread := _spread(batch, elastic)):
+        mesh, does = spread
+        found.append((command.text(mesh=mesh, run_dir=f"{path}-{mesh}"), does))
+    if elastic:
+        planned = command.text("compile", leave_out=("--run-dir",), mesh=f"{elastic[-1]}")
+        return [*found, (planned, f"how this model would be stored on {elastic[-1]} chips, and why")]
     if command.is_bare:
         planned = "levanter compile --model gpt2_small --mesh 8x4"
         return [*found, (planned, "how a larger model would be sharded over 32 chips, and why")]
     data = math.gcd(batch, 8)
-    planned = command.text("compile", leave_out=("--run-dir",), mesh=f"{data}x4")
+    planned = command.text("compile", leave_out=("--run-dir", "--plan"), mesh=f"{data}x4")
     return [*found, (planned, f"how this model would be sharded over {data * 4} chips, and why")]
+
+
+def _spread(batch: int, elastic: Sequence[int] | None) -> tuple[str, str] | None:
+    """A mesh for the machine at hand, and what the run would be on it; `elastic` are the numbers of devices that an
+    elastic run can have."""
+    if elastic is None:
+        return f"{math.gcd(batch, 4)}x2", "the same run on a mesh of CPU devices"
+    devices = max(each for each in elastic if each <= _DEVICES)
+    return (f"{devices}", f"the same run on {devices} CPU devices, to the same bits") if devices > 1 else None
 
 
 def stopped(console: Console, path: Path, step: int, num_train_steps: int) -> None:

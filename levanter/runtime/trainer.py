@@ -19,6 +19,7 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.checkpoint.directory import keep_elsewhere
 from levanter.compiler.compile import compile_training, with_microbatches
+from levanter.compiler.plan_files import plan_followed
 from levanter.config import TrainConfig
 from levanter.models.errors import vocabulary_too_small
 from levanter.processes.arrays import by_the_first, check_devices
@@ -132,6 +133,8 @@ class _Attempt:
             self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)
         self.compiled = compile_training(self.config, reproducible=True)
+        for line in plan_followed(self.compiled):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
         self._began, self._programs, self._callbacks = began, programs, callbacks
 

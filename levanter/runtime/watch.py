@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from levanter.optim.norm import global_norm
 from levanter.paths import matches, named_leaves
 from levanter.runtime import errors
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
@@ -56,7 +57,9 @@ class Watch:
     def numbers(self, state: Any, batch: Any) -> Mapping[str, Any]:
         """The norms of the step that comes next, which has this state and batch; nobody waits for them here."""
         if self._program is None:
-            step = train_step_of(self._config, watch=lambda *trees: norms(self._patterns, *trees))
+            trainer = self._config.trainer
+            pieces = trainer.virtual_shards if trainer.elastic else None
+            step = train_step_of(self._config, watch=lambda *trees: norms(self._patterns, pieces, *trees))
 
             def watched(state: Any, batch: Any) -> dict[str, Any]:
                 return {name: value for name, value in step(state, batch)[1].items() if name.partition("/")[0] in OF}
@@ -65,16 +68,16 @@ class Watch:
         return self._program(state, batch)
 
 
-def norms(patterns: Sequence[str], *trees: Any) -> dict[str, jax.Array]:
+def norms(patterns: Sequence[str], pieces: int | None, *trees: Any) -> dict[str, jax.Array]:
     """The norms of all arrays that a pattern stands for, float32 scalars by key.
 
     Args:
+        pieces: see `levanter.optim.norm.global_norm`.
         trees: weights, gradients and updates, in the structure of the model; None stands for what is not trained.
     """
     found: dict[str, jax.Array] = {}
     for of, tree in zip(OF, trees, strict=True):
         for name, leaf in named_leaves(tree).items():
             if leaf is not None and any(matches(name, pattern) for pattern in patterns):
-                array = getattr(leaf, "array", leaf)
-                found[f"{of}/{name}"] = jnp.sqrt(jnp.sum(jnp.square(array.astype(jnp.float32))))
+                found[f"{of}/{name}"] = global_norm(leaf.astype(jnp.float32), pieces)
     return found

@@ -132,6 +132,14 @@ def parts_meet(first: str, second: str) -> tuple[str, str]:
     )
 
 
+def beside(derived: str, given: str, source: Source | None) -> tuple[str, str]:
+    where = f" ({source})" if source is not None else ""
+    return (
+        f"`{derived}` meets `{given}`, and one value has both{where}: they are two axes",
+        "transpose first, so that each stands where the other operand has it: a reshape does not move elements",
+    )
+
+
 def softmax_total(own: Sequence[str]) -> tuple[str, str]:
     return (
         f"a softmax over {_quoted(own)} is summed over {_quoted(own)}: the sum is 1 everywhere",

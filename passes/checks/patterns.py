@@ -101,6 +101,13 @@ def _maker(program: Program, operand: Operand) -> Node | None:
     return program.producer.get(operand.id) if isinstance(operand, Value) else None
 
 
+def _less(program: Program, operand: Operand) -> tuple[Operand, ...]:
+    """An operand, and where it is a difference what it was before something was taken away."""
+    operand = plain(program, operand)
+    difference = elementwise(program, operand, "sub")
+    return (operand,) if difference is None else (operand, plain(program, difference.inputs[0]))
+
+
 @dataclass(frozen=True)
 class Normalized:
     """A value that sums to one (or, as a logarithm, whose exponential does) over some names.
@@ -117,24 +124,29 @@ class Normalized:
 
 
 def normalized(program: Program) -> Iterator[Normalized]:
-    """Every softmax and log-softmax of the forward pass: `u / sum(u)`, `z - log(sum(exp(z)))`."""
+    """Every softmax and log-softmax of the forward pass: `u / sum(u)`, `z - log(sum(exp(z)))`, and the latter as
+    `z - logsumexp(z)` writes it, with a maximum taken away inside and given back outside."""
     for node in program.nodes:
         divides = op_of(node).is_elementwise and node.fn in ("div", "sub")
         if not divides or node.phase != "forward" or len(node.inputs) != 2:
             continue
         whole, part = plain(program, node.inputs[0]), narrow(program, node.inputs[1])
         if node.fn == "sub":
-            logarithm = elementwise(program, part, "log")
+            shifted = elementwise(program, part, "add")
+            parts = [part] if shifted is None else [narrow(program, each) for each in shifted.inputs]
+            logarithm = next((found for each in parts if (found := elementwise(program, each, "log"))), None)
             if logarithm is None:
                 continue
             part = narrow(program, logarithm.inputs[0])
+            absolute = elementwise(program, part, "abs")  # of a sum with signs
+            part = part if absolute is None else narrow(program, absolute.inputs[0])
         normalizer = total(program, part)
         if normalizer is None:
             continue
         summed = plain(program, normalizer.inputs[0])
         exponential = elementwise(program, summed, "exp")
         if node.fn == "sub":
-            if exponential is None or plain(program, exponential.inputs[0]) != whole:
+            if exponential is None or whole not in _less(program, exponential.inputs[0]):
                 continue
         elif summed != whole or exponential is None:
             continue

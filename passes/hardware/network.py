@@ -54,8 +54,9 @@ class Network:
         return self.chip.link * (2 if ring else 1)
 
     @cached_property
-    def _tables(self) -> tuple[Any, Any, Any, Any]:
-        """[mask] → group on fast axes, hops on them, group on slow axes, slow bytes per second of one device."""
+    def _tables(self) -> tuple[Any, ...]:
+        """[mask] → devices on fast axes, and on slow ones; seconds of all hops on the fast ones; seconds a byte of the
+        volume takes on the fast axes, and on the slow ones; seconds that the slow ones take at least."""
         fast, hops, slow = np.ones(self.mesh.masks), np.zeros(self.mesh.masks), np.ones(self.mesh.masks)
         for mask in range(self.mesh.masks):
             for i, size in enumerate(self.mesh.sizes):
@@ -65,7 +66,9 @@ class Network:
                     else:
                         fast[mask] *= size
                         hops[mask] += size / 2
-        return fast, hops, slow, np.full(self.mesh.masks, self.chip.slow_per_host / self.chip.host)
+        latency = hops * (0.0 if self.chip.switched else HOP_SECONDS)
+        across = (slow - 1) / slow / fast / (self.chip.slow_per_host / self.chip.host)
+        return fast, slow, latency, (fast - 1) / fast / self.bandwidth, across, (slow > 1) * HOP_SECONDS
 
     def seconds(self, kind: str, mask: Mask, volume: Mask) -> Any:
         """Time of one collective over the axes of `mask`, `volume` bytes per group (after gathering, before reducing).
@@ -73,15 +76,14 @@ class Network:
         On a mixture of fast and slow axes it is hierarchical: the fast part works on the whole volume, the slow part on
         what one device of the fast group then holds.
         """
-        fast, hops, slow, slow_bandwidth = (table[mask] for table in self._tables)
-        width = self.bandwidth[mask]
-        latency = 0.0 if self.chip.switched else hops * HOP_SECONDS
-        inside = np.maximum(latency, (fast - 1) / fast * volume / width)
-        across = (slow - 1) / slow * volume / fast / slow_bandwidth + (slow > 1) * HOP_SECONDS
+        fast, slow, latency, per_byte, slow_per_byte, least = self._tables
         move = OPS[kind]
-        if move.exchanges:
-            inside = inside / (fast if self.chip.switched else 4.0)
-            across = across / slow
         if move.passes_on:
-            return np.maximum(latency, volume / width) * (fast * slow > 1)
+            many = fast[mask] * slow[mask] > 1
+            return np.maximum(latency[mask], volume / self.bandwidth[mask]) * many
+        inside = np.maximum(latency[mask], volume * per_byte[mask])
+        across = volume * slow_per_byte[mask] + least[mask]
+        if move.exchanges:
+            inside = inside / (fast[mask] if self.chip.switched else 4.0)
+            across = across / slow[mask]
         return move.crossings * (inside + across)

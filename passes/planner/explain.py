@@ -48,6 +48,8 @@ def _worth(role: str, axes: tuple[str, ...], slower: float, peak: int, seconds: 
     change = slower / seconds - 1 if seconds else 0.0
     if change > _EVEN:
         return f"{where}: without it a step takes {_times(change)}"
+    if change < -_EVEN:
+        return f"{where}: without it a step takes {-change:.0%} less"
     slow = " (crosses the slow network)" if SLOW_AXIS in axes else ""
     return f"{where}{slow}: costs nothing and saves memory"
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from ir.graph import Graph
 from ir.types import TensorType
 from passes.hardware.chip import Chip, chip_of
+from passes.planner.document import PlanDocument
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import Role, ShardingRules, sizes_of, with_layout
 
@@ -39,11 +40,12 @@ class RunnerUp:
 
 @dataclass(frozen=True)
 class Subject:
-    """The step that a plan is for: a canonical graph without its origins, and notes on it (what the checker finds, what
-    no rule knows)."""
+    """The step that a plan is for: a canonical graph without its origins, notes on it (what the checker finds, what no
+    rule knows), and the operations that its model asks for (`passes.arithmetic`), which only origins tell."""
 
     graph: Graph
     notes: tuple[str, ...]
+    flops: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ class Layouts:
     `order` is the priority order of names; `compute` and `storage` map names to mesh axes (replicated names are
     absent). `storage` repeats the compute axes and adds the storage-only ones. `regather` says whether parameters that
     the forward pass gathered are gathered again in the backward pass, or kept till then; None where memory is to decide
-    (see `passes.planner.regather`). `subject` is the step that was planned; a plan by hand has none until it is carried
-    out.
+    (see `passes.planner.regather`). `defer_sums` and `hoist_gathers` say the same of what loops do once: all of it,
+    none of it, or None for as much as there is room for. `subject` is the step that was planned; a plan by hand has
+    none until it is carried out. `document` is the file that the plan was read from; what of it a step cannot follow is
+    an error.
     """
 
     mesh: DeviceMesh
@@ -67,6 +71,9 @@ class Layouts:
     runner_up: RunnerUp | None = None
     custom_chip: Chip | None = field(default=None, repr=False)
     regather: bool | None = None
+    defer_sums: bool | None = None
+    hoist_gathers: bool | None = None
+    document: PlanDocument | None = field(default=None, compare=False, repr=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
 
     @property

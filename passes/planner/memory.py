@@ -107,6 +107,26 @@ class MemoryProgram:
             highest = np.maximum(highest, running)
         return highest, _off_chip(at_peak, chip.on_chip)
 
+    def held(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> list[tuple[MemoryKind, Entry, int]]:
+        """What is held in the memory of the device when most is: of each kind, the entries and how many of each."""
+        sizes = [int(entry.local(rules, chip)) for entry in self.entries]
+        staying = passing = highest = 0
+        counts: dict[tuple[MemoryKind, int, bool], int] = {}
+        found = dict(counts)
+        for event in self.events:
+            key = (event.kind, event.entry, event.stays)
+            counts[key] = counts.get(key, 0) + event.sign
+            staying += event.sign * sizes[event.entry] * event.stays
+            passing += event.sign * sizes[event.entry] * (not event.stays)
+            off_chip = passing > chip.on_chip
+            if staying + passing * off_chip > highest:
+                highest = staying + passing * off_chip
+                found = {key: count for key, count in counts.items() if count and (key[2] or off_chip)}
+        merged: dict[tuple[MemoryKind, int], int] = {}
+        for (kind, entry, _), count in found.items():
+            merged[kind, entry] = merged.get((kind, entry), 0) + count
+        return [(kind, self.entries[entry], count) for (kind, entry), count in merged.items()]
+
     def on_chip(self, rules: ShardingRules, chip: ChipMemory) -> int:
         """The most that temporaries take on the chip, where they fit: what has no part in the peak."""
         sizes = [int(entry.local(rules, chip)) for entry in self.entries]

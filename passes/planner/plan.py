@@ -1,8 +1,9 @@
 """A plan: which name is sharded over which mesh axes, in two roles, in which priority order, and its predicted cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from ir.graph import Graph
@@ -10,9 +11,12 @@ from passes import errors, require
 from passes.canonicalize import canonicalize
 from passes.hardware.chip import Chip, chip_of
 from passes.partition import partition
+from passes.planner import errors as document_errors
+from passes.planner.document import PlanDocument, choice_word, read_document, text_of
 from passes.planner.layouts import Layouts, RunnerUp, Search
 from passes.planner.subject import subject_of
 from passes.report.facts import facts, question
+from passes.report.heading import heading
 from passes.report.report import Report
 from passes.sharding.jax_mesh import device_mesh, named_sharding, partition_spec
 from passes.sharding.mesh import DeviceMesh, MeshLike
@@ -60,6 +64,68 @@ class Plan(Layouts):
             custom_chip=chip if isinstance(hardware, Chip) else None,
             regather=regather,
         )
+
+    @classmethod
+    def load(cls, path: str | Path, hardware: str | Chip | None = None) -> "Plan":
+        """The plan that a file says (docs/plans.md). Where it is used, what the step cannot follow of it is an error.
+
+        Args:
+            hardware: the chip that it is used on. Left out: the one that it was made for.
+
+        Raises `PlanError`, with the file and the line, where it cannot be read or is no plan.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise document_errors.document_unreadable(str(path), document_errors.reason_of(error)) from None
+        return cls.of_document(read_document(text, str(path)), hardware)
+
+    @classmethod
+    def of_document(cls, document: PlanDocument, hardware: str | Chip | None = None) -> "Plan":
+        """The plan that a document says. Raises `PlanError` for an unknown chip."""
+        storage = {name: axes for name, axes in document.storage.items() if axes}
+        chip = document.hardware if hardware is None else hardware
+        made = cls.by_hand(document.device_mesh, document.compute, storage, chip)
+        return replace(made, document=document, **document.choices)
+
+    def as_document(self, model: str | None = None) -> PlanDocument:
+        """What a file says of the plan.
+
+        Args:
+            model: what the step is called. Left out: as the file has it that the plan was read from, or the graph.
+        """
+        mesh, compute = self.mesh, {name: self.compute[name] for name in self.order if self.compute.get(name)}
+        kept = {name: self.storage[name] for name in self.order if self.storage.get(name)}
+        extra = {name: [axis for axis in axes if axis not in compute.get(name, ())] for name, axes in kept.items()}
+        graph = self.subject.graph if self.subject is not None else None
+        sizes = graph.axis_sizes() if graph is not None else self.document.sizes if self.document is not None else {}
+        known = graph.name if graph is not None else ""
+        return PlanDocument(
+            str(mesh),
+            {name: list(axes) for name, axes in compute.items()},
+            {name: axes for name, axes in extra.items() if axes},
+            self.hardware,
+            model if model is not None else self.document.model if self.document is not None else known,
+            {name: sizes[name] for name in dict.fromkeys((*compute, *kept)) if name in sizes},
+            choice_word(self.regather),
+            choice_word(self.defer_sums),
+            choice_word(self.hoist_gathers),
+        )
+
+    def save(self, path: str | Path, model: str | None = None) -> None:
+        """Writes the plan as a file that `Plan.load` reads: the same bytes for equal plans of one step.
+
+        Args:
+            model: what the step is called; see `as_document`.
+
+        Raises `PlanError` where it cannot be written.
+        """
+        report = self.report() if self.subject is not None else None
+        text = text_of(self.as_document(model), heading(report) if report is not None else (), self.reasons)
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise document_errors.document_unwritable(str(path), document_errors.reason_of(error)) from None
 
     def shardings(self, tree: Any, *, graph: Graph | None = None, devices: Any = None) -> Any:
         """Where the arrays of a tree lie between steps: for `jax.device_put(state, plan.shardings(state))`, and for

@@ -11,6 +11,7 @@ from passes import errors
 from passes.hardware.chip import Chip
 from passes.hardware.network import Network
 from passes.planner.cost import Cost
+from passes.planner.filling import MOST, NextName, filling, next_name
 from passes.planner.memory import MemoryProgram, memory_program
 from passes.planner.search import Candidate
 from passes.planner.space import PlanSpace, plan_space
@@ -59,21 +60,25 @@ class Problem:
         mesh = self.network.mesh
         rules = self.rules(candidate)
         granted: dict[Role, dict[str, int]] = {"compute": {}, "storage": {}}
-        layouts = [rules.layout(dict(sizes), role) for sizes, role in self.shapes]
-        for (_, role), layout in zip(self.shapes, layouts, strict=True):
-            for name, mask in layout.items():
+        for sizes, role in self.shapes:
+            for name, mask in rules.layout(dict(sizes), role).items():
                 granted[role][name] = granted[role].get(name, 0) | int(mask)
         used, kept = granted["compute"], granted["storage"]
         extra = {name: mask & ~used.get(name, 0) for name, mask in kept.items() if mask & ~used.get(name, 0)}
-        short = ShardingRules(mesh, self.space.order, used, extra)
-        if [short.layout(dict(sizes), role) for sizes, role in self.shapes] != layouts:
-            # A rule that is not followed here may decide who takes a mesh axis there: then all are said.
+        if self.laid_out(ShardingRules(mesh, self.space.order, used, extra)) != self.laid_out(rules):
+            # A rule that is not followed here may decide who takes a mesh axis there, or in which order a dim is
+            # sharded over its own: then all are said.
             used = dict(candidate.masks)
             kept = {name: mask | (rules.extra.get(name, 0)) for name, mask in used.items()}
             kept |= {name: mask for name, mask in rules.extra.items() if name not in used}
         compute = {name: mesh.names(used[name]) for name in self.space.order if used.get(name)}
         storage = {name: mesh.names(kept[name]) for name in self.space.order if kept.get(name)}
         return compute, storage
+
+    def laid_out(self, rules: ShardingRules) -> list[dict[str, tuple[str, ...]]]:
+        """The mesh axes of each name, outermost first, in everything that is laid out."""
+        layouts = (rules.layout(dict(sizes), role) for sizes, role in self.shapes)
+        return [{name: rules.ordered(name, int(mask)) for name, mask in layout.items()} for layout in layouts]
 
     def rules(self, candidate: Candidate) -> ShardingRules:
         """The sharding rules of a candidate."""
@@ -109,7 +114,19 @@ class Problem:
             {kind: int(part) for kind, part in parts.items()},
             _sizes(batch),
             _sizes([max(model, key=lambda type_: type_.bytes)] if model else []),
+            self.advice(self.rules(leanest)),
         )
+
+    def advice(self, rules: ShardingRules) -> str:
+        """What fills a device under a plan that does not fit, by name, and what to shard next."""
+        rows = filling(self.memory, rules, self.network.chip)
+        return errors.what_fills(
+            [(each.kind, each.axes, each.arrays, each.bytes) for each in rows[:MOST]], len(rows)
+        ) + ("" if (found := next_name(self, rules)) is None else _told(found, self.network.chip.capacity))
+
+
+def _told(found: NextName, capacity: int) -> str:
+    return errors.shard_next(found.name, found.role, found.mesh_axis, found.saves, found.costs, found.peak <= capacity)
 
 
 def _sizes(types: Sequence[TensorType]) -> dict[str, int]:

@@ -11,8 +11,10 @@ space, and the runner-up is the next distinct price. Where nothing fits, the sam
 With a time limit the search ends with the best that it has found, and with the least that what it left out could take.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import chain, count
 from time import process_time
 from typing import Any
 
@@ -113,23 +115,54 @@ class _Search:
         self.by_memory = False
 
     def run(self) -> Found:
-        roots = list(self.roots())
-        self.search(roots)
+        self.search()
         if not self.best:
             self.by_memory = True
-            self.search(roots)
+            self.search()
         bound = min(self.left_out, self.best[0].seconds) if self.best else np.inf
         return Found(self.best, self.leanest, bound)
 
-    def search(self, roots: Sequence[_Node]) -> None:
-        bounds = [(self.bound(node), i) for i, node in enumerate(roots)]
-        for bound, i in sorted(bounds):
-            self.branch(roots[i], bound)
+    def search(self) -> None:
+        """From the branch with the smallest bound down to a plan, again and again, as long as one can be better."""
+        waiting: list[tuple[float, int, _Node]] = []
+        numbers = count()
+
+        def dive(node: _Node) -> None:
+            while children := self.children(node):
+                (_, node), *others = sorted(children, key=lambda child: child[0])
+                for bound, other in others:
+                    heappush(waiting, (bound, next(numbers), other))
+
+        for node in self.roots():
+            bound = self.bound(node)
+            if bound >= self.limit:
+                continue
+            if self.found:
+                heappush(waiting, (bound, next(numbers), node))
+            else:
+                dive(node)
+        while waiting:
+            bound, _, node = heappop(waiting)
+            if bound >= self.limit:
+                return
+            if self.late:
+                self.left_out = bound
+                return
+            dive(node)
+
+    @property
+    def found(self) -> bool:
+        return bool(self.best or self.leanest)
+
+    @property
+    def late(self) -> bool:
+        return self.deadline is not None and process_time() > self.deadline and self.found
 
     def roots(self) -> Iterator[_Node]:
-        """A node for every name that storage axes may go to."""
+        """A node for every name that storage axes may go to, the most widespread one first: that one is often best, and
+        what is then worse need not be kept."""
         shared: dict[int, Table] = {}
-        for stored in dict.fromkeys(choice.name for choice in self.space.storage_choices):
+        for stored in reversed(dict.fromkeys(choice.name for choice in self.space.storage_choices)):
 
             def table(number: int, asked: Asked, bounding: int, stored: str | None = stored) -> Table:
                 # A storage choice changes nothing for what does not mention its name.
@@ -139,9 +172,9 @@ class _Search:
                     shared[number] = table_of(asked, self.space, None, bounding)
                 return shared[number]
 
-            times = [table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms)]
             entries = [table(-1 - i, asked, len(group)) for i, (asked, group) in enumerate(self.entries)]
-            times = merged([*times, *legal_tables(self.space, stored, len(_SHARES), 3)])
+            priced = (table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms) if not self.by_memory)
+            times = merged(chain(priced, legal_tables(self.space, stored, len(_SHARES), 3)))
             yield _Node(stored, *tightened(times, len(self.space.mesh.axes), len(_SHARES)), entries, {})
 
     def bound(self, node: _Node) -> float:
@@ -163,24 +196,19 @@ class _Search:
             return self.leanest.peak if self.leanest is not None else np.inf
         return self.best[1].seconds if len(self.best) > 1 else np.inf
 
-    def branch(self, node: _Node, bound: float) -> None:
-        if bound >= self.limit:
-            return
-        if self.deadline is not None and process_time() > self.deadline and (self.best or self.leanest):
-            self.left_out = min(self.left_out, bound)
-            return
+    def children(self, node: _Node) -> list[tuple[float, _Node]]:
+        """The two branches of a node that may have a better plan, with their bounds; none where it is one plan, which
+        is kept."""
         after = self.ruled_out(node)
         if after is None:
-            return
+            return []
         node, answers = after
         decision = self.next_decision(node, answers)
         if decision is None:
             self.leaf(node)
-            return
+            return []
         children = [node.cut({decision: wished}) for wished in (False, True)]
-        bounds = [(self.bound(child), i) for i, child in enumerate(children)]
-        for least, i in sorted(bounds):
-            self.branch(children[i], least)
+        return [(bound, child) for child in children if (bound := self.bound(child)) < self.limit]
 
     def ruled_out(self, node: _Node) -> tuple[_Node, Float] | None:
         """The node with every decision made that has one answer left, and the bounds of each answer to the others:
@@ -249,7 +277,9 @@ class _Search:
         compute, activations, hidden = total[len(_SHARES) :]
         seconds = float(step_seconds(compute, activations, hidden, self.chip.overlap))
         peak = self.peak(node)
-        masks = dict.fromkeys(self.names, 0)
+        # What a name wishes for in each of its options is nowhere open to be decided.
+        masks = {name: int(np.bitwise_and.reduce(options)) for name, options in self.space.options.items()}
+        masks[EXTRA] = 0
         for (name, axis), wished in node.decided.items():
             masks[name] |= int(wished) << axis
         candidate = Candidate(seconds, round(peak), StorageAxes(node.stored, masks.pop(EXTRA)), masks)

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from passes.planner.tables import Float, Side, Table
 from passes.sharding.mesh import IntArray
 
-ROUNDS = 8
+ROUNDS = 3
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from passes import errors, require
 from passes.canonicalize import canonicalize
 from passes.hardware.chip import Chip, chip_of
 from passes.placing import placed
+from passes.planner.constraints import Constraints, Given, best_of
 from passes.planner.cost import step_seconds
+from passes.planner.errors import nothing_fits_with
 from passes.planner.explain import reasons
 from passes.planner.plan import Plan, RunnerUp, Search
 from passes.planner.problem import Problem
@@ -24,24 +26,42 @@ __all__ = ["Problem", "plan", "solve"]
 Axes = Mapping[str, tuple[str, ...]]
 
 
-def plan(graph: Graph, mesh: MeshLike, hardware: str | Chip = "v5e", *, time_limit: float | None = None) -> Plan:
+def plan(
+    graph: Graph,
+    mesh: MeshLike,
+    hardware: str | Chip = "v5e",
+    *,
+    time_limit: float | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
+) -> Plan:
     """The fastest plan of the space (see `passes.planner.space`) that fits in the chip's memory.
 
     Args:
+        pin: names that are sharded over just these mesh axes, in use or at rest: `{"embed": "data"}`.
+        forbid: names that do not take these mesh axes in either role: `{"vocab": "model"}`.
         time_limit: seconds of this process's time after which the best plan so far is taken; `plan.search` says by how
             much it could be slower than the optimum. Left out, the search goes on until the optimum is proven: only
             so does the plan not depend on how fast a machine is.
 
-    Raises `PlanError` for a bad mesh, unknown hardware, or where nothing fits.
+    Raises `PlanError` for a bad mesh, unknown hardware, pins that contradict each other or the step, or where nothing
+    fits.
     """
     layout = DeviceMesh.of(mesh)
-    return solve(canonicalize(require.graph(graph, "plan")), layout, hardware, time_limit)
+    constraints = Constraints.of(pin, forbid, layout)
+    return solve(canonicalize(require.graph(graph, "plan")), layout, hardware, time_limit, constraints)
 
 
-def solve(graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None = None) -> Plan:
+def solve(
+    graph: Graph,
+    layout: DeviceMesh,
+    hardware: str | Chip,
+    time_limit: float | None = None,
+    constraints: Constraints | None = None,
+) -> Plan:
     """The fastest plan of a canonical graph; see `plan`. Raises `PlanError` where nothing fits."""
     try:
-        return _solved(graph, layout, hardware, time_limit)
+        return _solved(graph, layout, hardware, time_limit, constraints or Constraints())
     except OverflowError:
         largest = max(graph.values(), key=lambda value: value.type.elements)
         raise errors.too_large_to_price(str(largest), largest.type.elements) from None
@@ -52,10 +72,20 @@ _ROUNDING = 1e-6
 
 
 def _searched(
-    graph: Graph, layout: DeviceMesh, chip: Chip, regather: bool, time_limit: float | None, once: bool = True
+    graph: Graph,
+    layout: DeviceMesh,
+    chip: Chip,
+    regather: bool,
+    time_limit: float | None,
+    constraints: Constraints,
+    once: bool = True,
 ) -> tuple[Problem, Found]:
     problem = Problem.of(graph, layout, chip, regather, once)
-    return problem, search(problem.space, problem.terms, problem.memory, chip, time_limit)
+    if not constraints:
+        return problem, search(problem.space, problem.terms, problem.memory, chip, time_limit)
+    parts = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
+    found = [search(part, problem.terms, problem.memory, chip, time_limit) for part in parts]
+    return replace(problem, space=replace(problem.space, parts=tuple(parts))), best_of(found, _ROUNDING)
 
 
 def _plan(problem: Problem, best: list[Candidate], hardware: str, chip: Chip | None, regather: bool) -> Plan:
@@ -76,37 +106,50 @@ def _plan(problem: Problem, best: list[Candidate], hardware: str, chip: Chip | N
     )
 
 
-def _solved(graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None) -> Plan:
+def _solved(
+    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, constraints: Constraints
+) -> Plan:
     started, chip = perf_counter(), chip_of(hardware)
     own = chip if isinstance(hardware, Chip) else None
     regather = False
-    problem, found = _searched(graph, layout, chip, regather, time_limit)
+    problem, found = _searched(graph, layout, chip, regather, time_limit, constraints)
     if not found.best:
         regather = True
-        problem, found = _searched(graph, layout, chip, regather, time_limit)
+        problem, found = _searched(graph, layout, chip, regather, time_limit, constraints)
     if not found.best:
-        raise problem.does_not_fit(found.leanest)
+        refused = problem.does_not_fit(found.leanest)
+        raise nothing_fits_with(constraints.described(layout), refused) if constraints else refused
     best = _plan(problem, found.best, chip.name, own, regather)
     made, bound = found.best[0].seconds, found.bound
     if once_in_loops(graph, problem.roles):
         # The search took it that all that loops may do once is done so. There may be no room for that.
         made = times(graph, placed(graph, best), best).step
         if made > bound * (1 + _ROUNDING):
-            other, others = _searched(graph, layout, chip, regather, time_limit, once=False)
+            other, others = _searched(graph, layout, chip, regather, time_limit, constraints, once=False)
             second = _plan(other, others.best, chip.name, own, regather)
             made_by_second = times(graph, placed(graph, second), second).step
             if made_by_second < made:
                 problem, found, best, made = other, others, second, made_by_second
     gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + _ROUNDING) else 0.0
-    compute, storage = best.compute, best.storage
     best = replace(best, search=Search(problem.space.plans, perf_counter() - started, gap == 0.0, gap))
+    why = _reasons(problem, best, found.best[0].seconds)
+    return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph))
 
-    def reprice(changed_compute: Axes, changed_storage: Axes) -> tuple[float, int]:
-        changed = Plan(layout, problem.space.order, changed_compute, changed_storage, chip.name)
-        cost, peak = problem.price(changed.rules)
+
+def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
+    """Of every name, why it is where it is."""
+    chip, order = problem.network.chip, problem.space.order
+
+    def reprice(compute: Axes, storage: Axes) -> tuple[float, int]:
+        cost, peak = problem.price(Plan(plan.mesh, order, compute, storage, chip.name).rules)
         return float(step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap)), peak
 
-    why = reasons(
-        problem.space.order, problem.space.fixed, compute, storage, found.best[0].seconds, chip.capacity, reprice
-    )
-    return replace(best, reasons=why, subject=subject_of(graph))
+    return reasons(order, problem.space.fixed, plan.compute, plan.storage, seconds, chip.capacity, reprice)
+
+
+def with_reasons(graph: Graph, plan: Plan) -> Plan:
+    """A plan that was not searched for, with the reason of every name: what it would cost to undo the choice alone."""
+    problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather))
+    cost, _ = problem.price(plan.rules)
+    seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
+    return replace(plan, reasons=_reasons(problem, plan, seconds))

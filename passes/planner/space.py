@@ -29,17 +29,21 @@ class StorageAxes:
 
 @dataclass(frozen=True)
 class PlanSpace:
-    """Names with a choice, in priority order, their options as masks, and the storage choices."""
+    """Names with a choice, in priority order, their options as masks, and the storage choices; of a space that was
+    restricted (`passes.planner.constraints`) the parts that were searched."""
 
     mesh: DeviceMesh
     order: tuple[str, ...]
     options: dict[str, IntArray]
     storage_choices: tuple[StorageAxes, ...]
     fixed: dict[str, str]
+    parts: "tuple[PlanSpace, ...]" = ()
 
     @property
     def plans(self) -> int:
         """How many plans the space has."""
+        if self.parts:
+            return sum(part.plans for part in self.parts)
         total = len(self.storage_choices)
         for options in self.options.values():
             total *= len(options)

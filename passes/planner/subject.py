@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from ir.graph import Constant, Graph, Node, Operand
 from ir.ops import op_of
+from passes.arithmetic import arithmetic
 from passes.check_axes import axis_findings
 from passes.planner.layouts import Subject
 
 
 def subject_of(graph: Graph) -> Subject:
     """The subject that a canonical graph is."""
-    return Subject(_bare(graph), tuple(_notes(graph)))
+    return Subject(_bare(graph), tuple(_notes(graph)), arithmetic(graph).model)
 
 
 def _bare(graph: Graph) -> Graph:

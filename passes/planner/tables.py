@@ -7,7 +7,7 @@ axis: 625 entries. A table keeps which sets are in which class, so that each dec
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -24,7 +24,7 @@ Float = npt.NDArray[np.float64]
 
 MOST_NAMES = 14
 """That one operation may have with a choice: all sets of them are listed for each mesh axis."""
-MOST_ENTRIES = 1 << 17
+MOST_ENTRIES = 1 << 18
 """Of one table: what has more waits until enough is decided."""
 EXTRA = "+"
 """Among the names that wish for a mesh axis: the name that is stored on it besides."""
@@ -193,12 +193,14 @@ def table_of(asked: Asked, space: PlanSpace, stored: str | None, bounding: int) 
     names = _check_names([shape for shape, _ in asked.shapes], space)
     extra = stored if stored is not None and asked.stores(stored) else None
     wishing = (*names, EXTRA) if extra is not None else tuple(names)
-    sides = tuple(_side(asked, space, wishing, extra, axis) for axis in range(len(space.mesh.axes)))
+    able = [_able(space, wishing, extra, axis) for axis in range(len(space.mesh.axes))]
+    made = {bits: _side(asked, space, wishing, extra, *bits) for bits in dict.fromkeys(able)}
+    sides = tuple(made[bits] for bits in able)
 
     def price(sides: Sequence[Side]) -> Float:
         compute, added = _rules(space, wishing, extra, sides)
         shape = tuple(len(side.chosen) for side in sides)
-        legal = np.flatnonzero(np.broadcast_to(_legal(space, compute), shape))
+        legal = np.flatnonzero(np.broadcast_to(_legal(space, compute, added), shape))
         compute, added = (
             {name: np.broadcast_to(np.asarray(mask), shape).reshape(-1)[legal] for name, mask in masks.items()}
             for masks in (compute, added)
@@ -258,31 +260,36 @@ def merged(tables: Iterable[Table]) -> list[Table]:
             waiting.append(table)
             continue
         key = (table.names, *((side.sets.tobytes(), side.classes.tobytes()) for side in table.sides))
-        before = total.get(key)
-        total[key] = table if before is None else _with_values(before, _values(before) + table.values)
-    kept: list[Table] = []
-    for table in sorted(total.values(), key=lambda table: (-_values(table)[0].size, table.names)):
-        for i, wide in enumerate(kept):
-            places = _refined(wide, table)
-            if places is not None:
-                kept[i] = _with_values(wide, _values(wide) + _values(table)[(slice(None), *np.ix_(*places))])
-                break
+        if key in total:
+            _values(total[key])[...] += table.values
         else:
+            total[key] = replace(table, values=table.values.copy())
+    kept: list[Table] = []
+    rest = sorted(total.values(), key=lambda table: (_values(table)[0].size, table.names))
+    while rest:
+        table = rest.pop(0)
+        wider = ((wide, _refined(wide, table)) for wide in rest)
+        wide, places = next(((wide, places) for wide, places in wider if places is not None), (None, None))
+        if wide is None or places is None:
             kept.append(table)
-    return [*kept, *waiting]
+        else:
+            _values(wide)[...] += _values(table)[(slice(None), *np.ix_(*places))]
+    return [*reversed(kept), *waiting]
 
 
 def _refined(wide: Table, table: Table) -> list[IntArray] | None:
     """For each mesh axis, the class of `table` that each class of `wide` lies in; None where one does not."""
     if not set(table.names) <= set(wide.names):
         return None
+    bits = [wide.names.index(name) for name in table.names]
     places: list[IntArray] = []
     for mine, other in zip(wide.sides, table.sides, strict=True):
-        of_set = dict(zip(other.sets.tolist(), other.classes.tolist(), strict=True))
+        of_set = np.full(1 << len(bits), -1)
+        of_set[other.sets] = other.classes
         within = np.zeros_like(mine.sets)
-        for i, name in enumerate(table.names):
-            within |= (mine.sets >> wide.names.index(name) & 1) << i
-        found = np.array([of_set.get(each, -1) for each in within.tolist()])
+        for i, bit in enumerate(bits):
+            within |= (mine.sets >> bit & 1) << i
+        found = of_set[within]
         place = np.full(len(mine.chosen), -1)
         place[mine.classes] = found
         if (found < 0).any() or (place[mine.classes] != found).any():
@@ -296,18 +303,21 @@ def _values(table: Table) -> Float:
     return table.values
 
 
-def _with_values(table: Table, values: Float) -> Table:
-    return Table(table.names, table.sides, values, table.bounding, table.price)
-
-
-def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int) -> Side:
-    """All sets of names that can have a mesh axis, and their classes."""
-    sets = np.arange(1 << len(names))
+def _able(space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int) -> tuple[int, int]:
+    """The names that can wish for a mesh axis, and those that cannot but do so, as bits."""
+    stored = [choice.mask for choice in space.storage_choices if choice.name == extra]
+    able = bound = 0
     for i, name in enumerate(names):
-        options = [choice.mask for choice in space.storage_choices if choice.name == extra]
-        masks = np.array(options) if name == EXTRA else space.options[name]
-        if not (masks >> axis & 1).any():
-            sets = sets[sets >> i & 1 == 0]
+        wishes = (np.array(stored) if name == EXTRA else space.options[name]) >> axis & 1
+        able |= int(wishes.any()) << i
+        bound |= int(name != EXTRA and wishes.all()) << i
+    return able, bound
+
+
+def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, able: int, bound: int) -> Side:
+    """All sets of the names that may have a mesh axis, and their classes."""
+    sets = np.arange(1 << len(names))
+    sets = sets[(sets & ~able == 0) & (sets & bound == bound)]
     wishes = {name: (sets >> i & 1).astype(bool) for i, name in enumerate(names)}
     rows: dict[bytes, npt.NDArray[np.bool_]] = {}
     for shape, role in asked.shapes:
@@ -368,10 +378,18 @@ def _mask(sides: Sequence[Side], bit: int) -> IntArray:
     return total
 
 
-def _legal(space: PlanSpace, compute: Mapping[str, Mask]) -> npt.NDArray[np.bool_]:
+def _legal(space: PlanSpace, compute: Mapping[str, Mask], added: Mapping[str, Mask]) -> npt.NDArray[np.bool_]:
     found: Any = np.True_
     for name, mask in compute.items():
-        can = np.zeros(space.mesh.masks, bool)
-        can[space.options[name]] = True
-        found = found & can[mask]
+        found = found & _among(space.options[name], space)[mask]
+    for name, mask in added.items():
+        options = np.array([choice.mask for choice in space.storage_choices if choice.name == name])
+        found = found & _among(options, space, 0)[mask]
     return np.asarray(found)
+
+
+def _among(options: IntArray, space: PlanSpace, *others: int) -> npt.NDArray[np.bool_]:
+    """[mask] whether it is one of those."""
+    found = np.zeros(space.mesh.masks, bool)
+    found[[*options, *others]] = True
+    return found

@@ -127,6 +127,7 @@ def _node_term(
     key = (
         "node",
         node.kind,
+        op_of(node).reduction(node),
         once,
         (other.key, other.reduced) if other is not None else None,
         _signature(first.outputs[0], roles) if first is not None else None,

@@ -37,7 +37,8 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         placed = placing.placed(graph, plan)
     if proof is None:
         proof = prove(placed, graph, plan.mesh)
-    times = summary.times(graph, placed, plan)
+    times, memory = summary.times(graph, placed, plan), summary.memory(graph, plan, placed)
+    lacks = memory["peak"] > memory["capacity"] > 0
     return {
         **question(plan),
         "axes": _axis_rows(graph, plan),
@@ -45,10 +46,13 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         "collectives": [
             {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
         ],
-        "memory": summary.memory(graph, plan, placed),
+        "memory": memory,
+        "filling": [asdict(each) for each in summary.what_fills(graph, plan)],
+        "shard_next": asdict(found) if lacks and (found := summary.advice(graph, plan)) is not None else None,
         "regather": regathers(graph, plan, assign_roles(graph)),
         "time": {**asdict(times), "bound": times.bound},
-        "search": asdict(plan.search) if plan.search else asdict(Search(1, 0.0, True)),
+        "rate": asdict(summary.rate(subject, plan, times.step)),
+        "search": _search(plan),
         "runner_up": _runner_up(plan),
         "proof": {
             "values": proof.values,
@@ -106,6 +110,13 @@ def _parameter_row(path: str, value: Value, mesh: Mapping[str, int]) -> Row:
         "bytes": type_.bytes,
         "bytes_per_device": type_.local_bytes(mesh),
     }
+
+
+def _search(plan: Layouts) -> Row:
+    """How the plan was found; of one that was given nothing is known, unless there is no other."""
+    if plan.search is not None:
+        return asdict(plan.search)
+    return asdict(Search(1, 0.0, True)) if plan.mesh.devices == 1 else {**asdict(Search(0, 0.0, False)), "gap": None}
 
 
 def _runner_up(plan: Layouts) -> Row | None:

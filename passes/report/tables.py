@@ -11,11 +11,14 @@ from math import prod
 from typing import Any
 
 from passes.proof.proof import proof_lines
+from passes.report.explained import explained
 from passes.report.style import Printer
 from passes.report.units import format_bytes, format_change, format_percent, format_seconds
 
 _NONE = "—"
 _BAR = 24
+_MOST_ROWS = 8
+_ROLES = {"compute": "in use", "storage": "at rest"}
 
 
 def tables(report: Mapping[str, Any], printer: Printer) -> None:
@@ -32,12 +35,17 @@ def tables(report: Mapping[str, Any], printer: Printer) -> None:
         _collectives(report["collectives"], printer)
     if "memory" in report:
         _memory(report["memory"], bool(report.get("regather")), printer)
+        _lack(report, printer)
     if "time" in report:
-        _time(report["time"], printer)
+        _time(report["time"], report.get("rate"), printer)
     if "search" in report:
         _search(report, printer)
     if "proof" in report:
         _proof(report["proof"], printer)
+    for each in report.get("explained", ()):
+        heading, *lines = explained(each)
+        printer.heading(f"Explained: {each['name']}", heading)
+        printer.rows([(line,) for line in lines])
     _notes(report.get("notes", ()), printer)
 
 
@@ -142,11 +150,36 @@ def _memory(memory: Mapping[str, Any], again: bool, printer: Printer) -> None:
         printer.rows([(f"besides, up to {format_bytes(memory['on_chip'])} of temporaries that stay on the chip",)])
 
 
+def _lack(report: Mapping[str, Any], printer: Printer) -> None:
+    """Of a plan that does not fit: what fills the device, by name, and what to shard next."""
+    memory, rows = report["memory"], report.get("filling", ())
+    if not memory["capacity"] or memory["peak"] <= memory["capacity"] or not rows:
+        return
+    printer.heading("What fills the device", "the largest of what is held at the peak")
+    printer.table(
+        ("kind", ">arrays", "axes", ">bytes"),
+        [
+            (
+                row["kind"],
+                f"{row['arrays']:,}",
+                " ".join(f"{name}={size}" for name, size in row["axes"].items()) or _NONE,
+                format_bytes(row["bytes"]),
+            )
+            for row in rows[:_MOST_ROWS]
+        ],
+    )
+    if found := report.get("shard_next"):
+        costs = f"costs {format_seconds(found['costs'])} a step" if found["costs"] > 0 else "costs no time"
+        where = f"`{found['name']}` {_ROLES[found['role']]} over {found['mesh_axis']}"
+        fits = " and then it fits" if found["peak"] <= memory["capacity"] else ""
+        printer.rows([(f"cheapest to shard next: {where} saves {format_bytes(found['saves'])}{fits}, and {costs}",)])
+
+
 def _bar(part: float, whole: float) -> str:
     return "█" * max(1, round(_BAR * part / whole)) if part and whole else ""
 
 
-def _time(time: Mapping[str, Any], printer: Printer) -> None:
+def _time(time: Mapping[str, Any], rate: Mapping[str, Any] | None, printer: Printer) -> None:
     hidden = time["communication"] - time["exposed"]
     printer.heading("Step time, predicted", f"{format_seconds(time['step'])}, bound by {time['bound']}")
     printer.rows(
@@ -157,12 +190,25 @@ def _time(time: Mapping[str, Any], printer: Printer) -> None:
                 f"{format_seconds(time['exposed']):>8}",
                 f"of {format_seconds(time['communication'])}; {format_seconds(max(0.0, hidden))} hides behind compute",
             ),
+            *(_rate(rate) if rate is not None else ()),
         ]
     )
 
 
+def _rate(rate: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    tokens, examples = rate["tokens_per_second"], rate["examples_per_second"]
+    speed = [("tokens per second", f"{tokens:,.0f}", "")] if tokens is not None else []
+    if tokens is None and examples is not None:
+        speed = [("examples per second", f"{examples:,.0f}", "")]
+    of = f"{rate['flops']:.3g} operations of the model in a step, over what the chips could do in bf16"
+    return [*speed, ("MFU", f"{rate['mfu']:>8.1%}", of)]
+
+
 def _search(report: Mapping[str, Any], printer: Printer) -> None:
     search, runner_up = report["search"], report.get("runner_up")
+    if not search["plans"]:
+        printer.heading("Search", "none: the plan was given")
+        return
     proof = "this one is provably optimal"
     if not search["optimal"]:
         proof = f"this one is the best found; the optimum is at most {search['gap']:.1%} faster"

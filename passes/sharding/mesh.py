@@ -93,6 +93,10 @@ class DeviceMesh:
             self._fitting[size] = self._compute_fitting(size)
         return self._fitting[size]
 
+    def fitted(self, size: int, mask: Mask) -> Any:
+        """`fitting(size)[mask]`."""
+        return mask if size % self.devices == 0 and size > 0 else self.fitting(size)[mask]
+
     @cached_property
     def _fitting(self) -> dict[int, IntArray]:
         return {}

@@ -12,7 +12,7 @@ from ir.graph import Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.types import SUM, item_size
 from passes.sharding.iteration_space import node_role
-from passes.sharding.pending import Attempt, Index, Stays, Step, constants
+from passes.sharding.pending import Attempt, Index, Stays, Step, constants, fits_readers
 from passes.sharding.roles import Roles
 
 
@@ -64,7 +64,8 @@ class _Unplaced(Attempt):
         if self.carry(loop, position) is None:
             raise Stays
         for value in self.values.values():
-            self.check_readers(value, loop.outputs[position])
+            if not fits_readers(value, self.index, self.values, self.dropped, {loop.outputs[position].id}):
+                raise Stays
         # What is added up before it is reduced is reduced once, in the size in which it is added up.
         carry = loop.outputs[position].type
         left = carry.elements

@@ -5,7 +5,7 @@ of bodies, what leaves them; until each way ends at the collectives that complet
 same collectives, and what lies on them must have no other reader.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ir.analysis.uses import Uses
@@ -65,6 +65,8 @@ class Deferral:
         starts: carries that start from zeros, which become zeros on each device.
         partial: the type of the loop's result.
         steps: what is done to it after the loop.
+        completed: the results of the collectives that are left out.
+        nodes: those that compute with pending sums.
     """
 
     loop: Node
@@ -74,6 +76,8 @@ class Deferral:
     starts: frozenset[Start]
     partial: TensorType
     steps: tuple[Step, ...]
+    completed: tuple[Value, ...]
+    nodes: tuple[Node, ...]
 
     @property
     def result(self) -> Value:
@@ -108,7 +112,26 @@ def deferrals(graph: Graph) -> list[Deferral]:
     index = Index.of(graph)
     found: list[Deferral] = []
     _search(graph, index, found)
-    return found
+    return together(found, index)
+
+
+def together(found: Sequence[Deferral], index: "Index") -> list[Deferral]:
+    """As many of them as can be done together: where a collective is left out, all that reads its result has a way to a
+    carry that may be partial, and computes with pending sums of the types that they all make."""
+    kept = list(found)
+    while True:
+        types = {number: type_ for each in kept for number, type_ in each.types.items()}
+        dropped = {number: source for each in kept for number, source in each.dropped.items()}
+        results = {each.result.id for each in kept}
+        fitting = [
+            each
+            for each in kept
+            if all(fits_readers(value, index, types, dropped, results) for value in each.completed)
+            and all(on_pending(node, types, dropped) for node in each.nodes)
+        ]
+        if len(fitting) == len(kept):
+            return kept
+        kept = fitting
 
 
 def _search(graph: Graph, index: "Index", found: list[Deferral]) -> None:
@@ -188,6 +211,9 @@ class Attempt:
         """By a value's number the steps that are left out on the way to it; None for zeros, which fit any."""
         self.values: dict[int, Value] = {}
         self.dropped: dict[int, Value] = {}
+        """By the number of the result, the operand of each collective that is left out."""
+        self.completed: dict[int, Value] = {}
+        """Their results, by number."""
         self.starts: set[Start] = set()
         self.nodes: list[Node] = []
         self.partial: tuple[str, ...] = ()
@@ -199,17 +225,20 @@ class Attempt:
             raise Stays
         result = loop.outputs[position]
         for value in self.values.values():
-            self.check_readers(value, result)
+            if not fits_readers(value, self.index, self.values, self.dropped, {result.id}):
+                raise Stays
         axes = {axis for step in steps for _, gained in step.gained for axis in gained}
         types = {number: pending(value.type, axes, self.partial) for number, value in self.values.items()}
-        for node in self.nodes:
-            self.check_node(node, types)
+        if not all(on_pending(node, types, self.dropped) for node in self.nodes):
+            raise Stays
         partial = type_ = pending(result.type, axes, self.partial)
         for step in steps:
             type_ = step.after(type_)
         if type_ != result.type:
             raise Stays
-        return Deferral(loop, position, types, self.dropped, frozenset(self.starts), partial, steps)
+        completed = tuple([self.completed[number] for number in self.dropped])
+        starts, nodes = frozenset(self.starts), tuple(self.nodes)
+        return Deferral(loop, position, types, self.dropped, starts, partial, steps, completed, nodes)
 
     def carry(self, loop: Node, position: int) -> tuple[Step, ...] | None:
         """The steps on the way to a carry, which is marked as partial inside of the loop."""
@@ -268,6 +297,7 @@ class Attempt:
         steps = (*earlier, step_of(node))
         self.known[result.id] = steps
         self.dropped[result.id] = source
+        self.completed[result.id] = result
         return steps
 
     def structured(self, node: Node, result: Value) -> tuple[Step, ...] | None:
@@ -302,34 +332,42 @@ class Attempt:
             raise Stays
         return known[0] if known else None
 
-    def check_node(self, node: Node, types: Mapping[int, TensorType]) -> None:
-        """Raises `Stays` where a node cannot run on pending sums of these types."""
 
-        def placed(operand: Operand) -> Operand:
-            while isinstance(operand, Value) and operand.id in self.dropped:
-                operand = self.dropped[operand.id]
-            return replace(operand, type=types.get(operand.id, operand.type)) if isinstance(operand, Value) else operand
+def on_pending(node: Node, types: Mapping[int, TensorType], dropped: Mapping[int, Value]) -> bool:
+    """Whether a node runs on pending sums of these types; one whose result is none runs as it did."""
 
-        made = node.outputs[0]
-        if made.id in self.values and not runs_on(
-            replace(node, inputs=tuple(map(placed, node.inputs)), outputs=(replace(made, type=types[made.id]),))
-        ):
-            raise Stays
+    def placed(operand: Operand) -> Operand:
+        while isinstance(operand, Value) and operand.id in dropped:
+            operand = dropped[operand.id]
+        return replace(operand, type=types.get(operand.id, operand.type)) if isinstance(operand, Value) else operand
 
-    def check_readers(self, value: Value, result: Value) -> None:
-        """Raises `Stays` where something reads a value that wants it whole."""
-        for node in self.index.readers.get(value.id, ()):
-            made = node.outputs[0].id if node.outputs else None
-            if made in self.dropped:
-                continue
-            if entered(node):
-                if not all(inside.id in self.values for inside in _fed(node, value)):
-                    raise Stays
-            elif made not in self.values:
-                raise Stays
-        for outside in self.index.leaving.get(value.id, ()):
-            if outside is None or (outside.id not in self.values and outside != result):
-                raise Stays
+    made = node.outputs[0]
+    if made.id not in types:
+        return True
+    return runs_on(replace(node, inputs=tuple(map(placed, node.inputs)), outputs=(replace(made, type=types[made.id]),)))
+
+
+def fits_readers(
+    value: Value, index: Index, pending: Collection[int], dropped: Collection[int], results: Collection[int]
+) -> bool:
+    """Whether nothing reads a value that wants it whole.
+
+    Args:
+        pending: numbers of the values that are pending sums.
+        dropped: of the results of collectives that are left out.
+        results: of what loops give, which is completed after them.
+    """
+    for node in index.readers.get(value.id, ()):
+        made = node.outputs[0].id if node.outputs else None
+        if made in dropped:
+            continue
+        if entered(node):
+            if not all(inside.id in pending for inside in _fed(node, value)):
+                return False
+        elif made not in pending:
+            return False
+    leaving = index.leaving.get(value.id, ())
+    return all(outside is not None and (outside.id in pending or outside.id in results) for outside in leaving)
 
 
 def linear_in(node: Node, positions: Sequence[int]) -> bool:

@@ -53,7 +53,7 @@ class ShardingRules:
         names += [name for name in parts if parts[name] in self.order and parts[name] not in sizes]
         for name in names:
             wanted = self.compute.get(parts.get(name, name), 0)
-            taken = self.mesh.fitting(sizes[name])[wanted & ~used]
+            taken = self.mesh.fitted(sizes[name], wanted & ~used)
             used = used | taken
             result[name] = taken
         if role == "storage":
@@ -61,7 +61,7 @@ class ShardingRules:
                 wanted = self.extra.get(name)
                 if wanted is None:
                     continue
-                both = self.mesh.fitting(sizes[name])[result[name] | (wanted & ~used)]
+                both = self.mesh.fitted(sizes[name], result[name] | (wanted & ~used))
                 # Where the two together do not divide the dim, it stays where it is used.
                 taken = result[name] | both * ((both & result[name]) == result[name])
                 used = used | taken

@@ -18,6 +18,7 @@ from typeguard import suppress_type_checks
 import ir
 import passes
 from ir.graph import Graph
+from ir.names import is_made
 from passes import Plan
 
 ONE_DEVICE = Plan.by_hand({"data": 1}, {})
@@ -65,6 +66,13 @@ def lowered_results(name: str, plan: Plan) -> list[np.ndarray]:
 def test_nearly_every_dim_has_a_name(name):
     dims = [dim for value in graph_of(name).values() for dim in value.type.dims if dim.size > 1]
     assert sum(dim.name is not None for dim in dims) >= CASES[name].named * len(dims)
+
+
+@every_step
+def test_few_names_are_made_up(name):
+    """A dim of an argument, or one made of it, that loses its name does not come back as an axis of the step's own."""
+    dims = [dim for value in graph_of(name).values() for dim in value.type.dims if dim.size > 1]
+    assert sum(dim.name is not None and is_made(dim.name) for dim in dims) <= CASES[name].made * len(dims)
 
 
 @every_step

@@ -3,8 +3,8 @@
     jnp.sum(x, axis=1) -> batch
     lax.top_k(x, 2) ~> batch _; batch _
 
-Results are parted by `;`, `_` is a dim without a name, `-` a scalar. Behind `->` stands what JAX can differentiate,
-behind `~>` what it cannot. What an expression mentions is in `coverage_arguments`.
+Results are parted by `;`, `_` is a dim that no operand has, `-` a scalar. Behind `->` stands what JAX can
+differentiate, behind `~>` what it cannot. What an expression mentions is in `coverage_arguments`.
 """
 
 import ast
@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from coverage_arguments import ARGUMENTS, SCOPE
 
 from ir.graph import Graph
+from ir.names import is_made
+from ir.types import Dim
 
 TABLES = Path(__file__).parent / "coverage"
 FAMILIES = sorted(path.stem for path in TABLES.glob("*.txt"))
@@ -105,5 +107,9 @@ def rows(family: str) -> list[Row]:
 
 def result_names(graph: Graph) -> str:
     """The names of a graph's results, as the tables write them."""
-    written = [" ".join(dim.name or "_" for dim in operand.type.dims) or "-" for operand in graph.outputs]
+    written = [" ".join(map(_written, operand.type.dims)) or "-" for operand in graph.outputs]
     return "; ".join(written)
+
+
+def _written(dim: Dim) -> str:
+    return "_" if dim.name is None or is_made(dim.name) else dim.name

@@ -109,6 +109,45 @@ def test_a_part_is_named_after_the_whole_unless_it_meets_a_name():
     assert derived(unifier, reset, update, every_other) == ["gates[0:4]", "hidden", "gates[0:4:2]"]
 
 
+def test_a_part_of_what_was_joined_is_the_piece():
+    """As a fused layer joins the kernels of its gates, and splits what comes out."""
+    unifier = Unifier()
+    pieces = [unifier.fresh(4), unifier.fresh(3), unifier.fresh(4)]
+    joint = unifier.join_of(pieces, 11)
+    assert [unifier.part_of(joint, (start, stop, 1)) for start, stop in ((0, 4), (4, 7), (7, 11))] == pieces
+    assert unifier.part_of(joint, (0, 7, 1)) not in pieces
+    other = unifier.fresh(11)
+    assert unifier.same(other, joint)
+    assert unifier.part_of(other, (4, 7, 1)) == pieces[1]
+
+
+def test_what_a_step_makes_is_called_after_what_made_it():
+    unifier = Unifier()
+    (counted, filled, one, more), other = (
+        (unifier.made(size, "iota") for size in (5, 7, 1, 5)),
+        unifier.made(5, "stack"),
+    )
+    unifier.same(filled, unifier.fresh(7, "hidden"))  # a name is taken
+    first, second = unifier.split_of(unifier.made(6, "stack"), [2, 3])
+    assert derived(unifier, counted, filled, one, more, other) == ["iota~1", "hidden", None, "iota~2", "stack~1"]
+    assert derived(unifier, first, second) == ["stack~2/0", "stack~2/1"]
+
+
+def test_what_a_step_makes_names_no_argument():
+    unifier = Unifier()
+    (argument,) = unifier.argument((5,), (None,))
+    assert unifier.same(argument, unifier.made(5, "iota"))
+    assert derived(unifier, argument) == [None]
+
+
+def test_further_occurrences_of_what_a_step_makes():
+    unifier = Unifier()
+    counted = unifier.made(5, "iota")
+    again = unifier.occurrence(counted, [counted])
+    unifier.together((counted, again))
+    assert derived(unifier, counted, again) == ["iota~1", "iota~1'"]
+
+
 def test_parts_that_are_put_together_are_the_whole():
     unifier = Unifier()
     size = unifier.fresh(8, "size")

@@ -10,7 +10,7 @@ import typeguard
 
 import ir
 from haliax import Axis, NamedArray
-from ir.staging.naming import near_paths
+from ir.staging.naming import near_paths, unnamed
 
 
 def array(*shape, dtype=jnp.float32):
@@ -165,6 +165,47 @@ def test_names_travel_through_static_leaves():
     names = names_of({"*.layers.0.weight": "mlp embed"}, mlp, array(4), of=lambda model, x: model(x))
     assert names["model.layers.0.weight"] == "f32[mlp=8, embed=4]"
     assert names["x"] == "f32[embed=4]"
+
+
+def test_a_bool_of_an_equinox_module_is_static():
+    """`if` reads it, as under `eqx.filter_jit`; a bool beside the module is an array, as under `jax.jit`."""
+    eqx = pytest.importorskip("equinox")
+    attention = eqx.nn.MultiheadAttention(2, 4, inference=True, key=jax.random.key(0))
+
+    def step(model, x, scaled):
+        return model(x, x, x) * jnp.where(scaled, 2.0, 1.0)
+
+    graph = ir.trace(step, attention, array(3, 4), True, names={"x": "position embed"})
+    assert graph.input_paths[-2:] == ("x", "scaled")
+    assert not any("inference" in path for path in graph.input_paths)
+    noisy = eqx.tree_at(lambda model: model.dropout.inference, attention, False)
+    with pytest.raises(RuntimeError, match="Dropout requires a key"):
+        ir.trace(step, noisy, array(3, 4), True)
+
+
+def test_what_the_step_makes_is_shown_and_read_back_and_no_plan_speaks_of_it():
+    def step(w, x):
+        times = jnp.linspace(0.0, 1.0, 6)
+        history = jnp.zeros((8, 4))
+        for i in range(2):
+            history = history.at[i].set(x @ w)
+        return times, history, jnp.stack([x, x, x])
+
+    graph = ir.trace(step, array(4, 4), array(4), names={"w": "embed mlp", "x": "embed"})
+    assert [str(value.type) for value in graph.outputs] == [
+        "f32[iota~1=6]",
+        "f32[broadcast~1=8, mlp=4]",
+        "f32[stack~1=3, embed=4]",
+    ]
+    assert ir.parse(str(graph)) == graph
+    assert graph.outputs[1].type.names == ("mlp",)
+    assert graph.axis_sizes() == {"embed": 4, "mlp": 4}
+
+
+def test_an_argument_that_meets_only_what_the_step_makes_is_still_without_a_name():
+    graph = ir.trace(lambda x: x + jnp.arange(4.0), array(4))
+    assert str(graph.inputs[0].type) == "f32[_=4]"
+    assert list(unnamed(graph)) == ["x"]
 
 
 def applied(module, params, x):

@@ -67,9 +67,9 @@ CASES = [
         lambda x: (x @ jnp.ones((4, 3))).sum(0),
         (BE,),
         """
-        %1: f32[embed=4, _=3] = broadcast(1.0:f32[])
-        %2: f32[batch=4, _=3] = contract(%0, %1) over=[embed=4]
-        %3: f32[_=3] = reduce.sum(%2) over=[batch=4]
+        %1: f32[embed=4, broadcast~1=3] = broadcast(1.0:f32[])
+        %2: f32[batch=4, broadcast~1=3] = contract(%0, %1) over=[embed=4]
+        %3: f32[broadcast~1=3] = reduce.sum(%2) over=[batch=4]
         """,
     ),
     case("reduce", lambda x: x.sum(1), (BE,), "%1: f32[batch=4] = reduce.sum(%0) over=[embed=4]\n"),
@@ -86,8 +86,8 @@ CASES = [
         lambda x: lax.top_k(x, 2),
         (BE,),
         """
-        %1: f32[batch=4, _=2],
-        %2: i32[batch=4, _=2] = sort.top_k(%0) along=[embed=4]
+        %1: f32[batch=4, top_k~1=2],
+        %2: i32[batch=4, top_k~1=2] = sort.top_k(%0) along=[embed=4]
         """,
     ),
     case("transpose", lambda x: x.T, (BE,), "%1: f32[embed=4, batch=4] = reshape.transpose(%0)\n"),
@@ -95,7 +95,7 @@ CASES = [
         "broadcast",
         lambda x: jnp.broadcast_to(x, (4, 4, 4)),
         (BE,),
-        "%1: f32[_=4, batch=4, embed=4] = broadcast(%0)\n",
+        "%1: f32[broadcast~1=4, batch=4, embed=4] = broadcast(%0)\n",
     ),
     case(
         "merging and splitting back gives the parts back",
@@ -151,7 +151,7 @@ CASES = [
         "stack",
         lambda x, y: jnp.stack([x, y], 1),
         (BE, BE),
-        "%2: f32[batch=4, _=2, embed=4] = concat.stack(%0, %1) along=[_=2]\n",
+        "%2: f32[batch=4, stack~1=2, embed=4] = concat.stack(%0, %1) along=[stack~1=2]\n",
     ),
     case(
         "unstack",
@@ -298,9 +298,9 @@ CASES = [
         lambda x: jnp.linalg.qr(x)[1] * 2,
         (shaped("batch row column", 4, 4, 4),),
         """
-        %1: f32[batch=4, row=4, _=4],
-        %2: f32[batch=4, _=4, column=4] = linalg.qr(%0) along=[row=4, column=4]
-        %3: f32[batch=4, _=4, column=4] = map.mul(%2, 2.0:f32[])
+        %1: f32[batch=4, row=4, qr~1=4],
+        %2: f32[batch=4, qr~1=4, column=4] = linalg.qr(%0) along=[row=4, column=4]
+        %3: f32[batch=4, qr~1=4, column=4] = map.mul(%2, 2.0:f32[])
         """,
     ),
     case(
@@ -309,10 +309,10 @@ CASES = [
         (shaped("row column", 4, 4), shaped("row", 4)),
         """
         %2: f32[row=4, column=4] = map.stop_gradient(%0)
-        %3: f32[_=4, _=4],
-        %4: i32[_=4],
-        %5: i32[_=4] = linalg.lu(%2) along=[row=4, column=4]
-        %6: f32[column=4] = linalg.solve(%0, %0, %3, %5, %3, %5, %1) along=[row=4, column=4, _=4, _=4]
+        %3: f32[lu~1=4, lu~2=4],
+        %4: i32[lu~3=4],
+        %5: i32[lu~1=4] = linalg.lu(%2) along=[row=4, column=4]
+        %6: f32[column=4] = linalg.solve(%0, %0, %3, %5, %3, %5, %1) along=[row=4, column=4, lu~1=4, lu~2=4]
         """,
     ),
     case(
@@ -325,7 +325,7 @@ CASES = [
         "a value beside itself",
         lambda x: jnp.tile(x, (1, 2)),
         (BE,),
-        "%1: f32[batch=4, _=8] = concat.tile(%0) along=[embed=4]\n",
+        "%1: f32[batch=4, tile~1=8] = concat.tile(%0) along=[embed=4]\n",
     ),
     case(
         "an unknown primitive is opaque",

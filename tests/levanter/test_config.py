@@ -135,3 +135,35 @@ def test_any_value_survives_dump_and_load(
     assert (first.optimizer.learning_rate, first.trainer.run_name) == (learning_rate, name)
     (folder / "b.yaml").write_text(config.dump(first), encoding="utf-8")
     assert config.load(folder / "b.yaml") == first
+
+
+OWN = """
+from dataclasses import dataclass
+from levanter.models import ModelConfig
+
+@dataclass(frozen=True)
+class Windowed(ModelConfig):
+    reach: float = float("inf")
+    start: float = float("-inf")
+
+    def build(self, Vocab, *, key):
+        raise NotImplementedError
+"""
+
+
+@pytest.mark.parametrize("text", [None, ".inf", "-.inf", "inf", "1e400", "2.5"])
+def test_a_field_without_a_range_may_be_infinite(text: str | None, tmp_path: Path) -> None:
+    (tmp_path / "windowed.py").write_text(OWN)
+    given = [] if text is None else [f"--model.reach={text}"]
+    first = config.load(None, given, own=f"{tmp_path}/windowed.py:Windowed")
+    assert first.model.reach == (float("inf") if text is None else float(text.replace(".inf", "inf")))
+    assert config.loads(config.dump(first)) == first
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_the_numbers_of_a_list_are_finite(number: str) -> None:
+    with pytest.raises(UserError) as refused:
+        config.load("llama_nano", [f"--model.rope.long_factors=[1.0, .{number}]"])
+    assert str(refused.value) == (
+        f"model.rope.long_factors is [1.0, {number}]: it must be a list of numbers, each a finite number"
+    )

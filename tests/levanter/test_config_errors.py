@@ -72,7 +72,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ),
         (
             "optimizer:\n  beta1: .nan\n",
-            "bad value for `optimizer.beta1` (c.yaml:2): expected a number, such as 0.9, got `.nan`",
+            "optimizer.beta1 is nan: it must be a finite number (set in c.yaml:2)",
         ),
         (
             "data:\n  type: text\n  paths: a.txt\n",

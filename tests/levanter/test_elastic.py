@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,19 +14,30 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parent / "models"))
+
+from small import FAMILIES, run_of
 
 import ir
 import passes
 from haliax import NamedArray
 from levanter import checkpoint
+from levanter.cli import devices
 from levanter.compiler import compile as compiler
 from levanter.compiler.compile import Compiled, compile_training
-from levanter.config import TrainConfig, load, loads
+from levanter.compiler.elastic import check_elastic, check_elastic_graph
+from levanter.config import TrainConfig, load, loads, parse_mesh
 from levanter.errors import UserError
-from levanter.runtime import evaluate
+from levanter.registry import OPTIMIZERS
+from levanter.runtime import evaluate, record
+from levanter.runtime.command import Command
 from levanter.runtime.state import LmBatch, batch_axes, batch_shape, flat_names, init_state, state_shape, train_step_of
+from levanter.runtime.summary import next_commands
 from levanter.runtime.trainer import train
+from levanter.runtime.watch import Watch
 
 STEPS = 3
 TINY = {
@@ -84,8 +97,11 @@ def batches(config: TrainConfig, masked: bool) -> list[LmBatch]:
         targets = ids[:, 1:].copy()
         if masked:  # rows of all lengths, some of them empty
             targets[np.arange(length) >= rng.integers(0, length + 1, (size, 1))] = -1
+        parts = [ids[:, :-1], targets]
+        if config.data.has_segments:  # documents of all lengths
+            parts.append(np.cumsum(rng.random((size, length)) < 0.3, axis=1).astype(np.int32))
         shape = [axis.size for axis in axes]
-        found.append(LmBatch(*(NamedArray(each.reshape(shape), axes) for each in (ids[:, :-1], targets))))
+        found.append(LmBatch(*(NamedArray(each.reshape(shape), axes) for each in parts)))
     return found
 
 
@@ -95,7 +111,10 @@ def run(config: TrainConfig, plan: Sequence[Plan], masked: bool = True) -> tuple
     numbers: list[bytes] = []
     for (compiled, held_out), batch in zip(plan, batches(config, masked), strict=True):
         placed = jax.device_put(batch, compiled.batch_shardings)
-        state, metrics = compiled.train_step(jax.device_put(state, compiled.state_shardings), placed)
+        state = jax.device_put(state, compiled.state_shardings)
+        if config.trainer.watch.parameters:
+            numbers += [np.asarray(each).tobytes() for each in Watch(config, compiled).numbers(state, placed).values()]
+        state, metrics = compiled.train_step(state, placed)
         loss = held_out(_evaluated(config)(state), placed)
         assert np.isfinite(float(loss))
         numbers += [np.asarray(each).tobytes() for each in (*metrics.values(), loss)]
@@ -104,16 +123,18 @@ def run(config: TrainConfig, plan: Sequence[Plan], masked: bool = True) -> tuple
 
 
 def test_the_same_bits_on_any_mesh_and_through_switches() -> None:
-    config = tiny(**{"model.dropout": 0.1, "model.num_layers": 1})
+    config = tiny(**{"model.dropout": 0.1, "model.gradient_checkpointing": True})
     one = compiled_for(config, "data=1")
     stored = compiled_for(config, "data=8", {"embed": ("data",)})
     hybrid = compiled_for(config, "replica=2,data=2", {"mlp": ("data",)})
     wanted = run(config, [one] * STEPS)
-    assert run(config, [stored] * STEPS) == wanted
-    assert run(config, [hybrid, stored, one]) == wanted
-    assert run(config, [one, hybrid, hybrid]) == wanted
+    same(run(config, [stored] * STEPS), wanted)
+    same(run(config, [hybrid, stored, one]), wanted)
+    same(run(config, [one, hybrid, hybrid]), wanted)
 
 
+REPLICATED = ("adafactor", "muon", "soap", "sophia")
+"""Optimizers whose update has other bits for shards."""
 WIDTH = {
     "bf16": {"model.compute_dtype": "bfloat16"},
     "micro-batches": {"trainer.microbatches": 2, "trainer.virtual_shards": 8},
@@ -127,17 +148,44 @@ WIDTH = {
     "schedule-free": {"optimizer.type": "schedule_free"},
     "average": {"optimizer.ema": 0.9},
     "frozen": {"trainer.frozen": "[embeddings.*]"},
+    "groups": {"optimizer.groups": "[{match: '*.mlp.*', learning_rate: 0.5, weight_decay: 0.0}]"},
+    "adapter": {"adapter.type": "lora", "adapter.dropout": 0.1},
+    "packed": {"data.packing": "separate"},
+    "watched": {"trainer.watch.parameters": "['*']", "trainer.watch.every": 1},
+    "skip": {"trainer.on_nonfinite": "skip"},
+    "scaled loss": {"trainer.loss_scale.kind": "dynamic", "trainer.loss_scale.initial": 2.0**126},
+    "precision": {"trainer.precision": "params=bfloat16,compute=bfloat16,output=float32"},
+    "recomputed": {"model.gradient_checkpointing": True},
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", WIDTH.values(), ids=WIDTH)
 def test_the_same_bits_of_all_kinds(changes: dict[str, Any]) -> None:
-    config = tiny(**changes)
-    one, four = compiled_for(config, "data=1"), compiled_for(config, "data=4")
+    compare_one_with_four(tiny(**changes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_bits_of_every_model(family: str) -> None:
+    config = run_of(family, num_layers=2, seq_len=16)
+    trainer = dataclasses.replace(config.trainer, deterministic="elastic", train_batch_size=32)
+    compare_one_with_four(dataclasses.replace(config, trainer=trainer))
+
+
+def compare_one_with_four(config: TrainConfig) -> None:
+    """On one device, on four with the state in shards where that can be, and through switches."""
+    stored = None if OPTIMIZERS.name_of(type(config.optimizer)) in REPLICATED else {"embed": ("data",)}
+    one, four = compiled_for(config, "data=1"), compiled_for(config, "data=4", stored)
     wanted = run(config, [one] * STEPS)
-    assert run(config, [four] * STEPS) == wanted
-    assert run(config, [four, one, four]) == wanted
+    same(run(config, [four] * STEPS), wanted)
+    same(run(config, [four, one, four]), wanted)
+
+
+def same(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> None:
+    """All numbers and all arrays are the same; only the names of others are shown."""
+    assert [i for i, (a, b) in enumerate(zip(found[0], wanted[0], strict=True)) if a != b] == []
+    assert [name for name in wanted[1] if found[1][name] != wanted[1][name]] == []
 
 
 @pytest.mark.slow
@@ -193,6 +241,17 @@ def test_the_planner_shards_virtual_shards_alone() -> None:
     assert muon.plan.storage == {"virtual_shard": ("data",)}
 
 
+@pytest.mark.parametrize("virtual_shards", [2, 4, 16, 22, 64])
+def test_what_to_try_next_is_elastic_too(virtual_shards: int) -> None:
+    batch = 2 * virtual_shards
+    config = tiny(**{"trainer.virtual_shards": virtual_shards, "trainer.train_batch_size": batch})
+    advice = next_commands(Command(("train", "--run-dir", "a")), config, Path("a"))
+    meshes = [words[words.index("--mesh") + 1] for words in (line.split() for line, _ in advice) if "--mesh" in words]
+    assert len(meshes) == (1 if virtual_shards in (2, 22) else 2)
+    for mesh in meshes:
+        check_elastic(parse_mesh(mesh).as_dict(), virtual_shards)
+
+
 REFUSED = {
     "tensor parallelism": (
         {"trainer.mesh": "data=2,model=2"},
@@ -218,6 +277,45 @@ def test_what_cannot_be_elastic_is_refused(changes: dict[str, Any], message: str
     with pytest.raises(UserError) as refused:
         compiler.planned(config, config.mesh.as_dict(), "v5e")
     assert str(refused.value) == message
+
+
+def test_microbatches_are_not_chosen_by_the_mesh() -> None:
+    with pytest.raises(UserError) as refused:
+        loads("trainer: {deterministic: elastic, microbatches: null}")
+    assert (
+        "trainer.microbatches null is chosen for the memory of one mesh, and trainer.deterministic elastic adds up the "
+        "same micro-batches on any: set a number, such as 1"
+    ) in str(refused.value)
+
+
+def test_the_threads_of_a_run_are_those_of_any_mesh() -> None:
+    """A CPU has at least a thread for each of its devices, and cuts its work by their number."""
+    fixed = record.fixed_at_start(tiny(**{"trainer.virtual_shards": 32}), record.Record(), 3, threads=2)
+    assert fixed["trainer.cpu_threads"] == 16
+    assert record.fixed_at_start(tiny(**{"trainer.cpu_threads": 9}), record.Record(), 3, 2)["trainer.cpu_threads"] == 9
+    with pytest.raises(UserError) as refused:
+        devices.require_threads(2, 8)
+    assert str(refused.value) == (
+        "trainer.cpu_threads 2 is less than the 8 CPU devices of this process, which have a thread each. Bits depend "
+        "on their number, and trainer.deterministic elastic has one for any mesh: set it to 8, enough for all devices "
+        "that can share out the virtual shards, or leave it out in a new run"
+    )
+    devices.require_threads(8, 8)
+    devices.require_threads(2, 4)  # virtual shards for four devices: the mesh is refused, not the threads
+
+
+def test_a_call_of_the_host_is_refused() -> None:
+    def step(x: jax.Array) -> jax.Array:
+        io_callback(print, None, x[0])
+        return 2.0 * x
+
+    with pytest.raises(UserError) as refused:
+        check_elastic_graph(ir.trace(step, jax.ShapeDtypeStruct((4,), np.float32)))
+    assert re.fullmatch(
+        r"`opaque\.io_callback` \(test_elastic\.py:\d+\) cannot run on one device's shards, and an elastic step runs "
+        r"on nothing else: take it out of the step, or use trainer\.deterministic fast",
+        str(refused.value),
+    )
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:

@@ -6,6 +6,7 @@ speed, and the digest of the last checkpoint.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -17,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from levanter import checkpoint
+from levanter.config import load
+from levanter.runtime.trainer import train
 
 STEPS = 16
 MESHES = ("data=8", "data=4", None, "data=2", "replica=2,data=4")
+SHORT = ("--trainer.num_train_steps=8", "--trainer.eval_every=0")
 CLOCK = ("second", "wait", "stall", "mfu", "goodput", "flop")
 """Parts of the names of numbers that depend on the clock."""
 CONFIG = """
@@ -35,18 +40,19 @@ trainer:
   eval_every: 5
   eval_batches: 1
   sample_tokens: 0
-  cpu_threads: 8
   checkpoint: {{every_steps: 3, every_minutes: null}}
 """
 
 
-def started(folder: Path, run: Path, mesh: str | None, *before: str) -> subprocess.Popen[str]:
+def started(
+    folder: Path, run: Path, mesh: str | None, *options: str, before: tuple[str, ...] = (), launch: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     where = ["--mesh", mesh] if mesh else []
     return subprocess.Popen(
         [
-            *(*before, sys.executable, "-m", "levanter.cli.main", "train"),
-            *("--config", str(folder / "tiny.yaml"), "--run-dir", str(run), *where),
+            *(*before, sys.executable, "-m", "levanter.cli.main", *launch, "train"),
+            *("--config", str(folder / "tiny.yaml"), "--run-dir", str(run), *where, *options),
         ],
         cwd=folder,
         env={**environment, "JAX_PLATFORMS": "cpu"},
@@ -79,6 +85,43 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_killed_run_goes_on_elsewhere_to_the_same_bits(folder: Path) -> None:
+    """The short one: a process on two devices is killed, and this one goes on on four, and makes all of it on one."""
+    killed = folder / "killed"
+    process = started(folder, killed, "data=2", *SHORT)
+    wait_for(process, killed, random.randint(4, 6))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    trained(folder, killed, "data=4")
+    trained(folder, folder / "straight", None)
+    assert numbers(killed) == numbers(folder / "straight")
+    assert checkpoint.digest(killed) == checkpoint.digest(folder / "straight")
+
+
+@pytest.mark.slow
+def test_several_processes_make_what_one_makes(folder: Path) -> None:
+    """Two of two devices each begin, one process on one device goes on."""
+    run, schedule = folder / "several", "--optimizer.schedule_steps=8"
+    first = ("--trainer.num_train_steps=4", "--trainer.eval_every=0", schedule)
+    finished(started(folder, run, "data=4", *first, launch=("launch", "--processes", "2", "--")))
+    trained(folder, run, None)
+    trained(folder, folder / "straight", None)
+    assert numbers(run) == numbers(folder / "straight")
+    assert checkpoint.digest(run) == checkpoint.digest(folder / "straight")
+
+
+def trained(folder: Path, run: Path, mesh: str | None) -> None:
+    where = [f"--trainer.mesh={mesh}"] if mesh else []
+    train(load(folder / "tiny.yaml", [f"--trainer.run_dir={run}", *SHORT, *where]), Console(file=io.StringIO()))
+
+
+def wait_for(process: subprocess.Popen[str], run: Path, step: int) -> None:
+    deadline = time.monotonic() + 900
+    while steps_done(run) < step:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.001)
+
+
 @pytest.mark.torture
 def test_a_run_that_is_killed_and_goes_on_elsewhere(folder: Path) -> None:
     finished(started(folder, folder / "straight", "data=2"))
@@ -90,10 +133,7 @@ def test_a_run_that_is_killed_and_goes_on_elsewhere(folder: Path) -> None:
             break
         until = min(STEPS - 2, steps_done(killed) + random.randint(2, 4))
         print(f"{mesh}: killed at step {until}")
-        deadline = time.monotonic() + 900
-        while steps_done(killed) < until:
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-            time.sleep(0.001)
+        wait_for(process, killed, until)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert numbers(killed) == numbers(folder / "straight")
@@ -104,7 +144,7 @@ def test_a_run_that_is_killed_and_goes_on_elsewhere(folder: Path) -> None:
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_one_core_makes_what_two_make(folder: Path) -> None:
     core = str(min(os.sched_getaffinity(0)))
-    finished(started(folder, folder / "one", "data=4", "taskset", "-c", core))
+    finished(started(folder, folder / "one", "data=4", before=("taskset", "-c", core)))
     finished(started(folder, folder / "two", "data=2"))
     assert numbers(folder / "one") == numbers(folder / "two")
     assert checkpoint.digest(folder / "one") == checkpoint.digest(folder / "two")

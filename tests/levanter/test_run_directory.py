@@ -54,6 +54,27 @@ def test_a_run_directory_is_made(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in run.path.iterdir()) == [".lock", "checkpoints", "config.yaml"]
 
 
+def test_a_refused_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "nano"
+
+    def refused(*files: str) -> None:
+        with pytest.raises(UserError, match="too large"), open_run(path, CONFIG) as run:
+            for name in files:
+                (run.path / name).write_text("{}")
+            raise UserError("too large")
+
+    refused()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "runs").mkdir()
+    refused()
+    assert list((tmp_path / "runs").iterdir()) == []
+    # What was there stays, and what has been made.
+    refused("metrics.jsonl")
+    assert (path / "config.yaml").read_text() == CONFIG
+    refused()
+    assert (path / "config.yaml").exists() and (path / "checkpoints").is_dir()
+
+
 def test_there_is_one_writer_until_it_dies(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True) as holder:

@@ -136,7 +136,7 @@ from levanter.trackers.trackio.mirror import TrackioMirror
 resumed = int(sys.argv[1])
 mirror = TrackioMirror(Path("run"), {"trainer": {"seed": 3}}, {"project": "numbers"})
 for step in range(resumed + 1, resumed + 3):
-    mirror.log(step, {"loss": 1 / step})
+    mirror.log(step, {"loss": 1 / step, "time": 1.7e9 + step})
 mirror.close()
 """
 
@@ -150,6 +150,7 @@ def test_trackio_keeps_one_run_through_a_restart(tmp_path: Path) -> None:
         command = [sys.executable, "-c", TRACKIO, resumed]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert "Warning" not in done.stderr
     (database,) = (tmp_path / "trackio").glob("numbers*.db")
     with sqlite3.connect(database) as connection:
         rows = connection.execute("select run_name, step, metrics from metrics order by step").fetchall()

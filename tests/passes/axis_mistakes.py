@@ -201,3 +201,8 @@ def attends_to_other_rows(q: NamedArray, k: NamedArray):
         return attend(query, key, key, Key="size", KPos="memory").array
 
     return jax.vmap(one)(q.array, k.array)  # a row of q is one of a batch, a row of k one of the documents
+
+
+def merges_heads_in_front(x: NamedArray, w: NamedArray, out: NamedArray):
+    heads = (x.array @ w.array).reshape(2, 4, 4, 3).transpose(0, 2, 1, 3)
+    return x.array + heads.reshape(2, 4, 12) @ out.array  # as many heads as positions

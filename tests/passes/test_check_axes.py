@@ -89,13 +89,13 @@ def test_a_warning_is_no_error():
         (
             "xyz",
             "no finding that can be silenced is called 'xyz'; known are softmax-axis, mean-then-sum, mean-of-means, "
-            "repeat, index, split-order, regroup, part, order",
+            "repeat, index, split-order, regroup, part, beside, order",
         ),
         (
             "contract",
             "'contract' is an error, which is fixed and not silenced; "
             "what can be silenced is softmax-axis, mean-then-sum, mean-of-means, repeat, index, split-order, regroup, "
-            "part, order",
+            "part, beside, order",
         ),
     ],
 )

@@ -78,6 +78,11 @@ CASES = {
         (shaped("batch heads position size", 2, 4, 6, 4),),
         ["regroup"],
     ),
+    "heads in front of as many positions": (
+        wrong.merges_heads_in_front,
+        (shaped("batch position embed", 2, 4, 8), shaped("embed packed", 8, 12), shaped("inner embed", 12, 8)),
+        ["beside"],
+    ),
     "gates that were split in another order": (
         wrong.adds_other_gates,
         (shaped("batch gates", 2, 8),) * 2,

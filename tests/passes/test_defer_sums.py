@@ -114,6 +114,37 @@ def test_what_is_looked_at_in_every_trip_is_reduced_in_every_trip():
     assert sum(count for (_, _, inside), count in found.items() if not inside) == 2
 
 
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_sum_that_two_read_waits_for_both_or_for_none(looked_at):
+    """The cotangent of `h` is a sum over the mesh axis of `mlp`. The gradient of the scale is linear in it, and so is
+    that of the layer before; where that is looked at in every trip, both have the sum."""
+
+    def loss(params, x):
+        h = jnp.tanh(x @ params["first"])
+        return jnp.mean((jnp.tanh((h * params["scale"]) @ params["up"]) @ params["down"] - x) ** 2)
+
+    hidden = 6
+    parameters = {
+        "first": shape(EMBED, hidden),
+        "scale": shape(hidden),
+        "up": shape(hidden, MLP),
+        "down": shape(MLP, EMBED),
+    }
+    names = {"*.first": "embed hidden", "*.scale": "hidden", "*.up": "hidden mlp", "*.down": "mlp embed"}
+    state = {"params": parameters, "moments": parameters}
+    batches = {"batches": "microbatch batch embed"}
+
+    def seen(gradients):
+        return jnp.sum(gradients["first"] ** 2) if looked_at else 0.0
+
+    graph = passes.canonicalize(
+        ir.trace(stepping(loss, seen), state, shape(MICROBATCHES, BATCH, EMBED), names=names | batches)
+    )
+    placed = pipeline.place(graph, Plan.by_hand(MESH, {"mlp": "model"}))
+    assert prove(placed, graph, MESH).assumptions == ()
+    assert collectives(placed)["all_reduce", "activation", True] == (2 if looked_at else 1) * MICROBATCHES
+
+
 def test_where_there_is_no_room_gradients_are_reduced_in_every_trip():
     graph = traced(stepping(flat_loss), flat_loss)
     small = PLANS["fsdp"]

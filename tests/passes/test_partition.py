@@ -33,6 +33,14 @@ def test_the_whole_plan_says_nothing():
     assert placed == prepared("mlp")
 
 
+@pytest.mark.parametrize("name", ["mlp", "raw", "named", "named_checkpoint"])
+def test_a_plan_without_rules_is_one_whose_rules_reach_nothing(name):
+    """What is left alone at once is what walking through all of it leaves alone."""
+    graph = prepared(name)
+    reaching_nothing = Plan.by_hand({"data": 1}, {"an axis of no array": ["data"]})
+    assert partition(graph, Plan.by_hand({"data": 1}, {})) == partition(graph, reaching_nothing) == graph
+
+
 def test_data_parallelism_sums_gradients_and_the_loss():
     placed = pipeline.place(prepared("mlp"), hand_plan("dp"))
     both = ("data", "model")

@@ -160,10 +160,18 @@ def test_the_leanest_plan_is_named_where_nothing_fits():
     leanest = min(peak for _, peak in every_plan(Problem.of(graph, DeviceMesh.of(mesh), chip)))
     with pytest.raises(PlanError) as caught:
         passes.plan(graph, mesh, chip)
-    assert str(caught.value) == (
+    first, *fills = str(caught.value).splitlines()
+    assert fills[0] == "what fills the device:" and fills[-1].startswith("  and ")
+    assert first == (
         f"no plan fits: the leanest on mesh data=2 needs {leanest / 2**30:.2f} GiB a device (optimizer 1.17 GiB, "
         "gradients 0.78 GiB, parameters 0.58 GiB, temporaries 0.21 GiB, activations 0.03 MiB), and v5e has 0.93 GiB; "
-        "make the model smaller (`vocab` is 50303, `embed` is 2052), or use more devices"
+        "make the model smaller (`vocab` is 50303, `embed` is 2052), or use more devices\n"
+        "what fills the device:\n"
+        "    0.39 GiB  optimizer: 2 arrays [vocab=50303, embed=2052]\n"
+        "    0.39 GiB  gradients: 2 arrays [vocab=50303, embed=2052]\n"
+        "    0.25 GiB  optimizer: 2 arrays [layers=4, embed=2052, mlp=8208]\n"
+        "    0.25 GiB  optimizer: 2 arrays [layers=4, mlp=8208, embed=2052]\n"
+        "  and 23 smaller"
     )
 
 
@@ -171,9 +179,13 @@ def test_a_batch_that_does_not_fit_says_so():
     step = raw_gpt(layers=2, batch=64, position=512, embed=64, heads=4, vocab=512)
     with pytest.raises(PlanError) as caught:
         passes.plan(graph_of(step), "8", replace(CHIPS["v5e"], capacity=10**7, memory=ChipMemory()))
-    assert str(caught.value).endswith(
-        "and v5e has 9.54 MiB; make the batch smaller (`batch` is 64, `position` is 512) or use gradient "
-        "checkpointing, or use more devices"
+    assert (
+        str(caught.value)
+        .splitlines()[0]
+        .endswith(
+            "and v5e has 9.54 MiB; make the batch smaller (`batch` is 64, `position` is 512) or use gradient "
+            "checkpointing, or use more devices"
+        )
     )
 
 

@@ -39,10 +39,12 @@ def test_a_report_is_the_json_of_compile() -> None:
             "parameters",
             "collectives",
             "memory",
+            "filling",
+            "shard_next",
             "regather",
             "time",
         ),
-        *("search", "runner_up", "proof", "notes"),
+        *("rate", "search", "runner_up", "proof", "notes"),
     ]
     assert {row["name"]: row["size"] for row in report["axes"]} == prepared("mlp").axis_sizes()
     assert [row["path"] for row in report["parameters"]] == ["down", "up"]

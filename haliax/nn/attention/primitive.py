@@ -24,7 +24,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from haliax.core.merged import lowered
+from haliax.core.merged import Target, composite, devices_of
 from haliax.nn.attention import reference
 from haliax.nn.attention.backends import chosen
 from haliax.nn.attention.spec import Spec
@@ -142,25 +142,22 @@ def _batched(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], *, 
 # --- implementations --------------------------------------------------------------------------------------------------
 
 
+def _implementation(which: str, target: Target, spec: Spec) -> Callable[..., Any]:
+    """The function that a primitive is."""
+
+    def function(*arrays: Any) -> Any:
+        backend = chosen(spec, arrays[: len(spec.operands)], target.platform, target.devices)
+        return getattr(backend, which)(spec, *arrays)
+
+    return function
+
+
 def _lowered(platform: str, which: str) -> Callable[..., Any]:
     def rule(context: Any, *operands: Any, spec: Spec) -> Any:
-        def function(*arrays: Any) -> Any:
-            backend = chosen(spec, arrays[: len(spec.operands)], platform, _devices(context))
-            return getattr(backend, which)(spec, *arrays)
-
-        return mlir.lower_fun(lowered(function), multiple_results=True)(context, *operands)
+        function = _implementation(which, Target(platform, devices_of(context)), spec)
+        return mlir.lower_fun(function, multiple_results=True)(context, *operands)
 
     return rule
-
-
-def _devices(context: Any) -> int | None:
-    """How many devices share the arrays of a program; None where that is not known."""
-    around = context.module_context.axis_context
-    if isinstance(around, mlir.ShardingContext):
-        return around.num_devices
-    if isinstance(around, mlir.SPMDAxisContext):
-        return 1 if set(around.manual_axes) == set(around.mesh.axis_names) else None
-    return None
 
 
 @lru_cache(maxsize=1024)
@@ -172,6 +169,7 @@ def _register(primitive: Primitive, which: str) -> None:
     primitive.multiple_results = True
     primitive.def_impl(lambda *arrays, spec: _compiled(primitive, spec)(*arrays))
     batching.primitive_batchers[primitive] = partial(_batched, primitive)
+    composite(primitive, lambda target, spec: _implementation(which, target, spec))
     for platform in PLATFORMS:
         mlir.register_lowering(primitive, _lowered(platform, which), platform=platform)
 

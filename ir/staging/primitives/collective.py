@@ -37,7 +37,7 @@ def all_gather(equation: Equation) -> Draft:
     """A dim grows, or a new one holds what the devices had."""
     dims, axis = equation.dims[0], equation.integer("all_gather_dimension")
     if not equation.params["tiled"]:
-        new = equation.unifier.fresh(equation.out_shape[axis])
+        new = equation.unifier.made(equation.out_shape[axis], "gathered")
         dims = (*dims[:axis], new, *dims[axis:])
     return Draft("collective", equation.primitive, (carried_over(equation, dims, equation.out_shape),), _mesh(equation))
 

@@ -6,20 +6,20 @@ from ir.staging.primitives.registry import Axes, Dims, Draft, Equation, rule
 @rule("iota")
 def iota(equation: Equation) -> Draft:
     """0, 1, 2, … along one dim."""
-    dims = equation.fresh(equation.out_shapes[0])
+    dims = equation.made(equation.out_shapes[0], "iota")
     return Draft("iota", "", (dims,), {"along": Axes((dims[equation.integer("dimension")],))})
 
 
 @rule("empty", "empty2")
 def empty(equation: Equation) -> Draft:
     """An array whose contents do not matter."""
-    return Draft("iota", "empty", (equation.fresh(equation.out_shapes[0]),))
+    return Draft("iota", "empty", (equation.made(equation.out_shapes[0], "empty"),))
 
 
 @rule("iota_2x32_shape")
 def counters(equation: Equation) -> Draft:
     """The high and the low words of 0, 1, 2, … over all places of a shape."""
-    return Draft("iota", "counters", (equation.fresh(equation.out_shapes[0]),) * 2)
+    return Draft("iota", "counters", (equation.made(equation.out_shapes[0], "counters"),) * 2)
 
 
 @rule("platform_index")
@@ -40,7 +40,8 @@ def random(equation: Equation) -> Draft:
         equation.unifier.same_all(lead, dims)
     if equation.primitive == "random_wrap":
         lead = lead[: len(shape)]
-    return Draft("random", equation.primitive.removeprefix("random_"), ((*lead, *equation.fresh(shape[len(lead) :])),))
+    drawn = equation.made(shape[len(lead) :], "random")
+    return Draft("random", equation.primitive.removeprefix("random_"), ((*lead, *drawn),))
 
 
 @rule(*_BLOCKS)
@@ -50,7 +51,7 @@ def blocks(equation: Equation) -> Draft:
     full = [dims for dims, operand in zip(equation.dims, equation.shapes, strict=True) if operand == shape]
     for dims in full[1:]:
         equation.unifier.same_all(full[0], dims)
-    dims: Dims = full[0] if full else equation.fresh(shape)
+    dims: Dims = full[0] if full else equation.made(shape, "random")
     return Draft("random", equation.primitive.removeprefix("random_"), (dims,) * len(equation.out_shapes))
 
 
@@ -58,6 +59,5 @@ def blocks(equation: Equation) -> Draft:
 def generator(equation: Equation) -> Draft:
     """XLA's own generators: of the state (the first result of two), or of two bounds, nothing is in the numbers."""
     *state, numbers = equation.out_shapes
-    return Draft(
-        "random", equation.primitive.removeprefix("rng_"), (*equation.dims[: len(state)], equation.fresh(numbers))
-    )
+    drawn = equation.made(numbers, "random")
+    return Draft("random", equation.primitive.removeprefix("rng_"), (*equation.dims[: len(state)], drawn))

@@ -57,7 +57,7 @@ def bitcast(equation: Equation) -> Draft:
     """The same bits as another type: a wider or narrower one takes or gives a last dim."""
     (dims,), shape = equation.dims, equation.out_shape
     if len(shape) > len(dims):
-        dims = (*dims, equation.unifier.fresh(shape[-1]))
+        dims = (*dims, equation.unifier.made(shape[-1], "bits"))
     return Draft("map", equation.primitive, (dims[: len(shape)],))
 
 

@@ -48,7 +48,9 @@ def _formed(equation: Equation, operands: list[str], results: list[str]) -> Draf
         sizes = shape[len(shape) - len(letters) :]
         dims = list(batch)
         for letter, size in zip(letters, sizes, strict=True):
-            dim = known.setdefault((letter, size), unifier.fresh(size))
+            dim = known.get((letter, size))
+            if dim is None:
+                dim = known[letter, size] = unifier.made(size, equation.primitive)
             # A matrix over one space has it on two sides, of which one keeps the name.
             twice = any(unifier.alike(dim, other) for other in dims)
             dims.append(unifier.occurrence(dim, dims) if twice else dim)

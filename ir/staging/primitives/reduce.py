@@ -76,7 +76,7 @@ def top_k(equation: Equation) -> Draft:
     axis = equation.integer("axis" if equation.primitive == "top_k" else "reduction_dimension", len(dims) - 1) % len(
         dims
     )
-    kept = equation.unifier.fresh(shape[axis])
+    kept = equation.unifier.made(shape[axis], "top_k")
     out = (*dims[:axis], kept, *dims[axis + 1 :])
     return Draft("sort", equation.primitive, (out, out), {"along": Axes((dims[axis],))})
 

@@ -58,6 +58,10 @@ class Equation:
         """New classes for a shape."""
         return tuple(self.unifier.fresh(size) for size in shape)
 
+    def made(self, shape: Sequence[int], kind: str) -> Dims:
+        """New classes for a shape of axes that the step makes itself."""
+        return tuple(self.unifier.made(size, kind) for size in shape)
+
 
 @dataclass(slots=True)
 class Draft:

@@ -12,11 +12,16 @@ from ir.staging.unify import DimClass
 def broadcast_in_dim(equation: Equation) -> Draft:
     """Operand dims keep their class where they keep their size; the others are new."""
     dims, shape = equation.dims[0], equation.out_shape
-    out = list(equation.fresh(shape))
-    for dim, position in zip(dims, equation.ints("broadcast_dimensions"), strict=True):
-        if equation.unifier.size_of(dim) == shape[position]:
-            out[position] = dim
-    return Draft("broadcast", "", (tuple(out),))
+    kept = {
+        position: dim
+        for dim, position in zip(dims, equation.ints("broadcast_dimensions"), strict=True)
+        if equation.unifier.size_of(dim) == shape[position]
+    }
+    out = tuple(
+        kept[position] if position in kept else equation.unifier.made(size, "broadcast")
+        for position, size in enumerate(shape)
+    )
+    return Draft("broadcast", "", (out,))
 
 
 @rule("transpose")
@@ -128,7 +133,7 @@ def tile(equation: Equation) -> Draft:
     """A value beside copies of itself. A repeated dim is no longer what it was: it loses its name."""
     dims, shape = equation.dims[0], equation.out_shape
     out = tuple(
-        dim if equation.unifier.size_of(dim) == size else equation.unifier.fresh(size)
+        dim if equation.unifier.size_of(dim) == size else equation.unifier.made(size, "tile")
         for dim, size in zip(dims, shape, strict=True)
     )
     return Draft("concat", "tile", (out,), {"along": changed(equation, dims, shape)})
@@ -156,7 +161,7 @@ def stack(equation: Equation) -> Draft:
     axis, unifier = equation.integer("axis"), equation.unifier
     columns: Columns = [list(column) for column in zip(*equation.dims, strict=True)]
     first, renamed = aligned(unifier, equation.dims, columns)
-    new = unifier.fresh(equation.out_shape[axis])
+    new = unifier.made(equation.out_shape[axis], "stack")
     return Draft("concat", "stack", ((*first[:axis], new, *first[axis:]),), {"along": Axes((new,))}, renamed)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from levanter.compiler.report.values_table import values_table
 from levanter.compiler.report.verify_tables import verify_tables
+from passes.report.change_tables import change_tables
 from passes.report.style import Printer, readable_width
 from passes.report.tables import tables
 
@@ -28,3 +29,9 @@ def compile_tables(report: Mapping[str, Any], console: Console) -> None:
             verify_tables(report["verify"], printer)
         if report.get("values"):
             values_table(report["values"], printer)
+
+
+def changed_tables(changed: Mapping[str, Any], console: Console) -> None:
+    """Prints what changes from one plan to another (`levanter.compiler.plan_changes.compared`)."""
+    with readable_width(console):
+        change_tables(changed, Printer(console))

@@ -17,6 +17,9 @@ from levanter.optional import require
 from levanter.trackers.scalars import Scalar, plain
 from levanter.trackers.tracker import Tracker
 
+_ITS_OWN = frozenset({"time"})
+"""Keys of records that Trackio keeps for itself; it has the time of each record anyway."""
+
 
 class TrackioMirror(Tracker):
     """A Trackio run of the run directory at `path`.
@@ -47,7 +50,7 @@ class TrackioMirror(Tracker):
 
     def log(self, step: int, metrics: Mapping[str, Scalar]) -> None:
         """Mirror the record of `step`."""
-        self._run.log({name: plain(value) for name, value in metrics.items()}, step=step)
+        self._run.log({name: plain(value) for name, value in metrics.items() if name not in _ITS_OWN}, step=step)
 
     def close(self) -> None:
         with contextlib.redirect_stdout(sys.stderr):

@@ -78,12 +78,15 @@ class Case(NamedTuple):
         small: whether it is fast enough for the default suite.
         tolerance: how far eight devices may be from one, relative to the largest element.
         named: the share of dims that must have names.
+        made: the share of dims that may have a name that staging made up, as an axis that the step itself counts,
+            fills or stacks and that meets no other.
     """
 
     build: Callable[[Sizes], Step]
     small: bool = False
     tolerance: float = 2e-3
     named: float = 0.98
+    made: float = 0.02
 
 
 class Floats(NamedTuple):

@@ -67,4 +67,4 @@ def neural_ode(sizes: Sizes) -> Step:
 
 
 # The solver's stages, checkpoints and steps are axes of its own: no argument has them.
-CASES = {"diffrax neural ODE": Case(neural_ode, named=0.7)}
+CASES = {"diffrax neural ODE": Case(neural_ode, made=0.3)}

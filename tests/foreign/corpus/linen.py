@@ -314,11 +314,29 @@ def convolutions(sizes: Sizes) -> Step:
     )
 
 
+def bidirectional(sizes: Sizes) -> Step:
+    """Of which only one kernel is named, and the lengths of the sequences are given."""
+    both = [nn.RNN(nn.OptimizedLSTMCell(sizes.hidden)) for _ in range(2)]
+    module = nn.Bidirectional(*both)
+
+    def loss_of(params: Any, batch: Any) -> jax.Array:
+        states = module.apply({"params": params}, batch["x"], seq_lengths=batch["lengths"])
+        return jax.numpy.square(states).mean()
+
+    return training(
+        lambda key, inputs: module.init(key, inputs["x"])["params"],
+        loss_of,
+        {"x": Floats((sizes.batch, sizes.position, sizes.features)), "lengths": Ids(sizes.position, (sizes.batch,))},
+        {"batch.x": "batch position features", "batch.lengths": "batch", "*.ii.kernel": "features hidden"},
+    )
+
+
 CASES = {
     "linen attention": Case(attention),
     "linen scanned layers": Case(scanned_layers),
     "linen encoder-decoder": Case(encoder_decoder),
     "linen LSTM": Case(lstm),
     "linen GRU": Case(gru, small=True),
+    "linen bidirectional": Case(bidirectional),
     "linen convolutions": Case(convolutions),
 }

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 import optax
+from numpyro.contrib.control_flow import scan
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 
-from corpus.case import Case, Floats, Ids, Sizes, State, Step, drawn
+from corpus.case import Case, Floats, Ids, Names, Sizes, State, Step, drawn
 
 
 def logits_of(weights: jax.Array, group: jax.Array, x: jax.Array) -> jax.Array:
@@ -31,12 +32,27 @@ def regression(sizes: Sizes) -> Step:
         with numpyro.plate("examples", sizes.batch):
             numpyro.sample("label", dist.Bernoulli(logits=logits), obs=label)
 
+    return svi_step(
+        model,
+        {
+            "x": Floats((sizes.batch, sizes.features)),
+            "group": Ids(sizes.classes, (sizes.batch,)),
+            "label": Ids(2, (sizes.batch,)),
+        },
+        {
+            "*.common_auto_*": "features",
+            "*.spread_auto_*": "features",
+            "*.weights_auto_*": "groups features",
+            "batch.x": "batch features",
+            "batch.group": "batch",
+            "batch.label": "batch",
+        },
+    )
+
+
+def svi_step(model: Any, batch: dict[str, Floats | Ids], names: Names) -> Step:
+    """The step of `SVI` for a model of the fields of a batch, with a normal guide."""
     svi = SVI(model, AutoNormal(model), optax.adam(1e-2), Trace_ELBO())
-    batch = {
-        "x": Floats((sizes.batch, sizes.features)),
-        "group": Ids(sizes.classes, (sizes.batch,)),
-        "label": Ids(2, (sizes.batch,)),
-    }
     start = svi.init(jax.random.key(0), **drawn(batch))
 
     def step(state: State, batch: dict[str, Any]) -> tuple[State, jax.Array]:
@@ -49,18 +65,34 @@ def regression(sizes: Sizes) -> Step:
         first = svi.init(jax.random.key(0), **inputs)
         return State((), first.optim_state, first.rng_key), inputs
 
-    return Step(
-        step,
-        initial,
+    return Step(step, initial, names)
+
+
+def states(sizes: Sizes) -> Step:
+    """A random walk that is observed with noise: `scan` over time, a guide with a place for each state."""
+
+    def model(path: jax.Array) -> None:
+        drift = numpyro.sample("drift", dist.Normal(0.0, 1.0).expand([sizes.features]).to_event(1))
+        spread = numpyro.sample("spread", dist.HalfNormal(1.0).expand([sizes.features]).to_event(1))
+
+        def transition(before: jax.Array, seen: jax.Array) -> tuple[jax.Array, None]:
+            scale = spread * jnp.ones((sizes.batch, 1))
+            now = numpyro.sample("now", dist.Normal(0.9 * before + drift, scale).to_event(2))
+            numpyro.sample("seen", dist.Normal(now, 0.1).to_event(2), obs=seen)
+            return now, None
+
+        scan(transition, jnp.zeros((sizes.batch, sizes.features)), path)
+
+    return svi_step(
+        model,
+        {"path": Floats((sizes.position, sizes.batch, sizes.features))},
         {
-            "*.common_auto_*": "features",
+            "*.drift_auto_*": "features",
             "*.spread_auto_*": "features",
-            "*.weights_auto_*": "groups features",
-            "batch.x": "batch features",
-            "batch.group": "batch",
-            "batch.label": "batch",
+            "*.now_auto_*": "position batch features",
+            "batch.path": "position batch features",
         },
     )
 
 
-CASES = {"numpyro SVI": Case(regression)}
+CASES = {"numpyro SVI": Case(regression), "numpyro state space": Case(states)}

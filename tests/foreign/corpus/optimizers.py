@@ -70,7 +70,23 @@ def objective(_loss: Any, _gradients: Any, _params: Any, batch: Any) -> dict[str
     return {"obj_fn": lambda params: loss_of(params, batch)}
 
 
+def line_search(loss: Any, gradients: Any, _params: Any, batch: Any) -> dict[str, Any]:
+    return {"value": loss, "grad": gradients, "value_fn": lambda params: loss_of(params, batch)}
+
+
 CASES = {
+    "optax L-BFGS": Case(
+        with_optimizer(
+            lambda: optax.lbfgs(memory_size=5), line_search, {"*_memory.*": "memory ...", "*_memory": "memory"}
+        )
+    ),
+    "optax mechanize": Case(
+        with_optimizer(
+            lambda: optax.contrib.mechanize(optax.adam(1e-2)),
+            names=dict.fromkeys([f"*.opt_state.{each}" for each in "rmvs"], "rates"),
+        )
+    ),
+    "optax every fourth step": Case(with_optimizer(lambda: optax.MultiSteps(optax.adam(1e-2), 4))),
     "optax muon": Case(with_optimizer(lambda: optax.contrib.muon(1e-2), names={"*.ns_coeffs": "coefficients"})),
     "optax schedule-free": Case(with_optimizer(lambda: optax.contrib.schedule_free_adamw(1e-2))),
     "optax sophia": Case(with_optimizer(lambda: optax.contrib.sophia(1e-2), objective, {"*.key": "words"})),

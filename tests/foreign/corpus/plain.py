@@ -115,7 +115,75 @@ def contrastive(sizes: Sizes) -> Step:
     )
 
 
+def graph_network(sizes: Sizes) -> Step:
+    """Messages along the edges of some graphs, summed at their receivers; nodes summed by graph."""
+    edges = 3 * sizes.source
+    shapes = {
+        "into": (sizes.features, sizes.hidden),
+        "message": (2 * sizes.hidden, sizes.hidden),
+        "head": (sizes.hidden, sizes.classes),
+    }
+
+    def loss_of(params: Any, batch: Any) -> jax.Array:
+        nodes = batch["nodes"] @ params["into"]
+        for _ in range(2):
+            ends = jnp.concatenate([nodes[batch["senders"]], nodes[batch["receivers"]]], axis=-1)
+            messages = jax.nn.relu(ends @ params["message"])
+            nodes = nodes + jax.ops.segment_sum(messages, batch["receivers"], num_segments=sizes.source)
+        graphs = jax.ops.segment_sum(nodes, batch["graph"], num_segments=sizes.batch)
+        return cross_entropy(graphs @ params["head"], batch["labels"])
+
+    return training(
+        lambda key, _: normal(key, shapes),
+        loss_of,
+        {
+            "nodes": Floats((sizes.source, sizes.features)),
+            "senders": Ids(sizes.source, (edges,)),
+            "receivers": Ids(sizes.source, (edges,)),
+            "graph": Ids(sizes.batch, (sizes.source,)),
+            "labels": Ids(sizes.classes, (sizes.batch,)),
+        },
+        {
+            "*.into": "features hidden",
+            "*.message": "ends hidden",
+            "*.head": "hidden classes",
+            "batch.nodes": "nodes features",
+            "batch.senders": "edges",
+            "batch.receivers": "edges",
+            "batch.graph": "nodes",
+            "batch.labels": "graphs",
+        },
+    )
+
+
+def mixture(sizes: Sizes) -> Step:
+    """A mixture of normal distributions: responsibilities by `logsumexp`, and the means of what they assign."""
+    shapes = {"mean": (sizes.classes, sizes.features), "scale": (sizes.classes, sizes.features)}
+
+    def loss_of(params: Any, batch: Any) -> jax.Array:
+        distance = (batch["x"][:, None] - params["mean"]) * jnp.exp(-params["scale"])
+        each = -0.5 * jnp.square(distance).sum(-1) - params["scale"].sum(-1) + jax.nn.log_softmax(params["weights"])
+        likely = each - jax.nn.logsumexp(each, axis=-1, keepdims=True)
+        share = jnp.exp(jax.lax.stop_gradient(likely))
+        means = share.T @ batch["x"] / (share.sum(0)[:, None] + 1e-3)
+        return -jax.nn.logsumexp(each, axis=-1).mean() + jnp.square(params["mean"] - means).mean()
+
+    return training(
+        lambda key, _: {**normal(key, shapes), "weights": jnp.zeros(sizes.classes)},
+        loss_of,
+        {"x": Floats((sizes.batch, sizes.features))},
+        {
+            "*.mean": "components features",
+            "*.scale": "components features",
+            "*.weights": "components",
+            "batch.x": "batch features",
+        },
+    )
+
+
 CASES = {
     "plain grouped attention": Case(grouped_attention),
     "plain contrastive": Case(contrastive),
+    "plain graph network": Case(graph_network),
+    "plain mixture": Case(mixture),
 }

@@ -16,6 +16,7 @@ LIBRARIES = {
     "optimizers": "optax",
     "numpyro_steps": "numpyro",
     "diffrax_steps": "diffrax",
+    "solvers": "optimistix",
 }
 """By module, the library that its steps need."""
 

@@ -236,7 +236,8 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint.save(tmp_path_factory.mktemp("pristine"), 1, tree, {"seed": 0}, block_bytes=32, file_bytes=64)
 
 
-def test_every_flipped_bit_is_found(pristine: Path) -> None:
+@pytest.mark.parametrize("read", [checkpoint.verify, checkpoint.digest])
+def test_every_flipped_bit_is_found(pristine: Path, read: Any) -> None:
     generator = np.random.default_rng(0)
     for file in files_of(pristine):
         content = file.read_bytes()
@@ -245,11 +246,56 @@ def test_every_flipped_bit_is_found(pristine: Path) -> None:
             flipped[position] ^= 1 << generator.integers(8)
             file.write_bytes(flipped)
             with pytest.raises(DamagedCheckpoint) as caught:
-                checkpoint.verify(pristine)
+                read(pristine)
             culprit = file.name if file.parent == pristine else "array "
             assert culprit.removesuffix(".sha256") in caught.value.what
         file.write_bytes(content)
     checkpoint.verify(pristine)
+
+
+@pytest.mark.torture
+def test_every_bit_of_every_file_counts(pristine: Path) -> None:
+    flips = 0
+    for file in files_of(pristine):
+        content = file.read_bytes()
+        for position in range(8 * len(content)):
+            flipped = bytearray(content)
+            flipped[position // 8] ^= 1 << position % 8
+            file.write_bytes(flipped)
+            with pytest.raises(DamagedCheckpoint):
+                checkpoint.verify(pristine)
+            flips += 1
+        file.write_bytes(content)
+    checkpoint.verify(pristine)
+    print(f"{flips} flips found")
+
+
+@pytest.mark.torture
+def test_flips_anywhere_in_a_large_checkpoint_are_found_and_named(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    tree = {f"layer {n}": generator.normal(size=(1 << 10, 1 << 10)).astype(np.float32) for n in range(6)}
+    path = checkpoint.save(tmp_path, 1, tree, {})
+    records = checkpoint.read_manifest(path).arrays
+    files = {file: bytearray(file.read_bytes()) for file in files_of(path) if file.parent != path}
+    owners = [
+        (path / block.file, block.offset, block.offset + 4 * block.region.size, name)
+        for name, record in records.items()
+        for block in record.blocks
+    ]
+    for _ in range(300):
+        file = list(files)[generator.integers(len(files))]
+        position, bit = int(generator.integers(len(files[file]))), 1 << int(generator.integers(8))
+        with open(file, "r+b") as opened:
+            opened.seek(position)
+            opened.write(bytes([files[file][position] ^ bit]))
+        with pytest.raises(DamagedCheckpoint) as caught:
+            checkpoint.verify(path)
+        (owner,) = (name for owned, start, end, name in owners if owned == file and start <= position < end)
+        assert caught.value.what.startswith(f"array {owner}: its values")
+        with open(file, "r+b") as opened:
+            opened.seek(position)
+            opened.write(bytes([files[file][position]]))
+    checkpoint.verify(path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "grown", "empty", "gone"])

@@ -13,6 +13,7 @@ from several import Member, Seen, together
 
 from levanter import checkpoint
 from levanter.checkpoint import CheckpointConfig, Checkpointer, reading, snapshot, writing
+from levanter.checkpoint.local_place import LocalPlace
 from levanter.checkpoint.reading import newest, read_regions
 from levanter.checkpoint.regions import Region, region_of
 from levanter.checkpoint.snapshot import Staging
@@ -85,6 +86,15 @@ def test_processes_have_their_share_of_what_is_replicated() -> None:
         assert sum(len(each.parts) for each in copied.values()) == 2
 
 
+def test_the_memory_of_the_first_copy_is_taken_before_it(state: dict[str, jax.Array]) -> None:
+    staging = Staging()
+    staging.prepared(state, 0)()
+    taken = {id(buffer) for buffer in staging._buffers.values()}
+    copied = staging.copied(state, 0)
+    assert {id(values) for each in copied.values() for _, values in each.parts} == taken
+    assert sum(buffer.nbytes for buffer in staging._buffers.values()) == sum(each.nbytes for each in VALUES.values())
+
+
 def test_a_copy_that_is_made_on_the_devices(
     tmp_path: Path, state: dict[str, jax.Array], digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +135,48 @@ def test_a_block_that_no_device_here_needs_is_not_read(tmp_path: Path, state: di
     with pytest.raises(checkpoint.DamagedCheckpoint) as caught:
         checkpoint.load(path)
     assert caught.value.what == "array rows: its values from [8, 0] on do not match their checksum"
+
+
+def test_who_needs_a_part_of_an_array_reads_hardly_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(1 << 22, dtype=np.float32).reshape(1 << 12, 1 << 10)  # 16 MiB
+    path = checkpoint.save(tmp_path, 1, {"w": values}, {})
+    read = 0
+    original = LocalPlace.read_into
+
+    def counted(place: LocalPlace, file: str, offset: int, buffer: memoryview) -> int:
+        nonlocal read
+        read += len(buffer)
+        return original(place, file, offset, buffer)
+
+    monkeypatch.setattr(LocalPlace, "read_into", counted)
+    needed = Region((0, 0), (1300, 1 << 10))  # up to the middle of a block
+    found = read_regions(path, "w", checkpoint.read_manifest(path).arrays["w"], [needed])
+    assert np.array_equal(found[needed], values[:1300])
+    assert found[needed].nbytes <= read < found[needed].nbytes + (1 << 20)
+    read = 0
+    checkpoint.load(path)
+    assert read == values.nbytes
+
+
+@pytest.mark.parametrize(("spec", "times"), [(PartitionSpec("data"), 1), (PartitionSpec(None, "data"), 2)])
+def test_a_digest_reads_what_lies_in_order_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: PartitionSpec, times: int
+) -> None:
+    values = np.arange(64, dtype=np.float32).reshape(8, 8)
+    sharded = jax.device_put(values, NamedSharding(layout(4, 2)["rows"].mesh, spec))
+    path = checkpoint.save(tmp_path, 1, {"w": sharded}, {}, block_bytes=32)
+    whole = checkpoint.digest(checkpoint.save(tmp_path / "whole", 1, {"w": values}, {}))
+    read = 0
+    original = LocalPlace.read_into
+
+    def counted(place: LocalPlace, file: str, offset: int, buffer: memoryview) -> int:
+        nonlocal read
+        read += len(buffer)
+        return original(place, file, offset, buffer)
+
+    monkeypatch.setattr(LocalPlace, "read_into", counted)
+    assert checkpoint.digest(path) == whole
+    assert read == times * values.nbytes
 
 
 def test_each_block_is_read_once(tmp_path: Path, state: dict[str, jax.Array], monkeypatch: pytest.MonkeyPatch) -> None:

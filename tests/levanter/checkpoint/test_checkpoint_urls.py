@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +61,36 @@ def s3(server: str) -> Url:
     return Url(f"s3://{bucket}/some/checkpoints")
 
 
-@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(scope="session")
+def gs_server() -> Iterator[str]:
+    """A local server of Google Cloud Storage; its URL."""
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+    running = emulator.create_server("localhost", port, in_memory=True)
+    running.start()
+    url = f"http://localhost:{port}"
+    before = dict(os.environ)
+    # gcsfs asks over gRPC what kind of bucket it has, which the emulator does not speak.
+    os.environ |= {"STORAGE_EMULATOR_HOST": url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    pytest.importorskip("gcsfs")
+    fsspec.config.conf["gs"] = {"token": "anon"}
+    yield url
+    del fsspec.config.conf["gs"]
+    os.environ.clear()
+    os.environ |= before
+    running.stop()
+
+
+@pytest.fixture
+def gs(gs_server: str) -> Url:
+    bucket = uuid.uuid4().hex
+    fsspec.filesystem("gs").mkdir(bucket)
+    return Url(f"gs://{bucket}/some/checkpoints")
+
+
+@pytest.fixture(params=["memory", *(pytest.param(each, marks=pytest.mark.slow) for each in ("s3", "gs"))])
 def folder(request: pytest.FixtureRequest) -> Url:
     return request.getfixturevalue(request.param)
 
@@ -178,6 +211,55 @@ def test_a_failure_at_any_request(memory: Url, error: OSError | None, monkeypatc
                 saver.save(step, tree_of(step), {})
         assert names(folder) == ["step-3"]
     assert survivors == sorted(survivors) and set(survivors) == {"step-1", "step-2"}
+
+
+RUN = """
+model: {{seq_len: 16, hidden_dim: 16, num_heads: 2, num_layers: 1, dropout: 0.1}}
+data: {{type: text, paths: ["{folder}/numbers.txt"], cache_dir: "{folder}/cache"}}
+trainer:
+  {{train_batch_size: 4, num_train_steps: 40, eval_batches: 0, sample_tokens: 0, checkpoint: {{every_steps: 5}}}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["s3", "gs"])
+def test_a_run_that_is_killed_resumes_from_its_checkpoints_there(
+    store: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(store)
+    (tmp_path / "numbers.txt").write_text("".join(f"The number {n} comes after {n - 1}.\n" for n in range(300)))
+    (tmp_path / "tiny.yaml").write_text(RUN.format(folder=tmp_path))
+    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = {**kept, "FSSPEC_GS_TOKEN": "anon", "JAX_PLATFORMS": "cpu"}
+
+    def started(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "levanter.cli.main", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
+
+    def said(*arguments: str) -> str:
+        process = started(*arguments)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        return output
+
+    train = ["train", "--config", "tiny.yaml"]
+    said(*train, "--run-dir", "local")
+    there = [*train, "--run-dir", "run", "--trainer.checkpoint.directory", str(folder)]
+    process = started(*there)
+    while process.poll() is None and not checkpoint.committed(folder):
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    first = checkpoint.committed(folder)[-1]
+    assert f"resuming from {folder}/step-" in said(*there)
+    assert not (tmp_path / "run" / "checkpoints" / "step-40").exists()
+    assert names(folder) == ["step-35", "step-40"] and first.name != "step-40"
+    digest = said("checkpoint", "digest", "run")
+    assert digest == said("checkpoint", "digest", str(folder)) == said("checkpoint", "digest", "local")
+    assert [line.split()[0] for line in said("checkpoint", "ls", "run").splitlines()[1:]] == ["step-35", "step-40"]
+    assert said("checkpoint", "verify", str(folder)).startswith(f"{folder}/step-40: whole (")
+    assert f"arrays of {folder}/step-40" in said("checkpoint", "export", str(folder), "-o", "w.safetensors")
 
 
 def test_a_run_whose_checkpoints_are_elsewhere(memory: Url, tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from levanter import config, user_code
-from levanter.checkpoint import load, resolve
+from levanter.checkpoint import load, read_manifest, resolve
+from levanter.checkpoint.local_place import LocalPlace
 from levanter.cli.main import main
 from levanter.inference.loaded import find, load_model
+from levanter.runtime import compile_cache
 from levanter.runtime.state import flat_names
 
 pytestmark = pytest.mark.hurried
@@ -75,6 +78,51 @@ def test_prompts_are_continued(folder: Path, name: str, capsys: pytest.CaptureFi
     of_checkpoint = f"generate runs/{name}/checkpoints/step-3 --prompt brown --max-tokens 6 --seed 2 --json"
     one = json.loads(run(of_checkpoint, capsys)[1])
     assert one["results"] == results[:1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "generate runs/own --prompt brown --max-tokens 2",
+        pytest.param("eval runs/own", marks=pytest.mark.slow),
+        pytest.param("reproduce runs/own --steps 0:3", marks=pytest.mark.slow),
+    ],
+)
+def test_what_a_command_compiles_is_kept(
+    folder: Path, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    def listen(event: str, **_: object) -> None:
+        if event.startswith("/jax/compilation_cache/cache_"):
+            found.append(event.rpartition("_")[2])
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compile_cache, "WORTHWHILE", 0.0)
+    jax.monitoring.register_event_listener(listen)
+    try:
+        for seen, unseen in (("misses", "hits"), ("hits", "misses")):
+            jax.clear_caches()
+            found.clear()
+            assert main(shlex.split(command)) == 0
+            assert seen in found and unseen not in found
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+
+
+def test_of_a_checkpoint_only_the_model_is_read_and_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    original = LocalPlace.read_into
+
+    def counted(place: LocalPlace, file: str, offset: int, buffer: memoryview) -> int:
+        nonlocal read
+        read += len(buffer)
+        return original(place, file, offset, buffer)
+
+    monkeypatch.setattr(LocalPlace, "read_into", counted)
+    load_model(find("runs/own"), 1, print)
+    arrays = read_manifest(resolve("runs/own")).arrays
+    assert read == sum(record.nbytes for name, record in arrays.items() if name.startswith("model."))
 
 
 def test_averages_are_what_is_used(folder: Path) -> None:

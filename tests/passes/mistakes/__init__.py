@@ -1,5 +1,5 @@
 """The classic axis mistakes, each beside its twin that is right: see `mistakes.pair`."""
 
-from mistakes import attention, layout, lookups, loops, losses, products, vision
+from mistakes import attention, layout, lookups, loops, losses, products, styles, vision
 
-FAMILIES = (attention, layout, lookups, loops, losses, products, vision)
+FAMILIES = (attention, layout, lookups, loops, losses, products, styles, vision)

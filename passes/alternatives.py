@@ -1,0 +1,130 @@
+"""Where else a name could be: each other choice of its mesh axes, priced alone as the plan is, the rest unchanged.
+
+It is the whole step under the other plan that is priced, collective by collective, so what it costs is what
+`levanter compile` would say of that plan.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from ir.graph import Graph
+from ir.ops import op_of
+from passes import placing, summary
+from passes.planner.errors import does_not_divide, explained_name
+from passes.planner.layouts import Layouts, Search
+from passes.report.changes import collectives_changed
+from passes.sharding.rules import Role
+
+MOST_AXES = 3
+"""Of a mesh for which all sets of axes are tried; on one with more, one and two at a time."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another choice for a name: sharded over `axes` in a role, none being replicated.
+
+    `refused` says why that cannot be; otherwise there are the seconds and the peak of the step, and how its collectives
+    differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
+    the further mesh axes, `taken`.
+    """
+
+    role: Role
+    axes: tuple[str, ...]
+    refused: str = ""
+    times: Mapping[str, float] | None = None
+    memory: Mapping[str, int] | None = None
+    collectives: tuple[Mapping[str, Any], ...] = ()
+    taken_by: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A name, where it is and why, what the step costs so, and where else the name could be."""
+
+    name: str
+    size: int
+    compute: tuple[str, ...]
+    storage: tuple[str, ...]
+    reason: str
+    times: Mapping[str, float]
+    memory: Mapping[str, int]
+    alternatives: tuple[Alternative, ...]
+
+
+def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
+    """Why a name of a canonical graph is where a plan has it, and what each alternative costs.
+
+    Raises:
+        PlanError: the graph has no such name.
+    """
+    sizes = graph.axis_sizes()
+    if name not in sizes:
+        raise explained_name(name, tuple(sizes), graph.name)
+    times, memory, collectives = _priced(graph, plan)
+    reason = plan.reasons.get(name, "given")
+    compute, storage = plan.compute.get(name, ()), plan.storage.get(name, ())
+    found: list[Alternative] = []
+    scanned = any(name in op_of(node).scanned(node) for node in graph.walk())
+    for role, axes in () if scanned else _choices(graph, plan, name):
+        mask = plan.mesh.mask(axes)
+        if int(plan.mesh.fitting(sizes[name])[mask]) != mask:
+            where = ",".join(f"{axis}={plan.mesh.as_dict()[axis]}" for axis in axes)
+            found.append(Alternative(role, axes, does_not_divide(sizes[name], where, int(plan.mesh.group(mask)))))
+            continue
+        other_times, other_memory, others = _priced(graph, _changed(plan, name, role, axes))
+        different = tuple(collectives_changed(collectives, others))
+        taken = tuple(axis for axis in axes if axis not in (compute if role == "compute" else storage))
+        takers = tuple(each for each in _beside(graph, name, role) if set(plan.compute.get(each, ())) & set(taken))
+        found.append(Alternative(role, axes, "", other_times, other_memory, different, takers, taken if takers else ()))
+    return Explanation(name, sizes[name], compute, storage, reason, times, memory, tuple(found))
+
+
+def _priced(graph: Graph, plan: Layouts) -> tuple[dict[str, float], dict[str, int], list[dict[str, Any]]]:
+    placed = placing.placed(graph, plan)
+    times = asdict(summary.times(graph, placed, plan))
+    collectives = [{**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)]
+    return times, summary.memory(graph, plan, placed), collectives
+
+
+def _choices(graph: Graph, plan: Layouts, name: str) -> Iterator[tuple[Role, tuple[str, ...]]]:
+    """Every other set of mesh axes for a name, in use and, if the state has it, at rest."""
+    axes = [axis for axis, size in plan.mesh.as_dict().items() if size > 1]
+    most = len(axes) if len(axes) <= MOST_AXES else 2
+    sets = [each for count in range(most + 1) for each in combinations(axes, count)]
+    used = plan.compute.get(name, ())
+    kept = tuple(axis for axis in plan.storage.get(name, ()) if axis not in used)
+    for each in sets:
+        if set(each) != set(used):
+            yield "compute", each
+    state = {each for before, _ in graph.carried for each in graph.inputs[before].type.names}
+    if name in state:
+        for each in sets:
+            if not set(each) & set(used) and set(each) != set(kept):
+                yield "storage", each
+
+
+def _beside(graph: Graph, name: str, role: Role) -> list[str]:
+    """The names that share an array with a name: of the state, or any."""
+    carried = [graph.inputs[before] for before, _ in graph.carried]
+    arrays = carried if role == "storage" else graph.values()
+    found = dict.fromkeys(each for value in arrays if name in value.type.names for each in value.type.names)
+    return [each for each in found if each != name]
+
+
+def _changed(plan: Layouts, name: str, role: Role, axes: tuple[str, ...]) -> Layouts:
+    used = axes if role == "compute" else plan.compute.get(name, ())
+    extra = axes if role == "storage" else plan.storage.get(name, ())
+    kept = (*used, *(axis for axis in extra if axis not in used))
+    order = plan.order if name in plan.order else (*plan.order, name)
+    compute, storage = _with(plan.compute, name, used), _with(plan.storage, name, kept)
+    # Nothing is said of rules that are in vain here: that is what the price shows.
+    search = plan.search or Search(0, 0.0, False)
+    return replace(plan, order=order, compute=compute, storage=storage, search=search)
+
+
+def _with(rules: Mapping[str, tuple[str, ...]], name: str, axes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    found = {each: over for each, over in rules.items() if each != name}
+    return {**found, name: axes} if axes else found

@@ -1,0 +1,92 @@
+"""One page that holds a plan and all that it takes to look at others: `levanter compile --html FILE`.
+
+It is a single file without a link to anything. What is drawn comes from one object, `data`, that stands in it; a name
+that is moved to another mesh axis is priced from the tables in there (`passes.page.prices`), with the figures of the
+search.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from ir.graph import Graph
+from passes import placing
+from passes.hardware.network import Network
+from passes.page.course import course
+from passes.page.prices import prices
+from passes.planner.layouts import Layouts
+from passes.planner.problem import Problem
+from passes.planner.regather import regathers
+from passes.sharding.roles import assign_roles
+
+Row = dict[str, Any]
+
+
+def page(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> str:
+    """The page of a plan.
+
+    Args:
+        report: what `levanter compile` says of it.
+        graph: the canonical graph that was planned.
+    """
+    folder = files("passes.page")
+    template, pricing, style, script = (
+        folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "pricing.js", "page.css", "page.js")
+    )
+    # A name may hold what would end the script that the data stand in.
+    data = json.dumps(page_data(report, graph, plan), allow_nan=False).replace("<", "\\u003c")
+    parts = {"STYLE": style, "PRICING": pricing, "DATA": data, "SCRIPT": script}
+    for name, text in parts.items():
+        template = template.replace(f"/*{name}*/", text)
+    return template
+
+
+def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
+    """All that a page draws."""
+    regather = regathers(graph, plan, assign_roles(graph))
+    problem = Problem.of(graph, plan.mesh, plan.chip, regather)
+    placed = placing.placed(graph, plan)
+    mesh, space, sizes = plan.mesh, problem.space, graph.axis_sizes()
+    reasons = {row["name"]: row["reason"] for row in report["axes"]}
+    state = {name for before, _ in graph.carried for name in graph.inputs[before].type.names}
+    return {
+        "model": report["model"],
+        "hardware": plan.hardware,
+        "axes": [{"name": axis, "size": size} for axis, size in mesh.as_dict().items()],
+        "order": list(space.order),
+        "names": [
+            {
+                "name": name,
+                "size": sizes[name],
+                "options": [int(mask) for mask in space.options.get(name, (0,))],
+                "storage": [each.mask for each in space.storage_choices if each.name == name],
+                "state": name in state,
+                "why": space.fixed.get(name, reasons.get(name, "")),
+            }
+            for name in space.order
+        ],
+        "plan": _masks(plan),
+        "tokens": report["rate"]["tokens"],
+        "flops": report["rate"]["flops"],
+        "peakFlops": plan.chip.flops * mesh.devices,
+        "parameters": [
+            {"path": row["path"], "axes": row["axes"], "bytes": row["bytes"]} for row in report["parameters"]
+        ],
+        "report": {key: report[key] for key in ("time", "memory", "collectives")},
+        "course": course(placed, graph, plan, Network(mesh, plan.chip)),
+        "prices": prices(problem, regather),
+    }
+
+
+def _masks(plan: Layouts) -> Row | None:
+    """The plan as the page has it; None where several names are stored over axes that they are not computed over."""
+    rules = plan.rules
+    extra = {name: int(mask) for name, mask in rules.extra.items() if mask}
+    if len(extra) > 1:
+        return None
+    (stored,) = extra.items() or ((None, 0),)
+    compute = {name: int(mask) for name, mask in rules.compute.items() if mask}
+    return {"compute": compute, "stored": {"name": stored[0], "mask": stored[1]}}

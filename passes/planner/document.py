@@ -1,0 +1,268 @@
+"""A plan as a document: a short YAML file that lives beside the configuration, is reviewed, edited and read again.
+
+    model: gpt2_nano
+    mesh: data=4,model=2
+    hardware: v5e
+    sizes: {batch: 16, mlp: 256, vocab: 50304}
+    compute:
+      batch: [data]
+      mlp: [model]
+    storage:
+      vocab: [data]
+    regather: false
+    defer_sums: auto
+    hoist_gathers: auto
+
+The file says the same as the plan, byte by byte the same for equal plans; what is predicted stands in comments. Nothing
+here imports JAX: a configuration reads its plan before JAX is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from textwrap import wrap
+from typing import Any
+
+import yaml
+
+from passes.errors import PlanError, chip_file_yaml
+from passes.planner import errors
+from passes.sharding.mesh import DeviceMesh
+
+_yaml: Any = yaml
+
+WIDTH = 100
+CHOICES = {"auto": None, "true": True, "false": False}
+"""The words of a choice that memory may be left to make, and what a plan has for each."""
+CHOICES_OF_MEMORY = ("regather", "defer_sums", "hoist_gathers")
+"""The fields of a plan that are such choices."""
+
+_MEANINGS = {
+    "compute": "What each name is sharded over in use. Where two names of one array want the same mesh axis, the upper "
+    "one has it.",
+    "storage": "What is added at rest: in parameters, gradients and optimizer state (FSDP).",
+    "regather": "Whether parameters are gathered again in the backward pass (true) or kept from the forward pass "
+    "(false); auto keeps them where there is room.",
+    "defer_sums": "Whether gradients that a loop adds up are reduced once, after it; auto does as many as there is "
+    "room for.",
+    "hoist_gathers": "Whether what each trip of a loop would gather is gathered once, before it; auto does as many as "
+    "there is room for.",
+}
+
+
+@dataclass(frozen=True)
+class PlanDocument:
+    """What a file says of a plan."""
+
+    mesh: str
+    """Device mesh, such as data=4,model=2."""
+    compute: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
+    """Mesh axes that each name is sharded over in use, in priority order."""
+    storage: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
+    """Mesh axes that are added at rest."""
+    hardware: str = "v5e"
+    """The chip that the plan was made for."""
+    model: str = ""
+    """The step that the plan was made for."""
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
+    """Sizes of the axes that are sharded, as they were then."""
+    regather: str = "auto"
+    """Whether parameters are gathered again in the backward pass: true, false, or auto for where there is no room."""
+    defer_sums: str = "auto"
+    """Whether gradients that a loop adds up are reduced once, after it: true, false, or auto for where it fits."""
+    hoist_gathers: str = "auto"
+    """Whether trips of a loop share what they gather: true, false, or auto for where it fits."""
+    source: str = "plan.yaml"
+    """The file that the plan was read from, as messages call it."""
+
+    def __post_init__(self) -> None:
+        """Raises `PlanError` for a bad mesh, a mesh axis that there is not, and a bad choice."""
+        mesh = self.device_mesh
+        for role, rules in (("compute", self.compute), ("storage", self.storage)):
+            for name, axes in rules.items():
+                for axis in axes:
+                    if axis not in mesh.axes:
+                        raise errors.document_mesh_axis(self.source, role, name, axis, mesh.axes)
+                if len(set(axes)) < len(axes):
+                    raise errors.document_axis_twice(self.source, role, name, axes)
+        for key in CHOICES_OF_MEMORY:
+            if getattr(self, key) not in CHOICES:
+                raise errors.document_choice(self.source, key, getattr(self, key), tuple(CHOICES))
+
+    @cached_property
+    def device_mesh(self) -> DeviceMesh:
+        """The mesh, its axes in the order in which they are written. Raises `PlanError` where it is none."""
+        parts = [part.partition("=") for part in self.mesh.split(",")]
+        named = all(name.strip() and size.strip().isdigit() for name, _, size in parts)
+        try:
+            return DeviceMesh.of({name.strip(): int(size) for name, _, size in parts} if named else self.mesh)
+        except PlanError as error:
+            raise errors.in_document(self.source, error) from None
+
+    @property
+    def choices(self) -> dict[str, bool | None]:
+        """What the plan has for each choice that memory may be left to make."""
+        return {key: CHOICES[getattr(self, key)] for key in CHOICES_OF_MEMORY}
+
+
+def choice_word(value: bool | None) -> str:
+    """The word of a choice."""
+    return next(word for word, each in CHOICES.items() if each is value)
+
+
+def text_of(document: PlanDocument, heading: Sequence[str] = (), reasons: Mapping[str, str] | None = None) -> str:
+    """The text of the file.
+
+    Args:
+        heading: sentences on top, as comments; each starts a line.
+        reasons: of each name why it is sharded as it is, for a comment behind it.
+    """
+    return "\n".join(_lines(document, heading, reasons or {})) + "\n"
+
+
+def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str, str]) -> Iterator[str]:
+    for sentence in heading:
+        yield from _comment(sentence) if sentence else ("#",)
+    yield f"model: {_scalar(document.model)}"
+    yield f"mesh: {_scalar(document.mesh)}"
+    yield f"hardware: {_scalar(document.hardware)}"
+    yield f"sizes: {_flow(document.sizes)}"
+    for role, rules in (("compute", document.compute), ("storage", document.storage)):
+        yield ""
+        yield from _comment(_MEANINGS[role])
+        yield f"{role}:" if rules else f"{role}: {{}}"
+        written = [f"  {_scalar(name)}: {_flow(axes)}" for name, axes in rules.items()]
+        margin = max(map(len, written), default=0)
+        for name, line in zip(rules, written, strict=True):
+            why = "" if role == "storage" and name in document.compute else reasons.get(name, "")
+            yield f"{line:<{margin}}  # {why}" if why else line
+    for key in CHOICES_OF_MEMORY:
+        yield ""
+        yield from _comment(_MEANINGS[key])
+        yield f"{key}: {getattr(document, key)}"
+
+
+def _comment(text: str) -> Iterator[str]:
+    yield from (f"# {line}" for line in wrap(text, WIDTH - 2, break_long_words=False, break_on_hyphens=False))
+
+
+def _scalar(text: str) -> str:
+    """A word as YAML that reads back as that word."""
+    written: str = _yaml.safe_dump(text, allow_unicode=True, width=10**9, default_flow_style=True)
+    return written.removesuffix("\n").removesuffix("\n...")
+
+
+def _flow(value: Any) -> str:
+    written: str = _yaml.safe_dump(value, allow_unicode=True, width=10**9, default_flow_style=True, sort_keys=False)
+    return written.removesuffix("\n")
+
+
+def read_document(text: str, source: str) -> PlanDocument:
+    """The plan that a text says.
+
+    Args:
+        source: the file, as messages call it.
+
+    Raises:
+        PlanError: the text is no YAML, or no plan; a key is unknown, is given twice or has a bad value. The message has
+            the file and the line.
+    """
+    try:
+        root: Any = _yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise chip_file_yaml(source, mark.line + 1 if mark else 1, error.problem or "it cannot be read") from None
+    except yaml.YAMLError as error:
+        raise chip_file_yaml(source, 1, str(error).splitlines()[0]) from None
+    if not isinstance(root, yaml.MappingNode) or not root.value:
+        raise errors.document_empty(source)
+    found: dict[str, Any] = {}
+    for key, line, node in _entries(root, source, "the plan"):
+        if key not in _READERS:
+            raise errors.document_key(source, line, key, tuple(_READERS))
+        found[key] = _READERS[key](node, f"{source}:{line}", key)
+    for key in ("mesh", "compute"):
+        if key not in found:
+            raise errors.document_lacks(source, key)
+    return PlanDocument(**found, source=source)
+
+
+def _entries(node: Any, source: str, what: str) -> Iterator[tuple[str, int, Any]]:
+    """(key, line, value) of a mapping; a key given twice, which YAML itself lets pass, is an error."""
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            raise errors.document_key_twice(f"{source}:{line}", name, what, seen[name])
+        seen[name] = line
+        yield name, line, value
+
+
+def _word(node: Any, where: str, key: str) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise errors.document_value(where, key, "a section or a list", _EXPECTED[key])
+    return str(node.value)
+
+
+def _choice(node: Any, where: str, key: str) -> str:
+    word = _word(node, where, key).lower()
+    if word not in CHOICES:
+        raise errors.document_choice(where, key, word, tuple(CHOICES))
+    return word
+
+
+def _sizes(node: Any, where: str, key: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, value in _rows(node, where, key).items():
+        written = str(value.value) if isinstance(value, yaml.ScalarNode) else "a section or a list"
+        if not written.isascii() or not written.isdigit() or int(written) < 1:
+            raise errors.document_value(where, f"{key}.{name}", written, "a whole number of at least 1")
+        found[name] = int(written)
+    return found
+
+
+def _rules(node: Any, where: str, key: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in _rows(node, where, key).items():
+        place = f"{where.rpartition(':')[0]}:{value.start_mark.line + 1}"
+        if isinstance(value, yaml.ScalarNode) and value.value:
+            found[name] = [part.strip() for part in str(value.value).split(",")]
+        elif isinstance(value, yaml.SequenceNode) and all(isinstance(each, yaml.ScalarNode) for each in value.value):
+            found[name] = [str(each.value) for each in value.value]
+        else:
+            raise errors.document_value(place, f"{key}.{name}", "a section", "mesh axes, such as [data, model]")
+    return {name: axes for name, axes in found.items() if axes}
+
+
+def _rows(node: Any, where: str, key: str) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        raise errors.document_value(where, key, str(node.value), _EXPECTED[key])
+    return {name: value for name, _, value in _entries(node, where.rpartition(":")[0], f"`{key}`")}
+
+
+_EXPECTED = {
+    "model": "the name of a model, such as gpt2_nano",
+    "mesh": "a mesh, such as data=4,model=2",
+    "hardware": "a chip, such as v5e",
+    "sizes": "sizes by name, such as {mlp: 256}",
+    "compute": "mesh axes by name, such as {batch: [data]}",
+    "storage": "mesh axes by name, such as {embed: [data]}",
+    "regather": "auto, true or false",
+    "defer_sums": "auto, true or false",
+    "hoist_gathers": "auto, true or false",
+}
+_READERS = {
+    "model": _word,
+    "mesh": _word,
+    "hardware": _word,
+    "sizes": _sizes,
+    "compute": _rules,
+    "storage": _rules,
+    "regather": _choice,
+    "defer_sums": _choice,
+    "hoist_gathers": _choice,
+}

@@ -1,0 +1,152 @@
+"""The wording of every error about a plan as a document, and about what is pinned or forbidden."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt, lcm
+
+from passes.errors import PlanError, nearest, nearest_name, rule_axis_twice, rule_mesh_axis
+
+
+def document_empty(source: str) -> PlanError:
+    return PlanError(f"{source}: it holds no plan; `levanter compile --save-plan {source}` writes one")
+
+
+def document_key(source: str, line: int, key: str, known: Sequence[str]) -> PlanError:
+    close = nearest_name(key, known)
+    fix = f"did you mean `{close}`?" if close else f"known are {', '.join(known)}"
+    return PlanError(f"{source}:{line}: unknown key `{key}` of a plan; {fix}")
+
+
+def document_key_twice(where: str, key: str, what: str, first: int) -> PlanError:
+    return PlanError(f"{where}: `{key}` of {what} is given twice (first at line {first}); remove one of them")
+
+
+def document_value(where: str, key: str, value: str, expected: str) -> PlanError:
+    return PlanError(f"{where}: `{key}` is {value}; expected {expected}")
+
+
+def document_choice(where: str, key: str, value: str, known: Sequence[str]) -> PlanError:
+    return PlanError(f"{where}: `{key}` is `{value}`; write one of {', '.join(known)}")
+
+
+def document_lacks(source: str, key: str) -> PlanError:
+    return PlanError(f"{source}: the plan has no `{key}`; `levanter compile --save-plan {source}` writes a whole one")
+
+
+def document_mesh_axis(source: str, role: str, name: str, axis: str, axes: Sequence[str]) -> PlanError:
+    return PlanError(f"{source}: {rule_mesh_axis(role, name, axis, axes)}")
+
+
+def document_axis_twice(source: str, role: str, name: str, axes: object) -> PlanError:
+    return PlanError(f"{source}: {rule_axis_twice(role, name, axes)}")
+
+
+def in_document(source: str, error: PlanError) -> PlanError:
+    return PlanError(f"{source}: {error}")
+
+
+def document_unreadable(source: str, reason: str) -> PlanError:
+    return PlanError(f"cannot read the plan {source}: {reason}")
+
+
+def document_unwritable(source: str, reason: str) -> PlanError:
+    return PlanError(f"cannot write the plan {source}: {reason}")
+
+
+def document_name(source: str, role: str, name: str, known: Sequence[str], model: str) -> PlanError:
+    fix = nearest(name, known) or f"; it has {', '.join(known)}"
+    made = f" ({source} was made for {model})" if model else ""
+    return PlanError(f"{source}: {role} of {name!r}: the step has no axis of that name{fix}{made}")
+
+
+def document_scanned(source: str, role: str, name: str) -> PlanError:
+    return PlanError(
+        f"{source}: {role} of {name!r}: a loop scans over this axis, so every device needs each slice; remove the line"
+    )
+
+
+def document_size(source: str, role: str, name: str, size: int, mesh: str, group: int) -> PlanError:
+    return PlanError(f"{source}: {role} of {name!r}: {does_not_divide(size, mesh, group)}")
+
+
+def does_not_divide(size: int, mesh: str, group: int) -> str:
+    """Why an axis of a size cannot be sharded over a group of devices, and the sizes that can."""
+    legal = ", ".join(str(n) for n in range(1, min(size, 4096) + 1) if size % n == 0)
+    lower, upper = size // group * group, -(-size // group) * group
+    sizes = " or ".join(str(n) for n in (lower, upper) if n)
+    tiles = padded(size, group)
+    more = f", or to {tiles}, which fills tiles of {TILE}" if tiles not in (lower, upper) and size > TILE else ""
+    return (
+        f"{factored(size)} does not divide by {group} ({mesh}); set its size to {sizes}{more}, or shard it over as "
+        f"many devices as divide it: {legal}"
+    )
+
+
+TILE = 128
+"""Elements to which an axis is best padded: the width of a TPU's tile, and a multiple of what other chips want."""
+
+
+def padded(size: int, group: int) -> int:
+    """The next size above that a group of devices divides and that fills tiles."""
+    unit = lcm(group, TILE)
+    return -(-size // unit) * unit
+
+
+def factored(size: int) -> str:
+    """`50257 = 29·1733`, `4096 = 2^12`; a prime as it is."""
+    left, powers = size, dict[int, int]()
+    for prime in (2, *range(3, isqrt(size) + 1, 2)):
+        while left % prime == 0:
+            powers[prime], left = powers.get(prime, 0) + 1, left // prime
+    if left > 1:
+        powers[left] = powers.get(left, 0) + 1
+    if sum(powers.values()) < 2:
+        return str(size)
+    return f"{size} = " + "·".join(f"{prime}^{count}" if count > 1 else str(prime) for prime, count in powers.items())
+
+
+def pinned_and_forbidden(name: str, axes: Sequence[str]) -> PlanError:
+    return PlanError(f"{name!r} is pinned to {', '.join(axes)} and forbidden there; remove one of the two")
+
+
+def constraint_name(word: str, name: str, known: Sequence[str], graph: str) -> PlanError:
+    fix = nearest(name, known) or f"; it has {', '.join(known)}"
+    return PlanError(f"{word} of {name!r}: {graph!r} has no axis of that name{fix}")
+
+
+def pin_does_not_divide(name: str, size: int, mesh: str, group: int) -> PlanError:
+    return PlanError(f"pin of {name!r}: {does_not_divide(size, mesh, group)}")
+
+
+def pin_without_choice(name: str, reason: str) -> PlanError:
+    return PlanError(f"pin of {name!r}: it cannot be sharded: {reason}")
+
+
+def nothing_is_allowed(constraints: str) -> PlanError:
+    return PlanError(
+        f"no plan is left: {constraints}. A mesh axis goes to one name of an array, and only one name is stored over "
+        "axes that it is not computed over; remove one of these, or write the plan by hand"
+    )
+
+
+def explained_name(name: str, known: Sequence[str], graph: str) -> PlanError:
+    fix = nearest(name, known) or f"; it has {', '.join(known)}"
+    return PlanError(f"nothing to explain of {name!r}: {graph!r} has no axis of that name{fix}")
+
+
+def pins_beside_a_plan(constraints: str) -> PlanError:
+    return PlanError(
+        f"a whole plan is given, and {constraints}: pins are for the search; edit the plan, or leave it out"
+    )
+
+
+def nothing_fits_with(constraints: str, error: PlanError) -> PlanError:
+    return PlanError(f"with {constraints}, {error}")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read or written, in lower case."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (getattr(error, "strerror", None) or str(error)).lower()

@@ -1,0 +1,156 @@
+"""The price of a plan, against what is counted in the partitioned graph: by another way, with formulas of its own.
+
+The search adds up tables that it makes of sharding rules. Here no rule is asked and no table made: the plan is carried
+out, and each collective and each product of the text that comes of it is priced where it stands.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from random_plans import long_axes, program
+from step_models import raw_gpt
+from typeguard import suppress_type_checks
+
+import ir
+import passes
+from ir.graph import Graph, Node
+from ir.ops import entered, op_of
+from passes import pipeline
+from passes.hardware.chip import CHIPS, Chip
+from passes.planner.cost import step_seconds
+from passes.planner.problem import Problem
+from passes.planner.search import Candidate
+from passes.planner.traffic import traffic
+from passes.sharding.mesh import DeviceMesh
+from passes.stage import Stage
+
+MESHES = ({"data": 4}, {"data": 2, "model": 2}, {"replica": 2, "data": 2, "model": 2})
+HOP = 1e-6
+PLANS = 3
+"""Of each graph."""
+
+
+def collective_seconds(kind: str, axes: list[str], volume: float, mesh: dict[str, int], chip: Chip) -> float:
+    """A ring on each torus axis at once, then what is left over the slow network."""
+    slow, inside = {}, 1
+    for axis in reversed(mesh):
+        inside *= mesh[axis]
+        slow[axis] = mesh[axis] > 1 and (inside > chip.host if chip.switched else axis == "replica")
+    fast = [mesh[axis] for axis in axes if mesh[axis] > 1 and not slow[axis]]
+    hosts = prod(mesh[axis] for axis in axes if slow[axis])
+    near = prod(fast)
+    width = chip.link if chip.switched else sum(chip.link * (2 if n % chip.wraps_at == 0 else 1) for n in fast)
+    latency = 0.0 if chip.switched else sum(n / 2 * HOP for n in fast)
+    if kind == "permute":
+        return max(latency, volume / (width or chip.link))
+    first = max(latency, (near - 1) / near * volume / (width or chip.link))
+    after = (hosts - 1) / hosts * volume / near / (chip.slow_per_host / chip.host) + (HOP if hosts > 1 else 0.0)
+    if kind == "all_to_all":
+        return first / (near if chip.switched else 4) + after / hosts
+    return {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2}[kind] * (first + after)
+
+
+def partitioned(graph: Graph, plan: passes.Plan) -> Graph:
+    """The program of the plan before collectives are moved, joined or left to be made once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", passes.PlanWarning)
+        return pipeline.run_one("partition", Stage(graph, plan.mesh, plan.hardware, plan)).graph
+
+
+def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
+    """Seconds of a step, of the text of its plan."""
+    mesh, placed = plan.mesh.as_dict(), partitioned(graph, plan)
+    compute = _operations(graph, placed, {value.id: value for value in placed.values()}, mesh, chip)
+    exposed, hidden = _sent(placed, 1, mesh, chip)
+    return compute + exposed + hidden - min(0.8 * hidden, compute)
+
+
+def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip) -> Any:
+    total = np.zeros(2)
+    for node in graph.nodes:
+        if op_of(node).communicates:
+            seconds = collective_seconds(node.kind, list(node.words("mesh")), node.count("bytes"), mesh, chip)
+            total[0 if str(node.attrs["moving"]) == "activation" else 1] += seconds * times
+        for body in entered(node):
+            total += _sent(body, times * node.count("trips", 1), mesh, chip)
+    return total
+
+
+def _shards(dims: Any, mesh: dict[str, int]) -> int:
+    return prod(mesh[axis] for axis in {axis for dim in dims for axis in dim.mesh})
+
+
+def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[str, int], chip: Chip) -> float:
+    """The products and what moves through memory, of the local arrays of the text."""
+    total = 0.0
+    twins = _by_result(placed)
+    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
+        if entered(node):
+            twin = twins[node.outputs[0].id]
+            for body, there in zip(entered(node), entered(twin), strict=True):
+                total += node.count("trips", 1) * _operations(body, there, local, mesh, chip)
+            continue
+        sent = sum(value.type.bytes / _shards(local[value.id].type.dims, mesh) for value in moved)
+        flops = op_of(node).flops(node)
+        if flops:
+            twin = twins[node.outputs[0].id]
+            flops /= _shards([dim for value in (*twin.value_inputs, *twin.outputs) for dim in value.type.dims], mesh)
+        total += max(flops / chip.flops, sent / chip.memory_bandwidth)
+    return total
+
+
+def _by_result(placed: Graph) -> dict[int, Node]:
+    """Nodes by the number of what they make, before it is resharded too."""
+    found: dict[int, Node] = {}
+    for node in placed.nodes:
+        for value in node.outputs:
+            found[value.id] = node
+        if op_of(node).communicates or node.kind == "reshard":
+            source = node.value_inputs[0].id
+            if source in found:
+                found[node.outputs[0].id] = found[source]
+    return found
+
+
+def drawn(problem: Problem, rng: random.Random) -> Candidate:
+    space = problem.space
+    masks = {name: int(rng.choice(list(options))) for name, options in space.options.items()}
+    return Candidate(0.0, 0, rng.choice(space.storage_choices), masks)
+
+
+def check(graph: Graph, mesh: dict[str, int], chip: Chip, rng: random.Random) -> None:
+    """Plans drawn from all of the space are priced as they are counted."""
+    for _ in range(PLANS):
+        problem = Problem.of(graph, DeviceMesh.of(mesh), chip, once=False)
+        candidate = drawn(problem, rng)
+        rules = problem.rules(candidate)
+        cost, _ = problem.price(rules)
+        compute, storage = problem.named(candidate)
+        plan = passes.Plan.by_hand(mesh, compute, storage, chip, regather=False)
+        with suppress_type_checks():
+            found = counted(graph, plan, chip)
+        priced = step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap)
+        assert float(priced) == pytest.approx(found, rel=1e-9), (compute, storage)
+
+
+@pytest.mark.parametrize("hardware", ["v5e", "v5p", "h100"])
+@pytest.mark.parametrize("mesh", MESHES, ids=str)
+def test_gpt(mesh, hardware):
+    check(pipeline.prepare(ir.trace(*raw_gpt())), mesh, CHIPS[hardware], random.Random(0))
+
+
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 15)) for seed in range(150)])
+def test_random_programs(seed, monkeypatch):
+    rng = random.Random(seed)
+    step, arguments = program(seed, long_axes(monkeypatch))
+    try:
+        graph = pipeline.prepare(ir.trace(step, *arguments))
+    except passes.AxisErrors:
+        pytest.skip("a program whose axes do not agree")
+    check(graph, rng.choice(MESHES), CHIPS[rng.choice(["v5e", "v5p", "h100"])], rng)
