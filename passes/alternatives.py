@@ -4,6 +4,7 @@ It is the whole step under the other plan that is priced, collective by collecti
 `levanter compile` would say of that plan.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -13,6 +14,7 @@ from ir.graph import Graph
 from ir.ops import op_of
 from passes import placing, summary
 from passes.planner.errors import does_not_divide, explained_name
+from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
 from passes.report.changes import collectives_changed
 from passes.sharding.rules import Role
@@ -64,8 +66,8 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
     if name not in sizes:
         raise explained_name(name, tuple(sizes), graph.name)
     times, memory, collectives = _priced(graph, plan)
-    reason = plan.reasons.get(name, "given")
     compute, storage = plan.compute.get(name, ()), plan.storage.get(name, ())
+    reason = _reason(graph, plan, name, times["step"])
     found: list[Alternative] = []
     scanned = any(name in op_of(node).scanned(node) for node in graph.walk())
     for role, axes in () if scanned else _choices(graph, plan, name):
@@ -80,6 +82,22 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
         takers = tuple(each for each in _beside(graph, name, role) if set(plan.compute.get(each, ())) & set(taken))
         found.append(Alternative(role, axes, "", other_times, other_memory, different, takers, taken if takers else ()))
     return Explanation(name, sizes[name], compute, storage, reason, times, memory, tuple(found))
+
+
+def _reason(graph: Graph, plan: Layouts, name: str, step: float) -> str:
+    """Why a name is where it is, as the alternatives are priced; what was decided before the search stays in front."""
+    given = plan.reasons.get(name, "given")
+    if name not in plan.compute and name not in plan.storage:
+        return given
+    decided = re.match(r"(?:(?:pinned to|forbidden on) [^;]+; )*", given)
+
+    def reprice(compute: Axes, storage: Axes) -> tuple[float, int]:
+        search = plan.search or Search(0, 0.0, False)
+        times, memory, _ = _priced(graph, replace(plan, compute=compute, storage=storage, search=search))
+        return times["step"], memory["peak"]
+
+    found = reasons((name,), {}, plan.compute, plan.storage, step, plan.chip.capacity, reprice)[name]
+    return f"{decided[0] if decided else ''}{found}"
 
 
 def _priced(graph: Graph, plan: Layouts) -> tuple[dict[str, float], dict[str, int], list[dict[str, Any]]]:

@@ -144,7 +144,7 @@ def plan_of_another_mesh(source: str, planned: str, mesh: str) -> UserError:
     )
 
 
-def no_step_of_a_plan(source: str, model: str) -> UserError:
+def no_step_of_a_plan(source: str, model: str | None) -> UserError:
     made = f"{source} was made for `{model}`" if model else f"{source} does not say what it was made for"
     return UserError(f"{made}: name the step to price both plans for, with --model or --config, or as MODULE:FUNCTION")
 

@@ -89,11 +89,12 @@ def diverged_together(what: str) -> WorkFailed:
     )
 
 
-def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int]) -> UserError:
-    """A step that does not fit; `step` and `model` are fields of the trainer and of the model, with their sizes."""
+def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int], holds: str) -> UserError:
+    """A step that does not fit; `step` and `model` are fields of the trainer and of the model, with their sizes, and
+    `holds` are lines of what fills a device."""
     return UserError(
         f"out of memory while training ({reason}): make {_sizes('trainer', step)} smaller, or one of "
-        f"{_sizes('model', model)}; --model.gradient_checkpointing true needs less where the model has it"
+        f"{_sizes('model', model)}; --model.gradient_checkpointing true needs less where the model has it{holds}"
     )
 
 

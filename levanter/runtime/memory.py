@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import jax
 
+from levanter.compiler.lack import what_a_device_holds
 from levanter.config import TrainConfig
 from levanter.fields import SIZE, range_of
 from levanter.runtime import errors
@@ -34,7 +35,8 @@ def explained(config: TrainConfig) -> Iterator[None]:
         if reason is None and not isinstance(error, MemoryError):
             raise
         step = {"train_batch_size": config.trainer.train_batch_size}
-        raise errors.out_of_memory(_after_colon(reason or str(error)), step, model_sizes(config)) from error
+        why, holds = _after_colon(reason or str(error)), what_a_device_holds(config)
+        raise errors.out_of_memory(why, step, model_sizes(config), holds) from error
 
 
 def check_state(config: TrainConfig) -> None:

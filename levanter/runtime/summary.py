@@ -58,7 +58,7 @@ def next_commands(command: Command, config: TrainConfig, path: Path) -> list[tup
         mesh, does = spread
         found.append((command.text(mesh=mesh, run_dir=f"{path}-{mesh}"), does))
     if elastic:
-        planned = command.text("compile", leave_out=("--run-dir",), mesh=f"{elastic[-1]}")
+        planned = command.text("compile", leave_out=("--run-dir", "--plan"), mesh=f"{elastic[-1]}")
         return [*found, (planned, f"how this model would be stored on {elastic[-1]} chips, and why")]
     if command.is_bare:
         planned = "levanter compile --model gpt2_small --mesh 8x4"

@@ -14,7 +14,7 @@ from passes.hardware.network import Network
 from passes.planner.cost import operation_seconds
 from passes.planner.layouts import Layouts
 from passes.planner.traffic import traffic
-from passes.sharding.roles import assign_roles
+from passes.sharding.roles import Roles, assign_roles
 
 COMPUTE = "compute"
 MOST = 400
@@ -31,19 +31,11 @@ def course(placed: Graph, graph: Graph, plan: Layouts, network: Network) -> list
         placed: the step after all passes.
         graph: the same as it was planned.
     """
-    # What computing takes is known of the graph before it was placed, by the numbers of its results.
-    roles, seconds = assign_roles(graph), dict[int, float]()
-
-    def known(body: Graph) -> None:
-        for node, moved in zip(body.nodes, traffic(body).moved, strict=True):
-            if not entered(node) and node.outputs:
-                seconds[node.outputs[0].id] = float(operation_seconds(node, moved, roles, plan.rules, plan.chip))
-            for inner in entered(node):
-                known(inner)
-
-    known(graph)
+    roles, computed = assign_roles(graph), _Computed()
+    for phase, source, number, taken in _computing(graph, 1.0, roles, plan):
+        computed.add(phase, source, number, taken)
     pieces: list[Row] = []
-    for phase, kind, taken, what in _walk(placed, 1.0, seconds, plan, network):
+    for phase, kind, taken, what in _walk(placed, 1.0, computed, plan, network):
         if taken <= 0:
             continue
         last = pieces[-1] if pieces else None
@@ -51,29 +43,67 @@ def course(placed: Graph, graph: Graph, plan: Layouts, network: Network) -> list
             last["seconds"] += taken
         else:
             pieces.append({"phase": phase, "kind": kind, "seconds": taken, "what": what})
+    for (phase, source), left in computed.left():
+        pieces.insert(_last_of(pieces, phase), {"phase": phase, "kind": COMPUTE, "seconds": left, "what": source})
     return pieces if len(pieces) <= MOST else _shortened(pieces)
 
 
+class _Computed:
+    """What computing takes, by the numbers of results: of the graph as it was planned. A pass may give a result another
+    number; its time is then that which is left of its phase and source line."""
+
+    def __init__(self) -> None:
+        self.of_result: dict[int, float] = {}
+        self.of_line: dict[tuple[str, str], float] = {}
+
+    def add(self, phase: str, source: str, number: int, taken: float) -> None:
+        self.of_result[number] = taken
+        self.of_line[phase, source] = self.of_line.get((phase, source), 0.0) + taken
+
+    def take(self, phase: str, source: str, number: int) -> float:
+        """The time of a result, of which it is taken."""
+        taken = self.of_result.pop(number, 0.0)
+        self.of_line[phase, source] = self.of_line.get((phase, source), 0.0) - taken
+        return taken
+
+    def left(self) -> list[tuple[tuple[str, str], float]]:
+        """What nothing has taken."""
+        total = sum(self.of_result.values())
+        return [(line, left) for line, left in self.of_line.items() if left > 1e-9 * total > 0]
+
+
+def _computing(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[str, str, int, float]]:
+    """Phase, source line, number of the result and seconds of every operation, trips of loops counted."""
+    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
+        if not entered(node) and node.outputs:
+            taken = times * float(operation_seconds(node, moved, roles, plan.rules, plan.chip))
+            yield node.phase, str(node.source or "—"), node.outputs[0].id, taken
+        for inner in entered(node):
+            yield from _computing(inner, times * op_of(node).trips(node, plan.mesh.devices), roles, plan)
+
+
 def _walk(
-    body: Graph, times: float, seconds: dict[int, float], plan: Layouts, network: Network
+    body: Graph, times: float, computed: _Computed, plan: Layouts, network: Network
 ) -> Iterator[tuple[str, str, float, str]]:
+    """Phase, kind, seconds and what it is, of all that happens, in order."""
     sizes = plan.mesh.as_dict()
     for node in body.nodes:
         op = op_of(node)
         if op.communicates:
-            over = " × ".join(node.words("mesh"))
-            what = f"{', '.join(node.words('axis')) or '—'} over {over}"
+            mesh = node.words("mesh")
+            what = f"{', '.join(node.words('axis')) or '—'} over {' × '.join(mesh)}"
             for kind, volume in op.sends(node, sizes):
-                yield (
-                    node.phase,
-                    kind,
-                    times * float(network.seconds(kind, plan.mesh.mask(node.words("mesh")), volume)),
-                    what,
-                )
+                yield node.phase, kind, times * float(network.seconds(kind, plan.mesh.mask(mesh), volume)), what
         elif not entered(node) and node.outputs:
-            yield node.phase, COMPUTE, times * seconds.get(node.outputs[0].id, 0.0), str(node.source or "—")
+            source = str(node.source or "—")
+            yield node.phase, COMPUTE, computed.take(node.phase, source, node.outputs[0].id), source
         for inner in entered(node):
-            yield from _walk(inner, times * op.trips(node, plan.mesh.devices), seconds, plan, network)
+            yield from _walk(inner, times * node.count("trips", 1), computed, plan, network)
+
+
+def _last_of(pieces: list[Row], phase: str) -> int:
+    """The position behind the last piece of a phase; that of the end where it has none."""
+    return next((i + 1 for i in reversed(range(len(pieces))) if pieces[i]["phase"] == phase), len(pieces))
 
 
 def _shortened(pieces: list[Row]) -> list[Row]:

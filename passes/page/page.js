@@ -31,6 +31,23 @@ function drawn(tag, fields, title) {
 }
 const put = (id, ...children) => document.getElementById(id).replaceChildren(...children);
 
+// What the report says, where nothing can be moved.
+function reported() {
+  const { time, memory, collectives: sent } = data.report;
+  const box = (name, value) => element("div", { className: "figure" }, element("span", {}, name), element("b", {}, value));
+  put("figures", box("step", seconds(time.step)), box("exposed communication", seconds(time.exposed)),
+    box("peak memory", `${bytes(memory.peak)} of ${bytes(memory.capacity)}`),
+    ...(data.tokens ? [box("tokens a second", whole(data.tokens / time.step))] : []),
+    box("MFU", `${((100 * data.flops) / (time.step * data.peakFlops)).toFixed(1)}%`));
+  const kinds = [...new Set(sent.map((each) => each.kind))];
+  const sum = (kind, key) => sent.filter((each) => each.kind === kind).reduce((total, each) => total + each[key], 0);
+  put("collectives", element("tr", {}, ...["kind", "times", "time"].map((name) => element("th", {}, name))),
+    ...kinds.map((kind) => element("tr", {}, element("td", {}, kind),
+      element("td", { className: "number" }, whole(sum(kind, "count"))), element("td", { className: "number" }, seconds(sum(kind, "seconds"))))));
+  put("parts", element("table", {}, ...["parameters", "optimizer", "gradients", "activations", "temporaries"].map((kind) =>
+    element("tr", {}, element("td", {}, kind), element("td", { className: "number" }, bytes(memory[kind]))))));
+}
+
 function figures(time, memory) {
   const first = Pricing.time(data, chosen), kept = Pricing.memory(data, chosen);
   const capacity = data.prices.capacity;
@@ -59,17 +76,21 @@ function grid() {
 }
 
 function role(name, axis) {
+  if (!plan) {
+    const { compute, storage } = data.rules;
+    return ((compute[name] || 0) >> axis) & 1 ? "compute" : ((storage[name] || 0) >> axis) & 1 ? "storage" : null;
+  }
   if (((plan.compute[name] || 0) >> axis) & 1) return "compute";
   return plan.stored.name === name && (plan.stored.mask >> axis) & 1 ? "storage" : null;
 }
 
 function cell(row, axis) {
-  const at = role(row.name, axis), free = row.options.length > 1;
+  const at = role(row.name, axis), free = plan && row.options.length > 1;
   const made = element("td", { className: free ? "cell" : "cell fixed" });
   made.dataset.name = row.name;
   made.dataset.axis = axis;
   if (at) {
-    const mark = element("span", { className: `mark ${at}`, draggable: true }, at === "compute" ? "in use" : "at rest");
+    const mark = element("span", { className: `mark ${at}`, draggable: Boolean(free) }, at === "compute" ? "in use" : "at rest");
     mark.addEventListener("dragstart", (event) => event.dataTransfer.setData("text", JSON.stringify([row.name, axis, at])));
     made.append(mark);
   }
@@ -152,7 +173,7 @@ function timeline() {
 function parameters() {
   const largest = Math.max(...data.parameters.map((each) => each.bytes), 1);
   put("parameters", ...data.parameters.map((each) => {
-    const layout = plan ? Pricing.layout(data, plan, each.axes, "storage") : {};
+    const layout = plan ? Pricing.layout(data, plan, each.axes, "storage") : each.layout;
     const cuts = (name) => data.axes.reduce((count, axis, i) => ((layout[name] || 0) >> i) & 1 ? count * axis.size : count, 1);
     const names = Object.keys(each.axes), last = names[names.length - 1];
     const columns = last ? cuts(last) : 1, rows = names.slice(0, -1).reduce((count, name) => count * cuts(name), 1);
@@ -217,9 +238,10 @@ function plans(time, memory) {
 }
 
 function show() {
-  if (plan) {
+  grid();
+  if (!plan) reported();
+  else {
     const time = Pricing.time(data, plan), memory = Pricing.memory(data, plan);
-    grid();
     figures(time, memory);
     collectives(time);
     memoryShown(memory);
@@ -236,6 +258,13 @@ if (plan) {
   if (Math.abs(priced - runs) > 1e-6 * runs) document.getElementById("priced").textContent =
     `The search prices this plan at ${seconds(priced)}; as it runs, what is joined, or cannot be kept, makes it ${seconds(runs)} (levanter compile).`;
 }
-if (!plan) document.getElementById("said").textContent = "This plan cannot be moved here: its tables are too large, or several names are stored over axes of their own.";
+if (!plan) {
+  document.getElementById("said").textContent = data.plan
+    ? "Nothing can be moved here: on so many mesh axes the tables are too large for a page."
+    : "Nothing can be moved here: several names are stored over mesh axes that they are not computed over.";
+  document.getElementById("memory").remove();
+  document.getElementById("plans").closest("section").remove();
+  document.getElementById("reset").closest("p").remove();
+}
 timeline();
 show();

@@ -20,6 +20,7 @@ from passes.page.prices import prices
 from passes.planner.layouts import Layouts
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
+from passes.sharding.mesh import DeviceMesh
 from passes.sharding.roles import assign_roles
 
 Row = dict[str, Any]
@@ -69,16 +70,26 @@ def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
             for name in space.order
         ],
         "plan": _masks(plan),
+        "rules": {
+            "compute": {name: mesh.mask(axes) for name, axes in plan.compute.items()},
+            "storage": {name: mesh.mask(axes) for name, axes in plan.storage.items()},
+        },
         "tokens": report["rate"]["tokens"],
         "flops": report["rate"]["flops"],
         "peakFlops": plan.chip.flops * mesh.devices,
         "parameters": [
-            {"path": row["path"], "axes": row["axes"], "bytes": row["bytes"]} for row in report["parameters"]
+            {"path": row["path"], "axes": row["axes"], "bytes": row["bytes"], "layout": _layout(row, mesh)}
+            for row in report["parameters"]
         ],
         "report": {key: report[key] for key in ("time", "memory", "collectives")},
         "course": course(placed, graph, plan, Network(mesh, plan.chip)),
         "prices": prices(problem, regather),
     }
+
+
+def _layout(row: Mapping[str, Any], mesh: DeviceMesh) -> dict[str, int]:
+    """The mesh axes of each axis of a parameter, as the plan has it."""
+    return {name: mesh.mask(axes) for name, axes in zip(row["axes"], row["layout"], strict=False) if axes}
 
 
 def _masks(plan: Layouts) -> Row | None:

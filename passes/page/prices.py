@@ -37,7 +37,7 @@ class _OneKind(Network):
 
 
 def prices(problem: Problem, regather: bool) -> Row | None:
-    """What a page needs to price every plan of a space; None where an operation has too many ways of being laid out."""
+    """What a page needs to price every plan of a space; None where there are too many ways of being laid out."""
     network, space = problem.network, problem.space
     kinds = sorted(kind for kind, op in OPS.items() if op.communicates)
     split = [
@@ -85,8 +85,12 @@ def _asked(term: Term, split: Sequence[Term], problem: Problem) -> Asked:
     return Asked.of(rows, problem.space, term.seen)
 
 
+MOST_NUMBERS = 1_500_000
+"""Of all tables of a page, which then has about 20 MB."""
+
+
 class _TooLarge(Exception):
-    """A table that the search does not fill either, until enough is decided."""
+    """A table that the search does not fill either, until enough is decided; or more numbers than a page may have."""
 
 
 class _Shared:
@@ -100,6 +104,7 @@ class _Shared:
         self.rows: list[Row] = []
         self.tables: dict[int, Row] = {}
         self.known: dict[tuple[int, ...], int] = {}
+        self.numbers = 0
 
     def under(self, stored: str | None) -> list[int]:
         """The positions of the tables; where they are not summed, one for each that was asked for."""
@@ -122,6 +127,9 @@ class _Shared:
         total = np.sum([np.array(row["values"]) for _, row in group], axis=0)
         values = [[float(f"{each:.12g}") for each in row] for row in total.tolist()]
         self.rows.append({**group[0][1], "values": values})
+        self.numbers += total.size
+        if self.numbers > MOST_NUMBERS:
+            raise _TooLarge
         if shared:
             self.known[key] = len(self.rows) - 1
         return len(self.rows) - 1

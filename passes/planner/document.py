@@ -64,8 +64,8 @@ class PlanDocument:
     """Mesh axes that are added at rest."""
     hardware: str = "v5e"
     """The chip that the plan was made for."""
-    model: str = ""
-    """The step that the plan was made for."""
+    model: str | None = None
+    """The step that the plan was made for; null where that has no name."""
     sizes: dict[str, int] = field(default_factory=dict[str, int])
     """Sizes of the axes that are sharded, as they were then."""
     regather: str = "auto"
@@ -125,7 +125,8 @@ def text_of(document: PlanDocument, heading: Sequence[str] = (), reasons: Mappin
 def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str, str]) -> Iterator[str]:
     for sentence in heading:
         yield from _comment(sentence) if sentence else ("#",)
-    yield f"model: {_scalar(document.model)}"
+    if document.model:
+        yield f"model: {_scalar(document.model)}"
     yield f"mesh: {_scalar(document.mesh)}"
     yield f"hardware: {_scalar(document.hardware)}"
     yield f"sizes: {_flow(document.sizes)}"
@@ -186,6 +187,7 @@ def read_document(text: str, source: str) -> PlanDocument:
     for key in ("mesh", "compute"):
         if key not in found:
             raise errors.document_lacks(source, key)
+    found["model"] = found.get("model") or None
     return PlanDocument(**found, source=source)
 
 

@@ -54,7 +54,7 @@ def document_unwritable(source: str, reason: str) -> PlanError:
     return PlanError(f"cannot write the plan {source}: {reason}")
 
 
-def document_name(source: str, role: str, name: str, known: Sequence[str], model: str) -> PlanError:
+def document_name(source: str, role: str, name: str, known: Sequence[str], model: str | None) -> PlanError:
     fix = nearest(name, known) or f"; it has {', '.join(known)}"
     made = f" ({source} was made for {model})" if model else ""
     return PlanError(f"{source}: {role} of {name!r}: the step has no axis of that name{fix}{made}")

@@ -71,7 +71,7 @@ def next_name(problem: Problem, rules: ShardingRules) -> NextName | None:
         cost, left = problem.price(more)
         if left < peak:
             found.append(NextName(name, role, axis, peak - left, _seconds(cost, chip) - seconds, left))
-    fitting = [each for each in found if each.peak <= chip.capacity]
+    fitting = [each for each in found if each.peak <= chip.capacity < peak]
     if fitting:
         return min(fitting, key=lambda each: (each.costs, each.name, each.role, each.mesh_axis))
     worth = [each for each in found if 20 * each.saves >= peak] or found

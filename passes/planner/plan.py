@@ -99,13 +99,13 @@ class Plan(Layouts):
         extra = {name: [axis for axis in axes if axis not in compute.get(name, ())] for name, axes in kept.items()}
         graph = self.subject.graph if self.subject is not None else None
         sizes = graph.axis_sizes() if graph is not None else self.document.sizes if self.document is not None else {}
-        known = graph.name if graph is not None else ""
+        known = graph.name if graph is not None else None
         return PlanDocument(
             str(mesh),
             {name: list(axes) for name, axes in compute.items()},
             {name: axes for name, axes in extra.items() if axes},
             self.hardware,
-            model if model is not None else self.document.model if self.document is not None else known,
+            model if model is not None else self.document.model if self.document is not None else known or None,
             {name: sizes[name] for name in dict.fromkeys((*compute, *kept)) if name in sizes},
             choice_word(self.regather),
             choice_word(self.defer_sums),

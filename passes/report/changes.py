@@ -50,7 +50,7 @@ def collectives_changed(before: list[Row], after: list[Row]) -> list[Row]:
             pair[position] = (pair[position][0] + row["count"], pair[position][1] + row["seconds"])
     return [
         {
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in zip(_KEY, key, strict=True)},
+            **{name: value.split() if name == "mesh_axes" else value for name, value in zip(_KEY, key, strict=True)},
             "count": [pair[0][0], pair[1][0]],
             "seconds": [pair[0][1], pair[1][1]],
         }
@@ -60,4 +60,4 @@ def collectives_changed(before: list[Row], after: list[Row]) -> list[Row]:
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(tuple(row[key]) if key == "mesh_axes" else row[key] for key in _KEY)
+    return tuple([" ".join(row[key]) if key == "mesh_axes" else row[key] for key in _KEY])

@@ -22,6 +22,7 @@ from typeguard import suppress_type_checks
 import ir
 import passes
 from passes import DeviceMesh, Plan, pipeline
+from passes.page import prices as page_prices
 from passes.page.page import page, page_data
 from passes.planner.cost import step_seconds
 from passes.planner.problem import Problem
@@ -111,7 +112,20 @@ def test_a_page_stands_alone_whatever_names_are_in_it() -> None:
     assert data is not None and json.loads(data[1])["model"] == "</script><b>&"
     # Two names stored over axes of their own are no plan of the search: it is shown, and cannot be moved.
     two = Plan.by_hand({"data": 2, "model": 2}, {}, {"embed": "data", "mlp": "model"})
-    assert page_data({**two.report(graph), "model": "two"}, graph, two)["plan"] is None
+    data = page_data({**two.report(graph), "model": "two"}, graph, two)
+    assert data["plan"] is None
+    assert data["rules"] == {"compute": {}, "storage": {"embed": 1, "mlp": 2}}
+    assert [row["layout"] for row in data["parameters"]] == [{"mlp": 2, "embed": 1}, {"embed": 1, "mlp": 2}]
+
+
+def test_tables_that_are_too_large_stay_out_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = pipeline.prepare(ir.trace(*mlp_step(16, 64, 256)))
+    plan = Plan.by_hand({"data": 2, "model": 2}, {"batch": "data"})
+    report = {**plan.report(graph), "model": "mlp"}
+    assert page_data(report, graph, plan)["prices"] is not None
+    monkeypatch.setattr(page_prices, "MOST_NUMBERS", 100)
+    data = page_data(report, graph, plan)
+    assert data["prices"] is None and data["plan"] == {"compute": {"batch": 1}, "stored": {"name": None, "mask": 0}}
 
 
 BROWSER = """

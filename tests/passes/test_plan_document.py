@@ -48,7 +48,7 @@ def test_a_plan_comes_back_from_its_file(plan: Plan, model: str) -> None:
     document = read_document(text, "plan.yaml")
     back = Plan.of_document(document)
     assert (back.mesh, back.hardware, back.regather) == (plan.mesh, plan.hardware, plan.regather)
-    assert (back.defer_sums, back.hoist_gathers, document.model) == (plan.defer_sums, plan.hoist_gathers, model)
+    assert (back.defer_sums, back.hoist_gathers, document.model) == (plan.defer_sums, plan.hoist_gathers, model or None)
     for mine, its in ((plan.rules.compute, back.rules.compute), (plan.rules.extra, back.rules.extra)):
         assert {name: mask for name, mask in mine.items() if mask} == {name: mask for name, mask in its.items() if mask}
     assert list(back.compute) == [name for name in plan.order if name in plan.compute]
@@ -185,6 +185,14 @@ def test_a_file_that_is_no_plan(text: str, message: str, tmp_path: Path, monkeyp
     with pytest.raises(PlanError) as caught:
         Plan.load("p.yaml")
     assert str(caught.value) == message
+
+
+def test_a_file_need_not_say_what_it_was_made_for(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(VALID)
+    assert Plan.load(tmp_path / "p.yaml").as_document().model is None
+    Plan.by_hand("4x2", {"batch": "data"}).save(tmp_path / "q.yaml")
+    assert "model:" not in (tmp_path / "q.yaml").read_text()
+    assert read_document(VALID + "model:\n", "p.yaml").model is None
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
