@@ -5,7 +5,7 @@ from typing import Any
 
 from ir.graph import Node
 from ir.jax_api import lax
-from ir.ops.op import Names, Op, all_names
+from ir.ops.op import Names, Op, all_names, params_of
 from ir.ops.rule import Expected
 from ir.ring import digest, ring_dtype, touches
 from ir.shards import Shards
@@ -31,7 +31,7 @@ class Opaque(Op):
     def is_whole(self, node: Node) -> bool:
         """What changes an array in place has no shards; a host function that may do more than answer runs once; what is
         traced again is so outside of a `shard_map`."""
-        return node.fn in _REFERENCES or node.fn in _CALLS or node.fn in _TRACED_AGAIN
+        return node.fn in _REFERENCES or node.fn in _CALLS or _name(node) in _TRACED_AGAIN
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Every device computes the same; what has no result (`jax.debug.print`) one device does for all."""
@@ -56,3 +56,9 @@ class Opaque(Op):
 
     def covered(self, node: Node) -> bool:
         return node.fn in _REFERENCES or not node.outputs or not touches(node)
+
+
+def _name(node: Node) -> str:
+    """The name of the primitive; where Equinox mapped one over a batch (`vprim`), of that one."""
+    mapped = params_of(node).get("prim")
+    return node.fn if mapped is None else str(mapped)

@@ -78,9 +78,10 @@ class Checkpointer:
         )
 
     def due_by_time(self) -> bool:
-        """Whether so much time has passed since the last checkpoint, by the clock of this process."""
+        """Whether so much time has passed since the last checkpoint, by the clock of this process. While one is written
+        the next one's time has not come: the loop would wait for it."""
         every = self._config.every_minutes
-        return every is not None and self._clock() - self._last_time >= every * _SECONDS
+        return every is not None and not self.writing and self._clock() - self._last_time >= every * _SECONDS
 
     def prepare(self, tree: Mapping[str, jax.Array | np.ndarray]) -> None:
         """Take the memory that the first save needs, while the steps before it run; nothing of `tree` is read."""

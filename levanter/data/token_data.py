@@ -193,15 +193,28 @@ class TokenData:
 
         Fewer where the text is short; one batch is always there, with windows repeated if need be, unless `n` is 0.
         """
-        batches = min(n, max(1, self.num_heldout_windows // batch_size))
+        batches = self.num_heldout_batches(n, batch_size)
         rows = self.heldout_rows(batches * batch_size)
         return [tuple(part[i * batch_size : (i + 1) * batch_size] for part in rows) for i in range(batches)]
 
-    def heldout_rows(self, count: int) -> Batch:
-        """So many sequences of held-out text, evenly spread over it, repeated if need be."""
+    def num_heldout_batches(self, n: int, batch_size: int) -> int:
+        """How many batches `heldout_batches` has."""
+        return min(n, max(1, self.num_heldout_windows // batch_size))
+
+    def heldout_rows(self, count: int, rows: np.ndarray | None = None) -> Batch:
+        """So many sequences of held-out text, evenly spread over it, repeated if need be.
+
+        Args:
+            rows: the numbers of those that are wanted, in ascending order; nothing else is read. Default: all.
+        """
         available = self.num_heldout_windows
-        windows = np.arange(count, dtype=np.int64) * max(available, count) // max(count, 1) % available
-        return self._cut(self._tokens.heldout, windows)
+        wanted = np.arange(count, dtype=np.int64) if rows is None else rows
+        return self._cut(self._tokens.heldout, wanted * max(available, count) // max(count, 1) % available)
+
+    def heldout_parts(self, batches: int) -> dict[str, tuple[TokenData, int]]:
+        """The sources of the held-out text by name, and how many of so many batches are each one's, at least one.
+        Nothing where there is one source."""
+        return {}
 
     def unigram_loss(self, batches: Sequence[Batch] | None = None) -> float:
         """Held-out cross entropy of the best model that ignores context, in nats a token: what training must beat.

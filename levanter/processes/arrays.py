@@ -33,7 +33,7 @@ def from_rows(
 
     Args:
         shape: as in `rows_here`.
-        rows: those that it has, in order: the rows of `rows_here`, or all.
+        rows: those that it has, in order: the rows of `rows_here`.
         values: [row, position] of these.
     """
     each = math.prod(shape[1:-1])

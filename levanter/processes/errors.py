@@ -27,7 +27,8 @@ def bad_coordinator(value: str) -> UserError:
 def no_cluster(reason: str) -> UserError:
     return UserError(
         f"--processes auto finds no cluster that started this process ({reason}): start it with srun or mpirun, on GKE "
-        "or on a TPU pod, or give --coordinator HOST:PORT, --processes N and --process-id I"
+        "or on a TPU pod; or give --coordinator HOST:PORT, and outside of srun and mpirun --processes N and "
+        "--process-id I too"
     )
 
 

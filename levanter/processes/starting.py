@@ -20,6 +20,8 @@ COORDINATOR, PROCESSES, PROCESS_ID = "LEVANTER_COORDINATOR", "LEVANTER_PROCESSES
 """The flags as variables of the environment, which `levanter launch` sets."""
 _STEPS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 """Variables that have the number of processes in each of those that `srun` or `mpirun` starts."""
+_PLACES = (("SLURM_NTASKS", "SLURM_PROCID"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
+"""Variables that have how many there are, and the number of each."""
 _CONNECT_SECONDS = 300
 
 
@@ -38,7 +40,7 @@ def launch_of(
     """What the flags and the environment say; None where this process runs alone.
 
     Args:
-        coordinator: `HOST:PORT` of the first process.
+        coordinator: `HOST:PORT` of the first process. Where `srun` or `mpirun` started this one, they say the rest.
         processes: how many there are, or `auto`: the cluster knows.
         process_id: the number of this one.
 
@@ -49,6 +51,8 @@ def launch_of(
     processes = processes or environ.get(PROCESSES)
     if process_id is None and environ.get(PROCESS_ID, "").isdigit():
         process_id = int(environ[PROCESS_ID])
+    if coordinator is not None and processes is None and process_id is None and _in_a_step(environ):
+        processes, process_id = _place(environ)
     given = {"--coordinator": coordinator, "--processes": processes, "--process-id": process_id}
     if processes == AUTO or (not any(each is not None for each in given.values()) and _in_a_step(environ)):
         return Launch()
@@ -140,6 +144,14 @@ def working(members: Group) -> Iterator[None]:
     except BaseException as error:
         members.fail(f"{type(error).__name__}: {error}")
         raise
+
+
+def _place(environ: Mapping[str, str]) -> tuple[str | None, int | None]:
+    """How many processes `srun` or `mpirun` started, and the number of this one."""
+    for count, index in _PLACES:
+        if environ.get(count, "").isdigit() and environ.get(index, "").isdigit():
+            return environ[count], int(environ[index])
+    return None, None
 
 
 def _in_a_step(environ: Mapping[str, str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -37,7 +37,7 @@ def eval_step_of(config: TrainConfig) -> Callable[[TrainState, LmBatch], jax.Arr
 
 
 def heldout_loss(
-    evaluate: EvalStep, model: Any, batches: Sequence[LmBatch], check: Callable[[], None] = lambda: None
+    evaluate: EvalStep, model: Any, batches: Iterable[LmBatch], check: Callable[[], None] = lambda: None
 ) -> float:
     """Mean loss over the targets of all batches, in nats per target; negative targets do not count.
 

@@ -16,11 +16,13 @@ from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
+from levanter.data.packing import Batch
 from levanter.processes.agreement import Agreement
 from levanter.processes.arrays import from_rows, rows_here
 from levanter.processes.group import ALONE, Group
 from levanter.runtime import errors, evaluate, own_code
 from levanter.runtime.course import Course
+from levanter.runtime.heldout import LOSS, HeldOut, Rows
 from levanter.runtime.instruments import Instruments
 from levanter.runtime.state import (
     LmBatch,
@@ -72,7 +74,8 @@ class Loop:
         self._evaluation = compiled.lower_for(step, self._evaluated(state_shape(config)), batch_shape(config))
         self._evaluation_compiled = False
         self._last_heldout_loss: float | None = None
-        self.heldout = tokens.heldout_batches(config.trainer.eval_batches, config.trainer.train_batch_size)
+        trainer = config.trainer
+        self.heldout = HeldOut(tokens, trainer.eval_batches, trainer.train_batch_size, self._placed)
 
     def run(self, state: TrainState, step: int, stop: StopSignal) -> tuple[TrainState, int]:
         """Make the steps that are left, or those until `stop`; returns the state and the steps it has done."""
@@ -140,8 +143,12 @@ class Loop:
         Raises:
             UserError: the loss is not 0.
         """
-        tokens, targets, *apart = self._tokens.train_batch(0)
-        nothing = self._place((tokens, np.full_like(targets, -1), *apart))
+
+        def ignored(rows: np.ndarray) -> Batch:
+            tokens, targets, *apart = self._tokens.train_rows(0, rows)
+            return tokens, np.full_like(targets, -1), *apart
+
+        nothing = self._placed(ignored)
         if float(self._evaluate(self._evaluated(state), nothing)) != 0.0:
             raise errors.learns_from_ignored(type(state.model).__name__)
 
@@ -150,13 +157,12 @@ class Loop:
         if not self.heldout:
             return None
         # The last step is always evaluated, unless this process had no step left to make.
-        return self._measure(state) if self._last_heldout_loss is None else self._last_heldout_loss
+        return self._measure(state)[LOSS] if self._last_heldout_loss is None else self._last_heldout_loss
 
-    def _measure(self, state: TrainState) -> float:
-        batches = [self._place(batch) for batch in self.heldout]
+    def _measure(self, state: TrainState) -> dict[str, float]:
         # A signal cuts it short, unless other processes are in it too.
         check = self._stop.check if self._alone else lambda: None
-        return evaluate.heldout_loss(self._evaluate, self._evaluated(state), batches, check)
+        return self.heldout.losses(self._evaluate, self._evaluated(state), check)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
         began = time.perf_counter()
@@ -196,7 +202,8 @@ class Loop:
         self._unlogged = None
         if state is not None:
             try:
-                numbers["heldout_loss"] = self._last_heldout_loss = self._measure(state)
+                numbers |= self._measure(state)
+                self._last_heldout_loss = numbers[LOSS]
             except StopRequested:
                 self._unlogged = {name: plain(value) for name, value in numbers.items()}
                 return
@@ -219,21 +226,16 @@ class Loop:
     def _batch(self, step: int) -> LmBatch:
         """What the step after `step` steps reads; a process makes those of its rows that its devices hold."""
         number = self._course.rewinds.batch_of(step)
+        return self._placed(lambda rows: self._tokens.train_rows(number, rows))
+
+    def _placed(self, read: Rows) -> LmBatch:
+        """A batch on the devices as the plan says, of which this process reads the rows of its devices."""
         if self._alone:
-            return self._place(self._tokens.train_batch(number))
+            batch = read(np.arange(self._trainer.train_batch_size))
+            return jax.device_put(named_batch(batch, self._axes), self._compiled.batch_shardings)
         shape = tuple(axis.size for axis in self._axes)
         rows = rows_here(self._compiled.batch_shardings.tokens.array, shape)
-        return self._from_rows(rows, self._tokens.train_rows(number, rows))
-
-    def _place(self, batch: tuple[np.ndarray, ...]) -> LmBatch:
-        """A batch of numpy arrays, on the devices as the plan says."""
-        if not self._alone:
-            return self._from_rows(np.arange(len(batch[0])), batch)
-        return jax.device_put(named_batch(batch, self._axes), self._compiled.batch_shardings)
-
-    def _from_rows(self, rows: np.ndarray, batch: tuple[np.ndarray, ...]) -> LmBatch:
-        """A batch of which this process has the rows `rows`."""
-        shape = tuple(axis.size for axis in self._axes)
+        batch = read(rows)
         found = self._compiled.batch_shardings
         shardings = [each.array for each in (found.tokens, found.targets, found.segments) if each is not None]
         placed = (from_rows(sharding, shape, rows, values) for sharding, values in zip(shardings, batch, strict=True))

@@ -19,8 +19,9 @@ from levanter import data as text
 from levanter.checkpoint import Location, load, read_manifest
 from levanter.compiler.compile import compile_training
 from levanter.config import TrainConfig
-from levanter.runtime import environment, errors, evaluate
+from levanter.runtime import environment, errors, evaluate, heldout
 from levanter.runtime.asked import Request, checkpoint_before, records_of, step_of
+from levanter.runtime.heldout import HeldOut
 from levanter.runtime.record import as_of, since
 from levanter.runtime.rerun import Rerun
 from levanter.runtime.run_directory import KEEPS_BITS
@@ -87,8 +88,8 @@ class _Judge:
             self._seen.unrecorded.append(step)
         else:
             now = json.loads(record_line(step, jax.device_get(metrics)))
-            if "heldout_loss" in kept:
-                now |= json.loads(record_line(step, {"heldout_loss": self._evaluation.loss(state)}))
+            if heldout.LOSS in kept:
+                now |= json.loads(record_line(step, self._evaluation.losses(state)))
             self._seen.records += 1
             if not self._seen.differences:
                 differing = [name for name in now if kept.get(name) != now[name]]
@@ -109,13 +110,13 @@ class _Judge:
 
 
 class _Evaluation:
-    """The held-out loss as the run computes it."""
+    """The held-out losses as the run computes them."""
 
     def __init__(self, rerun: Rerun) -> None:
         self._rerun = rerun
         self._step: Any = None
 
-    def loss(self, state: TrainState) -> float:
+    def losses(self, state: TrainState) -> dict[str, float]:
         rerun = self._rerun
         config = rerun.config
         averages = config.optimizer.averages
@@ -123,9 +124,9 @@ class _Evaluation:
             shape = state_shape(config)
             function = evaluate.eval_step_of(config) if averages else evaluate.eval_step
             self._step = rerun.compiled.lower_for(function, shape if averages else shape.model, batch_shape(config))
-        batches = rerun.tokens.heldout_batches(config.trainer.eval_batches, config.trainer.train_batch_size)
-        placed = [rerun.place(batch) for batch in batches]
-        return evaluate.heldout_loss(self._step, state if averages else state.model, placed)
+        size = config.trainer.train_batch_size
+        held = HeldOut(rerun.tokens, config.trainer.eval_batches, size, lambda rows: rerun.place(rows(np.arange(size))))
+        return held.losses(self._step, state if averages else state.model)
 
 
 def _pieces(request: Request, start: int) -> Iterator[tuple[int, int, TrainConfig]]:

@@ -106,7 +106,7 @@ def train(
         model = evaluated_model(config, state) if config.trainer.sample_tokens else None
 
         def ended(model: Any) -> None:
-            summary.ended(console, command, config, run.path, tokens, model, heldout_loss, loop.heldout)
+            summary.ended(console, command, config, run.path, tokens, model, heldout_loss, loop.heldout.whole())
 
         by_the_first(members, model, ended)
         return state

@@ -6,13 +6,14 @@ decided add up to a bound that no completion can beat, and smallest sizes at eac
 without (`passes.planner.peaks`). Both are known for either answer to each open decision as well: an answer that cannot
 beat the second best plan, or cannot fit, is ruled out at once, and the decision that raises the bound most comes next.
 What is never looked at is proven slower than what was kept, or not to fit, so the result is the optimum of the whole
-space, and the runner-up is the next distinct price. Where nothing fits, the same search finds the smallest peak.
+space. The runner-up is the next distinct price, unless too many plans are as fast as the best to look at them all.
+Where nothing fits, the same search finds the smallest peak.
 
 With a time limit the search ends with the best that it has found, and with the least that what it left out could take.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import chain, count
 from time import process_time
@@ -25,16 +26,22 @@ from passes.hardware.chip import Chip
 from passes.planner.cost import step_seconds
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
-from passes.planner.shifts import tightened
+from passes.planner.shifts import ROUNDS, common_tables, tightened
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.tables import EXTRA, Asked, Decisions, Float, Table, legal_tables, merged, table_of
 from passes.planner.terms import Term
 from passes.sharding.rules import ShardingRules
 
 _DISTINCT = 1e-6
+_ROUNDING = 1e-12
+_MORE = 250
+"""Branches that are looked at for the next price in any case."""
 _HUGE = 1e30
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Of the first of the two bounds, in the means of both."""
+
+_MOST_TIGHTENED = 1 << 17
+"""Values in the tables of a branch."""
 
 Decision = tuple[str, int]
 """A name and a mesh axis."""
@@ -90,6 +97,14 @@ class _Node:
         times, common, sizes = ([each.cut(decisions) for each in of] for of in (self.times, self.common, self.sizes))
         return _Node(self.stored, times, common, sizes, {**self.decided, **decisions})
 
+    def tightened(self) -> "_Node":
+        """The same with tighter bounds, where that takes no longer than to look at a few more branches."""
+        tables = (*self.times, *self.common)
+        if sum(each.values.size for each in tables if each.values is not None) > _MOST_TIGHTENED:
+            return self
+        times, common = tightened(self.times, self.common, 1)
+        return replace(self, times=times, common=common)
+
     @property
     def least(self) -> Float:
         """[bound] what no plan of the branch can beat, in seconds."""
@@ -113,6 +128,7 @@ class _Search:
         self.leanest: Candidate | None = None
         self.left_out = np.inf
         self.by_memory = False
+        self.looked_at = self.until_best = 0
 
     def run(self) -> Found:
         self.search()
@@ -143,12 +159,21 @@ class _Search:
                 dive(node)
         while waiting:
             bound, _, node = heappop(waiting)
-            if bound >= self.limit:
+            if bound >= self.limit or self.enough(bound):
                 return
             if self.late:
                 self.left_out = bound
                 return
             dive(node)
+
+    def enough(self, bound: float) -> bool:
+        """Whether nothing can be faster than the best, which all that is left could only be as fast as, and the search
+        for the next price has taken as long as that for the best."""
+        if not self.best or bound < self.best[0].seconds * (1 - _ROUNDING):
+            return False
+        if not self.until_best:
+            self.until_best = self.looked_at
+        return self.looked_at > 2 * self.until_best + _MORE
 
     @property
     def found(self) -> bool:
@@ -175,7 +200,8 @@ class _Search:
             entries = [table(-1 - i, asked, len(group)) for i, (asked, group) in enumerate(self.entries)]
             priced = (table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms) if not self.by_memory)
             times = merged(chain(priced, legal_tables(self.space, stored, len(_SHARES), 3)))
-            yield _Node(stored, *tightened(times, len(self.space.mesh.axes), len(_SHARES)), entries, {})
+            common = common_tables(times, len(self.space.mesh.axes), len(_SHARES))
+            yield _Node(stored, *tightened(times, common, ROUNDS), entries, {})
 
     def bound(self, node: _Node) -> float:
         """What no plan of a branch can beat, in seconds, or in bytes where the leanest is looked for; infinite where
@@ -199,6 +225,7 @@ class _Search:
     def children(self, node: _Node) -> list[tuple[float, _Node]]:
         """The two branches of a node that may have a better plan, with their bounds; none where it is one plan, which
         is kept."""
+        self.looked_at += 1
         after = self.ruled_out(node)
         if after is None:
             return []
@@ -207,7 +234,7 @@ class _Search:
         if decision is None:
             self.leaf(node)
             return []
-        children = [node.cut({decision: wished}) for wished in (False, True)]
+        children = [node.cut({decision: wished}).tightened() for wished in (False, True)]
         return [(bound, child) for child in children if (bound := self.bound(child)) < self.limit]
 
     def ruled_out(self, node: _Node) -> tuple[_Node, Float] | None:

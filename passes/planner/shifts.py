@@ -17,6 +17,7 @@ from passes.planner.tables import Float, Side, Table
 from passes.sharding.mesh import IntArray
 
 ROUNDS = 3
+"""Before the search; in a branch one more is enough."""
 
 
 @dataclass(frozen=True)
@@ -45,41 +46,51 @@ class _Seat:
         return np.minimum.reduceat(common[:, self.order], self.starts, axis=1)
 
 
-def tightened(tables: Sequence[Table], axes: int, bounding: int) -> tuple[list[Table], list[Table]]:
-    """The tables with costs moved, and the common tables, one for each mesh axis. Both together add up to what the
-    tables did, for every plan."""
+def common_tables(tables: Sequence[Table], axes: int, bounding: int) -> list[Table]:
+    """The common table of each mesh axis, with nothing moved to it yet: [row, set of names]."""
     names = tuple(dict.fromkeys(name for table in tables for name in table.names))
-    there = [table for table in tables if table.values is not None]
-    values = [np.array(table.values) for table in there]
-    commons: list[Table] = []
     sets = [_possible(tables, names, axis) for axis in range(axes)]
-    common = [np.zeros((bounding, len(each))) for each in sets]
+    found: list[Table] = []
+    for axis in range(axes):
+        sides = tuple(
+            Side(len(names), each, np.arange(len(each)), each)
+            if other == axis
+            else Side(len(names), each, np.zeros(len(each), np.int64), each[:1])
+            for other, each in enumerate(sets)
+        )
+        values = np.zeros((bounding, *(len(side.chosen) for side in sides)))
+        found.append(Table(names, sides, values, bounding, lambda _, values=values: values))
+    return found
+
+
+def tightened(tables: Sequence[Table], common: Sequence[Table], rounds: int) -> tuple[list[Table], list[Table]]:
+    """The tables and the common ones with costs moved between them. They add up to what they did, for every plan."""
+    bounding = common[0].bounding
+    there = [(table, table.values.copy()) for table in tables if table.values is not None]
+    shared = [_values(table).reshape(bounding, -1).copy() for table in common]
     seats = [
         [
-            (i, _Seat.of(table, table.sides[axis], names, sets[axis]))
-            for i, table in enumerate(there)
+            (values, _Seat.of(table, table.sides[axis], each.names, each.sides[axis].sets))
+            for table, values in there
             if len(table.sides[axis].chosen) > 1
         ]
-        for axis in range(axes)
+        for axis, each in enumerate(common)
     ]
-    for _ in range(ROUNDS):
-        for axis in range(axes):
-            for i, seat in seats[axis]:
-                _move(values[i], common[axis], axis, seat, bounding)
-            for rest, (i, seat) in zip(range(len(seats[axis]), 0, -1), seats[axis], strict=True):
-                _give(values[i], common[axis], axis, seat, bounding, 1.0 / rest)
-    moved = iter(values)
+    for _ in range(rounds):
+        for axis, (around, of_sets) in enumerate(zip(seats, shared, strict=True)):
+            for values, seat in around:
+                _move(values, of_sets, axis, seat, bounding)
+            for left, (values, seat) in zip(range(len(around), 0, -1), around, strict=True):
+                _give(values, of_sets, axis, seat, bounding, 1.0 / left)
+    moved = iter(values for _, values in there)
     found = [table if table.values is None else replace(table, values=next(moved)) for table in tables]
-    for axis in range(axes):
-        shape = [1] * axes
-        shape[axis] = -1
-        sides = tuple(
-            Side(s, np.arange(len(s)), s) if a == axis else Side(s, np.zeros(len(s), np.int64), s[:1])
-            for a, s in enumerate(sets)
-        )
-        kept = common[axis].reshape(bounding, *shape)
-        commons.append(Table(names, sides, kept, bounding, lambda _, kept=kept: kept))
-    return found, commons
+    both = zip(common, shared, strict=True)
+    return found, [replace(each, values=values.reshape(_values(each).shape)) for each, values in both]
+
+
+def _values(table: Table) -> Float:
+    assert table.values is not None
+    return table.values
 
 
 def _possible(tables: Iterable[Table], names: Sequence[str], axis: int) -> IntArray:

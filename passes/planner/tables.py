@@ -78,12 +78,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Side:
-    """The sets of names that may still wish for one mesh axis, as bits over the names of the table; the class of each;
-    and of each class one set."""
+    """The sets of names that may still wish for one mesh axis, as bits over `names` of them; the class of each; and of
+    each class one set."""
 
+    names: int
     sets: IntArray
     classes: IntArray
     chosen: IntArray
+
+    @cached_property
+    def wishing(self) -> npt.NDArray[np.bool_]:
+        """[name, set]"""
+        return (self.sets[None, :] >> np.arange(self.names)[:, None] & 1).astype(bool)
 
     def cut(self, concerned: int, wished: int) -> "tuple[Side, IntArray]":
         """The sets that have of the names `concerned` just those `wished`, as bits, and the classes that are left."""
@@ -91,7 +97,7 @@ class Side:
         classes = self.classes[keep]
         there = np.bincount(classes, minlength=len(self.chosen)) > 0
         left = np.flatnonzero(there)
-        return Side(self.sets[keep], (np.cumsum(there) - 1)[classes], self.chosen[left]), left
+        return Side(self.names, self.sets[keep], (np.cumsum(there) - 1)[classes], self.chosen[left]), left
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,15 +169,9 @@ class Table:
                 others = tuple(other + 1 for other in range(len(self.sides)) if other != axis)
                 of_class = self.values[: self.bounding].min(axis=others) - self.least[:, None]
                 of_set = of_class[:, None, side.classes]
-                found[:, :, axis, 0] = np.where(self._wishing[axis], np.inf, of_set).min(axis=2)
-                found[:, :, axis, 1] = np.where(self._wishing[axis], of_set, np.inf).min(axis=2)
+                found[:, :, axis, 0] = np.where(side.wishing, np.inf, of_set).min(axis=2)
+                found[:, :, axis, 1] = np.where(side.wishing, of_set, np.inf).min(axis=2)
         return found
-
-    @cached_property
-    def _wishing(self) -> list[npt.NDArray[np.bool_]]:
-        """[axis][name, set]"""
-        bits = np.arange(len(self.names))[:, None]
-        return [(side.sets[None, :] >> bits & 1).astype(bool) for side in self.sides]
 
     @cached_property
     def open(self) -> npt.NDArray[np.bool_]:
@@ -179,8 +179,7 @@ class Table:
         found = np.zeros((len(self.names), len(self.sides)), bool)
         for axis, side in enumerate(self.sides):
             if len(side.chosen) > 1:
-                wishing = self._wishing[axis]
-                found[:, axis] = wishing.any(axis=1) & ~wishing.all(axis=1)
+                found[:, axis] = side.wishing.any(axis=1) & ~side.wishing.all(axis=1)
         return found
 
 
@@ -241,7 +240,7 @@ def legal_tables(space: PlanSpace, stored: str | None, bounding: int, other: int
         both = [
             np.array([0, 1]) if (masks >> axis & 1).any() else np.array([0]) for axis in range(len(space.mesh.axes))
         ]
-        sides = tuple(Side(sets, np.arange(len(sets)), sets) for sets in both)
+        sides = tuple(Side(1, sets, np.arange(len(sets)), sets) for sets in both)
         mask = _mask(sides, 0)
         values = np.zeros((bounding + other, *np.shape(mask)))
         values[:bounding, ~np.isin(mask, masks)] = np.inf
@@ -324,10 +323,10 @@ def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | N
         for row in _candidates(dict(shape), role, asked.seen, space, wishes, extra):
             rows.setdefault(row.tobytes(), row)
     if not rows:
-        return Side(sets, np.zeros(len(sets), dtype=np.int64), sets[:1])
+        return Side(len(names), sets, np.zeros(len(sets), dtype=np.int64), sets[:1])
     packed = np.packbits(np.stack(list(rows.values())), axis=0).T
     _, first, classes = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-    return Side(sets, classes.reshape(-1), sets[first])
+    return Side(len(names), sets, classes.reshape(-1), sets[first])
 
 
 def _candidates(

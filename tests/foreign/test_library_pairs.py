@@ -30,7 +30,7 @@ def findings_of(name: str, wrong: bool) -> list[Finding]:
 @every_pair
 def test_a_mistake_is_found(name):
     texts = [each.text for each in findings_of(name, True)]
-    assert any(f"`{name}" in text for text in texts for name in PAIRS[name].mentions)
+    assert any(f"`{axis}" in text for text in texts for axis in PAIRS[name].mentions)
 
 
 @every_pair

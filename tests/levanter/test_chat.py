@@ -131,6 +131,7 @@ SHAPE = (
     [
         ("[1, 2]", "it is no JSON object"),
         ({"text": "a"}, "it has neither `messages` nor `prompt` and `completion`"),
+        (said("a", "b\ud83d"), "it has half of a surrogate pair, which is no character"),
         ({"messages": []}, "its messages are no list, or an empty one"),
         ({"messages": [{"content": "a"}]}, "a message of it has no `role`"),
         ({"messages": [{"role": "user", "content": 3}]}, "the `content` of a message is no text"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from haliax import Axis
 from levanter.config import dump, loads
 from levanter.data import MixtureDataConfig, TextDataConfig, build
 from levanter.data.cache import CachedTokens
@@ -21,6 +23,8 @@ from levanter.data.token_data import TokenData
 from levanter.data.tokenizer import Gpt2Tokenizer
 from levanter.errors import UserError
 from levanter.inference.perplexity import texts_of
+from levanter.runtime.heldout import HeldOut
+from levanter.runtime.state import LmBatch, named_batch
 
 GPT2 = Gpt2Tokenizer()
 NAMES = ["a", "b", "c"]
@@ -103,6 +107,47 @@ def test_held_out_rows_are_of_the_last_weights() -> None:
     of = (even.heldout_rows(8)[0][:, 0] // 1000).tolist()
     assert [of.count(each) for each in range(3)] == [2, 2, 4]
     assert 0 < even.unigram_loss() < 12 and len({data.identity, even.identity, mixture().identity}) == 2
+
+
+@pytest.mark.parametrize("packing", ["stream", "whole"])
+def test_some_held_out_rows_are_read_alone(packing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each of several processes asks for, of a mixture and of one source."""
+    even = MixtureData(mixture(packing=packing).parts, stages_of([1, 1, 2], []), batch_size=6)
+    for data in (even, even.parts["c"]):
+        whole = data.heldout_rows(12)
+        read: list[int] = []
+        cut = TokenData._cut
+
+        def counted(self: TokenData, tokens: Any, windows: Any, read: list[int] = read, cut: Any = cut) -> Any:
+            read.append(len(windows))
+            return cut(self, tokens, windows)
+
+        monkeypatch.setattr(TokenData, "_cut", counted)
+        for rows in (np.arange(3, 6), np.arange(1, 12, 4), np.array([], np.int64), np.arange(12)):
+            read.clear()
+            for part, column in zip(data.heldout_rows(12, rows), whole, strict=len(rows) > 0):
+                np.testing.assert_array_equal(part, column[rows])
+            assert sum(read) == len(rows)
+        monkeypatch.undo()
+
+
+def test_the_held_out_loss_of_each_source_is_its_own() -> None:
+    """A source that has no weight at the end is still looked at."""
+    data = MixtureData(mixture().parts, stages_of([1, 1, 2], [(5, [0, 1, 3])]), batch_size=6)
+
+    def place(rows: Callable[[np.ndarray], Any]) -> LmBatch:
+        return named_batch(rows(np.arange(6)), (Axis("batch", 6), Axis("position", 4)))
+
+    def mean(model: Any, batch: LmBatch) -> Any:
+        return batch.tokens.array.mean()
+
+    held = HeldOut(data, 1, 6, place)
+    losses = held.losses(mean, None)
+    assert list(losses) == ["heldout_loss", "heldout_loss/a", "heldout_loss/b", "heldout_loss/c"]
+    for name, part in data.parts.items():
+        assert losses[f"heldout_loss/{name}"] == part.heldout_rows(6)[0].mean()
+    assert losses["heldout_loss"] == data.heldout_rows(6)[0].mean()
+    assert list(HeldOut(data.parts["a"], 1, 6, place).losses(mean, None)) == ["heldout_loss"]
 
 
 @pytest.fixture

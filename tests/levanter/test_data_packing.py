@@ -139,16 +139,24 @@ def test_the_loss_of_a_packed_row_is_that_of_its_documents(name: str) -> None:
         alone[0, place, : len(document)] = [0, *document[:-1]]
         alone[1, place, : len(document)] = document
 
+    @jax.jit
+    def evaluated(model: LmModel, batch: LmBatch) -> jax.Array:
+        return model.evaluation_loss(batch.tokens, batch.targets, **segments_of(model, "evaluation_loss", batch))
+
     def loss(*arrays: np.ndarray) -> float:
         axes = (hax.Axis("batch", len(arrays[0])), config.model.Pos)
         batch = LmBatch(*(hax.named(jnp.asarray(each), axes) for each in arrays))
-        apart = segments_of(model, "evaluation_loss", batch)
-        return float(
-            jax.jit(lambda model, batch: model.evaluation_loss(batch.tokens, batch.targets, **apart))(model, batch)
-        )
+        return float(evaluated(model, batch))
 
     assert loss(*row) == pytest.approx(loss(*alone), rel=2e-5)
     assert loss(*row[:2]) != pytest.approx(loss(*alone), rel=1e-4)
+    inputs, targets, segments = row
+    for one in np.unique(segments):
+        # Another document in its place changes no bit of what is said of the others.
+        others = np.where(segments == one, IGNORED, targets)
+        changed = np.where(segments == one, (inputs + 7) % 128, inputs)
+        assert loss(changed, others, segments) == loss(inputs, others, segments)
+        assert loss(changed, targets, segments) != loss(inputs, targets, segments)
 
 
 def corpus(tmp_path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 
 from levanter.data import DataConfig, HfDataConfig, JsonlDataConfig, ParquetDataConfig, TextDataConfig, build, records
@@ -89,6 +90,8 @@ def test_text_is_read_compressed_and_from_folders(here: Path) -> None:
         (b"{}", ":2", "it has no `text`"),
         (b'["text"]', ":2", "it is no JSON object"),
         (b'"text"', ":2", "it is no JSON object"),
+        (b'{"text": "\\ud83d and no more"}', ":2", "it has half of a surrogate pair, which is no character"),
+        (b'{"text": ' + b"9" * 5000 + b"}", ":2", "no JSON: a number has too many digits"),
         (b'{"text": "a"', ":2:13", "no JSON: expecting ',' delimiter"),
         (b'{"text": "a" "b"}', ":2:14", "no JSON: expecting ',' delimiter"),
         (b'{"text": "\xff"}', ":2:11", "no UTF-8"),
@@ -102,7 +105,7 @@ def test_a_bad_line_is_told_or_left_out(
 ) -> None:
     from levanter.data.sources.jsonl import corpus
 
-    if len(line) < 100_000:
+    if len(line) < 100_000 and b"999" not in line:
         monkeypatch.setattr(corpus, "LARGEST_ROW", 2000)
         monkeypatch.setattr(corpus, "_BLOCK_BYTES", 100)
         monkeypatch.setattr(corpus, "_TOO_LONG", corpus._TOO_LONG.replace("64 MB", "0 MB"))
@@ -148,8 +151,26 @@ def test_rows_of_parquet(here: Path) -> None:
     )
     write_parquet(here / "b.parquet", {"text": ["a", None, "b"]})
     assert found(ParquetDataConfig(paths=["b.parquet"], bad_rows="skip")) == ["a", "b"]
+    write_parquet(here / "d.parquet", {"text": [b"a", b"b"]})
+    assert message(ParquetDataConfig(paths=["d.parquet"])).startswith(
+        "d.parquet, row 1: `text` is bytes and no UTF-8 text (data.paths): "
+    )
+    damaged = pyarrow.array([b"a", b"caf\xe9", b"b"]).view(pyarrow.string())
+    write_parquet(here / "e.parquet", {"text": damaged})
+    assert found(ParquetDataConfig(paths=["e.parquet"], bad_rows="skip")) == ["a", "b"]
+    assert message(ParquetDataConfig(paths=["e.parquet"])).startswith("e.parquet, row 2: `text` is bytes and no UTF-8")
     (here / "c.parquet").write_bytes(b"PAR1 no")
     assert message(ParquetDataConfig(paths=["c.parquet"])).startswith("cannot read the file 'c.parquet' (data.paths): ")
+
+
+@pytest.mark.parametrize("size", [20, 5000])
+def test_a_compressed_text_that_is_cut_off_is_refused(size: int, here: Path) -> None:
+    whole = gzip.compress(np.random.default_rng(0).bytes(4000).hex().encode())
+    (here / "a.txt.gz").write_bytes(whole[: min(size, len(whole) - 1)])
+    assert message(TextDataConfig(paths=["a.txt.gz"])) == (
+        "cannot read the file 'a.txt.gz' (data.paths): "
+        "Compressed file ended before the end-of-stream marker was reached"
+    )
 
 
 @pytest.mark.parametrize(

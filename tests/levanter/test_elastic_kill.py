@@ -23,12 +23,11 @@ from rich.console import Console
 from levanter import checkpoint
 from levanter.config import load
 from levanter.runtime.trainer import train
+from levanter.trackers.records import untimed
 
 STEPS = 16
 MESHES = ("data=8", "data=4", None, "data=2", "replica=2,data=4")
 SHORT = ("--trainer.num_train_steps=8", "--trainer.eval_every=0")
-CLOCK = ("second", "wait", "stall", "mfu", "goodput", "flop")
-"""Parts of the names of numbers that depend on the clock."""
 CONFIG = """
 model: {{seq_len: 16, hidden_dim: 32, num_heads: 2, num_layers: 1, dropout: 0.1, gradient_checkpointing: false}}
 data: {{type: text, paths: ["{folder}/numbers.txt"], cache_dir: "{folder}/cache"}}
@@ -73,8 +72,7 @@ def steps_done(run: Path) -> int:
 
 
 def numbers(run: Path) -> list[dict[str, Any]]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in each.items() if not any(part in k for part in CLOCK)} for each in records]
+    return [untimed(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture

@@ -171,6 +171,12 @@ def test_an_error_of_a_connection_is_explained_by_who_failed(monkeypatch: pytest
         ((None, None, None), {"SLURM_STEP_NUM_TASKS": "4"}, Launch()),
         ((None, None, None), {"SLURM_STEP_NUM_TASKS": "1"}, None),
         ((None, None, None), {"OMPI_COMM_WORLD_SIZE": "2"}, Launch()),
+        (("a:1", None, None), {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}, Launch("a:1", 2, 1)),
+        (
+            ("a:1", None, None),
+            {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "3"},
+            Launch("a:1", 4, 3),
+        ),
     ],
 )
 def test_how_the_processes_find_each_other(flags: Any, environ: dict[str, str], expected: Launch | None) -> None:

@@ -1,7 +1,6 @@
 """Real processes that train one model over loopback: the bits of one process, whoever is killed and however many go on.
 
-Two devices give sums of two terms, which are the same in any order; with more, the order is that of the library which
-adds, so that four processes are compared with two.
+CPU devices add in their own order, so that four processes are compared with one as well.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,12 @@ def launched(processes: int, command: list[str]) -> list[str]:
     return ["launch", "--processes", str(processes), "--", *command]
 
 
-def started(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+def started(
+    folder: Path, arguments: list[str], more: Mapping[str, str] | None = None, program: Sequence[str] = LEVANTER
+) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"} | dict(more or {})
     return subprocess.Popen(
-        [*LEVANTER, *arguments],
+        [*program, *arguments],
         cwd=folder,
         env={**environment, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
         stdout=subprocess.PIPE,
@@ -134,9 +136,7 @@ def test_a_killed_process_ends_all_and_any_number_goes_on(folder: Path, alone: P
 def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) -> None:
     """As on a cluster, where nobody looks after both."""
     run = folder / f"lost {victim}"
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{found.getsockname()[1]}"
+    where = free_address()
     command = train(folder, run.name, "2", "--trainer.num_train_steps", "100000")
     met = ["--coordinator", where, "--processes", "2", "--process-id"]
     both = [started(folder, [*command, *met, str(index)]) for index in range(2)]
@@ -157,15 +157,21 @@ def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) ->
 def test_four_processes_stop_together_and_two_go_on(folder: Path) -> None:
     steps = 60
     longer = ["--trainer.num_train_steps", str(steps)]
+    finished(started(folder, train(folder, "four alone", "2x2", *longer)))
     finished(started(folder, launched(4, train(folder, "four", "2x2", *longer))))
+    same(folder / "four", folder / "four alone", steps)
     process = started(folder, launched(4, train(folder, "changed", "2x2", *longer)))
     wait_for_step(process, folder / "changed", 5)
     process.send_signal(signal.SIGTERM)
     finished(process, within=120)
     saved = checkpoint.committed(folder / "changed" / "checkpoints")
     assert saved and checkpoint.read_manifest(saved[-1]).step < steps
-    output = finished(started(folder, launched(2, train(folder, "changed", "2x2", *longer))))
+    two = started(folder, launched(2, train(folder, "changed", "2x2", *longer)))
+    wait_for_step(two, folder / "changed", checkpoint.read_manifest(saved[-1]).step + 5)
+    two.send_signal(signal.SIGTERM)
+    output = finished(two, within=120)
     assert f"resuming from {saved[-1]}" in output
+    finished(started(folder, train(folder, "changed", "2x2", *longer)))
     same(folder / "changed", folder / "four", steps)
 
 
@@ -178,9 +184,107 @@ def test_what_the_processes_cannot_do_is_said(folder: Path) -> None:
         "[0] error: this run has no mesh and its 2 processes have 2 devices: the mesh must have all of them, "
         "for example --mesh 2" in two
     )
+    nowhere = ["--processes", "auto"]
+    assert finished(started(folder, train(folder, "nowhere", "2", *nowhere)), 2) == (
+        "error: --processes auto finds no cluster that started this process (coordinator_address should be defined.): "
+        "start it with srun or mpirun, on GKE or on a TPU pod; or give --coordinator HOST:PORT, and outside of srun "
+        "and mpirun --processes N and --process-id I too\n"
+    )
     assert finished(started(folder, launched(2, ["eval"])), 2) == (
         "error: `levanter eval` runs in one process: launch starts `train` in several\n"
     )
+
+
+READING = """
+import sys
+from levanter.data.token_data import TokenData
+read = {"train": 0, "heldout": 0}
+cut = TokenData._cut
+def counted(self, tokens, windows):
+    read["train" if tokens is self._tokens.train else "heldout"] += len(windows)
+    return cut(self, tokens, windows)
+TokenData._cut = counted
+from levanter.cli.main import main
+code = main(sys.argv[1:])
+print("read", read["train"], read["heldout"])
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_each_process_reads_its_share_of_the_data(folder: Path) -> None:
+    met = ["--coordinator", free_address(), "--processes", "2", "--process-id"]
+    command = train(folder, "shares", "2")
+    both = [started(folder, [*command, *met, str(i)], program=[sys.executable, "-c", READING]) for i in range(2)]
+    said = [finished(process).splitlines()[-1].split() for process in both]
+    evaluations, batches, rows = 3, 2, 8
+    for index, (_, trained, held_out) in enumerate(said):
+        # The batch behind the last step is made too, and two are made ahead.
+        assert STEPS * rows // 2 < int(trained) <= (STEPS + 3) * rows // 2
+        # The first one says at the end how well the frequencies of tokens do on the same rows.
+        assert int(held_out) == evaluations * batches * rows // 2 + (batches * rows if index == 0 else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mesh", "processes", "options"),
+    [
+        ("4", (4, 2), ["--model.dropout", "0.1"]),
+        ("2x2", (4, 2), ["--model", "llama_nano"]),
+        ("4", (4,), ["--trainer.precision", "compute=bfloat16", "--trainer.microbatches", "2"]),
+        ("data=2,model=2", (2,), ["--model", "mixtral_nano", "--data.packing", "whole"]),
+    ],
+    ids=["gpt2", "llama", "bfloat16", "mixtral"],
+)
+def test_more_processes_make_the_bits_of_one(
+    folder: Path, mesh: str, processes: tuple[int, ...], options: list[str], request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    data = json.dumps([f"{folder}/numbers.txt"])
+    small = ["--trainer.num_train_steps", str(STEPS), "--trainer.train_batch_size", "8", "--trainer.eval_every", "5"]
+    small += ["--trainer.eval_batches", "2", "--trainer.sample_tokens", "0", "--model.seq_len", "16"]
+    if "--model" in options:
+        source = ["--data.type", "text", "--data.paths", data, "--data.cache_dir", f"{folder}/cache"]
+    else:
+        source = ["--config", str(folder / "tiny.yaml")]
+    command = ["train", *source, *small, *options, "--mesh", mesh, "--run-dir"]
+    finished(started(folder, [*command, f"{name} one"]))
+    for count in processes:
+        run = f"{name} {count}"
+        finished(started(folder, launched(count, [*command, run])))
+        same(folder / run, folder / f"{name} one")
+
+
+def free_address() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+def slurm(index: int, job: int) -> dict[str, str]:
+    """What `srun -n 2` on one node sets."""
+    told = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": 2, "PROCID": index, "LOCALID": index}
+    told |= {"STEP_NUM_NODES": 1, "STEP_NUM_TASKS": 2}
+    return {f"SLURM_{name}": str(value) for name, value in told.items()}
+
+
+def open_mpi(index: int, job: int) -> dict[str, str]:
+    """What `mpirun -n 2` of Open MPI 4 sets."""
+    told = {"WORLD_SIZE": 2, "WORLD_RANK": index, "WORLD_LOCAL_RANK": index}
+    uri = {"OMPI_MCA_orte_hnp_uri": f"{job << 12}.0;tcp://127.0.0.1:34911"}
+    return {f"OMPI_COMM_{name}": str(value) for name, value in told.items()} | uri
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [slurm, open_mpi])
+def test_a_cluster_tells_the_processes_where_they_meet(
+    folder: Path, alone: Path, cluster: Callable[[int, int], dict[str, str]]
+) -> None:
+    run, job = cluster.__name__, random.randrange(4000)
+    both = [started(folder, train(folder, run, "2"), cluster(index, job)) for index in range(2)]
+    for process in both:
+        finished(process)
+    same(folder / run, alone)
 
 
 GLOO = """
@@ -205,9 +309,7 @@ print("the sums of numpy")
 @pytest.mark.slow
 def test_sums_that_are_scattered_over_processes_are_those_of_numpy() -> None:
     """Gloo's were wrong for large chunks in some versions (jax#40830)."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{found.getsockname()[1]}"
+    where = free_address()
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     both = [
         subprocess.Popen(

@@ -114,6 +114,20 @@ def test_the_state_lies_where_the_plan_says_before_and_after(name, plan):
         assert leaf.addressable_shards[0].data.shape == local
 
 
+def test_sums_over_devices_can_be_made_in_their_order():
+    """So CPU devices make the same bits in several processes as in one: nothing but data is sent."""
+    state, batch = arguments("mlp")
+    plan = Plan.by_hand({"data": 4}, {"batch": ("data",)}, {"embed": ("data",)})
+    step = passes.lower(prepared("mlp"), plan, jax.devices()[:4], ordered_sums=True)
+    sent = operations(jax.make_jaxpr(step)(state, batch).jaxpr)
+    assert not {"psum", "psum_invariant", "reduce_scatter"} & set(sent) and sent["all_to_all"] and sent["all_gather"]
+    usual = operations(jax.make_jaxpr(passes.lower(prepared("mlp"), plan, jax.devices()[:4]))(state, batch).jaxpr)
+    assert usual["psum"] + usual["psum_invariant"] and usual["reduce_scatter"]
+    plain = jax.jit(step_of("mlp").function)(state, batch)
+    for ours, theirs in zip(jax.tree.leaves(step(state, batch)), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=2e-3, atol=2e-5)
+
+
 def test_donated_state_is_gone():
     state, batch = arguments("mlp")
     passes.lower(prepared("mlp"), ONE, donate=True)(state, batch)

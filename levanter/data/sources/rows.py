@@ -42,8 +42,37 @@ class RowCorpus(FileCorpus):
         reading.skip(f"{where}: {reason}")
 
 
+def half_a_pair(text: str) -> bool:
+    """Whether a text has half of a surrogate pair, which JSON can write and no encoding of text can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+HALF_A_PAIR = "it has half of a surrogate pair, which is no character"
+
+
+def texts_of(column: Any) -> list[Any]:
+    """The values of an Arrow column; of strings that are no UTF-8 their bytes."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_text_or_bytes(value) for value in column]
+
+
+def _text_or_bytes(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return value.as_buffer().to_pybytes()
+
+
 def not_text(column: str, value: Any) -> str:
     """What is wrong with a column that is no text."""
+    if isinstance(value, bytes):
+        return f"`{column}` is bytes and no UTF-8 text"
     kind = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
     return f"`{column}` is {kind.get(type(value), 'an object')} and no text"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -184,12 +185,31 @@ def test_when_a_save_is_due(tmp_path: Path) -> None:
         assert saver.due(21)
         saver.save(21, {"w": np.zeros(1)}, {})
         assert not saver.due(21) and not saver.due(22)
+        saver.wait()
         now = 120.0
         assert saver.due(22)
         saver.save(21, {"w": np.ones(1)}, {})  # that step is saved already
     assert [path.name for path in checkpoint.committed(tmp_path)] == ["step-21"]
     with Checkpointer(tmp_path, CheckpointConfig(every_steps=None, every_minutes=None), resumed_step=21) as saver:
         assert not any(saver.due(step) for step in range(0, 5000))
+
+
+def test_the_clock_does_not_wait_for_a_save_in_the_air(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, now = threading.Event(), 0.0
+
+    def slow_save(*arguments, **keywords):
+        written.wait(30)
+        return checkpoint.save(*arguments, **keywords)
+
+    monkeypatch.setattr(checkpointer, "save", slow_save)
+    config = CheckpointConfig(every_steps=10, every_minutes=1.0)
+    with Checkpointer(tmp_path, config, resumed_step=None, clock=lambda: now) as saver:
+        saver.save(1, {"w": np.zeros(1)}, {})
+        now = 90.0
+        assert not saver.due(2) and saver.due(10)  # a step that was asked for is saved all the same
+        written.set()
+        saver.wait()
+        assert saver.due(3)
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from levanter.data import errors
 from levanter.data.corpus import HELDOUT, TRAIN, Document
 from levanter.data.sources.files import JSONL_ENDINGS, File, expand
+from levanter.data.sources.rows import HALF_A_PAIR, half_a_pair
 from levanter.data.sources.text.corpus import read
 
 ASSISTANT = "assistant"
@@ -84,6 +85,10 @@ def _conversation(line: str, side: str | None, where: str) -> Conversation:
         found = json.loads(line)
     except ValueError as error:
         raise errors.no_conversation(where, f"it is no JSON ({error})") from error
+    except RecursionError as error:
+        raise errors.no_conversation(where, "it is nested too deeply") from error
+    if "\\u" in line and half_a_pair(json.dumps(found, ensure_ascii=False)):
+        raise errors.no_conversation(where, HALF_A_PAIR)
     if not isinstance(found, dict):
         raise errors.no_conversation(where, "it is no JSON object")
     if "messages" in found:

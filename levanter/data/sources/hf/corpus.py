@@ -10,7 +10,7 @@ from levanter.data import corpus, errors
 from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
 from levanter.data.sources import files
 from levanter.data.sources.files import File
-from levanter.data.sources.rows import SKIP, not_text
+from levanter.data.sources.rows import SKIP, not_text, texts_of
 from levanter.optional import require
 
 _BATCH_ROWS = 1000
@@ -86,7 +86,7 @@ class HfCorpus:
                 rows = rows.select_columns(self.text_column)
             for batch in rows.with_format("arrow").iter(_BATCH_ROWS):
                 self._check_column(batch.column_names)
-                for text in batch.column(self.text_column).to_pylist():
+                for text in texts_of(batch.column(self.text_column)):
                     number += 1
                     if type(text) is not str:
                         self._bad(

@@ -10,7 +10,7 @@ from typing import Any
 from levanter.data.corpus import Reading, Stretch
 from levanter.data.sources import files
 from levanter.data.sources.files import JSONL_ENDINGS, File
-from levanter.data.sources.rows import LARGEST_ROW, RowCorpus, no_column, not_text
+from levanter.data.sources.rows import HALF_A_PAIR, LARGEST_ROW, RowCorpus, half_a_pair, no_column, not_text
 
 _BLOCK_BYTES = 1 << 20
 
@@ -38,6 +38,9 @@ class JsonlCorpus(RowCorpus):
             if type(text) is not str:
                 self._bad(f"{file.path}:{number}", file.field, not_text(column, text), reading)
                 continue
+            if b"\\u" in line and half_a_pair(text):
+                self._bad(f"{file.path}:{number}", file.field, HALF_A_PAIR, reading)
+                continue
             yield Stretch(text, side, file.path)
 
     def _tell(self, file: File, number: int, line: bytes, error: Exception, reading: Reading) -> None:
@@ -50,6 +53,8 @@ class JsonlCorpus(RowCorpus):
             reason = no_column(self.column, json.loads(line))
         elif isinstance(error, RecursionError):
             reason = "it is nested too deeply"
+        elif isinstance(error, ValueError):
+            reason = "no JSON: a number has too many digits"
         else:
             reason = "it is no JSON object"
         self._bad(where, file.field, reason, reading)

@@ -67,11 +67,23 @@ class MixtureData(TokenData):
         sources, numbers = (each[rows] for each in self._shares.rows(step))
         return self._gathered(sources, lambda part, mine: part.sequences(numbers[mine]))
 
-    def heldout_rows(self, count: int) -> Batch:
-        """So many held-out sequences, of each source by the weights that the run ends with."""
-        final = Shares(list(self.parts), [(0, self._stages[-1][1])], max(count, 1), 0)
-        sources = np.repeat(np.arange(len(self.parts)), final.before(1))[:count]
-        return self._gathered(sources, lambda part, mine: part.heldout_rows(len(mine)))
+    def heldout_rows(self, count: int, rows: np.ndarray | None = None) -> Batch:
+        """So many held-out sequences, of each source by the weights that the run ends with, one source after another.
+        See `TokenData`."""
+        each = self._final(max(count, 1))
+        wanted = np.arange(count) if rows is None else rows
+        sources = np.repeat(np.arange(len(self.parts)), each)[wanted]
+        own = wanted - (np.cumsum(each) - np.array(each))[sources]
+        sizes = {id(part): size for part, size in zip(self.parts.values(), each, strict=True)}
+        return self._gathered(sources, lambda part, mine: part.heldout_rows(sizes[id(part)], own[mine]))
+
+    def heldout_parts(self, batches: int) -> dict[str, tuple[TokenData, int]]:
+        each = zip(self.parts.items(), self._final(batches), strict=True)
+        return {name: (part, max(1, share)) for (name, part), share in each}
+
+    def _final(self, count: int) -> list[int]:
+        """How many of so many rows are of each source, by the weights that the run ends with."""
+        return Shares(list(self.parts), [(0, self._stages[-1][1])], count, 0).before(1)
 
     def unigram_loss(self, batches: Sequence[Batch] | None = None) -> float:
         """See `TokenData`; where no batches are given, of all held-out sequences of all sources."""

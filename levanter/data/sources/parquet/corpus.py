@@ -9,7 +9,7 @@ from levanter.data import errors
 from levanter.data.corpus import Reading, Stretch
 from levanter.data.sources import files
 from levanter.data.sources.files import PARQUET_ENDINGS, File
-from levanter.data.sources.rows import RowCorpus, not_text
+from levanter.data.sources.rows import RowCorpus, not_text, texts_of
 from levanter.optional import require
 
 _BATCH_ROWS = 1024
@@ -34,7 +34,7 @@ class ParquetCorpus(RowCorpus):
                 weight = file.size() / max(1, opened.metadata.num_rows)
                 for batch in opened.iter_batches(_BATCH_ROWS, columns=[self.column]):
                     reading.read(int(weight * batch.num_rows))
-                    for text in batch.column(0).to_pylist():
+                    for text in texts_of(batch.column(0)):
                         number += 1
                         if type(text) is str:
                             yield Stretch(text, side, file.path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 
 from levanter.data import errors
 from levanter.data.corpus import Reading, Stretch
@@ -76,7 +77,7 @@ def _size(file: File) -> int | None:
     if not file.is_compressed and size <= _BLOCK_BYTES:
         return None
     with file.open() as content:
-        mark = _mark(content.read(4))
+        mark = _mark(_block(file, content, 4))
     if file.is_compressed or mark not in (b"", codecs.BOM_UTF8):
         # Nothing tells but the text.
         return sum(len(text.encode()) for text in _texts(file, Reading()))
@@ -95,7 +96,7 @@ def _texts(file: File, reading: Reading) -> Iterator[str]:
         done = 0  # bytes that are decoded
         ends = False
         while not ends:
-            block = _block(file, content)
+            block = _block(file, content, _BLOCK_BYTES)
             ends = not block
             if decoder is None:
                 encoding = _MARKED.get(_mark(block[:4]), "utf-8")
@@ -112,8 +113,8 @@ def _texts(file: File, reading: Reading) -> Iterator[str]:
                 yield text
 
 
-def _block(file: File, content: Iterable[bytes]) -> bytes:
+def _block(file: File, content: IO[bytes], size: int) -> bytes:
     try:
-        return content.read(_BLOCK_BYTES)  # type: ignore[attr-defined]
+        return content.read(size)
     except files.DAMAGED as error:
         raise files.reading(file)(error) from error
