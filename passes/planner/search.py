@@ -120,7 +120,7 @@ class _Search:
         self.capacity = chip.capacity
         self.names = (*space.names, EXTRA)
         self.ids = {name: i for i, name in enumerate(self.names)}
-        self.terms = [_asked(term, space, chip) for term in terms]
+        self.terms = [asked_of(term, space, chip) for term in terms]
         self.entries = sizes(memory, chip.memory, space)
         self.moments = Moments.of(memory, chip.memory).ordered([i for _, group in self.entries for i in group])
         self.deadline = None if time_limit is None else process_time() + time_limit
@@ -324,7 +324,7 @@ class _Search:
         self.best = [first] if second is None else [first, second]
 
 
-def _asked(term: Term, space: PlanSpace, chip: Chip) -> Asked:
+def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
     """A term as a function of rows: what it adds to each bound, and the three parts of its cost.
 
     A step takes as long as computing and what of the communication cannot hide, or as all of the communication,
@@ -340,7 +340,7 @@ def _asked(term: Term, space: PlanSpace, chip: Chip) -> Asked:
         bounds = [share * computed + (1.0 - share) * sent for share in _SHARES]
         return [term.times * each for each in (*bounds, cost.compute, cost.activations, cost.hidden)]
 
-    return Asked.of(rows, space, term.seen)
+    return Asked.of(rows, space, term.seen, term.lent)
 
 
 def _places(found: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -52,15 +52,21 @@ class Asked:
         rows: its values under some rules, as arrays that broadcast to one shape.
         shapes: those that it lays out, with their roles.
         seen: the names whose mesh axes matter to it; None where all of those do.
+        lent: names of which it matters what they wish for, also where they do not get it.
     """
 
     rows: Callable[[ShardingRules], Sequence[Any]]
     shapes: tuple[tuple[Shape, Role], ...]
     seen: frozenset[str] | None = None
+    lent: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, rows: Callable[[ShardingRules], Sequence[Any]], space: PlanSpace, seen: Iterable[str] | None = None
+        cls,
+        rows: Callable[[ShardingRules], Sequence[Any]],
+        space: PlanSpace,
+        seen: Iterable[str] | None = None,
+        lent: tuple[str, ...] = (),
     ) -> "Asked":
         rules = _Recording(space.mesh, space.order, dict.fromkeys(space.names, 0), {})
         object.__setattr__(rules, "asked", {})
@@ -69,7 +75,7 @@ class Asked:
         except OverflowError:
             _check_names([shape for shape, _ in rules.asked], space)
             raise
-        return cls(rows, tuple(rules.asked), None if seen is None else frozenset(seen))
+        return cls(rows, tuple(rules.asked), None if seen is None else frozenset(seen), lent)
 
     def stores(self, name: str) -> bool:
         """Whether storage axes of a name have a part in it."""
@@ -318,7 +324,7 @@ def _side(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | N
     sets = np.arange(1 << len(names))
     sets = sets[(sets & ~able == 0) & (sets & bound == bound)]
     wishes = {name: (sets >> i & 1).astype(bool) for i, name in enumerate(names)}
-    rows: dict[bytes, npt.NDArray[np.bool_]] = {}
+    rows = {wishes[name].tobytes(): wishes[name] for name in asked.lent if name in wishes}
     for shape, role in asked.shapes:
         for row in _candidates(dict(shape), role, asked.seen, space, wishes, extra):
             rows.setdefault(row.tobytes(), row)

@@ -35,11 +35,19 @@ from passes.sharding.rules import ShardingRules, sizes_of
 
 @dataclass
 class Term:
-    """One summand: its price, how often it occurs, and the names whose mesh axes matter to it (None: all)."""
+    """One summand.
+
+    Attributes:
+        price: what it costs once.
+        times: how often it occurs.
+        seen: the names whose mesh axes matter to it (None: all).
+        lent: names whose dims may get the mesh axes of another name. Their own rules then say in which order.
+    """
 
     price: Callable[[ShardingRules], Cost]
     times: float = 1.0
     seen: tuple[str, ...] | None = None
+    lent: tuple[str, ...] = ()
 
 
 def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False, once: bool = True) -> list[Term]:
@@ -172,7 +180,7 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
                 return reshard_cost(reshard, rules, network) if reshard is not None else Cost()
 
             key = ("leaving", _signature(reshard.value, roles), reshard.target_role)
-            yield key, Term(price, times)
+            yield key, Term(price, times, lent=tuple(reshard.value.type.names))
 
 
 def _reader_term(
@@ -205,7 +213,24 @@ def _reader_term(
     plain = not any(entered(node) or op_of(node).renames for node in chosen)
     seen = tuple(sizes_of(value.type)) if plain else None
     key = ("reader", _signature(value, roles), once, tuple(sorted(map(str, wanting))))
-    yield key, Term(price, times, seen)
+    lent = tuple(dict.fromkeys(name for node in chosen for name in _renamed(node, value)))
+    yield key, Term(price, times, seen, lent)
+
+
+def _renamed(node: Node, value: Value) -> Iterator[str]:
+    """The names of a value whose dims have another one where a node has read it."""
+    twins: list[Value] = [inside for operand, inside in _feeds(node) if operand == value] if entered(node) else []
+    if op_of(node).renames and not entered(node):
+        twins = [node.outputs[0]]
+    for twin in twins:
+        yield from _other_names(value, twin)
+
+
+def _other_names(value: Value, twin: Value) -> Iterator[str]:
+    """The names of a value that its twin, dim by dim from the last, does not have there."""
+    for mine, its in zip(reversed(value.type.dims), reversed(twin.type.dims), strict=False):
+        if mine.name is not None and mine.name != its.name:
+            yield mine.name
 
 
 def _reader_key(node: Node, value: Value, roles: Roles) -> Hashable:

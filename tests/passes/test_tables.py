@@ -1,0 +1,46 @@
+"""The tables that the search adds up: under any plan they say what the terms say."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from step_models import prepared
+
+from passes.hardware.chip import CHIPS
+from passes.planner.problem import Problem
+from passes.planner.search import asked_of
+from passes.planner.tables import EXTRA, table_of
+from passes.sharding.mesh import DeviceMesh
+from passes.sharding.rules import ShardingRules
+
+MESHES = ({"data": 4, "model": 2}, {"replica": 2, "data": 2, "model": 2})
+BOUNDING = 5
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=str)
+@pytest.mark.parametrize("name", ["raw", "named", "named_checkpoint", "mlp"])
+def test_a_table_has_the_price_of_its_term(name, mesh):
+    chip, layout = CHIPS["v5e"], DeviceMesh.of(mesh)
+    problem = Problem.of(prepared(name), layout, chip)
+    space, rng = problem.space, random.Random(0)
+    drawn = [
+        (
+            rng.choice(space.storage_choices),
+            {each: int(rng.choice(list(masks))) for each, masks in space.options.items()},
+        )
+        for _ in range(20)
+    ]
+    for term in problem.terms:
+        asked = asked_of(term, space, chip)
+        for stored, masks in drawn:
+            extra = {} if stored.name is None else {stored.name: stored.mask}
+            cost = term.price(ShardingRules(layout, space.order, masks, extra))
+            table = table_of(asked, space, stored.name, BOUNDING)
+            wishes = {**masks, EXTRA: stored.mask}
+            axes = range(len(layout.axes))
+            left = table.cut({(each, axis): bool(wishes[each] >> axis & 1) for each in table.names for axis in axes})
+            assert left.values is not None
+            found = left.values.reshape(len(left.values), -1)[BOUNDING:, 0]
+            priced = [float(part) * term.times for part in (cost.compute, cost.activations, cost.hidden)]
+            assert found == pytest.approx(priced, rel=1e-12), (term, masks, stored)
