@@ -269,6 +269,12 @@ def _convolved(node: Node) -> tuple[Slot, ...]:
     over = listed(node, "over", (*image, *kernel), "the operands")
     along = listed(node, "along", (*image, *kernel), "the operands", required=False)
     must(len(window) == len(image) - 2, Piece("attribute", key="window"), errors.rule_needs("all dims of the window"))
+    sliding = sum(dim.size > 1 for dim in window)
+    must(
+        len(along) >= sliding,
+        Piece("attribute", key="along"),
+        errors.rule_needs("the dims that the window slides over"),
+    )
     must(len(over) <= 1, Piece("attribute", key="over"), errors.rule_needs("the features that are contracted"))
     # The features of the image, unless it is cut into groups of them.
     contracted = all(has(image, dim) for dim in over) or any(has(image, dim) and not has(kernel, dim) for dim in along)

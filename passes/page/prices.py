@@ -33,7 +33,8 @@ class _OneKind(Network):
 
     def seconds(self, kind: str, mask: Mask, volume: Mask) -> Any:
         taken = super().seconds(kind, mask, volume)
-        return (np.asarray(taken) > 0) * 1.0 * (kind == self.kind) if self.counted else taken * (kind == self.kind)
+        share = {self.kind: 1.0}.get(kind, 0.0)
+        return (np.asarray(taken) > 0) * share if self.counted else taken * share
 
 
 def prices(problem: Problem, regather: bool) -> Row | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import jax
 
 from ir.graph import Graph, Node, Operand, Value
+from ir.names import is_made
 from ir.staging.numbering import finish
 from ir.staging.unify import Unifier
 from ir.staging.walk import Walk
@@ -92,9 +93,14 @@ def alike(again: Operand, declared: Operand, known: set[Dim] | None = None) -> b
     are `known`), is called as its readers call it."""
     first, second = again.type, declared.type
     return (first.dtype, first.shape) == (second.dtype, second.shape) and all(
-        a.name in (None, b.name) or (known is not None and a not in known)
+        _open(a.name) or a.name == b.name or (known is not None and a not in known)
         for a, b in zip(first.dims, second.dims, strict=True)
     )
+
+
+def _open(name: str | None) -> bool:
+    """Whether a dim may be called as its readers call it."""
+    return name is None or is_made(name)
 
 
 def attribute_alike(again, declared, own) -> bool:
@@ -104,6 +110,6 @@ def attribute_alike(again, declared, own) -> bool:
     if len(again) != len(declared):
         return False
     return all(
-        a == b or (getattr(a, "name", "") is None and getattr(a, "size", 0) == getattr(b, "size", 1) and b in own)
+        a == b or (_open(getattr(a, "name", "")) and getattr(a, "size", 0) == getattr(b, "size", 1) and b in own)
         for a, b in zip(again, declared, strict=True)
     )

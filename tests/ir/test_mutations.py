@@ -28,6 +28,7 @@ from typeguard import suppress_type_checks
 
 import ir
 from ir.graph import Graph, Node, Value
+from ir.names import is_made
 from ir.types import Dim, TensorType
 
 EDITS = 300
@@ -75,6 +76,11 @@ def with_node(graph: Graph, old: Node, new: Node) -> Graph:
     return scope(graph)
 
 
+def real_names(graph: Graph) -> list[str]:
+    """The names of a graph, without those of axes that the step makes itself."""
+    return [name for name in graph.axis_sizes() if not is_made(name)]
+
+
 def other_dim(dim: Dim, how: str, names: list[str], chance: random.Random) -> Dim:
     if how == "size":
         return replace(dim, size=max(1, dim.size + chance.choice([-1, 1, 2, dim.size])))
@@ -90,7 +96,9 @@ def edit_type(graph: Graph, how: str, chance: random.Random) -> Edit | None:
         return None
     else:
         at = chance.randrange(len(type_.dims))
-        dim = other_dim(type_.dims[at], how, list(graph.axis_sizes()), chance)
+        if how == "name" and type_.dims[at].size == 1:
+            return None  # there is nothing to shard or to meet along a single place
+        dim = other_dim(type_.dims[at], how, real_names(graph), chance)
         new = replace(type_, dims=(*type_.dims[:at], dim, *type_.dims[at + 1 :]))
         if new == type_:
             return None
@@ -114,7 +122,7 @@ def edit_attribute(graph: Graph, chance: random.Random) -> Edit | None:
         at = chance.randrange(len(old))
         near = [dim for each in (*node.inputs, *node.outputs) for dim in each.type.dims if dim != old[at]]
         new = chance.choice(near) if near and chance.random() < 0.5 else None
-        new = new or other_dim(old[at], chance.choice(["name", "size"]), list(graph.axis_sizes()), chance)
+        new = new or other_dim(old[at], chance.choice(["name", "size"]), real_names(graph), chance)
         attrs[key] = (*old[:at], new, *old[at + 1 :])
     else:
         return None
@@ -196,7 +204,7 @@ def retargeted(node: Node) -> Node:
         return replace(node, origin=replace(node.origin, params=params))
     key = POSITIONS.get(str(node.origin and node.origin.primitive))
     dims = (node.inputs[0] if node.inputs else node.outputs[0]).type.dims
-    if key is None or not all(dim in dims for dim in node.dims("along")):
+    if key is None or not node.dims("along") or not all(dim in dims for dim in node.dims("along")):
         return node
     places = [dims.index(dim) for dim in node.dims("along")]
     position = tuple(places) if key == "dimensions" else places[0]

@@ -169,10 +169,10 @@ def test_rates_and_the_time_left_leave_out_compilation(config: TrainConfig, monk
             self._compiled = dataclasses.replace(self._compiled, train_step=compiled_first(self._compiled.train_step))
             self._evaluation = compiled_first(self._evaluation)
 
-        def _place(self, batch: Any) -> Any:
+        def _placed(self, read: Any) -> Any:
             nonlocal now
             now += 1.0
-            return super()._place(batch)
+            return super()._placed(read)
 
     monkeypatch.setattr("levanter.runtime.trainer.Loop", Slow)
     _, lines = run(with_trainer(config, sample_tokens=0, eval_every=2, checkpoint=CheckpointConfig(every_steps=100)))
