@@ -1,6 +1,6 @@
 """What a placed graph says in numbers: its collectives, its memory, its predicted time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node
@@ -147,18 +147,23 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
         graph: the canonical graph that was planned.
     """
     found: dict[str | None, float] = {}
-    _time(graph, 1, assign_roles(graph), plan, found)
+    for node, seconds in timed(graph, plan):
+        source = str(node.source) if node.source is not None else None
+        found[source] = found.get(source, 0.0) + seconds
     return [Operation(source, seconds) for source, seconds in sorted(found.items(), key=lambda item: -item[1])]
 
 
-def _time(graph: Graph, times: float, roles: Roles, plan: Layouts, found: dict[str | None, float]) -> None:
+def timed(graph: Graph, plan: Layouts) -> Iterator[tuple[Node, float]]:
+    """Every operation of a canonical graph, bodies included, with its seconds in a step, all trips of loops counted."""
+    yield from _timed(graph, 1.0, assign_roles(graph), plan)
+
+
+def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[Node, float]]:
     for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
         if not entered(node):
-            seconds = float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times
-            source = str(node.source) if node.source is not None else None
-            found[source] = found.get(source, 0.0) + seconds
+            yield node, float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times
         for body in entered(node):
-            _time(body, times * op_of(node).trips(node, plan.mesh.devices), roles, plan, found)
+            yield from _timed(body, times * op_of(node).trips(node, plan.mesh.devices), roles, plan)
 
 
 def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:

@@ -10,11 +10,9 @@ from typing import Any
 
 from ir.graph import Graph
 from ir.ops import entered, op_of
+from passes import summary
 from passes.hardware.network import Network
-from passes.planner.cost import operation_seconds
 from passes.planner.layouts import Layouts
-from passes.planner.traffic import traffic
-from passes.sharding.roles import Roles, assign_roles
 
 COMPUTE = "compute"
 MOST = 400
@@ -31,9 +29,10 @@ def course(placed: Graph, graph: Graph, plan: Layouts, network: Network) -> list
         placed: the step after all passes.
         graph: the same as it was planned.
     """
-    roles, computed = assign_roles(graph), _Computed()
-    for phase, source, number, taken in _computing(graph, 1.0, roles, plan):
-        computed.add(phase, source, number, taken)
+    computed = _Computed()
+    for node, taken in summary.timed(graph, plan):
+        if node.outputs:
+            computed.add(node.phase, str(node.source or "—"), node.outputs[0].id, taken)
     pieces: list[Row] = []
     for phase, kind, taken, what in _walk(placed, 1.0, computed, plan, network):
         if taken <= 0:
@@ -70,16 +69,6 @@ class _Computed:
         """What nothing has taken."""
         total = sum(self.of_result.values())
         return [(line, left) for line, left in self.of_line.items() if left > 1e-9 * total > 0]
-
-
-def _computing(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[str, str, int, float]]:
-    """Phase, source line, number of the result and seconds of every operation, trips of loops counted."""
-    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
-        if not entered(node) and node.outputs:
-            taken = times * float(operation_seconds(node, moved, roles, plan.rules, plan.chip))
-            yield node.phase, str(node.source or "—"), node.outputs[0].id, taken
-        for inner in entered(node):
-            yield from _computing(inner, times * op_of(node).trips(node, plan.mesh.devices), roles, plan)
 
 
 def _walk(

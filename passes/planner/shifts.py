@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from passes.planner.tables import Float, Side, Table
+from passes.planner.tables import Float, Side, Table, values_of, within
 from passes.sharding.mesh import IntArray
 
 ROUNDS = 3
@@ -30,12 +30,9 @@ class _Seat:
 
     @classmethod
     def of(cls, table: Table, side: Side, names: Sequence[str], sets: IntArray) -> "_Seat":
-        within = np.zeros_like(sets)
-        for i, name in enumerate(table.names):
-            within |= (sets >> names.index(name) & 1) << i
         of_set = np.full(1 << len(table.names), -1)
         of_set[side.sets] = side.classes
-        classes = of_set[within]
+        classes = of_set[within(sets, names, table.names)]
         order = np.argsort(classes, kind="stable")
         order = order[np.searchsorted(classes[order], 0) :]
         starts = np.searchsorted(classes[order], np.arange(len(side.chosen)))
@@ -67,7 +64,7 @@ def tightened(tables: Sequence[Table], common: Sequence[Table], rounds: int) -> 
     """The tables and the common ones with costs moved between them. They add up to what they did, for every plan."""
     bounding = common[0].bounding
     there = [(table, table.values.copy()) for table in tables if table.values is not None]
-    shared = [_values(table).reshape(bounding, -1).copy() for table in common]
+    shared = [values_of(table).reshape(bounding, -1).copy() for table in common]
     seats = [
         [
             (values, _Seat.of(table, table.sides[axis], each.names, each.sides[axis].sets))
@@ -85,24 +82,16 @@ def tightened(tables: Sequence[Table], common: Sequence[Table], rounds: int) -> 
     moved = iter(values for _, values in there)
     found = [table if table.values is None else replace(table, values=next(moved)) for table in tables]
     both = zip(common, shared, strict=True)
-    return found, [replace(each, values=values.reshape(_values(each).shape)) for each, values in both]
-
-
-def _values(table: Table) -> Float:
-    assert table.values is not None
-    return table.values
+    return found, [replace(each, values=values.reshape(values_of(each).shape)) for each, values in both]
 
 
 def _possible(tables: Iterable[Table], names: Sequence[str], axis: int) -> IntArray:
     """The sets of names that no table rules out for a mesh axis."""
     sets = np.arange(1 << len(names))
     for table in tables:
-        within = np.zeros_like(sets)
-        for i, name in enumerate(table.names):
-            within |= (sets >> names.index(name) & 1) << i
         can = np.zeros(1 << len(table.names), bool)
         can[table.sides[axis].sets] = True
-        sets = sets[can[within]]
+        sets = sets[can[within(sets, names, table.names)]]
     return sets
 
 

@@ -266,11 +266,11 @@ def merged(tables: Iterable[Table]) -> list[Table]:
             continue
         key = (table.names, *((side.sets.tobytes(), side.classes.tobytes()) for side in table.sides))
         if key in total:
-            _values(total[key])[...] += table.values
+            values_of(total[key])[...] += table.values
         else:
             total[key] = replace(table, values=table.values.copy())
     kept: list[Table] = []
-    rest = sorted(total.values(), key=lambda table: (_values(table)[0].size, table.names))
+    rest = sorted(total.values(), key=lambda table: (values_of(table)[0].size, table.names))
     while rest:
         table = rest.pop(0)
         wider = ((wide, _refined(wide, table)) for wide in rest)
@@ -278,23 +278,27 @@ def merged(tables: Iterable[Table]) -> list[Table]:
         if wide is None or places is None:
             kept.append(table)
         else:
-            _values(wide)[...] += _values(table)[(slice(None), *np.ix_(*places))]
+            values_of(wide)[...] += values_of(table)[(slice(None), *np.ix_(*places))]
     return [*reversed(kept), *waiting]
+
+
+def within(sets: IntArray, names: Sequence[str], some: Sequence[str]) -> IntArray:
+    """Sets, as bits over `names`, as bits over `some` of these."""
+    found = np.zeros_like(sets)
+    for i, name in enumerate(some):
+        found |= (sets >> names.index(name) & 1) << i
+    return found
 
 
 def _refined(wide: Table, table: Table) -> list[IntArray] | None:
     """For each mesh axis, the class of `table` that each class of `wide` lies in; None where one does not."""
     if not set(table.names) <= set(wide.names):
         return None
-    bits = [wide.names.index(name) for name in table.names]
     places: list[IntArray] = []
     for mine, other in zip(wide.sides, table.sides, strict=True):
-        of_set = np.full(1 << len(bits), -1)
+        of_set = np.full(1 << len(table.names), -1)
         of_set[other.sets] = other.classes
-        within = np.zeros_like(mine.sets)
-        for i, bit in enumerate(bits):
-            within |= (mine.sets >> bit & 1) << i
-        found = of_set[within]
+        found = of_set[within(mine.sets, wide.names, table.names)]
         place = np.full(len(mine.chosen), -1)
         place[mine.classes] = found
         if (found < 0).any() or (place[mine.classes] != found).any():
@@ -303,7 +307,8 @@ def _refined(wide: Table, table: Table) -> list[IntArray] | None:
     return places
 
 
-def _values(table: Table) -> Float:
+def values_of(table: Table) -> Float:
+    """The values of a table that does not wait."""
     assert table.values is not None
     return table.values
 
