@@ -158,8 +158,8 @@ def batch_undivided(name: str, size: int, axis: str, devices: int, fewer: int) -
     sizes = " or ".join(f"{each:,}" for each in (lower, upper) if each)
     other = f", or the mesh axis to {axis}={fewer}" if fewer > 1 else ""
     return (
-        f"{name}={size:,} does not divide by {axis}={devices:,}: its devices cannot share out the batch and repeat "
-        f"each other's work; set {name} to {sizes}{other}"
+        f"{name}={size:,} does not divide by {axis}={devices:,}, so no plan shares it out over {axis}; set {name} to "
+        f"{sizes}{other}"
     )
 
 
