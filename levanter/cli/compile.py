@@ -34,9 +34,9 @@ from levanter.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from levanter.compiler.meshes import MeshChoice
     from levanter.compiler.target import Target
     from levanter.config import TrainConfig
-    from passes.planner.meshes import MeshChoice
 
 DEFAULT_HARDWARE = "v5e"
 
@@ -169,7 +169,7 @@ def compile_command(
             how |= _plan_file(target.step, save_plan, html, plan is not None)
             result = _of_step(target, mesh, hardware, plan, how)
         if choice is not None:
-            from passes.planner.meshes import rows
+            from levanter.compiler.meshes import rows
 
             result["meshes"] = rows(choice.tried)
     _print(result, as_json)

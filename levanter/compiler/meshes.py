@@ -13,6 +13,8 @@ from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.planner.meshes import MeshChoice, choose_mesh, rows
 
+__all__ = ["MeshChoice", "answer_mesh", "mesh_for_config", "mesh_for_step", "rows"]
+
 if TYPE_CHECKING:
     from ir.graph import Graph
     from levanter.compiler.target import Target
