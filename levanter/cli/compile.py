@@ -124,7 +124,9 @@ def compile_command(
     configuration can be set by its dotted name, such as --model.num_layers 24.
     """
     without_accelerator()
-    only_devices(devices, mesh, plan)
+    only_devices(
+        devices, {"--mesh": mesh, "--plan": plan, "--compute": " ".join(compute), "--storage": " ".join(storage)}
+    )
     if platform != "cpu" and "compiled" not in verify:
         raise errors.platform_without_verify(platform)
     place = place_given(ctx, step)
@@ -157,7 +159,7 @@ def compile_command(
         how |= {"values": True} if "values" in verify else {}
         how |= {"platform": platform} if platform != "cpu" else {}
         how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
-        choice = _mesh_of(devices, target, config, hardware, time_limit)
+        choice = _mesh_of(devices, target, config, hardware, {"time_limit": time_limit, **constraints(pin, forbid)})
         if choice is not None and config is not None:
             config = replace(config, trainer=replace(config.trainer, mesh=str(choice.mesh)))
         mesh = str(choice.mesh) if choice is not None else mesh
@@ -180,7 +182,7 @@ def compile_command(
 
 
 def _mesh_of(
-    devices: int | None, target: Target | None, config: Any, hardware: str | None, time_limit: float | None
+    devices: int | None, target: Target | None, config: Any, hardware: str | None, how: dict[str, Any]
 ) -> MeshChoice | None:
     """The mesh that is chosen for so many devices; None where there is nothing to choose."""
     if devices is None:
@@ -188,8 +190,8 @@ def _mesh_of(
     from levanter.compiler.meshes import mesh_for_config, mesh_for_step
 
     if target is None:
-        return mesh_for_config(config, devices, config.trainer.hardware, time_limit)
-    return mesh_for_step(target, devices, hardware or DEFAULT_HARDWARE, time_limit)
+        return mesh_for_config(config, devices, config.trainer.hardware, **how)
+    return mesh_for_step(target, devices, hardware or DEFAULT_HARDWARE, **how)
 
 
 def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:

@@ -249,10 +249,10 @@ def devices_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def only_devices(devices: int | None, mesh: str | None, plan: str | None) -> None:
-    """Whether --devices stands alone. Raises `UserError` where a mesh or a plan says something else."""
-    for option, given in (("--mesh", mesh), ("--plan", plan)):
-        if devices is not None and given is not None:
+def only_devices(devices: int | None, others: Mapping[str, str | None]) -> None:
+    """Whether --devices stands alone. Raises `UserError` where another option says which mesh it is."""
+    for option, given in others.items():
+        if devices is not None and given:
             raise errors.devices_beside(devices, option, given)
 
 

@@ -69,7 +69,7 @@ def train(
     FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
     given: tuple[str, ...] = ctx.obj or ("train",)
-    only_devices(devices, mesh, plan)
+    only_devices(devices, {"--mesh": mesh, "--plan": plan})
     own = place_given(ctx, own)
     tokenizer = None
     if run_dir is not None and (model, path, own) == (None,) * 3:

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from passes.sharding.mesh import DeviceMesh
 
 
-def mesh_for_config(config: TrainConfig, devices: int, hardware: str, time_limit: float | None = None) -> MeshChoice:
+def mesh_for_config(config: TrainConfig, devices: int, hardware: str, **how: Any) -> MeshChoice:
     """The mesh on which the training step of a config is fastest.
+
+    Args:
+        how: what `choose_mesh` is told besides.
 
     Raises:
         UserError: none has a plan that fits, or the axes do not agree.
@@ -40,10 +43,10 @@ def mesh_for_config(config: TrainConfig, devices: int, hardware: str, time_limit
         return graphs[count]
 
     with user_errors():
-        return choose_mesh(devices, hardware, graph_for, (UserError,), time_limit)
+        return choose_mesh(devices, hardware, graph_for, (UserError,), **how)
 
 
-def mesh_for_step(target: Target, devices: int, hardware: str, time_limit: float | None = None) -> MeshChoice:
+def mesh_for_step(target: Target, devices: int, hardware: str, **how: Any) -> MeshChoice:
     """The same for a step of the user's own."""
     from levanter.compiler.target import load_step
     from levanter.compiler.user_step import graph_of
@@ -52,7 +55,7 @@ def mesh_for_step(target: Target, devices: int, hardware: str, time_limit: float
     graph = graph_of(load_step(target))
     with user_errors():
         prepared = pipeline.prepare(graph)
-        return choose_mesh(devices, hardware, lambda mesh: prepared, (), time_limit)
+        return choose_mesh(devices, hardware, lambda mesh: prepared, **how)
 
 
 def answer_mesh(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from passes import errors
 from passes.hardware.chip import Chip, chip_of
 from passes.hardware.network import SLOW_AXIS, Network
 from passes.placing import placed
+from passes.planner.constraints import Constraints, Given
 from passes.planner.plan import Plan
 from passes.planner.solve import solve
 from passes.sharding.mesh import DeviceMesh
@@ -49,8 +50,8 @@ def factorings(devices: int, chip: Chip) -> Iterator[DeviceMesh]:
 
 
 def _shared(devices: int) -> list[tuple[int, int]]:
-    """(data, model) with so many devices; a model axis of one device is none."""
-    return [(devices // inner, inner) for inner in range(2, devices + 1) if devices % inner == 0]
+    """(data, model) with so many devices, and more than one along each."""
+    return [(devices // inner, inner) for inner in range(2, devices // 2 + 1) if devices % inner == 0]
 
 
 def choose_mesh(
@@ -59,12 +60,15 @@ def choose_mesh(
     graph_for: Callable[[DeviceMesh], Graph],
     refusals: tuple[type[Exception], ...] = (),
     time_limit: float | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
 ) -> MeshChoice:
     """The best mesh of some devices for a step.
 
     Args:
         graph_for: the canonical graph of the step on a mesh; it raises one of `refusals` where there is none.
         time_limit: seconds of the search on each mesh.
+        pin, forbid: as in `passes.plan`; a mesh that lacks their axes is refused.
 
     Raises:
         PlanError: `devices` is less than 1, or no mesh has a plan that fits.
@@ -75,7 +79,8 @@ def choose_mesh(
     tried: list[MeshTried] = []
     for mesh in factorings(devices, chip):
         try:
-            tried.append(_planned(graph_for(mesh), mesh, hardware, time_limit))
+            constraints = Constraints.of(pin, forbid, mesh)
+            tried.append(_planned(graph_for(mesh), mesh, hardware, time_limit, constraints))
         except (errors.PlanError, *refusals) as error:
             tried.append(MeshTried(mesh, refused=str(error).partition("\n")[0]))
     # Fewer axes first where two take the same time.
@@ -86,9 +91,11 @@ def choose_mesh(
     return MeshChoice(found[0].mesh, (*found, *refused))
 
 
-def _planned(graph: Graph, mesh: DeviceMesh, hardware: str | Chip, time_limit: float | None) -> MeshTried:
+def _planned(
+    graph: Graph, mesh: DeviceMesh, hardware: str | Chip, time_limit: float | None, constraints: Constraints
+) -> MeshTried:
     alone = mesh.devices == 1
-    plan = Plan.by_hand(mesh, {}, hardware=hardware) if alone else solve(graph, mesh, hardware, time_limit)
+    plan = Plan.by_hand(mesh, {}, hardware=hardware) if alone else solve(graph, mesh, hardware, time_limit, constraints)
     done = placed(graph, plan)
     return MeshTried(mesh, times(graph, done, plan).step, memory(graph, plan, done)["peak"])
 

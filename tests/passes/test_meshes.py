@@ -16,14 +16,13 @@ def shapes(devices, chip):
 
 
 def test_every_way_of_sharing_devices():
-    assert shapes(8, "v5e") == ["data=8", "data=4,model=2", "data=2,model=4", "data=1,model=8"]
+    assert shapes(8, "v5e") == ["data=8", "data=4,model=2", "data=2,model=4"]
     assert shapes(1, "v5e") == ["data=1"]
     # Three nodes: also with `replica` between them.
     assert [mesh for mesh in shapes(24, "h100") if "replica" in mesh] == [
         "replica=3,data=8",
         "replica=3,data=4,model=2",
         "replica=3,data=2,model=4",
-        "replica=3,data=1,model=8",
     ]
     assert [mesh for mesh in shapes(512, "v5e") if "replica" in mesh][:2] == [
         "replica=2,data=256",
@@ -66,9 +65,9 @@ def test_what_a_mesh_cannot_have_is_said():
         raise Refused("too large")
 
     with pytest.raises(PlanError) as caught:
-        choose_mesh(2, "v5e", none_for, (Refused,))
+        choose_mesh(4, "v5e", none_for, (Refused,))
     assert str(caught.value) == (
-        "no mesh of 2 devices has a plan that fits:\n  data=2: too large\n  data=1,model=2: too large"
+        "no mesh of 4 devices has a plan that fits:\n  data=4: too large\n  data=2,model=2: too large"
     )
     with pytest.raises(PlanError) as caught:
         choose_mesh(0, "v5e", graph_for)
