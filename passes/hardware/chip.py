@@ -47,6 +47,7 @@ class Chip:
         int8_flops: of products of numbers of 8 bits; 0: as of bf16.
         launch: seconds before a collective sends anything; `slow_launch`: besides, where it leaves the island.
         hop: seconds over one link of a torus.
+        combined: bytes up to which XLA sends small collectives as one; 0: each alone.
         overlap: what share of its communication is trusted to be hidden.
         memory: how its memory takes arrays.
         source: where the numbers come from.
@@ -69,6 +70,7 @@ class Chip:
     launch: float = 0.0
     slow_launch: float = HOP_SECONDS
     hop: float = HOP_SECONDS
+    combined: float = 0.0
 
     @property
     def switched(self) -> bool:
@@ -145,6 +147,7 @@ def _chip(name: str, row: ChipRow) -> Chip:
         launch=numbers["launch_us"] * 1e-6,
         slow_launch=numbers["host_launch_us"] * 1e-6,
         hop=numbers["hop_us"] * 1e-6,
+        combined=numbers["combined_mb"] * 1e6,
     )
 
 

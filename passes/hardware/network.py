@@ -111,19 +111,33 @@ class Network:
         between = (far - 1) / far / fewest / (chip.slow_per_host / chip.host)
         return near, far, launch, chip.hop * hops, (near - 1) / near / self.bandwidth, between
 
-    def seconds(self, kind: str, mask: Mask, volume: Mask) -> Any:
+    def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
         """Time of one collective over the axes of `mask`, `volume` bytes per group (after gathering, before reducing).
 
         An all-reduce is a reduce-scatter and an all-gather, launched once.
+
+        Args:
+            awaited: whether the next operation waits for it. XLA sends small ones that are not as one, up to so many
+                bytes (`Chip.combined`): each has its share of the launch and the hops.
         """
         near, far, launch, hops, per_byte, between = self._tables
         move = OPS[kind]
+        if not awaited and self.chip.combined and self._combines(kind):
+            share = np.minimum(1.0, volume / self.chip.combined)
+            launch, hops = launch[mask] * share, hops[mask] * share
+        else:
+            launch, hops = launch[mask], hops[mask]
         if move.passes_on:
             width = np.where(far[mask] > 1, self.chip.slow_per_host / self.chip.host, self.bandwidth[mask])
-            return (launch[mask] + np.maximum(hops[mask], volume / width)) * (near[mask] * far[mask] > 1)
-        inside = np.maximum(hops[mask], volume * per_byte[mask])
+            return (launch + np.maximum(hops, volume / width)) * (near[mask] * far[mask] > 1)
+        inside = np.maximum(hops, volume * per_byte[mask])
         across = volume * between[mask]
         if move.exchanges:
             inside = inside / (near[mask] if self.chip.switched else 4.0)
             across = across / far[mask]
-        return launch[mask] + move.crossings * (inside + across)
+        return launch + move.crossings * (inside + across)
+
+    def _combines(self, kind: str) -> bool:
+        """XLA combines all-reduces; on GPUs all-gathers and reduce-scatters as well."""
+        move = OPS[kind]
+        return move.crossings > 1 or (self.chip.switched and not (move.exchanges or move.passes_on))

@@ -75,6 +75,7 @@ def _width(node: Node) -> int:
 def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0) -> Cost:
     """Price of resharding a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
     seconds: Any = 0.0
+    awaited = reshard.role == "compute" and reshard.target_role == "compute"
     for step in reshard_steps(
         reshard.value.type,
         reshard.source,
@@ -85,8 +86,8 @@ def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, activ
         rules.compute,
     ):
         if OPS[step.kind].communicates:
-            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes)
+            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes, awaited)
     seconds = seconds * active
-    if reshard.role == "compute" and reshard.target_role == "compute":
+    if awaited:
         return Cost(activations=seconds)
     return Cost(hidden=seconds)

@@ -118,6 +118,26 @@ def test_torus_axes_add_up():
     assert both == pytest.approx(255 / 256 * 400 * MB / 540e9)
 
 
+def test_small_collectives_that_nothing_waits_for_are_sent_as_one():
+    """Ten all-reduces of 10 KB cost what one of 100 KB does; libtpu joins them, and joins no all-gathers."""
+    mesh, volumes = DeviceMesh.of({"x": 8}), np.array([10_000, 100_000])
+    for chip, kind, combines in (
+        ("v5e", "all_reduce", True),
+        ("v5e", "all_gather", False),
+        ("h100", "all_reduce", True),
+        ("h100", "all_gather", True),
+        ("h100", "all_to_all", False),
+    ):
+        network = Network(mesh, CHIPS[chip])
+        alone, free = (network.seconds(kind, 1, volumes, awaited) for awaited in (True, False))
+        assert np.array_equal(alone, free) is not combines
+        if combines:
+            assert 10 * free[0] == pytest.approx(free[1])
+            assert free[1] < alone[1]
+        large = 100 * MB  # these are sent one by one
+        assert network.seconds(kind, 1, large, False) == pytest.approx(network.seconds(kind, 1, large, True))
+
+
 LAUNCH = 10e-6
 
 

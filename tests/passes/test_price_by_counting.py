@@ -37,13 +37,18 @@ PLANS = 3
 """Of each graph."""
 
 
-def collective_seconds(kind: str, axes: list[str], volume: float, mesh: dict[str, int], chip: Chip) -> float:
+def collective_seconds(
+    kind: str, axes: list[str], volume: float, mesh: dict[str, int], chip: Chip, awaited: bool
+) -> float:
     """Of meshes with at most four chips on an island: on a torus each doubling is one more link, and one more hop."""
     slow = {axis: axis == "replica" and not chip.switched for axis in mesh}
     near, hosts = (prod(mesh[axis] for axis in axes if slow[axis] is each) for each in (False, True))
     links = 1 if chip.switched else max(1, near.bit_length() - 1)
     latency = 0.0 if chip.switched else (near.bit_length() - 1) * HOP
     launch = (10e-6 if chip.switched and near > 1 else 0.0) + (10e-6 if hosts > 1 else 0.0)
+    if not awaited and (kind == "all_reduce" or (chip.switched and kind in ("all_gather", "reduce_scatter"))):
+        share = min(1.0, volume / (30e6 if chip.switched else 8e6))
+        launch, latency = launch * share, latency * share
     far = chip.slow_per_host / chip.host
     if kind == "permute":
         return launch + max(latency, volume / (far if hosts > 1 else chip.link * links))
@@ -73,8 +78,9 @@ def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip) -> Any:
     total = np.zeros(2)
     for node in graph.nodes:
         if op_of(node).communicates:
-            seconds = collective_seconds(node.kind, list(node.words("mesh")), node.count("bytes"), mesh, chip)
-            total[0 if str(node.attrs["moving"]) == "activation" else 1] += seconds * times
+            awaited = str(node.attrs["moving"]) == "activation"
+            seconds = collective_seconds(node.kind, list(node.words("mesh")), node.count("bytes"), mesh, chip, awaited)
+            total[0 if awaited else 1] += seconds * times
         for body in entered(node):
             total += _sent(body, times * node.count("trips", 1), mesh, chip)
     return total
