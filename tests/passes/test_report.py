@@ -11,7 +11,7 @@ from step_models import hand_plan, prepared, traced
 import passes
 from passes import Plan, PlanError
 
-SECTIONS = ("Axes", "Parameters", "Collectives", "Memory per device", "Step time, predicted", "Search")
+SECTIONS = ("Network", "Axes", "Parameters", "Collectives", "Memory per device", "Step time, predicted", "Search")
 
 
 def test_a_plan_prints_every_section() -> None:
