@@ -86,12 +86,14 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
 
     from levanter.cli import devices
     from levanter.runtime import environment
-    from levanter.runtime.opening import fixed_values, opened_run
+    from levanter.runtime.opening import check_free, fixed_values, opened_run
     from levanter.runtime.record import CPU_THREADS
     from levanter.runtime.together import opened_by_the_first
 
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh, processes_of(launch))
+    if launch is not None:
+        check_free(config)
     members = ALONE if launch is None else start(launch)
     console = Console(quiet=members.index > 0)
     with (

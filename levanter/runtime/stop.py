@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from levanter.errors import EXIT_INTERRUPTED
+from levanter.processes.group import Group
 from levanter.runtime import errors
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -79,6 +80,24 @@ class StopSignal:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal = number
+
+
+class Together:
+    """`StopSignal.check` of several processes, which are to end at the same call although a signal comes to one of
+    them, or to each at another moment. They ask each other now and then."""
+
+    EVERY = 8
+    """Calls from one question to the next: each of them waits for the slowest process."""
+
+    def __init__(self, members: Group, stop: StopSignal) -> None:
+        self._members, self._stop = members, stop
+        self._calls = 0
+
+    def check(self) -> None:
+        """Raise `StopRequested` where a stop is asked for in any of the processes."""
+        self._calls += 1
+        if self._calls % self.EVERY == 0 and any(self._members.exchange("stop", "1" if self._stop.requested else "")):
+            raise StopRequested
 
 
 class ProcessStop(StopSignal):

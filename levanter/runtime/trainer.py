@@ -89,7 +89,7 @@ def train(
         attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks, members)
         while True:
             try:
-                state, step, loop, stopped = attempt.made()
+                state, step, loop, interrupted = attempt.made()
                 break
             except NotFinite as found:
                 problem = found.with_traceback(None)  # whose frames hold the state
@@ -97,9 +97,10 @@ def train(
                 if members.count > 1:  # the step is made again on one process only
                     raise errors.diverged_together(str(problem))
                 raise diverged(attempt.config, run, tokens, attempt.compiled, command, problem, console)
-        if stopped is not None and (step < config.trainer.num_train_steps or loop.unfinished):
+        if step < config.trainer.num_train_steps or loop.unfinished:
+            # By a signal, which may have come to another process alone.
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
-            if stopped.interrupted:
+            if interrupted:
                 raise KeyboardInterrupt
             return state
         heldout_loss = loop.final_heldout_loss(state)
@@ -138,8 +139,8 @@ class _Attempt:
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
         self._began, self._programs, self._callbacks = began, programs, callbacks
 
-    def made(self) -> tuple[TrainState, int, Loop, StopSignal | None]:
-        """The last state, its step, the loop that made it, and the signal that ended it, if one did.
+    def made(self) -> tuple[TrainState, int, Loop, bool]:
+        """The last state, its step, the loop that made it, and whether Ctrl-C came.
 
         Raises:
             NotFinite: the loss or the gradient of a step is not finite.
@@ -166,7 +167,7 @@ class _Attempt:
         ):
             loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, instruments, course, self._members)
             state, step = loop.run(state, step, stop)
-        return state, step, loop, stop if stop.requested else None
+        return state, step, loop, stop.interrupted
 
     def _trackers(self, step: int) -> Trackers:
         """Where the numbers go from `step` on: the first process logs them."""
