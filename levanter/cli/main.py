@@ -128,7 +128,12 @@ def command() -> int:
     """The `levanter` command: `main` for a process of its own."""
     if "train" in sys.argv[1:2]:
         restart_with_them()
-    return main()
+    if sys.argv[1:2] not in (["train"], ["launch"]):
+        return main()
+    from levanter.runtime.stop import signals_of_a_command
+
+    with signals_of_a_command():
+        return main()
 
 
 if __name__ == "__main__":

@@ -53,7 +53,11 @@ def check_free(config: TrainConfig) -> None:
     )
 
 
-def fixed_values(config: TrainConfig, run: RunDirectory) -> dict[str, Any]:
-    """What null means in the config of a run: what was fixed when it started, or is fixed now."""
+def fixed_values(config: TrainConfig, run: RunDirectory, threads: int | None = None) -> dict[str, Any]:
+    """What null means in the config of a run: what was fixed when it started, or is fixed now.
+
+    Args:
+        threads: of the CPU; default: those that there are.
+    """
     steps = run.before(STEPS, config.trainer.num_train_steps)
-    return record.fixed_at_start(config, run.record, steps, environment.available_threads())
+    return record.fixed_at_start(config, run.record, steps, threads or environment.available_threads())

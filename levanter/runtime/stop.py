@@ -26,6 +26,30 @@ class StopRequested(Exception):
     """Raised inside an evaluation that a signal cuts short."""
 
 
+@contextlib.contextmanager
+def signals_of_a_command(leave: Callable[[int], Any] = os._exit) -> Iterator[None]:
+    """Around the whole of a command that a process is for: SIGTERM and SIGHUP end it with 0 where nothing else listens
+    to them, and when the command has ended, signals change nothing: the interpreter still takes a moment to end.
+
+    Args:
+        leave: ends the process with an exit code.
+    """
+
+    def leave_now(number: int, frame: FrameType | None) -> None:
+        os.write(2, f"{errors.stopped_early(signal.Signals(number).name)}\n".encode())
+        leave(0)
+
+    listened = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in listened:
+        if number != signal.SIGINT:  # which is an exception, as everywhere
+            signal.signal(number, leave_now)
+    try:
+        yield
+    finally:
+        for number in listened:
+            signal.signal(number, signal.SIG_IGN)
+
+
 class StopSignal:
     """While it is entered, a signal asks for a stop instead of ending the process. A second Ctrl-C ends it.
 

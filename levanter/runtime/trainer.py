@@ -51,6 +51,7 @@ def train(
     run: RunDirectory | None = None,
     stop: StopSignal | None = None,
     callbacks: Sequence[Callback] = (),
+    threads: int | None = None,
 ) -> TrainState:
     """Train as `config` says, or resume a run that was stopped, and return the last state.
 
@@ -61,6 +62,8 @@ def train(
         run: the run directory, where the caller has opened it; default: the one that the config names.
         stop: the signals, where the caller listens to them already.
         callbacks: code of the caller's that looks on, see `levanter.runtime.callbacks`.
+        threads: what `trainer.cpu_threads: null` means in a new run; default: the threads that XLA has for the CPU,
+            which may be more in a process with others.
 
     Raises:
         KeyboardInterrupt: the run was stopped with Ctrl-C; everything is saved.
@@ -86,7 +89,7 @@ def train(
         )
         if tokens.vocab_size > config.model.vocab_size:
             raise vocabulary_too_small(config.model.vocab_size, tokens.vocab_size)
-        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks, members)
+        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks, members, threads)
         while True:
             try:
                 state, step, loop, interrupted = attempt.made()
@@ -127,9 +130,10 @@ class _Attempt:
         programs: compile_cache.Programs | None,
         callbacks: Sequence[Callback],
         members: Group,
+        threads: int | None,
     ) -> None:
         self._members = members
-        self._fixed = fixed_values(config, run)
+        self._fixed = fixed_values(config, run, threads)
         if config.trainer.microbatches is None:
             self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)

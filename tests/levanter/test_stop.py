@@ -20,7 +20,7 @@ from rescued import configured, digest, records, trained, write_files
 
 from levanter import checkpoint
 from levanter.runtime.loop import Loop
-from levanter.runtime.stop import ProcessStop, StopSignal
+from levanter.runtime.stop import SIGNALS, ProcessStop, StopSignal, signals_of_a_command
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,28 @@ def test_with_nothing_to_save_the_process_ends_at_once(
         came.clear()
         signal.raise_signal(number)  # after the last save there is nothing to save again
         assert came.wait(10) and left == [code, code]
+
+
+def test_around_a_command_a_signal_ends_it_well_and_after_it_none_counts(capfd: pytest.CaptureFixture[str]) -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    left: list[int] = []
+    try:
+        with signals_of_a_command(left.append):
+            signal.raise_signal(signal.SIGTERM)
+            with StopSignal() as stop:
+                signal.raise_signal(signal.SIGTERM)
+            assert stop.requested and left == [0]
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        for number in SIGNALS:  # the interpreter ends, and the exit code is that of the command
+            signal.raise_signal(number)
+        assert left == [0, 0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    said = "stopped by SIGTERM with nothing to save\nstopped by SIGHUP with nothing to save\n"
+    assert capfd.readouterr().err == said
 
 
 # --- evaluation ---
