@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from levanter.processes.starting import COORDINATOR, PROCESS_ID, PROCESSES
 GRACE_SECONDS = 10.0
 """What the others have for ending by themselves once one has failed."""
 _POLL_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -51,6 +53,7 @@ class Children:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                preexec_fn=_end_with_this_process if sys.platform == "linux" else None,
             )
             for index in range(processes)
         ]
@@ -110,6 +113,11 @@ class Children:
         for child in self._children:
             if child.poll() is None:
                 child.send_signal(number)
+
+
+def _end_with_this_process() -> None:
+    """In a child: SIGTERM comes when the process that started it is gone, by `kill -9` too; it saves and ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def environment(current: Mapping[str, str], coordinator: str, processes: int, index: int) -> dict[str, str]:

@@ -132,6 +132,23 @@ def test_a_killed_process_ends_all_and_any_number_goes_on(folder: Path, alone: P
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent is gone")
+def test_where_the_launcher_is_killed_its_processes_save_and_end(folder: Path, alone: Path) -> None:
+    run = folder / "launcher killed"
+    process = started(folder, launched(2, train(folder, run.name, "2")))
+    wait_for_step(process, run, 2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    finished(started(folder, launched(2, train(folder, run.name, "2"))))
+    same(run, alone)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) -> None:
     """As on a cluster, where nobody looks after both."""

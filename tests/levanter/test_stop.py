@@ -156,6 +156,31 @@ def test_an_evaluation_is_cut_short_and_made_at_the_resume(folder: Path, monkeyp
 
 # --- the command ---
 
+IMPORTING = """
+import os, sys
+sys.argv = ["levanter", "train", "--trainer.no_such_field", "1"]
+from levanter.cli import held_signals
+held_signals.hold()
+os.kill(os.getpid(), {number})
+from levanter.cli.main import command
+sys.exit(command())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGTERM, 0, "stopped by SIGTERM with nothing to save\n"),
+        (signal.SIGHUP, 0, "stopped by SIGHUP with nothing to save\n"),
+        (signal.SIGINT, 130, "interrupted\n"),
+    ],
+)
+def test_a_signal_that_comes_before_anything_listens_waits(number: signal.Signals, code: int, said: str) -> None:
+    """Also while the command starts itself again with huge pages."""
+    program = IMPORTING.format(number=int(number))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, said)
+
 
 def test_a_signal_while_starting_ends_it_within_a_moment(folder: Path) -> None:
     """Before JAX is imported, and while it compiles."""
