@@ -137,7 +137,7 @@ def test_an_evaluation_is_cut_short_and_made_at_the_resume(folder: Path, monkeyp
     for stopped_at in (1, 2, 1):  # in the first evaluation, in the last one, and in that again
         calls = iter(range(1, 10))
 
-        def interrupted(loop: Loop, state: Any, calls: Any = calls, stopped_at: int = stopped_at) -> float:
+        def interrupted(loop: Loop, state: Any, calls: Any = calls, stopped_at: int = stopped_at) -> dict[str, float]:
             if next(calls) == stopped_at:
                 signal.raise_signal(signal.SIGTERM)
             return measure(loop, state)
