@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from levanter.data.config import DataConfig
 
 _ALL = 1 << 62
+_POLL_SECONDS = 0.1
 
 
 def blocks(config: DataConfig, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]) -> TokenData:
@@ -79,7 +81,7 @@ def _growing(config: DataConfig, tokenizer: Tokenizer, notify: Callable[[str], N
     if not builder.can_build(task):
         return Growing(cache, config.heldout_fraction, cache.view())
     cache.without_old_list()
-    return Growing(cache, config.heldout_fraction, builder=Builder(task))
+    return Growing(cache, config.heldout_fraction, check=Builder(task).check)
 
 
 @dataclass(frozen=True)
@@ -122,15 +124,23 @@ class Rows:
         Raises:
             UserError: they cannot be had.
         """
-        with self._lock:
-            while self._last is None or (self._last.rows.count < count and not self._last.whole):
-                before = self._last
-                if before is not None or not self.growing.complete:
-                    self.growing.wait()
-                tokens, whole = self.growing.tokens(TRAIN), self.growing.complete
-                rows = self._packed(tokens=tokens, ended=whole, before=before and before.rows)
-                self._last = Reached(tokens, rows, whole)
-            return self._last
+        while True:
+            found = self._last
+            if found is not None and (found.rows.count >= count or found.whole):
+                return found
+            with self._lock:  # not while waiting: others may need less
+                came = self._look() if found is self._last else True
+            if not came:
+                time.sleep(_POLL_SECONDS)
+
+    def _look(self) -> bool:
+        """Take in what has come; whether something has."""
+        before, growing = self._last, self.growing
+        if not growing.complete and not growing.look():
+            return False
+        rows = self._packed(tokens=growing.tokens(TRAIN), ended=growing.complete, before=before and before.rows)
+        self._last = Reached(growing.tokens(TRAIN), rows, growing.complete)
+        return True
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,18 @@ What is there never changes, only more comes. A document counts from when all of
 from __future__ import annotations
 
 import hashlib
-import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from levanter.data import chunks
-from levanter.data.builder import Builder
 from levanter.data.cache import Cache
 from levanter.data.chunks import Chunk
 from levanter.data.corpus import HELDOUT, TRAIN
 from levanter.data.published import Follower
 from levanter.data.tokens import SpannedTokens, Spans
 from levanter.data.views import SIDES, View, is_heldout
-
-_POLL_SECONDS = 0.1
 
 
 class Growing:
@@ -29,7 +26,7 @@ class Growing:
     Args:
         cache: what is asked of the cache.
         view: all of them, where they are there.
-        builder: who makes them, where not.
+        check: raises what keeps more from coming.
 
     Attributes:
         view: all tokens, once they are there.
@@ -37,11 +34,15 @@ class Growing:
     """
 
     def __init__(
-        self, cache: Cache, heldout_fraction: float, view: View | None = None, builder: Builder | None = None
+        self,
+        cache: Cache,
+        heldout_fraction: float,
+        view: View | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.view = view
         self.source = cache.source
-        self._cache, self._fraction, self._builder = cache, heldout_fraction, builder
+        self._cache, self._fraction, self._check = cache, heldout_fraction, check
         self._list = Follower(cache.list_path, cache.source)
         self._firsts = _Numbers()
         self._firsts.add(np.zeros(1, np.int64))
@@ -54,19 +55,22 @@ class Growing:
         """Whether no more comes."""
         return self.view is not None
 
-    def wait(self) -> None:
-        """Return once more has come, or all.
+    def look(self) -> bool:
+        """Take in what has come since the last time; whether something has.
 
         Raises:
-            UserError: no more can come.
+            UserError: nothing has, and no more can come.
         """
         known = len(self._firsts)
-        while not self.complete and known == len(self._firsts):
-            self._look()
-            if not self.complete and known == len(self._firsts):
-                if self._builder is not None:
-                    self._builder.check()
-                time.sleep(_POLL_SECONDS)
+        self._list.read()
+        for number in range(known - 1, len(self._list.chunks)):
+            self._take(self._chunk(number))
+        if self._list.view is not None:
+            self.view = self._cache.view_of(self._list.view)
+        if self.complete or known < len(self._firsts):
+            return True
+        self._check()
+        return False
 
     def tokens(self, side: str) -> SpannedTokens:
         """The ids of a side that are there."""
@@ -100,14 +104,6 @@ class Growing:
 
     def _chunk(self, number: int) -> Chunk:
         return chunks.read(chunks.path_of(self._cache.chunk_folder, self._keys[number]))
-
-    def _look(self) -> None:
-        """Take in what the build has done since the last time."""
-        self._list.read()
-        for number in range(len(self._firsts) - 1, len(self._list.chunks)):
-            self._take(self._chunk(number))
-        if self._list.view is not None:
-            self.view = self._cache.view_of(self._list.view)
 
     def _take(self, chunk: Chunk) -> None:
         first = int(self._firsts.values[-1])
