@@ -119,7 +119,7 @@ class Cache:
         """The tokens, made if need be."""
         if not self._by_blocks and (found := self.known()) is not None:
             return found
-        with _told_where_it_cannot_be_written(self._cache_dir):
+        with told_where_it_cannot_be_written(self._cache_dir):
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             with durable.locked(self._lock_path):
                 # Another process may have made it in the meantime.
@@ -139,7 +139,7 @@ class Cache:
 
     def without_old_list(self) -> None:
         """Remove the list of chunks of a build that has ended, or was killed: the text may have changed since."""
-        with _told_where_it_cannot_be_written(self._cache_dir):
+        with told_where_it_cannot_be_written(self._cache_dir):
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             with durable.locked(self._lock_path, wait=False) as holds:
                 if holds:
@@ -276,7 +276,8 @@ def _key(found: Survey, tokenizer: Tokenizer, heldout_fraction: float) -> str:
 
 
 @contextlib.contextmanager
-def _told_where_it_cannot_be_written(cache_dir: Path) -> Iterator[None]:
+def told_where_it_cannot_be_written(cache_dir: Path) -> Iterator[None]:
+    """Say of a cache that cannot be written how to have another one."""
     try:
         yield
     except OSError as error:
