@@ -216,7 +216,8 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if plan_file is not None:
-        plan_file.write(result, answer)
+        with user_errors():
+            answer |= plan_file.write(result, answer)
     if explain:
         answer["explained"] = explanations(result, explain)
     if verify:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from passes.errors import PlanError, nearest
 
@@ -52,3 +52,10 @@ def own_name(theirs: str, ours: str, known: Sequence[str]) -> PlanError:
 
 def not_expressible(dialect: str, reason: str) -> PlanError:
     return PlanError(f"the plan cannot be written as rules of {dialect}: {reason}")
+
+
+def laid_otherwise(mine: Mapping[str, Sequence[str]], its: Mapping[str, Sequence[str]]) -> str:
+    shown = [
+        ", ".join(f"{name} over {' × '.join(axes)}" for name, axes in each.items()) or "nothing" for each in (mine, its)
+    ]
+    return f"an array that the plan shards {shown[0]} would be sharded {shown[1]}"

@@ -154,9 +154,9 @@ def _scans(held: Held) -> Iterator[Finding]:
 def _conflicts(held: Held) -> Iterator[Finding]:
     """Axes of one array that want one mesh axis. Where rules have an order, that is how they are meant, unless a
     parameter is left whole."""
-    ordered = held.rules.in_order
+    ordered = held.rules.whole_rules
     groups: dict[tuple[str, tuple[str, ...]], list[tuple[Array, Tried]]] = {}
-    pools = held.at_rest if ordered else [*held.at_rest, *held.in_use]
+    pools = held.at_rest if held.rules.in_order("activations") else [*held.at_rest, *held.in_use]
     for array, found in pools:
         for each in found.tried:
             lost = not ordered or (not found.axes.get(each.name) and array.kind != "vector")
@@ -246,7 +246,7 @@ def _never(held: Held) -> Iterator[Finding]:
     seen: set[tuple[str, ...]] = set()
     for rule in held.rules.rules:
         rows = tried.get((rule.where, rule.name), [])
-        later = held.rules.in_order and (rule.name,) in seen
+        later = held.rules.whole_rules and (rule.name,) in seen
         seen.add((rule.name,))
         if not held.real(rule.axes) or later or not rows or any(each.outcome != "taken" for each in rows):
             continue

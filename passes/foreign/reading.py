@@ -318,7 +318,8 @@ def _is_specs(root: Marked, subject: Subject) -> bool:
     return bool(root.entries().keys() & paths) and any(each.items() for each in root.entries().values())
 
 
-SECTIONS: Mapping[str, Kind] = {"at_rest": "parameters", "in_use": "activations", "inputs": "activations"}
+SECTIONS: Mapping[str, Kind] = {"at_rest": "parameters", "in_use": "activations", "activations": "activations"}
+"""Parameters at rest and in use, by path, and single axes of activations, by name."""
 
 
 def _partition_specs(specs: Marked, source: str, subject: Subject) -> ForeignRules:
@@ -339,7 +340,7 @@ def _partition_specs(specs: Marked, source: str, subject: Subject) -> ForeignRul
             if len(dims) > len(names):
                 raise errors.spec_too_long(where, path, len(dims), names)
             whole = (*dims, *((),) * (len(names) - len(dims)))
-            paths = frozenset((path,)) if section != "inputs" else None
+            paths = frozenset((path,)) if section != "activations" else None
             rules += [
                 Rule(path, axes or (), where, SECTIONS[section], (name,), paths=paths)
                 for name, axes in zip(names, whole, strict=True)
@@ -350,7 +351,7 @@ def _partition_specs(specs: Marked, source: str, subject: Subject) -> ForeignRul
 
 
 def _names_of(path: str, section: str, arrays: Mapping[str, Array], subject: Subject) -> tuple[str, ...] | None:
-    if section == "inputs":
+    if section == "activations":
         names = tuple(path.split())
         return names if all(name in subject.sizes for name in names) else None
     return tuple(arrays[path].sizes) if path in arrays else None

@@ -64,9 +64,13 @@ class ForeignRules:
     idle: tuple[str, ...] = ()
 
     @property
-    def in_order(self) -> bool:
-        """Whether rules have an order, and apply with all of their mesh axes or not at all."""
+    def whole_rules(self) -> bool:
+        """Whether a rule applies with all of its mesh axes or not at all."""
         return self.dialect == "flax"
+
+    def in_order(self, kind: Kind) -> bool:
+        """Whether rules have an order, so that an earlier one has a mesh axis where two want it."""
+        return self.dialect == "flax" or (self.dialect == "partition-specs" and kind == "activations")
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def layout(rules: ForeignRules, array: Array, kind: Kind, sizes: Mapping[str, in
         if len(free) < len(rule.axes):
             by, by_name = holders[next(axis for axis in rule.axes if axis in holders)]
             tried.append(Tried(rule, name, "taken", by, by_name))
-            if rules.in_order or not free:
+            if rules.whole_rules or not free:
                 continue
         if array.sizes[name] % math.prod(sizes.get(axis, 1) for axis in free):
             tried.append(Tried(rule, name, "undivided"))
@@ -144,7 +148,7 @@ def layout(rules: ForeignRules, array: Array, kind: Kind, sizes: Mapping[str, in
 def _in_turn(rules: ForeignRules, array: Array, kind: Kind) -> Iterator[tuple[Rule, str]]:
     """The rules that are about an array, each with the axis: in their order, or in that of the array's axes."""
     own = [rule for rule in rules.rules if rule.concerns(kind) and concerned(rule, array)]
-    if rules.in_order:
+    if rules.in_order(kind):
         yield from ((rule, name) for rule in own for name in rule.names if name in array.sizes)
         return
     for name in array.sizes:
