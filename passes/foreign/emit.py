@@ -19,8 +19,12 @@ from passes.planner.layouts import Layouts
 from passes.sharding.iteration_space import space_of
 from passes.sharding.roles import assign_roles
 from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.state import STATE_KINDS
 
 _yaml: Any = yaml
+
+_OF_RULES = ("conflict", "divide", "scan", "mesh", "never")
+"""What may be wrong with rules that is not so with the plan."""
 
 Rows = list[tuple[str, tuple[str, ...]]]
 """Names and mesh axes, in order."""
@@ -36,10 +40,12 @@ def emitted(kind: str, graph: Graph, plan: Layouts) -> str:
         PlanError: the other system's rules cannot say this plan.
     """
     subject = step_of(graph, plan.mesh)
+    if plan.stored != STATE_KINDS and any(plan.rules.extra.values()):
+        raise errors.not_expressible(kind, errors.one_layout(plan.stored))
     text = FORMATS[kind](graph, plan, subject)
     source = f"{kind}.py" if kind == "flax" else f"{kind}.yaml"
     found = held(text, source, graph, subject)
-    wrong = found.findings()
+    wrong = [each for each in found.findings() if each.code in _OF_RULES]
     if wrong:
         raise errors.not_expressible(kind, wrong[0].what)
     again = plan_of(found, plan.mesh, plan.chip)
@@ -119,7 +125,7 @@ def _in_order(rows: Rows) -> Rows:
     for name, axes in rows:
         found.append((name, axes))
         if taken & set(axes):
-            found += [(name, part) for count in range(len(axes) - 1, 0, -1) for part in combinations(axes, count)]
+            found += [(name, part) for count in range(len(axes) - 1, -1, -1) for part in combinations(axes, count)]
         taken |= set(axes)
     return found
 

@@ -59,3 +59,9 @@ def laid_otherwise(mine: Mapping[str, Sequence[str]], its: Mapping[str, Sequence
         ", ".join(f"{name} over {' × '.join(axes)}" for name, axes in each.items()) or "nothing" for each in (mine, its)
     ]
     return f"an array that the plan shards {shown[0]} would be sharded {shown[1]}"
+
+
+def one_layout(stored: Sequence[str]) -> str:
+    return (
+        f"they lay all state out alike, and the plan stores {' and '.join(stored) or 'no state'} over axes of its own"
+    )

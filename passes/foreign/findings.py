@@ -93,7 +93,8 @@ def _mesh(held: Held) -> Iterator[Finding]:
             continue
         named = [rule for rule in rules.rules if axis in rule.axes]
         mesh = ", ".join(f"{name}={size}" for name, size in held.mesh.items())
-        what, fix = wording.unknown_mesh_axis(axis, mesh, list(dict.fromkeys(rule.name for rule in named)))
+        close = nearest_name(axis, list(held.mesh))
+        what, fix = wording.unknown_mesh_axis(axis, mesh, list(dict.fromkeys(rule.name for rule in named)), close)
         yield Finding("mesh", named[0].where, what, fix)
 
 
@@ -159,7 +160,7 @@ def _conflicts(held: Held) -> Iterator[Finding]:
     pools = held.at_rest if held.rules.in_order("activations") else [*held.at_rest, *held.in_use]
     for array, found in pools:
         for each in found.tried:
-            lost = not ordered or (not found.axes.get(each.name) and array.kind != "vector")
+            lost = not ordered or (each.name not in found.axes and array.kind != "vector")
             if each.outcome != "taken" or each.by is None or not lost or {each.name, each.by_name} & array.scanned:
                 continue
             for axis in held.real([axis for axis in each.rule.axes if axis in each.by.axes]):
@@ -297,10 +298,9 @@ def _hint(held: Held, array: Array) -> str:
 
 
 def _unused(held: Held) -> Iterator[Finding]:
-    rows = (*held.at_rest, *held.in_use)
-    used = {axis for _, found in rows for axes in found.axes.values() for axis in axes}
+    wanted = {axis for rule in held.rules.rules for axis in rule.axes}
     for axis, size in held.mesh.items():
-        if size > 1 and axis not in used:
+        if size > 1 and axis not in wanted:
             yield Finding("unused", held.rules.source, *wording.unused_axis(axis, size))
 
 

@@ -35,7 +35,7 @@ def conflict(names: Sequence[str], axis: str, count: int, example: str, keep: st
         f"A mesh axis shards one dim of an array; {last}",
         f"keep {written(keep, [axis])}, whose axis {has} parameters have, and remove the others"
         if refused
-        else f"give {listed(names[1:])} a later rule with the mesh axes that are left",
+        else f"give {listed(names[1:])} a later rule with the mesh axes that are left, or null where that is meant",
     )
 
 
@@ -96,10 +96,10 @@ def never_path(path: str, close: str | None) -> Said:
     return f"the spec of `{path}` never applies: the step has no such parameter", fix
 
 
-def unknown_mesh_axis(axis: str, mesh: str, rules: Sequence[str]) -> Said:
+def unknown_mesh_axis(axis: str, mesh: str, rules: Sequence[str], close: str | None) -> Said:
     return (
         f"mesh axis `{axis}` of {listed(rules)} is none of this mesh ({mesh}), so these rules shard nothing over it",
-        "name an axis of the mesh, or give the mesh that axis",
+        f"did you mean `{close}`?" if close else "name an axis of the mesh, or give the mesh that axis",
     )
 
 

@@ -22,7 +22,7 @@ def question(plan: Layouts) -> Row:
         "mesh": plan.mesh.as_dict(),
         "devices": plan.mesh.devices,
         "hardware": plan.hardware,
-        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage)},
+        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage), "stored": list(plan.stored)},
     }
 
 
@@ -49,7 +49,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         "memory": memory,
         "filling": [asdict(each) for each in summary.what_fills(graph, plan)],
         "shard_next": asdict(found) if lacks and (found := summary.advice(graph, plan)) is not None else None,
-        "regather": regathers(graph, plan, assign_roles(graph)),
+        "regather": regathers(graph, plan, assign_roles(graph, stored=plan.stored)),
         "time": {**asdict(times), "bound": times.bound},
         "rate": asdict(summary.rate(subject, plan, times.step)),
         "search": _search(plan),

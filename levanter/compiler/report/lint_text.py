@@ -18,7 +18,7 @@ def lint_text(found: Mapping[str, Any]) -> str:
     for each in found["findings"]:
         lines += [
             _filled(f"{each['where']}: {each['code']}: {each['what']}."),
-            _filled(f"fix: {each['fix']}.", "  "),
+            _filled(f"fix: {each['fix']}{'' if each['fix'].endswith('?') else '.'}", "  "),
             "",
         ]
     if not found["findings"]:
