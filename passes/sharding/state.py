@@ -9,6 +9,8 @@ StateKind = Literal["parameters", "gradients", "optimizer"]
 STATE_KINDS: tuple[StateKind, ...] = ("parameters", "gradients", "optimizer")
 """The kinds of state: what the forward or backward pass reads, what the update alone reads of the backward pass, and
 the rest of what a step carries (moments, averages, master weights)."""
+STAGES: tuple[tuple[StateKind, ...], ...] = (STATE_KINDS, ("gradients", "optimizer"), ("optimizer",))
+"""What may be stored: ZeRO-3, ZeRO-2 and ZeRO-1."""
 
 
 def kinds_of(words: Iterable[str]) -> tuple[StateKind, ...]:

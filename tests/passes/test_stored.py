@@ -14,7 +14,7 @@ from typeguard import suppress_type_checks
 import passes
 from passes import pipeline
 from passes.errors import PlanError
-from passes.sharding.state import STATE_KINDS
+from passes.sharding.state import STAGES, STATE_KINDS
 
 ZERO_1, ZERO_2 = ("optimizer",), ("gradients", "optimizer")
 LEVELS = (STATE_KINDS, ZERO_2, ZERO_1, ("parameters", "optimizer"), ())
@@ -114,3 +114,18 @@ def test_what_is_refused(tmp_path: Path, stored: list[str], message: str) -> Non
     with pytest.raises(PlanError) as refused:
         passes.Plan.load(file)
     assert str(refused.value) == f"{file}: {message}"
+
+
+def test_the_search_takes_whichever_is_best() -> None:
+    graph = prepared("mlp")
+    found = {
+        stored: passes.plan(graph, "data=8", "v5e", pin={"stored": stored, "batch": "data"})
+        for stored in ("any", *STAGES)
+    }
+    steps = {stored: plan.report(graph)["time"]["step"] for stored, plan in found.items()}
+    assert steps["any"] == min(steps.values())
+    assert found["any"].search is not None
+    assert found["any"].search.optimal
+    assert found["any"].search.plans == sum(found[stored].search.plans for stored in STAGES)
+    for stored in STAGES:
+        assert found[stored].stored == stored
