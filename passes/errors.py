@@ -497,3 +497,14 @@ def tree_ambiguous(step: str, first: str, second: str) -> PlanError:
         f"the tree may be `{first}` or `{second}` of `{step}`, which are sharded differently: "
         "give the whole argument and take its part from the result"
     )
+
+
+def unknown_state(word: str, known: Sequence[str]) -> PlanError:
+    return PlanError(f"{word!r} is no kind of state{nearest(word, known)} (there are {', '.join(known)})")
+
+
+def state_without_optimizer(kinds: Sequence[str]) -> PlanError:
+    return PlanError(
+        f"{' and '.join(kinds)} cannot be stored over mesh axes that the optimizer's state is not stored over: the "
+        "update is computed where that is; add optimizer"
+    )

@@ -90,7 +90,9 @@ def _key(node: Node, kind: str, volume: int) -> _Key:
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
-    problem = Problem.of(graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph)))
+    problem = Problem.of(
+        graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph, stored=plan.stored)), stored=plan.stored
+    )
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
     exposed = sum(each.seconds for each in found if awaited(each.moving))
@@ -160,7 +162,7 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
 
 def timed(graph: Graph, plan: Layouts) -> Iterator[tuple[Node, float]]:
     """Every operation of a canonical graph, bodies included, with its seconds in a step, all trips of loops counted."""
-    yield from _timed(graph, 1.0, assign_roles(graph), plan)
+    yield from _timed(graph, 1.0, assign_roles(graph, stored=plan.stored), plan)
 
 
 def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[Node, float]]:
@@ -173,14 +175,16 @@ def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[
 
 def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:
     """What is held on one device when most is, the most first."""
-    roles = assign_roles(graph)
+    roles = assign_roles(graph, stored=plan.stored)
     program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory.into_products)
     return filling(program, plan.rules, plan.chip)
 
 
 def advice(graph: Graph, plan: Layouts) -> NextName | None:
     """The name to shard next under a plan."""
-    problem = Problem.of(graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph)))
+    problem = Problem.of(
+        graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph, stored=plan.stored)), stored=plan.stored
+    )
     return next_name(problem, plan.rules)
 
 
@@ -193,7 +197,7 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: Chip
         placed: the same after all passes; with it what is kept for loops is counted, pending sums and gathered values.
         rules: how the memory takes arrays; left out: as the plan's chip does.
     """
-    roles = assign_roles(graph)
+    roles = assign_roles(graph, stored=plan.stored)
     chip = plan.chip.memory if rules is None else rules
     program = memory_program(graph, roles, regathers(graph, plan, roles), chip.into_products)
     peak, parts = program.peak(plan.rules, chip)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from levanter.config import TrainConfig
 
 DEFAULT_HARDWARE = "v5e"
+EMITTED = ("levanter", "maxtext", "flax", "partition-specs")
+"""What --emit can write (`passes.foreign.emit.FORMATS`)."""
 
 PLAIN_WIDTH = 120
 
@@ -52,6 +54,11 @@ PLAIN_WIDTH = 120
 @plan_options
 @plan_option
 @click.option("--save-plan", metavar="FILE", help="Write the plan as a YAML file, to review, edit and train by.")
+@click.option(
+    "--emit",
+    type=click.Choice(EMITTED),
+    help="Print the plan as sharding rules of another system, and nothing else.",
+)
 @constraint_options
 @click.option(
     "--html",
@@ -103,6 +110,7 @@ def compile_command(
     storage: tuple[str, ...],
     plan: str | None,
     save_plan: str | None,
+    emit: str | None,
     pin: tuple[str, ...],
     forbid: tuple[str, ...],
     html: str | None,
@@ -165,16 +173,19 @@ def compile_command(
         mesh = str(choice.mesh) if choice is not None else mesh
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
-            how |= _plan_file(name or "", save_plan, html, config.trainer.plan is not None)
+            how |= _plan_file(name or "", save_plan, html, emit, config.trainer.plan is not None)
             result = {"model": name, **_of_config(config, how)}
         else:
-            how |= _plan_file(target.step, save_plan, html, plan is not None)
+            how |= _plan_file(target.step, save_plan, html, emit, plan is not None)
             result = _of_step(target, mesh, hardware, plan, how)
         if choice is not None:
             from levanter.compiler.meshes import rows
 
             result["meshes"] = rows(choice.tried)
-    _print(result, as_json)
+    if emit is not None and not as_json:
+        print(result["emitted"], end="")
+    else:
+        _print(result, as_json)
     if "verify" in result and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
     if "values" in result and (different := result["values"]["different"]):
@@ -216,12 +227,12 @@ def _of_step(
     return report(target, layout.as_dict(), hardware or DEFAULT_HARDWARE, **how)
 
 
-def _plan_file(model: str, save: str | None, html: str | None, given: bool) -> dict[str, Any]:
+def _plan_file(model: str, save: str | None, html: str | None, emit: str | None, given: bool) -> dict[str, Any]:
     """What is asked about files of the plan; nothing where there are none."""
     from levanter.compiler.plan_files import PlanFile
 
     paths = [Path(each) if each is not None else None for each in (save, html)]
-    return {"plan_file": PlanFile(model, *paths)} if given or any(paths) else {}
+    return {"plan_file": PlanFile(model, *paths, emit)} if given or emit or any(paths) else {}
 
 
 def _made(path: str) -> Path:

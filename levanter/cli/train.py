@@ -106,12 +106,14 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
 
     from levanter.cli import devices
     from levanter.runtime import environment
-    from levanter.runtime.opening import fixed_values, opened_run
+    from levanter.runtime.opening import check_free, fixed_values, opened_run
     from levanter.runtime.record import CPU_THREADS
     from levanter.runtime.together import opened_by_the_first
 
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh, processes_of(launch))
+    if launch is not None:
+        check_free(config)
     members = ALONE if launch is None else start(launch)
     console = Console(quiet=members.index > 0)
     with (
@@ -119,12 +121,12 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
         opened_by_the_first(members, lambda: opened_run(config, console, command)) as run,
     ):
         threads, elastic = fixed_values(config, run)[CPU_THREADS], config.trainer.elastic
-        if run.record.fixed and threads != environment.cores() and not (config.trainer.cpu_threads or elastic):
+        # XLA's pool has a thread for each device of a process, or more. In several processes each gets as many as one
+        # process would have.
+        pool, here = max(threads, config.mesh.devices), max(environment.cores(), config.mesh.devices)
+        if run.record.fixed and pool != here and not (config.trainer.cpu_threads or elastic):
             console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
-        if members.count > 1:
-            # XLA's pool has a thread for each device of a process, or more: here as many as one process would have.
-            threads = max(threads, config.mesh.devices)
-        environment.fix_threads(threads)
+        environment.fix_threads(pool if members.count > 1 else threads)
         if config.trainer.mesh is not None:
             devices.require(config.mesh)
         if elastic:
@@ -132,7 +134,7 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
 
         from levanter.runtime.trainer import train as run_training
 
-        run_training(config, console, command, run, stop)
+        run_training(config, console, command, run, stop, threads=threads)
 
 
 def _imported(run_dir: str) -> tuple[str | None, str | None]:

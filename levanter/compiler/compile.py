@@ -31,6 +31,7 @@ from passes.alternatives import explanation
 from passes.hardware.memory import CPU_MEMORY
 from passes.planner.constraints import Given
 from passes.planner.document import CHOICES_OF_MEMORY
+from passes.sharding.state import kinds_of
 from passes.stage import Stage
 from passes.summary import memory, operation_times
 
@@ -221,7 +222,8 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if plan_file is not None:
-        plan_file.write(result, answer)
+        with user_errors():
+            answer |= plan_file.write(result, answer)
     if explain:
         answer["explained"] = explanations(result, explain)
     if verify:
@@ -329,6 +331,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "order": list(plan.order),
         "compute": _axes(plan.compute),
         "storage": _axes(plan.storage),
+        "stored": list(plan.stored),
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
 
@@ -460,6 +463,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         {name: tuple(axes) for name, axes in request["compute"].items()},
         {name: tuple(axes) for name, axes in request["storage"].items()},
         request["hardware"],
+        stored=kinds_of(request["stored"]),
         **request["choices"],
     )
 

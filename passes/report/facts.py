@@ -24,7 +24,7 @@ def question(plan: Layouts) -> Row:
         "mesh": plan.mesh.as_dict(),
         "devices": plan.mesh.devices,
         "hardware": plan.hardware,
-        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage)},
+        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage), "stored": list(plan.stored)},
     }
 
 
@@ -52,7 +52,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         "memory": memory,
         "filling": [asdict(each) for each in summary.what_fills(graph, plan)],
         "shard_next": asdict(found) if lacks and (found := summary.advice(graph, plan)) is not None else None,
-        "regather": regathers(graph, plan, assign_roles(graph)),
+        "regather": regathers(graph, plan, assign_roles(graph, stored=plan.stored)),
         "time": {**asdict(times), "bound": times.bound},
         "rate": asdict(summary.rate(subject, plan, times.step)),
         "search": _search(plan),
@@ -106,19 +106,25 @@ def _axis_rows(graph: Graph, plan: Layouts) -> list[Row]:
 
 
 def _parameter_rows(graph: Graph, placed: Graph, plan: Layouts) -> list[Row]:
-    """The parameters of the model: the state that the forward or backward pass reads. Counters are none, and what the
-    paths of all have in front, the name of the argument, is left out."""
+    """The parameters of the model, as they are stored."""
+    mesh = plan.mesh.as_dict()
+    stored = {value.id: value for value in placed.inputs}
+    return [_parameter_row(path, stored[value.id], mesh) for path, value in parameters(graph)]
+
+
+def parameters(graph: Graph) -> list[tuple[str, Value]]:
+    """The parameters of the model with their paths: the state that the forward or backward pass reads. Counters are
+    none, and what the paths of all have in front, the name of the argument, is left out."""
     read = {value.id for node in graph.nodes if node.phase != "update" for value in node.value_inputs}
     carried = {before for before, _ in graph.carried}
     found: list[tuple[list[str], Value]] = []
-    for i, (value, path) in enumerate(zip(placed.inputs, placed.input_paths, strict=False)):
+    for i, (value, path) in enumerate(zip(graph.inputs, graph.input_paths, strict=False)):
         counter = not value.type.dims and not value.type.dtype.startswith(("float", "bfloat"))
         if i in carried and value.id in read and not counter:
             found.append(([part for part in path.split(".") if part not in WRAPPERS], value))
     heads = {parts[0] for parts, _ in found}
     shared = len(heads) == 1 and all(len(parts) > 1 for parts, _ in found)
-    mesh = plan.mesh.as_dict()
-    return [_parameter_row(".".join(parts[1:] if shared else parts), value, mesh) for parts, value in found]
+    return [(".".join(parts[1:] if shared else parts), value) for parts, value in found]
 
 
 def _parameter_row(path: str, value: Value, mesh: Mapping[str, int]) -> Row:

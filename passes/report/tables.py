@@ -14,6 +14,7 @@ from passes.proof.proof import proof_lines
 from passes.report.explained import explained
 from passes.report.style import Printer
 from passes.report.units import format_bytes, format_change, format_percent, format_seconds
+from passes.sharding.state import STATE_KINDS
 
 _NONE = "—"
 _BAR = 24
@@ -104,9 +105,8 @@ def _axes(report: Mapping[str, Any], printer: Printer) -> None:
     for axis in report.get("axes") or _axes_of_plan(plan):
         size = f"{axis['size']:,}" if "size" in axis else ""
         rows.append((axis["name"], size, _over(axis["compute"]), _over(axis["storage"]), axis.get("reason", "")))
-    printer.heading(
-        "Axes", "what each name is sharded over: in the computation, and in storage (parameters, gradients, optimizer)"
-    )
+    stored = ", ".join(plan.get("stored", STATE_KINDS)) or "no state"
+    printer.heading("Axes", f"what each name is sharded over: in the computation, and in storage ({stored})")
     if rows:
         printer.table(("axis", ">size", "compute", "storage", "why"), rows)
     else:

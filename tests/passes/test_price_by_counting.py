@@ -29,12 +29,15 @@ from passes.planner.problem import Problem
 from passes.planner.search import Candidate
 from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
+from passes.sharding.state import STATE_KINDS
 from passes.stage import Stage
 
 MESHES = ({"data": 4}, {"data": 2, "model": 2}, {"replica": 2, "data": 2, "model": 2})
 HOP = 1e-6
 PLANS = 3
 """Of each graph."""
+STORED = (STATE_KINDS, ("gradients", "optimizer"), ("optimizer",), ("parameters", "optimizer"), ())
+"""Kinds of state that plans store over storage axes."""
 
 
 def collective_seconds(
@@ -131,13 +134,15 @@ def drawn(problem: Problem, rng: random.Random) -> Candidate:
 
 def check(graph: Graph, mesh: dict[str, int], chip: Chip, rng: random.Random) -> None:
     """Plans drawn from all of the space are priced as they are counted."""
+    levels = random.Random(str(mesh))
     for _ in range(PLANS):
-        problem = Problem.of(graph, DeviceMesh.of(mesh), chip, once=False)
+        stored = levels.choice(STORED)
+        problem = Problem.of(graph, DeviceMesh.of(mesh), chip, once=False, stored=stored)
         candidate = drawn(problem, rng)
         rules = problem.rules(candidate)
         cost, _ = problem.price(rules)
         compute, storage = problem.named(candidate)
-        plan = passes.Plan.by_hand(mesh, compute, storage, chip, regather=False)
+        plan = passes.Plan.by_hand(mesh, compute, storage, chip, regather=False, stored=stored)
         with suppress_type_checks():
             found = counted(graph, plan, chip)
         priced = step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap)
