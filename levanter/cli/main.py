@@ -32,6 +32,7 @@ from levanter.cli.group import Group
 from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
 from levanter.cli.launch import launch_command
+from levanter.cli.lint import lint_command
 from levanter.cli.names import names_command
 from levanter.cli.plan import plan
 from levanter.cli.plot import plot_command
@@ -67,7 +68,18 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
             generate_command,
             eval_command,
         ),
-        *(compile_command, plan, check_command, verify_command, names_command, config_command, data, checkpoint, ir),
+        *(
+            compile_command,
+            plan,
+            lint_command,
+            check_command,
+            verify_command,
+            names_command,
+            config_command,
+            data,
+            checkpoint,
+            ir,
+        ),
     ],
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")

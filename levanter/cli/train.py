@@ -11,8 +11,10 @@ from levanter.cli.options import (
     OVERRIDES,
     ConfigCommand,
     config_options,
+    devices_option,
     load_config,
     mesh_option,
+    only_devices,
     own_option,
     place_given,
     plan_option,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 @own_option
 @config_options
 @mesh_option
+@devices_option
 @plan_option
 @click.option(
     "--run-dir",
@@ -51,6 +54,7 @@ def train(
     model: str | None,
     path: str | None,
     mesh: str | None,
+    devices: int | None,
     plan: str | None,
     run_dir: str | None,
     profile: str | None,
@@ -65,6 +69,7 @@ def train(
     FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
     given: tuple[str, ...] = ctx.obj or ("train",)
+    only_devices(devices, {"--mesh": mesh, "--plan": plan})
     own = place_given(ctx, own)
     tokenizer = None
     if run_dir is not None and (model, path, own) == (None,) * 3:
@@ -76,7 +81,22 @@ def train(
         given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
         given_here |= {"trainer__plan": plan}
         config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
+        if devices is not None:
+            given_here |= {"trainer__mesh": _chosen_mesh(config, devices)}
+            config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
         _train(config, Command(given), stop, launch_of(coordinator, processes, process_id))
+
+
+def _chosen_mesh(config: TrainConfig, devices: int) -> str:
+    """The mesh of so many devices on which the step is fastest; said in a line. It is planned in another process, since
+    in this one JAX is not to be imported yet."""
+    from levanter.compiler.verify.isolate import answer_in_child
+    from levanter.config import dump
+
+    request = {"config": dump(config), "devices": devices}
+    answer = answer_in_child(request, devices=1, function="levanter.compiler.meshes:answer_mesh")
+    print(errors.mesh_chosen(answer["mesh"], config.trainer.hardware, answer["tried"]), flush=True)
+    return answer["mesh"]
 
 
 def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Launch | None) -> None:

@@ -6,6 +6,7 @@ numbers of the step before are fetched and logged.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -92,6 +93,8 @@ class Loop:
         if step < last:
             self._checkpointer.prepare(flat_names(state))
         batch = self._batch(step)
+        if self._alone:
+            self._tokens.while_waiting(stop.check)
         agreed = self._agreed(step, stop)
         while step < last and "stop" not in agreed:
             watched = self._instruments.before_step(step + 1, state, batch)
@@ -107,7 +110,8 @@ class Loop:
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
             began = time.perf_counter()
-            batch = self._batch(step)
+            with contextlib.suppress(StopRequested):  # which `agreed` knows of
+                batch = self._batch(step) if step < last else batch
             self._pace.waited_for_data(time.perf_counter() - began, idle=metrics["loss"].is_ready())
             self._instruments.after_step(step, metrics)
             if running is not None:
@@ -220,7 +224,9 @@ class Loop:
             began = time.perf_counter()
             self._trackers.sync()
             course = self._course.metadata(step, self._unlogged)
-            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code, **course})
+            self._checkpointer.save(
+                step, flat_names(state), {"data": self._tokens.identity_at(step), **self._code, **course}
+            )
             self._pace.stalled(time.perf_counter() - began)
 
     @property
