@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from levanter.errors import UserError, WorkFailed
-from levanter.processes import connected
+from levanter.processes import connected, starting
 from levanter.processes.agreement import AHEAD, Agreement
 from levanter.processes.connected import Connected
 from levanter.processes.group import ALONE
@@ -139,6 +139,19 @@ def test_they_end_where_nobody_reads_what_they_say(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(connected, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(sys, "stderr", Closed())
     assert sorted(watched(lambda groups, service: groups[2].fail("gone"))) == [(0, 1), (1, 1)]
+
+
+def test_a_process_whose_run_has_failed_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connected, "BEAT_SECONDS", 0.01)
+    left: list[int] = []
+    member = Connected(Service(2), 0, 2, leave=left.append)
+    monkeypatch.setattr(starting, "_connected", [member])
+    starting.leave_if_failed(2)
+    assert left == []
+    with pytest.raises(UserError), starting.working(member):
+        raise UserError("wrong")
+    starting.leave_if_failed(2)
+    assert left == [2]
 
 
 def test_where_the_first_process_is_gone_the_others_end(
