@@ -35,7 +35,7 @@ from levanter.runtime.state import (
     named_batch,
     state_shape,
 )
-from levanter.runtime.stop import StopRequested, StopSignal
+from levanter.runtime.stop import StopRequested, StopSignal, Together
 from levanter.trackers.scalars import plain
 from levanter.trackers.trackers import Trackers
 
@@ -61,6 +61,7 @@ class Loop:
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
+        self._members = members
         self._agreement = Agreement(members)
         self._alone = members.count == 1
         self._course = course or Course()
@@ -164,8 +165,12 @@ class Loop:
         return self._measure(state)[LOSS] if self._last_heldout_loss is None else self._last_heldout_loss
 
     def _measure(self, state: TrainState) -> dict[str, float]:
-        # A signal cuts it short, unless other processes are in it too.
-        check = self._stop.check if self._alone else lambda: None
+        """The losses on the held-out batches.
+
+        Raises:
+            StopRequested: a signal cuts it short, in all processes before the same batch.
+        """
+        check = self._stop.check if self._alone else Together(self._members, self._stop).check
         return self.heldout.losses(self._evaluate, self._evaluated(state), check)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
