@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 
@@ -69,8 +70,7 @@ def arrow_column(batch: Any, path: Sequence[str]) -> Any:
     column = batch.column(path[0])
     if len(path) == 1:
         return column
-    from pyarrow import compute  # it takes a while to import, and few runs need it
-
+    compute: Any = import_module("pyarrow.compute")  # which takes a while, and few runs need it
     return compute.struct_field(column, list(path[1:]))
 
 
