@@ -168,9 +168,9 @@ def compile_command(
         how |= {"platform": platform} if platform != "cpu" else {}
         how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
         choice = _mesh_of(devices, target, config, hardware, {"time_limit": time_limit, **constraints(pin, forbid)})
-        if choice is not None and config is not None:
-            config = replace(config, trainer=replace(config.trainer, mesh=str(choice.mesh)))
-        mesh = str(choice.mesh) if choice is not None else mesh
+        if choice is not None:
+            mesh = str(choice.mesh)
+            config = _with_mesh(config, mesh)
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             how |= _plan_file(name or "", save_plan, html, emit, config.trainer.plan is not None)
@@ -203,6 +203,11 @@ def _mesh_of(
     if target is None:
         return mesh_for_config(config, devices, config.trainer.hardware, **how)
     return mesh_for_step(target, devices, hardware or DEFAULT_HARDWARE, **how)
+
+
+def _with_mesh(config: Any, mesh: str) -> Any:
+    """The configuration on another mesh; None for a step that has none."""
+    return config and replace(config, trainer=replace(config.trainer, mesh=mesh))
 
 
 def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:
