@@ -245,6 +245,16 @@ def does_not_fit(
     )
 
 
+def no_devices(devices: int) -> PlanError:
+    return PlanError(f"devices is {devices}: a mesh needs at least 1")
+
+
+def no_mesh_fits(devices: int, refused: Sequence[tuple[str, str]]) -> PlanError:
+    """No factoring of some devices has a plan; `refused` are the meshes with the reasons."""
+    listed = "".join(f"\n  {mesh}: {reason}" for mesh, reason in refused)
+    return PlanError(f"no mesh of {counted(devices, 'device')} has a plan that fits:{listed}")
+
+
 def what_fills(rows: Sequence[tuple[str, Mapping[str, int], int, int]], count: int) -> str:
     """Lines of what fills a device: kind, axes, how many arrays, bytes. `count` is how many rows there are."""
     lines = [

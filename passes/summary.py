@@ -63,9 +63,14 @@ def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     _collect(placed, 1, merged, plan.mesh.as_dict())
     result: list[Collective] = []
     for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
-        seconds = float(network.seconds(kind, plan.mesh.mask(mesh_axes), volume)) * count
+        seconds = float(network.seconds(kind, plan.mesh.mask(mesh_axes), volume, awaited(moving))) * count
         result.append(Collective(kind, axis, mesh_axes, count, volume, seconds, source, phase, moving))
     return result
+
+
+def awaited(moving: str) -> bool:
+    """Whether the next operation waits for a collective of what is moving."""
+    return moving == "activation"
 
 
 def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int]) -> None:
@@ -90,8 +95,8 @@ def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     )
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
-    exposed = sum(each.seconds for each in found if each.moving == "activation")
-    hidden = sum(each.seconds for each in found if each.moving != "activation")
+    exposed = sum(each.seconds for each in found if awaited(each.moving))
+    hidden = sum(each.seconds for each in found if not awaited(each.moving))
     compute, overlap = float(cost.compute), plan.chip.overlap
     visible = exposed + hidden - min(overlap.state * hidden + overlap.activations * exposed, compute)
     return Times(compute, exposed + hidden, visible, compute + visible, overlap.state)

@@ -173,3 +173,9 @@ def no_positions(text: str) -> UserError:
 
 def no_prompt() -> UserError:
     return UserError("no prompt: give --prompt TEXT, as often as you like, or --prompts FILE with one in each line")
+
+
+def devices_beside(devices: int, option: str, given: str) -> UserError:
+    return UserError(
+        f"--devices {devices} and {option} {given}: --devices lets the planner choose the mesh; leave out one of them"
+    )

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+
+from levanter.cli import held_signals
+
+if __name__ == "__main__" or os.path.basename(sys.argv[0]) == "levanter":
+    held_signals.hold()
+
 import traceback
 from collections.abc import Sequence
 
@@ -140,6 +146,22 @@ def command() -> int:
     """The `levanter` command: `main` for a process of its own."""
     if "train" in sys.argv[1:2]:
         restart_with_them()
+    if sys.argv[1:2] not in (["train"], ["launch"]):
+        return _listening()
+    from levanter.runtime.stop import signals_of_a_command
+
+    with signals_of_a_command():
+        return _listening()
+
+
+def _listening() -> int:
+    """`main` of this process, with the signals that came while it was imported."""
+    try:
+        held_signals.release()
+    except KeyboardInterrupt as error:
+        message, code = ending(error)
+        print(message, file=sys.stderr)
+        return code
     return main()
 
 

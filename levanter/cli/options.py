@@ -240,6 +240,23 @@ def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def devices_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --devices, in place of --mesh."""
+    return click.option(
+        "--devices",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="In place of --mesh: the planner chooses the mesh of so many devices on which the step is fastest.",
+    )(command)
+
+
+def only_devices(devices: int | None, others: Mapping[str, str | None]) -> None:
+    """Whether --devices stands alone. Raises `UserError` where another option says which mesh it is."""
+    for option, given in others.items():
+        if devices is not None and given:
+            raise errors.devices_beside(devices, option, given)
+
+
 def verify_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --verify, which stands alone or has one or several of `VERIFIED` behind it."""
     return click.option(

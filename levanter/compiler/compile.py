@@ -116,9 +116,7 @@ def planned(
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
     config, _ = with_microbatches(config, mesh, hardware)
-    if config.trainer.elastic:
-        check_elastic(mesh, config.trainer.virtual_shards)
-    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
+    check_mesh(config, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and config.trainer.plan is not None:
         plan = passes.Plan.of_document(config.trainer.plan, hardware)
@@ -128,6 +126,13 @@ def planned(
             check_elastic_plan(graph, plan)
     how = {"dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
     return planned_graph(graph, mesh, hardware, plan=plan, **how)
+
+
+def check_mesh(config: TrainConfig, mesh: Mapping[str, int]) -> None:
+    """Whether the batch of a config can be shared out over a mesh. Raises `UserError` where it cannot."""
+    if config.trainer.elastic:
+        check_elastic(mesh, config.trainer.virtual_shards)
+    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
 
 
 def with_microbatches(config: TrainConfig, mesh: Mapping[str, int], hardware: str) -> tuple[TrainConfig, str | None]:

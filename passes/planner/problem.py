@@ -16,6 +16,7 @@ from passes.planner.memory import MemoryProgram, memory_program
 from passes.planner.search import Candidate
 from passes.planner.space import PlanSpace, plan_space
 from passes.planner.terms import Term, cost_terms
+from passes.planner.undivided import undivided_batch, undivided_state
 from passes.sharding.iteration_space import space_of
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.roles import Roles, assign_roles
@@ -125,8 +126,13 @@ class Problem:
             {kind: int(part) for kind, part in parts.items()},
             _sizes(batch),
             _sizes([max(model, key=lambda type_: type_.bytes)] if model else []),
-            self.advice(self.rules(leanest)),
+            self.advice(self.rules(leanest)) + "".join(f"\n{each}" for each in self.undivided()),
         )
+
+    def undivided(self) -> list[str]:
+        """Mesh axes that do not divide the batch, or anything of the state, and what would."""
+        mesh = self.network.mesh
+        return [*undivided_batch(self.graph, mesh), *undivided_state(self.graph, mesh)]
 
     def advice(self, rules: ShardingRules) -> str:
         """What fills a device under a plan that does not fit, by name, and what to shard next."""

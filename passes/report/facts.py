@@ -7,8 +7,10 @@ from typing import Any
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import placing, summary
+from passes.hardware.network import Network
 from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
+from passes.planner.undivided import undivided_batch
 from passes.proof.proof import Proof
 from passes.prove import prove
 from passes.sharding.roles import assign_roles
@@ -41,6 +43,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
     lacks = memory["peak"] > memory["capacity"] > 0
     return {
         **question(plan),
+        "network": network_row(Network(plan.mesh, plan.chip)),
         "axes": _axis_rows(graph, plan),
         "parameters": _parameter_rows(graph, placed, plan),
         "collectives": [
@@ -59,7 +62,25 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
             "assumptions": [str(each) for each in proof.assumptions],
             "against": proof.against,
         },
-        "notes": list(subject.notes),
+        "notes": [*undivided_batch(graph, plan.mesh), *subject.notes],
+    }
+
+
+def network_row(network: Network) -> Row:
+    """Where mesh axes lie physically: islands (slices or nodes) of so many devices, the form of a slice, and of each
+    mesh axis the part along each dim of it, or inside a node, and how many islands it goes over."""
+    islands, torus = network.islands, network.torus
+    return {
+        "islands": network.mesh.devices // islands.size,
+        "island": islands.size,
+        "form": list(torus.form) if torus is not None else None,
+        "axes": {
+            axis: {
+                "inside": list(torus.parts[i]) if torus is not None else [islands.inside[i]],
+                "across": size // islands.inside[i],
+            }
+            for i, (axis, size) in enumerate(network.mesh.as_dict().items())
+        },
     }
 
 
