@@ -2,8 +2,8 @@
 
 XLA fixes the number of CPU devices when it starts, so a mesh of 8 is compiled in a process of its own. The request
 names a function that gives a `jax.stages.Lowered`; the process compiles it, and leaves the partitioned module (for a
-TPU or a GPU the optimized one) and the memory numbers at the paths that the request names. Where it names no path for the
-module, what the function gives is the answer itself. `levanter.compiler.verify.isolate` is the other end.
+TPU or a GPU the optimized one) and the memory numbers at the paths that the request names. Where it names no path for
+the module, what the function gives is the answer itself. `levanter.compiler.verify.isolate` is the other end.
 """
 
 from __future__ import annotations

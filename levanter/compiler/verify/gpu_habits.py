@@ -1,5 +1,5 @@
-"""What XLA does with collectives on GPUs that no plan says, and that leaves a step what it is: it joins those of one kind
-over the same mesh axes, so that there are fewer of them, of the same bytes in all."""
+"""What XLA does with collectives on GPUs that no plan says, and that leaves a step what it is: it joins those of one
+kind over the same mesh axes, so that there are fewer of them, of the same bytes in all."""
 
 from __future__ import annotations
 
