@@ -75,8 +75,16 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`, waiting for whoever has it. The system frees it when its holder dies, however."""
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file at `path`, waiting for whoever has it. The system frees it when its holder dies, however.
+
+    Args:
+        wait: whether to wait; gives whether the lock is held, which without waiting it need not be.
+    """
     with open(path, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

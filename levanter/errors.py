@@ -8,6 +8,7 @@ surprise), it is a `WorkFailed` and the command exits with 1. Any other exceptio
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from math import prod
 
 EXIT_USER_ERROR = 2
 EXIT_WORK_FAILED = 1
@@ -94,7 +95,19 @@ def batch_does_not_divide(batch: int, axes: dict[str, int], shards: int) -> User
     mesh = ", ".join(f"{axis}={size}" for axis, size in axes.items())
     lower = batch // shards * shards
     fix = f"{lower} or {lower + shards}" if lower else f"{shards}"
-    return UserError(f"trainer.train_batch_size={batch} does not divide over {mesh}: use {fix}, or another mesh")
+    other = _dividing(batch, axes)
+    meshes = f"a mesh with {other}" if other else "another mesh"
+    return UserError(f"trainer.train_batch_size={batch} does not divide over {mesh}: use {fix}, or {meshes}")
+
+
+def _dividing(batch: int, axes: dict[str, int]) -> str:
+    """The largest last axis that, with those before it, divides a batch; empty where none does."""
+    *before, (axis, size) = axes.items()
+    rest = prod(count for _, count in before)
+    if axis == "microbatches" or batch % rest:
+        return ""
+    found = next(count for count in range(size, 0, -1) if (batch // rest) % count == 0)
+    return f"{axis}={found}" if found > 1 else ""
 
 
 def cannot_trace(name: str, error: Exception) -> UserError:

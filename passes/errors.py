@@ -245,6 +245,16 @@ def does_not_fit(
     )
 
 
+def no_devices(devices: int) -> PlanError:
+    return PlanError(f"devices is {devices}: a mesh needs at least 1")
+
+
+def no_mesh_fits(devices: int, refused: Sequence[tuple[str, str]]) -> PlanError:
+    """No factoring of some devices has a plan; `refused` are the meshes with the reasons."""
+    listed = "".join(f"\n  {mesh}: {reason}" for mesh, reason in refused)
+    return PlanError(f"no mesh of {counted(devices, 'device')} has a plan that fits:{listed}")
+
+
 def what_fills(rows: Sequence[tuple[str, Mapping[str, int], int, int]], count: int) -> str:
     """Lines of what fills a device: kind, axes, how many arrays, bytes. `count` is how many rows there are."""
     lines = [
@@ -486,4 +496,15 @@ def tree_ambiguous(step: str, first: str, second: str) -> PlanError:
     return PlanError(
         f"the tree may be `{first}` or `{second}` of `{step}`, which are sharded differently: "
         "give the whole argument and take its part from the result"
+    )
+
+
+def unknown_state(word: str, known: Sequence[str]) -> PlanError:
+    return PlanError(f"{word!r} is no kind of state{nearest(word, known)} (there are {', '.join(known)})")
+
+
+def state_without_optimizer(kinds: Sequence[str]) -> PlanError:
+    return PlanError(
+        f"{' and '.join(kinds)} cannot be stored over mesh axes that the optimizer's state is not stored over: the "
+        "update is computed where that is; add optimizer"
     )

@@ -52,7 +52,7 @@ class Partition(Pass):
         if stage.plan is None:
             raise errors.no_plan(self.stem())
         graph = without_layout(stage.graph)
-        roles = assign_roles(graph, stage.at_rest)
+        roles = assign_roles(graph, stage.at_rest, stage.plan.stored)
         if graph != stage.graph:
             _refuse_another_plan(stage.graph, laid_out(graph, stage.plan, roles))
         warn_of_unfollowed(graph, stage.plan)
@@ -119,7 +119,9 @@ class _Partitioner:
                 source = value_layout(operand, self.roles, self.rules)
                 target = value_layout(graph.inputs[before], self.roles, self.rules)
                 target = {name: target.get(name, 0) for name in source}
-                reshard = Reshard(operand, self.roles[operand.id], "storage", source, (), target)
+                reshard = Reshard(
+                    operand, self.roles[operand.id], self.roles[graph.inputs[before].id], source, (), target
+                )
                 outputs[after] = scope.moved(reshard, scope.maker.get(operand.id))
         return outputs
 

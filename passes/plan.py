@@ -48,4 +48,6 @@ class ChoosePlan(Pass):
             chosen = replace(chosen, subject=subject_of(graph))
             if chosen.document is not None and isinstance(chosen, Plan):
                 chosen = with_reasons(graph, chosen)
-        return replace(stage, graph=laid_out(graph, chosen, assign_roles(graph, stage.at_rest)), plan=chosen)
+        return replace(
+            stage, graph=laid_out(graph, chosen, assign_roles(graph, stage.at_rest, chosen.stored)), plan=chosen
+        )

@@ -63,9 +63,14 @@ def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     _collect(placed, 1, merged, plan.mesh.as_dict())
     result: list[Collective] = []
     for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
-        seconds = float(network.seconds(kind, plan.mesh.mask(mesh_axes), volume)) * count
+        seconds = float(network.seconds(kind, plan.mesh.mask(mesh_axes), volume, awaited(moving))) * count
         result.append(Collective(kind, axis, mesh_axes, count, volume, seconds, source, phase, moving))
     return result
+
+
+def awaited(moving: str) -> bool:
+    """Whether the next operation waits for a collective of what is moving."""
+    return moving == "activation"
 
 
 def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int]) -> None:
@@ -85,11 +90,13 @@ def _key(node: Node, kind: str, volume: int) -> _Key:
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
-    problem = Problem.of(graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph)))
+    problem = Problem.of(
+        graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph, stored=plan.stored)), stored=plan.stored
+    )
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
-    exposed = sum(each.seconds for each in found if each.moving == "activation")
-    hidden = sum(each.seconds for each in found if each.moving != "activation")
+    exposed = sum(each.seconds for each in found if awaited(each.moving))
+    hidden = sum(each.seconds for each in found if not awaited(each.moving))
     compute, overlap = float(cost.compute), plan.chip.overlap
     visible = exposed + hidden - min(overlap.state * hidden + overlap.activations * exposed, compute)
     return Times(compute, exposed + hidden, visible, compute + visible, overlap.state)
@@ -155,7 +162,7 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
 
 def timed(graph: Graph, plan: Layouts) -> Iterator[tuple[Node, float]]:
     """Every operation of a canonical graph, bodies included, with its seconds in a step, all trips of loops counted."""
-    yield from _timed(graph, 1.0, assign_roles(graph), plan)
+    yield from _timed(graph, 1.0, assign_roles(graph, stored=plan.stored), plan)
 
 
 def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[Node, float]]:
@@ -168,14 +175,16 @@ def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[
 
 def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:
     """What is held on one device when most is, the most first."""
-    roles = assign_roles(graph)
+    roles = assign_roles(graph, stored=plan.stored)
     program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory)
     return filling(program, plan.rules, plan.chip)
 
 
 def advice(graph: Graph, plan: Layouts) -> NextName | None:
     """The name to shard next under a plan."""
-    problem = Problem.of(graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph)))
+    problem = Problem.of(
+        graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph, stored=plan.stored)), stored=plan.stored
+    )
     return next_name(problem, plan.rules)
 
 
@@ -188,7 +197,7 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: Chip
         placed: the same after all passes; with it what is kept for loops is counted, pending sums and gathered values.
         rules: how the memory takes arrays; left out: as the plan's chip does.
     """
-    roles = assign_roles(graph)
+    roles = assign_roles(graph, stored=plan.stored)
     chip = plan.chip.memory if rules is None else rules
     program = memory_program(graph, roles, regathers(graph, plan, roles), chip)
     peak, parts = program.peak(plan.rules, chip)

@@ -95,7 +95,7 @@ def needs_x64(path: Location, name: str, dtype: str) -> CheckpointMismatch:
 def cannot_write(path: Location, error: OSError) -> WorkFailed:
     reason = error.strerror or str(error)
     return WorkFailed(
-        f"cannot write the checkpoint {path} ({reason}): the one before it is whole; "
+        f"cannot write the checkpoint {path} ({reason}): those before it are whole; "
         f"{_remedy(error)} and run the same command again"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from levanter.cli.options import (
     config_options,
     constraint_options,
     constraints,
+    devices_option,
     is_own_config,
     load_config,
     mesh_option,
+    only_devices,
     place_given,
     plan_option,
     plan_options,
@@ -31,10 +34,13 @@ from levanter.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from levanter.compiler.meshes import MeshChoice
     from levanter.compiler.target import Target
     from levanter.config import TrainConfig
 
 DEFAULT_HARDWARE = "v5e"
+EMITTED = ("levanter", "maxtext", "flax", "partition-specs")
+"""What --emit can write (`passes.foreign.emit.FORMATS`)."""
 
 PLAIN_WIDTH = 120
 
@@ -43,10 +49,16 @@ PLAIN_WIDTH = 120
 @step_options
 @config_options
 @mesh_option
+@devices_option
 @click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
 @plan_options
 @plan_option
 @click.option("--save-plan", metavar="FILE", help="Write the plan as a YAML file, to review, edit and train by.")
+@click.option(
+    "--emit",
+    type=click.Choice(EMITTED),
+    help="Print the plan as sharding rules of another system, and nothing else.",
+)
 @constraint_options
 @click.option(
     "--html",
@@ -92,11 +104,13 @@ def compile_command(
     model: str | None,
     path: str | None,
     mesh: str | None,
+    devices: int | None,
     hardware: str | None,
     compute: tuple[str, ...],
     storage: tuple[str, ...],
     plan: str | None,
     save_plan: str | None,
+    emit: str | None,
     pin: tuple[str, ...],
     forbid: tuple[str, ...],
     html: str | None,
@@ -118,6 +132,9 @@ def compile_command(
     configuration can be set by its dotted name, such as --model.num_layers 24.
     """
     without_accelerator()
+    only_devices(
+        devices, {"--mesh": mesh, "--plan": plan, "--compute": " ".join(compute), "--storage": " ".join(storage)}
+    )
     if platform != "cpu" and "compiled" not in verify:
         raise errors.platform_without_verify(platform)
     place = place_given(ctx, step)
@@ -150,18 +167,42 @@ def compile_command(
         how |= {"values": True} if "values" in verify else {}
         how |= {"platform": platform} if platform != "cpu" else {}
         how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
+        choice = _mesh_of(devices, target, config, hardware, {"time_limit": time_limit, **constraints(pin, forbid)})
+        if choice is not None and config is not None:
+            config = replace(config, trainer=replace(config.trainer, mesh=str(choice.mesh)))
+        mesh = str(choice.mesh) if choice is not None else mesh
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
-            how |= _plan_file(name or "", save_plan, html, config.trainer.plan is not None)
+            how |= _plan_file(name or "", save_plan, html, emit, config.trainer.plan is not None)
             result = {"model": name, **_of_config(config, how)}
         else:
-            how |= _plan_file(target.step, save_plan, html, plan is not None)
+            how |= _plan_file(target.step, save_plan, html, emit, plan is not None)
             result = _of_step(target, mesh, hardware, plan, how)
-    _print(result, as_json)
+        if choice is not None:
+            from levanter.compiler.meshes import rows
+
+            result["meshes"] = rows(choice.tried)
+    if emit is not None and not as_json:
+        print(result["emitted"], end="")
+    else:
+        _print(result, as_json)
     if "verify" in result and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
     if "values" in result and (different := result["values"]["different"]):
         raise errors.values_differ(len(different), result["values"]["outputs"])
+
+
+def _mesh_of(
+    devices: int | None, target: Target | None, config: Any, hardware: str | None, how: dict[str, Any]
+) -> MeshChoice | None:
+    """The mesh that is chosen for so many devices; None where there is nothing to choose."""
+    if devices is None:
+        return None
+    from levanter.compiler.meshes import mesh_for_config, mesh_for_step
+
+    if target is None:
+        return mesh_for_config(config, devices, config.trainer.hardware, **how)
+    return mesh_for_step(target, devices, hardware or DEFAULT_HARDWARE, **how)
 
 
 def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:
@@ -186,12 +227,12 @@ def _of_step(
     return report(target, layout.as_dict(), hardware or DEFAULT_HARDWARE, **how)
 
 
-def _plan_file(model: str, save: str | None, html: str | None, given: bool) -> dict[str, Any]:
+def _plan_file(model: str, save: str | None, html: str | None, emit: str | None, given: bool) -> dict[str, Any]:
     """What is asked about files of the plan; nothing where there are none."""
     from levanter.compiler.plan_files import PlanFile
 
     paths = [Path(each) if each is not None else None for each in (save, html)]
-    return {"plan_file": PlanFile(model, *paths)} if given or any(paths) else {}
+    return {"plan_file": PlanFile(model, *paths, emit)} if given or emit or any(paths) else {}
 
 
 def _made(path: str) -> Path:

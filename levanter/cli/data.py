@@ -28,7 +28,9 @@ def build(ctx: click.Context, model: str | None, path: str | None) -> None:
     """
     config = load_config(ctx, model, path)
     from levanter import data as text
+    from levanter.data.block_data import build_whole
 
+    build_whole(config.data, lambda line: print(line, file=sys.stderr, flush=True))
     tokens = text.build(config.data, seq_len=config.model.seq_len, seed=0, batch_size=1)
     print(f"training text   {tokens.num_train_tokens:,} tokens, {tokens.num_train_windows:,} sequences")
     print(f"held-out text   {tokens.num_heldout_tokens:,} tokens, {tokens.num_heldout_windows:,} sequences")

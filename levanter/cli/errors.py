@@ -96,6 +96,14 @@ def findings(wrong: int, count: int) -> WorkFailed:
     return WorkFailed(" and ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts if n))
 
 
+def rule_findings(count: int) -> WorkFailed:
+    return WorkFailed(f"{count} {'finding' if count == 1 else 'findings'} about sharding rules")
+
+
+def lint_without_mesh() -> UserError:
+    return UserError("sharding rules are for a mesh: name it as they do, such as --mesh data=4,fsdp=8,tensor=4")
+
+
 def no_dumps(folder: str, count: int) -> UserError:
     found = "one graph" if count else "no graphs"
     return UserError(f"{found} in `{folder}`: give the folder of a --dump-ir, or two files")
@@ -150,6 +158,7 @@ def no_step_of_a_plan(source: str, model: str | None) -> UserError:
 
 
 _ASSIGNED = {
+    "--name": "q_heads=heads",
     "--compute": "--compute mlp=model",
     "--storage": "--storage embed=data",
     "--pin": "--pin embed=data",
@@ -164,3 +173,9 @@ def no_positions(text: str) -> UserError:
 
 def no_prompt() -> UserError:
     return UserError("no prompt: give --prompt TEXT, as often as you like, or --prompts FILE with one in each line")
+
+
+def devices_beside(devices: int, option: str, given: str) -> UserError:
+    return UserError(
+        f"--devices {devices} and {option} {given}: --devices lets the planner choose the mesh; leave out one of them"
+    )

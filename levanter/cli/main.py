@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+
+from levanter.cli import held_signals
+
+if __name__ == "__main__" or os.path.basename(sys.argv[0]) == "levanter":
+    held_signals.hold()
+
 import traceback
 from collections.abc import Sequence
 
@@ -26,6 +32,7 @@ from levanter.cli.group import Group
 from levanter.cli.import_ import import_command
 from levanter.cli.ir import ir
 from levanter.cli.launch import launch_command
+from levanter.cli.lint import lint_command
 from levanter.cli.names import names_command
 from levanter.cli.plan import plan
 from levanter.cli.plot import plot_command
@@ -61,7 +68,18 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
             generate_command,
             eval_command,
         ),
-        *(compile_command, plan, check_command, verify_command, names_command, config_command, data, checkpoint, ir),
+        *(
+            compile_command,
+            plan,
+            lint_command,
+            check_command,
+            verify_command,
+            names_command,
+            config_command,
+            data,
+            checkpoint,
+            ir,
+        ),
     ],
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
@@ -128,6 +146,22 @@ def command() -> int:
     """The `levanter` command: `main` for a process of its own."""
     if "train" in sys.argv[1:2]:
         restart_with_them()
+    if sys.argv[1:2] not in (["train"], ["launch"]):
+        return _listening()
+    from levanter.runtime.stop import signals_of_a_command
+
+    with signals_of_a_command():
+        return _listening()
+
+
+def _listening() -> int:
+    """`main` of this process, with the signals that came while it was imported."""
+    try:
+        held_signals.release()
+    except KeyboardInterrupt as error:
+        message, code = ending(error)
+        print(message, file=sys.stderr)
+        return code
     return main()
 
 

@@ -184,7 +184,8 @@ def constraint_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--pin",
         metavar="NAME=AXES",
         multiple=True,
-        help="Find the best plan in which a name is sharded over just these mesh axes, in use or at rest: embed=data.",
+        help="Find the best plan in which a name is sharded over just these mesh axes, in use or at rest: embed=data; "
+        "or that stores some kinds of state, or whichever are best: stored=gradients,optimizer or stored=any.",
     )(command)
 
 
@@ -237,6 +238,23 @@ def mesh_option(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=_mesh,
         help="Device mesh: 4x2 is data=4,model=2; any axes can be named. Left out: the configuration's, or one device.",
     )(command)
+
+
+def devices_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --devices, in place of --mesh."""
+    return click.option(
+        "--devices",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="In place of --mesh: the planner chooses the mesh of so many devices on which the step is fastest.",
+    )(command)
+
+
+def only_devices(devices: int | None, others: Mapping[str, str | None]) -> None:
+    """Whether --devices stands alone. Raises `UserError` where another option says which mesh it is."""
+    for option, given in others.items():
+        if devices is not None and given:
+            raise errors.devices_beside(devices, option, given)
 
 
 def verify_option(command: Callable[..., Any]) -> Callable[..., Any]:

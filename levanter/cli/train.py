@@ -11,8 +11,10 @@ from levanter.cli.options import (
     OVERRIDES,
     ConfigCommand,
     config_options,
+    devices_option,
     load_config,
     mesh_option,
+    only_devices,
     own_option,
     place_given,
     plan_option,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 @own_option
 @config_options
 @mesh_option
+@devices_option
 @plan_option
 @click.option(
     "--run-dir",
@@ -51,6 +54,7 @@ def train(
     model: str | None,
     path: str | None,
     mesh: str | None,
+    devices: int | None,
     plan: str | None,
     run_dir: str | None,
     profile: str | None,
@@ -65,6 +69,7 @@ def train(
     FILE.py:CONFIG, or MODULE:CONFIG, is the config of a model of your own; --model or --config then have the rest.
     """
     given: tuple[str, ...] = ctx.obj or ("train",)
+    only_devices(devices, {"--mesh": mesh, "--plan": plan})
     own = place_given(ctx, own)
     tokenizer = None
     if run_dir is not None and (model, path, own) == (None,) * 3:
@@ -76,7 +81,22 @@ def train(
         given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
         given_here |= {"trainer__plan": plan}
         config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
+        if devices is not None:
+            given_here |= {"trainer__mesh": _chosen_mesh(config, devices)}
+            config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)
         _train(config, Command(given), stop, launch_of(coordinator, processes, process_id))
+
+
+def _chosen_mesh(config: TrainConfig, devices: int) -> str:
+    """The mesh of so many devices on which the step is fastest; said in a line. It is planned in another process, since
+    in this one JAX is not to be imported yet."""
+    from levanter.compiler.verify.isolate import answer_in_child
+    from levanter.config import dump
+
+    request = {"config": dump(config), "devices": devices}
+    answer = answer_in_child(request, devices=1, function="levanter.compiler.meshes:answer_mesh")
+    print(errors.mesh_chosen(answer["mesh"], config.trainer.hardware, answer["tried"]), flush=True)
+    return answer["mesh"]
 
 
 def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Launch | None) -> None:
@@ -86,12 +106,14 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
 
     from levanter.cli import devices
     from levanter.runtime import environment
-    from levanter.runtime.opening import fixed_values, opened_run
+    from levanter.runtime.opening import check_free, fixed_values, opened_run
     from levanter.runtime.record import CPU_THREADS
     from levanter.runtime.together import opened_by_the_first
 
     if config.trainer.mesh is not None:
         devices.prepare(config.mesh, processes_of(launch))
+    if launch is not None:
+        check_free(config)
     members = ALONE if launch is None else start(launch)
     console = Console(quiet=members.index > 0)
     with (
@@ -99,12 +121,12 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
         opened_by_the_first(members, lambda: opened_run(config, console, command)) as run,
     ):
         threads, elastic = fixed_values(config, run)[CPU_THREADS], config.trainer.elastic
-        if run.record.fixed and threads != environment.cores() and not (config.trainer.cpu_threads or elastic):
+        # XLA's pool has a thread for each device of a process, or more. In several processes each gets as many as one
+        # process would have.
+        pool, here = max(threads, config.mesh.devices), max(environment.cores(), config.mesh.devices)
+        if run.record.fixed and pool != here and not (config.trainer.cpu_threads or elastic):
             console.print(errors.threads_kept(threads, environment.cores()), highlight=False, soft_wrap=True)
-        if members.count > 1:
-            # XLA's pool has a thread for each device of a process, or more: here as many as one process would have.
-            threads = max(threads, config.mesh.devices)
-        environment.fix_threads(threads)
+        environment.fix_threads(pool if members.count > 1 else threads)
         if config.trainer.mesh is not None:
             devices.require(config.mesh)
         if elastic:
@@ -112,7 +134,7 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
 
         from levanter.runtime.trainer import train as run_training
 
-        run_training(config, console, command, run, stop)
+        run_training(config, console, command, run, stop, threads=threads)
 
 
 def _imported(run_dir: str) -> tuple[str | None, str | None]:

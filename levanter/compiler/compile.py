@@ -31,6 +31,7 @@ from passes.alternatives import explanation
 from passes.hardware.memory import CPU_MEMORY
 from passes.planner.constraints import Given
 from passes.planner.document import CHOICES_OF_MEMORY
+from passes.sharding.state import kinds_of
 from passes.stage import Stage
 from passes.summary import memory, operation_times
 
@@ -115,9 +116,7 @@ def planned(
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
     config, _ = with_microbatches(config, mesh, hardware)
-    if config.trainer.elastic:
-        check_elastic(mesh, config.trainer.virtual_shards)
-    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
+    check_mesh(config, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and config.trainer.plan is not None:
         plan = passes.Plan.of_document(config.trainer.plan, hardware)
@@ -127,6 +126,13 @@ def planned(
             check_elastic_plan(graph, plan)
     how = {"dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
     return planned_graph(graph, mesh, hardware, plan=plan, **how)
+
+
+def check_mesh(config: TrainConfig, mesh: Mapping[str, int]) -> None:
+    """Whether the batch of a config can be shared out over a mesh. Raises `UserError` where it cannot."""
+    if config.trainer.elastic:
+        check_elastic(mesh, config.trainer.virtual_shards)
+    _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
 
 
 def with_microbatches(config: TrainConfig, mesh: Mapping[str, int], hardware: str) -> tuple[TrainConfig, str | None]:
@@ -216,7 +222,8 @@ def report(
         **{key: value for key, value in found.items() if key not in ("mesh", "devices", "hardware")},
     }
     if plan_file is not None:
-        plan_file.write(result, answer)
+        with user_errors():
+            answer |= plan_file.write(result, answer)
     if explain:
         answer["explained"] = explanations(result, explain)
     if verify:
@@ -329,6 +336,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "order": list(plan.order),
         "compute": _axes(plan.compute),
         "storage": _axes(plan.storage),
+        "stored": list(plan.stored),
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
 
@@ -460,6 +468,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         {name: tuple(axes) for name, axes in request["compute"].items()},
         {name: tuple(axes) for name, axes in request["storage"].items()},
         request["hardware"],
+        stored=kinds_of(request["stored"]),
         **request["choices"],
     )
 

@@ -193,3 +193,7 @@ def plan_of_another_chip(source: str, planned: str, hardware: str) -> str:
 
 def plan_not_written(path: str, reason: str, option: str) -> UserError:
     return UserError(f"cannot write `{path}`: {reason}: name another file for {option}")
+
+
+def rules_unreadable(path: str, reason: str) -> UserError:
+    return UserError(f"cannot read the rules {path}: {reason}")

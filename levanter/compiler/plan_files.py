@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levanter.compiler import errors
+from passes.foreign.emit import emitted
 from passes.page.page import page
 from passes.planner.document import text_of
 from passes.planner.errors import reason_of
@@ -26,11 +27,13 @@ class PlanFile:
         model: the configuration or step, as the user calls it.
         save: a file for the plan; None writes none.
         html: a file for the page of the plan; None writes none.
+        emit: another system whose sharding rules are to say the plan (`passes.foreign.emit.FORMATS`).
     """
 
     model: str
     save: Path | None = None
     html: Path | None = None
+    emit: str | None = None
 
     def notes(self, result: Result | Compiled) -> Iterator[str]:
         """What there is to say where a plan was made for something else."""
@@ -46,14 +49,15 @@ class PlanFile:
         if document.hardware != plan.hardware:
             yield errors.plan_of_another_chip(document.source, document.hardware, plan.hardware)
 
-    def write(self, result: Result, report: Mapping[str, Any]) -> None:
-        """Write the plan, and its page.
+    def write(self, result: Result, report: Mapping[str, Any]) -> dict[str, str]:
+        """Write the plan, and its page; what is to be printed comes back, as `emitted`.
 
         Args:
             report: what `levanter compile` says of it.
 
         Raises:
             UserError: a file cannot be written.
+            PlanError: the other system's rules cannot say the plan.
         """
         named = {"model": self.model, **report}
         if self.save is not None:
@@ -61,6 +65,7 @@ class PlanFile:
             _write(self.save, text_of(document, heading(named), result.plan.reasons), "--save-plan")
         if self.html is not None:
             _write(self.html, page(named, result.graph, result.plan), "--html")
+        return {"emitted": emitted(self.emit, result.graph, result.plan)} if self.emit is not None else {}
 
 
 def _write(path: Path, text: str, option: str) -> None:

@@ -105,7 +105,8 @@ def report(
     answer: dict[str, Any] = {"model": target.step, **found}
     if plan_file is not None:
         answer["notes"] = [*answer["notes"], *plan_file.notes(result)]
-        plan_file.write(result, answer)
+        with user_errors():
+            answer |= plan_file.write(result, answer)
     if explain:
         answer["explained"] = explanations(result, explain)
     nameless = missing_names(graph)

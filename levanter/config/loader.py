@@ -14,7 +14,7 @@ from levanter.config import document
 from levanter.config.check import checked
 from levanter.config.document import Document
 from levanter.config.files import find_model
-from levanter.config.kept import without_kept
+from levanter.config.kept import in_its_place, without_kept
 from levanter.config.overrides import parse_overrides
 from levanter.config.planned import with_plan
 from levanter.config.pretrained import with_pretrained
@@ -43,7 +43,7 @@ def load(
     if source is not None:
         is_path = isinstance(source, Path) or "/" in source or source.endswith((".yaml", ".yml"))
         path = Path(source) if is_path else find_model(str(source))
-        written, name = renamed(without_kept(document.read(path))), path.stem
+        written, name = renamed(without_kept(in_its_place(document.read(path), path))), path.stem
     if own is not None:
         written = written.updated(parse_overrides([f"--model.type={own}"]).anchored(Path.cwd()))
         name = Path(own.rpartition(":")[0]).name.removesuffix(".py").rpartition(".")[2]

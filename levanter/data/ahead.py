@@ -5,8 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -87,7 +89,8 @@ class Ahead(Generic[T]):
 class Upcoming(Generic[T]):
     """Answers questions about one step after the other, the next ones of which are answered before they are asked.
 
-    Only while steps are asked for in order does it work ahead; the answers are the same in any order.
+    Only while steps are asked for in order does it work ahead; the answers are the same in any order. The thread does
+    not keep a program from its end.
 
     Args:
         make: the answer for a step and a question, a pure function.
@@ -95,6 +98,7 @@ class Upcoming(Generic[T]):
 
     Attributes:
         waited_seconds: how long answers have been waited for in all.
+        check: called now and then while an answer is waited for; what it raises ends the wait.
     """
 
     def __init__(self, make: Callable[[int, Any], T], most: int = 2) -> None:
@@ -102,8 +106,9 @@ class Upcoming(Generic[T]):
         self._most = most
         self._asked: tuple[int, Any] | None = None
         self._made: dict[int, Future[T]] = {}
-        self._thread: ThreadPoolExecutor | None = None
+        self._tasks: queue.SimpleQueue[Any] | None = None
         self.waited_seconds = 0.0
+        self.check: Callable[[], None] | None = None
 
     def __call__(self, step: int, question: Any) -> T:
         before, self._asked = self._asked, (step, question)
@@ -111,12 +116,42 @@ class Upcoming(Generic[T]):
         if not in_order:
             self._made.clear()
         began = time.perf_counter()
-        ready = self._made.pop(step, None)
-        found = self._make(step, question) if ready is None else ready.result()
-        self.waited_seconds += time.perf_counter() - began
+        try:
+            found = self._answer(step, question)
+        finally:
+            self.waited_seconds += time.perf_counter() - began
         if in_order:
-            self._thread = self._thread or ThreadPoolExecutor(1, "batches")
             for later in range(step + 1, step + 1 + self._most):
                 if later not in self._made:
-                    self._made[later] = self._thread.submit(self._make, later, question)
+                    self._made[later] = self._begun(later, question)
         return found
+
+    def _answer(self, step: int, question: Any) -> T:
+        ready = self._made.pop(step, None)
+        if ready is None:
+            if self.check is None:
+                return self._make(step, question)
+            ready = self._begun(step, question)
+        while self.check is not None and not wait([ready], _POLL_SECONDS).done:
+            self.check()
+        return ready.result()
+
+    def _begun(self, step: int, question: Any) -> Future[T]:
+        """The answer, once the thread has made it."""
+        if self._tasks is None:
+            self._tasks = queue.SimpleQueue()
+            weakref.finalize(self, self._tasks.put, None)
+            threading.Thread(target=_answering, args=(self._tasks,), name="batches", daemon=True).start()
+        answer: Future[T] = Future()
+        self._tasks.put((answer, partial(self._make, step, question)))
+        return answer
+
+
+def _answering(tasks: queue.SimpleQueue[Any]) -> None:
+    while (task := tasks.get()) is not None:
+        answer, make = task
+        try:
+            answer.set_result(make())
+        except BaseException as error:
+            answer.set_exception(error)
+        del task, answer, make  # nothing is kept alive while the next one is waited for

@@ -15,6 +15,7 @@ reads what has changed; `levanter data verify` reads everything.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -30,8 +31,9 @@ from levanter.data import chunks, errors, records, views
 from levanter.data.ahead import Ahead
 from levanter.data.corpus import HELDOUT, TRAIN, Corpus, Fingerprint, Reading, Streamed
 from levanter.data.progress import Progress
+from levanter.data.published import Published
 from levanter.data.records import Record
-from levanter.data.split import Survey, Surveyor
+from levanter.data.split import BY_DOCUMENT, BY_TAIL, Survey, Surveyor
 from levanter.data.tokenizer import Tokenizer
 from levanter.data.tokens import ArrayTokens, Tokens
 from levanter.data.views import View
@@ -74,35 +76,80 @@ def cached_tokens(
     Raises:
         UserError: the corpus cannot be read or is empty, or the cache cannot be written.
     """
-    view = _Cache(cache_dir, corpus, tokenizer, heldout_fraction, notify).view()
+    view = Cache(cache_dir, corpus, tokenizer, heldout_fraction, notify).view()
     return CachedTokens(view.key, view.tokens(TRAIN), view.tokens(HELDOUT))
 
 
-class _Cache:
-    """One request to the cache."""
+class Cache:
+    """One request to the cache.
+
+    Args:
+        by_blocks: whether the tokens are read while they are made (`levanter.data.block_data`): which documents are
+            held out is then decided by each alone, and those that the source names come first.
+
+    Attributes:
+        list_path: of the list of chunks that a build by blocks keeps, see `levanter.data.published`.
+    """
 
     def __init__(
-        self, cache_dir: Path, corpus: Corpus, tokenizer: Tokenizer, heldout_fraction: float, notify: Notify
+        self,
+        cache_dir: Path,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        heldout_fraction: float,
+        notify: Notify,
+        by_blocks: bool = False,
     ) -> None:
         self._cache_dir = cache_dir
         self._folder = cache_dir / "tokens"
         self._corpus, self._tokenizer, self._fraction = corpus, tokenizer, heldout_fraction
         self._notify = notify
-        request = records.request(corpus, tokenizer, heldout_fraction)
+        self._by_blocks = by_blocks
+        request = records.request(corpus, tokenizer, heldout_fraction) + ("-blocks" if by_blocks else "")
         self._record_path = self._folder / "records" / f"{request}.json"
         self._lock_path = self._folder / "records" / f"{request}.lock"
+        self.list_path = self._folder / "records" / f"{request}.chunks"
+
+    @property
+    def source(self) -> str:
+        """What the corpus is called."""
+        return self._corpus.source
 
     def view(self) -> View:
         """The tokens, made if need be."""
-        if (found := self._known()) is not None:
+        if not self._by_blocks and (found := self.known()) is not None:
             return found
-        with _told_where_it_cannot_be_written(self._cache_dir):
+        with told_where_it_cannot_be_written(self._cache_dir):
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
             with durable.locked(self._lock_path):
                 # Another process may have made it in the meantime.
-                return self._known() or self._built()
+                found = self.known()
+                if found is None:
+                    return self._built()
+                if self._by_blocks:
+                    self._list(found)
+                return found
 
-    def _known(self) -> View | None:
+    def _list(self, view: View) -> None:
+        """Keep the list of chunks of a view that is there already."""
+        with Published(self.list_path) as published:
+            for key in view.chunk_keys:
+                published.add(key)
+            published.end(view.key)
+
+    def without_old_list(self) -> None:
+        """Remove the list of chunks of a build that has ended, or was killed: the text may have changed since."""
+        with told_where_it_cannot_be_written(self._cache_dir):
+            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+            with durable.locked(self._lock_path, wait=False) as holds:
+                if holds:
+                    self.list_path.unlink(missing_ok=True)
+
+    def view_of(self, key: str) -> View:
+        """The view that a build has just made."""
+        return views.opened(self._view_folder(key), self.chunk_folder)
+
+    def known(self) -> View | None:
         """The view that an earlier reading of the same text made; None where the text must be read."""
         record = records.read(self._record_path)
         if record is None:
@@ -125,7 +172,7 @@ class _Cache:
     def _without_text(self, record: Record, error: UserError) -> View:
         """The tokens of a text that is gone."""
         try:
-            view = views.opened(self._view_folder(record.view), self._chunk_folder)
+            view = views.opened(self._view_folder(record.view), self.chunk_folder)
             views.check(view)
         except (FileNotFoundError, ValueError):
             raise error from None
@@ -135,7 +182,7 @@ class _Cache:
     def _opened(self, key: str) -> View | None:
         """The view `key`, with all its files as they should be; None where there is none."""
         try:
-            view = views.opened(self._view_folder(key), self._chunk_folder)
+            view = views.opened(self._view_folder(key), self.chunk_folder)
             views.check(view)
         except FileNotFoundError:
             return None
@@ -147,13 +194,25 @@ class _Cache:
     def _built(self) -> View:
         """The view of the text as it is now."""
         began = time.time()
-        reading = Reading()
+        reading = Reading(heldout_first=self._by_blocks)
         mark = None
         with contextlib.suppress(UserError):  # what is not there is told when it is read
             mark = self._mark()
-        survey, keys = self._tokenized(reading, mark)
+        with Published(self.list_path) if self._by_blocks else contextlib.nullcontext() as published:
+            view = self._made(reading, mark, began, published)
+            if published is not None:
+                published.end(view.key)
+        if mark is not None:
+            records.write(self._record_path, Record.of(view.key, self._corpus, mark, reading, began))
+        self._tell_skipped(reading.skipped, reading.first_skipped)
+        return view
+
+    def _made(self, reading: Reading, mark: Fingerprint | None, began: float, published: Published | None) -> View:
+        survey, keys = self._tokenized(reading, mark, published)
         if survey.characters == 0:
             raise errors.corpus_empty(self._corpus.source)
+        if self._by_blocks and survey.rule == BY_TAIL:
+            survey = dataclasses.replace(survey, rule=BY_DOCUMENT)
         key = _key(survey, self._tokenizer, self._fraction)
         about = {
             "key": key,
@@ -163,14 +222,13 @@ class _Cache:
             "made": began,
         }
         view = self._opened(key)
-        if view is None or [name for name, _ in view.manifest["chunks"]] != keys:
-            view = views.write(self._view_folder(key), self._chunk_folder, keys, survey.rule, self._fraction, about)
-        if mark is not None:
-            records.write(self._record_path, Record.of(key, self._corpus, mark, reading, began))
-        self._tell_skipped(reading.skipped, reading.first_skipped)
+        if view is None or view.chunk_keys != keys:
+            view = views.write(self._view_folder(key), self.chunk_folder, keys, survey.rule, self._fraction, about)
         return view
 
-    def _tokenized(self, reading: Reading, mark: Fingerprint | None) -> tuple[Survey, list[str]]:
+    def _tokenized(
+        self, reading: Reading, mark: Fingerprint | None, published: Published | None
+    ) -> tuple[Survey, list[str]]:
         """Read the text and tokenize what of it is new; the keys of all its chunks."""
         surveyor = Surveyor(self._fraction)
         identity = chunks.identity(self._tokenizer)
@@ -182,12 +240,14 @@ class _Cache:
             with Ahead(texts, 1, "reading text") as ready:
                 for text in ready:
                     key = text.key(identity)
-                    path = chunks.path_of(self._chunk_folder, key)
+                    path = chunks.path_of(self.chunk_folder, key)
                     if chunks.problem(path, key) is not None:
                         if progress.starts_work():
                             self._notify(errors.tokenizing(self._corpus.source, self._folder))
                         chunks.write(path, key, chunks.made(text, self._tokenizer))
                     keys.append(key)
+                    if published is not None:
+                        published.add(key)
                     progress.tokenized(text.characters)
         return surveyor.result(), keys
 
@@ -195,7 +255,8 @@ class _Cache:
         return self._folder / "views" / key[:32]
 
     @property
-    def _chunk_folder(self) -> Path:
+    def chunk_folder(self) -> Path:
+        """Of the chunks of all corpora."""
         return self._folder / "chunks"
 
     def _tell_skipped(self, skipped: int, first: str | None) -> None:
@@ -215,7 +276,8 @@ def _key(found: Survey, tokenizer: Tokenizer, heldout_fraction: float) -> str:
 
 
 @contextlib.contextmanager
-def _told_where_it_cannot_be_written(cache_dir: Path) -> Iterator[None]:
+def told_where_it_cannot_be_written(cache_dir: Path) -> Iterator[None]:
+    """Say of a cache that cannot be written how to have another one."""
     try:
         yield
     except OSError as error:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import draccus
 
-from levanter.fields import check, fraction, number, word
+from levanter.data import errors
+from levanter.fields import SIZE, check, fraction, number, word
 from levanter.registry import SOURCES, Choice
 
 if TYPE_CHECKING:
@@ -35,8 +36,18 @@ class DataConfig(Choice, draccus.ChoiceRegistry, ABC, registry=SOURCES):
     """stream: windows of the running text. separate: a token of a window sees its own document only. whole: the same,
     in rows of whole documents."""
 
+    shuffle_block: int | None = number(None, SIZE)
+    """Null: an epoch is all sequences in random order, and training begins when all of the text is tokenized. A number:
+    the first epoch goes through the text in blocks of so many sequences, each in random order, and training begins when
+    the first block is tokenized; the later epochs are as with null. Such as 100000."""
+
+    by_blocks: ClassVar[bool] = True
+    """Whether `shuffle_block` makes sense for a source."""
+
     def __post_init__(self) -> None:
         check(self, "data")
+        if self.shuffle_block is not None and not self.by_blocks:
+            raise errors.no_blocks()
 
     @property
     def has_segments(self) -> bool:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 TRAIN = "train"
 HELDOUT = "heldout"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,22 @@ class Reading:
         read: called with the bytes of the source that have been read since the last call.
         skipped: how many bad rows were left out.
         first_skipped: what is wrong with the first of them, and where it is.
+        heldout_first: whether held-out text that the source names is wanted before all other.
     """
 
     read: Callable[[int], None] = lambda _: None
     skipped: int = 0
     first_skipped: str | None = None
+    heldout_first: bool = False
 
     def skip(self, reason: str) -> None:
         """A bad row is left out."""
         self.skipped += 1
         self.first_skipped = self.first_skipped or reason
+
+    def ordered(self, train: T, heldout: T) -> tuple[T, T]:
+        """What is to be read of each side, in the order in which it is wanted."""
+        return (heldout, train) if self.heldout_first else (train, heldout)
 
 
 @runtime_checkable

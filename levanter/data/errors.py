@@ -44,6 +44,36 @@ def file_changed(field: str, path: str) -> UserError:
     return UserError(f"the file '{path}' changed while it was read (data.{field}): run again when it is written")
 
 
+def text_changed(source: str) -> UserError:
+    return UserError(
+        f"the text of {source} has changed while it was tokenized and trained on (data.shuffle_block): start a new run "
+        "with --run-dir once it is written"
+    )
+
+
+def builder_failed(source: str, code: int) -> WorkFailed:
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return WorkFailed(
+        f"the process that tokenizes {source} {how}; rerun the same command to resume from the last checkpoint"
+    )
+
+
+def no_blocks() -> UserError:
+    return UserError("data.shuffle_block is for text: conversations are tokenized before training (data.type chat)")
+
+
+def waiting_for_tokens(source: str, rows: int) -> str:
+    return f"waiting until the first {rows:,} sequences of {source} are tokenized (data.shuffle_block)"
+
+
+def no_heldout_in_block(source: str, block: int, tokens: int, needed: int) -> UserError:
+    return UserError(
+        f"the held-out text beside the first {block:,} sequences of {source} is too short (data.shuffle_block): it has "
+        f"{tokens} tokens in whole documents and one sequence needs {needed}: name held-out text by itself with "
+        "data.heldout_paths, or set a larger block or a larger data.heldout_fraction"
+    )
+
+
 def bad_row(where: str, field: str, reason: str) -> UserError:
     return UserError(
         f"{where}: {reason} (data.{field}): correct the row, or leave bad rows out with --data.bad_rows skip"

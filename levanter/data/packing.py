@@ -41,6 +41,10 @@ class Packing(ABC):
         """How many there are."""
 
     @abstractmethod
+    def stop(self, rows: int) -> int:
+        """Up to which place of the side the first so many rows reach."""
+
+    @abstractmethod
     def cut(self, rows: np.ndarray) -> Batch:
         """The rows that have these numbers."""
 
@@ -53,7 +57,10 @@ class Stream(Packing):
 
     @property
     def count(self) -> int:
-        return (len(self._tokens) - 1) // self._seq_len
+        return max(0, len(self._tokens) - 1) // self._seq_len
+
+    def stop(self, rows: int) -> int:
+        return rows * self._seq_len + 1
 
     def cut(self, rows: np.ndarray) -> Batch:
         found = self._tokens.rows(rows * self._seq_len, self._seq_len + 1)
@@ -111,7 +118,10 @@ class SeparateWindows(Apart):
 
     @property
     def count(self) -> int:
-        return (len(self._tokens) - 1) // self._seq_len
+        return max(0, len(self._tokens) - 1) // self._seq_len
+
+    def stop(self, rows: int) -> int:
+        return rows * self._seq_len + 1
 
     def _stretch(self, row: int) -> tuple[int, int]:
         first = row * self._seq_len + 1
@@ -121,31 +131,62 @@ class SeparateWindows(Apart):
 class WholeDocuments(Apart):
     """Rows of whole documents in the order of the corpus, each with as many as fit."""
 
-    def __init__(self, tokens: Tokens, seq_len: int, end_of_text: int | None) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        seq_len: int,
+        end_of_text: int | None,
+        ended: bool = True,
+        before: Packing | None = None,
+    ) -> None:
         super().__init__(tokens, seq_len, end_of_text)
-        self._starts = _row_starts(tokens.ends, len(tokens), seq_len)
+        known = before._starts if isinstance(before, WholeDocuments) else np.zeros(1, np.int64)
+        self._starts = _row_starts(tokens.ends, len(tokens), seq_len, ended, known)
 
     @property
     def count(self) -> int:
         return len(self._starts) - 1
 
+    def stop(self, rows: int) -> int:
+        return int(self._starts[rows])
+
     def _stretch(self, row: int) -> tuple[int, int]:
         return int(self._starts[row]), int(self._starts[row + 1])
 
 
-def _row_starts(ends: np.ndarray, length: int, seq_len: int) -> np.ndarray:
-    """Where each row starts, and where the last one ends."""
-    starts = [0]
-    while (start := starts[-1]) < length:
+def _row_starts(ends: np.ndarray, length: int, seq_len: int, ended: bool, known: np.ndarray) -> np.ndarray:
+    """Where each row starts, and where the last one ends.
+
+    Args:
+        ended: whether no more tokens come; if some do, a row that they may be part of is not there yet.
+        known: the first of them.
+    """
+    start = int(known[-1])
+    starts = []
+    while start < length and (ended or start + seq_len <= length):
         last = int(np.searchsorted(ends, start + seq_len, side="right")) - 1
         fits = last >= 0 and int(ends[last]) > start
-        starts.append(int(ends[last]) if fits else min(start + seq_len, length))
-    return np.array(starts)
+        start = int(ends[last]) if fits else min(start + seq_len, length)
+        starts.append(start)
+    return np.concatenate([known, np.array(starts, np.int64)])
 
 
-def packed(packing: str, tokens: Any, seq_len: int, end_of_text: int | None) -> Packing:
-    """The rows of a side, as `data.packing` says."""
+def packed(
+    packing: str,
+    tokens: Any,
+    seq_len: int,
+    end_of_text: int | None,
+    ended: bool = True,
+    before: Packing | None = None,
+) -> Packing:
+    """The rows of a side, as `data.packing` says.
+
+    Args:
+        ended: whether the tokens are all there are; if not, the rows are those that stay as they are when more come.
+        before: the rows of fewer tokens of the side, where they are known.
+    """
     if packing == STREAM:
         return Stream(tokens, seq_len)
-    kind = SeparateWindows if packing == SEPARATE else WholeDocuments
-    return kind(tokens, seq_len, end_of_text)
+    if packing == SEPARATE:
+        return SeparateWindows(tokens, seq_len, end_of_text)
+    return WholeDocuments(tokens, seq_len, end_of_text, ended, before)

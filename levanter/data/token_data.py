@@ -52,6 +52,10 @@ def windows(
     config: DataConfig, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]
 ) -> TokenData:
     """Windows of the text of a corpus; see `build`."""
+    if config.shuffle_block is not None:
+        from levanter.data.block_data import blocks
+
+        return blocks(config, seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)
     tokenizer = load_tokenizer(config.tokenizer)
     corpus = config.corpus()
     cache_dir = cache_dir_of(config.cache_dir)
@@ -136,6 +140,15 @@ class TokenData:
         """Held-out sequences."""
         return self._windows_of(self._tokens.heldout)
 
+    def identity_at(self, step: int) -> str:
+        """A hash of the data that the first so many steps have read, or may have: what a checkpoint records. All of it,
+        where all is there before the first step."""
+        return self.identity_of(step * self._batch_size)
+
+    def identity_of(self, rows: int) -> str:
+        """The same for so many sequences, in the order of training."""
+        return self.identity
+
     def train_batch(self, step: int) -> Batch:
         """The batch of training step `step`, counted from 0: always the same for the same seed."""
         return self.train_rows(step, range(self._batch_size))
@@ -157,6 +170,10 @@ class TokenData:
     def waited_seconds(self) -> float:
         """How long all calls for training batches have taken: less than it took to make them, which begins before."""
         return self._upcoming.waited_seconds
+
+    def while_waiting(self, check: Callable[[], None]) -> None:
+        """Call `check` now and then while a training batch is waited for; what it raises ends the wait."""
+        self._upcoming.check = check
 
     @cached_property
     def _upcoming(self) -> Upcoming[Batch]:
@@ -180,13 +197,17 @@ class TokenData:
         Args:
             places: int64, counted from 0: batch k of a run has k·batch … k·batch+batch-1.
         """
-        epochs, places = np.divmod(places, self.num_train_windows)
+        return self._cut(self._tokens.train, self._in_order(places, self.num_train_windows))
+
+    def _in_order(self, places: np.ndarray, count: int) -> np.ndarray:
+        """Which of `count` sequences stand at some places."""
+        epochs, places = np.divmod(places, count)
         windows = np.empty_like(places)
         for epoch in np.unique(epochs):
             of_epoch = epochs == epoch
-            order = Permutation(self.num_train_windows, f"window order, seed {self.seed}, epoch {epoch}")
+            order = Permutation(count, f"window order, seed {self.seed}, epoch {epoch}")
             windows[of_epoch] = order(places[of_epoch])
-        return self._cut(self._tokens.train, windows)
+        return windows
 
     def heldout_batches(self, n: int, batch_size: int) -> list[Batch]:
         """At most `n` full batches of held-out text, evenly spread over it: the same at every call, for every seed.

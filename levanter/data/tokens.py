@@ -61,7 +61,7 @@ class Spans:
         starts: int64 [spans + 1], where each stretch starts in the side, and where the last one ends.
         sources: int64 [spans], where each starts in the corpus.
         ends: int64 [documents], where each document ends in the side.
-        counts: int64, how often each id is there.
+        counts: int64, how often each id is there; empty where that is not known.
     """
 
     starts: np.ndarray
@@ -97,6 +97,26 @@ class SpannedTokens:
     def ends(self) -> np.ndarray:
         return self._spans.ends
 
+    def stands_at(self, place: int) -> int:
+        """Where in the corpus the id at a place of the side stands."""
+        spans = self._spans
+        span = int(np.searchsorted(spans.starts, place, side="right")) - 1
+        return int(spans.sources[span]) + place - int(spans.starts[span])
+
+    def first(self, length: int) -> SpannedTokens:
+        """The first so many ids, as tokens of their own."""
+        spans = self._spans
+        last = int(np.searchsorted(spans.starts[:-1], length))
+        starts = np.append(spans.starts[:last], length)
+        ends = spans.ends[: int(np.searchsorted(spans.ends, length, side="right"))]
+        found = Spans(starts, spans.sources[:last], ends, np.zeros(0, np.int64))
+        return SpannedTokens(found, self._firsts, self._ids_of)
+
+    def before(self, position: int) -> SpannedTokens:
+        """What of the side stands before a position of the corpus where none of its documents goes on."""
+        spans = self._spans
+        return self.first(int(spans.starts[int(np.searchsorted(spans.sources, position))]))
+
     def __len__(self) -> int:
         return int(self._spans.starts[-1])
 
@@ -115,7 +135,8 @@ class SpannedTokens:
         return found
 
     def counts(self, size: int) -> np.ndarray:
-        return np.concatenate([self._spans.counts, np.zeros(max(0, size - len(self._spans.counts)), np.int64)])
+        known = self._spans.counts if len(self._spans.counts) or not len(self) else self.counted()
+        return np.concatenate([known, np.zeros(max(0, size - len(known)), np.int64)])
 
     def counted(self) -> np.ndarray:
         """`Spans.counts`, from the ids themselves; little of them is held at once."""

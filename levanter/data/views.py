@@ -52,6 +52,11 @@ class View:
         """The identity of the data."""
         return self.manifest["key"]
 
+    @property
+    def chunk_keys(self) -> list[str]:
+        """The keys of its chunks, in the order of the text."""
+        return [key for key, _ in self.manifest["chunks"]]
+
     def tokens(self, side: str) -> SpannedTokens:
         """The ids of a side."""
         firsts = np.cumsum([0, *(tokens for _, tokens in self.manifest["chunks"])])
@@ -192,8 +197,7 @@ def _write_spans(folder: Path, found: Iterator[Chunk], rule: str, heldout_fracti
                 sides[0].add(starts, cuts)
                 sides[1].add(cuts, ends)
             else:
-                by_number = chunk.numbers < np.uint64(threshold(heldout_fraction))
-                heldout = np.where(chunk.named == UNNAMED, by_number, chunk.named == NAMED_HELDOUT)
+                heldout = is_heldout(chunk, heldout_fraction)
                 sides[0].add(starts[~heldout], ends[~heldout])
                 sides[1].add(starts[heldout], ends[heldout])
             lengths.append(len(chunk.ids))
@@ -201,6 +205,12 @@ def _write_spans(folder: Path, found: Iterator[Chunk], rule: str, heldout_fracti
         for side in sides:
             side.close()
     return lengths
+
+
+def is_heldout(chunk: Chunk, heldout_fraction: float) -> np.ndarray:
+    """Of each document that ends in a chunk whether it is held out, as its source or its own text says."""
+    by_number = chunk.numbers < np.uint64(threshold(heldout_fraction))
+    return np.where(chunk.named == UNNAMED, by_number, chunk.named == NAMED_HELDOUT)
 
 
 class _SideWriter:

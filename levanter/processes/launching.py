@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
 import socket
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TextIO
 
@@ -21,6 +23,7 @@ from levanter.processes.starting import COORDINATOR, PROCESS_ID, PROCESSES
 GRACE_SECONDS = 10.0
 """What the others have for ending by themselves once one has failed."""
 _POLL_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -41,6 +44,7 @@ class Children:
     def __init__(self, arguments: Sequence[str], processes: int) -> None:
         command = [sys.executable, "-m", "levanter.cli.main", *arguments]
         coordinator = f"127.0.0.1:{_free_port()}"
+        when_started = _ends_with_this_process()
         # A process of its own session: what the terminal sends comes here, and is sent on once.
         self._children = [
             subprocess.Popen(
@@ -51,6 +55,7 @@ class Children:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                preexec_fn=when_started,
             )
             for index in range(processes)
         ]
@@ -110,6 +115,13 @@ class Children:
         for child in self._children:
             if child.poll() is None:
                 child.send_signal(number)
+
+
+def _ends_with_this_process() -> Callable[[], object] | None:
+    """What a child does first, so that SIGTERM comes to it when this process is gone, by `kill -9` too."""
+    if sys.platform != "linux":
+        return None
+    return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def environment(current: Mapping[str, str], coordinator: str, processes: int, index: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from levanter.checkpoint.locations import Location
 from levanter.errors import UserError, WorkFailed, part_meant, suggestion
@@ -226,6 +227,19 @@ def schedule_ends(schedule: int, steps: int, rate: float) -> str:
         f"the learning rate follows its schedule of {schedule} steps, fixed when the run started, and is {rate:g} from "
         f"there to step {steps}; --optimizer.schedule_steps {steps} stretches it"
     )
+
+
+def mesh_chosen(mesh: str, hardware: str, tried: Sequence[Mapping[str, Any]]) -> str:
+    """`tried` are the meshes, the fastest first, with the predicted seconds of a step."""
+    others = [
+        f"{_mesh_text(each['mesh'])} {1e6 * each['step']:,.0f}" for each in tried[1:3] if each["step"] is not None
+    ]
+    beside = f"; next {', '.join(others)}" if others else ""
+    return f"mesh {mesh}, the fastest of {len(tried)} for {hardware}: {1e6 * tried[0]['step']:,.0f} µs a step{beside}"
+
+
+def _mesh_text(mesh: Mapping[str, int]) -> str:
+    return ",".join(f"{axis}={size}" for axis, size in mesh.items())
 
 
 def threads_kept(threads: int, cores: int) -> str:

@@ -6,6 +6,7 @@ numbers of the step before are fetched and logged.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -34,7 +35,7 @@ from levanter.runtime.state import (
     named_batch,
     state_shape,
 )
-from levanter.runtime.stop import StopRequested, StopSignal
+from levanter.runtime.stop import StopRequested, StopSignal, Together
 from levanter.trackers.scalars import plain
 from levanter.trackers.trackers import Trackers
 
@@ -60,6 +61,7 @@ class Loop:
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
+        self._members = members
         self._agreement = Agreement(members)
         self._alone = members.count == 1
         self._course = course or Course()
@@ -91,6 +93,8 @@ class Loop:
         if step < last:
             self._checkpointer.prepare(flat_names(state))
         batch = self._batch(step)
+        if self._alone:
+            self._tokens.while_waiting(stop.check)
         agreed = self._agreed(step, stop)
         while step < last and "stop" not in agreed:
             watched = self._instruments.before_step(step + 1, state, batch)
@@ -106,7 +110,8 @@ class Loop:
             step += 1
             # From here to the fetch of the numbers, the host works while the devices do.
             began = time.perf_counter()
-            batch = self._batch(step)
+            with contextlib.suppress(StopRequested):  # which `agreed` knows of
+                batch = self._batch(step) if step < last else batch
             self._pace.waited_for_data(time.perf_counter() - began, idle=metrics["loss"].is_ready())
             self._instruments.after_step(step, metrics)
             if running is not None:
@@ -160,8 +165,12 @@ class Loop:
         return self._measure(state)[LOSS] if self._last_heldout_loss is None else self._last_heldout_loss
 
     def _measure(self, state: TrainState) -> dict[str, float]:
-        # A signal cuts it short, unless other processes are in it too.
-        check = self._stop.check if self._alone else lambda: None
+        """The losses on the held-out batches.
+
+        Raises:
+            StopRequested: a signal cuts it short, in all processes before the same batch.
+        """
+        check = self._stop.check if self._alone else Together(self._members, self._stop).check
         return self.heldout.losses(self._evaluate, self._evaluated(state), check)
 
     def _evaluate(self, model: Any, batch: LmBatch) -> jax.Array:
@@ -215,7 +224,9 @@ class Loop:
             began = time.perf_counter()
             self._trackers.sync()
             course = self._course.metadata(step, self._unlogged)
-            self._checkpointer.save(step, flat_names(state), {"data": self._tokens.identity, **self._code, **course})
+            self._checkpointer.save(
+                step, flat_names(state), {"data": self._tokens.identity_at(step), **self._code, **course}
+            )
             self._pace.stalled(time.perf_counter() - began)
 
     @property

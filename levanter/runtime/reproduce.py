@@ -152,8 +152,10 @@ def _data(config: TrainConfig, checkpoint: Location | None) -> text.TokenData:
         seed=config.trainer.seed,
         batch_size=config.trainer.train_batch_size,
     )
-    if checkpoint is not None and read_manifest(checkpoint).metadata.get("data") != tokens.identity:
-        raise errors.other_data(checkpoint)
+    if checkpoint is not None:
+        manifest = read_manifest(checkpoint)
+        if manifest.metadata.get("data") != tokens.identity_at(manifest.step):
+            raise errors.other_data(checkpoint)
     return tokens
 
 

@@ -304,6 +304,16 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def refuse_a_second_writer(path: Path) -> None:
+    """Look whether somebody writes the run directory at `path`, without taking it.
+
+    Raises:
+        UserError: another process does.
+    """
+    if is_locked(path):
+        raise errors.run_in_use(path, (path / LOCK).read_text(encoding="utf-8").strip())
+
+
 def _forget(run: RunDirectory) -> None:
     """Drop what is left of a run that never came to a checkpoint: its numbers, and its name at the tracker."""
     for name in (METRICS, WANDB_ID, REWINDS):

@@ -67,7 +67,7 @@ def starting_state(
 
     def read_state(path: Location) -> tuple[Manifest, TrainState | None]:
         manifest = read_manifest(path)
-        usable = manifest.metadata.get("data") == tokens.identity and manifest.step <= config.trainer.num_train_steps
+        usable = _same_data(manifest, tokens) and manifest.step <= config.trainer.num_train_steps
         return manifest, loaded(config, path, compiled) if usable and not is_imported(manifest) else None
 
     problems: list[str] = []
@@ -83,7 +83,7 @@ def starting_state(
         return first_state(config, run, compiled), 0, course
 
     checkpoint, (manifest, state) = found
-    if manifest.metadata.get("data") != tokens.identity:
+    if not _same_data(manifest, tokens):
         raise errors.other_data(checkpoint)
     for file in own_code.changed(manifest.metadata.get(own_code.KEY, {}), config):
         tell(errors.code_changed(file, checkpoint))
@@ -95,6 +95,10 @@ def starting_state(
     tell(errors.resuming(checkpoint))
     _record_resume(config, run, manifest.step, fixed, now, tell)
     return state, manifest.step, replace(course, unlogged=manifest.metadata.get(UNLOGGED))
+
+
+def _same_data(manifest: Manifest, tokens: text.TokenData) -> bool:
+    return manifest.metadata.get("data") == tokens.identity_at(manifest.step)
 
 
 def loaded(config: TrainConfig, checkpoint: Location, compiled: Compiled) -> TrainState:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from levanter.errors import EXIT_INTERRUPTED
+from levanter.processes.group import Group
 from levanter.runtime import errors
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -23,6 +24,30 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 class StopRequested(Exception):
     """Raised inside an evaluation that a signal cuts short."""
+
+
+@contextlib.contextmanager
+def signals_of_a_command(leave: Callable[[int], Any] = os._exit) -> Iterator[None]:
+    """Around the whole of a command that a process is for: SIGTERM and SIGHUP end it with 0 where nothing else listens
+    to them, and when the command has ended, signals change nothing: the interpreter still takes a moment to end.
+
+    Args:
+        leave: ends the process with an exit code.
+    """
+
+    def leave_now(number: int, frame: FrameType | None) -> None:
+        os.write(2, f"{errors.stopped_early(signal.Signals(number).name)}\n".encode())
+        leave(0)
+
+    listened = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in listened:
+        if number != signal.SIGINT:  # which is an exception, as everywhere
+            signal.signal(number, leave_now)
+    try:
+        yield
+    finally:
+        for number in listened:
+            signal.signal(number, signal.SIG_IGN)
 
 
 class StopSignal:
@@ -79,6 +104,24 @@ class StopSignal:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal = number
+
+
+class Together:
+    """`StopSignal.check` of several processes, which are to end at the same call although a signal comes to one of
+    them, or to each at another moment. They ask each other now and then."""
+
+    EVERY = 8
+    """Calls from one question to the next: each of them waits for the slowest process."""
+
+    def __init__(self, members: Group, stop: StopSignal) -> None:
+        self._members, self._stop = members, stop
+        self._calls = 0
+
+    def check(self) -> None:
+        """Raise `StopRequested` where a stop is asked for in any of the processes."""
+        self._calls += 1
+        if self._calls % self.EVERY == 0 and any(self._members.exchange("stop", "1" if self._stop.requested else "")):
+            raise StopRequested
 
 
 class ProcessStop(StopSignal):

@@ -51,6 +51,7 @@ def train(
     run: RunDirectory | None = None,
     stop: StopSignal | None = None,
     callbacks: Sequence[Callback] = (),
+    threads: int | None = None,
 ) -> TrainState:
     """Train as `config` says, or resume a run that was stopped, and return the last state.
 
@@ -61,6 +62,8 @@ def train(
         run: the run directory, where the caller has opened it; default: the one that the config names.
         stop: the signals, where the caller listens to them already.
         callbacks: code of the caller's that looks on, see `levanter.runtime.callbacks`.
+        threads: what `trainer.cpu_threads: null` means in a new run; default: the threads that XLA has for the CPU,
+            which may be more in a process with others.
 
     Raises:
         KeyboardInterrupt: the run was stopped with Ctrl-C; everything is saved.
@@ -86,10 +89,10 @@ def train(
         )
         if tokens.vocab_size > config.model.vocab_size:
             raise vocabulary_too_small(config.model.vocab_size, tokens.vocab_size)
-        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks, members)
+        attempt = _Attempt(config, run, tokens, console, stop, began, programs, callbacks, members, threads)
         while True:
             try:
-                state, step, loop, stopped = attempt.made()
+                state, step, loop, interrupted = attempt.made()
                 break
             except NotFinite as found:
                 problem = found.with_traceback(None)  # whose frames hold the state
@@ -97,9 +100,10 @@ def train(
                 if members.count > 1:  # the step is made again on one process only
                     raise errors.diverged_together(str(problem))
                 raise diverged(attempt.config, run, tokens, attempt.compiled, command, problem, console)
-        if stopped is not None and (step < config.trainer.num_train_steps or loop.unfinished):
+        if step < config.trainer.num_train_steps or loop.unfinished:
+            # By a signal, which may have come to another process alone.
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
-            if stopped.interrupted:
+            if interrupted:
                 raise KeyboardInterrupt
             return state
         heldout_loss = loop.final_heldout_loss(state)
@@ -126,9 +130,10 @@ class _Attempt:
         programs: compile_cache.Programs | None,
         callbacks: Sequence[Callback],
         members: Group,
+        threads: int | None,
     ) -> None:
         self._members = members
-        self._fixed = fixed_values(config, run)
+        self._fixed = fixed_values(config, run, threads)
         if config.trainer.microbatches is None:
             self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
         self.config = with_fixed(config, self._fixed)
@@ -138,8 +143,8 @@ class _Attempt:
         self._run, self._tokens, self._console, self._stop = run, tokens, console, stop
         self._began, self._programs, self._callbacks = began, programs, callbacks
 
-    def made(self) -> tuple[TrainState, int, Loop, StopSignal | None]:
-        """The last state, its step, the loop that made it, and the signal that ended it, if one did.
+    def made(self) -> tuple[TrainState, int, Loop, bool]:
+        """The last state, its step, the loop that made it, and whether Ctrl-C came.
 
         Raises:
             NotFinite: the loss or the gradient of a step is not finite.
@@ -166,7 +171,7 @@ class _Attempt:
         ):
             loop = Loop(config, self._tokens, self.compiled, checkpointer, trackers, instruments, course, self._members)
             state, step = loop.run(state, step, stop)
-        return state, step, loop, stop if stop.requested else None
+        return state, step, loop, stop.interrupted
 
     def _trackers(self, step: int) -> Trackers:
         """Where the numbers go from `step` on: the first process logs them."""

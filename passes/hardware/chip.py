@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 
 from passes import errors
 from passes.hardware.chip_file import ChipRow, read_chips
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
+
+HOP_SECONDS = 1e-6
+ANY_SLICE = (1 << 16, 1 << 16, 1 << 16)
+"""Of a chip of which nothing else is said: three dims of any length."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,12 @@ class Chip:
         wraps_at: the multiple at which a dimension of the torus closes into a ring; 0: no torus, a switched network.
         slow_per_host: bytes per second of one host on the network between hosts.
         host: chips of one host (node).
+        slice: the form of the largest slice of a torus: chips along each of its dims.
+        f32_flops: operations per second of products of float32, by default as JAX multiplies these; 0: as of bf16.
+        int8_flops: of products of numbers of 8 bits; 0: as of bf16.
+        launch: seconds before a collective sends anything; `slow_launch`: besides, where it leaves the island.
+        hop: seconds over one link of a torus.
+        combined: bytes up to which XLA sends small collectives as one; 0: each alone.
         overlap: what share of its communication is trusted to be hidden.
         memory: how its memory takes arrays.
         source: where the numbers come from.
@@ -53,10 +64,27 @@ class Chip:
     overlap: Overlap = Overlap()
     memory: ChipMemory = PLAIN_MEMORY
     source: str = ""
+    slice: tuple[int, ...] = ANY_SLICE
+    f32_flops: float = 0.0
+    int8_flops: float = 0.0
+    launch: float = 0.0
+    slow_launch: float = HOP_SECONDS
+    hop: float = HOP_SECONDS
+    combined: float = 0.0
 
     @property
     def switched(self) -> bool:
         return self.wraps_at == 0
+
+    @property
+    def largest_slice(self) -> int:
+        """Chips of the largest slice."""
+        return prod(self.slice)
+
+    def rate(self, bytes_of_an_element: int) -> float:
+        """Operations per second of products of numbers of so many bytes."""
+        known = self.int8_flops if bytes_of_an_element == 1 else self.f32_flops if bytes_of_an_element >= 4 else 0.0
+        return known or self.flops
 
 
 def chip_of(hardware: str | Chip) -> Chip:
@@ -113,6 +141,13 @@ def _chip(name: str, row: ChipRow) -> Chip:
         overlap=Overlap(numbers["overlap_state"], numbers["overlap_activations"]),
         memory=ChipMemory(round(numbers["on_chip_mb"] * 1e6), (int(numbers["tile_rows"]), int(numbers["tile_lanes"]))),
         source=row.source,
+        slice=row.slice or ANY_SLICE,
+        f32_flops=numbers["f32_tflops"] * 1e12,
+        int8_flops=numbers["int8_tflops"] * 1e12,
+        launch=numbers["launch_us"] * 1e-6,
+        slow_launch=numbers["host_launch_us"] * 1e-6,
+        hop=numbers["hop_us"] * 1e-6,
+        combined=numbers["combined_mb"] * 1e6,
     )
 
 

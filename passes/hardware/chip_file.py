@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,12 @@ NUMBERS = {
     "memory_gb": "a number above 0",
     "hbm_gb_per_s": "a number above 0",
     "link_gb_per_s": "a number above 0",
+    "f32_tflops": "a number of at least 0",
+    "int8_tflops": "a number of at least 0",
+    "launch_us": "a number of at least 0",
+    "hop_us": "a number of at least 0",
+    "host_launch_us": "a number of at least 0",
+    "combined_mb": "a number of at least 0",
     "ring_multiple": "a whole number of at least 1",
     "host_chips": "a whole number of at least 1",
     "host_gb_per_s": "a number above 0",
@@ -29,8 +36,14 @@ NUMBERS = {
 }
 """Every numeric key, and what it holds. GB are 10**9 bytes."""
 NETWORKS = ("torus", "switched")
-KEYS = ("source", "network", *NUMBERS)
+KEYS = ("source", "network", "slice", *NUMBERS)
 DEFAULTS = {
+    "f32_tflops": 0.0,
+    "int8_tflops": 0.0,
+    "launch_us": 0.0,
+    "hop_us": 1.0,
+    "host_launch_us": 1.0,
+    "combined_mb": 0.0,
     "overlap_state": 0.8,
     "overlap_activations": 0.0,
     "on_chip_mb": 0.0,
@@ -41,10 +54,12 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class ChipRow:
-    """One chip of a file: where its numbers come from, and the numbers by key. A switched network has no rings."""
+    """One chip of a file: where its numbers come from, the numbers by key, and the form of the largest slice, if any is
+    said. A switched network has no rings and no slices."""
 
     source: str
     numbers: dict[str, float]
+    slice: tuple[int, ...] = ()
 
 
 def read_chips(text: str, path: str) -> dict[str, ChipRow]:
@@ -85,16 +100,17 @@ def _row(chip: str, line: int, node: Any, path: str) -> ChipRow:
         if key not in KEYS:
             raise errors.chip_unknown_key(path, place, chip, key, KEYS)
         values[key] = _value(key, place, value, chip, path)
-    needed = [key for key in KEYS if key not in DEFAULTS]
+    needed = [key for key in KEYS if key not in DEFAULTS and key != "slice"]
     if values.get("network") == "switched":
         needed.remove("ring_multiple")
     missing = [key for key in needed if key not in values]
     if missing:
         raise errors.chip_missing_keys(path, line, chip, missing)
-    source, network = values.pop("source"), values.pop("network")
+    source, network, largest = values.pop("source"), values.pop("network"), values.pop("slice", ())
     if network == "switched":
         values.pop("ring_multiple", None)
-    return ChipRow(source, {**DEFAULTS, **values})
+        largest = ()
+    return ChipRow(source, {**DEFAULTS, **values}, largest)
 
 
 def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
@@ -107,6 +123,10 @@ def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
         if written not in NETWORKS:
             raise errors.chip_bad_value(path, line, chip, key, written, " or ".join(NETWORKS))
         return written
+    if key == "slice":
+        if not re.fullmatch(r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){0,2}", written):
+            raise errors.chip_bad_value(path, line, chip, key, written, "chips along each dim, such as 16x16")
+        return tuple(int(size) for size in written.split("x"))
     try:
         number = float(written)
     except ValueError:

@@ -82,7 +82,10 @@ def _walk(
             mesh = node.words("mesh")
             what = f"{', '.join(node.words('axis')) or '—'} over {' × '.join(mesh)}"
             for kind, volume in op.sends(node, sizes):
-                yield node.phase, kind, times * float(network.seconds(kind, plan.mesh.mask(mesh), volume)), what
+                taken = float(
+                    network.seconds(kind, plan.mesh.mask(mesh), volume, summary.awaited(str(node.attrs["moving"])))
+                )
+                yield node.phase, kind, times * taken, what
         elif not entered(node) and node.outputs:
             source = str(node.source or "—")
             yield node.phase, COMPUTE, computed.take(node.phase, source, node.outputs[0].id), source

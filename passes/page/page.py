@@ -47,8 +47,8 @@ def page(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> str:
 
 def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
     """All that a page draws."""
-    regather = regathers(graph, plan, assign_roles(graph))
-    problem = Problem.of(graph, plan.mesh, plan.chip, regather)
+    regather = regathers(graph, plan, assign_roles(graph, stored=plan.stored))
+    problem = Problem.of(graph, plan.mesh, plan.chip, regather, stored=plan.stored)
     placed = placing.placed(graph, plan)
     mesh, space, sizes = plan.mesh, problem.space, graph.axis_sizes()
     reasons = {row["name"]: row["reason"] for row in report["axes"]}

@@ -31,8 +31,8 @@ class _OneKind(Network):
     kind: str = ""
     counted: bool = False
 
-    def seconds(self, kind: str, mask: Mask, volume: Mask) -> Any:
-        taken = super().seconds(kind, mask, volume)
+    def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
+        taken = super().seconds(kind, mask, volume, awaited)
         share = {self.kind: 1.0}.get(kind, 0.0)
         return (np.asarray(taken) > 0) * share if self.counted else taken * share
 

@@ -20,39 +20,51 @@ from passes.planner.search import Candidate, Found
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import Role
+from passes.sharding.state import STAGES, STATE_KINDS, StateKind, kinds_of
 
 Given: TypeAlias = Mapping[str, str | Sequence[str]]
 """Mesh axes by name, as a user writes them."""
 Shapes: TypeAlias = Sequence[tuple[tuple[tuple[str, int], ...], Role]]
+STORED, ANY = "stored", "any"
+"""What is pinned to kinds of state, and the word for whichever of `STAGES` is best."""
 _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 """Storage choices, mesh axes forbidden to names, and those that pinned names are computed over."""
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """Masks of the mesh axes that names are pinned to, and of those forbidden to them."""
+    """Masks of the mesh axes that names are pinned to, and of those forbidden to them; and the sets of kinds of state
+    of which one is stored."""
 
     pinned: Mapping[str, int] = field(default_factory=dict[str, int])
     forbidden: Mapping[str, int] = field(default_factory=dict[str, int])
+    levels: tuple[tuple[StateKind, ...], ...] = (STATE_KINDS,)
 
     @classmethod
     def of(cls, pin: Given | None, forbid: Given | None, mesh: DeviceMesh) -> Constraints:
-        """From what a user writes. Raises `PlanError` for an axis that the mesh does not have, and where a name is
-        pinned to what is forbidden to it."""
-        pinned, forbidden = _masks("pin", pin or {}, mesh), _masks("forbid", forbid or {}, mesh)
+        """From what a user writes; `stored` among the pins are kinds of state, or `any`. Raises `PlanError` for an axis
+        that the mesh does not have, and where a name is pinned to what is forbidden to it."""
+        names = {name: axes for name, axes in (pin or {}).items() if name != STORED}
+        pinned, forbidden = _masks("pin", names, mesh), _masks("forbid", forbid or {}, mesh)
         for name in pinned.keys() & forbidden.keys():
             if both := pinned[name] & forbidden[name]:
                 raise errors.pinned_and_forbidden(name, mesh.names(both))
-        return cls(pinned, forbidden)
+        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)))
 
     def __bool__(self) -> bool:
+        return self.of_names or self.levels != (STATE_KINDS,)
+
+    @property
+    def of_names(self) -> bool:
+        """Whether anything is pinned or forbidden to a name."""
         return bool(self.pinned or self.forbidden)
 
     def described(self, mesh: DeviceMesh) -> str:
         """`embed=data pinned, vocab=model forbidden`"""
         words = (("pinned", self.pinned), ("forbidden", self.forbidden))
         found = [f"{name}={','.join(mesh.names(mask))} {word}" for word, each in words for name, mask in each.items()]
-        return ", ".join(found)
+        kinds = [f"{STORED}={','.join(level)} pinned" for level in self.levels if self.levels != (STATE_KINDS,)]
+        return ", ".join([*found, *kinds[:1]] if len(self.levels) == 1 else found)
 
     def allowed(self, space: PlanSpace, shapes: Shapes, sizes: Mapping[str, int], graph: str) -> list[PlanSpace]:
         """The parts of a space that are allowed; together all of it that is.
@@ -114,6 +126,11 @@ def best_of(parts: Sequence[Found], distinct: float) -> Found:
     lean = [part.leanest for part in parts if part.leanest is not None]
     leanest = min(lean, key=lambda each: each.peak) if lean else None
     return Found(best, leanest, min(part.bound for part in parts))
+
+
+def _levels(written: str | Sequence[str]) -> tuple[tuple[StateKind, ...], ...]:
+    words = written.split(",") if isinstance(written, str) else list(written)
+    return STAGES if words == [ANY] else (kinds_of([word.strip() for word in words if word.strip()]),)
 
 
 def _masks(word: str, given: Given, mesh: DeviceMesh) -> dict[str, int]:

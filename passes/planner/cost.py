@@ -64,12 +64,18 @@ def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, rules: S
         space: Space = space_of(node, roles)
         for mask in rules.layout(space.sizes, space.role, space.blocked).values():
             flops = flops / rules.mesh.group(mask)
-    return np.maximum(flops / chip.flops, traffic / chip.memory_bandwidth)
+    return np.maximum(flops / chip.rate(_width(node)), traffic / chip.memory_bandwidth)
+
+
+def _width(node: Node) -> int:
+    """Bytes of an element of what a product multiplies: its first two operands."""
+    return max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
 
 
 def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0) -> Cost:
     """Price of resharding a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
     seconds: Any = 0.0
+    awaited = reshard.role == "compute" and reshard.target_role == "compute"
     for step in reshard_steps(
         reshard.value.type,
         reshard.source,
@@ -80,8 +86,8 @@ def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, activ
         rules.compute,
     ):
         if OPS[step.kind].communicates:
-            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes)
+            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes, awaited)
     seconds = seconds * active
-    if reshard.role == "compute" and reshard.target_role == "compute":
+    if awaited:
         return Cost(activations=seconds)
     return Cost(hidden=seconds)

@@ -30,6 +30,7 @@ import yaml
 from passes.errors import PlanError, chip_file_yaml
 from passes.planner import errors
 from passes.sharding.mesh import DeviceMesh
+from passes.sharding.state import STATE_KINDS, kinds_of
 
 _yaml: Any = yaml
 
@@ -43,6 +44,8 @@ _MEANINGS = {
     "compute": "What each name is sharded over in use. Where two names of one array want the same mesh axis, the upper "
     "one has it.",
     "storage": "What is added at rest: in parameters, gradients and optimizer state (FSDP).",
+    "stored": "Which of these it is added in: all three (ZeRO-3), gradients and optimizer (ZeRO-2), or optimizer "
+    "(ZeRO-1).",
     "regather": "Whether parameters are gathered again in the backward pass (true) or kept from the forward pass "
     "(false); auto keeps them where there is room.",
     "defer_sums": "Whether gradients that a loop adds up are reduced once, after it; auto does as many as there is "
@@ -74,6 +77,8 @@ class PlanDocument:
     """Whether gradients that a loop adds up are reduced once, after it: true, false, or auto for where it fits."""
     hoist_gathers: str = "auto"
     """Whether trips of a loop share what they gather: true, false, or auto for where it fits."""
+    stored: list[str] = field(default_factory=lambda: list(STATE_KINDS))
+    """The kinds of state that `storage` shards: parameters, gradients and optimizer, or some of them."""
     source: str = "plan.yaml"
     """The file that the plan was read from, as messages call it."""
 
@@ -87,6 +92,10 @@ class PlanDocument:
                         raise errors.document_mesh_axis(self.source, role, name, axis, mesh.axes)
                 if len(set(axes)) < len(axes):
                     raise errors.document_axis_twice(self.source, role, name, axes)
+        try:
+            kinds_of(self.stored)
+        except PlanError as error:
+            raise errors.in_document(self.source, error) from None
         for key in CHOICES_OF_MEMORY:
             if getattr(self, key) not in CHOICES:
                 raise errors.document_choice(self.source, key, getattr(self, key), tuple(CHOICES))
@@ -139,6 +148,10 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         for name, line in zip(rules, written, strict=True):
             why = "" if role == "storage" and name in document.compute else reasons.get(name, "")
             yield f"{line:<{margin}}  # {why}" if why else line
+    if document.storage or document.stored != list(STATE_KINDS):
+        yield ""
+        yield from _comment(_MEANINGS["stored"])
+        yield f"stored: {_flow(document.stored)}"
     for key in CHOICES_OF_MEMORY:
         yield ""
         yield from _comment(_MEANINGS[key])
@@ -238,6 +251,14 @@ def _rules(node: Any, where: str, key: str) -> dict[str, list[str]]:
     return {name: axes for name, axes in found.items() if axes}
 
 
+def _kinds(node: Any, where: str, key: str) -> list[str]:
+    if isinstance(node, yaml.ScalarNode):
+        return [part.strip() for part in str(node.value).split(",") if part.strip()]
+    if not isinstance(node, yaml.SequenceNode) or not all(isinstance(each, yaml.ScalarNode) for each in node.value):
+        raise errors.document_value(where, key, "a section", _EXPECTED[key])
+    return [str(each.value) for each in node.value]
+
+
 def _rows(node: Any, where: str, key: str) -> dict[str, Any]:
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
         return {}
@@ -253,6 +274,7 @@ _EXPECTED = {
     "sizes": "sizes by name, such as {mlp: 256}",
     "compute": "mesh axes by name, such as {batch: [data]}",
     "storage": "mesh axes by name, such as {embed: [data]}",
+    "stored": "a list of parameters, gradients and optimizer",
     "regather": "auto, true or false",
     "defer_sums": "auto, true or false",
     "hoist_gathers": "auto, true or false",
@@ -264,6 +286,7 @@ _READERS = {
     "sizes": _sizes,
     "compute": _rules,
     "storage": _rules,
+    "stored": _kinds,
     "regather": _choice,
     "defer_sums": _choice,
     "hoist_gathers": _choice,

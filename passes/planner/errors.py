@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt, lcm
 
 from passes.errors import PlanError, nearest, nearest_name, rule_axis_twice, rule_mesh_axis
@@ -150,3 +150,22 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def batch_undivided(name: str, size: int, axis: str, devices: int, fewer: int) -> str:
+    """A batch that a mesh axis does not divide."""
+    lower, upper = size // devices * devices, -(-size // devices) * devices
+    sizes = " or ".join(f"{each:,}" for each in (lower, upper) if each)
+    other = f", or the mesh axis to {axis}={fewer}" if fewer > 1 else ""
+    return (
+        f"{name}={size:,} does not divide by {axis}={devices:,}, so no plan shares it out over {axis}; set {name} to "
+        f"{sizes}{other}"
+    )
+
+
+def state_undivided(sizes: Mapping[str, int], axis: str, devices: int, better: int, names: Sequence[str]) -> str:
+    """A mesh axis that divides no name of the state."""
+    listed = ", ".join(f"{name}={size}" for name, size in sorted(sizes.items(), key=lambda item: -item[1])[:4])
+    other = f"; {axis}={better} divides {', '.join(names)}" if better > 1 else ""
+    held = "each of its devices holds all of it"
+    return f"{axis}={factored(devices)} divides no axis of the state ({listed}): {held}{other}"

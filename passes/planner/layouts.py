@@ -13,6 +13,7 @@ from passes.hardware.chip import Chip, chip_of
 from passes.planner.document import PlanDocument
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import Role, ShardingRules, sizes_of, with_layout
+from passes.sharding.state import STATE_KINDS, StateKind
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class Layouts:
     absent). `storage` repeats the compute axes and adds the storage-only ones. `regather` says whether parameters that
     the forward pass gathered are gathered again in the backward pass, or kept till then; None where memory is to decide
     (see `passes.planner.regather`). `defer_sums` and `hoist_gathers` say the same of what loops do once: all of it,
-    none of it, or None for as much as there is room for. `subject` is the step that was planned; a plan by hand has
-    none until it is carried out. `document` is the file that the plan was read from; what of it a step cannot follow is
-    an error.
+    none of it, or None for as much as there is room for. `stored` are the kinds of state that storage axes shard: all
+    is ZeRO-3, or FSDP; gradients and optimizer state ZeRO-2; optimizer state alone ZeRO-1. `subject` is the step that
+    was planned; a plan by hand has none until it is carried out. `document` is the file that the plan was read from;
+    what of it a step cannot follow is an error.
     """
 
     mesh: DeviceMesh
@@ -73,6 +75,7 @@ class Layouts:
     regather: bool | None = None
     defer_sums: bool | None = None
     hoist_gathers: bool | None = None
+    stored: tuple[StateKind, ...] = STATE_KINDS
     document: PlanDocument | None = field(default=None, compare=False, repr=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
 

@@ -17,14 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role
-from passes.sharding.roles import Roles
+from passes.sharding.roles import Roles, read_by_passes
 from passes.sharding.rules import Role, ShardingRules
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
@@ -157,20 +156,16 @@ def memory_program(
     """The memory program of a whole step. Parameters that are gathered live from their first reader to their last one,
     or with `regather` to the last one of the forward pass, and again for those of the backward pass."""
     program = MemoryProgram()
-    writer = _Writer(program, roles, _forward_readers(graph), regather, chip)
+    writer = _Writer(program, roles, read_by_passes(graph), regather, chip)
     state = {graph.inputs[before].id for before, _ in graph.carried}
     for value in graph.inputs:
         writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
-    updated = {graph.outputs[after] for _, after in graph.carried}
-    in_place = {operand.id for operand in updated if isinstance(operand, Value)}
+    updated = [(graph.inputs[before], graph.outputs[after]) for before, after in graph.carried]
+    in_place = {
+        after.id for before, after in updated if isinstance(after, Value) and roles[after.id] == roles[before.id]
+    }
     writer.scope(graph, in_place, scanned=False)
     return program
-
-
-def _forward_readers(graph: Graph) -> set[int]:
-    """Ids of the inputs that the forward or backward pass reads: parameters; other state is the optimizer's."""
-    readers = Uses.of_scope(graph).readers
-    return {value for value, nodes in readers.items() if any(node.phase != "update" for node in nodes)}
 
 
 class _Writer:
@@ -286,7 +281,7 @@ class _Writer:
         return found
 
     def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
-        if self.roles[value.id] == "storage":
+        if self.roles[value.id] != "compute":
             return "gradients" if node.phase == "backward" else "temporaries"
         return "temporaries" if scanned or node.phase != "forward" else "activations"
 

@@ -20,6 +20,7 @@ from passes.report.heading import heading
 from passes.report.report import Report
 from passes.sharding.jax_mesh import device_mesh, named_sharding, partition_spec
 from passes.sharding.mesh import DeviceMesh, MeshLike
+from passes.sharding.state import STATE_KINDS, kinds_of
 from passes.sharding.trees import mapped
 
 __all__ = ["Plan", "RunnerUp", "Search"]
@@ -41,13 +42,14 @@ class Plan(Layouts):
         hardware: str | Chip = "v5e",
         *,
         regather: bool | None = None,
+        stored: Sequence[str] = STATE_KINDS,
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
         A name is sharded over one mesh axis (`{"batch": "data"}`) or several (`{"batch": ("replica", "data")}`). A name
         that the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is
         used. `regather` says whether parameters are gathered again in the backward pass; by default they are where the
-        chip has no room for gathered ones.
+        chip has no room for gathered ones. `stored` are the kinds of state that `storage` shards (`STATE_KINDS`).
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """
@@ -63,6 +65,7 @@ class Plan(Layouts):
             chip.name,
             custom_chip=chip if isinstance(hardware, Chip) else None,
             regather=regather,
+            stored=kinds_of(stored),
         )
 
     @classmethod
@@ -85,7 +88,7 @@ class Plan(Layouts):
         """The plan that a document says. Raises `PlanError` for an unknown chip."""
         storage = {name: axes for name, axes in document.storage.items() if axes}
         chip = document.hardware if hardware is None else hardware
-        made = cls.by_hand(document.device_mesh, document.compute, storage, chip)
+        made = cls.by_hand(document.device_mesh, document.compute, storage, chip, stored=document.stored)
         return replace(made, document=document, **document.choices)
 
     def as_document(self, model: str | None = None) -> PlanDocument:
@@ -110,6 +113,7 @@ class Plan(Layouts):
             choice_word(self.regather),
             choice_word(self.defer_sums),
             choice_word(self.hoist_gathers),
+            list(self.stored),
         )
 
     def save(self, path: str | Path, model: str | None = None) -> None:

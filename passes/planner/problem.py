@@ -1,6 +1,6 @@
 """The planning problem of a graph on a mesh of a chip: the space of plans, and what each of them costs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,10 +16,12 @@ from passes.planner.memory import MemoryProgram, memory_program
 from passes.planner.search import Candidate
 from passes.planner.space import PlanSpace, plan_space
 from passes.planner.terms import Term, cost_terms
+from passes.planner.undivided import undivided_batch, undivided_state
 from passes.sharding.iteration_space import space_of
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.state import STATE_KINDS, StateKind
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,24 @@ class Problem:
     memory: MemoryProgram
 
     @classmethod
-    def of(cls, graph: Graph, mesh: DeviceMesh, chip: Chip, regather: bool = False, once: bool = True) -> "Problem":
+    def of(
+        cls,
+        graph: Graph,
+        mesh: DeviceMesh,
+        chip: Chip,
+        regather: bool = False,
+        once: bool = True,
+        stored: Collection[StateKind] = STATE_KINDS,
+    ) -> "Problem":
         """The problem of a canonical graph.
 
         Args:
             regather: parameters are gathered again in the backward pass.
             once: what loops need not do in every trip is done once (`passes.sharding.once`).
+            stored: the kinds of state that storage axes shard.
         """
         network = Network(mesh, chip)
-        roles = assign_roles(graph)
+        roles = assign_roles(graph, stored=stored)
         terms = cost_terms(graph, roles, network, regather, once)
         memory = memory_program(graph, roles, regather, chip.memory)
         return cls(graph, network, roles, plan_space(graph, mesh), terms, memory)
@@ -62,7 +73,8 @@ class Problem:
         granted: dict[Role, dict[str, int]] = {"compute": {}, "storage": {}}
         for sizes, role in self.shapes:
             for name, mask in rules.layout(dict(sizes), role).items():
-                granted[role][name] = granted[role].get(name, 0) | int(mask)
+                at = granted["storage" if role == "storage" else "compute"]
+                at[name] = at.get(name, 0) | int(mask)
         used, kept = granted["compute"], granted["storage"]
         extra = {name: mask & ~used.get(name, 0) for name, mask in kept.items() if mask & ~used.get(name, 0)}
         if self.laid_out(ShardingRules(mesh, self.space.order, used, extra)) != self.laid_out(rules):
@@ -114,8 +126,13 @@ class Problem:
             {kind: int(part) for kind, part in parts.items()},
             _sizes(batch),
             _sizes([max(model, key=lambda type_: type_.bytes)] if model else []),
-            self.advice(self.rules(leanest)),
+            self.advice(self.rules(leanest)) + "".join(f"\n{each}" for each in self.undivided()),
         )
+
+    def undivided(self) -> list[str]:
+        """Mesh axes that do not divide the batch, or anything of the state, and what would."""
+        mesh = self.network.mesh
+        return [*undivided_batch(self.graph, mesh), *undivided_state(self.graph, mesh)]
 
     def advice(self, rules: ShardingRules) -> str:
         """What fills a device under a plan that does not fit, by name, and what to shard next."""

@@ -17,7 +17,7 @@ def regathers(graph: Graph, plan: Layouts, roles: Roles) -> bool:
     chip, if kept ones do not fit."""
     if plan.regather is not None or not (plan.hardware or plan.custom_chip):
         return bool(plan.regather)
-    if not any(plan.rules.extra.values()):
+    if "parameters" not in plan.stored or not any(plan.rules.extra.values()):
         return False
     peak, _ = memory_program(graph, roles, chip=plan.chip.memory).peak(plan.rules, plan.chip.memory)
     return int(peak) > plan.chip.capacity

@@ -26,7 +26,7 @@ from passes.hardware.chip import Chip
 from passes.planner.cost import step_seconds
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
-from passes.planner.shifts import ROUNDS, common_tables, tightened
+from passes.planner.shifts import common_tables, tightened
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.tables import EXTRA, Asked, Decisions, Float, Table, legal_tables, merged, table_of
 from passes.planner.terms import Term
@@ -102,7 +102,7 @@ class _Node:
         tables = (*self.times, *self.common)
         if sum(each.values.size for each in tables if each.values is not None) > _MOST_TIGHTENED:
             return self
-        times, common = tightened(self.times, self.common, 1)
+        times, common = tightened(self.times, self.common)
         return replace(self, times=times, common=common)
 
     @property
@@ -201,7 +201,7 @@ class _Search:
             priced = (table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms) if not self.by_memory)
             times = merged(chain(priced, legal_tables(self.space, stored, len(_SHARES), 3)))
             common = common_tables(times, len(self.space.mesh.axes), len(_SHARES))
-            yield _Node(stored, *tightened(times, common, ROUNDS), entries, {})
+            yield _Node(stored, *tightened(times, common), entries, {})
 
     def bound(self, node: _Node) -> float:
         """What no plan of a branch can beat, in seconds, or in bytes where the leanest is looked for; infinite where
@@ -226,7 +226,7 @@ class _Search:
         """The two branches of a node that may have a better plan, with their bounds; none where it is one plan, which
         is kept."""
         self.looked_at += 1
-        after = self.ruled_out(node)
+        after = self.ruled_out(node.tightened() if node.decided else node)
         if after is None:
             return []
         node, answers = after
@@ -234,7 +234,7 @@ class _Search:
         if decision is None:
             self.leaf(node)
             return []
-        children = [node.cut({decision: wished}).tightened() for wished in (False, True)]
+        children = [node.cut({decision: wished}) for wished in (False, True)]
         return [(bound, child) for child in children if (bound := self.bound(child)) < self.limit]
 
     def ruled_out(self, node: _Node) -> tuple[_Node, Float] | None:

@@ -16,9 +16,6 @@ import numpy as np
 from passes.planner.tables import Float, Side, Table, values_of, within
 from passes.sharding.mesh import IntArray
 
-ROUNDS = 3
-"""Before the search; in a branch one more is enough."""
-
 
 @dataclass(frozen=True)
 class _Seat:
@@ -60,7 +57,7 @@ def common_tables(tables: Sequence[Table], axes: int, bounding: int) -> list[Tab
     return found
 
 
-def tightened(tables: Sequence[Table], common: Sequence[Table], rounds: int) -> tuple[list[Table], list[Table]]:
+def tightened(tables: Sequence[Table], common: Sequence[Table]) -> tuple[list[Table], list[Table]]:
     """The tables and the common ones with costs moved between them. They add up to what they did, for every plan."""
     bounding = common[0].bounding
     there = [(table, table.values.copy()) for table in tables if table.values is not None]
@@ -73,12 +70,11 @@ def tightened(tables: Sequence[Table], common: Sequence[Table], rounds: int) -> 
         ]
         for axis, each in enumerate(common)
     ]
-    for _ in range(rounds):
-        for axis, (around, of_sets) in enumerate(zip(seats, shared, strict=True)):
-            for values, seat in around:
-                _move(values, of_sets, axis, seat, bounding)
-            for left, (values, seat) in zip(range(len(around), 0, -1), around, strict=True):
-                _give(values, of_sets, axis, seat, bounding, 1.0 / left)
+    for axis, (around, of_sets) in enumerate(zip(seats, shared, strict=True)):
+        for values, seat in around:
+            _move(values, of_sets, axis, seat, bounding)
+        for left, (values, seat) in zip(range(len(around), 0, -1), around, strict=True):
+            _give(values, of_sets, axis, seat, bounding, 1.0 / left)
     moved = iter(values for _, values in there)
     found = [table if table.values is None else replace(table, values=next(moved)) for table in tables]
     both = zip(common, shared, strict=True)

@@ -19,6 +19,7 @@ from passes.planner.search import Candidate, Found, search
 from passes.planner.subject import subject_of
 from passes.sharding.mesh import DeviceMesh, MeshLike
 from passes.sharding.once import once_in_loops
+from passes.sharding.state import StateKind
 from passes.summary import times
 
 __all__ = ["Problem", "plan", "solve"]
@@ -38,7 +39,9 @@ def plan(
     """The fastest plan of the space (see `passes.planner.space`) that fits in the chip's memory.
 
     Args:
-        pin: names that are sharded over just these mesh axes, in use or at rest: `{"embed": "data"}`.
+        pin: names that are sharded over just these mesh axes, in use or at rest: `{"embed": "data"}`; and with
+            `"stored"` the kinds of state that are stored (`STATE_KINDS`), or "any" for whichever of ZeRO-1, 2 and 3 is
+            best. Left out, all are.
         forbid: names that do not take these mesh axes in either role: `{"vocab": "model"}`.
         time_limit: seconds of this process's time after which the best plan so far is taken; `plan.search` says by how
             much it could be slower than the optimum. Left out, the search goes on until the optimum is proven: only
@@ -78,17 +81,25 @@ def _searched(
     regather: bool,
     time_limit: float | None,
     constraints: Constraints,
+    stored: tuple[StateKind, ...],
     once: bool = True,
 ) -> tuple[Problem, Found]:
-    problem = Problem.of(graph, layout, chip, regather, once)
-    if not constraints:
+    problem = Problem.of(graph, layout, chip, regather, once, stored)
+    if not constraints.of_names:
         return problem, search(problem.space, problem.terms, problem.memory, chip, time_limit)
     parts = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
     found = [search(part, problem.terms, problem.memory, chip, time_limit) for part in parts]
     return replace(problem, space=replace(problem.space, parts=tuple(parts))), best_of(found, _ROUNDING)
 
 
-def _plan(problem: Problem, best: list[Candidate], hardware: str, chip: Chip | None, regather: bool) -> Plan:
+def _plan(
+    problem: Problem,
+    best: list[Candidate],
+    hardware: str,
+    chip: Chip | None,
+    regather: bool,
+    stored: tuple[StateKind, ...],
+) -> Plan:
     """The best of some candidates, with the next as its runner-up."""
     compute, storage = problem.named(best[0])
     runner_up = None
@@ -103,37 +114,68 @@ def _plan(problem: Problem, best: list[Candidate], hardware: str, chip: Chip | N
         custom_chip=chip,
         runner_up=runner_up,
         regather=regather,
+        stored=stored,
     )
 
 
 def _solved(
     graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, constraints: Constraints
 ) -> Plan:
+    """The best over the kinds of state that may be stored; of equal ones the first, which stores the most."""
+    found: list[tuple[Plan, float, float]] = []
+    refused: list[errors.PlanError] = []
+    for stored in constraints.levels:
+        try:
+            found.append(_solved_storing(graph, layout, hardware, time_limit, constraints, stored))
+        except errors.PlanError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    least = min(made for _, made, _ in found)
+    best, made, _ = next(each for each in found if each[1] <= least * (1 + _ROUNDING))
+    if len(found) == 1:
+        return best
+    bound = min(bound for _, _, bound in found)
+    searches = [plan.search for plan, _, _ in found if plan.search is not None]
+    gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + _ROUNDING) else 0.0
+    plans, seconds = sum(each.plans for each in searches), sum(each.seconds for each in searches)
+    return replace(best, search=Search(plans, seconds, gap == 0.0, gap))
+
+
+def _solved_storing(
+    graph: Graph,
+    layout: DeviceMesh,
+    hardware: str | Chip,
+    time_limit: float | None,
+    constraints: Constraints,
+    stored: tuple[StateKind, ...],
+) -> tuple[Plan, float, float]:
+    """The best plan that stores some kinds of state, its seconds, and the fewest that any could take."""
     started, chip = perf_counter(), chip_of(hardware)
     own = chip if isinstance(hardware, Chip) else None
     regather = False
-    problem, found = _searched(graph, layout, chip, regather, time_limit, constraints)
+    problem, found = _searched(graph, layout, chip, regather, time_limit, constraints, stored)
     if not found.best:
         regather = True
-        problem, found = _searched(graph, layout, chip, regather, time_limit, constraints)
+        problem, found = _searched(graph, layout, chip, regather, time_limit, constraints, stored)
     if not found.best:
         refused = problem.does_not_fit(found.leanest)
         raise nothing_fits_with(constraints.described(layout), refused) if constraints else refused
-    best = _plan(problem, found.best, chip.name, own, regather)
+    best = _plan(problem, found.best, chip.name, own, regather, stored)
     made, bound = found.best[0].seconds, found.bound
     if once_in_loops(graph, problem.roles):
         # The search took it that all that loops may do once is done so. There may be no room for that.
         made = times(graph, placed(graph, best), best).step
         if made > bound * (1 + _ROUNDING):
-            other, others = _searched(graph, layout, chip, regather, time_limit, constraints, once=False)
-            second = _plan(other, others.best, chip.name, own, regather)
+            other, others = _searched(graph, layout, chip, regather, time_limit, constraints, stored, once=False)
+            second = _plan(other, others.best, chip.name, own, regather, stored)
             made_by_second = times(graph, placed(graph, second), second).step
             if made_by_second < made:
                 problem, found, best, made = other, others, second, made_by_second
     gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + _ROUNDING) else 0.0
     best = replace(best, search=Search(problem.space.plans, perf_counter() - started, gap == 0.0, gap))
     why = _reasons(problem, best, found.best[0].seconds)
-    return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph))
+    return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph)), made, bound
 
 
 def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
@@ -149,7 +191,7 @@ def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
 
 def with_reasons(graph: Graph, plan: Plan) -> Plan:
     """A plan that was not searched for, with the reason of every name: what it would cost to undo the choice alone."""
-    problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather))
+    problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather), stored=plan.stored)
     cost, _ = problem.price(plan.rules)
     seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
     return replace(plan, reasons=_reasons(problem, plan, seconds))

@@ -8,7 +8,8 @@ the reductions that wait for its end (`passes.defer_sums`); of sums that are add
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from passes.sharding.iteration_space import (
     operand_reshards,
     result_reshards,
     space_of,
+    value_layout,
 )
 from passes.sharding.joined import joined_sums
 from passes.sharding.once import Once, gathers_once, sums_once
@@ -61,12 +63,44 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
     sums = sums_once(graph) if once else {}
     joined = joined_sums(graph) if once else {}
     gathers = gathers_once(graph, roles) if once and not regather else {}
-    for key, term in _Terms(roles, network, sums, gathers, joined, regather).scope(graph, 1.0):
+    every = chain(
+        _Terms(roles, network, sums, gathers, joined, regather).scope(graph, 1.0), _settled(graph, roles, network)
+    )
+    for key, term in every:
         if key in merged:
             merged[key].times += term.times
         else:
             merged[key] = term
     return list(merged.values())
+
+
+def _settled(graph: Graph, roles: Roles, network: Network) -> Iterator[tuple[Hashable, Term]]:
+    """State that the update makes in shards and that is kept as it is computed with: gathered when the step ends, if no
+    reader has it so already."""
+    readers = Uses.of_scope(graph).readers
+    pairs = ((graph.outputs[after], graph.inputs[before]) for before, after in graph.carried)
+    ways = {(value.id, roles[kept.id]): (value, kept) for value, kept in pairs if isinstance(value, Value)}
+    for value, kept in ways.values():
+        if value.type.dims and roles[value.id] != roles[kept.id]:
+            nodes = readers.get(value.id, [])
+            distinct = {_reader_key(node, value, roles): node for node in nodes}
+            price = partial(
+                _settling, value=value, kept=kept, nodes=list(distinct.values()), roles=roles, network=network
+            )
+            key = ("settled", _signature(value, roles), roles[kept.id], tuple(sorted(map(str, distinct))))
+            yield key, Term(price)
+
+
+def _settling(
+    rules: ShardingRules, *, value: Value, kept: Value, nodes: list[Node], roles: Roles, network: Network
+) -> Cost:
+    source, target = value_layout(value, roles, rules), value_layout(kept, roles, rules)
+    reshard = Reshard(value, roles[value.id], roles[kept.id], source, (), target)
+    fresh = np.float64(1.0)
+    for node in nodes:
+        for other in operand_reshards(node, roles, rules, only=value):
+            fresh = fresh * (1.0 - _same_target(reshard, other))
+    return reshard_cost(reshard, rules, network, fresh)
 
 
 @dataclass(frozen=True)

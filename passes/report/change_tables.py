@@ -18,6 +18,9 @@ def change_tables(changed: Mapping[str, Any], printer: Printer) -> None:
     printer.heading(f"{before} → {after}", "the second beside the first")
     lines = [(key, f"{_shown(pair[0])} → {_shown(pair[1])}") for key, pair in changed["question"].items()]
     lines += [(each["name"], _moved(each)) for each in changed["names"]]
+    if changed["stored"][0] != changed["stored"][1]:
+        before, after = (", ".join(kinds) or "none" for kinds in changed["stored"])
+        lines.append(("state", f"storage axes shard {after}, not {before}"))
     if changed["regather"][0] != changed["regather"][1]:
         again = "gathered again in the backward pass"
         lines.append(("parameters", again if changed["regather"][1] else f"kept, and not {again}"))

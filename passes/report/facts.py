@@ -7,8 +7,10 @@ from typing import Any
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import placing, summary
+from passes.hardware.network import Network
 from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
+from passes.planner.undivided import undivided_batch
 from passes.proof.proof import Proof
 from passes.prove import prove
 from passes.sharding.roles import assign_roles
@@ -22,7 +24,7 @@ def question(plan: Layouts) -> Row:
         "mesh": plan.mesh.as_dict(),
         "devices": plan.mesh.devices,
         "hardware": plan.hardware,
-        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage)},
+        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage), "stored": list(plan.stored)},
     }
 
 
@@ -41,6 +43,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
     lacks = memory["peak"] > memory["capacity"] > 0
     return {
         **question(plan),
+        "network": network_row(Network(plan.mesh, plan.chip)),
         "axes": _axis_rows(graph, plan),
         "parameters": _parameter_rows(graph, placed, plan),
         "collectives": [
@@ -49,7 +52,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         "memory": memory,
         "filling": [asdict(each) for each in summary.what_fills(graph, plan)],
         "shard_next": asdict(found) if lacks and (found := summary.advice(graph, plan)) is not None else None,
-        "regather": regathers(graph, plan, assign_roles(graph)),
+        "regather": regathers(graph, plan, assign_roles(graph, stored=plan.stored)),
         "time": {**asdict(times), "bound": times.bound},
         "rate": asdict(summary.rate(subject, plan, times.step)),
         "search": _search(plan),
@@ -59,7 +62,25 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
             "assumptions": [str(each) for each in proof.assumptions],
             "against": proof.against,
         },
-        "notes": list(subject.notes),
+        "notes": [*undivided_batch(graph, plan.mesh), *subject.notes],
+    }
+
+
+def network_row(network: Network) -> Row:
+    """Where mesh axes lie physically: islands (slices or nodes) of so many devices, the form of a slice, and of each
+    mesh axis the part along each dim of it, or inside a node, and how many islands it goes over."""
+    islands, torus = network.islands, network.torus
+    return {
+        "islands": network.mesh.devices // islands.size,
+        "island": islands.size,
+        "form": list(torus.form) if torus is not None else None,
+        "axes": {
+            axis: {
+                "inside": list(torus.parts[i]) if torus is not None else [islands.inside[i]],
+                "across": size // islands.inside[i],
+            }
+            for i, (axis, size) in enumerate(network.mesh.as_dict().items())
+        },
     }
 
 
@@ -85,19 +106,25 @@ def _axis_rows(graph: Graph, plan: Layouts) -> list[Row]:
 
 
 def _parameter_rows(graph: Graph, placed: Graph, plan: Layouts) -> list[Row]:
-    """The parameters of the model: the state that the forward or backward pass reads. Counters are none, and what the
-    paths of all have in front, the name of the argument, is left out."""
+    """The parameters of the model, as they are stored."""
+    mesh = plan.mesh.as_dict()
+    stored = {value.id: value for value in placed.inputs}
+    return [_parameter_row(path, stored[value.id], mesh) for path, value in parameters(graph)]
+
+
+def parameters(graph: Graph) -> list[tuple[str, Value]]:
+    """The parameters of the model with their paths: the state that the forward or backward pass reads. Counters are
+    none, and what the paths of all have in front, the name of the argument, is left out."""
     read = {value.id for node in graph.nodes if node.phase != "update" for value in node.value_inputs}
     carried = {before for before, _ in graph.carried}
     found: list[tuple[list[str], Value]] = []
-    for i, (value, path) in enumerate(zip(placed.inputs, placed.input_paths, strict=False)):
+    for i, (value, path) in enumerate(zip(graph.inputs, graph.input_paths, strict=False)):
         counter = not value.type.dims and not value.type.dtype.startswith(("float", "bfloat"))
         if i in carried and value.id in read and not counter:
             found.append(([part for part in path.split(".") if part not in WRAPPERS], value))
     heads = {parts[0] for parts, _ in found}
     shared = len(heads) == 1 and all(len(parts) > 1 for parts, _ in found)
-    mesh = plan.mesh.as_dict()
-    return [_parameter_row(".".join(parts[1:] if shared else parts), value, mesh) for parts, value in found]
+    return [(".".join(parts[1:] if shared else parts), value) for parts, value in found]
 
 
 def _parameter_row(path: str, value: Value, mesh: Mapping[str, int]) -> Row:

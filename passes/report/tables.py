@@ -14,6 +14,7 @@ from passes.proof.proof import proof_lines
 from passes.report.explained import explained
 from passes.report.style import Printer
 from passes.report.units import format_bytes, format_change, format_percent, format_seconds
+from passes.sharding.state import STATE_KINDS
 
 _NONE = "—"
 _BAR = 24
@@ -28,6 +29,10 @@ def tables(report: Mapping[str, Any], printer: Printer) -> None:
         report: the keys of docs/compile.md; `seconds` of a collective is that of all its occurrences in a step.
     """
     _question(report, printer)
+    if report.get("network") and devices_of(report) > 1:
+        _network(report["network"], report["hardware"], printer)
+    if "meshes" in report:
+        _meshes(report["meshes"], devices_of(report), printer)
     _axes(report, printer)
     if "parameters" in report:
         _parameters(report["parameters"], printer)
@@ -51,7 +56,7 @@ def tables(report: Mapping[str, Any], printer: Printer) -> None:
 
 def _question(report: Mapping[str, Any], printer: Printer) -> None:
     mesh = report["mesh"]
-    devices = report.get("devices", prod(mesh.values()))
+    devices = devices_of(report)
     mesh_text = " × ".join(f"{name} {size}" for name, size in mesh.items()) or "one device"
     shape = [
         f"{report[key]:,} {word}" for key, word in (("batch_size", "sequences"), ("seq_len", "tokens")) if key in report
@@ -60,15 +65,48 @@ def _question(report: Mapping[str, Any], printer: Printer) -> None:
     printer.heading(f"{report['model']} on {devices} × {report['hardware']}", f"mesh {mesh_text}{batch}")
 
 
+def devices_of(report: Mapping[str, Any]) -> int:
+    return report.get("devices", prod(report["mesh"].values()))
+
+
+def _network(network: Mapping[str, Any], hardware: str, printer: Printer) -> None:
+    """Where mesh axes lie: `data 16×16×8, model 4×1×1` of a torus, `data over 2 nodes × 4` of nodes."""
+    islands, form = network["islands"], network["form"]
+    kind = "slice" if form else "node"
+    shape = "×".join(map(str, form)) if form else f"{network['island']}"
+    heading = f"{islands:,} {kind}{'s' * (islands > 1)} of {shape} {hardware}"
+    parts: list[str] = []
+    for axis, place in network["axes"].items():
+        inside = "×".join(map(str, place["inside"])) if prod(place["inside"]) > 1 else ""
+        across = f"{place['across']} {kind}s" if place["across"] > 1 else ""
+        parts.append(f"{axis} {' × '.join(each for each in (across, inside) if each) or '1'}")
+    printer.heading("Network", f"{heading}: {', '.join(parts)}")
+
+
+def _meshes(meshes: Sequence[Mapping[str, Any]], devices: int, printer: Printer) -> None:
+    """The meshes that were searched, the chosen one first."""
+    printer.heading("Mesh", f"chosen of {len(meshes)} of {devices:,} devices, each with its best plan")
+    rows: list[tuple[str, ...]] = []
+    fastest = meshes[0]["step"]
+    for each in meshes:
+        mesh = " × ".join(f"{axis} {size}" for axis, size in each["mesh"].items())
+        if each["step"] is None:
+            rows.append((mesh, "", "", each["refused"]))
+        else:
+            slower = each["step"] / fastest - 1 if fastest else 0.0
+            why = "the fastest" if each is meshes[0] else f"{slower:.1%} slower" if slower >= 5e-4 else "the same time"
+            rows.append((mesh, format_seconds(each["step"]), format_bytes(each["peak"]), why))
+    printer.table(("mesh", ">step", ">peak", "why"), rows)
+
+
 def _axes(report: Mapping[str, Any], printer: Printer) -> None:
     plan = report["plan"]
     rows: list[tuple[str, ...]] = []
     for axis in report.get("axes") or _axes_of_plan(plan):
         size = f"{axis['size']:,}" if "size" in axis else ""
         rows.append((axis["name"], size, _over(axis["compute"]), _over(axis["storage"]), axis.get("reason", "")))
-    printer.heading(
-        "Axes", "what each name is sharded over: in the computation, and in storage (parameters, gradients, optimizer)"
-    )
+    stored = ", ".join(plan.get("stored", STATE_KINDS)) or "no state"
+    printer.heading("Axes", f"what each name is sharded over: in the computation, and in storage ({stored})")
     if rows:
         printer.table(("axis", ">size", "compute", "storage", "why"), rows)
     else:

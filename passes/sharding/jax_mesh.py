@@ -9,11 +9,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ir import jax_api
 from ir.types import TensorType
 from passes import errors, require
+from passes.hardware.arrange import arranged
+from passes.hardware.network import Network
 from passes.planner.layouts import Layouts
 
 
 def device_mesh(plan: Layouts, devices: Sequence[Any] | Mesh | None = None) -> Mesh:
-    """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`).
+    """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`, chips of a TPU in the
+    order in which the plan was priced, each mesh axis along its own dims of the torus).
 
     `devices` may be a sequence, an array of devices or a `jax.sharding.Mesh`, whose devices are taken in its order.
 
@@ -24,6 +27,8 @@ def device_mesh(plan: Layouts, devices: Sequence[Any] | Mesh | None = None) -> M
     found = given if given is not None else jax_api.devices()[:wanted]
     if len(found) != wanted:
         raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
+    if given is None:
+        found = arranged(found, Network(plan.mesh, plan.chip)) if plan.hardware or plan.custom_chip else found
     shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
     return Mesh(shape, plan.mesh.axes, axis_types=(AxisType.Auto,) * len(plan.mesh.axes))
 

@@ -90,9 +90,9 @@ def _changed(before: TensorType, after: TensorType, mesh: DeviceMesh) -> tuple[s
 
 def moving(reshard: Reshard) -> str:
     """What is on its way: a parameter, a gradient, or an activation. The cost model decides by it what may overlap."""
-    if reshard.role == "storage" and reshard.target_role == "compute":
+    if reshard.role != "compute" and reshard.target_role != "storage":
         return "parameter"
-    if reshard.target_role == "storage":
+    if reshard.target_role != "compute":
         return "gradient"
     return "activation"
 

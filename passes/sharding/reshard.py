@@ -11,6 +11,7 @@ before reducing, after gathering.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -175,22 +176,25 @@ class _Walk:
             yield self.step("permute", name, mask, self.local())
 
     def disorder(self, name: str, kept: Mask, other: Mask) -> Mask:
-        """All axes of a dim where some of `other` lie outside some of `kept`, 0 where none does."""
+        """The axes of a dim along which shards change places so that `other`, inside of `kept`, come in order."""
         inner = ~self.computed.get(name, 0) & (self.mesh.masks - 1)
-        return (kept | other) * _disordered(len(self.mesh.axes))[inner, kept, other]
+        return _disordered(len(self.mesh.axes))[inner, kept, other]
 
 
 @lru_cache
 def _disordered(count: int) -> IntArray:
-    """[inner, kept, other] → 1 where some of the mesh axes `other` lie outside some of `kept`. Inner ones are inside of
-    all that are not; else an axis is inside of those before it."""
-    masks = np.arange(1 << count)
-    inner, kept, other = masks[:, None, None], masks[None, :, None], masks[None, None, :]
-    found: IntArray = np.zeros((1, 1, 1), dtype=np.int64)
-    for i in range(count):
-        for j in range(count):
-            outside = (inner >> j & 1) * count + j < (inner >> i & 1) * count + i
-            found = found | (kept >> i & 1) * (other >> j & 1) * outside
+    """[inner, kept, other] → the mesh axes from the first to the last that have another place among `kept` and then
+    `other` than in order. Inner ones are inside of all that are not; else an axis is inside of those before it."""
+    masks = 1 << count
+    found: IntArray = np.zeros((masks, masks, masks), dtype=np.int64)
+    for inner, kept, other in product(range(masks), repeat=3):
+        if kept & other or not kept or not other:
+            continue
+        in_order = sorted(range(count), key=lambda i, inner=inner: (inner >> i & 1, i))
+        there = [i for mask in (kept, other) for i in in_order if mask >> i & 1]
+        differ = [n for n, (i, j) in enumerate(zip(there, (i for i in in_order if i in there), strict=False)) if i != j]
+        if differ:
+            found[inner, kept, other] = sum({1 << i for i in there[differ[0] : differ[-1] + 1]})
     return found
 
 

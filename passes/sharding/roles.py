@@ -11,27 +11,59 @@ collects gradients for the update, with the zeros that it starts from.
 
 Between the two lies every communication that FSDP is made of: a parameter is gathered where it turns from storage to
 compute, a gradient is reduce-scattered where it turns from compute to storage.
+
+A plan may store fewer kinds of state over the storage axes (ZeRO: Rajbhandari et al. 2020, section 5). What is not
+stored so is kept as it is computed with: parameters then take part in the update by their shards, and what it makes is
+gathered at its end (ZeRO-2); gradients are all-reduced, and each device uses its part of them (ZeRO-1).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from passes.sharding.rules import Role
+from passes.sharding.state import STATE_KINDS, StateKind
 
 Roles = dict[int, Role]
 
 
-def assign_roles(graph: Graph, at_rest: tuple[int, ...] = ()) -> Roles:
-    """The role of every value of the graph, bodies included. `at_rest` are positions of inputs that are state although
-    the graph gives none back (the model of an evaluation)."""
-    storage = {graph.inputs[position].id for position in (*(before for before, _ in graph.carried), *at_rest)}
+def assign_roles(graph: Graph, at_rest: tuple[int, ...] = (), stored: Collection[StateKind] = STATE_KINDS) -> Roles:
+    """The role of every value of the graph, bodies included.
+
+    Args:
+        at_rest: positions of inputs that are state although the graph gives none back (the model of an evaluation).
+        stored: the kinds of state that are stored over the storage axes; others are kept as they are computed with.
+    """
+    carried = [graph.inputs[before].id for before, _ in graph.carried]
+    state = {*carried, *(graph.inputs[position].id for position in at_rest)}
+    kept = _state(graph, state, gradients=True)
+    storage = kept if len(stored) == len(STATE_KINDS) else set[int]()
+    if stored and not storage:
+        # Of what has the step only to read, all are parameters.
+        read = read_by_passes(graph)
+        parameters = {identity for identity in state if identity in read or identity not in carried}
+        storage = _state(graph, state if "parameters" in stored else state - parameters, "gradients" in stored)
+    roles: dict[int, Role] = {}
+    for value in graph.values():
+        roles[value.id] = "storage" if value.id in storage else "kept" if value.id in kept else "compute"
+    return roles
+
+
+def _state(graph: Graph, state: Collection[int], gradients: bool) -> set[int]:
+    """State, and what is as good as state."""
+    storage = set(state)
     _spread_parameters(graph, storage)
-    storage |= _gradients(graph, storage)
-    storage |= set(_fills(graph, storage))
-    storage -= set(_of_shared_trips(graph))
-    return {value.id: "storage" if value.id in storage else "compute" for value in graph.values()}
+    if gradients:
+        storage |= _gradients(graph, storage)
+        storage |= set(_fills(graph, storage))
+    return storage - set(_of_shared_trips(graph))
+
+
+def read_by_passes(graph: Graph) -> set[int]:
+    """Ids of the values of the outermost scope that the forward or backward pass reads: of state, the parameters."""
+    readers = Uses.of_scope(graph).readers
+    return {value for value, nodes in readers.items() if any(node.phase != "update" for node in nodes)}
 
 
 def _of_shared_trips(graph: Graph) -> Iterator[int]:

@@ -16,7 +16,9 @@ from ir.names import is_part, whole
 from ir.types import Dim, TensorType
 from passes.sharding.mesh import DeviceMesh, Mask
 
-Role = Literal["compute", "storage"]
+Role = Literal["compute", "storage", "kept"]
+"""How a value is laid out: as it is computed with; over the storage-only axes besides; or, of state that is not stored
+over these, kept as it is computed with."""
 Layout = dict[str, Mask]
 Sizes = Mapping[str, int]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from rich.console import Console
 import haliax as hax
 import haliax.nn as hnn
 from levanter.config import TrainConfig, loads
-from levanter.data import build
+from levanter.data import build, records
+from levanter.data.sources.chat import chat_cache, chat_data
 from levanter.data.sources.chat.chat_data import ChatData, encoded
 from levanter.data.sources.chat.config import ChatDataConfig
 from levanter.data.sources.chat.corpus import ChatCorpus
@@ -157,7 +159,7 @@ def data_of(tmp_path: Path, *, seed: int = 0, seq_len: int = 12, batch_size: int
     )
     found = build(config, seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notes.append)
     assert isinstance(found, ChatData)
-    return found, notes
+    return found, [note for note in notes if not note.startswith("tokenizing ")]
 
 
 def test_rows_are_padded_and_targets_follow_tokens(tmp_path: Path) -> None:
@@ -199,6 +201,77 @@ def test_what_is_too_long_is_cut_and_said(tmp_path: Path) -> None:
         f"no conversation is left for the training side of {tmp_path / 'chats.jsonl'}: give more of them, "
         "name other files with data.heldout_paths, or set another data.heldout_fraction"
     )
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The places of all conversations that are tokenized."""
+    places: list[str] = []
+    encode = chat_data.encoded
+
+    def encoded(conversation: Any, *others: Any) -> Any:
+        places.append(conversation.where)
+        return encode(conversation, *others)
+
+    monkeypatch.setattr(chat_data, "encoded", encoded)
+    monkeypatch.setattr(chat_cache, "_CHUNK_CHARACTERS", 12)
+    monkeypatch.setattr(records, "YOUNG_SECONDS", -1.0)
+    return places
+
+
+def test_conversations_are_tokenized_once_for_all_processes(tmp_path: Path, counted: list[str]) -> None:
+    cache = {"cache_dir": str(tmp_path / "cache")}
+    path = written(tmp_path, *(said(f"q{at}", f"{at}") for at in range(20)))
+    config = ChatDataConfig(tokenizer=str(tokenizer_folder(tmp_path / "tokenizer")), paths=[path], **cache)
+
+    def built(_: int) -> Any:
+        return build(config, seq_len=12, seed=0, batch_size=3, notify=lambda line: None)
+
+    with ThreadPoolExecutor(4) as threads:  # the lock is one of files, so that threads wait as processes do
+        made = list(threads.map(built, range(4)))
+    assert len({data.identity for data in made}) == 1
+    assert len(counted) == 20 == len(set(counted))
+    data_of(tmp_path, seq_len=9, packing="whole", **cache)  # other conversations
+    assert len(counted) == 30
+    data_of(tmp_path, **cache)
+    assert len(counted) == 30
+
+
+def test_what_of_the_conversations_is_new_is_tokenized(tmp_path: Path, counted: list[str]) -> None:
+    cache = {"cache_dir": str(tmp_path / "cache")}
+    first, _ = data_of(tmp_path, **cache)
+    (tmp_path / "more.jsonl").write_text(json.dumps(said("more", "of it")) + "\n")
+    config = {"heldout_paths": [str(tmp_path / "more.jsonl")], **cache}
+    assert data_of(tmp_path, **config)[0].identity != first.identity
+    chunks_before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.tokens")}
+    del counted[:]
+    # A damaged chunk is made again, and no other.
+    damaged = min(chunks_before)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    assert data_of(tmp_path, **cache)[0].identity == first.identity
+    assert 0 < len(counted) < 10
+    del counted[:]
+    # Another template is other text.
+    described = json.loads((tmp_path / "tokenizer" / "tokenizer_config.json").read_text())
+    described["chat_template"] = TEMPLATE.replace("<|end|>", "!<|end|>")
+    (tmp_path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(described))
+    assert data_of(tmp_path, **cache)[0].identity != first.identity and len(counted) == 10
+
+
+def test_conversations_may_be_gone(tmp_path: Path, counted: list[str]) -> None:
+    data, _ = data_of(tmp_path, cache_dir=str(tmp_path / "cache"))
+    path = tmp_path / "chats.jsonl"
+    config = ChatDataConfig(
+        tokenizer=str(tmp_path / "tokenizer"),
+        paths=[str(path)],
+        heldout_fraction=0.2,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    path.unlink()
+    notes: list[str] = []
+    again = build(config, seq_len=12, seed=0, batch_size=3, notify=notes.append)
+    assert again.identity == data.identity and len(counted) == 10
+    assert notes[0].startswith(f"the text of {path} is gone or out of reach: using the tokens that were made of it on ")
 
 
 def test_the_unigram_model_is_of_answers(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
 PROGRAM = """
 import sys, types
 trainer, compiler = types.ModuleType("levanter.runtime.trainer"), types.ModuleType("levanter.compiler.compile")
-def train(config, console, command, run, stop):
+def train(config, console, command, run, stop, threads):
     {train}
 def report(config, mesh, hardware, dump_ir, verify, values=False, partitioner="explicit"):
     {report}

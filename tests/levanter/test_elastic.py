@@ -17,8 +17,10 @@ import pytest
 from jax.experimental import io_callback
 from rich.console import Console
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 
+from rescued import configured, digest, records, trained, write_files
 from small import FAMILIES, run_of
 
 import ir
@@ -33,7 +35,9 @@ from levanter.config import TrainConfig, load, loads, parse_mesh
 from levanter.errors import UserError
 from levanter.registry import OPTIMIZERS
 from levanter.runtime import evaluate, record
+from levanter.runtime.asked import requested
 from levanter.runtime.command import Command
+from levanter.runtime.reproduce import reproduce
 from levanter.runtime.state import LmBatch, batch_axes, batch_shape, flat_names, init_state, state_shape, train_step_of
 from levanter.runtime.summary import next_commands
 from levanter.runtime.trainer import train
@@ -193,7 +197,7 @@ def test_a_run_resumes_on_another_mesh_to_the_same_bits(tmp_path: Path) -> None:
     text = tmp_path / "numbers.txt"
     text.write_text("".join(f"The number {n} comes after {n - 1}, and before {n + 1}.\n" for n in range(400)))
 
-    def trained(name: str, steps: int, mesh: str | None) -> Path:
+    def made(name: str, steps: int, mesh: str | None) -> Path:
         config = tiny(
             **{
                 "data.type": "text",
@@ -214,9 +218,26 @@ def test_a_run_resumes_on_another_mesh_to_the_same_bits(tmp_path: Path) -> None:
         train(config, Console(file=io.StringIO()))
         return tmp_path / name
 
-    trained("switched", 2, "data=8")
-    switched, straight = trained("switched", 4, "data=2"), trained("straight", 4, None)
+    made("switched", 2, "data=8")
+    switched, straight = made("switched", 4, "data=2"), made("straight", 4, None)
     assert checkpoint.digest(switched) == checkpoint.digest(straight)
+
+
+@pytest.mark.slow
+def test_a_run_goes_back_to_the_same_bits_on_any_mesh(tmp_path: Path) -> None:
+    """One bad document is met on two devices, another on one; the steps are reproduced on the other mesh."""
+    folder = write_files(tmp_path).parent
+    rescue = ["--trainer.deterministic=elastic", "--trainer.virtual_shards=4", "--trainer.on_nonfinite=rewind"]
+    first = ["--trainer.mesh=data=2", "--trainer.num_train_steps=12", "--optimizer.schedule_steps=24"]
+    said = trained(configured(folder, *rescue, *first, run_dir="switched"))
+    assert "loss is nan at step 9: going back to step 5, without the 4 batches since" in said
+    said = trained(configured(folder, *rescue, run_dir="switched"))
+    assert "loss is nan at step 21: going back to step 20, without the 1 batch since" in said
+    trained(configured(folder, *rescue, run_dir="straight"))
+    assert records(folder / "switched") == records(folder / "straight")
+    assert digest(folder / "switched") == digest(folder / "straight")
+    found = reproduce(requested(folder / "straight", (0, 24), "data=2"), [].append)
+    assert " reproduced bit by bit: 24 records and step-15 " in found
 
 
 def test_the_plan_says_what_is_done_in_order() -> None:

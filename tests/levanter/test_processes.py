@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from levanter.processes.connected import Connected
 from levanter.processes.group import ALONE
 from levanter.processes.launching import environment
 from levanter.processes.starting import Launch, launch_of
+from levanter.runtime.stop import StopRequested, StopSignal, Together
 
 T = TypeVar("T")
 
@@ -86,6 +88,22 @@ def test_all_do_at_the_same_step_what_one_wishes() -> None:
     assert len(saves) == 2 and 2 + AHEAD <= saves[0] <= 3 + AHEAD and saves[1] == 12 + AHEAD
     assert [step for step, wish in found[0] if wish == "stop"][0] == 15 + AHEAD
     assert Agreement(ALONE).due(3, {"save"}) == {"save"} and Agreement(ALONE).due(3, ()) == set()
+
+
+def test_all_leave_an_evaluation_before_the_same_batch() -> None:
+    def use(group: Connected) -> int:
+        stop = StopSignal()
+        asked = Together(group, stop)
+        for batch in range(40):
+            if (group.index, batch) == (1, 9):
+                stop.signal = signal.SIGTERM  # to one of them
+            try:
+                asked.check()
+            except StopRequested:
+                return batch
+        raise AssertionError
+
+    assert together(3, use) == [15, 15, 15]
 
 
 def test_a_process_that_fails_ends_the_others_with_its_reason(

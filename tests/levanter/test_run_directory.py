@@ -12,6 +12,7 @@ import yaml
 
 from levanter import config
 from levanter.errors import UserError
+from levanter.runtime.opening import check_free
 from levanter.runtime.record import Record
 from levanter.runtime.run_directory import open_run
 
@@ -87,11 +88,31 @@ def test_there_is_one_writer_until_it_dies(tmp_path: Path) -> None:
             message,
         )
         assert (path / "config.yaml").read_text() == "trainer: {seed: 0}"
+        # What several processes ask before they have met.
+        with pytest.raises(UserError) as caught:
+            check_free(config.load("gpt2_nano", [f"--trainer.run_dir={path}"]))
+        assert str(caught.value) == message
         holder.kill()
+    check_free(config.load("gpt2_nano", [f"--trainer.run_dir={path}"]))
     with open_run(path, "trainer: {seed: 0}"), pytest.raises(UserError), open_run(path, "trainer: {seed: 0}"):
         pass
     with open_run(path, "trainer: {seed: 0}"):
         pass
+
+
+def test_the_config_of_a_run_that_was_moved_means_where_it_is(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "elsewhere" / "new"
+    with open_run(old, config.dump(config.load("gpt2_nano", [f"--trainer.run_dir={old}"]))):
+        pass
+    new.parent.mkdir()
+    old.rename(new)
+    assert config.load(new / "config.yaml").trainer.run_dir == str(new)
+    assert config.load(new / "config.yaml", ["--trainer.run_dir=a"]).trainer.run_dir == "a"
+    # A copy of the file is of no run directory; and where none is named there is none.
+    (tmp_path / "config.yaml").write_text((new / "config.yaml").read_text())
+    assert config.load(tmp_path / "config.yaml").trainer.run_dir == str(old)
+    (new / "config.yaml").write_text(config.dump(config.load("gpt2_nano")))
+    assert config.load(new / "config.yaml").trainer.run_dir is None
 
 
 def test_what_keeps_the_promise_may_change(tmp_path: Path) -> None:

@@ -132,6 +132,23 @@ def test_a_killed_process_ends_all_and_any_number_goes_on(folder: Path, alone: P
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent is gone")
+def test_where_the_launcher_is_killed_its_processes_save_and_end(folder: Path, alone: Path) -> None:
+    run = folder / "launcher killed"
+    process = started(folder, launched(2, train(folder, run.name, "2")))
+    wait_for_step(process, run, 2)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    finished(started(folder, launched(2, train(folder, run.name, "2"))))
+    same(run, alone)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) -> None:
     """As on a cluster, where nobody looks after both."""
@@ -154,6 +171,20 @@ def test_a_lost_process_ends_the_others_with_words(folder: Path, victim: int) ->
 
 
 @pytest.mark.slow
+def test_several_processes_are_refused_by_another_writer_before_they_meet(folder: Path) -> None:
+    first = started(folder, train(folder, "written", "2", "--trainer.num_train_steps", "100000"))
+    try:
+        wait_for_step(first, folder / "written", 1)
+        # The second of two: it would wait for the first, which does not come.
+        met = ["--coordinator", free_address(), "--processes", "2", "--process-id", "1"]
+        second = started(folder, [*train(folder, "written", "2", "--trainer.num_train_steps", "100000"), *met])
+        assert f"(process {first.pid} on " in finished(second, 2, within=20)
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.slow
 def test_four_processes_stop_together_and_two_go_on(folder: Path) -> None:
     steps = 60
     longer = ["--trainer.num_train_steps", str(steps)]
@@ -173,6 +204,21 @@ def test_four_processes_stop_together_and_two_go_on(folder: Path) -> None:
     assert f"resuming from {saved[-1]}" in output
     finished(started(folder, train(folder, "changed", "2x2", *longer)))
     same(folder / "changed", folder / "four", steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("victim", "number"), [(0, signal.SIGHUP), (1, signal.SIGTERM)])
+def test_a_signal_to_one_process_stops_all(folder: Path, alone: Path, victim: int, number: signal.Signals) -> None:
+    """As where one machine of several is taken away."""
+    run = folder / f"one signal {victim}"
+    process = started(folder, launched(2, train(folder, run.name, "2")))
+    wait_for_step(process, run, 3)
+    os.kill(int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[victim]), number)
+    output = finished(process, within=60)
+    step = len(numbers(run))
+    assert step < STEPS and f"[0] stopped after step {step} of {STEPS}, saved in " in output
+    finished(started(folder, launched(2, train(folder, run.name, "2"))))
+    same(run, alone)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from rescued import configured, digest, records, trained, write_files
 
 from levanter import checkpoint
 from levanter.runtime.loop import Loop
-from levanter.runtime.stop import ProcessStop, StopSignal
+from levanter.runtime.stop import SIGNALS, ProcessStop, StopSignal, signals_of_a_command
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,28 @@ def test_with_nothing_to_save_the_process_ends_at_once(
         assert came.wait(10) and left == [code, code]
 
 
+def test_around_a_command_a_signal_ends_it_well_and_after_it_none_counts(capfd: pytest.CaptureFixture[str]) -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    left: list[int] = []
+    try:
+        with signals_of_a_command(left.append):
+            signal.raise_signal(signal.SIGTERM)
+            with StopSignal() as stop:
+                signal.raise_signal(signal.SIGTERM)
+            assert stop.requested and left == [0]
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        for number in SIGNALS:  # the interpreter ends, and the exit code is that of the command
+            signal.raise_signal(number)
+        assert left == [0, 0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    said = "stopped by SIGTERM with nothing to save\nstopped by SIGHUP with nothing to save\n"
+    assert capfd.readouterr().err == said
+
+
 # --- evaluation ---
 
 
@@ -115,7 +137,7 @@ def test_an_evaluation_is_cut_short_and_made_at_the_resume(folder: Path, monkeyp
     for stopped_at in (1, 2, 1):  # in the first evaluation, in the last one, and in that again
         calls = iter(range(1, 10))
 
-        def interrupted(loop: Loop, state: Any, calls: Any = calls, stopped_at: int = stopped_at) -> float:
+        def interrupted(loop: Loop, state: Any, calls: Any = calls, stopped_at: int = stopped_at) -> dict[str, float]:
             if next(calls) == stopped_at:
                 signal.raise_signal(signal.SIGTERM)
             return measure(loop, state)
@@ -133,6 +155,31 @@ def test_an_evaluation_is_cut_short_and_made_at_the_resume(folder: Path, monkeyp
 
 
 # --- the command ---
+
+IMPORTING = """
+import os, sys
+sys.argv = ["levanter", "train", "--trainer.no_such_field", "1"]
+from levanter.cli import held_signals
+held_signals.hold()
+os.kill(os.getpid(), {number})
+from levanter.cli.main import command
+sys.exit(command())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGTERM, 0, "stopped by SIGTERM with nothing to save\n"),
+        (signal.SIGHUP, 0, "stopped by SIGHUP with nothing to save\n"),
+        (signal.SIGINT, 130, "interrupted\n"),
+    ],
+)
+def test_a_signal_that_comes_before_anything_listens_waits(number: signal.Signals, code: int, said: str) -> None:
+    """Also while the command starts itself again with huge pages."""
+    program = IMPORTING.format(number=int(number))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 def test_a_signal_while_starting_ends_it_within_a_moment(folder: Path) -> None:

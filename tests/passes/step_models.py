@@ -239,7 +239,7 @@ _compiled: dict[Any, Compiled] = {}
 
 def compiled(name: str, plan: Plan) -> Compiled:
     """The step called `name` compiled under `plan`, once; with the partitioned program read back."""
-    key = (name, repr((plan.mesh, plan.order, plan.compute, plan.storage)))
+    key = (name, repr((plan.mesh, plan.order, plan.compute, plan.storage, plan.stored)))
     if key not in _compiled:
         with suppress_type_checks():  # other tests place and lower with the checks on; here they would take the time
             _compiled[key] = _compile(name, plan)

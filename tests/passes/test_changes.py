@@ -14,6 +14,7 @@ from passes.arithmetic import arithmetic
 from passes.report.change_tables import change_tables
 from passes.report.changes import changes
 from passes.report.style import Printer
+from passes.sharding.state import STATE_KINDS
 
 
 def test_every_number_of_a_change_is_that_of_its_reports() -> None:
@@ -31,7 +32,13 @@ def test_every_number_of_a_change_is_that_of_its_reports() -> None:
     counts = [sum(row["count"] for row in report["collectives"]) for report in (before, after)]
     assert sum(row["count"][1] - row["count"][0] for row in found["collectives"]) == counts[1] - counts[0]
     assert changes(before, before) | {"time": 0, "memory": 0, "rate": 0} == {
-        **{"question": {}, "names": [], "regather": [False, False], "collectives": []},
+        **{
+            "question": {},
+            "names": [],
+            "stored": [list(STATE_KINDS)] * 2,
+            "regather": [False, False],
+            "collectives": [],
+        },
         **{"time": 0, "memory": 0, "rate": 0},
     }
 

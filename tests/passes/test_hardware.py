@@ -1,17 +1,22 @@
 """What collectives cost, with a worked check of the formulas, and chips as data."""
 
 from dataclasses import replace
+from math import prod
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_models import prepared
 
+import haliax
+import ir
 import passes
 from passes import DeviceMesh, PlanError, summary
 from passes.hardware.chip import CHIPS, Overlap, chip_of
 from passes.hardware.network import Network
+from passes.hardware.torus import torus_of
 from passes.planner.cost import step_seconds
 
 MB = 10**6
@@ -30,36 +35,110 @@ def test_the_worked_check():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("chip", "size", "width"),
+    ("chip", "size", "width", "hops"),
     [
-        ("v5e", 4, 45e9),  # an open chain
-        ("v5e", 8, 45e9),
-        ("v5e", 16, 90e9),  # a ring: wraps at 16
-        ("v4", 4, 90e9),  # wraps at multiples of 4
-        ("v4", 2, 45e9),
-        ("v5p", 8, 180e9),
-        ("v6e", 16, 180e9),
-        ("v6e", 8, 90e9),
+        ("v5e", 2, 45e9, 1),  # one link
+        ("v5e", 4, 90e9, 2),  # 2 x 2
+        ("v5e", 8, 90e9, 4),  # 2 x 4: open chains
+        ("v5e", 16, 90e9, 6),
+        ("v5e", 256, 180e9, 16),  # 16 x 16: both dims close
+        ("v4", 2, 45e9, 1),
+        ("v4", 8, 135e9, 3),  # 2 x 2 x 2
+        ("v4", 64, 270e9, 6),  # a cube of 4: all dims close
+        ("v5p", 2048, 540e9, 20),  # 16 x 16 x 8
+        ("v6e", 256, 360e9, 16),
+        ("v6e", 64, 180e9, 14),  # 8 x 8: nothing closes
     ],
 )
-def test_a_torus_axis(chip, size, width, kind):
+def test_one_mesh_axis_owns_all_dims_of_the_torus(chip, size, width, hops, kind):
     volume = 400 * MB
-    gather = max(size / 2 * 1e-6, (size - 1) / size * volume / width)
+    gather = max(hops * 1e-6, (size - 1) / size * volume / width)
     factor = {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2, "all_to_all": 0.25}[kind]
     assert seconds(chip, {"x": size}, ["x"], kind, volume) == pytest.approx(factor * gather, rel=1e-12)
+
+
+def test_the_data_axis_of_a_pod():
+    """A gather of 117 MB over data=2048 of a v5p takes 217 µs, alone or beside a model axis."""
+    for mesh in ({"data": 2048}, {"data": 2048, "model": 4}):
+        assert seconds("v5p", mesh, ["data"], "all_gather", 117 * MB) == pytest.approx(217e-6, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("chip", "sizes", "form", "parts"),
+    [
+        ("v5p", (2048, 4), (32, 16, 16), ((8, 16, 16), (4, 1, 1))),
+        ("v5p", (2240, 4), (16, 20, 28), ((4, 20, 28), (4, 1, 1))),  # all of a pod
+        ("v5p", (16, 16), (16, 4, 4), ((16, 1, 1), (1, 4, 4))),
+        ("v5e", (16, 16), (16, 16), ((16, 1), (1, 16))),
+        ("v5e", (8, 4), (8, 4), ((8, 1), (1, 4))),
+        ("v5e", (32, 8), (16, 16), ((16, 2), (1, 8))),  # the second dim is shared
+    ],
+)
+def test_how_mesh_axes_lie(chip, sizes, form, parts):
+    torus = torus_of(sizes, CHIPS[chip].slice, CHIPS[chip].wraps_at)
+    assert sorted(torus.form) == sorted(form)
+    assert sorted(zip(*torus.parts, strict=True)) == sorted(zip(*parts, strict=True))  # dims in any order
+
+
+def test_a_chain_of_chips_that_are_no_neighbours_has_a_share_of_the_links():
+    """32 x 8 on 16 x 16: the inner axis is 8 neighbours; of the outer one, 2 lie 8 apart on that dim."""
+    volume = 400 * MB
+    outer, inner = (seconds("v5e", {"x": 32, "y": 8}, [axis], "all_gather", volume) for axis in "xy")
+    assert outer == pytest.approx(31 / 32 * volume / (90e9 + 45e9 / 8))
+    assert inner == pytest.approx(7 / 8 * volume / 45e9)
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=1, max_size=4), st.sampled_from(["v4", "v5e", "v5p"]))
+@settings(max_examples=60, deadline=None)
+def test_every_chip_of_a_slice_is_in_one_place(sizes, chip):
+    torus = torus_of(sizes, CHIPS[chip].slice, CHIPS[chip].wraps_at)
+    assert [prod(parts) for parts in torus.parts] == sizes
+    assert [prod(column) for column in zip(*torus.parts, strict=True)] == list(torus.form)
+    # Over all axes together it does not matter how they share dims.
+    assert torus.links(range(len(sizes))) == sum(2 if torus.closes(n) else 1 for n in torus.form if n > 1)
 
 
 def test_small_messages_cost_the_hops():
     assert seconds("v5e", {"x": 8}, ["x"], "all_gather", 8) == pytest.approx(4e-6)
     assert seconds("v5e", {"x": 8}, ["x"], "all_reduce", 8) == pytest.approx(8e-6)
-    assert seconds("v5e", {"x": 8, "y": 4}, ["x", "y"], "all_gather", 8) == pytest.approx(6e-6)
+    assert seconds("v5e", {"x": 8, "y": 4}, ["x", "y"], "all_gather", 8) == pytest.approx(10e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_messages_cost_the_launch_on_gpus(kind):
+    assert seconds("h100", {"x": 8}, ["x"], kind, 4) == pytest.approx(10e-6, rel=1e-4)
+    assert seconds("h100", {"x": 2, "y": 8}, ["x"], kind, 4) == pytest.approx(10e-6, rel=1e-4)
+    assert seconds("h100", {"x": 16}, ["x"], kind, 4) == pytest.approx(20e-6, rel=1e-4)
 
 
 def test_torus_axes_add_up():
-    one = seconds("v5p", {"x": 8, "y": 8}, ["x"], "all_gather", 400 * MB)
-    both = seconds("v5p", {"x": 8, "y": 8}, ["x", "y"], "all_gather", 400 * MB)
-    assert one == pytest.approx(7 / 8 * 400 * MB / 180e9)
-    assert both == pytest.approx(63 / 64 * 400 * MB / 360e9)
+    one = seconds("v5p", {"x": 16, "y": 16}, ["x"], "all_gather", 400 * MB)
+    both = seconds("v5p", {"x": 16, "y": 16}, ["x", "y"], "all_gather", 400 * MB)
+    assert one == pytest.approx(15 / 16 * 400 * MB / 180e9)
+    assert both == pytest.approx(255 / 256 * 400 * MB / 540e9)
+
+
+def test_small_collectives_that_nothing_waits_for_are_sent_as_one():
+    """Ten all-reduces of 10 KB cost what one of 100 KB does; libtpu joins them, and joins no all-gathers."""
+    mesh, volumes = DeviceMesh.of({"x": 8}), np.array([10_000, 100_000])
+    for chip, kind, combines in (
+        ("v5e", "all_reduce", True),
+        ("v5e", "all_gather", False),
+        ("h100", "all_reduce", True),
+        ("h100", "all_gather", True),
+        ("h100", "all_to_all", False),
+    ):
+        network = Network(mesh, CHIPS[chip])
+        alone, free = (network.seconds(kind, 1, volumes, awaited) for awaited in (True, False))
+        assert np.array_equal(alone, free) is not combines
+        if combines:
+            assert 10 * free[0] == pytest.approx(free[1])
+            assert free[1] < alone[1]
+        large = 100 * MB  # these are sent one by one
+        assert network.seconds(kind, 1, large, False) == pytest.approx(network.seconds(kind, 1, large, True))
+
+
+LAUNCH = 10e-6
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,7 +147,7 @@ def test_a_switched_node(chip, width, kind):
     n, volume = 8, 400 * MB
     gather = volume * (n - 1) / (n * width)
     factor = {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2, "all_to_all": 1 / n}[kind]
-    assert seconds(chip, {"x": n}, ["x"], kind, volume) == pytest.approx(factor * gather, rel=1e-12)
+    assert seconds(chip, {"x": n}, ["x"], kind, volume) == pytest.approx(LAUNCH + factor * gather, rel=1e-12)
 
 
 def test_switched_bandwidth_does_not_add_up():
@@ -79,17 +158,62 @@ def test_switched_bandwidth_does_not_add_up():
 def test_gpus_beyond_the_node_cross_the_slow_network():
     inside = seconds("h100", {"data": 2, "model": 8}, ["model"], "all_reduce", 400 * MB)
     across = seconds("h100", {"data": 2, "model": 8}, ["data"], "all_reduce", 400 * MB)
-    assert across == pytest.approx(2 * (400 * MB / 2 / (400e9 / 8) + 1e-6))
+    assert across == pytest.approx(LAUNCH + 2 * 400 * MB / 2 / (400e9 / 8))
     assert across > 4 * inside
+
+
+def test_one_axis_over_two_nodes_costs_what_two_axes_do():
+    """1 GB over 16 GPUs: 3.6 ms, written as 16, 2x8, 4x4 or 8x2."""
+    for mesh in ({"x": 16}, {"x": 2, "y": 8}, {"x": 4, "y": 4}, {"x": 8, "y": 2}):
+        found = seconds("h100", mesh, list(mesh), "all_gather", 1000 * MB)
+        assert found == pytest.approx(2 * LAUNCH + 1000 * MB * (7 / 8 / 370e9 + 1 / 2 / 8 / 50e9))
+        assert found == pytest.approx(3.6e-3, rel=0.015)
+
+
+def test_nodes_that_are_used_in_part():
+    """12 GPUs are two nodes of 6; axes that do not fill nodes go by the node with the fewest of a group."""
+    whole = seconds("h100", {"x": 12}, ["x"], "all_gather", 1200 * MB)
+    assert whole == pytest.approx(2 * LAUNCH + 1200 * MB * (5 / 6 / 370e9 + 1 / 2 / 6 / 50e9))
+    assert seconds("h100", {"x": 4, "y": 3}, ["x", "y"], "all_gather", 1200 * MB) == pytest.approx(whole)
+    # Of 3 x 4 the second row is two GPUs on each node; all others are on one, and the slowest counts.
+    row = seconds("h100", {"x": 3, "y": 4}, ["y"], "all_gather", 1200 * MB)
+    assert row == pytest.approx(2 * LAUNCH + 1200 * MB * (3 / 4 / 370e9 + 1 / 2 / 2 / 50e9))
+    assert seconds("h100", {"x": 6}, ["x"], "all_gather", 1200 * MB) == pytest.approx(
+        LAUNCH + 1200 * MB * 5 / 6 / 370e9
+    )
+
+
+def test_what_has_no_room_in_a_slice_is_several():
+    """512 v5e are two slices of 16 x 16 chips, with the slow network between them."""
+    found = seconds("v5e", {"x": 512}, ["x"], "all_gather", 400 * MB)
+    assert found == pytest.approx(10e-6 + 400 * MB * (255 / 256 / 180e9 + 1 / 2 / 256 / (25e9 / 8)))
+    assert found == pytest.approx(seconds("v5e", {"replica": 2, "x": 256}, ["replica", "x"], "all_gather", 400 * MB))
 
 
 def test_replica_is_the_slow_network_of_a_tpu():
     fast = seconds("v5e", {"replica": 2, "data": 4}, ["data"], "all_reduce", 400 * MB)
     slow = seconds("v5e", {"replica": 2, "data": 4}, ["replica"], "all_reduce", 400 * MB)
-    assert slow == pytest.approx(2 * (400 * MB / 2 / (25e9 / 8) + 1e-6))
+    assert slow == pytest.approx(10e-6 + 2 * 400 * MB / 2 / (25e9 / 8))
     # Hierarchical: reduce-scatter inside, all-reduce across what is left, all-gather inside.
     both = seconds("v5e", {"replica": 2, "data": 4}, ["replica", "data"], "all_reduce", 400 * MB)
-    assert both == pytest.approx(fast + 2 * (100 * MB / 2 / (25e9 / 8) + 1e-6))
+    assert both == pytest.approx(fast + 10e-6 + 2 * 100 * MB / 2 / (25e9 / 8))
+
+
+def test_products_go_at_the_speed_of_what_they_multiply():
+    """On a TPU float32 is multiplied as bf16 is, which is what XLA compiles by default (libtpu: 1,083,068 cycles
+    for 4096 x 4096 in bf16, 1,105,216 in float32); on a GPU in TF32, at half the speed."""
+    assert [CHIPS["h100"].rate(size) for size in (1, 2, 4)] == [1.979e15, 9.9e14, 4.95e14]
+    assert [CHIPS["v5e"].rate(size) for size in (1, 2, 4)] == [3.94e14, 1.97e14, 1.97e14]
+    axes = haliax.Axis("batch", 8192), haliax.Axis("embed", 8192), haliax.Axis("mlp", 8192)
+
+    def compute(dtype):
+        x, w = (haliax.named(jax.ShapeDtypeStruct((8192, 8192), dtype), each) for each in (axes[:2], axes[1:]))
+        graph = ir.trace(lambda x, w: haliax.dot(x, w, axis=axes[1]), x, w)
+        plan = passes.Plan.by_hand("1", {}, hardware="h100")
+        return summary.times(graph, passes.run(graph, "1", plan=plan).placed, plan).compute
+
+    assert compute("bfloat16") == pytest.approx(2 * 8192**3 / 9.9e14)
+    assert compute("float32") == pytest.approx(2 * 8192**3 / 4.95e14)
 
 
 def test_an_axis_of_size_one_costs_nothing():
@@ -162,6 +286,12 @@ def test_the_numbers_of_the_chips_that_ship():
         "a100": (0, 200e9, 8),
         "h100": (0, 400e9, 8),
         "h200": (0, 400e9, 8),
+    }
+    assert {name: c.slice for name, c in CHIPS.items() if not c.switched} == {
+        "v4": (16, 16, 16),
+        "v5e": (16, 16),
+        "v5p": (16, 20, 28),
+        "v6e": (16, 16),
     }
     assert {(c.overlap.state, c.overlap.activations) for c in CHIPS.values()} == {(0.8, 0.0)}
     assert all(c.source.startswith("https://") for c in CHIPS.values())
@@ -259,6 +389,16 @@ def test_activations_may_overlap_too():
             ROW.replace("switched", "ring"),
             "my.yaml:h20",
             "my.yaml:6: `network` of chip `h20` is `ring`; expected torus or switched",
+        ),
+        (
+            ROW + "  slice: 16 by 16\n",
+            "my.yaml:h20",
+            "my.yaml:10: `slice` of chip `h20` is `16 by 16`; expected chips along each dim, such as 16x16",
+        ),
+        (
+            ROW + "  launch_us: -1\n",
+            "my.yaml:h20",
+            "my.yaml:10: `launch_us` of chip `h20` is `-1`; expected a number of at least 0",
         ),
         (
             ROW + "  memory_gb: 80\n",

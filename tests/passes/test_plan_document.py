@@ -93,6 +93,10 @@ compute:
 storage:
   embed: [data]  # stored on data: costs nothing and saves memory
 
+# Which of these it is added in: all three (ZeRO-3), gradients and optimizer (ZeRO-2), or optimizer
+# (ZeRO-1).
+stored: [parameters, gradients, optimizer]
+
 # Whether parameters are gathered again in the backward pass (true) or kept from the forward pass
 # (false); auto keeps them where there is room.
 regather: auto
@@ -150,7 +154,7 @@ VALID = "mesh: data=4,model=2\ncompute:\n  batch: [data]\n"
         (
             VALID + "nothing: 1\n",
             "p.yaml:4: unknown key `nothing` of a plan; known are model, mesh, hardware, sizes, compute, storage, "
-            "regather, defer_sums, hoist_gathers",
+            "stored, regather, defer_sums, hoist_gathers",
         ),
         (VALID + "mesh: 8\n", "p.yaml:4: `mesh` of the plan is given twice (first at line 1); remove one of them"),
         (

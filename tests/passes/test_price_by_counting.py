@@ -21,6 +21,7 @@ import ir
 import passes
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
+from ir.types import item_size
 from passes import pipeline
 from passes.hardware.chip import CHIPS, Chip
 from passes.planner.cost import step_seconds
@@ -28,32 +29,37 @@ from passes.planner.problem import Problem
 from passes.planner.search import Candidate
 from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
+from passes.sharding.state import STATE_KINDS
 from passes.stage import Stage
 
 MESHES = ({"data": 4}, {"data": 2, "model": 2}, {"replica": 2, "data": 2, "model": 2})
 HOP = 1e-6
 PLANS = 3
 """Of each graph."""
+STORED = (STATE_KINDS, ("gradients", "optimizer"), ("optimizer",), ("parameters", "optimizer"), ())
+"""Kinds of state that plans store over storage axes."""
 
 
-def collective_seconds(kind: str, axes: list[str], volume: float, mesh: dict[str, int], chip: Chip) -> float:
-    """A ring on each torus axis at once, then what is left over the slow network."""
-    slow, inside = {}, 1
-    for axis in reversed(mesh):
-        inside *= mesh[axis]
-        slow[axis] = mesh[axis] > 1 and (inside > chip.host if chip.switched else axis == "replica")
-    fast = [mesh[axis] for axis in axes if mesh[axis] > 1 and not slow[axis]]
-    hosts = prod(mesh[axis] for axis in axes if slow[axis])
-    near = prod(fast)
-    width = chip.link if chip.switched else sum(chip.link * (2 if n % chip.wraps_at == 0 else 1) for n in fast)
-    latency = 0.0 if chip.switched else sum(n / 2 * HOP for n in fast)
+def collective_seconds(
+    kind: str, axes: list[str], volume: float, mesh: dict[str, int], chip: Chip, awaited: bool
+) -> float:
+    """Of meshes with at most four chips on an island: on a torus each doubling is one more link, and one more hop."""
+    slow = {axis: axis == "replica" and not chip.switched for axis in mesh}
+    near, hosts = (prod(mesh[axis] for axis in axes if slow[axis] is each) for each in (False, True))
+    links = 1 if chip.switched else max(1, near.bit_length() - 1)
+    latency = 0.0 if chip.switched else (near.bit_length() - 1) * HOP
+    launch = (10e-6 if chip.switched and near > 1 else 0.0) + (10e-6 if hosts > 1 else 0.0)
+    if not awaited and (kind == "all_reduce" or (chip.switched and kind in ("all_gather", "reduce_scatter"))):
+        share = min(1.0, volume / (30e6 if chip.switched else 8e6))
+        launch, latency = launch * share, latency * share
+    far = chip.slow_per_host / chip.host
     if kind == "permute":
-        return max(latency, volume / (width or chip.link))
-    first = max(latency, (near - 1) / near * volume / (width or chip.link))
-    after = (hosts - 1) / hosts * volume / near / (chip.slow_per_host / chip.host) + (HOP if hosts > 1 else 0.0)
+        return launch + max(latency, volume / (far if hosts > 1 else chip.link * links))
+    first = max(latency, (near - 1) / near * volume / (chip.link * links))
+    after = (hosts - 1) / hosts * volume / near / far
     if kind == "all_to_all":
-        return first / (near if chip.switched else 4) + after / hosts
-    return {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2}[kind] * (first + after)
+        return launch + first / (near if chip.switched else 4) + after / hosts
+    return launch + {"all_gather": 1, "reduce_scatter": 1, "all_reduce": 2}[kind] * (first + after)
 
 
 def partitioned(graph: Graph, plan: passes.Plan) -> Graph:
@@ -75,8 +81,9 @@ def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip) -> Any:
     total = np.zeros(2)
     for node in graph.nodes:
         if op_of(node).communicates:
-            seconds = collective_seconds(node.kind, list(node.words("mesh")), node.count("bytes"), mesh, chip)
-            total[0 if str(node.attrs["moving"]) == "activation" else 1] += seconds * times
+            awaited = str(node.attrs["moving"]) == "activation"
+            seconds = collective_seconds(node.kind, list(node.words("mesh")), node.count("bytes"), mesh, chip, awaited)
+            total[0 if awaited else 1] += seconds * times
         for body in entered(node):
             total += _sent(body, times * node.count("trips", 1), mesh, chip)
     return total
@@ -101,7 +108,8 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
         if flops:
             twin = twins[node.outputs[0].id]
             flops /= _shards([dim for value in (*twin.value_inputs, *twin.outputs) for dim in value.type.dims], mesh)
-        total += max(flops / chip.flops, sent / chip.memory_bandwidth)
+        width = max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
+        total += max(flops / chip.rate(width), sent / chip.memory_bandwidth)
     return total
 
 
@@ -126,13 +134,15 @@ def drawn(problem: Problem, rng: random.Random) -> Candidate:
 
 def check(graph: Graph, mesh: dict[str, int], chip: Chip, rng: random.Random) -> None:
     """Plans drawn from all of the space are priced as they are counted."""
+    levels = random.Random(str(mesh))
     for _ in range(PLANS):
-        problem = Problem.of(graph, DeviceMesh.of(mesh), chip, once=False)
+        stored = levels.choice(STORED)
+        problem = Problem.of(graph, DeviceMesh.of(mesh), chip, once=False, stored=stored)
         candidate = drawn(problem, rng)
         rules = problem.rules(candidate)
         cost, _ = problem.price(rules)
         compute, storage = problem.named(candidate)
-        plan = passes.Plan.by_hand(mesh, compute, storage, chip, regather=False)
+        plan = passes.Plan.by_hand(mesh, compute, storage, chip, regather=False, stored=stored)
         with suppress_type_checks():
             found = counted(graph, plan, chip)
         priced = step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap)

@@ -29,10 +29,10 @@ class FileCorpus(ABC):
     def stretches(self, reading: Reading) -> Iterator[Stretch]:
         # Every name is checked before the first text is read: a typo in the last one shows at once.
         train, heldout = self._files()
-        for file in train:
-            yield from self._of_file(file, TRAIN if heldout else None, reading)
-        for file in heldout:
-            yield from self._of_file(file, HELDOUT, reading)
+        sides = reading.ordered((train, TRAIN if heldout else None), (heldout, HELDOUT))
+        for named, side in sides:
+            for file in named:
+                yield from self._of_file(file, side, reading)
 
     def fingerprint(self) -> Fingerprint:
         train, heldout = self._files()

@@ -117,7 +117,7 @@ def test_a_full_disk_is_said_and_leaves_the_one_before(tmp_path: Path) -> None:
     failed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert failed.stderr.splitlines()[-1] == (
         f"levanter.errors.WorkFailed: cannot write the checkpoint {tmp_path}/step-2 (File too large): "
-        "the one before it is whole; check the disk (or move the run directory to another one) "
+        "those before it are whole; check the disk (or move the run directory to another one) "
         "and run the same command again"
     )
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-1"]
@@ -368,21 +368,21 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     [
         (
             errno.ENOSPC,
-            "(No space left on device): the one before it is whole; make room and run the same command again",
+            "(No space left on device): those before it are whole; make room and run the same command again",
         ),
         (
             errno.EROFS,
-            "(Read-only file system): the one before it is whole; mount the disk writable (or move the run directory "
+            "(Read-only file system): those before it are whole; mount the disk writable (or move the run directory "
             "to one that is) and run the same command again",
         ),
         (
             errno.EACCES,
-            "(Permission denied): the one before it is whole; let this user write the folder and run the same "
+            "(Permission denied): those before it are whole; let this user write the folder and run the same "
             "command again",
         ),
         (
             errno.EIO,
-            "(Input/output error): the one before it is whole; check the disk (or move the run directory to another "
+            "(Input/output error): those before it are whole; check the disk (or move the run directory to another "
             "one) and run the same command again",
         ),
     ],

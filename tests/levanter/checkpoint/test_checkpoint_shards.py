@@ -213,7 +213,7 @@ def test_where_one_process_fails_all_do(
 
     problems = together(3, save)
     full = (
-        f"cannot write the checkpoint {tmp_path}/step-1 (No space left on device): the one before it is whole; "
+        f"cannot write the checkpoint {tmp_path}/step-1 (No space left on device): those before it are whole; "
         "make room and run the same command again"
     )
     told = f"cannot write the checkpoint {tmp_path}/step-1: process 1 of this run has stopped ({full})"

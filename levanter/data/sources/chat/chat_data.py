@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from levanter.data import errors
-from levanter.data.corpus import HELDOUT, Document
+from levanter.data.cache import cache_dir_of
 from levanter.data.packing import IGNORED, STREAM, Batch
+from levanter.data.sources.chat.chat_cache import Encoded, conversations
 from levanter.data.sources.chat.corpus import ChatCorpus, Conversation
-from levanter.data.split import document_side
+from levanter.data.split import NAMED_HELDOUT, UNNAMED, threshold
 from levanter.data.token_data import TokenData
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -41,13 +42,6 @@ class Rows:
     ids: np.ndarray
     learned: np.ndarray
     starts: np.ndarray
-
-    @staticmethod
-    def of(rows: Sequence[tuple[list[int], list[bool]]]) -> Rows:
-        """The rows of ids and of whether they are learned."""
-        starts = np.cumsum([0, *(len(ids) for ids, _ in rows)])
-        ids = np.array([one for row, _ in rows for one in row], np.int32)
-        return Rows(ids, np.array([one for _, row in rows for one in row], bool), starts)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -132,25 +126,28 @@ def chat_data(
     """
     tokenizer = load_tokenizer(config.tokenizer)
     corpus = ChatCorpus(tuple(config.paths), tuple(config.heldout_paths))
-    conversations = list(corpus.conversations())
-    sides = _sides(conversations, config.heldout_fraction)
-    rows = {True: [], False: []}
-    cut = left_out = 0
-    for conversation, heldout in zip(conversations, sides, strict=True):
-        ids, learned = encoded(conversation, tokenizer, config.tokenizer)
-        cut += len(ids) > seq_len + 1
-        if any(learned[1 : seq_len + 1]):
-            rows[heldout].append((ids, learned))
-        else:
-            left_out += 1
+    if not corpus.paths:
+        raise errors.no_paths()
+    found = conversations(
+        corpus,
+        tokenizer,
+        lambda each: encoded(each, tokenizer, config.tokenizer),
+        cache_dir_of(config.cache_dir),
+        notify,
+    )
+    count = len(found.numbers)
+    cut = int((np.diff(found.starts) > seq_len + 1).sum())
+    teaches = _teaches(found, seq_len)
     if cut:
-        notify(f"{cut} of {len(conversations)} conversations are longer than model.seq_len {seq_len} and cut off there")
-    if left_out:
-        notify(f"{left_out} of {len(conversations)} conversations have no answer within model.seq_len and are left out")
-    for heldout, name in ((False, "training"), (True, "held-out")):
-        if not rows[heldout]:
+        notify(f"{cut} of {count} conversations are longer than model.seq_len {seq_len} and cut off there")
+    if not teaches.all():
+        left_out = int((~teaches).sum())
+        notify(f"{left_out} of {count} conversations have no answer within model.seq_len and are left out")
+    held_out = _held_out(found, config.heldout_fraction)
+    train, held = (_rows(found, teaches & (held_out == side)) for side in (False, True))
+    for rows, name in ((train, "training"), (held, "held-out")):
+        if not len(rows):
             raise errors.no_conversations(name, corpus.source)
-    train, held = Rows.of(rows[False]), Rows.of(rows[True])
     return ChatData(
         Sides(_key(train, held, tokenizer), train, held),
         tokenizer,
@@ -196,15 +193,29 @@ def _opening(tokenizer: Tokenizer) -> list[int]:
     return []
 
 
-def _sides(conversations: Sequence[Conversation], fraction: float) -> list[bool]:
+def _teaches(found: Encoded, seq_len: int) -> np.ndarray:
+    """For each conversation whether something of it is learned, of what a row has room for."""
+    before = np.concatenate([[0], np.cumsum(found.learned)])
+    starts, stops = found.starts[:-1], found.starts[1:]
+    return before[np.minimum(starts + seq_len + 1, stops)] > before[np.minimum(starts + 1, stops)]
+
+
+def _held_out(found: Encoded, fraction: float) -> np.ndarray:
     """For each conversation whether it is held out: as its file says, else by its text, else the last ones."""
-    if any(conversation.side is not None for conversation in conversations):
-        return [conversation.side == HELDOUT for conversation in conversations]
-    found = [document_side(Document(each.text), fraction) == HELDOUT for each in conversations]
-    if fraction / 2 <= sum(found) / max(len(found), 1) <= min(2 * fraction, 0.9):
-        return found
-    last = max(1, round(len(found) * fraction))
-    return [place >= len(found) - last for place in range(len(found))]
+    if (found.named != UNNAMED).any():
+        return found.named == NAMED_HELDOUT
+    by_text = found.numbers < np.uint64(threshold(fraction))
+    count = len(by_text)
+    if fraction / 2 <= by_text.sum() / max(count, 1) <= min(2 * fraction, 0.9):
+        return by_text
+    return np.arange(count) >= count - max(1, round(count * fraction))
+
+
+def _rows(found: Encoded, chosen: np.ndarray) -> Rows:
+    """The conversations that are chosen."""
+    lengths = np.diff(found.starts)
+    taken = np.repeat(chosen, lengths)
+    return Rows(found.ids[taken], found.learned[taken], np.concatenate([[0], np.cumsum(lengths[chosen])]))
 
 
 def _key(train: Rows, heldout: Rows, tokenizer: Tokenizer) -> str:

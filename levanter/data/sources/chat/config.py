@@ -18,6 +18,8 @@ class ChatDataConfig(DataConfig):
     """Conversations, one JSON object a line: `{"messages": [{"role": …, "content": …}, …]}`, of which the assistant's
     messages are learned, or `{"prompt": …, "completion": …}`. The tokenizer's chat template writes the former."""
 
+    by_blocks = False
+
     paths: list[str] = field(default_factory=list)
     """Files or patterns such as chats/**/*.jsonl, from the working directory."""
     heldout_paths: list[str] = field(default_factory=list)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from levanter.data import errors
-from levanter.data.corpus import HELDOUT, TRAIN, Document
-from levanter.data.sources.files import JSONL_ENDINGS, File, expand
+from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint
+from levanter.data.sources.files import JSONL_ENDINGS, File, expand, fingerprint
 from levanter.data.sources.rows import HALF_A_PAIR, half_a_pair
 from levanter.data.sources.text.corpus import read
 
@@ -67,6 +67,11 @@ class ChatCorpus:
         heldout = expand("heldout_paths", self.heldout_paths, JSONL_ENDINGS)
         yield from _of_files(train, train_side)
         yield from _of_files(heldout, HELDOUT)
+
+    def fingerprint(self) -> Fingerprint:
+        """See `levanter.data.corpus.Streamed`."""
+        fields = (("paths", self.paths), ("heldout_paths", self.heldout_paths))
+        return fingerprint(file for field, paths in fields for file in expand(field, paths, JSONL_ENDINGS))
 
     def documents(self) -> Iterator[Document]:
         for conversation in self.conversations():

@@ -38,9 +38,11 @@ class HfCorpus:
         return corpus.documents(self.stretches(Reading()))
 
     def stretches(self, reading: Reading) -> Iterator[Stretch]:
-        yield from self._split(self.train_split, None if self.heldout_split is None else TRAIN, reading)
-        if self.heldout_split is not None:
-            yield from self._split(self.heldout_split, HELDOUT, reading)
+        named = self.heldout_split is not None
+        sides = reading.ordered((self.train_split, TRAIN if named else None), (self.heldout_split, HELDOUT))
+        for split, side in sides:
+            if split is not None:
+                yield from self._split(split, side, reading)
 
     def fingerprint(self) -> Fingerprint | None:
         """Of a folder its files; of a data set on the hub its revision, where the hub can be asked."""

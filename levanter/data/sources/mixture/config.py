@@ -34,7 +34,8 @@ class MixtureDataConfig(DataConfig):
     """Several sources, each with a tokenized text, a held-out share and an order of its own, mixed by weights.
 
     The rows of a batch are shared out by the weights, so exactly that no source is ever two rows away from its share.
-    The tokenizer, `cache_dir` and `packing` are those of the mixture for all of them.
+    The tokenizer, `cache_dir` and `packing` are those of the mixture for all of them; so is `shuffle_block` for those
+    that have none of their own.
     """
 
     sources: dict[str, DataConfig] = field(default_factory=dict)
@@ -90,7 +91,9 @@ class MixtureDataConfig(DataConfig):
 
     def _completed(self, source: DataConfig) -> DataConfig:
         own = source.cache_dir if source.cache_dir is not None else self.cache_dir
-        return dataclasses.replace(source, tokenizer=self.tokenizer, cache_dir=own, packing=self.packing)
+        block = source.shuffle_block or (self.shuffle_block if source.by_blocks else None)
+        shared = {"tokenizer": self.tokenizer, "packing": self.packing}
+        return dataclasses.replace(source, cache_dir=own, shuffle_block=block, **shared)
 
     def _required(self) -> None:
         if not self.sources:

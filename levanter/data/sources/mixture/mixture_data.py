@@ -35,7 +35,13 @@ class MixtureData(TokenData):
 
     @property
     def identity(self) -> str:
-        identities = {name: part.identity for name, part in self.parts.items()}
+        return self._identity({name: part.identity for name, part in self.parts.items()})
+
+    def identity_at(self, step: int) -> str:
+        rows = self.shares(step)
+        return self._identity({name: part.identity_of(rows[name]) for name, part in self.parts.items()})
+
+    def _identity(self, identities: Mapping[str, str]) -> str:
         told = ["mixture", 1, identities, list(identities), self._stages]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

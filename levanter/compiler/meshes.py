@@ -1,0 +1,67 @@
+"""`--devices 64`: the mesh of so many devices on which the step of a configuration, or one of your own, is fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import ir
+from levanter.compiler.compile import check_mesh, user_errors, with_microbatches
+from levanter.compiler.question import check_hardware
+from levanter.errors import UserError
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
+from passes import pipeline
+from passes.planner.meshes import MeshChoice, choose_mesh, rows
+
+__all__ = ["MeshChoice", "answer_mesh", "mesh_for_config", "mesh_for_step", "rows"]
+
+if TYPE_CHECKING:
+    from ir.graph import Graph
+    from levanter.compiler.target import Target
+    from levanter.config.schema import TrainConfig
+    from passes.sharding.mesh import DeviceMesh
+
+
+def mesh_for_config(config: TrainConfig, devices: int, hardware: str, **how: Any) -> MeshChoice:
+    """The mesh on which the training step of a config is fastest.
+
+    Args:
+        how: what `choose_mesh` is told besides.
+
+    Raises:
+        UserError: none has a plan that fits, or the axes do not agree.
+    """
+    check_hardware(hardware)
+    graphs: dict[int | None, Graph] = {}
+
+    def graph_for(mesh: DeviceMesh) -> Graph:
+        fixed, _ = with_microbatches(config, mesh.as_dict(), hardware)
+        check_mesh(fixed, mesh.as_dict())
+        count = fixed.trainer.microbatches
+        if count not in graphs:
+            graphs[count] = pipeline.prepare(ir.trace(train_step_of(fixed), state_shape(fixed), batch_shape(fixed)))
+        return graphs[count]
+
+    with user_errors():
+        return choose_mesh(devices, hardware, graph_for, (UserError,), **how)
+
+
+def mesh_for_step(target: Target, devices: int, hardware: str, **how: Any) -> MeshChoice:
+    """The same for a step of the user's own."""
+    from levanter.compiler.target import load_step
+    from levanter.compiler.user_step import graph_of
+
+    check_hardware(hardware)
+    graph = graph_of(load_step(target))
+    with user_errors():
+        prepared = pipeline.prepare(graph)
+        return choose_mesh(devices, hardware, lambda mesh: prepared, **how)
+
+
+def answer_mesh(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The child's part of `levanter train --devices`: the mesh for the config of the request, and what was tried."""
+    from levanter.config import loads
+
+    config = loads(request["config"])
+    choice = mesh_for_config(config, request["devices"], config.trainer.hardware)
+    return {"mesh": str(choice.mesh), "tried": rows(choice.tried)}

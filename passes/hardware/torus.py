@@ -1,0 +1,143 @@
+"""How the axes of a mesh are laid out along the dims of a torus of chips.
+
+A slice of a TPU has two or three physical dims. A mesh axis owns some of them, or a part of one: 2,048 chips of a v5p
+are 16 × 16 × 8, and a gather over them goes along three dims at once. Where axes share a dim, the later (inner) one is
+made of neighbours, and the earlier one goes from one such group to the next.
+
+Which form a slice has is chosen for the mesh, among those that can be had: of a torus of three dims multiples of the
+ring's size as soon as there are that many chips, else the squarest. Then dims are handed out so that few are shared,
+then for most bandwidth. Source: "How To Scale Your Model" (JAX team), chapter on TPUs; the forms are those of the Cloud
+TPU documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from math import log, prod
+
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Torus:
+    """A slice of chips, and the mesh axes in it.
+
+    Attributes:
+        form: chips along each physical dim.
+        parts: for each mesh axis, outermost first, how many chips of it lie along each physical dim.
+        ring_multiple: chips along a dim, or a part of one, that close into a ring: multiples of this.
+    """
+
+    form: Dims
+    parts: tuple[Dims, ...]
+    ring_multiple: int
+
+    def links(self, axes: Sequence[int]) -> float:
+        """Links that one chip receives by, over some of the mesh axes: two for a ring, one for an open chain; a chain
+        of chips that are no neighbours has its share of those in between."""
+        total = 0.0
+        for along, apart in self._along(axes):
+            total += 2.0 if self.closes(along) else 1.0 / apart
+        return total
+
+    def hops(self, axes: Sequence[int]) -> float:
+        """Links from a chip to the farthest of its group, over some of the mesh axes."""
+        return sum(along / 2 if self.closes(along) else (along - 1) * apart for along, apart in self._along(axes))
+
+    def closes(self, along: int) -> bool:
+        return along % self.ring_multiple == 0
+
+    def _along(self, axes: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Of each physical dim that the axes go along: how many chips, and how far apart these are."""
+        for dim in range(len(self.form)):
+            mine = [axis for axis in axes if self.parts[axis][dim] > 1]
+            if mine:
+                inner = (parts[dim] for axis, parts in enumerate(self.parts) if axis > min(mine) and axis not in axes)
+                yield prod(self.parts[axis][dim] for axis in mine), prod(inner)
+
+    @property
+    def shared(self) -> int:
+        """How many physical dims more than one mesh axis goes along."""
+        return sum(sum(parts[dim] > 1 for parts in self.parts) > 1 for dim in range(len(self.form)))
+
+
+def torus_of(sizes: Sequence[int], largest: Dims, ring_multiple: int) -> Torus:
+    """The slice for mesh axes of these sizes, outermost first.
+
+    Args:
+        largest: the form of the largest slice, as many dims as the torus has.
+    """
+    return _torus_of(tuple(sizes), tuple(largest), ring_multiple)
+
+
+@lru_cache(maxsize=4096)
+def _torus_of(sizes: Dims, largest: Dims, ring_multiple: int) -> Torus:
+    return min(layouts(sizes, largest, ring_multiple), key=_score)
+
+
+def layouts(sizes: Dims, largest: Dims, ring_multiple: int) -> Iterator[Torus]:
+    """All ways of laying out mesh axes along the dims of slices that can be had."""
+    for form in _forms(prod(sizes), largest, ring_multiple):
+        for parts in _parts(sizes, form):
+            yield Torus(form, parts, ring_multiple)
+
+
+def _score(torus: Torus) -> tuple[object, ...]:
+    """Less is better: few shared dims, then bandwidth over all axes, over the inner ones first, then few hops."""
+    axes = [axis for axis, parts in enumerate(torus.parts) if prod(parts) > 1]
+    links = [torus.links([axis]) for axis in axes]
+    hops = sum(torus.hops([axis]) for axis in axes)
+    return (
+        torus.shared,
+        -round(sum(map(log, links)), 6),
+        [-each for each in links[::-1]],
+        hops,
+        [[-part for part in parts] for parts in torus.parts],
+    )
+
+
+def _forms(count: int, largest: Dims, ring_multiple: int) -> list[Dims]:
+    """The forms of a slice of so many chips that are nearest to what can be had."""
+    rank = len(largest)
+    cubes = rank > 2 and count >= ring_multiple**rank
+    limit = sorted(largest)
+
+    def off(form: Dims) -> tuple[float, ...]:
+        too_long = prod(max(1.0, size / most) for size, most in zip(sorted(form), limit, strict=True))
+        uneven = cubes and any(size % ring_multiple for size in form)
+        return (round(too_long, 6), uneven, sum(form) if uneven or not cubes else 0)
+
+    found = list(_products(count, rank))
+    best = min(map(off, found))
+    return [form for form in found if off(form) == best]
+
+
+def _products(count: int, rank: int) -> Iterator[Dims]:
+    """All ways to write `count` as a product of `rank` sizes, in order."""
+    if rank == 1:
+        yield (count,)
+        return
+    for first in _divisors(count):
+        for rest in _products(count // first, rank - 1):
+            yield (first, *rest)
+
+
+@lru_cache(maxsize=4096)
+def _divisors(count: int) -> tuple[int, ...]:
+    small = [each for each in range(1, int(count**0.5) + 1) if count % each == 0]
+    return tuple(dict.fromkeys((*small, *(count // each for each in reversed(small)))))
+
+
+def _parts(sizes: Dims, form: Dims) -> Iterator[tuple[Dims, ...]]:
+    """All ways to share out the dims of a form among mesh axes."""
+    if not sizes:
+        if prod(form) == 1:
+            yield ()
+        return
+    for mine in product(*(_divisors(size) for size in form)):
+        if prod(mine) == sizes[0]:
+            for rest in _parts(sizes[1:], tuple(size // part for size, part in zip(form, mine, strict=True))):
+                yield (mine, *rest)
