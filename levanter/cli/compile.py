@@ -84,10 +84,10 @@ PLAIN_WIDTH = 120
 @verify_option
 @click.option(
     "--platform",
-    type=click.Choice(["cpu", "tpu"]),
+    type=click.Choice(["cpu", "tpu", "gpu"]),
     default="cpu",
     show_default=True,
-    help="What to compile for: CPU devices, or a TPU slice of the chip, ahead of time.",
+    help="What to compile for: CPU devices, or ahead of time the TPU slice or the GPUs of --hardware.",
 )
 @click.option(
     "--partitioner",
