@@ -168,9 +168,9 @@ def compile_command(
         how |= {"platform": platform} if platform != "cpu" else {}
         how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
         choice = _mesh_of(devices, target, config, hardware, {"time_limit": time_limit, **constraints(pin, forbid)})
-        if choice is not None and config is not None:
-            config = replace(config, trainer=replace(config.trainer, mesh=str(choice.mesh)))
-        mesh = str(choice.mesh) if choice is not None else mesh
+        if choice is not None:
+            mesh = str(choice.mesh)
+            config = _with_mesh(config, mesh)
         if target is None:
             name = place if own else model or Path(path or config.trainer.run_name or "").stem
             how |= _plan_file(name or "", save_plan, html, emit, config.trainer.plan is not None)
@@ -205,6 +205,11 @@ def _mesh_of(
     return mesh_for_step(target, devices, hardware or DEFAULT_HARDWARE, **how)
 
 
+def _with_mesh(config: Any, mesh: str) -> Any:
+    """The configuration on another mesh; None for a step that has none."""
+    return config and replace(config, trainer=replace(config.trainer, mesh=mesh))
+
+
 def _of_config(config: TrainConfig, how: dict[str, Any]) -> dict[str, Any]:
     from levanter.compiler.compile import report
 
@@ -231,8 +236,8 @@ def _plan_file(model: str, save: str | None, html: str | None, emit: str | None,
     """What is asked about files of the plan; nothing where there are none."""
     from levanter.compiler.plan_files import PlanFile
 
-    paths = [Path(each) if each is not None else None for each in (save, html)]
-    return {"plan_file": PlanFile(model, *paths, emit)} if given or emit or any(paths) else {}
+    saved, page = (Path(each) if each is not None else None for each in (save, html))
+    return {"plan_file": PlanFile(model, saved, page, emit)} if given or emit or saved or page else {}
 
 
 def _made(path: str) -> Path:

@@ -8,6 +8,7 @@ also where the devices would wait for the lost one for ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -137,7 +138,8 @@ class Connected:
             if self._ended.is_set():
                 return
             self._ended.set()
-        print(f"error: {verdict}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # whoever has read it is gone too
+            print(f"error: {verdict}", file=sys.stderr, flush=True)
         if self.index == 0:  # the service goes with this process: let the others read it first
             time.sleep(3 * BEAT_SECONDS)
         self._leave(EXIT_WORK_FAILED)

@@ -206,7 +206,7 @@ def _undivided(held: Held) -> Iterator[Finding]:
     for (where, _, name), found in _by_rule(rows).items():
         axes = held.real(found[0][1].rule.axes)
         group = math.prod(held.mesh[axis] for axis in axes)
-        arrays = [array for array, each in found if array.sizes[name] == found[0][0].sizes[name]]
+        arrays = [array for array, _ in found if array.sizes[name] == found[0][0].sizes[name]]
         size = arrays[0].sizes[name]
         over = ", ".join(f"{axis}={held.mesh[axis]}" for axis in axes)
         legal = [each for each in (size // group * group, -(-size // group) * group) if each]

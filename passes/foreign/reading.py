@@ -224,8 +224,9 @@ def _sections(root: Marked) -> Iterator[Marked]:
 def _mapped(sections: Sequence[Marked], kind: str, source: str) -> list[Rule]:
     found: list[Rule] = []
     for key, about in _MAPPINGS.items():
-        for each in sections if about == kind else ():
-            for name, value in (each.entries()[key].entries() if key in each.entries() else {}).items():
+        given = [each.entries()[key] for each in sections if about == kind and key in each.entries()]
+        for each in given:
+            for name, value in each.entries().items():
                 axes, where = value.words(), f"{source}:{value.line}"
                 if axes is None:
                     raise errors.no_axes(where, f"{key}.{name}")

@@ -26,6 +26,8 @@ from passes.hardware.torus import Torus, torus_of
 from passes.sharding.mesh import DeviceMesh, Mask
 
 SLOW_AXIS = "replica"
+MOST_COMBINED = 8
+"""Collectives that are counted on to be sent as one."""
 _MOST_COUNTED = 1 << 16
 """Devices that are counted one by one where mesh axes do not fill islands evenly."""
 
@@ -118,12 +120,12 @@ class Network:
 
         Args:
             awaited: whether the next operation waits for it. XLA sends small ones that are not as one, up to so many
-                bytes (`Chip.combined`): each has its share of the launch and the hops.
+                bytes (`Chip.combined`): each has its share of the launch and the hops, an eighth at least.
         """
         near, far, launch, hops, per_byte, between = self._tables
         move = OPS[kind]
         if not awaited and self.chip.combined and self._combines(kind):
-            share = np.minimum(1.0, volume / self.chip.combined)
+            share = np.clip(volume / self.chip.combined, 1 / MOST_COMBINED, 1.0)
             launch, hops = launch[mask] * share, hops[mask] * share
         else:
             launch, hops = launch[mask], hops[mask]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -127,6 +129,16 @@ def test_a_process_that_is_gone_ends_the_others(
         "error: process 1 of this run has not been heard of for 0 s, so all of them stop: see what it wrote; "
         "rerun the same command to resume from the last checkpoint\n" * 2
     )
+
+
+def test_they_end_where_nobody_reads_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(connected, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "stderr", Closed())
+    assert sorted(watched(lambda groups, service: groups[2].fail("gone"))) == [(0, 1), (1, 1)]
 
 
 def test_where_the_first_process_is_gone_the_others_end(

@@ -119,8 +119,8 @@ def test_torus_axes_add_up():
 
 
 def test_small_collectives_that_nothing_waits_for_are_sent_as_one():
-    """Ten all-reduces of 10 KB cost what one of 100 KB does; libtpu joins them, and joins no all-gathers."""
-    mesh, volumes = DeviceMesh.of({"x": 8}), np.array([10_000, 100_000])
+    """Eight all-reduces of 10 KB are launched as one; libtpu joins them, and joins no all-gathers."""
+    mesh, volume = DeviceMesh.of({"x": 8}), 10_000
     for chip, kind, combines in (
         ("v5e", "all_reduce", True),
         ("v5e", "all_gather", False),
@@ -129,11 +129,8 @@ def test_small_collectives_that_nothing_waits_for_are_sent_as_one():
         ("h100", "all_to_all", False),
     ):
         network = Network(mesh, CHIPS[chip])
-        alone, free = (network.seconds(kind, 1, volumes, awaited) for awaited in (True, False))
-        assert np.array_equal(alone, free) is not combines
-        if combines:
-            assert 10 * free[0] == pytest.approx(free[1])
-            assert free[1] < alone[1]
+        alone, free = (float(network.seconds(kind, 1, volume, awaited)) for awaited in (True, False))
+        assert 8 * free == pytest.approx(alone, rel=0.05) if combines else free == alone
         large = 100 * MB  # these are sent one by one
         assert network.seconds(kind, 1, large, False) == pytest.approx(network.seconds(kind, 1, large, True))
 

@@ -50,7 +50,7 @@ def collective_seconds(
     latency = 0.0 if chip.switched else (near.bit_length() - 1) * HOP
     launch = (10e-6 if chip.switched and near > 1 else 0.0) + (10e-6 if hosts > 1 else 0.0)
     if not awaited and (kind == "all_reduce" or (chip.switched and kind in ("all_gather", "reduce_scatter"))):
-        share = min(1.0, volume / (30e6 if chip.switched else 8e6))
+        share = max(1 / 8, min(1.0, volume / (30e6 if chip.switched else 8e6)))
         launch, latency = launch * share, latency * share
     far = chip.slow_per_host / chip.host
     if kind == "permute":

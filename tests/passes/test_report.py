@@ -11,13 +11,15 @@ from step_models import hand_plan, prepared, traced
 import passes
 from passes import Plan, PlanError
 
-SECTIONS = ("Axes", "Parameters", "Collectives", "Memory per device", "Step time, predicted", "Search")
+SECTIONS = ("Network", "Axes", "Parameters", "Collectives", "Memory per device", "Step time, predicted", "Search")
 
 
 def test_a_plan_prints_every_section() -> None:
     plan = passes.plan(traced("mlp"), {"data": 4, "model": 2}, "h100")
     text = str(plan)
-    assert text.startswith("step on 8 × h100  mesh data 4 × model 2\n\nAxes")
+    assert text.startswith(
+        "step on 8 × h100  mesh data 4 × model 2\n\nNetwork  1 node of 8 h100: data 4, model 2\n\nAxes"
+    )
     starts = [line.partition("  ")[0] for line in text.splitlines() if line and not line.startswith((" ", "─"))]
     values = plan.report()["proof"]["values"]
     assert starts == ["step on 8 × h100", *SECTIONS, f"proved: {values} values, 0 assumptions"]
@@ -35,6 +37,7 @@ def test_a_report_is_the_json_of_compile() -> None:
             "devices",
             "hardware",
             "plan",
+            "network",
             "axes",
             "parameters",
             "collectives",
