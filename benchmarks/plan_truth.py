@@ -208,13 +208,13 @@ def table(cells: list[Cell], command: str) -> str:
         "",
         f"`{command}`, {versions}. Nothing ran: all of this is compiled, for TPUs and GPUs ahead of time.",
         "",
-        "MB printed are the bytes of all collectives of a step that the plan prints, MB compiled those of the compiled",
-        "program; *equal* where each kind over each set of mesh axes has the printed bytes, *known* where what the",
-        "compiler is known to do accounts for the difference (docs/compile.md), *surprises* where they do not. Peaks",
-        "are of one device. Times are the plan's; cycles are the compiler's estimate for its operations, collectives",
-        "apart, on one device. Of the plans *fsdp* has the batch and the stored `embed` over all mesh axes; *tensor* has",
-        "the batch over all but the last, and `mlp`, heads and `vocab` over the last; *both* is *tensor* with `embed`",
-        "stored over the others.",
+        "MB printed are the bytes of all collectives of a step that the plan prints, MB compiled those of the",
+        "compiled program; *equal* where each kind over each set of mesh axes has the printed bytes, *known* where",
+        "what the compiler is known to do accounts for the difference (docs/compile.md), *surprises* where they do",
+        "not. Peaks are of one device. Times are the plan's; cycles are the compiler's estimate for its operations,",
+        "collectives apart, on one device. Of the plans *fsdp* has the batch and the stored `embed` over all mesh",
+        "axes; *tensor* has the batch over all but the last, and `mlp`, heads and `vocab` over the last; *both* is",
+        "*tensor* with `embed` stored over the others.",
     ]
     for where in PLACES:
         of_place = [cell for cell in cells if cell["place"] == where]
