@@ -8,7 +8,9 @@ candidate plans is evaluated at once.
 
 What a chip makes of it (`ChipMemory`): a TPU keeps arrays in tiles, so that a dim of 64 takes the room of 128; and XLA
 keeps temporaries in on-chip memory as long as all of them fit. Once they do not, those that would save most are too
-large for it, so all are counted in the memory of the device. What is there before and after the step always is.
+large for it, so all are counted in the memory of the device. What is there before and after the step always is. On
+CPU devices all-reduced gradients wait for the last of them and are reduced beside what they were, and attention, which
+has no kernel there, holds its scores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
