@@ -23,6 +23,7 @@ from levanter.processes.starting import Launch, launch_of
 from levanter.runtime.stop import StopRequested, StopSignal, Together
 
 T = TypeVar("T")
+Flags = tuple[str | None, str | None, int | None]
 
 
 class Service:
@@ -222,7 +223,7 @@ def test_an_error_of_a_connection_is_explained_by_who_failed(monkeypatch: pytest
         ),
     ],
 )
-def test_how_the_processes_find_each_other(flags: Any, environ: dict[str, str], expected: Launch | None) -> None:
+def test_how_the_processes_find_each_other(flags: Flags, environ: dict[str, str], expected: Launch | None) -> None:
     assert launch_of(*flags, environ) == expected
 
 
@@ -240,7 +241,7 @@ def test_how_the_processes_find_each_other(flags: Any, environ: dict[str, str], 
         (("a", "2", 1), "--coordinator is a: write HOST:PORT, such as node0:1234, of the process with id 0"),
     ],
 )
-def test_flags_that_make_no_sense(flags: Any, message: str) -> None:
+def test_flags_that_make_no_sense(flags: Flags, message: str) -> None:
     with pytest.raises(UserError) as caught:
         launch_of(*flags, {})
     assert str(caught.value) == message
