@@ -1,10 +1,10 @@
-"""What plans predict beside what XLA compiles: collectives, peak memory, time; for CPU devices and for TPU slices.
+"""What plans predict beside what XLA compiles: collectives, peak memory, time; for CPU devices, TPU slices and GPUs.
 
-    pip install -e ".[tpu]"
+    pip install -e ".[tpu,gpu]"
     python benchmarks/plan_truth.py [--only gpt2_nano] [--on v5e] [--again]
 
-Each model is planned (by hand: for FSDP, for tensor parallelism and for both) and compiled for eight
-CPU devices and, ahead of time, for the TPU slices v5e:4x2 and v5p:2x2x2, as `levanter compile --verify` does. Nothing
+Each model is planned (by hand: for FSDP, for tensor parallelism and for both) and compiled for eight CPU devices and,
+ahead of time, for the TPU slices v5e:4x2 and v5p:2x2x2 and for eight H100, as `levanter compile --verify` does. Nothing
 runs. What was compiled is kept in benchmarks/results/plan_truth-DATE.jsonl, so that it can be interrupted; predictions
 are made anew each time, and `--again` compiles anew. The table is written to benchmarks/results/plan_truth-DATE.md.
 """
@@ -64,6 +64,7 @@ PLACES = {
     "cpu 8": ("cpu", "v5e", {"data": 4, "model": 2}),
     "v5e 4x2": ("tpu", "v5e", {"data": 4, "model": 2}),
     "v5p 2x2x2": ("tpu", "v5p", {"data": 2, "sequence": 2, "model": 2}),
+    "h100 4x2": ("gpu", "h100", {"data": 4, "model": 2}),
 }
 PLANS = ("fsdp", "tensor", "both")
 
@@ -205,15 +206,15 @@ def table(cells: list[Cell], command: str) -> str:
     lines = [
         f"# Plans and what XLA compiles of them, {datetime.date.today()}",
         "",
-        f"`{command}`, {versions}. Nothing ran: all of this is compiled, the TPU slices ahead of time.",
+        f"`{command}`, {versions}. Nothing ran: all of this is compiled, for TPUs and GPUs ahead of time.",
         "",
-        "MB printed are the bytes of all collectives of a step that the plan prints, MB compiled those of the compiled",
-        "program; *equal* where each kind over each set of mesh axes has the printed bytes, *known* where the TPU",
-        "compiler's habits account for the difference (docs/compile.md), *surprises* where they do not. Peaks are of",
-        "one device. Times are the plan's; cycles are the compiler's estimate for its operations, collectives apart,",
-        "on one device. Of the plans *fsdp* has the batch and the stored `embed` over all mesh axes; *tensor* has",
-        "the batch over all but the last, and `mlp`, heads and `vocab` over the last; *both* is *tensor* with `embed`",
-        "stored over the others.",
+        "MB printed are the bytes of all collectives of a step that the plan prints, MB compiled those of the",
+        "compiled program; *equal* where each kind over each set of mesh axes has the printed bytes, *known* where",
+        "what the compiler is known to do accounts for the difference (docs/compile.md), *surprises* where they do",
+        "not. Peaks are of one device. Times are the plan's; cycles are the compiler's estimate for its operations,",
+        "collectives apart, on one device. Of the plans *fsdp* has the batch and the stored `embed` over all mesh",
+        "axes; *tensor* has the batch over all but the last, and `mlp`, heads and `vocab` over the last; *both* is",
+        "*tensor* with `embed` stored over the others.",
     ]
     for where in PLACES:
         of_place = [cell for cell in cells if cell["place"] == where]

@@ -8,16 +8,18 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 from ir.graph import Graph
 from ir.ops import op_of
 from passes import placing, summary
+from passes.planner.constraints import STORED
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
 from passes.report.changes import collectives_changed
 from passes.sharding.rules import Role
+from passes.sharding.state import STAGES
 
 MOST_AXES = 3
 """Of a mesh for which all sets of axes are tried; on one with more, one and two at a time."""
@@ -29,10 +31,10 @@ class Alternative:
 
     `refused` says why that cannot be; otherwise there are the seconds and the peak of the step, and how its collectives
     differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
-    the further mesh axes, `taken`.
+    the further mesh axes, `taken`. In the role of state, `axes` are the kinds of it that are stored.
     """
 
-    role: Role
+    role: Role | Literal["state"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -63,6 +65,8 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
         PlanError: the graph has no such name.
     """
     sizes = graph.axis_sizes()
+    if name == STORED and name not in sizes:
+        return _of_state(graph, plan)
     if name not in sizes:
         raise explained_name(name, tuple(sizes), graph.name)
     times, memory, collectives = _priced(graph, plan)
@@ -82,6 +86,18 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
         takers = tuple(each for each in _beside(graph, name, role) if set(plan.compute.get(each, ())) & set(taken))
         found.append(Alternative(role, axes, "", other_times, other_memory, different, takers, taken if takers else ()))
     return Explanation(name, sizes[name], compute, storage, reason, times, memory, tuple(found))
+
+
+def _of_state(graph: Graph, plan: Layouts) -> Explanation:
+    """What it costs to store other kinds of state over the storage axes."""
+    times, memory, collectives = _priced(graph, plan)
+    found: list[Alternative] = []
+    for kinds in (*STAGES, ()):
+        if kinds != plan.stored:
+            other_times, other_memory, others = _priced(graph, replace(plan, stored=kinds))
+            different = tuple(collectives_changed(collectives, others))
+            found.append(Alternative("state", kinds, "", other_times, other_memory, different))
+    return Explanation(STORED, 0, (), plan.stored, "", times, memory, tuple(found))
 
 
 def _reason(graph: Graph, plan: Layouts, name: str, step: float) -> str:

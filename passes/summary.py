@@ -176,7 +176,7 @@ def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[
 def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:
     """What is held on one device when most is, the most first."""
     roles = assign_roles(graph, stored=plan.stored)
-    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory.into_products)
+    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory)
     return filling(program, plan.rules, plan.chip)
 
 
@@ -199,7 +199,7 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: Chip
     """
     roles = assign_roles(graph, stored=plan.stored)
     chip = plan.chip.memory if rules is None else rules
-    program = memory_program(graph, roles, regathers(graph, plan, roles), chip.into_products)
+    program = memory_program(graph, roles, regathers(graph, plan, roles), chip)
     peak, parts = program.peak(plan.rules, chip)
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
     if placed is not None:

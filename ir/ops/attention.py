@@ -97,6 +97,11 @@ class Attention(Op):
         features = _names(_features(node)) if node.fn else ()
         return tuple(dict.fromkeys((*node.names("over"), *node.names("along"), *features)))
 
+    def held(self, node: Node) -> Sequence[Dims]:
+        """All scores and their softmax; for the gradient the softmax, its cotangent and that of the scores."""
+        scores = (*_rows(node), *node.dims("along"))
+        return [scores] * (3 if node.fn == "backward" else 2)
+
     def bound(self, node: Node, params: Mapping[str, Any], shards: Mapping[str, int]) -> Mapping[str, Any]:
         """The gradient is told what a mesh shards that gradients of keys and values are sums over."""
         spec = params["spec"]

@@ -316,6 +316,10 @@ class Op(ABC):
         """How often a device runs its bodies, where the bodies run `trips` times in all."""
         return node.count("trips", 1)
 
+    def held(self, node: Node) -> Sequence[Sequence[Dim]]:
+        """The dims of each array of 32 bits that is held while the node is computed, where no kernel does without."""
+        return ()
+
     def flops(self, node: Node) -> int:
         """Floating-point operations of the whole op."""
         return 0

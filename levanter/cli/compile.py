@@ -84,10 +84,10 @@ PLAIN_WIDTH = 120
 @verify_option
 @click.option(
     "--platform",
-    type=click.Choice(["cpu", "tpu"]),
+    type=click.Choice(["cpu", "tpu", "gpu"]),
     default="cpu",
     show_default=True,
-    help="What to compile for: CPU devices, or a TPU slice of the chip, ahead of time.",
+    help="What to compile for: CPU devices, or ahead of time the TPU slice or the GPUs of --hardware.",
 )
 @click.option(
     "--partitioner",
@@ -236,8 +236,8 @@ def _plan_file(model: str, save: str | None, html: str | None, emit: str | None,
     """What is asked about files of the plan; nothing where there are none."""
     from levanter.compiler.plan_files import PlanFile
 
-    paths = [Path(each) if each is not None else None for each in (save, html)]
-    return {"plan_file": PlanFile(model, *paths, emit)} if given or emit or any(paths) else {}
+    saved, page = (Path(each) if each is not None else None for each in (save, html))
+    return {"plan_file": PlanFile(model, saved, page, emit)} if given or emit or saved or page else {}
 
 
 def _made(path: str) -> Path:

@@ -158,7 +158,7 @@ def no_step_of_a_plan(source: str, model: str | None) -> UserError:
 
 
 _ASSIGNED = {
-    "--name": "q_heads=heads",
+    "--name": "--name q_heads=heads",
     "--compute": "--compute mlp=model",
     "--storage": "--storage embed=data",
     "--pin": "--pin embed=data",

@@ -148,10 +148,16 @@ def command() -> int:
         restart_with_them()
     if sys.argv[1:2] not in (["train"], ["launch"]):
         return _listening()
+    from levanter.processes.starting import leave_if_failed
     from levanter.runtime.stop import signals_of_a_command
 
     with signals_of_a_command():
-        return _listening()
+        code = EXIT_WORK_FAILED
+        try:
+            code = _listening()
+        finally:
+            leave_if_failed(code)
+    return code
 
 
 def _listening() -> int:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
-Platform = Literal["cpu", "tpu"]
+Platform = Literal["cpu", "tpu", "gpu"]
 PEAK_DIFFERS = (
     "predicted for arrays as they are and elementwise chains that are fused; compiled for the CPU, which keeps copies "
     "and computes in float32 what is bfloat16"
@@ -195,7 +195,7 @@ def report(
         explain: names to say more of: what each alternative costs.
         dump_ir: a folder for the graph after each pass.
         verify: whether to compile the step for the mesh and compare.
-        platform: what to compile it for: CPU devices, or a TPU slice of the chip.
+        platform: what to compile it for: CPU devices, or the TPU slice or GPUs that the hardware names.
         values: whether to compute it in the ring on the mesh and on one device and compare.
         partitioner: whose program of one device both are about, as in `passes.lower`.
 
@@ -296,12 +296,15 @@ def verified_plan(
     from levanter.compiler.verify import collectives as read_collectives
     from levanter.compiler.verify import compare, compile_in_child
     from levanter.compiler.verify.cycles import beside_cycles
+    from levanter.compiler.verify.gpu_habits import settled as settled_on_gpus
+    from levanter.compiler.verify.gpus import gpus_for
     from levanter.compiler.verify.topology import topology_for
     from levanter.compiler.verify.tpu_habits import settled
 
     plan = result.plan
     mesh = plan.mesh.as_dict()
-    topology = topology_for(plan.hardware, mesh) if platform == "tpu" else None
+    described = {"tpu": topology_for, "gpu": gpus_for}.get(platform)
+    topology = described(plan.hardware, mesh) if described is not None else None
     request = plan_request(subject, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
     compiled = read_collectives(program.text, mesh) if program.text else []
@@ -313,11 +316,13 @@ def verified_plan(
         mesh,
         predicted_peak=here["peak"],
         compiled_peak=program.peak,
-        habits=settled if topology else None,
+        habits={"tpu": settled, "gpu": settled_on_gpus}.get(platform),
     )
     if topology is None:
         answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
         return {"platform": platform, **answer}
+    if platform == "gpu":
+        return {"platform": platform, "topology": topology.name, **answer}
     times = beside_cycles(operation_times(result.graph, plan), program.text)
     return {"platform": platform, "topology": topology.name, **answer, "cycles": times}
 
@@ -469,11 +474,15 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
 
 
 def requested_devices(request: Mapping[str, Any]) -> list[Any] | None:
-    """The devices that a request is compiled for: the chips of its TPU slice; None for those of this process."""
+    """The devices that a request is compiled for: its GPUs or the chips of its TPU slice; None for those of this
+    process."""
+    from levanter.compiler.verify.gpus import GpuTopology, gpu_devices
     from levanter.compiler.verify.topology import Topology, mesh_devices
 
     if "topology" not in request:
         return None
+    if request["topology"].get("platform") == "gpu":
+        return gpu_devices(GpuTopology.of_json(request["topology"]))
     return mesh_devices(Topology.of_json(request["topology"]), request["mesh"])
 
 

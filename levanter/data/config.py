@@ -64,6 +64,10 @@ class DataConfig(Choice, draccus.ChoiceRegistry, ABC, registry=SOURCES):
 
     def batches(self, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]) -> TokenData:
         """The data of a run; see `levanter.data.build`. Here: windows of the text of all documents."""
+        if self.shuffle_block is not None:
+            from levanter.data.block_data import blocks
+
+            return blocks(self, seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)
         from levanter.data.token_data import windows
 
         return windows(self, seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)

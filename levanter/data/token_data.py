@@ -52,10 +52,6 @@ def windows(
     config: DataConfig, *, seq_len: int, seed: int, batch_size: int, notify: Callable[[str], None]
 ) -> TokenData:
     """Windows of the text of a corpus; see `build`."""
-    if config.shuffle_block is not None:
-        from levanter.data.block_data import blocks
-
-        return blocks(config, seq_len=seq_len, seed=seed, batch_size=batch_size, notify=notify)
     tokenizer = load_tokenizer(config.tokenizer)
     corpus = config.corpus()
     cache_dir = cache_dir_of(config.cache_dir)

@@ -8,6 +8,7 @@ also where the devices would wait for the lost one for ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -44,6 +45,8 @@ class Connected:
         self._times: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self.failed = False
+        """Whether the run ends here because something went wrong, in this process or in another one."""
         self._watch = threading.Thread(target=self._watching, name="processes", daemon=True)
 
     def exchange(self, topic: str, value: str = "") -> list[str]:
@@ -93,6 +96,7 @@ class Connected:
 
     def fail(self, message: str) -> None:
         """Tell the others why this process stops; it must end now."""
+        self.failed = True
         self._ended.set()
         self._judge(self.index, message)
 
@@ -103,6 +107,7 @@ class Connected:
 
     def explained(self, error: Exception) -> WorkFailed:
         """What an error of a connection comes from, once that is known: the verdict, where there is one soon."""
+        self.failed = True
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if self._watch.is_alive():  # it ends this process as soon as it knows why
             self._watch.join(LOST_SECONDS + 4 * BEAT_SECONDS)
@@ -137,10 +142,15 @@ class Connected:
             if self._ended.is_set():
                 return
             self._ended.set()
-        print(f"error: {verdict}", file=sys.stderr, flush=True)
-        if self.index == 0:  # the service goes with this process: let the others read it first
+        with contextlib.suppress(OSError):  # whoever has read it is gone too
+            print(f"error: {verdict}", file=sys.stderr, flush=True)
+        self.leave(EXIT_WORK_FAILED)
+
+    def leave(self, code: int) -> None:
+        """End this process of a run that has failed, at once: JAX would wait for those that are gone."""
+        if self.index == 0:  # the service goes with this process: let the others read why first
             time.sleep(3 * BEAT_SECONDS)
-        self._leave(EXIT_WORK_FAILED)
+        self._leave(code)
 
     def _look(self, heard: dict[str, tuple[str, float]]) -> None:
         """Hold the signs of life of all processes against those of the last look."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -116,6 +117,16 @@ def start(launch: Launch) -> Group:
 def group() -> Group:
     """The processes of this run. Where `start` was not called, this one is alone."""
     return _connected[-1] if _connected else ALONE
+
+
+def leave_if_failed(code: int) -> None:
+    """End this process with an exit code where its run in several processes has failed; return where not."""
+    for each in _connected:
+        if each.failed:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):
+                    stream.flush()
+            each.leave(code)
 
 
 _connected: list[Connected] = []

@@ -138,8 +138,8 @@ def _pairs(plan: Layouts, subject: Subject, written: Callable[[str], str]) -> Ro
 
 def _maxtext(graph: Graph, plan: Layouts, subject: Subject) -> str:
     pairs = _pairs(plan, subject, lambda name: theirs(name, subject.sizes))
-    special = {"norm": any(each.kind == "vector" for each in subject.parameters)}
-    special["embed_no_exp"] = any(each.kind == "experts" for each in subject.parameters)
+    special = {"norm": any(each.sort == "vector" for each in subject.parameters)}
+    special["embed_no_exp"] = any(each.sort == "experts" for each in subject.parameters)
     also = [name for name, there in special.items() if there and name not in subject.sizes]
     rows = [row for name, axes in pairs for row in ((name, axes), *((each, axes) for each in also if name == "embed"))]
     lines = [f"  - {_flow([name, list(axes) or None])}" for name, axes in rows]

@@ -160,7 +160,7 @@ def _conflicts(held: Held) -> Iterator[Finding]:
     pools = held.at_rest if held.rules.in_order("activations") else [*held.at_rest, *held.in_use]
     for array, found in pools:
         for each in found.tried:
-            lost = not ordered or (each.name not in found.axes and array.kind != "vector")
+            lost = not ordered or (each.name not in found.axes and array.sort != "vector")
             if each.outcome != "taken" or each.by is None or not lost or {each.name, each.by_name} & array.scanned:
                 continue
             for axis in held.real([axis for axis in each.rule.axes if axis in each.by.axes]):
@@ -206,7 +206,7 @@ def _undivided(held: Held) -> Iterator[Finding]:
     for (where, _, name), found in _by_rule(rows).items():
         axes = held.real(found[0][1].rule.axes)
         group = math.prod(held.mesh[axis] for axis in axes)
-        arrays = [array for array, each in found if array.sizes[name] == found[0][0].sizes[name]]
+        arrays = [array for array, _ in found if array.sizes[name] == found[0][0].sizes[name]]
         size = arrays[0].sizes[name]
         over = ", ".join(f"{axis}={held.mesh[axis]}" for axis in axes)
         legal = [each for each in (size // group * group, -(-size // group) * group) if each]
@@ -232,7 +232,7 @@ def _vectors(held: Held) -> Iterator[Finding]:
         name = rows[0][1].name
         other = used.get(axis, set()) - {name, held.batch}
         gathered = all(axis not in whole[array.path].axes.get(name, ()) for array in arrays if array.path in whole)
-        if all(array.kind == "vector" for array in arrays) and other and gathered and held_by_name(rows[0][1].rule):
+        if all(array.sort == "vector" for array in arrays) and other and gathered and held_by_name(rows[0][1].rule):
             total = format_bytes(sum(array.bytes for array in arrays))
             example = _largest(arrays)[0].shown()
             said = wording.vectors(shown(rows[0][1].rule), axis, len(arrays), example, total)
@@ -264,7 +264,7 @@ def _replicated(held: Held) -> Iterator[Finding]:
     for array, laid in held.at_rest:
         own = [name for name in array.sizes if name not in array.scanned]
         said = all(any(name in rule.names for rule in _about(held.rules, array)) for name in own)
-        if array.kind != "vector" and not any(laid.axes.values()) and not said and not _refused(laid):
+        if array.sort != "vector" and not any(laid.axes.values()) and not said and not _refused(laid):
             found.append(array)
     if not found or held.devices == 1:
         return

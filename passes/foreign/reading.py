@@ -62,7 +62,8 @@ FIRST_STYLES = frozenset(
     )
 )
 EXPERT_STYLES = frozenset(("grouped_gemm",))
-REPLICATED_STYLES = frozenset(
+_REDUCED_STYLES = frozenset(("all_reduce",))
+REPLICATED_STYLES = _REDUCED_STYLES | frozenset(
     (
         "replicate",
         "replicated",
@@ -74,7 +75,6 @@ REPLICATED_STYLES = frozenset(
         "replicated_with_grad_allreduce",
         "moe_identity_expert",
         "mla_kv_a_proj",
-        "all_reduce",
     )
 )
 _STYLES = OUTPUT_STYLES | INPUT_STYLES | FIRST_STYLES | EXPERT_STYLES | REPLICATED_STYLES
@@ -161,7 +161,7 @@ def _flax(root: Marked, pairs: Marked, source: str, subject: Subject) -> Foreign
             raise errors.no_pair(f"{source}:{each.line}")
         rules.append(Rule(str(parts[0].value), axes, f"{source}:{each.line}"))
     told_apart = any(rule.name.startswith(ACTIVATION) for rule in rules)
-    rules = [replace(rule, kind=kind_of(rule.name, told_apart)) for rule in rules]
+    rules = [replace(rule, about=kind_of(rule.name, told_apart)) for rule in rules]
     known = _found(root, ("mesh_axes",))
     return _named(ForeignRules("flax", source, tuple(rules), frozenset(known.words() or () if known else ())), subject)
 
@@ -182,14 +182,14 @@ def _named(found: ForeignRules, subject: Subject) -> ForeignRules:
         else:
             unknown.append(rule)
     # Where a file has a name of its own for the axis in some parameters, the plain name is not about these.
-    special = {(rule.names, rule.arrays) for rule in here if rule.arrays != ALL and rule.kind != "activations"}
+    special = {(rule.names, rule.arrays) for rule in here if rule.arrays != ALL and rule.about != "activations"}
     narrowed = [replace(rule, arrays=_rest(rule, special)) for rule in here]
     return replace(found, rules=tuple(narrowed), unknown=tuple(unknown), idle=tuple(dict.fromkeys(idle)))
 
 
 def _rest(rule: Rule, special: set[tuple[tuple[str, ...], frozenset[ArrayKind]]]) -> frozenset[ArrayKind]:
     others = [arrays for names, arrays in special if names == rule.names and arrays != rule.arrays]
-    return rule.arrays.difference(*others) if rule.arrays == ALL and rule.kind != "activations" else rule.arrays
+    return rule.arrays.difference(*others) if rule.arrays == ALL and rule.about != "activations" else rule.arrays
 
 
 # --- Levanter -------------------------------------------------------------------------------------------------------
@@ -199,9 +199,9 @@ def _levanter(root: Marked, source: str, subject: Subject) -> ForeignRules:
     sections = [root, *(each for each in _sections(root))]
     rules = [rule for kind in ("both", "activations") for rule in _mapped(sections, kind, source)]
     short = list(_short(sections, source, subject))
-    rules += [rule for rule in short if rule.kind != "parameters"]
+    rules += [rule for rule in short if rule.about != "parameters"]
     rules += _mapped(sections, "parameters", source)
-    rules += [rule for rule in short if rule.kind == "parameters"]
+    rules += [rule for rule in short if rule.about == "parameters"]
     plain = root.entries()
     if not rules and plain and all(value.words() is not None for value in plain.values()):
         rules = [Rule(name, value.words() or (), f"{source}:{value.line}") for name, value in plain.items()]
@@ -224,8 +224,9 @@ def _sections(root: Marked) -> Iterator[Marked]:
 def _mapped(sections: Sequence[Marked], kind: str, source: str) -> list[Rule]:
     found: list[Rule] = []
     for key, about in _MAPPINGS.items():
-        for each in sections if about == kind else ():
-            for name, value in (each.entries()[key].entries() if key in each.entries() else {}).items():
+        given = [each.entries()[key] for each in sections if about == kind and key in each.entries()]
+        for each in given:
+            for name, value in each.entries().items():
                 axes, where = value.words(), f"{source}:{value.line}"
                 if axes is None:
                     raise errors.no_axes(where, f"{key}.{name}")

@@ -27,7 +27,7 @@ class Rule:
     """One rule: `name` as the file has it, `names` as ours have it, and the mesh axes; none are replication, said so.
 
     Attributes:
-        kind: whether it is about parameters at rest, about activations (and parameters in use), or both.
+        about: whether it is about parameters at rest, about activations (and parameters in use), or both.
         arrays: the kinds of parameters that it is about.
         paths: paths of the only parameters that it is about; None for all.
         where: file and line.
@@ -36,14 +36,14 @@ class Rule:
     name: str
     axes: tuple[str, ...]
     where: str
-    kind: Kind = "both"
+    about: Kind = "both"
     names: tuple[str, ...] = ()
     arrays: frozenset[ArrayKind] = ALL
     paths: frozenset[str] | None = None
 
     def concerns(self, kind: Kind) -> bool:
         """Whether it is about parameters at rest, or about what is computed with."""
-        return self.kind in (kind, "both")
+        return self.about in (kind, "both")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Array:
     bytes: int = 0
 
     @property
-    def kind(self) -> ArrayKind:
+    def sort(self) -> ArrayKind:
         """A vector has one axis for each trip of a loop, as a bias or the scale of a norm."""
         count = len(self.sizes) - len(self.scanned)
         return "vector" if count <= 1 else "experts" if count > 2 and "experts" in self.sizes else "matrix"
@@ -160,4 +160,4 @@ def concerned(rule: Rule, array: Array) -> bool:
     """Whether a rule is about an array."""
     if rule.paths is not None:
         return array.path in rule.paths
-    return array.path is None or array.kind in rule.arrays
+    return array.path is None or array.sort in rule.arrays

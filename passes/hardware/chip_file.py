@@ -36,7 +36,9 @@ NUMBERS = {
 }
 """Every numeric key, and what it holds. GB are 10**9 bytes."""
 NETWORKS = ("torus", "switched")
-KEYS = ("source", "network", "slice", *NUMBERS)
+LARGEST = "slice"
+"""The key of the chips along each dim of the largest slice."""
+KEYS = ("source", "network", LARGEST, *NUMBERS)
 DEFAULTS = {
     "f32_tflops": 0.0,
     "int8_tflops": 0.0,
@@ -100,13 +102,13 @@ def _row(chip: str, line: int, node: Any, path: str) -> ChipRow:
         if key not in KEYS:
             raise errors.chip_unknown_key(path, place, chip, key, KEYS)
         values[key] = _value(key, place, value, chip, path)
-    needed = [key for key in KEYS if key not in DEFAULTS and key != "slice"]
+    needed = [key for key in KEYS if key not in DEFAULTS and key != LARGEST]
     if values.get("network") == "switched":
         needed.remove("ring_multiple")
     missing = [key for key in needed if key not in values]
     if missing:
         raise errors.chip_missing_keys(path, line, chip, missing)
-    source, network, largest = values.pop("source"), values.pop("network"), values.pop("slice", ())
+    source, network, largest = values.pop("source"), values.pop("network"), values.pop(LARGEST, ())
     if network == "switched":
         values.pop("ring_multiple", None)
         largest = ()
@@ -123,7 +125,7 @@ def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
         if written not in NETWORKS:
             raise errors.chip_bad_value(path, line, chip, key, written, " or ".join(NETWORKS))
         return written
-    if key == "slice":
+    if key == LARGEST:
         if not re.fullmatch(r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){0,2}", written):
             raise errors.chip_bad_value(path, line, chip, key, written, "chips along each dim, such as 16x16")
         return tuple(int(size) for size in written.split("x"))

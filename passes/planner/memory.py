@@ -8,7 +8,9 @@ candidate plans is evaluated at once.
 
 What a chip makes of it (`ChipMemory`): a TPU keeps arrays in tiles, so that a dim of 64 takes the room of 128; and XLA
 keeps temporaries in on-chip memory as long as all of them fit. Once they do not, those that would save most are too
-large for it, so all are counted in the memory of the device. What is there before and after the step always is.
+large for it, so all are counted in the memory of the device. What is there before and after the step always is. On
+CPU devices all-reduced gradients wait for the last of them and are reduced beside what they were, and attention, which
+has no kernel there, holds its scores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ import numpy as np
 
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
-from ir.types import item_size
+from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role
@@ -47,16 +49,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A distinct kind of value: its dims (name and size), the bytes of an element, its role, and whether it is a whole
-    copy of a stored one, gathered or not yet scattered."""
+    """A distinct kind of value: its dims (name and size), the bytes of an element, its role, whether it is a whole copy
+    of a stored one, gathered or not yet scattered; and for a sum that is all-reduced, the names that it sums over."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
     role: Role
     gathered: bool = False
+    summed: tuple[str, ...] = ()
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
-        """Bytes on one device; of a whole copy, 0 where what is stored is one."""
+        """Bytes on one device; of a whole copy, 0 where what is stored is one; of a sum, 0 where no two devices have
+        parts of it, or each keeps a part."""
         sizes: dict[str, int] = {}
         for name, size in self.dims:
             if name is not None:
@@ -68,13 +72,18 @@ class Entry:
             mask = left.pop(name, 0) if name is not None else 0
             lengths.append(size // rules.mesh.group(mask))
         result = chip.bytes(lengths, 4 if chip.widens and self.item == 2 and self.role == "compute" else self.item)
-        if not self.gathered:
+        if not self.gathered and not self.summed:
             return result
-        stored = rules.layout(sizes, "storage")
+        other = rules.layout(sizes, "compute" if self.summed else "storage")
         differs: Any = np.zeros((), bool)
         for name, mask in layout.items():
-            differs = differs | (np.asarray(mask) != stored[name])
-        return result * differs
+            differs = differs | (np.asarray(mask) != other[name])
+        if self.gathered:
+            return result * differs
+        pending: Any = np.zeros((), bool)
+        for name in self.summed:
+            pending = pending | (np.asarray(rules.compute.get(name, 0)) != 0)
+        return result * (pending & ~differs)
 
 
 @dataclass
@@ -143,12 +152,13 @@ def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dic
     return {kind: parts.get((kind, True), 0) + passing * parts.get((kind, False), 0) for kind in MEMORY_KINDS}
 
 
-def memory_program(graph: Graph, roles: Roles, regather: bool = False, into_products: bool = False) -> MemoryProgram:
+def memory_program(
+    graph: Graph, roles: Roles, regather: bool = False, chip: ChipMemory = PLAIN_MEMORY
+) -> MemoryProgram:
     """The memory program of a whole step. Parameters that are gathered live from their first reader to their last one,
     or with `regather` to the last one of the forward pass, and again for those of the backward pass."""
     program = MemoryProgram()
-    parameters = read_by_passes(graph)
-    writer = _Writer(program, roles, parameters, regather, into_products)
+    writer = _Writer(program, roles, read_by_passes(graph), regather, chip)
     state = {graph.inputs[before].id for before, _ in graph.carried}
     for value in graph.inputs:
         writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
@@ -162,14 +172,9 @@ def memory_program(graph: Graph, roles: Roles, regather: bool = False, into_prod
 
 class _Writer:
     def __init__(
-        self,
-        program: MemoryProgram,
-        roles: Roles,
-        parameters: set[int],
-        regather: bool,
-        into_products: bool,
+        self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool, chip: ChipMemory
     ) -> None:
-        self.into_products = into_products
+        self.chip = chip
         self.program = program
         self.roles = roles
         self.parameters = parameters
@@ -180,8 +185,9 @@ class _Writer:
         return "parameters" if value.id in self.parameters else "optimizer"
 
     def entry(self, value: Value, role: Role, gathered: bool = False) -> int:
-        dims = tuple((dim.name, dim.size) for dim in value.type.dims)
-        entry = Entry(dims, item_size(value.type.dtype), role, gathered)
+        return self.numbered(Entry(_sizes(value.type.dims), item_size(value.type.dtype), role, gathered))
+
+    def numbered(self, entry: Entry) -> int:
         if entry not in self.index:
             self.index[entry] = len(self.program.entries)
             self.program.entries.append(entry)
@@ -195,11 +201,15 @@ class _Writer:
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
-        kept = traffic(graph, self.into_products).kept
+        kept = traffic(graph, self.chip.into_products).kept
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}
+        update = next((i for i, node in enumerate(graph.nodes) if node.phase == "update"), None)
         for i, node in enumerate(graph.nodes):
+            if i == update:
+                self.briefly(self._joined(graph))
+            self.briefly(self._scores(node))
             whole = list(self._unscattered(node))
             for value in (*begun.get(i, ()), *whole):
                 self.program.events.append(Event(1, self.entry(value, "compute", True), "temporaries"))
@@ -250,10 +260,36 @@ class _Writer:
                 if self.roles[value.id] == "storage" and value.type.dims:
                     yield value
 
+    def briefly(self, entries: Sequence[Entry]) -> None:
+        """All of these at once, and gone again."""
+        numbers = [self.numbered(entry) for entry in entries]
+        self.program.events += [Event(sign, number, "temporaries") for sign in (1, -1) for number in numbers]
+
+    def _scores(self, node: Node) -> list[Entry]:
+        """What a node holds while it is computed."""
+        held = op_of(node).held(node) if self.chip.holds_scores else ()
+        return [Entry(_sizes(dims), 4, "compute") for dims in held]
+
+    def _joined(self, graph: Graph) -> list[Entry]:
+        """What all gradients that products make are reduced into, at once."""
+        found: list[Entry] = []
+        for node in graph.nodes if self.chip.joins_sums else ():
+            if not entered(node) and node.phase == "backward" and node_role(node, self.roles) == "compute":
+                names = op_of(node).reduced(node)
+                stored = [value for value in node.outputs if self.roles[value.id] == "storage" and value.type.dims]
+                for value in stored if names else ():
+                    item = item_size(value.type.dtype)
+                    found.append(Entry(_sizes(value.type.dims), item, "storage", summed=names))
+        return found
+
     def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
         if self.roles[value.id] != "compute":
             return "gradients" if node.phase == "backward" else "temporaries"
         return "temporaries" if scanned or node.phase != "forward" else "activations"
+
+
+def _sizes(dims: Sequence[Dim]) -> tuple[tuple[str | None, int], ...]:
+    return tuple((dim.name, dim.size) for dim in dims)
 
 
 def _last_use(graph: Graph, kept: frozenset[int]) -> tuple[dict[int, int], list[int]]:

@@ -55,7 +55,7 @@ class Problem:
         network = Network(mesh, chip)
         roles = assign_roles(graph, stored=stored)
         terms = cost_terms(graph, roles, network, regather, once)
-        memory = memory_program(graph, roles, regather, chip.memory.into_products)
+        memory = memory_program(graph, roles, regather, chip.memory)
         return cls(graph, network, roles, plan_space(graph, mesh), terms, memory)
 
     def price(self, rules: ShardingRules) -> tuple[Cost, int]:

@@ -19,7 +19,5 @@ def regathers(graph: Graph, plan: Layouts, roles: Roles) -> bool:
         return bool(plan.regather)
     if "parameters" not in plan.stored or not any(plan.rules.extra.values()):
         return False
-    peak, _ = memory_program(graph, roles, into_products=plan.chip.memory.into_products).peak(
-        plan.rules, plan.chip.memory
-    )
+    peak, _ = memory_program(graph, roles, chip=plan.chip.memory).peak(plan.rules, plan.chip.memory)
     return int(peak) > plan.chip.capacity

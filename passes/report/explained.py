@@ -15,6 +15,8 @@ _MOST = 3
 def explained(row: Mapping[str, Any]) -> list[str]:
     """The sentences of an explanation (the fields of `passes.alternatives.Explanation`): the name and its place, the
     reason, then one line for each alternative, the cheapest first, those that cannot be at the end."""
+    if not row["size"]:
+        return [f"Kinds of state that are stored: {', '.join(row['storage']) or 'none'}.", *_alternatives(row)]
     return [
         f"{row['name']} has size {row['size']} and is {_place(row)}.",
         f"Why: {row['reason']}.",
@@ -44,6 +46,8 @@ def _alternatives(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _choice(each: Mapping[str, Any]) -> str:
+    if each["role"] == "state":
+        return f"Storing {', '.join(each['axes']) or 'none'}"
     verb = _VERBS[each["role"]]
     return f"{verb} over {_over(each['axes'])}" if each["axes"] else f"{verb} {_REPLICATED[each['role']]}"
 

@@ -75,7 +75,7 @@ def test_findings_and_both_prices(here: Path, capsys: pytest.CaptureFixture[str]
             "sharding rules are for a mesh: name it as they do, such as --mesh data=4,fsdp=8,tensor=4",
         ),
         ("lint absent.yaml toy.py:train --mesh 4", "cannot read the rules absent.yaml: no such file or directory"),
-        ("lint rules.yaml toy.py:train --mesh 4 --name a", "--name a: write NAME=VALUE, such as q_heads=heads"),
+        ("lint rules.yaml toy.py:train --mesh 4 --name a", "--name a: write NAME=VALUE, such as --name q_heads=heads"),
     ],
 )
 def test_what_is_refused(here: Path, capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:

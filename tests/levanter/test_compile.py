@@ -21,6 +21,7 @@ from levanter.compiler import compile as compiler
 from levanter.compiler.report import compile_tables
 from levanter.errors import UserError
 from levanter.runtime.state import batch_shape, flat_names, init_state, state_shape, train_step_of
+from passes.sharding.state import STATE_KINDS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "passes"))
 
@@ -78,7 +79,7 @@ LAYOUTS = {"compute": axes_map, "storage": axes_map}
 SHAPE = {
     "mesh": dict,
     "hardware": str,
-    "plan": LAYOUTS,
+    "plan": {**LAYOUTS, "stored": [str]},
     "parameters": [
         {
             "path": str,
@@ -168,7 +169,7 @@ def test_sources_are_lines_of_the_model(report: dict[str, Any]) -> None:
 
 def test_on_one_device_the_plan_is_trivial(report_of_one_device: dict[str, Any]) -> None:
     answer = report_of_one_device
-    assert answer["plan"] == {"compute": {}, "storage": {}}
+    assert answer["plan"] == {"compute": {}, "storage": {}, "stored": list(STATE_KINDS)}
     assert (answer["collectives"], answer["runner_up"], answer["devices"]) == ([], None, 1)
     assert {row["reason"] for row in answer["axes"]} == {"one device"}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
 import json
 import lzma
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,7 @@ def test_rows_of_parquet(here: Path) -> None:
     )
     write_parquet(here / "b.parquet", {"text": ["a", None, "b"]})
     assert found(ParquetDataConfig(paths=["b.parquet"], bad_rows="skip")) == ["a", "b"]
-    write_parquet(here / "d.parquet", {"text": [b"a", b"b"]})
+    write_parquet(here / "d.parquet", {"text": [b"\xff", b"b"]})
     assert message(ParquetDataConfig(paths=["d.parquet"])).startswith(
         "d.parquet, row 1: `text` is bytes and no UTF-8 text (data.paths): "
     )
@@ -246,3 +248,66 @@ def test_a_broken_file_of_a_data_set_is_told_as_that(datasets_cache: Path) -> No
     told = message(HfDataConfig(id=str(datasets_cache), heldout_split=None))
     assert told.startswith(f"a file of the data set '{datasets_cache}' cannot be read (data.id, data.name): ")
     assert told.endswith("; --data.type jsonl reads JSON lines and names the line that is broken")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_that_was_saved_to_disk(streaming: bool, datasets_cache: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    saved = datasets.Dataset.from_dict({"meta": [{"text": text} for text in TEXTS]})
+    saved.save_to_disk("saved")
+    config = HfDataConfig(id="saved", text_column="meta.text", heldout_split=None, streaming=streaming)
+    assert found(config) == TEXTS
+    assert message(dataclasses.replace(config, train_split="test")) == (
+        "cannot load the data set 'saved' (data.id, data.name): it has the split 'train' alone, and no 'test'; "
+        "check the name and the network, or use local text: --data.type text --data.paths '[FILE]'"
+    )
+    assert message(dataclasses.replace(config, text_column="meta.txet")) == (
+        "the data set has no column 'meta.txet' (data.text_column): did you mean `meta.text`?"
+    )
+
+
+def test_columns_below_others(here: Path) -> None:
+    rows = [{"meta": {"inner": {"text": text}, "id": 1}} for text in TEXTS]
+    (here / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert found(JsonlDataConfig(paths=["a.jsonl"], column="meta.inner.text")) == TEXTS
+    write_parquet(here / "a.parquet", {"meta": [row["meta"] for row in rows]})
+    assert found(ParquetDataConfig(paths=["a.parquet"], column="meta.inner.text")) == TEXTS
+    # A column that has the whole name comes first, and names with dots may have others below them.
+    (here / "b.jsonl").write_text(json.dumps({"a.b": "whole", "a": {"b": "below"}, "c.d": {"e": "deep"}}) + "\n")
+    assert found(JsonlDataConfig(paths=["b.jsonl"], column="a.b")) == ["whole"]
+    assert found(JsonlDataConfig(paths=["b.jsonl"], column="c.d.e")) == ["deep"]
+    (here / "c.jsonl").write_text('{"meta": null}\n{"meta": {"txet": "x"}}\n{"meta": {"text": 3}}\n[1]\n')
+    reading = Reading()
+    corpus = JsonlDataConfig(paths=["c.jsonl"], column="meta.text", bad_rows="skip").corpus()
+    assert list(corpus.stretches(reading)) == [] and reading.skipped == 4
+    assert message(JsonlDataConfig(paths=["c.jsonl"], column="meta.text")).startswith(
+        "c.jsonl:1: it has no `meta.text`; did you mean `meta`? (data.column)"
+    )
+    assert message(ParquetDataConfig(paths=["a.parquet"], column="meta.iner.text")) == (
+        "the file 'a.parquet' has no column 'meta.iner.text' (data.column): did you mean `meta.inner.text`?"
+    )
+    write_parquet(here / "d.parquet", {"meta": [{"text": "one"}, None, {"text": None}]})
+    assert message(ParquetDataConfig(paths=["d.parquet"], column="meta.text")).startswith(
+        "d.parquet, row 2: `meta.text` is null and no text"
+    )
+
+
+def test_text_that_is_stored_in_other_ways(here: Path) -> None:
+    for encoding in ("utf-16", "utf-32", "utf-8-sig"):
+        (here / "a.jsonl").write_bytes((lines(TEXTS) * 40000).decode().encode(encoding))
+        assert found(JsonlDataConfig(paths=["a.jsonl"])) == TEXTS * 40000, encoding
+    (here / "a.jsonl").write_bytes(lines(TEXTS).decode().encode("utf-16")[:-1])
+    assert message(JsonlDataConfig(paths=["a.jsonl"])).startswith("cannot read the file 'a.jsonl' (data.paths): ")
+    write_parquet(here / "bytes.parquet", {"text": [text.encode() for text in TEXTS]})
+    assert found(ParquetDataConfig(paths=["bytes.parquet"])) == TEXTS
+    write_parquet(here / "no.parquet", {"text": [b"one", b"\xff"]})
+    assert "row 2: `text` is bytes and no UTF-8 text" in message(ParquetDataConfig(paths=["no.parquet"]))
+
+
+def test_files_in_an_archive(here: Path) -> None:
+    with zipfile.ZipFile(here / "all.zip", "w") as archive:
+        archive.writestr("part one.jsonl", lines(TEXTS))
+        archive.writestr("part two.jsonl", lines(["last"]))
+    config = JsonlDataConfig(paths=[f"zip://part *.jsonl::file://{here}/all.zip"])
+    assert found(config) == [*TEXTS, "last"]
+    assert len(config.corpus().fingerprint().parts) == 2

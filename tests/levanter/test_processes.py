@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
 from levanter.errors import UserError, WorkFailed
-from levanter.processes import connected
+from levanter.processes import connected, starting
 from levanter.processes.agreement import AHEAD, Agreement
 from levanter.processes.connected import Connected
 from levanter.processes.group import ALONE
@@ -21,6 +23,7 @@ from levanter.processes.starting import Launch, launch_of
 from levanter.runtime.stop import StopRequested, StopSignal, Together
 
 T = TypeVar("T")
+Flags = tuple[str | None, str | None, int | None]
 
 
 class Service:
@@ -129,6 +132,29 @@ def test_a_process_that_is_gone_ends_the_others(
     )
 
 
+def test_they_end_where_nobody_reads_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(connected, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "stderr", Closed())
+    assert sorted(watched(lambda groups, service: groups[2].fail("gone"))) == [(0, 1), (1, 1)]
+
+
+def test_a_process_whose_run_has_failed_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connected, "BEAT_SECONDS", 0.01)
+    left: list[int] = []
+    member = Connected(Service(2), 0, 2, leave=left.append)
+    monkeypatch.setattr(starting, "_connected", [member])
+    starting.leave_if_failed(2)
+    assert left == []
+    with pytest.raises(UserError), starting.working(member):
+        raise UserError("wrong")
+    starting.leave_if_failed(2)
+    assert left == [2]
+
+
 def test_where_the_first_process_is_gone_the_others_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,7 +223,7 @@ def test_an_error_of_a_connection_is_explained_by_who_failed(monkeypatch: pytest
         ),
     ],
 )
-def test_how_the_processes_find_each_other(flags: Any, environ: dict[str, str], expected: Launch | None) -> None:
+def test_how_the_processes_find_each_other(flags: Flags, environ: dict[str, str], expected: Launch | None) -> None:
     assert launch_of(*flags, environ) == expected
 
 
@@ -215,7 +241,7 @@ def test_how_the_processes_find_each_other(flags: Any, environ: dict[str, str], 
         (("a", "2", 1), "--coordinator is a: write HOST:PORT, such as node0:1234, of the process with id 0"),
     ],
 )
-def test_flags_that_make_no_sense(flags: Any, message: str) -> None:
+def test_flags_that_make_no_sense(flags: Flags, message: str) -> None:
     with pytest.raises(UserError) as caught:
         launch_of(*flags, {})
     assert str(caught.value) == message

@@ -9,14 +9,19 @@ import pytest
 
 import ir
 import passes
+from ir.graph import Node, Value
+from ir.ops import OPS
+from ir.types import Dim, TensorType
 from passes.hardware.chip import CHIPS
 from passes.hardware.memory import CPU_MEMORY, ChipMemory
-from passes.planner.memory import Entry, Event, MemoryProgram
+from passes.planner.memory import Entry, Event, MemoryProgram, memory_program
 from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
+from passes.sharding.roles import assign_roles
 from passes.sharding.rules import ShardingRules
 
 TILED = ChipMemory(tile=(8, 128))
+PLAIN, JOINING = ChipMemory(), ChipMemory(joins_sums=True)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,39 @@ def test_temporaries_stay_on_the_chip_as_long_as_they_fit() -> None:
         assert (highest, parts["activations"], parts["temporaries"]) == (peak, activations, temporaries)
         assert sum(parts.values()) == highest
         assert step.on_chip(rules, ChipMemory(on_chip)) == {50: 0, 150: 100, 200: 200}[on_chip]
+
+
+def test_gradients_of_a_cpu_are_reduced_at_once_and_beside_what_they_were() -> None:
+    """The figures are those of two layers of 2 MB compiled for eight CPU devices: parameters, gradients, their sums."""
+    array = jax.ShapeDtypeStruct
+
+    def step(layers: list[jax.Array], x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+        def loss(layers: list[jax.Array]) -> jax.Array:
+            return jnp.mean(jnp.square(x @ layers[0] @ layers[1]))
+
+        value, grads = jax.value_and_grad(loss)(layers)
+        return [layer - grad for layer, grad in zip(layers, grads, strict=True)], value
+
+    layers = [array((512, 1024), jnp.float32), array((1024, 512), jnp.float32)]
+    names = {"*.0": "embed mlp", "*.1": "mlp embed", "x": "batch embed"}
+    graph = passes.canonicalize(ir.trace(step, layers, array((64, 512), jnp.float32), names=names))
+    roles = assign_roles(graph)
+    size, small = 512 * 1024 * 4, 64 * 1024 * 4
+    for axes, extra, sums in ((["data"], {}, 2), ([], {}, 0), (["data"], {"embed": ["data"]}, 0)):
+        plan = passes.Plan.by_hand({"data": 8}, {"batch": axes}, extra)
+        found = [int(memory_program(graph, roles, False, chip).peak(plan.rules, chip)[0]) for chip in (PLAIN, JOINING)]
+        assert found[1] - found[0] == pytest.approx(sums * size, abs=4 * small), (axes, extra)
+
+
+def test_where_no_kernel_makes_attention_all_scores_are_held() -> None:
+    query = TensorType("float32", (Dim("batch", 2), Dim("heads", 4), Dim("position", 16), Dim("size", 8)))
+    key = TensorType("float32", (Dim("batch", 2), Dim("heads", 4), Dim("keys", 32), Dim("size", 8)))
+    attrs = {"over": (Dim("size", 8),), "along": (Dim("keys", 32),)}
+    inputs = (Value(0, query), Value(1, key), Value(2, key))
+    scores = (Dim("batch", 2), Dim("heads", 4), Dim("position", 16), Dim("keys", 32))
+    for fn, count in (("", 2), ("backward", 3)):
+        node = Node("attention", fn, inputs, (Value(3, query),), attrs)
+        assert [tuple(each) for each in OPS["attention"].held(node)] == [scores] * count
 
 
 def test_the_chips() -> None:

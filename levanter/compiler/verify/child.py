@@ -2,8 +2,8 @@
 
 XLA fixes the number of CPU devices when it starts, so a mesh of 8 is compiled in a process of its own. The request
 names a function that gives a `jax.stages.Lowered`; the process compiles it, and leaves the partitioned module (for a
-TPU the optimized one) and the memory numbers at the paths that the request names. Where it names no path for the
-module, what the function gives is the answer itself. `levanter.compiler.verify.isolate` is the other end.
+TPU or a GPU the optimized one) and the memory numbers at the paths that the request names. Where it names no path for
+the module, what the function gives is the answer itself. `levanter.compiler.verify.isolate` is the other end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from levanter.errors import EXIT_USER_ERROR, UserError
 
 OPTIMIZED = "optimized.txt"
-"""The file with the module of a program for a TPU."""
+"""The file with the module of a program for a TPU or a GPU."""
 _MEMORY = {
     "arguments": "argument_size_in_bytes",
     "outputs": "output_size_in_bytes",
@@ -31,7 +31,7 @@ def main() -> int:
     request = json.load(sys.stdin)
     try:
         given = _called(request["function"], request["request"])
-        compiled = _compiled_for_tpu if "topology" in request["request"] else _compiled
+        compiled = _compiled_ahead if "topology" in request["request"] else _compiled
         answer, status = compiled(given, request["dump"]) if request["dump"] else {"answer": given}, 0
     except UserError as error:
         answer, status = {"user_error": str(error)}, EXIT_USER_ERROR
@@ -57,8 +57,8 @@ def _compiled(lowered: Any, dump: str) -> dict[str, Any]:
     return _memory(lowered.compile(compiler_options=options))
 
 
-def _compiled_for_tpu(lowered: Any, dump: str) -> dict[str, Any]:
-    """What runs on a TPU is the optimized module, which the compiled program has itself."""
+def _compiled_ahead(lowered: Any, dump: str) -> dict[str, Any]:
+    """What runs on a TPU or a GPU is the optimized module, which the compiled program has itself."""
     compiled = lowered.compile()
     Path(dump).mkdir()
     Path(dump, OPTIMIZED).write_text(compiled.as_text())

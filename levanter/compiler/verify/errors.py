@@ -53,6 +53,20 @@ def no_tpu(hardware: str, known: Iterable[str]) -> UserError:
     )
 
 
+def no_gpu(hardware: str, known: Iterable[str]) -> UserError:
+    return UserError(
+        f"`{hardware}` is no GPU that steps are compiled for: give --hardware {', '.join(known)}, "
+        "or leave out --platform gpu to compile for CPU devices"
+    )
+
+
+def unknown_gpus(name: str, error: Exception) -> UserError:
+    reason = str(error).strip().partition("\n")[0]
+    return UserError(
+        f"JAX's CUDA plugin does not compile for {name} ({reason}): leave out --platform gpu to compile for CPU devices"
+    )
+
+
 def unknown_topology(name: str, error: Exception) -> UserError:
     reason = str(error).strip().partition("\n")[0]
     return UserError(f"libtpu describes no slice {name} ({reason}): give a --mesh that fits one, such as 4x2 for v5e")

@@ -1,5 +1,5 @@
 """Compiles a step for a mesh in a child process, whatever platform and device count this process has: for that many CPU
-devices, or ahead of time for a TPU slice."""
+devices, or ahead of time for a TPU slice or GPUs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from levanter.compiler.verify import errors
 from levanter.compiler.verify.child import OPTIMIZED
+from levanter.compiler.verify.gpus import GpuTopology
 from levanter.compiler.verify.topology import Topology
 from levanter.errors import EXIT_USER_ERROR, UserError
 
@@ -37,8 +38,8 @@ class CompiledProgram:
     """What the compiler made of a step.
 
     Attributes:
-        text: the HLO module right after the SPMD partitioner, of a program for a TPU the optimized one; "" for one CPU
-            device, where the partitioner does not run.
+        text: the HLO module right after the SPMD partitioner, of a program for a TPU or a GPU the optimized one; "" for
+            one CPU device, where the partitioner does not run.
         memory: bytes per device: `arguments`, `outputs`, `aliased` (outputs in the place of arguments), `temporaries`.
         seconds: how long the child process took.
     """
@@ -60,16 +61,16 @@ def compile_in_child(
     devices: int,
     function: str = LOWER_STEP,
     timeout: float | None = None,
-    topology: Topology | None = None,
+    topology: Topology | GpuTopology | None = None,
 ) -> CompiledProgram:
-    """Compiles what `function` lowers, in a child process with that many CPU devices, or for a TPU slice.
+    """Compiles what `function` lowers, in a child process with that many CPU devices, or for a TPU slice or GPUs.
 
     Args:
         request: a JSON object, handed to the function.
         devices: how many devices the mesh has.
         function: `module:name` of a function that takes the request and returns a `jax.stages.Lowered`.
         timeout: seconds after which to give up.
-        topology: the TPU slice to compile for; the function finds it as `topology` in its request.
+        topology: the TPU slice or the GPUs to compile for; the function finds it as `topology` in its request.
 
     Raises:
         UserError: the function raised one; its message is the same.
@@ -109,7 +110,7 @@ def _in_child(
     timeout: float | None,
     folder: Path,
     dump: Path | None,
-    topology: Topology | None = None,
+    topology: Topology | GpuTopology | None = None,
 ) -> dict[str, Any]:
     target = f"{devices} CPU devices" if topology is None else topology.name
     result_file = folder / "result.json"

@@ -45,7 +45,7 @@ def settled(rows: Sequence[Mapping[str, Any]]) -> dict[Key, tuple[str, str]]:
 
 def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> dict[Key, tuple[str, str]]:
     missing = {kind: row["predicted_bytes"] - row["compiled_bytes"] for kind, row in kinds.items()}
-    reasons: dict[str, str] = {kind: JOINED for kind, row in kinds.items() if _differs(row)}
+    reasons: dict[str, str] = {kind: JOINED for kind, row in kinds.items() if counts_differ(row)}
     halved = _halved(kinds["all_gather"]) if "all_gather" in kinds else 0
     if halved:
         missing["all_gather"] -= halved
@@ -60,7 +60,9 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
     if reduced and unaccounted == 0:
         missing |= dict.fromkeys([*reduced, "all_reduce"], 0)
         reasons |= {kind: REDUCED for kind in [*reduced, "all_reduce"] if kind in reasons}
-    return {(kind, axes): (_what(kinds[kind], axes), reason) for kind, reason in reasons.items() if missing[kind] == 0}
+    return {
+        (kind, axes): (counts_of(kinds[kind], axes), reason) for kind, reason in reasons.items() if missing[kind] == 0
+    }
 
 
 def _halved(gathers: Mapping[str, Any]) -> int:
@@ -84,11 +86,11 @@ def _summed(reduces: Mapping[str, Any]) -> int:
     return sum((size["predicted_count"] - size["compiled_count"]) * size["bytes"] for size in short)
 
 
-def _differs(row: Mapping[str, Any]) -> bool:
+def counts_differ(row: Mapping[str, Any]) -> bool:
     return any(size["predicted_count"] != size["compiled_count"] for size in row["sizes"])
 
 
-def _what(row: Mapping[str, Any], axes: tuple[str, ...]) -> str:
+def counts_of(row: Mapping[str, Any], axes: tuple[str, ...]) -> str:
     sides = [f"{row[f'{side}_count']} of {format_bytes(row[f'{side}_bytes'])} {side}" for side in _SIDES]
     return f"{row['kind']} over {', '.join(axes) or 'devices that are no mesh axis'}: {', '.join(sides)}, in all"
 

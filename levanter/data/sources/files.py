@@ -7,6 +7,7 @@ What stands before `://` says how a file is reached; the library `fsspec` knows 
 from __future__ import annotations
 
 import bz2
+import contextlib
 import glob
 import gzip
 import io
@@ -63,7 +64,11 @@ class File:
 
     def _raw(self) -> IO[bytes]:
         if self.is_remote:
-            return _remote(self).open(_remote_path(self), "rb")
+            system = _remote(self)
+            content = system.open(_remote_path(self), "rb")
+            with contextlib.suppress(AttributeError):
+                content.system = system  # an archive is closed with the last who knows of it
+            return content
         return open(self.path, "rb")
 
     def mark(self) -> tuple[Any, int, float]:
@@ -135,7 +140,8 @@ def _remote_matches(field: str, pattern: str, endings: Sequence[str]) -> list[st
     names = _told(file, found)
     if not names:
         raise errors.no_remote_file(field, pattern)
-    return [system.unstrip_protocol(name) for name in names]
+    inside = pattern[pattern.index("::") :] if "::" in pattern else ""  # as zip://*.jsonl::s3://bucket/all.zip
+    return [f"{system.unstrip_protocol(name)}{inside}" for name in names]
 
 
 def _is_meant(parts: Sequence[str], endings: Sequence[str]) -> bool:

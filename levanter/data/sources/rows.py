@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from levanter.data import errors
 from levanter.data.corpus import Reading
 from levanter.data.sources import files
+from levanter.data.sources.columns import names_in
 from levanter.data.sources.file_corpus import FileCorpus
 from levanter.data.sources.files import File
 from levanter.errors import suggestion
@@ -57,9 +58,19 @@ HALF_A_PAIR = "it has half of a surrogate pair, which is no character"
 def texts_of(column: Any) -> list[Any]:
     """The values of an Arrow column; of strings that are no UTF-8 their bytes."""
     try:
-        return column.to_pylist()
+        return [_decoded(value) for value in column.to_pylist()] if "binary" in str(column.type) else column.to_pylist()
     except UnicodeDecodeError:
         return [_text_or_bytes(value) for value in column]
+
+
+def _decoded(value: Any) -> Any:
+    """Bytes as text where they are some: many a Parquet file does not say that its strings are."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _text_or_bytes(value: Any) -> Any:
@@ -79,6 +90,5 @@ def not_text(column: str, value: Any) -> str:
 
 def no_column(column: str, row: dict[str, Any]) -> str:
     """What is wrong with a row that lacks the column."""
-    return (
-        f"it has no `{column}`; {suggestion(column, map(str, row))} (data.column)" if row else f"it has no `{column}`"
-    )
+    known = list(names_in(row))
+    return f"it has no `{column}`; {suggestion(column, known)} (data.column)" if known else f"it has no `{column}`"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from levanter.data import corpus, errors
 from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
 from levanter.data.sources import files
+from levanter.data.sources.columns import arrow_column, arrow_names, has_arrow, path_of
 from levanter.data.sources.files import File
 from levanter.data.sources.rows import SKIP, not_text, texts_of
 from levanter.optional import require
@@ -81,14 +83,17 @@ class HfCorpus:
         datasets = require("datasets", "a data set (data.type hf)", "hf")
         number = 0
         try:
-            rows = datasets.load_dataset(self.id, self.name, split=split, streaming=self.streaming)
-            known = rows.column_names
-            if known is not None:
-                self._check_column(known)
-                rows = rows.select_columns(self.text_column)
+            rows = self._rows(datasets, split)
+            if (known := rows.column_names) is not None:
+                first, *_ = path_of(self.text_column, known)
+                if first not in known:
+                    raise errors.unknown_column(self.text_column, known)
+                rows = rows.select_columns(first)
             for batch in rows.with_format("arrow").iter(_BATCH_ROWS):
-                self._check_column(batch.column_names)
-                for text in texts_of(batch.column(self.text_column)):
+                path = path_of(self.text_column, batch.column_names)
+                if not has_arrow(batch.schema, path):
+                    raise errors.unknown_column(self.text_column, arrow_names(batch.schema))
+                for text in texts_of(arrow_column(batch, path)):
                     number += 1
                     if type(text) is not str:
                         self._bad(
@@ -102,9 +107,16 @@ class HfCorpus:
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             raise errors.dataset_unavailable(self.id, self.name, _reason(error)) from error
 
-    def _check_column(self, known: list[str]) -> None:
-        if self.text_column not in known:
-            raise errors.unknown_column(self.text_column, known)
+    def _rows(self, datasets: Any, split: str) -> Any:
+        """The rows of a split."""
+        folder = Path(self.id)
+        if not (folder / "state.json").is_file():
+            return datasets.load_dataset(self.id, self.name, split=split, streaming=self.streaming)
+        # One data set, as its `save_to_disk` wrote it, which has no splits but the one it was.
+        rows = datasets.load_from_disk(self.id)
+        if split not in (found := str(rows.split or "train"), "train"):
+            raise errors.dataset_unavailable(self.id, self.name, f"it has the split '{found}' alone, and no '{split}'")
+        return rows.to_iterable_dataset() if self.streaming else rows
 
     def _bad(self, where: str, reason: str, reading: Reading) -> None:
         if self.bad_rows != SKIP:

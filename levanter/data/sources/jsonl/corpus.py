@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from typing import Any
 
 from levanter.data.corpus import Reading, Stretch
 from levanter.data.sources import files
+from levanter.data.sources.columns import value_at
 from levanter.data.sources.files import JSONL_ENDINGS, File
 from levanter.data.sources.rows import HALF_A_PAIR, LARGEST_ROW, RowCorpus, half_a_pair, no_column, not_text
+from levanter.data.sources.text.corpus import encoding_of
 
 _BLOCK_BYTES = 1 << 20
 
@@ -23,13 +26,14 @@ class JsonlCorpus(RowCorpus):
 
     def _of_file(self, file: File, side: str | None, reading: Reading) -> Iterator[Stretch]:
         column = self.column
+        is_plain = "." not in column
         for number, line in enumerate(_lines(file, reading), 1):
             if line is None:
                 self._bad(f"{file.path}:{number}", file.field, _TOO_LONG, reading)
                 continue
             try:
                 row = json.loads(line)
-                text = row[column]
+                text = row[column] if is_plain else value_at(row, column)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 if not line.strip():
                     continue
@@ -68,8 +72,7 @@ def _lines(file: File, reading: Reading) -> Iterator[bytes | None]:
     with file.open() as content:
         rest: list[bytes] = []  # of a line that goes on
         held = 0
-        while block := _block(file, content):
-            reading.read(len(block))
+        for block in _blocks(file, content, reading):
             *whole, last = block.split(b"\n")
             for line in whole:
                 if rest or held:
@@ -83,6 +86,26 @@ def _lines(file: File, reading: Reading) -> Iterator[bytes | None]:
                 rest = []
         if held:
             yield None if held > LARGEST_ROW else b"".join(rest)
+
+
+def _blocks(file: File, content: Any, reading: Reading) -> Iterator[bytes]:
+    """What is in a file, in UTF-8 where a byte order mark says that it has another encoding."""
+    block = _block(file, content)
+    encoding = encoding_of(block)
+    decoder = None if encoding.startswith("utf-8") else codecs.getincrementaldecoder(encoding)()
+    while block:
+        reading.read(len(block))
+        yield block if decoder is None else _as_utf8(file, decoder, block)
+        block = _block(file, content)
+    if decoder is not None:
+        yield _as_utf8(file, decoder, b"", ends=True)
+
+
+def _as_utf8(file: File, decoder: codecs.IncrementalDecoder, block: bytes, ends: bool = False) -> bytes:
+    try:
+        return decoder.decode(block, ends).encode()
+    except UnicodeDecodeError as error:
+        raise files.reading(file)(error) from error
 
 
 def _block(file: File, content: Any) -> bytes:

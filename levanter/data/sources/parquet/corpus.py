@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from levanter.data import errors
 from levanter.data.corpus import Reading, Stretch
 from levanter.data.sources import files
+from levanter.data.sources.columns import arrow_column, arrow_names, has_arrow, path_of
 from levanter.data.sources.files import PARQUET_ENDINGS, File
 from levanter.data.sources.rows import RowCorpus, not_text, texts_of
 from levanter.optional import require
@@ -27,14 +28,15 @@ class ParquetCorpus(RowCorpus):
         with file.open() as content:
             try:
                 opened = parquet.ParquetFile(content, buffer_size=1 << 20, pre_buffer=False)
-                known = opened.schema_arrow.names
-                if self.column not in known:
-                    raise errors.unknown_column_of(f"the file '{file.path}'", self.column, known)
+                schema = opened.schema_arrow
+                path = path_of(self.column, schema.names)
+                if not has_arrow(schema, path):
+                    raise errors.unknown_column_of(f"the file '{file.path}'", self.column, arrow_names(schema))
                 number = 0
                 weight = file.size() / max(1, opened.metadata.num_rows)
-                for batch in opened.iter_batches(_BATCH_ROWS, columns=[self.column]):
+                for batch in opened.iter_batches(_BATCH_ROWS, columns=[".".join(path)]):
                     reading.read(int(weight * batch.num_rows))
-                    for text in texts_of(batch.column(0)):
+                    for text in texts_of(arrow_column(batch, path)):
                         number += 1
                         if type(text) is str:
                             yield Stretch(text, side, file.path)

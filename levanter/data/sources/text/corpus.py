@@ -88,6 +88,11 @@ def _mark(first: bytes) -> bytes:
     return next((mark for mark in _MARKED if first.startswith(mark)), b"")
 
 
+def encoding_of(first: bytes) -> str:
+    """The encoding of a file that begins so."""
+    return _MARKED.get(_mark(first[:4]), "utf-8")
+
+
 def _texts(file: File, reading: Reading) -> Iterator[str]:
     """The text of a file in blocks."""
     with file.open() as content:
@@ -99,7 +104,7 @@ def _texts(file: File, reading: Reading) -> Iterator[str]:
             block = _block(file, content, _BLOCK_BYTES)
             ends = not block
             if decoder is None:
-                encoding = _MARKED.get(_mark(block[:4]), "utf-8")
+                encoding = encoding_of(block)
                 decoder = codecs.getincrementaldecoder(encoding)()
             held = len(decoder.getstate()[0])
             try:

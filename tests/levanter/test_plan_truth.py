@@ -1,0 +1,35 @@
+"""A part of `benchmarks/plan_truth.py`: eight layers under three plans, against what is compiled for eight CPU devices
+and, where libtpu is installed, for a TPU slice."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def plan_truth() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("plan_truth", BENCHMARKS / "plan_truth.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["plan_truth"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["fsdp", "tensor", "both"])
+@pytest.mark.parametrize("where", ["cpu 8", "v5e 4x2"])
+def test_bytes_are_equal_and_the_peak_is_within_a_tenth(plan_truth: ModuleType, plan: str, where: str) -> None:
+    if where != "cpu 8" and importlib.util.find_spec("libtpu") is None:
+        pytest.skip('needs pip install "levanter-compiler[tpu]"')
+    cell = plan_truth.measure("8 unrolled layers", plan, where)
+    assert not cell["surprises"]
+    assert plan_truth.agrees(cell) or where != "cpu 8"
+    assert abs(plan_truth.ratio(cell) - 1) <= 0.1
