@@ -32,6 +32,19 @@ def shape(**axes):
 
 step_arguments = shape(embed=4, mlp=8), shape(batch=8, embed=4)
 """
+RULES = """
+logical_axis_rules:
+  - [activation_batch, [data, model]]
+  - [vocab, [data, model]]
+  - [embed, null]
+  - [norm, null]
+  - [length, null]
+  - [mlp, null]
+  - [qkv, null]
+  - [heads, null]
+  - [kv, null]
+  - [layers, null]
+"""
 
 
 def commands(text: str) -> list[str]:
@@ -60,7 +73,7 @@ def test_the_readme_shows_every_command() -> None:
     assert sum(command.startswith("levanter train") for command in COMMANDS) >= 3
 
 
-PLANNING = ("check", "compile", "config", "ir", "names", "plan", "verify")
+PLANNING = ("check", "compile", "config", "ir", "lint", "names", "plan", "verify")
 """Commands that no run is needed for."""
 
 
@@ -91,6 +104,7 @@ def shortened(arguments: list[str]) -> list[str]:
 def work_in_order(tmp_path: Path, given: list[str]) -> None:
     assert len(given) > 10
     (tmp_path / "my_model.py").write_text(MY_MODEL)
+    (tmp_path / "rules.yaml").write_text(RULES)
     (tmp_path / "few.txt").write_text("A few words to be read. " * 100)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}

@@ -66,11 +66,12 @@ def lint_command(
     seq_len: str | None,
     as_json: bool,
 ) -> None:
-    """Say what is wrong with sharding rules of another system, and what the best plan would gain.
+    """Say what is wrong with sharding rules.
 
-    RULES is a file: an axis mapping of Levanter, logical axis rules of MaxText or Flax, a tp_plan of Hugging Face, or
-    PartitionSpecs by path, in YAML, JSON or Python, which is read and not run. It is held against the step of a
-    configuration, or MODULE:FUNCTION, on a mesh that is named as theirs is: --mesh data=4,fsdp=8,tensor=4.
+    RULES is a file of another system: an axis mapping of Levanter, logical axis rules of MaxText or Flax, a tp_plan
+    of Hugging Face, or PartitionSpecs by path, in YAML, JSON or Python, which is read and not run. It is held against
+    the step of a configuration, or MODULE:FUNCTION, on a mesh that is named as theirs is (--mesh
+    data=4,fsdp=8,tensor=4), and priced beside the best plan.
     """
     without_accelerator()
     place = place_given(ctx, step)

@@ -88,8 +88,8 @@ def test_version() -> None:
         (
             "frobnicate",
             "unknown command `levanter frobnicate`: "
-            "known: check, checkpoint, compile, config, data, eval, export, generate, import, ir, launch, names, plan, "
-            "plot, reproduce, status, train, verify",
+            "known: check, checkpoint, compile, config, data, eval, export, generate, import, ir, launch, lint, names, "
+            "plan, plot, reproduce, status, train, verify",
         ),
         ("checkpoint digst x", "unknown command `levanter checkpoint digst`: did you mean `digest`?"),
         ("checkpoint digest", "Missing argument 'PATH': see `levanter checkpoint digest --help`"),
