@@ -11,12 +11,12 @@ from itertools import combinations
 from typing import Any, Literal
 
 from ir.graph import Graph
-from ir.ops import op_of
 from passes import placing, summary
 from passes.planner.constraints import STORED
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
+from passes.planner.space import scanned_names
 from passes.report.changes import collectives_changed
 from passes.sharding.rules import Role
 from passes.sharding.state import STAGES
@@ -73,7 +73,7 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
     compute, storage = plan.compute.get(name, ()), plan.storage.get(name, ())
     reason = _reason(graph, plan, name, times["step"])
     found: list[Alternative] = []
-    scanned = any(name in op_of(node).scanned(node) for node in graph.walk())
+    scanned = name in scanned_names(graph)
     for role, axes in () if scanned else _choices(graph, plan, name):
         mask = plan.mesh.mask(axes)
         if int(plan.mesh.fitting(sizes[name])[mask]) != mask:

@@ -7,10 +7,10 @@ file is there to correct it.
 import warnings
 
 from ir.graph import Graph
-from ir.ops import op_of
 from passes import errors
 from passes.planner import errors as document_errors
 from passes.planner.layouts import Layouts
+from passes.planner.space import scanned_names
 
 
 def warn_of_unfollowed(graph: Graph, plan: Layouts) -> None:
@@ -48,7 +48,7 @@ def refuse_unfollowed(graph: Graph, plan: Layouts) -> None:
     if plan.document is None:
         return
     sizes, mesh, source = graph.axis_sizes(), plan.mesh, plan.document.source
-    scanned = {name for node in graph.walk() for name in op_of(node).scanned(node)}
+    scanned = scanned_names(graph)
     for role, rules in (("compute", plan.compute), ("storage", plan.storage)):
         for name, axes in rules.items():
             if name not in sizes:

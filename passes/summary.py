@@ -90,9 +90,7 @@ def _key(node: Node, kind: str, volume: int) -> _Key:
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
-    problem = Problem.of(
-        graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph, stored=plan.stored)), stored=plan.stored
-    )
+    problem = Problem.under(graph, plan)
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
     exposed = sum(each.seconds for each in found if awaited(each.moving))
@@ -182,9 +180,7 @@ def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:
 
 def advice(graph: Graph, plan: Layouts) -> NextName | None:
     """The name to shard next under a plan."""
-    problem = Problem.of(
-        graph, plan.mesh, plan.chip, regathers(graph, plan, assign_roles(graph, stored=plan.stored)), stored=plan.stored
-    )
+    problem = Problem.under(graph, plan)
     return next_name(problem, plan.rules)
 
 

@@ -15,6 +15,7 @@ from levanter.cli.options import (
     ConfigCommand,
     config_options,
     is_own_config,
+    json_option,
     load_config,
     place_given,
     step_options,
@@ -27,7 +28,7 @@ from levanter.cli.options import (
 @step_options
 @config_options
 @click.option("--ignore", metavar="CODE", multiple=True, help="A warning that is not wanted; may be given again.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 @click.pass_context
 def check_command(
     ctx: click.Context,

@@ -13,13 +13,16 @@ import click
 
 from levanter.cli import errors
 from levanter.cli.options import (
+    DEFAULT_HARDWARE,
     OVERRIDES,
     ConfigCommand,
     config_options,
     constraint_options,
     constraints,
     devices_option,
+    hardware_option,
     is_own_config,
+    json_option,
     load_config,
     mesh_option,
     only_devices,
@@ -27,6 +30,7 @@ from levanter.cli.options import (
     plan_option,
     plan_options,
     rules_by_hand,
+    size_options,
     step_options,
     target_of,
     verify_option,
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
     from levanter.compiler.target import Target
     from levanter.config import TrainConfig
 
-DEFAULT_HARDWARE = "v5e"
 EMITTED = ("levanter", "maxtext", "flax", "partition-specs")
 """What --emit can write (`passes.foreign.emit.FORMATS`)."""
 
@@ -50,7 +53,7 @@ PLAIN_WIDTH = 120
 @config_options
 @mesh_option
 @devices_option
-@click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
+@hardware_option
 @plan_options
 @plan_option
 @click.option("--save-plan", metavar="FILE", help="Write the plan as a YAML file, to review, edit and train by.")
@@ -77,9 +80,8 @@ PLAIN_WIDTH = 120
     metavar="SECONDS",
     help="Take the best plan found by then; left out, the search goes on until the optimum is proven.",
 )
-@click.option("--batch-size", metavar="N", help="Sequences in a step.")
-@click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@size_options
+@json_option
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass to a file in DIR.")
 @verify_option
 @click.option(

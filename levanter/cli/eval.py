@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from levanter.cli.options import OVERRIDES, debug, load_model, mesh_option
+from levanter.cli.options import OVERRIDES, debug, json_option, load_model, mesh_option
 
 
 @click.command("eval", context_settings=OVERRIDES)
@@ -25,7 +25,7 @@ from levanter.cli.options import OVERRIDES, debug, load_model, mesh_option
 @click.option("--limit", metavar="N", type=int, help="Questions of each task of lm-eval; left out: all.")
 @click.option("--batch-size", metavar="N", type=int, default=8, show_default=True, help="Texts read at once.")
 @mesh_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 @debug
 @click.pass_context
 def eval_command(

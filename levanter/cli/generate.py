@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from levanter.cli import errors
-from levanter.cli.options import OVERRIDES, debug, load_model, mesh_option
+from levanter.cli.options import OVERRIDES, debug, json_option, load_model, mesh_option
 
 if TYPE_CHECKING:
     from levanter.inference.text import Continued
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--ignore-end", is_flag=True, help="Go on where the model ends its text.")
 @click.option("--batch-size", metavar="N", type=int, default=16, show_default=True, help="Prompts read at once.")
 @mesh_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 @debug
 @click.pass_context
 def generate_command(

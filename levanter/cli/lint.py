@@ -11,14 +11,18 @@ import click
 
 from levanter.cli import errors
 from levanter.cli.options import (
+    DEFAULT_HARDWARE,
     OVERRIDES,
     ConfigCommand,
     assigned,
     config_options,
+    hardware_option,
     is_own_config,
+    json_option,
     load_config,
     mesh_option,
     place_given,
+    size_options,
     target_of,
     without_accelerator,
 )
@@ -26,15 +30,13 @@ from levanter.cli.options import (
 if TYPE_CHECKING:
     from levanter.compiler.lint import Step
 
-DEFAULT_HARDWARE = "v5e"
-
 
 @click.command("lint", cls=ConfigCommand, context_settings=OVERRIDES)
 @click.argument("rules", metavar="RULES")
 @click.argument("step", metavar="[MODULE:FUNCTION]", required=False)
 @config_options
 @mesh_option
-@click.option("--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME.")
+@hardware_option
 @click.option(
     "--name",
     "names",
@@ -48,9 +50,8 @@ DEFAULT_HARDWARE = "v5e"
     metavar="SECONDS",
     help="Compare with the best plan found by then; left out, the search goes on until the optimum is proven.",
 )
-@click.option("--batch-size", metavar="N", help="Sequences in a step.")
-@click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@size_options
+@json_option
 @click.pass_context
 def lint_command(
     ctx: click.Context,

@@ -44,6 +44,14 @@ class ConfigCommand(click.Command):
             )
 
 
+DEFAULT_HARDWARE = "v5e"
+"""The chip that a step of the user's own is planned for, where none is given."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+hardware_option = click.option(
+    "--hardware", metavar="CHIP", help="The chip to plan for, such as v5e or h100, or my_chips.yaml:NAME."
+)
+
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback where something goes wrong.")
 
 
@@ -56,6 +64,12 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--model", metavar="NAME", help="A shipped configuration, such as gpt2_nano (the default).")(
         command
     )
+
+
+def size_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --batch-size and --seq-len."""
+    command = click.option("--seq-len", metavar="N", help="Tokens in a sequence.")(command)
+    return click.option("--batch-size", metavar="N", help="Sequences in a step.")(command)
 
 
 def step_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,8 +16,10 @@ from levanter.cli.options import (
     OVERRIDES,
     config_options,
     is_own_config,
+    json_option,
     load_config,
     place_given,
+    size_options,
     target_of,
     without_accelerator,
 )
@@ -42,9 +44,8 @@ def plan() -> None:
 @click.option(
     "--hardware", metavar="CHIP", help="Price both for this chip; left out, each for the one it was made for."
 )
-@click.option("--batch-size", metavar="N", help="Sequences in a step.")
-@click.option("--seq-len", metavar="N", help="Tokens in a sequence.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@size_options
+@json_option
 @click.pass_context
 def diff(
     ctx: click.Context,

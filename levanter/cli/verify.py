@@ -9,7 +9,7 @@ import sys
 import click
 
 from levanter.cli import errors
-from levanter.cli.options import debug, mesh_option, step_options, target_of, without_accelerator
+from levanter.cli.options import debug, json_option, mesh_option, step_options, target_of, without_accelerator
 
 
 @click.command("verify")
@@ -23,7 +23,7 @@ from levanter.cli.options import debug, mesh_option, step_options, target_of, wi
     "beside the step, or what the step itself says.",
 )
 @click.option("--against", metavar="MODULE:FUNCTION", help="A step that is the reference; left out: the step itself.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@json_option
 @debug
 @click.pass_context
 def verify_command(

@@ -10,15 +10,14 @@ from typing import Any
 import yaml
 
 from ir.graph import Graph
-from ir.ops import entered
 from passes.foreign import errors
 from passes.foreign.held import held, plan_of, step_of
 from passes.foreign.names import ACTIVATION, theirs
 from passes.foreign.reading import Subject
 from passes.planner.layouts import Layouts
-from passes.sharding.iteration_space import space_of
+from passes.planner.problem import laid_out_shapes
 from passes.sharding.roles import assign_roles
-from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.rules import Role, ShardingRules
 from passes.sharding.state import STATE_KINDS
 
 _yaml: Any = yaml
@@ -42,7 +41,7 @@ def emitted(kind: str, graph: Graph, plan: Layouts) -> str:
     subject = step_of(graph, plan.mesh)
     if plan.stored != STATE_KINDS and any(plan.rules.extra.values()):
         raise errors.not_expressible(kind, errors.one_layout(plan.stored))
-    text = FORMATS[kind](graph, plan, subject)
+    text = FORMATS[kind](plan, subject)
     source = f"{kind}.py" if kind == "flax" else f"{kind}.yaml"
     found = held(text, source, graph, subject)
     wrong = [each for each in found.findings() if each.code in _OF_RULES]
@@ -57,15 +56,7 @@ def emitted(kind: str, graph: Graph, plan: Layouts) -> str:
 
 def _laid_out(graph: Graph, rules: ShardingRules) -> Iterator[dict[str, tuple[str, ...]]]:
     """The mesh axes of each name in everything that is laid out."""
-    roles = assign_roles(graph)
-    shapes: dict[tuple[tuple[tuple[str, int], ...], Role], None] = {}
-    for value in graph.values():
-        shapes.setdefault((tuple(sizes_of(value.type).items()), roles[value.id]))
-    for node in graph.walk():
-        if not entered(node):
-            space = space_of(node, roles)
-            shapes.setdefault((tuple(space.sizes.items()), space.role))
-    for sizes, role in shapes:
+    for sizes, role in laid_out_shapes(graph, assign_roles(graph)):
         yield {name: rules.mesh.names(int(mask)) for name, mask in rules.layout(dict(sizes), role).items() if int(mask)}
 
 
@@ -99,7 +90,7 @@ def _flow(value: Any) -> str:
     return text.strip().removesuffix("\n...")
 
 
-def _levanter(graph: Graph, plan: Layouts, subject: Subject) -> str:
+def _levanter(plan: Layouts, subject: Subject) -> str:
     def mapping(rows: Rows) -> Iterator[str]:
         yield from (f"    {_flow(name)}: {_flow(list(axes) or None)}" for name, axes in rows)
 
@@ -136,7 +127,7 @@ def _pairs(plan: Layouts, subject: Subject, written: Callable[[str], str]) -> Ro
     return rows + [(written(name), axes) for name, axes in _in_order(_stored(plan, subject))]
 
 
-def _maxtext(graph: Graph, plan: Layouts, subject: Subject) -> str:
+def _maxtext(plan: Layouts, subject: Subject) -> str:
     pairs = _pairs(plan, subject, lambda name: theirs(name, subject.sizes))
     special = {"norm": any(each.sort == "vector" for each in subject.parameters)}
     special["embed_no_exp"] = any(each.sort == "experts" for each in subject.parameters)
@@ -146,12 +137,12 @@ def _maxtext(graph: Graph, plan: Layouts, subject: Subject) -> str:
     return _heading(plan) + "\n".join([f"mesh_axes: {_flow(list(plan.mesh.axes))}", "logical_axis_rules:", *lines, ""])
 
 
-def _flax(graph: Graph, plan: Layouts, subject: Subject) -> str:
+def _flax(plan: Layouts, subject: Subject) -> str:
     lines = [f"    ({name!r}, {axes if axes else None!r})," for name, axes in _pairs(plan, subject, str)]
     return _heading(plan) + "\n".join(["logical_axis_rules = (", *lines, ")", ""])
 
 
-def _partition_specs(graph: Graph, plan: Layouts, subject: Subject) -> str:
+def _partition_specs(plan: Layouts, subject: Subject) -> str:
     def spec(names: Sequence[str], masks: Mapping[str, Any], role: Role) -> list[Any]:
         axes = [list(plan.rules.ordered(name, int(masks.get(name, 0)))) for name in names]
         return [each[0] if len(each) == 1 else each or None for each in axes]
@@ -170,7 +161,7 @@ def _partition_specs(graph: Graph, plan: Layouts, subject: Subject) -> str:
     return _heading(plan) + "\n".join([*lines, ""])
 
 
-FORMATS: Mapping[str, Callable[[Graph, Layouts, Subject], str]] = {
+FORMATS: Mapping[str, Callable[[Layouts, Subject], str]] = {
     "levanter": _levanter,
     "maxtext": _maxtext,
     "flax": _flax,

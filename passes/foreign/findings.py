@@ -164,8 +164,7 @@ def _conflicts(held: Held) -> Iterator[Finding]:
             if each.outcome != "taken" or each.by is None or not lost or {each.name, each.by_name} & array.scanned:
                 continue
             for axis in held.real([axis for axis in each.rule.axes if axis in each.by.axes]):
-                pair = (each.by.name, each.rule.name) if held_by_name(each.rule) else (each.by_name, each.name)
-                key = (axis, pair if ordered else ())
+                key = (axis, _pair(each) if ordered else ())
                 groups.setdefault(key, []).append((array, each))
     for (axis, _), rows in groups.items():
         arrays = list({(array.path, tuple(array.sizes.items())): array for array, _ in rows}.values())
@@ -244,11 +243,11 @@ def _never(held: Held) -> Iterator[Finding]:
     tried: dict[tuple[str, str], list[Tried]] = {}
     for _, each in held.tried:
         tried.setdefault((each.rule.where, each.rule.name), []).append(each)
-    seen: set[tuple[str, ...]] = set()
+    seen: set[str] = set()
     for rule in held.rules.rules:
         rows = tried.get((rule.where, rule.name), [])
-        later = held.rules.whole_rules and (rule.name,) in seen
-        seen.add((rule.name,))
+        later = held.rules.whole_rules and rule.name in seen
+        seen.add(rule.name)
         if not held.real(rule.axes) or later or not rows or any(each.outcome != "taken" for each in rows):
             continue
         by = next(each for each in rows if each.by is not None)

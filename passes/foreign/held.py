@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from ir.graph import Graph, Value
 from ir.names import is_made, is_part
-from ir.ops import op_of
 from passes.foreign.findings import Held
 from passes.foreign.reading import Module, Subject, read_rules
 from passes.foreign.rules import Array, Layout
 from passes.hardware.chip import Chip
 from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
+from passes.planner.space import scanned_names
+from passes.planner.undivided import batch_axes
 from passes.report.facts import parameters
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.roles import assign_roles
@@ -41,15 +42,11 @@ def held(
         PlanError: the text has no rules that are known, or cannot be parsed.
     """
     rules = read_rules(text, source, subject)
-    return Held(rules, subject.mesh, subject.parameters, _activations(graph), _batch(graph), best)
-
-
-def _scanned(graph: Graph) -> frozenset[str]:
-    return frozenset(name for node in graph.walk() for name in op_of(node).scanned(node))
+    return Held(rules, subject.mesh, subject.parameters, _activations(graph), next(iter(batch_axes(graph)), None), best)
 
 
 def _parameters(graph: Graph) -> list[Array]:
-    scanned = _scanned(graph)
+    scanned = scanned_names(graph)
     found: list[Array] = []
     for path, value in parameters(graph):
         sizes = _named(value)
@@ -64,20 +61,13 @@ def _named(value: Value) -> dict[str, int]:
 def _activations(graph: Graph) -> list[Array]:
     """One of each shape that is computed with. What is cut out of an axis, or was made by the step itself, is laid out
     as what it comes from."""
-    roles, scanned = assign_roles(graph), _scanned(graph)
+    roles, scanned = assign_roles(graph), scanned_names(graph)
     found: dict[tuple[tuple[str, int], ...], None] = {}
     for value in graph.values():
         sizes = {name: size for name, size in _named(value).items() if not is_part(name)}
         if roles[value.id] == "compute" and sizes:
             found.setdefault(tuple(sizes.items()))
     return [Array(dict(sizes), None, scanned & {name for name, _ in sizes}) for sizes in found]
-
-
-def _batch(graph: Graph) -> str | None:
-    """The leading axis of what comes in besides the state."""
-    carried = {before for before, _ in graph.carried}
-    leading = [value.type.dims[0].name for i, value in enumerate(graph.inputs) if i not in carried and value.type.dims]
-    return next((name for name in leading if name is not None), None) if carried else None
 
 
 def plan_of(found: Held, mesh: DeviceMesh, hardware: str | Chip) -> Plan:

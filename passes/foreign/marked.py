@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
 
 from passes.foreign import errors
-
-_yaml: Any = yaml
+from passes.yaml_text import composed
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,7 @@ def read(text: str, source: str) -> Marked:
 
 
 def _of_yaml(text: str, source: str) -> Marked:
-    try:
-        root: Any = _yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise errors.unparsable(source, mark.line + 1 if mark else 1, error.problem or "it cannot be read") from None
-    except yaml.YAMLError as error:
-        raise errors.unparsable(source, 1, str(error).splitlines()[0]) from None
+    root = composed(text, partial(errors.unparsable, source))
     if root is None:
         raise errors.no_rules(source)
     return _node(root)

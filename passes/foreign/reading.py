@@ -196,7 +196,7 @@ def _rest(rule: Rule, special: set[tuple[tuple[str, ...], frozenset[ArrayKind]]]
 
 
 def _levanter(root: Marked, source: str, subject: Subject) -> ForeignRules:
-    sections = [root, *(each for each in _sections(root))]
+    sections = [root, *_sections(root)]
     rules = [rule for kind in ("both", "activations") for rule in _mapped(sections, kind, source)]
     short = list(_short(sections, source, subject))
     rules += [rule for rule in short if rule.about != "parameters"]

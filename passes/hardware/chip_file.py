@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
 
 from passes import errors
-
-_yaml: Any = yaml
+from passes.yaml_text import composed
 
 NUMBERS = {
     "bf16_tflops": "a number above 0",
@@ -71,13 +71,7 @@ def read_chips(text: str, path: str) -> dict[str, ChipRow]:
         PlanError: the text is no YAML or no mapping of chips, or a chip has an unknown key, lacks one, or has one twice
             or with a bad value. The message has the file and the line.
     """
-    try:
-        root: Any = _yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise errors.chip_file_yaml(path, mark.line + 1 if mark else 1, error.problem or "it cannot be read") from None
-    except yaml.YAMLError as error:
-        raise errors.chip_file_yaml(path, 1, str(error).splitlines()[0]) from None
+    root = composed(text, partial(errors.chip_file_yaml, path))
     if not isinstance(root, yaml.MappingNode) or not root.value:
         raise errors.chip_file_empty(path)
     return {name: _row(name, line, node, path) for name, line, node in _entries(root, path, None)}

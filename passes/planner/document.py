@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from textwrap import wrap
 from typing import Any
 
@@ -31,6 +31,7 @@ from passes.errors import PlanError, chip_file_yaml
 from passes.planner import errors
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.state import STATE_KINDS, kinds_of
+from passes.yaml_text import composed
 
 _yaml: Any = yaml
 
@@ -183,13 +184,7 @@ def read_document(text: str, source: str) -> PlanDocument:
         PlanError: the text is no YAML, or no plan; a key is unknown, is given twice or has a bad value. The message has
             the file and the line.
     """
-    try:
-        root: Any = _yaml.compose(text, yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise chip_file_yaml(source, mark.line + 1 if mark else 1, error.problem or "it cannot be read") from None
-    except yaml.YAMLError as error:
-        raise chip_file_yaml(source, 1, str(error).splitlines()[0]) from None
+    root = composed(text, partial(chip_file_yaml, source))
     if not isinstance(root, yaml.MappingNode) or not root.value:
         raise errors.document_empty(source)
     found: dict[str, Any] = {}

@@ -12,7 +12,9 @@ from passes.hardware.chip import Chip
 from passes.hardware.network import Network
 from passes.planner.cost import Cost
 from passes.planner.filling import MOST, NextName, filling, next_name
+from passes.planner.layouts import Layouts
 from passes.planner.memory import MemoryProgram, memory_program
+from passes.planner.regather import regathers
 from passes.planner.search import Candidate
 from passes.planner.space import PlanSpace, plan_space
 from passes.planner.terms import Term, cost_terms
@@ -57,6 +59,12 @@ class Problem:
         terms = cost_terms(graph, roles, network, regather, once)
         memory = memory_program(graph, roles, regather, chip.memory)
         return cls(graph, network, roles, plan_space(graph, mesh), terms, memory)
+
+    @classmethod
+    def under(cls, graph: Graph, plan: Layouts) -> "Problem":
+        """The problem that a plan of a canonical graph answers, with what it gathers again and what it stores."""
+        again = regathers(graph, plan, assign_roles(graph, stored=plan.stored))
+        return cls.of(graph, plan.mesh, plan.chip, again, stored=plan.stored)
 
     def price(self, rules: ShardingRules) -> tuple[Cost, int]:
         """Seconds by kind, and peak bytes, of a single plan."""
@@ -104,14 +112,7 @@ class Problem:
     @cached_property
     def shapes(self) -> tuple[tuple[tuple[tuple[str, int], ...], Role], ...]:
         """Names and sizes of everything that is laid out, and its role."""
-        found: dict[tuple[tuple[tuple[str, int], ...], Role], None] = {}
-        for value in self.graph.values():
-            found.setdefault((tuple(sizes_of(value.type).items()), self.roles[value.id]))
-        for node in self.graph.walk():
-            if not entered(node):
-                space = space_of(node, self.roles)
-                found.setdefault((tuple(space.sizes.items()), space.role))
-        return tuple(found)
+        return laid_out_shapes(self.graph, self.roles)
 
     def does_not_fit(self, leanest: Candidate | None) -> errors.PlanError:
         """What the leanest plan needs memory for, and which axes to make smaller."""
@@ -143,6 +144,18 @@ class Problem:
         return errors.what_fills(
             [(each.kind, each.axes, each.arrays, each.bytes) for each in rows[:MOST]], len(rows)
         ) + ("" if (found := next_name(self, rules)) is None else _told(found, self.network.chip.capacity))
+
+
+def laid_out_shapes(graph: Graph, roles: Roles) -> tuple[tuple[tuple[tuple[str, int], ...], Role], ...]:
+    """Names and sizes of every value and every iteration space, each once, and its role."""
+    found: dict[tuple[tuple[tuple[str, int], ...], Role], None] = {}
+    for value in graph.values():
+        found.setdefault((tuple(sizes_of(value.type).items()), roles[value.id]))
+    for node in graph.walk():
+        if not entered(node):
+            space = space_of(node, roles)
+            found.setdefault((tuple(space.sizes.items()), space.role))
+    return tuple(found)
 
 
 def _told(found: NextName, capacity: int) -> str:

@@ -137,9 +137,8 @@ def _solved(
         return best
     bound = min(bound for _, _, bound in found)
     searches = [plan.search for plan, _, _ in found if plan.search is not None]
-    gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + _ROUNDING) else 0.0
     plans, seconds = sum(each.plans for each in searches), sum(each.seconds for each in searches)
-    return replace(best, search=Search(plans, seconds, gap == 0.0, gap))
+    return replace(best, search=_search(plans, seconds, made, bound))
 
 
 def _solved_storing(
@@ -172,10 +171,15 @@ def _solved_storing(
             made_by_second = times(graph, placed(graph, second), second).step
             if made_by_second < made:
                 problem, found, best, made = other, others, second, made_by_second
-    gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + _ROUNDING) else 0.0
-    best = replace(best, search=Search(problem.space.plans, perf_counter() - started, gap == 0.0, gap))
+    best = replace(best, search=_search(problem.space.plans, perf_counter() - started, made, bound))
     why = _reasons(problem, best, found.best[0].seconds)
     return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph)), made, bound
+
+
+def _search(plans: int, seconds: float, made: float, bound: float) -> Search:
+    """What there is to say of a search that found a step of `made` seconds, where none can be faster than `bound`."""
+    gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + _ROUNDING) else 0.0
+    return Search(plans, seconds, gap == 0.0, gap)
 
 
 def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:

@@ -54,10 +54,15 @@ class PlanSpace:
         return tuple(self.options)
 
 
+def scanned_names(graph: Graph) -> frozenset[str]:
+    """The names that loops scan over."""
+    return frozenset(name for node in graph.walk() for name in op_of(node).scanned(node))
+
+
 def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     """All plans of the graph on the mesh; `fixed` says of each name without a choice why it has none."""
     sizes = graph.axis_sizes()
-    scanned = {name for node in graph.walk() for name in op_of(node).scanned(node)}
+    scanned = scanned_names(graph)
     order = _priority_order(graph)
     options: dict[str, IntArray] = {}
     fixed: dict[str, str] = {}

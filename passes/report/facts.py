@@ -13,7 +13,7 @@ from passes.planner.regather import regathers
 from passes.planner.undivided import undivided_batch
 from passes.proof.proof import Proof
 from passes.prove import prove
-from passes.sharding.roles import assign_roles
+from passes.sharding.roles import assign_roles, read_by_passes
 
 Row = dict[str, Any]
 
@@ -115,7 +115,7 @@ def _parameter_rows(graph: Graph, placed: Graph, plan: Layouts) -> list[Row]:
 def parameters(graph: Graph) -> list[tuple[str, Value]]:
     """The parameters of the model with their paths: the state that the forward or backward pass reads. Counters are
     none, and what the paths of all have in front, the name of the argument, is left out."""
-    read = {value.id for node in graph.nodes if node.phase != "update" for value in node.value_inputs}
+    read = read_by_passes(graph)
     carried = {before for before, _ in graph.carried}
     found: list[tuple[list[str], Value]] = []
     for i, (value, path) in enumerate(zip(graph.inputs, graph.input_paths, strict=False)):

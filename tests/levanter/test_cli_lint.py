@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from levanter.cli.main import main
+sys.path.insert(0, str(Path(__file__).parent))
+
+from toy_step import STEP, levanter
+
+from levanter.cli.compile import EMITTED
+from passes.foreign.emit import FORMATS
 
 pytestmark = pytest.mark.hurried
-
-STEP = """
-import jax
-import jax.numpy as jnp
-
-
-def shape(*sizes):
-    return jax.ShapeDtypeStruct(sizes, jnp.float32)
-
-
-def train(params, batch):
-    def loss(params):
-        return jnp.mean((jnp.tanh(batch @ params["up"]) @ params["down"] - batch) ** 2)
-
-    value, grads = jax.value_and_grad(loss)(params)
-    return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), value
-
-
-train_arguments = ({"up": shape(64, 4096), "down": shape(4096, 64)}, shape(16, 64))
-train_names = {"*.up": "embed mlp", "*.down": "mlp embed", "batch": "batch embed"}
-"""
 
 
 @pytest.fixture
@@ -39,11 +24,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "toy.py").write_text(STEP)
     (tmp_path / "rules.yaml").write_text("fsdp_axis: [embed, mlp]\n")
     return tmp_path
-
-
-def levanter(capsys: pytest.CaptureFixture[str], line: str) -> tuple[int, str, str]:
-    code = main(line.split())
-    return code, *capsys.readouterr()
 
 
 def test_findings_and_both_prices(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +77,7 @@ def test_nothing_is_wrong_with_what_is_emitted(here: Path, capsys: pytest.Captur
     code, printed, _ = levanter(capsys, "compile toy.py:train --plan p.yaml --json")
     plan = json.loads(printed)["plan"]
     assert found["theirs"]["plan"] == plan
+
+
+def test_emit_offers_every_format() -> None:
+    assert list(EMITTED) == list(FORMATS)

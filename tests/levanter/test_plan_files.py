@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import yaml
 from rich.console import Console
 from typeguard import suppress_type_checks
 
-from levanter.cli.main import main
+sys.path.insert(0, str(Path(__file__).parent))
+
+from toy_step import STEP, levanter
+
 from levanter.compiler.compile import compile_training
 from levanter.compiler.plan_files import plan_followed
 from levanter.config import TrainConfig, dump, load, loads
@@ -23,26 +27,6 @@ from levanter.runtime.trainer import train
 
 pytestmark = pytest.mark.hurried
 
-STEP = """
-import jax
-import jax.numpy as jnp
-
-
-def shape(*sizes):
-    return jax.ShapeDtypeStruct(sizes, jnp.float32)
-
-
-def train(params, batch):
-    def loss(params):
-        return jnp.mean((jnp.tanh(batch @ params["up"]) @ params["down"] - batch) ** 2)
-
-    value, grads = jax.value_and_grad(loss)(params)
-    return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), value
-
-
-train_arguments = ({"up": shape(64, 4096), "down": shape(4096, 64)}, shape(16, 64))
-train_names = {"*.up": "embed mlp", "*.down": "mlp embed", "batch": "batch embed"}
-"""
 TINY = "tiny.yaml"
 CONFIG = """\
 model: {seq_len: 16, hidden_dim: 16, num_heads: 2, num_layers: 1, vocab_size: 50257, vocab_multiple: 1}
@@ -68,11 +52,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "plan.yaml").write_text(PLAN)
     (tmp_path / TINY).write_text(CONFIG)
     return tmp_path
-
-
-def levanter(capsys: pytest.CaptureFixture[str], line: str) -> tuple[int, str, str]:
-    code = main(line.split())
-    return code, *capsys.readouterr()
 
 
 def test_a_plan_is_written_and_followed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
