@@ -24,16 +24,16 @@ from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
-from passes.sharding.iteration_space import node_role
+from passes.sharding.iteration_space import node_role, space_of
 from passes.sharding.roles import Roles, read_by_passes
-from passes.sharding.rules import Role, ShardingRules
+from passes.sharding.rules import Role, ShardingRules, sizes_of
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
 
 
-_At = dict[int, list[Value]]
-"""Values by the position of a node."""
+_At = dict[int, list[int]]
+"""Entries, by number, by the position of a node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,42 +48,92 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where an operation has a value: the names of its dims there, and the names and sizes, role and blocked names of
+    the iteration space that says how they are sharded."""
+
+    names: tuple[str | None, ...]
+    sizes: tuple[tuple[str, int], ...]
+    role: Role
+    blocked: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, value: Value, node: Node, roles: Roles) -> "Place":
+        """Where a node without bodies has an operand or a result."""
+        space = space_of(node, roles)
+        twin = node.outputs[0] if op_of(node).renames else value
+        names = _first_names([dim.name for dim in twin.type.dims])
+        return cls(names, tuple(sorted(space.sizes.items())), space.role, tuple(sorted(space.blocked)))
+
+    @classmethod
+    def inside(cls, value: Value, twin: Value, roles: Roles) -> "Place":
+        """Where a body has an operand that is `twin` in it: dim by dim, from the last."""
+        dims, twins = value.type.dims, twin.type.dims[-len(value.type.dims) :]
+        pairs = zip(((None,) * (len(dims) - len(twins)) + twins), dims, strict=True)
+        names = [there.name if there is not None and there.size == dim.size else None for there, dim in pairs]
+        return cls(_first_names(names), tuple(sorted(sizes_of(twin.type).items())), roles[twin.id])
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A distinct kind of value: its dims (name and size), the bytes of an element, its role, whether it is a whole copy
-    of a stored one, gathered or not yet scattered; and for a sum that is all-reduced, the names that it sums over."""
+    """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
+    whole copies of a stored one, gathered or not yet scattered, the places that these are in; and for a sum that is
+    all-reduced, the names that it sums over."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
     role: Role
-    gathered: bool = False
+    copies: tuple[Place, ...] = ()
     summed: tuple[str, ...] = ()
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
-        """Bytes on one device; of a whole copy, 0 where what is stored is one; of a sum, 0 where no two devices have
-        parts of it, or each keeps a part."""
+        """Bytes on one device; of copies, of each that differs from what is stored and from the others; of a sum, 0
+        where no two devices have parts of it, or each keeps a part."""
         sizes: dict[str, int] = {}
         for name, size in self.dims:
             if name is not None:
                 sizes.setdefault(name, size)
         layout = rules.layout(sizes, self.role)
-        left = dict(layout)
-        lengths: list[Any] = []
-        for name, size in self.dims:
-            mask = left.pop(name, 0) if name is not None else 0
-            lengths.append(size // rules.mesh.group(mask))
-        result = chip.bytes(lengths, 4 if chip.widens and self.item == 2 and self.role == "compute" else self.item)
-        if not self.gathered and not self.summed:
+        masks = [layout.get(name, 0) if name is not None else 0 for name in self._names()]
+        if self.copies:
+            return self._copied(rules, chip, masks)
+        result = self._bytes(rules, chip, masks)
+        if not self.summed:
             return result
-        other = rules.layout(sizes, "compute" if self.summed else "storage")
-        differs: Any = np.zeros((), bool)
-        for name, mask in layout.items():
-            differs = differs | (np.asarray(mask) != other[name])
-        if self.gathered:
-            return result * differs
+        kept: Any = np.ones((), bool)
+        for name, mask in rules.layout(sizes, "compute").items():
+            kept = kept & (np.asarray(mask) == layout[name])
         pending: Any = np.zeros((), bool)
         for name in self.summed:
             pending = pending | (np.asarray(rules.compute.get(name, 0)) != 0)
-        return result * (pending & ~differs)
+        return result * (pending & kept)
+
+    def _names(self) -> tuple[str | None, ...]:
+        return _first_names([name for name, _ in self.dims])
+
+    def _bytes(self, rules: ShardingRules, chip: ChipMemory, masks: Sequence[Any]) -> Any:
+        lengths = [size // rules.mesh.group(mask) for (_, size), mask in zip(self.dims, masks, strict=True)]
+        widened = chip.widens and self.item == 2 and (self.role == "compute" or bool(self.copies))
+        return chip.bytes(lengths, 4 if widened else self.item)
+
+    def _copied(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
+        total: Any = 0
+        there = [stored]
+        for place in self.copies:
+            layout = rules.layout(dict(place.sizes), place.role, place.blocked)
+            fitted = [
+                rules.mesh.fitted(size, layout.get(name, 0)) if own is not None and name is not None else 0
+                for own, name, (_, size) in zip(self._names(), place.names, self.dims, strict=True)
+            ]
+            fresh: Any = np.ones((), bool)
+            for other in there:
+                same: Any = np.ones((), bool)
+                for mine, its in zip(fitted, other, strict=True):
+                    same = same & (np.asarray(mine) == its)
+                fresh = fresh & ~same
+            total = total + self._bytes(rules, chip, fitted) * fresh
+            there.append(fitted)
+        return total
 
 
 @dataclass
@@ -184,8 +234,9 @@ class _Writer:
     def state_kind(self, value: Value) -> MemoryKind:
         return "parameters" if value.id in self.parameters else "optimizer"
 
-    def entry(self, value: Value, role: Role, gathered: bool = False) -> int:
-        return self.numbered(Entry(_sizes(value.type.dims), item_size(value.type.dtype), role, gathered))
+    def entry(self, value: Value, copies: Sequence[Place] = ()) -> int:
+        dims, item = _sizes(value.type.dims), item_size(value.type.dtype)
+        return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies)))
 
     def numbered(self, entry: Entry) -> int:
         if entry not in self.index:
@@ -194,10 +245,10 @@ class _Writer:
         return self.index[entry]
 
     def allocate(self, value: Value, kind: MemoryKind, stays: bool = False) -> None:
-        self.program.events.append(Event(1, self.entry(value, self.roles[value.id]), kind, stays))
+        self.program.events.append(Event(1, self.entry(value), kind, stays))
 
     def free(self, value: Value, kind: MemoryKind) -> None:
-        self.program.events.append(Event(-1, self.entry(value, self.roles[value.id]), kind))
+        self.program.events.append(Event(-1, self.entry(value), kind))
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
@@ -210,9 +261,9 @@ class _Writer:
             if i == update:
                 self.briefly(self._joined(graph))
             self.briefly(self._scores(node))
-            whole = list(self._unscattered(node))
-            for value in (*begun.get(i, ()), *whole):
-                self.program.events.append(Event(1, self.entry(value, "compute", True), "temporaries"))
+            whole = [self.entry(value, [Place.of(value, node, self.roles)]) for value in self._unscattered(node)]
+            for number in (*begun.get(i, ()), *whole):
+                self.program.events.append(Event(1, number, "temporaries"))
             for body in entered(node):
                 self.scope(body, set(), op_of(node).scans(node))
             for value in node.outputs:
@@ -220,8 +271,8 @@ class _Writer:
                     kind = self._kind(node, value, scanned)
                     self.allocate(value, kind)
                     live[value.id] = (value, kind)
-            for value in (*whole, *ended.get(i, ())):
-                self.program.events.append(Event(-1, self.entry(value, "compute", True), "temporaries"))
+            for number in (*whole, *ended.get(i, ())):
+                self.program.events.append(Event(-1, number, "temporaries"))
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
@@ -229,29 +280,32 @@ class _Writer:
 
     def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
         """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""
-        spans: dict[tuple[int, bool], tuple[Value, int, int]] = {}
+        spans: dict[tuple[int, bool], tuple[Value, dict[Place, None], int, int]] = {}
         for i, node in enumerate(graph.nodes):
-            for value in self._read_in_use(node):
+            for value, place in self._read_in_use(node):
                 key = (value.id, self.regather and node.phase == "backward")
-                _, first, last = spans.get(key, (value, i, i))
-                spans[key] = (value, first, max(last, computed[i]))
+                _, places, first, last = spans.get(key, (value, {}, i, i))
+                spans[key] = (value, {**places, place: None}, first, max(last, computed[i]))
         begun: _At = {}
         ended: _At = {}
-        for value, first, last in spans.values():
-            begun.setdefault(first, []).append(value)
-            ended.setdefault(last, []).append(value)
+        for value, places, first, last in spans.values():
+            number = self.entry(value, list(places))
+            begun.setdefault(first, []).append(number)
+            ended.setdefault(last, []).append(number)
         return begun, ended
 
-    def _read_in_use(self, node: Node) -> Iterator[Value]:
-        """Stored operands that a node computes with."""
+    def _read_in_use(self, node: Node) -> Iterator[tuple[Value, Place]]:
+        """Stored operands that a node computes with, and where."""
         if not entered(node):
             if node_role(node, self.roles) == "compute":
-                yield from (value for value in node.value_inputs if self.roles[value.id] == "storage")
+                for value in node.value_inputs:
+                    if self.roles[value.id] == "storage" and value.type.dims:
+                        yield value, Place.of(value, node, self.roles)
             return
         for _, feeds in op_of(node).body_operands(node):
             for operand, inside, _ in feeds:
                 if isinstance(operand, Value) and self.roles[operand.id] == "storage" != self.roles[inside.id]:
-                    yield operand
+                    yield operand, Place.inside(operand, inside, self.roles)
 
     def _unscattered(self, node: Node) -> Iterator[Value]:
         """Gradients that are made in full before each device keeps its part of the sum."""
@@ -286,6 +340,11 @@ class _Writer:
         if self.roles[value.id] != "compute":
             return "gradients" if node.phase == "backward" else "temporaries"
         return "temporaries" if scanned or node.phase != "forward" else "activations"
+
+
+def _first_names(names: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The name of each dim, none for one whose name occurred before: that is not sharded."""
+    return tuple(None if name in names[:i] else name for i, name in enumerate(names))
 
 
 def _sizes(dims: Sequence[Dim]) -> tuple[tuple[str | None, int], ...]:

@@ -86,11 +86,9 @@ class Problem:
         used, kept = granted["compute"], granted["storage"]
         extra = {name: mask & ~used.get(name, 0) for name, mask in kept.items() if mask & ~used.get(name, 0)}
         followed = ShardingRules(mesh, self.space.order, used, extra)
-        chip = self.network.chip.memory
-        same_peak = self.memory.peak(followed, chip)[0] == self.memory.peak(rules, chip)[0]
-        if not same_peak or self.laid_out(followed) != self.laid_out(rules):
+        if self.laid_out(followed) != self.laid_out(rules):
             # A rule that is not followed here may decide who takes a mesh axis there, or in which order a dim is
-            # sharded over its own, or what a gathered parameter takes: then all are said.
+            # sharded over its own: then all are said.
             used = dict(candidate.masks)
             kept = {name: mask | (rules.extra.get(name, 0)) for name, mask in used.items()}
             kept |= {name: mask for name, mask in rules.extra.items() if name not in used}

@@ -107,6 +107,21 @@ def test_gradients_of_a_cpu_are_reduced_at_once_and_beside_what_they_were() -> N
         assert found[1] - found[0] == pytest.approx(sums * size, abs=4 * small), (axes, extra)
 
 
+def test_a_weight_is_gathered_for_the_axis_that_its_readers_give_to_another_name() -> None:
+    """What it takes meanwhile is the whole of it, though its own shape has room for the mesh axis."""
+
+    def step(weights: jax.Array, x: jax.Array) -> jax.Array:
+        return weights - jax.grad(lambda weights: jnp.mean(jnp.tanh(x @ weights)))(weights)
+
+    arguments = jax.ShapeDtypeStruct((64, 256), jnp.float32), jax.ShapeDtypeStruct((8, 64), jnp.float32)
+    graph = passes.canonicalize(ir.trace(step, *arguments, names={"weights": "a b", "x": "batch a"}))
+    copies = [entry for entry in memory_program(graph, assign_roles(graph)).entries if entry.copies]
+    assert copies
+    for axes, size in (({"b": ["data"]}, 0), ({"batch": ["data"], "b": ["data"]}, 64 * 256 * 4)):
+        rules = passes.Plan.by_hand({"data": 2}, axes, {}).rules
+        assert [int(entry.local(rules)) for entry in copies] == [size] * len(copies), axes
+
+
 def test_where_no_kernel_makes_attention_all_scores_are_held() -> None:
     query = TensorType("float32", (Dim("batch", 2), Dim("heads", 4), Dim("position", 16), Dim("size", 8)))
     key = TensorType("float32", (Dim("batch", 2), Dim("heads", 4), Dim("keys", 32), Dim("size", 8)))
