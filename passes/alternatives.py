@@ -16,8 +16,11 @@ from passes.planner.constraints import STORED
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
-from passes.planner.space import scanned_names
+from passes.planner.orders import ORDER, orders
+from passes.planner.space import plan_space, scanned_names
 from passes.report.changes import collectives_changed
+from passes.report.units import ordered
+from passes.sharding.roles import assign_roles
 from passes.sharding.rules import Role
 from passes.sharding.state import STAGES
 
@@ -31,7 +34,8 @@ class Alternative:
 
     `refused` says why that cannot be; otherwise there are the seconds and the peak of the step, and how its collectives
     differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
-    the further mesh axes, `taken`. In the role of state, `axes` are the kinds of it that are stored.
+    the further mesh axes, `taken`. In the role of state, `axes` are the kinds of it that are stored,
+    and in that of the order they say where that is another one.
     """
 
     role: Role | Literal["state"]

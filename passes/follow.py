@@ -25,7 +25,8 @@ def warn_of_unfollowed(graph: Graph, plan: Layouts) -> None:
 def unfollowed(graph: Graph, plan: Layouts) -> list[str]:
     """What `warn_of_unfollowed` says."""
     sizes, mesh, rules = graph.axis_sizes(), plan.mesh, plan.rules
-    found: list[str] = []
+    ordered = dict.fromkeys(name for where, names in plan.order_where.items() for name in (where, *names))
+    found = [errors.rule_without_axis(name, tuple(sizes), graph.name) for name in ordered if name not in sizes]
     for name in plan.order:
         if name not in sizes:
             found.append(errors.rule_without_axis(name, tuple(sizes), graph.name))
@@ -48,6 +49,10 @@ def refuse_unfollowed(graph: Graph, plan: Layouts) -> None:
     if plan.document is None:
         return
     sizes, mesh, source = graph.axis_sizes(), plan.mesh, plan.document.source
+    for where, names in plan.order_where.items():
+        for name in (where, *names):
+            if name not in sizes:
+                raise document_errors.document_name(source, "order", name, tuple(sizes), plan.document.model)
     scanned = scanned_names(graph)
     for role, rules in (("compute", plan.compute), ("storage", plan.storage)):
         for name, axes in rules.items():

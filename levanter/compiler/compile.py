@@ -337,6 +337,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "compute": _axes(plan.compute),
         "storage": _axes(plan.storage),
         "stored": list(plan.stored),
+        "order_where": _axes(plan.order_where),
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
 
@@ -469,6 +470,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         {name: tuple(axes) for name, axes in request["storage"].items()},
         request["hardware"],
         stored=kinds_of(request["stored"]),
+        order_where={where: tuple(names) for where, names in request["order_where"].items()},
         **request["choices"],
     )
 

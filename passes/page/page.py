@@ -48,7 +48,7 @@ def page(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> str:
 def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
     """All that a page draws."""
     regather = regathers(graph, plan, assign_roles(graph, stored=plan.stored))
-    problem = Problem.of(graph, plan.mesh, plan.chip, regather, stored=plan.stored)
+    problem = Problem.of(graph, plan.mesh, plan.chip, regather, stored=plan.stored, order_where=plan.order_where)
     placed = placing.placed(graph, plan)
     mesh, space, sizes = plan.mesh, problem.space, graph.axis_sizes()
     reasons = {row["name"]: row["reason"] for row in report["axes"]}
@@ -58,6 +58,7 @@ def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
         "hardware": plan.hardware,
         "axes": [{"name": axis, "size": size} for axis, size in mesh.as_dict().items()],
         "order": list(space.order),
+        "orderWhere": [[where, list(names)] for where, names in plan.order_where.items()],
         "names": [
             {
                 "name": name,

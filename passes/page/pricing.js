@@ -80,7 +80,7 @@ const Pricing = (() => {
   function layout(data, plan, sizes, role) {
     let used = 0;
     const found = {};
-    const names = data.order.filter((name) => name in sizes);
+    const names = inOrder(data, sizes);
     for (const name of names) {
       found[name] = fitting(data, sizes[name], (plan.compute[name] || 0) & ~used);
       used |= found[name];
@@ -91,6 +91,19 @@ const Pricing = (() => {
       if ((both & found[name]) === found[name]) found[name] |= both;
     }
     return found;
+  }
+
+  // The names of an array as they come there: `passes.sharding.rules.in_order`.
+  function inOrder(data, sizes) {
+    let names = data.order.filter((name) => name in sizes);
+    for (const [where, several] of data.orderWhere) {
+      const moved = several.filter((name) => names.includes(name));
+      if (!(where in sizes) || moved.length < 2) continue;
+      const start = Math.min(...moved.map((name) => names.indexOf(name)));
+      const rest = names.slice(start).filter((name) => !moved.includes(name));
+      names = [...names.slice(0, start), ...moved, ...rest];
+    }
+    return names;
   }
 
   function fitting(data, size, mask) {

@@ -19,7 +19,7 @@ from passes.planner import errors
 from passes.planner.search import Candidate, Found
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.sharding.mesh import DeviceMesh
-from passes.sharding.rules import Role
+from passes.sharding.rules import Role, in_order
 from passes.sharding.state import STAGES, STATE_KINDS, StateKind, kinds_of
 
 Given: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -185,7 +185,8 @@ def _before(name: str, stored: bool, space: PlanSpace, shapes: Shapes) -> list[f
     for sizes, role in shapes:
         names = [each for each, _ in sizes if each in space.options]
         if any(each == name for each, _ in sizes) and (role == "storage" or not stored):
-            at = space.order.index(name)
-            found.add(frozenset(n for n in names if n != name and (stored or space.order.index(n) < at)))
+            order = in_order(dict(sizes), space.order, space.order_where)
+            at = order.index(name)
+            found.add(frozenset(n for n in names if n != name and (stored or order.index(n) < at)))
     smallest = [each for each in found if not any(other < each for other in found)]
     return sorted(smallest, key=sorted)

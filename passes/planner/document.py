@@ -44,6 +44,8 @@ CHOICES_OF_MEMORY = ("regather", "defer_sums", "hoist_gathers")
 _MEANINGS = {
     "compute": "What each name is sharded over in use. Where two names of one array want the same mesh axis, the upper "
     "one has it.",
+    "order": "Where an array or an operation has the name on the left, those on the right take mesh axes in this "
+    "order, whatever the order above.",
     "storage": "What is added at rest: in parameters, gradients and optimizer state (FSDP).",
     "stored": "Which of these it is added in: all three (ZeRO-3), gradients and optimizer (ZeRO-2), or optimizer "
     "(ZeRO-1).",
@@ -80,6 +82,8 @@ class PlanDocument:
     """Whether trips of a loop share what they gather: true, false, or auto for where it fits."""
     stored: list[str] = field(default_factory=lambda: list(STATE_KINDS))
     """The kinds of state that `storage` shards: parameters, gradients and optimizer, or some of them."""
+    order: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
+    """Where an array has the name on the left, those on the right take mesh axes in this order."""
     source: str = "plan.yaml"
     """The file that the plan was read from, as messages call it."""
 
@@ -149,6 +153,11 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         for name, line in zip(rules, written, strict=True):
             why = "" if role == "storage" and name in document.compute else reasons.get(name, "")
             yield f"{line:<{margin}}  # {why}" if why else line
+    if document.order:
+        yield ""
+        yield from _comment(_MEANINGS["order"])
+        why = reasons.get("order", "")
+        yield f"order: {_flow(document.order)}{f'  # {why}' if why else ''}"
     if document.storage or document.stored != list(STATE_KINDS):
         yield ""
         yield from _comment(_MEANINGS["stored"])
@@ -242,7 +251,7 @@ def _rules(node: Any, where: str, key: str) -> dict[str, list[str]]:
         elif isinstance(value, yaml.SequenceNode) and all(isinstance(each, yaml.ScalarNode) for each in value.value):
             found[name] = [str(each.value) for each in value.value]
         else:
-            raise errors.document_value(place, f"{key}.{name}", "a section", "mesh axes, such as [data, model]")
+            raise errors.document_value(place, f"{key}.{name}", "a section", _LISTED[key])
     return {name: axes for name, axes in found.items() if axes}
 
 
@@ -262,6 +271,11 @@ def _rows(node: Any, where: str, key: str) -> dict[str, Any]:
     return {name: value for name, _, value in _entries(node, where.rpartition(":")[0], f"`{key}`")}
 
 
+_LISTED = {
+    "compute": "mesh axes, such as [data, model]",
+    "storage": "mesh axes, such as [data, model]",
+    "order": "names, such as [experts, batch]",
+}
 _EXPECTED = {
     "model": "the name of a model, such as gpt2_nano",
     "mesh": "a mesh, such as data=4,model=2",
@@ -270,6 +284,7 @@ _EXPECTED = {
     "compute": "mesh axes by name, such as {batch: [data]}",
     "storage": "mesh axes by name, such as {embed: [data]}",
     "stored": "a list of parameters, gradients and optimizer",
+    "order": "names by name, such as {mlp: [experts, batch]}",
     "regather": "auto, true or false",
     "defer_sums": "auto, true or false",
     "hoist_gathers": "auto, true or false",
@@ -282,6 +297,7 @@ _READERS = {
     "compute": _rules,
     "storage": _rules,
     "stored": _kinds,
+    "order": _rules,
     "regather": _choice,
     "defer_sums": _choice,
     "hoist_gathers": _choice,

@@ -43,15 +43,25 @@ def _reason(name: str, compute: Axes, storage: Axes, seconds: float, capacity: i
 
 def _worth(role: str, axes: tuple[str, ...], slower: float, peak: int, seconds: float, capacity: int) -> str:
     where = f"{role} on {', '.join(axes)}"
-    if peak > capacity:
-        return f"{where}: without it a device needs {gib(peak)} of {gib(capacity)}"
-    change = slower / seconds - 1 if seconds else 0.0
-    if change > _EVEN:
-        return f"{where}: without it a step takes {_times(change)}"
-    if change < -_EVEN:
-        return f"{where}: without it a step takes {-change:.0%} less"
+    if said := _without(slower, peak, seconds, capacity):
+        return f"{where}: {said}"
     slow = " (crosses the slow network)" if SLOW_AXIS in axes else ""
     return f"{where}{slow}: costs nothing and saves memory"
+
+
+def reason_of_order(slower: float, peak: int, seconds: float, capacity: int) -> str:
+    """Why names come in another order somewhere, from what a plan costs that has them in one order everywhere."""
+    return _without(slower, peak, seconds, capacity) or "without it a step takes as long"
+
+
+def _without(slower: float, peak: int, seconds: float, capacity: int) -> str:
+    """What undoing a choice costs; nothing where a step takes as long."""
+    if peak > capacity:
+        return f"without it a device needs {gib(peak)} of {gib(capacity)}"
+    change = slower / seconds - 1 if seconds else 0.0
+    if change > _EVEN:
+        return f"without it a step takes {_times(change)}"
+    return f"without it a step takes {-change:.0%} less" if change < -_EVEN else ""
 
 
 def _times(change: float) -> str:

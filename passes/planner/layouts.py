@@ -12,7 +12,7 @@ from ir.types import TensorType
 from passes.hardware.chip import Chip, chip_of
 from passes.planner.document import PlanDocument
 from passes.sharding.mesh import DeviceMesh
-from passes.sharding.rules import Role, ShardingRules, sizes_of, with_layout
+from passes.sharding.rules import OrderWhere, Role, ShardingRules, sizes_of, with_layout
 from passes.sharding.state import STATE_KINDS, StateKind
 
 
@@ -37,6 +37,7 @@ class RunnerUp:
     storage: Mapping[str, tuple[str, ...]]
     step: float
     peak: int
+    order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Subject:
 class Layouts:
     """Layouts by name on a mesh.
 
-    `order` is the priority order of names; `compute` and `storage` map names to mesh axes (replicated names are
+    `order` is the priority order of names, `order_where` says where it is another one; `compute` and `storage` map names to mesh axes (replicated names are
     absent). `storage` repeats the compute axes and adds the storage-only ones. `regather` says whether parameters that
     the forward pass gathered are gathered again in the backward pass, or kept till then; None where memory is to decide
     (see `passes.planner.regather`). `defer_sums` and `hoist_gathers` say the same of what loops do once: all of it,
@@ -76,6 +77,7 @@ class Layouts:
     defer_sums: bool | None = None
     hoist_gathers: bool | None = None
     stored: tuple[StateKind, ...] = STATE_KINDS
+    order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
     document: PlanDocument | None = field(default=None, compare=False, repr=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
 
@@ -92,7 +94,7 @@ class Layouts:
         compute = {name: self.mesh.mask(axes) & ~idle for name, axes in self.compute.items()}
         stored = {name: self.mesh.mask(axes) & ~idle for name, axes in self.storage.items()}
         extra = {name: mask & ~compute.get(name, 0) for name, mask in stored.items() if mask & ~compute.get(name, 0)}
-        return ShardingRules(self.mesh, self.order, compute, extra)
+        return ShardingRules(self.mesh, self.order, compute, extra, self.order_where)
 
     def placed(self, type_: TensorType, role: Role) -> TensorType:
         """The type of a value with its layout under this plan."""

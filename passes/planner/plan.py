@@ -43,6 +43,7 @@ class Plan(Layouts):
         *,
         regather: bool | None = None,
         stored: Sequence[str] = STATE_KINDS,
+        order_where: Mapping[str, Sequence[str]] | None = None,
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
@@ -50,6 +51,8 @@ class Plan(Layouts):
         that the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is
         used. `regather` says whether parameters are gathered again in the backward pass; by default they are where the
         chip has no room for gathered ones. `stored` are the kinds of state that `storage` shards (`STATE_KINDS`).
+        `order_where` says where names come in another order: with `{"mlp": ("experts", "batch")}`, `experts` comes
+        before `batch` in each array and operation that has `mlp`.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """
@@ -66,6 +69,7 @@ class Plan(Layouts):
             custom_chip=chip if isinstance(hardware, Chip) else None,
             regather=regather,
             stored=kinds_of(stored),
+            order_where={where: tuple(names) for where, names in (order_where or {}).items()},
         )
 
     @classmethod
@@ -88,7 +92,9 @@ class Plan(Layouts):
         """The plan that a document says. Raises `PlanError` for an unknown chip."""
         storage = {name: axes for name, axes in document.storage.items() if axes}
         chip = document.hardware if hardware is None else hardware
-        made = cls.by_hand(document.device_mesh, document.compute, storage, chip, stored=document.stored)
+        made = cls.by_hand(
+            document.device_mesh, document.compute, storage, chip, stored=document.stored, order_where=document.order
+        )
         return replace(made, document=document, **document.choices)
 
     def as_document(self, model: str | None = None) -> PlanDocument:
@@ -114,6 +120,7 @@ class Plan(Layouts):
             choice_word(self.defer_sums),
             choice_word(self.hoist_gathers),
             list(self.stored),
+            {where: list(names) for where, names in self.order_where.items()},
         )
 
     def save(self, path: str | Path, model: str | None = None) -> None:

@@ -1,7 +1,7 @@
 """The planning problem of a graph on a mesh of a chip: the space of plans, and what each of them costs."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ir.graph import Graph
@@ -22,7 +22,7 @@ from passes.planner.undivided import undivided_batch, undivided_state
 from passes.sharding.iteration_space import space_of
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.roles import Roles, assign_roles
-from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.rules import OrderWhere, Role, ShardingRules, sizes_of
 from passes.sharding.state import STATE_KINDS, StateKind
 
 
@@ -46,6 +46,7 @@ class Problem:
         regather: bool = False,
         once: bool = True,
         stored: Collection[StateKind] = STATE_KINDS,
+        order_where: OrderWhere | None = None,
     ) -> "Problem":
         """The problem of a canonical graph.
 
@@ -53,18 +54,20 @@ class Problem:
             regather: parameters are gathered again in the backward pass.
             once: what loops need not do in every trip is done once (`passes.sharding.once`).
             stored: the kinds of state that storage axes shard.
+            order_where: where the order of names is another one than that of the space.
         """
         network = Network(mesh, chip)
         roles = assign_roles(graph, stored=stored)
         terms = cost_terms(graph, roles, network, regather, once)
         memory = memory_program(graph, roles, regather, chip.memory)
-        return cls(graph, network, roles, plan_space(graph, mesh), terms, memory)
+        space = replace(plan_space(graph, mesh), order_where=order_where or {})
+        return cls(graph, network, roles, space, terms, memory)
 
     @classmethod
     def under(cls, graph: Graph, plan: Layouts) -> "Problem":
         """The problem that a plan of a canonical graph answers, with what it gathers again and what it stores."""
         again = regathers(graph, plan, assign_roles(graph, stored=plan.stored))
-        return cls.of(graph, plan.mesh, plan.chip, again, stored=plan.stored)
+        return cls.of(graph, plan.mesh, plan.chip, again, stored=plan.stored, order_where=plan.order_where)
 
     def price(self, rules: ShardingRules) -> tuple[Cost, int]:
         """Seconds by kind, and peak bytes, of a single plan."""
@@ -85,7 +88,7 @@ class Problem:
                 at[name] = at.get(name, 0) | int(mask)
         used, kept = granted["compute"], granted["storage"]
         extra = {name: mask & ~used.get(name, 0) for name, mask in kept.items() if mask & ~used.get(name, 0)}
-        followed = ShardingRules(mesh, self.space.order, used, extra)
+        followed = ShardingRules(mesh, self.space.order, used, extra, candidate.order_where)
         if self.laid_out(followed) != self.laid_out(rules):
             # A rule that is not followed here may decide who takes a mesh axis there, or in which order a dim is
             # sharded over its own: then all are said.
@@ -105,7 +108,7 @@ class Problem:
         """The sharding rules of a candidate."""
         stored = candidate.stored
         extra = {stored.name: stored.mask} if stored.name is not None else {}
-        return ShardingRules(self.network.mesh, self.space.order, candidate.masks, extra)
+        return ShardingRules(self.network.mesh, self.space.order, candidate.masks, extra, candidate.order_where)
 
     @cached_property
     def shapes(self) -> tuple[tuple[tuple[tuple[str, int], ...], Role], ...]:

@@ -13,7 +13,7 @@ With a time limit the search ends with the best that it has found, and with the 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import chain, count
 from time import process_time
@@ -30,7 +30,7 @@ from passes.planner.shifts import common_tables, tightened
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.tables import EXTRA, Asked, Decisions, Float, Table, legal_tables, merged, table_of
 from passes.planner.terms import Term
-from passes.sharding.rules import ShardingRules
+from passes.sharding.rules import OrderWhere, ShardingRules
 
 _DISTINCT = 1e-6
 _ROUNDING = 1e-12
@@ -49,12 +49,14 @@ Decision = tuple[str, int]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A complete plan: predicted seconds, peak bytes, storage choice, mask of every name with options."""
+    """A complete plan: predicted seconds, peak bytes, storage choice, mask of every name with options, and where the
+    order of names is another one than that of the space."""
 
     seconds: float
     peak: int
     stored: StorageAxes
     masks: dict[str, int]
+    order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
 
 
 @dataclass(frozen=True)

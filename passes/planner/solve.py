@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from time import perf_counter
 
 from ir.graph import Graph
@@ -12,7 +13,8 @@ from passes.placing import placed
 from passes.planner.constraints import Constraints, Given, best_of
 from passes.planner.cost import step_seconds
 from passes.planner.errors import nothing_fits_with
-from passes.planner.explain import reasons
+from passes.planner.explain import reason_of_order, reasons
+from passes.planner.orders import ORDER, orders, search_orders
 from passes.planner.plan import Plan, RunnerUp, Search
 from passes.planner.problem import Problem
 from passes.planner.search import Candidate, Found, search
@@ -85,11 +87,18 @@ def _searched(
     once: bool = True,
 ) -> tuple[Problem, Found]:
     problem = Problem.of(graph, layout, chip, regather, once, stored)
-    if not constraints.of_names:
+    others = orders(graph, problem.roles, problem.space)[1:]
+    if not constraints.of_names and not others:
         return problem, search(problem.space, problem.terms, problem.memory, chip, time_limit)
-    parts = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
-    found = [search(part, problem.terms, problem.memory, chip, time_limit) for part in parts]
-    return replace(problem, space=replace(problem.space, parts=tuple(parts))), best_of(found, _ROUNDING)
+    given = (problem.space, others, problem.terms, problem.memory, chip, time_limit)
+    if not constraints.of_names:
+        found, parts = search_orders(*given)
+    else:
+        allowed = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
+        several = [search_orders(part, *given[1:]) for part in allowed]
+        found = best_of([each for each, _ in several], _ROUNDING)
+        parts = tuple(chain.from_iterable(each for _, each in several))
+    return replace(problem, space=replace(problem.space, parts=parts)), found
 
 
 def _plan(
@@ -104,7 +113,7 @@ def _plan(
     compute, storage = problem.named(best[0])
     runner_up = None
     if len(best) > 1:
-        runner_up = RunnerUp(*problem.named(best[1]), best[1].seconds, best[1].peak)
+        runner_up = RunnerUp(*problem.named(best[1]), best[1].seconds, best[1].peak, best[1].order_where)
     return Plan(
         problem.network.mesh,
         problem.space.order,
@@ -115,6 +124,7 @@ def _plan(
         runner_up=runner_up,
         regather=regather,
         stored=stored,
+        order_where=best[0].order_where,
     )
 
 
@@ -187,15 +197,22 @@ def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
     chip, order = problem.network.chip, problem.space.order
 
     def reprice(compute: Axes, storage: Axes) -> tuple[float, int]:
-        cost, peak = problem.price(Plan(plan.mesh, order, compute, storage, chip.name).rules)
+        return price(replace(plan, order=order, compute=compute, storage=storage))
+
+    def price(other: Plan) -> tuple[float, int]:
+        cost, peak = problem.price(other.rules)
         return float(step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap)), peak
 
-    return reasons(order, problem.space.fixed, plan.compute, plan.storage, seconds, chip.capacity, reprice)
+    found = reasons(order, problem.space.fixed, plan.compute, plan.storage, seconds, chip.capacity, reprice)
+    if not plan.order_where:
+        return found
+    without = price(replace(plan, order_where={}))
+    return {**found, ORDER: reason_of_order(*without, seconds, chip.capacity)}
 
 
 def with_reasons(graph: Graph, plan: Plan) -> Plan:
     """A plan that was not searched for, with the reason of every name: what it would cost to undo the choice alone."""
-    problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather), stored=plan.stored)
+    problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather), stored=plan.stored, order_where=plan.order_where)
     cost, _ = problem.price(plan.rules)
     seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
     return replace(plan, reasons=_reasons(problem, plan, seconds))

@@ -9,7 +9,7 @@ most widespread (by how many values have them). So `mlp` or `heads` get a mesh a
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from ir.types import SUMS
 from passes.sharding.mesh import DeviceMesh, IntArray
+from passes.sharding.rules import OrderWhere
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class StorageAxes:
 
 @dataclass(frozen=True)
 class PlanSpace:
-    """Names with a choice, in priority order, their options as masks, and the storage choices; of a space that was
-    restricted (`passes.planner.constraints`) the parts that were searched."""
+    """Names with a choice, in priority order, their options as masks, and the storage choices; where the order is
+    another one; of a space that was restricted (`passes.planner.constraints`) the parts that were searched."""
 
     mesh: DeviceMesh
     order: tuple[str, ...]
@@ -38,6 +39,7 @@ class PlanSpace:
     storage_choices: tuple[StorageAxes, ...]
     fixed: dict[str, str]
     parts: "tuple[PlanSpace, ...]" = ()
+    order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
 
     @property
     def plans(self) -> int:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from passes import errors
 from passes.planner.space import PlanSpace
 from passes.sharding.mesh import IntArray, Mask
-from passes.sharding.rules import Layout, Role, ShardingRules, Sizes
+from passes.sharding.rules import Layout, Role, ShardingRules, Sizes, in_order
 
 Float = npt.NDArray[np.float64]
 
@@ -68,7 +68,7 @@ class Asked:
         seen: Iterable[str] | None = None,
         lent: tuple[str, ...] = (),
     ) -> "Asked":
-        rules = _Recording(space.mesh, space.order, dict.fromkeys(space.names, 0), {})
+        rules = _Recording(space.mesh, space.order, dict.fromkeys(space.names, 0), {}, space.order_where)
         object.__setattr__(rules, "asked", {})
         try:
             rows(rules)
@@ -210,7 +210,7 @@ def table_of(asked: Asked, space: PlanSpace, stored: str | None, bounding: int) 
             {name: np.broadcast_to(np.asarray(mask), shape).reshape(-1)[legal] for name, mask in masks.items()}
             for masks in (compute, added)
         )
-        rows = asked.rows(ShardingRules(space.mesh, space.order, compute, added))
+        rows = asked.rows(ShardingRules(space.mesh, space.order, compute, added, space.order_where))
         values = np.full((len(rows), *shape), np.inf)
         values[bounding:] = 0.0
         for row, of_row in zip(rows, values.reshape(len(rows), -1), strict=True):
@@ -351,7 +351,7 @@ def _candidates(
     """For each name that may get a mesh axis in a shape, whether it wishes for it and none before it is sure to have
     it. One is sure to have it where the shape has room for each of its options; whether any other gets it depends on
     its other mesh axes too, and where all of these agree the layout does."""
-    there = [name for name in space.order if name in sizes]
+    there = in_order(sizes, space.order, space.order_where)
     sure = {name: _has_room(space, name, sizes[name]) for name in there}
     free = np.ones_like(next(iter(wishes.values()))) if wishes else np.ones(1, bool)
     matter = seen is None or not all(sure.values())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from passes.report.style import Printer
-from passes.report.units import format_bytes, format_change, format_seconds
+from passes.report.units import format_bytes, format_change, format_seconds, ordered
 
 _VERBS = {"compute": "computed", "storage": "stored"}
 _LEFT_OUT = ("capacity", "on_chip")
@@ -21,6 +21,9 @@ def change_tables(changed: Mapping[str, Any], printer: Printer) -> None:
     if changed["stored"][0] != changed["stored"][1]:
         before, after = (", ".join(kinds) or "none" for kinds in changed["stored"])
         lines.append(("state", f"storage axes shard {after}, not {before}"))
+    if changed["order"][0] != changed["order"][1]:
+        before, after = (ordered(order) for order in changed["order"])
+        lines.append(("order", f"{after}, not {before}"))
     if changed["regather"][0] != changed["regather"][1]:
         again = "gathered again in the backward pass"
         lines.append(("parameters", again if changed["regather"][1] else f"kept, and not {again}"))

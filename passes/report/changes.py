@@ -23,6 +23,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Row:
         "question": {key: [before[key], after[key]] for key in ("mesh", "hardware") if before[key] != after[key]},
         "names": _names(before["plan"], after["plan"]),
         "stored": [list(each["plan"].get("stored", STATE_KINDS)) for each in (before, after)],
+        "order": [each["plan"].get("order", {}) for each in (before, after)],
         "regather": [before["regather"], after["regather"]],
         "time": {key: [before["time"][key], after["time"][key]] for key in TIMES},
         "memory": {key: [before["memory"][key], after["memory"][key]] for key in before["memory"]},

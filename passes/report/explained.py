@@ -15,6 +15,8 @@ _MOST = 3
 def explained(row: Mapping[str, Any]) -> list[str]:
     """The sentences of an explanation (the fields of `passes.alternatives.Explanation`): the name and its place, the
     reason, then one line for each alternative, the cheapest first, those that cannot be at the end."""
+    if row["name"] == "order" and not row["size"]:
+        return [f"Order of names: {row['storage'][0]}.", *_because(row), *_alternatives(row)]
     if not row["size"]:
         return [f"Kinds of state that are stored: {', '.join(row['storage']) or 'none'}.", *_alternatives(row)]
     return [
@@ -22,6 +24,10 @@ def explained(row: Mapping[str, Any]) -> list[str]:
         f"Why: {row['reason']}.",
         *_alternatives(row),
     ]
+
+
+def _because(row: Mapping[str, Any]) -> list[str]:
+    return [f"Why: {row['reason']}."] if row["reason"] else []
 
 
 def _place(row: Mapping[str, Any]) -> str:
@@ -46,6 +52,8 @@ def _alternatives(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _choice(each: Mapping[str, Any]) -> str:
+    if each["role"] == "order":
+        return f"With {each['axes'][0]}"
     if each["role"] == "state":
         return f"Storing {', '.join(each['axes']) or 'none'}"
     verb = _VERBS[each["role"]]

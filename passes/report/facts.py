@@ -24,7 +24,12 @@ def question(plan: Layouts) -> Row:
         "mesh": plan.mesh.as_dict(),
         "devices": plan.mesh.devices,
         "hardware": plan.hardware,
-        "plan": {"compute": _axes(plan.compute), "storage": _axes(plan.storage), "stored": list(plan.stored)},
+        "plan": {
+            "compute": _axes(plan.compute),
+            "storage": _axes(plan.storage),
+            "stored": list(plan.stored),
+            "order": _axes(plan.order_where),
+        },
     }
 
 
@@ -45,6 +50,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         **question(plan),
         "network": network_row(Network(plan.mesh, plan.chip)),
         "axes": _axis_rows(graph, plan),
+        "order_reason": plan.reasons.get("order", "") if plan.order_where else "",
         "parameters": _parameter_rows(graph, placed, plan),
         "collectives": [
             {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
@@ -150,5 +156,9 @@ def _runner_up(plan: Layouts) -> Row | None:
     other = plan.runner_up
     if other is None:
         return None
-    layouts = {"compute": _axes(other.compute), "storage": _axes(other.storage)}
+    layouts = {
+        "compute": _axes(other.compute),
+        "storage": _axes(other.storage),
+        "order": _axes(other.order_where),
+    }
     return {"plan": layouts, "step": other.step, "peak": other.peak}

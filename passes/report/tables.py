@@ -13,7 +13,7 @@ from typing import Any
 from passes.proof.proof import proof_lines
 from passes.report.explained import explained
 from passes.report.style import Printer
-from passes.report.units import format_bytes, format_change, format_percent, format_seconds
+from passes.report.units import format_bytes, format_change, format_percent, format_seconds, ordered
 from passes.sharding.state import STATE_KINDS
 
 _NONE = "—"
@@ -111,6 +111,9 @@ def _axes(report: Mapping[str, Any], printer: Printer) -> None:
         printer.table(("axis", ">size", "compute", "storage", "why"), rows)
     else:
         printer.rows([("no axis is split",)])
+    if order := plan.get("order"):
+        why = report.get("order_reason")
+        printer.rows([(f"order: {ordered(order)}{f'; {why}' if why else ''}",)])
 
 
 def _axes_of_plan(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -269,6 +272,8 @@ def _changes(plan: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         for name in dict.fromkeys([*here, *there]):
             if list(here.get(name, [])) != list(there.get(name, [])):
                 changes.append(f"{name} {verb} {_where(there.get(name, []))}, not {_where(here.get(name, []))}")
+    if (order := other.get("order", {})) != plan.get("order", {}):
+        changes.append(ordered(order))
     return changes
 
 

@@ -1,7 +1,8 @@
-"""Numbers as people read them: three significant digits and a unit."""
+"""Numbers as people read them: three significant digits and a unit; and orders of names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import floor, log10
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -53,3 +54,9 @@ def _three_digits(value: float) -> str:
     text = f"{value:.{decimals}f}"
     # Rounding may have carried into one more digit: 9.999 is 10.0, not 10.00.
     return f"{value:.{decimals - 1}f}" if decimals and len(text.lstrip("-").replace(".", "").lstrip("0")) > 3 else text
+
+
+def ordered(order: Mapping[str, Sequence[str]]) -> str:
+    """`experts before batch where mlp is`; of none that is another one somewhere, `one order everywhere`."""
+    said = [f"{' before '.join(names)} where {where} is" for where, names in order.items()]
+    return ", ".join(said) or "one order everywhere"

@@ -5,11 +5,15 @@ that no earlier name of the value has taken, and that divide its size. In the st
 optimizer state at rest) a second round then gives the storage-only axes out of what is left, so a stored value is
 always a refinement of the same value in use: going from one to the other is an all-gather, never a shuffle.
 
+The order may be another one where a name is (`OrderWhere`): with `{"mlp": ("experts", "batch")}` the experts of a
+mixture come before the batch in the products of their weights, and nowhere else, so tokens that are sharded over the
+batch go to the devices of their experts and back by all-to-alls.
+
 `ShardingRules` may hold single masks or arrays of candidates; the code is the same.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ir.names import is_part, whole
@@ -21,19 +25,35 @@ Role = Literal["compute", "storage", "kept"]
 over these, kept as it is computed with."""
 Layout = dict[str, Mask]
 Sizes = Mapping[str, int]
+OrderWhere = Mapping[str, tuple[str, ...]]
+"""Where an array or an operation has the name on the left, those on the right come in this order."""
+
+
+def in_order(names: Collection[str], order: Iterable[str], where: OrderWhere) -> list[str]:
+    """The names of a shape that are in the order, as they come there: those that `where` puts in an order of their own
+    stand together, in the place of the first of them."""
+    found = [name for name in order if name in names]
+    for there, several in where.items():
+        moved = [name for name in several if name in found]
+        if there in names and len(moved) > 1:
+            start = min(map(found.index, moved))
+            found = [*found[:start], *moved, *(name for name in found[start:] if name not in moved)]
+    return found
 
 
 @dataclass(frozen=True)
 class ShardingRules:
     """Sharding rules: the mesh axes of each name, in priority order.
 
-    `compute` are those it is sharded over in use, `extra` those that are added in storage (FSDP).
+    `compute` are those it is sharded over in use, `extra` those that are added in storage (FSDP). `order_where` says
+    where the order is another one.
     """
 
     mesh: DeviceMesh
     order: tuple[str, ...]
     compute: Mapping[str, Mask]
     extra: Mapping[str, Mask]
+    order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
 
     def ordered(self, name: str, mask: int) -> tuple[str, ...]:
         """The mesh axes of a dim, outermost first. It is sharded over its compute axes first, so that gathering the
@@ -49,7 +69,7 @@ class ShardingRules:
         """
         used: Mask = 0
         result: Layout = {}
-        names = [name for name in self.order if name in sizes]
+        names = in_order(sizes, self.order, self.order_where)
         # A part is sharded like the axis that it was cut from, unless the rules name it.
         parts = {name: whole(name) for name in sizes if is_part(name) and name not in self.order}
         names += [name for name in parts if parts[name] in self.order and parts[name] not in sizes]

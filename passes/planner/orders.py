@@ -1,0 +1,136 @@
+"""Other orders in which names may take mesh axes, where that makes a difference that no sharding alone makes.
+
+The names of the batch come first, so what shares an array with them never has a mesh axis that they want. That is right
+but for one kind of product: each entry of an axis that the batch and the weights both have is multiplied by weights of
+its own, as the experts of a mixture are. Where such a name comes before the batch, the batch goes to the weights and
+back by all-to-alls, and not the weights to the batch (expert parallelism on the batch's mesh axis: Lepikhin et al.,
+"GShard", arXiv:2006.16668). It does so where one of the weights' other names is: with `{"mlp": ("experts", "batch")}`
+in the products with the experts' weights, not in the router.
+
+Only what is exchanged so is searched, and nothing that would gather the batch, as the weights that are smaller are
+better gathered, or summed over by a name that is sharded in any order. An all-to-all brings a mesh axis from one dim of
+an array to another one. So each operand with the name of the batch must have the other name too, wherever the order is
+another one, and the result of a product with weights must have both. A step without such a product, and a mesh none of
+whose axes both names can have, are searched in one order: in the others there is nothing else.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, product
+from time import process_time
+
+import numpy as np
+
+from ir.graph import Graph, Node
+from ir.ops import entered, op_of
+from passes.hardware.chip import Chip
+from passes.planner.memory import MemoryProgram
+from passes.planner.search import Found, search
+from passes.planner.space import PlanSpace
+from passes.planner.terms import Term
+from passes.planner.undivided import batch_axes
+from passes.sharding.roles import Roles
+from passes.sharding.rules import OrderWhere
+
+ORDER = "order"
+"""What is explained of a plan besides its names: the other orders."""
+_DISTINCT = 1e-6
+_Pair = tuple[str, str]
+"""A name, and one of the batch, which comes before it in the order of the space."""
+
+
+def orders(graph: Graph, roles: Roles, space: PlanSpace) -> tuple[OrderWhere, ...]:
+    """The orders to search, that of the space itself first: each pair of names the other way round nowhere, or where
+    one of the weights' names is."""
+    batch = batch_axes(graph)
+    pairs: dict[_Pair, dict[str, None]] = {}
+    for node in graph.walk() if batch else ():
+        if node.phase == "forward" and not entered(node) and op_of(node).flops(node):
+            for pair, weights in _exchanged(node, roles, batch):
+                if _competing(space, *pair):
+                    found = [where for where in sorted(weights - {*pair}) if _only_exchanged(graph, where, *pair)]
+                    pairs.setdefault(pair, {}).update(dict.fromkeys(found))
+    ways = [[None, *(((where, pair),) for where in found)] for pair, found in pairs.items()]
+    found: list[OrderWhere] = [dict(chain.from_iterable(filter(None, each))) for each in product(*ways)]
+    return tuple({str(sorted(each.items())): each for each in found}.values())
+
+
+def _exchanged(node: Node, roles: Roles, batch: Mapping[str, int]) -> Iterator[tuple[_Pair, set[str]]]:
+    """Pairs of names that an operand and the result of a product have, and its weights only the first of; with the
+    names of the weights."""
+    tensors = [(set(value.type.names), roles[value.id]) for value in node.value_inputs if value.type.dims]
+    results = set[str]().union(*(value.type.names for value in node.outputs))
+    for weights in (names for names, role in tensors if role != "compute"):
+        for others in (names & results for names, role in tensors if role == "compute"):
+            for name, before in product(sorted(weights & others - {*batch}), batch):
+                if before in others - weights:
+                    yield (name, before), weights
+
+
+def _only_exchanged(graph: Graph, where: str, name: str, before: str) -> bool:
+    """Whether no operation that has three names has an operand with the last alone."""
+    for node in graph.walk():
+        if not entered(node):
+            operands = [set(value.type.names) for value in node.value_inputs]
+            names = set[str]().union(*operands, *(value.type.names for value in node.outputs))
+            if {where, name, before} <= names and any(before in each and name not in each for each in operands):
+                return False
+    return True
+
+
+def _competing(space: PlanSpace, name: str, before: str) -> int:
+    """The mesh axes that both names can have."""
+    if name not in space.options or before not in space.options:
+        return 0
+    return int(np.bitwise_or.reduce(space.options[name]) & np.bitwise_or.reduce(space.options[before]))
+
+
+def _narrowed(space: PlanSpace, where: OrderWhere) -> PlanSpace:
+    """A space in another order; where that makes a difference on a single mesh axis, with the plans alone in which both
+    names are on it."""
+    options = dict(space.options)
+    for name, before in where.values():
+        axes = _competing(space, name, before)
+        if axes.bit_count() == 1:
+            options |= {each: options[each][(options[each] & axes) != 0] for each in (name, before)}
+    return replace(space, options=options, order_where=where)
+
+
+def search_orders(
+    space: PlanSpace,
+    others: tuple[OrderWhere, ...],
+    terms: list[Term],
+    memory: MemoryProgram,
+    chip: Chip,
+    time_limit: float | None = None,
+) -> tuple[Found, tuple[PlanSpace, ...]]:
+    """What is found in a space, and with the names in other orders; and the spaces that were searched.
+
+    An order is taken only where it is faster; of two that are as fast, the first.
+    """
+    started = process_time()
+    found, searched = search(space, terms, memory, chip, time_limit), [space]
+    for where in others:
+        part = _narrowed(space, where)
+        if not all(len(options) for options in part.options.values()):
+            continue
+        left = None if time_limit is None else max(0.0, time_limit - (process_time() - started))
+        found = _faster(found, _in_order(search(part, terms, memory, chip, left), where))
+        searched.append(part)
+    return found, tuple(searched)
+
+
+def _in_order(found: Found, where: OrderWhere) -> Found:
+    leanest = replace(found.leanest, order_where=where) if found.leanest is not None else None
+    return Found([replace(each, order_where=where) for each in found.best], leanest, found.bound)
+
+
+def _faster(first: Found, other: Found) -> Found:
+    """The two best of two spaces, those of the first before those that are as fast."""
+    best = list(first.best)
+    for each in other.best:
+        if not any(abs(each.seconds - kept.seconds) <= _DISTINCT * kept.seconds for kept in best):
+            best.append(each)
+    lean = [each for each in (first.leanest, other.leanest) if each is not None]
+    leanest = min(lean, key=lambda each: each.peak) if lean else None
+    return Found(sorted(best, key=lambda each: each.seconds)[:2], leanest, min(first.bound, other.bound))
