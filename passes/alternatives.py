@@ -38,7 +38,7 @@ class Alternative:
     and in that of the order they say where that is another one.
     """
 
-    role: Role | Literal["state"]
+    role: Role | Literal["state", "order"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -71,6 +71,8 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
     sizes = graph.axis_sizes()
     if name == STORED and name not in sizes:
         return _of_state(graph, plan)
+    if name == ORDER and name not in sizes:
+        return _of_order(graph, plan)
     if name not in sizes:
         raise explained_name(name, tuple(sizes), graph.name)
     times, memory, collectives = _priced(graph, plan)
@@ -102,6 +104,21 @@ def _of_state(graph: Graph, plan: Layouts) -> Explanation:
             different = tuple(collectives_changed(collectives, others))
             found.append(Alternative("state", kinds, "", other_times, other_memory, different))
     return Explanation(STORED, 0, (), plan.stored, "", times, memory, tuple(found))
+
+
+def _of_order(graph: Graph, plan: Layouts) -> Explanation:
+    """What it costs to have names in other orders: in that of the plan everywhere, or in another one somewhere."""
+    times, memory, collectives = _priced(graph, plan)
+    space = plan_space(graph, plan.mesh)
+    found: list[Alternative] = []
+    for where in orders(graph, assign_roles(graph, stored=plan.stored), space):
+        if where != plan.order_where:
+            search = plan.search or Search(0, 0.0, False)
+            other_times, other_memory, others = _priced(graph, replace(plan, order_where=where, search=search))
+            different = tuple(collectives_changed(collectives, others))
+            found.append(Alternative("order", (ordered(where),), "", other_times, other_memory, different))
+    here = (ordered(plan.order_where),)
+    return Explanation(ORDER, 0, (), here, plan.reasons.get(ORDER, ""), times, memory, tuple(found))
 
 
 def _reason(graph: Graph, plan: Layouts, name: str, step: float) -> str:

@@ -97,11 +97,9 @@ const Pricing = (() => {
   function inOrder(data, sizes) {
     let names = data.order.filter((name) => name in sizes);
     for (const [where, several] of data.orderWhere) {
+      if (![where, ...several].every((name) => name in sizes)) continue;
       const moved = several.filter((name) => names.includes(name));
-      if (!(where in sizes) || moved.length < 2) continue;
-      const start = Math.min(...moved.map((name) => names.indexOf(name)));
-      const rest = names.slice(start).filter((name) => !moved.includes(name));
-      names = [...names.slice(0, start), ...moved, ...rest];
+      names = [...moved, ...names.filter((name) => !moved.includes(name))];
     }
     return names;
   }

@@ -44,8 +44,8 @@ CHOICES_OF_MEMORY = ("regather", "defer_sums", "hoist_gathers")
 _MEANINGS = {
     "compute": "What each name is sharded over in use. Where two names of one array want the same mesh axis, the upper "
     "one has it.",
-    "order": "Where an array or an operation has the name on the left, those on the right take mesh axes in this "
-    "order, whatever the order above.",
+    "order": "Where an array or an operation has the name on the left and all of those on the right, these take mesh "
+    "axes first, in this order.",
     "storage": "What is added at rest: in parameters, gradients and optimizer state (FSDP).",
     "stored": "Which of these it is added in: all three (ZeRO-3), gradients and optimizer (ZeRO-2), or optimizer "
     "(ZeRO-1).",
@@ -83,7 +83,7 @@ class PlanDocument:
     stored: list[str] = field(default_factory=lambda: list(STATE_KINDS))
     """The kinds of state that `storage` shards: parameters, gradients and optimizer, or some of them."""
     order: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
-    """Where an array has the name on the left, those on the right take mesh axes in this order."""
+    """Where an array has the name on the left and all of those on the right, these take mesh axes first, in order."""
     source: str = "plan.yaml"
     """The file that the plan was read from, as messages call it."""
 

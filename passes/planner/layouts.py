@@ -54,14 +54,14 @@ class Subject:
 class Layouts:
     """Layouts by name on a mesh.
 
-    `order` is the priority order of names, `order_where` says where it is another one; `compute` and `storage` map names to mesh axes (replicated names are
-    absent). `storage` repeats the compute axes and adds the storage-only ones. `regather` says whether parameters that
-    the forward pass gathered are gathered again in the backward pass, or kept till then; None where memory is to decide
-    (see `passes.planner.regather`). `defer_sums` and `hoist_gathers` say the same of what loops do once: all of it,
-    none of it, or None for as much as there is room for. `stored` are the kinds of state that storage axes shard: all
-    is ZeRO-3, or FSDP; gradients and optimizer state ZeRO-2; optimizer state alone ZeRO-1. `subject` is the step that
-    was planned; a plan by hand has none until it is carried out. `document` is the file that the plan was read from;
-    what of it a step cannot follow is an error.
+    `order` is the priority order of names, `order_where` says where it is another one; `compute` and `storage` map
+    names to mesh axes (replicated names are absent). `storage` repeats the compute axes and adds the storage-only ones.
+    `regather` says whether parameters that the forward pass gathered are gathered again in the backward pass, or kept
+    till then; None where memory is to decide (see `passes.planner.regather`). `defer_sums` and `hoist_gathers` say the
+    same of what loops do once: all of it, none of it, or None for as much as there is room for. `stored` are the kinds
+    of state that storage axes shard: all is ZeRO-3, or FSDP; gradients and optimizer state ZeRO-2; optimizer state
+    alone ZeRO-1. `subject` is the step that was planned; a plan by hand has none until it is carried out. `document` is
+    the file that the plan was read from; what of it a step cannot follow is an error.
     """
 
     mesh: DeviceMesh

@@ -43,14 +43,14 @@ def orders(graph: Graph, roles: Roles, space: PlanSpace) -> tuple[OrderWhere, ..
     """The orders to search, that of the space itself first: each pair of names the other way round nowhere, or where
     one of the weights' names is."""
     batch = batch_axes(graph)
-    pairs: dict[_Pair, dict[str, None]] = {}
+    places: dict[_Pair, dict[str, None]] = {}
     for node in graph.walk() if batch else ():
         if node.phase == "forward" and not entered(node) and op_of(node).flops(node):
             for pair, weights in _exchanged(node, roles, batch):
                 if _competing(space, *pair):
-                    found = [where for where in sorted(weights - {*pair}) if _only_exchanged(graph, where, *pair)]
-                    pairs.setdefault(pair, {}).update(dict.fromkeys(found))
-    ways = [[None, *(((where, pair),) for where in found)] for pair, found in pairs.items()]
+                    only = [where for where in sorted(weights - {*pair}) if _only_exchanged(graph, where, *pair)]
+                    places.setdefault(pair, {}).update(dict.fromkeys(only))
+    ways = [[None, *(((where, pair),) for where in each)] for pair, each in places.items()]
     found: list[OrderWhere] = [dict(chain.from_iterable(filter(None, each))) for each in product(*ways)]
     return tuple({str(sorted(each.items())): each for each in found}.values())
 

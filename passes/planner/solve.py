@@ -212,7 +212,9 @@ def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
 
 def with_reasons(graph: Graph, plan: Plan) -> Plan:
     """A plan that was not searched for, with the reason of every name: what it would cost to undo the choice alone."""
-    problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather), stored=plan.stored, order_where=plan.order_where)
+    problem = Problem.of(
+        graph, plan.mesh, plan.chip, bool(plan.regather), stored=plan.stored, order_where=plan.order_where
+    )
     cost, _ = problem.price(plan.rules)
     seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
     return replace(plan, reasons=_reasons(problem, plan, seconds))

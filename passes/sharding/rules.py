@@ -26,18 +26,17 @@ over these, kept as it is computed with."""
 Layout = dict[str, Mask]
 Sizes = Mapping[str, int]
 OrderWhere = Mapping[str, tuple[str, ...]]
-"""Where an array or an operation has the name on the left, those on the right come in this order."""
+"""Where an array or an operation has the name on the left and all of those on the right, these come first, in this
+order."""
 
 
 def in_order(names: Collection[str], order: Iterable[str], where: OrderWhere) -> list[str]:
-    """The names of a shape that are in the order, as they come there: those that `where` puts in an order of their own
-    stand together, in the place of the first of them."""
+    """The names of a shape that are in the order, as they come there."""
     found = [name for name in order if name in names]
     for there, several in where.items():
-        moved = [name for name in several if name in found]
-        if there in names and len(moved) > 1:
-            start = min(map(found.index, moved))
-            found = [*found[:start], *moved, *(name for name in found[start:] if name not in moved)]
+        if there in names and all(name in names for name in several):
+            moved = [name for name in several if name in found]
+            found = [*moved, *(name for name in found if name not in moved)]
     return found
 
 

@@ -36,6 +36,7 @@ def test_every_number_of_a_change_is_that_of_its_reports() -> None:
             "question": {},
             "names": [],
             "stored": [list(STATE_KINDS)] * 2,
+            "order": [{}, {}],
             "regather": [False, False],
             "collectives": [],
         },

@@ -127,9 +127,11 @@ def _by_result(placed: Graph) -> dict[int, Node]:
 
 
 def drawn(problem: Problem, rng: random.Random) -> Candidate:
-    space = problem.space
+    """A plan of the space, the names in another order where some name is."""
+    space, names = problem.space, list(problem.space.order)
     masks = {name: int(rng.choice(list(options))) for name, options in space.options.items()}
-    return Candidate(0.0, 0, rng.choice(space.storage_choices), masks)
+    order_where = {rng.choice(names): tuple(rng.sample(names, min(3, len(names))))} if names else {}
+    return Candidate(0.0, 0, rng.choice(space.storage_choices), masks, order_where)
 
 
 def check(graph: Graph, mesh: dict[str, int], chip: Chip, rng: random.Random) -> None:
@@ -142,11 +144,12 @@ def check(graph: Graph, mesh: dict[str, int], chip: Chip, rng: random.Random) ->
         rules = problem.rules(candidate)
         cost, _ = problem.price(rules)
         compute, storage = problem.named(candidate)
-        plan = passes.Plan.by_hand(mesh, compute, storage, chip, regather=False, stored=stored)
+        choices = {"regather": False, "stored": stored, "order_where": candidate.order_where}
+        plan = passes.Plan.by_hand(mesh, compute, storage, chip, **choices)
         with suppress_type_checks():
             found = counted(graph, plan, chip)
         priced = step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap)
-        assert float(priced) == pytest.approx(found, rel=1e-9), (compute, storage)
+        assert float(priced) == pytest.approx(found, rel=1e-9), (compute, storage, candidate.order_where)
 
 
 @pytest.mark.parametrize("hardware", ["v5e", "v5p", "h100"])

@@ -39,6 +39,7 @@ def test_a_report_is_the_json_of_compile() -> None:
             "plan",
             "network",
             "axes",
+            "order_reason",
             "parameters",
             "collectives",
             "memory",
