@@ -169,7 +169,7 @@ def test_sources_are_lines_of_the_model(report: dict[str, Any]) -> None:
 
 def test_on_one_device_the_plan_is_trivial(report_of_one_device: dict[str, Any]) -> None:
     answer = report_of_one_device
-    assert answer["plan"] == {"compute": {}, "storage": {}, "stored": list(STATE_KINDS)}
+    assert answer["plan"] == {"compute": {}, "storage": {}, "stored": list(STATE_KINDS), "order": {}}
     assert (answer["collectives"], answer["runner_up"], answer["devices"]) == ([], None, 1)
     assert {row["reason"] for row in answer["axes"]} == {"one device"}
 
