@@ -27,6 +27,7 @@ import numpy as np
 from haliax import NamedArray
 from levanter.compiler.compile import compile_training
 from levanter.config import load
+from levanter.runtime import huge_pages
 from levanter.runtime.state import LmBatch, batch_axes, batch_shape, init_state, state_shape
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--devices", default="1,8")
     parser.add_argument("--rounds", type=int, default=12)
     options, overrides = parser.parse_known_args()
+    huge_pages.restart_with_them()
     found: list[dict[str, Any]] = []
     for devices in map(int, options.devices.split(",")):
         steps = {kind: prepared(options.model, kind, devices, overrides) for kind in ("fast", "elastic")}

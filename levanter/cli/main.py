@@ -10,9 +10,15 @@ import os
 import sys
 
 from levanter.cli import held_signals
+from levanter.runtime.garbage import collect_seldom
+from levanter.runtime.huge_pages import restart_with_them
 
 if __name__ == "__main__" or os.path.basename(sys.argv[0]) == "levanter":
+    # Before the imports below, which then are made once and cost less.
     held_signals.hold()
+    if "train" in sys.argv[1:2]:
+        restart_with_them()
+    collect_seldom()
 
 import traceback
 from collections.abc import Sequence
@@ -41,7 +47,6 @@ from levanter.cli.status import status_command
 from levanter.cli.train import train
 from levanter.cli.verify import verify_command
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
-from levanter.runtime.huge_pages import restart_with_them
 
 EXIT_BROKEN_PIPE = 141
 
@@ -144,8 +149,6 @@ def ending(error: BaseException) -> tuple[str, int]:
 
 def command() -> int:
     """The `levanter` command: `main` for a process of its own."""
-    if "train" in sys.argv[1:2]:
-        restart_with_them()
     if sys.argv[1:2] not in (["train"], ["launch"]):
         return _listening()
     from levanter.processes.starting import leave_if_failed

@@ -21,7 +21,7 @@ from levanter.data.packing import Batch
 from levanter.processes.agreement import Agreement
 from levanter.processes.arrays import from_rows, rows_here
 from levanter.processes.group import ALONE, Group
-from levanter.runtime import errors, evaluate, own_code
+from levanter.runtime import errors, evaluate, garbage, own_code
 from levanter.runtime.course import Course
 from levanter.runtime.heldout import LOSS, HeldOut, Rows
 from levanter.runtime.instruments import Instruments
@@ -105,6 +105,7 @@ class Loop:
                 self._instruments.compiled()
                 self._pace.pause()
                 self._trackers.compiled()
+                garbage.collect_as_usual()
                 stop.begun()
                 first = False
             step += 1
