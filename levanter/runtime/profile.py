@@ -11,6 +11,9 @@ from typing import Any
 
 import jax
 
+STEP = "train"
+"""What a step is called in a trace; it has a `step_num`, counted from 1."""
+
 
 class Profile:
     """Traces a window of steps into `folder`.
@@ -23,12 +26,19 @@ class Profile:
         self._folder = folder
         self._steps = steps
         self._tracing = False
+        self._step: jax.profiler.StepTraceAnnotation | None = None
 
     def before(self, step: int) -> None:
         """Step `step` comes next: start, where it is the first of them."""
         if step in self._steps and not self._tracing:
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._tracing = True
+        if self._tracing:
+            # XProf's pages of a step's time go by these annotations; what compiled programs say of themselves has no
+            # numbers of steps.
+            self._end_step()
+            self._step = jax.profiler.StepTraceAnnotation(STEP, step_num=step)
+            self._step.__enter__()
 
     def ends_with(self, step: int) -> bool:
         """Whether the trace ends with this step: its results are to be waited for, and `stop` called."""
@@ -43,6 +53,12 @@ class Profile:
         if not self._tracing:
             return None
         jax.block_until_ready(results)
+        self._end_step()
         jax.profiler.stop_trace()
         self._tracing, self._steps = False, range(0)
         return self._folder
+
+    def _end_step(self) -> None:
+        if self._step is not None:
+            self._step.__exit__(None, None, None)
+            self._step = None

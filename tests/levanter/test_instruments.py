@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from levanter.models.gpt2.config import Gpt2Config
 from levanter.optim.adamw.config import AdamWConfig
 from levanter.runtime.callbacks import Callback, RunStart, callbacks_of
 from levanter.runtime.config import TrainerConfig, WatchConfig
+from levanter.runtime.profile import STEP
 from levanter.runtime.state import LmBatch, batch_axes, flat_names, init_state, train_step_of
 from levanter.runtime.trainer import train
 from levanter.runtime.watch import Watch
@@ -93,7 +96,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         alone.trainer,
         run_dir=str(folder / "run"),
         watch=WatchConfig(parameters=["*.mlp.*", "embeddings.positions.weight"], every=2),
-        profile="2:3",
+        profile="3:4",
         callbacks=[f"{folder}/own_callbacks.py:Doubled"],
     )
     config = dataclasses.replace(alone, trainer=trainer)
@@ -154,6 +157,10 @@ def test_watched_norms_are_those_of_the_step(made: Made) -> None:
 def test_a_window_of_steps_is_traced(made: Made) -> None:
     found = {path.name.partition(".")[2] for path in (made.looked_at / "profile").rglob("*") if path.is_file()}
     assert {"xplane.pb", "json.gz"} <= found
+    (trace,) = (made.looked_at / "profile").rglob("perfetto_trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    steps = [(each["args"]["step_num"], each["dur"] > 0) for each in events if each.get("name") == STEP]
+    assert steps == [("3", True), ("4", True)]
     assert not (made.alone / "profile").exists()
 
 
