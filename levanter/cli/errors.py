@@ -20,6 +20,11 @@ def unexpected(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}: {reason or 'no message'} (run again with --debug to see where)"
 
 
+def output_lost(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    return f"standard output cannot be written any more ({reason}): the run goes on without it"
+
+
 def too_few_devices(mesh: str, needed: int, found: int, platform: str) -> UserError:
     return UserError(
         f"mesh {mesh} needs {needed} devices and JAX found {found} ({platform}): "

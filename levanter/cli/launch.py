@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from levanter.cli.lasting_output import lasting_output
 from levanter.cli.options import debug
 
 
@@ -42,4 +43,6 @@ def launch_command(
     has_mesh = any(each.split("=")[0] in ("--mesh", "--trainer.mesh") for each in command)
     if devices_per_process is not None and not has_mesh:
         command = (*command, "--mesh", f"data={processes * devices_per_process}")
-    ctx.exit(launch(command, processes))
+    with lasting_output():
+        code = launch(command, processes)
+    ctx.exit(code)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from levanter.cli.lasting_output import lasting_output
 from levanter.cli.options import (
     OVERRIDES,
     ConfigCommand,
@@ -77,7 +78,7 @@ def train(
         if path is not None:
             given = (*given, "--config", path)  # so that what is printed to try next knows the model
     # Until something is trained there is nothing to save: a signal ends the command at once.
-    with ProcessStop() as stop:
+    with lasting_output(), ProcessStop() as stop:
         given_here = {"trainer__mesh": mesh, "trainer__run_dir": run_dir, "trainer__profile": profile}
         given_here |= {"trainer__plan": plan}
         config = load_config(ctx, model, path, own, **given_here, data__tokenizer=tokenizer)

@@ -20,6 +20,7 @@ USUAL = ("loss", "heldout_loss", "grad_norm", "learning_rate", "tokens_per_secon
 """What is drawn where nobody says: those of them that the runs have."""
 AXES = {"step": "steps", "hours": "hours since the first start"}
 """What a curve can be drawn over, with the label."""
+_SPARSE = 25
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Curve:
     run: str
     xs: list[float]
     ys: list[float]
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its points are to be seen: of a single one there is no line."""
+        return len(self.xs) <= _SPARSE
 
 
 def curves(paths: Sequence[Path], metrics: Sequence[str], over: str, smooth: int) -> dict[str, list[Curve]]:
@@ -105,15 +111,21 @@ def _html(found: Mapping[str, Sequence[Curve]], over: str) -> str:
     from plotly import colors, subplots  # pyright: ignore[reportMissingImports]
 
     figure = subplots.make_subplots(
-        rows=len(found), cols=1, subplot_titles=list(found), vertical_spacing=0.3 / len(found)
+        rows=len(found),
+        cols=1,
+        subplot_titles=list(found),
+        vertical_spacing=0.3 / len(found),
+        shared_xaxes="all",  # pyright: ignore[reportArgumentType] (its stub knows True alone)
     )
+    figure.update_xaxes(showticklabels=True)
     palette = dict(zip(_runs(found), colors.qualitative.Plotly * len(found), strict=False))
     shown: set[str] = set()
     for row, drawn in enumerate(found.values(), start=1):
         for each in drawn:
             line = {"color": palette.get(each.run, "#636efa")}
             legend = {"name": each.run, "legendgroup": each.run, "showlegend": each.run not in shown}
-            figure.add_scatter(x=each.xs, y=each.ys, mode="lines", line=line, row=row, col=1, **legend)
+            mode = "lines+markers" if each.is_sparse else "lines"
+            figure.add_scatter(x=each.xs, y=each.ys, mode=mode, line=line, row=row, col=1, **legend)
             shown.add(each.run)
         figure.update_xaxes(title_text=AXES[over], row=row, col=1)
     figure.update_layout(height=340 * len(found), template="plotly_white", hovermode="x unified")
@@ -126,11 +138,15 @@ def _image(found: Mapping[str, Sequence[Curve]], path: Path, over: str) -> None:
 
     figure = Figure(figsize=(9, 3.2 * len(found)), layout="constrained")
     runs = _runs(found)
-    for axes, (key, drawn) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found.items(), strict=True):
+    charts = figure.subplots(len(found), 1, squeeze=False, sharex=True)[:, 0]
+    for axes, (key, drawn) in zip(charts, found.items(), strict=True):
         for each in drawn:
-            axes.plot(each.xs, each.ys, label=each.run, color=f"C{runs.index(each.run) % 10}", linewidth=1.2)
+            marker = "o" if each.is_sparse else None
+            color = f"C{runs.index(each.run) % 10}"
+            axes.plot(each.xs, each.ys, label=each.run, color=color, linewidth=1.2, marker=marker, markersize=4)
         axes.set_title(key)
         axes.set_xlabel(AXES[over])
+        axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
         if len(runs) > 1:
             axes.legend()

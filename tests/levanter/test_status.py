@@ -190,6 +190,8 @@ def test_html_needs_nothing_else(run: Run, tmp_path: Path, capsys: pytest.Captur
     text = (tmp_path / "both.html").read_text(encoding="utf-8")
     assert "plotly.js v" in text and "<script src=" not in text
     assert '"name":"one"' in text and '"name":"two"' in text and "heldout_loss" in text
+    # Two held-out losses of one run, one of the other: a point that is alone would have no line.
+    assert text.count('"mode":"lines+markers"') >= 2
 
 
 @pytest.mark.parametrize(("ending", "first"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

@@ -27,7 +27,7 @@ class ConsoleProgress(Tracker):
         clock: seconds, for the time left.
     """
 
-    vital = True  # where nobody reads any more (`levanter train | head`), the command ends as others do
+    vital = True
 
     def __init__(
         self,
