@@ -98,3 +98,32 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     constants, carries, _ = params["ft_in"].unpack()
     return len(constants), len(carries)
+
+
+def scan_params(params: Mapping[str, Any], jaxpr: Any, counts: tuple[int, int, int, int]) -> dict[str, Any]:
+    """The parameters of a `scan` with another body.
+
+    Args:
+        counts: its constants, carries, what it scans over, and what it stacks. JAX 0.12 keeps them as flat trees of a
+            private kind, which a scan of so many numbers has as well.
+    """
+    if "num_consts" in params:
+        return {**params, "jaxpr": jaxpr, "num_consts": counts[0], "num_carry": counts[1]}
+    constants, carries, scanned, stacked = counts
+
+    def scan(fixed: list[Any], init: list[Any], xs: list[Any]) -> Any:
+        def body(carry: list[Any], x: list[Any]) -> Any:
+            total = sum([*fixed, *x], jax.numpy.float32(0))
+            return [each + total for each in carry], [total] * stacked
+
+        return jax.lax.scan(body, init, xs, length=2)
+
+    zero, pair = jax.ShapeDtypeStruct((), "float32"), jax.ShapeDtypeStruct((2,), "float32")
+    made = make_jaxpr(scan)([zero] * constants, [zero] * carries, [pair] * scanned)
+    trees = next(each.params for each in made.eqns if each.primitive.name == "scan")
+    return {**params, "jaxpr": jaxpr, "ft_in": trees["ft_in"], "ft_out": trees["ft_out"]}
+
+
+def below(source_info: Any, scope: str) -> Any:
+    """The source info of an equation whose name stack goes one scope deeper."""
+    return source_info.replace(name_stack=source_info.name_stack.extend(scope))

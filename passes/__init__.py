@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from passes.partition import partition
     from passes.pipeline import PIPELINE, run
     from passes.planner.plan import Plan
-    from passes.planner.solve import plan
+    from passes.planner.variants import plan
     from passes.proof.errors import NotProved
     from passes.proof.proof import Proof
     from passes.prove import prove
@@ -81,7 +81,7 @@ _HOMES = {
     "lower": "passes.lower",
     "lower_placed": "passes.lower",
     "partition": "passes.partition",
-    "plan": "passes.planner.solve",
+    "plan": "passes.planner.variants",
     "prove": "passes.prove",
     "run": "passes.pipeline",
     "shadow": "passes.shadow",

@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 from ir.graph import Graph
 from passes import placing, summary
-from passes.planner.constraints import STORED
+from passes.planner.constraints import REMAT, STORED
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
 from passes.planner.orders import ORDER, orders
+from passes.planner.remat import AS_IT_IS
 from passes.planner.space import plan_space, scanned_names
+from passes.planner.variants import policies
+from passes.rematerialize import rematerialized
 from passes.report.changes import collectives_changed
 from passes.report.units import ordered
 from passes.sharding.roles import assign_roles
@@ -36,9 +39,10 @@ class Alternative:
     differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
     the further mesh axes, `taken`. In the role of state, `axes` are the kinds of it that are stored,
     and in that of the order they say where that is another one.
+    In that of remat they are the policy, in that of microbatches their number.
     """
 
-    role: Role | Literal["state", "order"]
+    role: Role | Literal["state", "order", "remat", "microbatches"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -63,12 +67,16 @@ class Explanation:
 
 
 def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
-    """Why a name of a canonical graph is where a plan has it, and what each alternative costs.
+    """Why a name of a canonical graph is where a plan has it, and what each alternative costs; of `stored` and `remat`
+    the same for these choices.
 
     Raises:
         PlanError: the graph has no such name.
     """
     sizes = graph.axis_sizes()
+    if name == REMAT and name not in sizes:
+        return _of_remat(graph, plan)
+    graph = rematerialized(graph, plan.remat)
     if name == STORED and name not in sizes:
         return _of_state(graph, plan)
     if name == ORDER and name not in sizes:
@@ -119,6 +127,18 @@ def _of_order(graph: Graph, plan: Layouts) -> Explanation:
             found.append(Alternative("order", (ordered(where),), "", other_times, other_memory, different))
     here = (ordered(plan.order_where),)
     return Explanation(ORDER, 0, (), here, plan.reasons.get(ORDER, ""), times, memory, tuple(found))
+
+
+def _of_remat(graph: Graph, plan: Layouts) -> Explanation:
+    """What it costs to compute again something else in the backward pass."""
+    times, memory, collectives = _priced(rematerialized(graph, plan.remat), plan)
+    found: list[Alternative] = []
+    for remat in policies(graph):
+        if remat != plan.remat and not (plan.remat == AS_IT_IS and rematerialized(graph, remat) is graph):
+            other_times, other_memory, others = _priced(rematerialized(graph, remat), replace(plan, remat=remat))
+            different = tuple(collectives_changed(collectives, others))
+            found.append(Alternative("remat", remat, "", other_times, other_memory, different))
+    return Explanation(REMAT, 0, (), plan.remat, plan.reasons.get(REMAT, ""), times, memory, tuple(found))
 
 
 def _reason(graph: Graph, plan: Layouts, name: str, step: float) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 
-_AGAIN = "rematted_computation"  # how JAX names the scope of what `jax.checkpoint` computes once more
+AGAIN = "rematted_computation"
+"""How JAX names the scope of what `jax.checkpoint` computes once more."""
 
 
 @dataclass(frozen=True)
@@ -54,4 +55,4 @@ def _counted(graph: Graph, times: int, within: bool) -> tuple[int, int]:
 
 def _is_again(node: Node) -> bool:
     info = node.origin.source_info if node.origin is not None else None
-    return info is not None and _AGAIN in str(info.name_stack)
+    return info is not None and AGAIN in str(info.name_stack)

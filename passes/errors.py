@@ -15,6 +15,10 @@ class PlanError(Exception):
     """A question that the planner cannot answer: a bad mesh, unknown hardware, a plan that fits nowhere."""
 
 
+class DoesNotFit(PlanError):
+    """No plan of a step fits in the memory of a device."""
+
+
 class AxisErrors(Exception):
     """All axis errors of a graph. `findings` holds them one by one, warnings not among them."""
 
@@ -230,7 +234,7 @@ def does_not_fit(
     batch: Mapping[str, int],
     model: Mapping[str, int],
     advice: str = "",
-) -> PlanError:
+) -> DoesNotFit:
     """`parts` are the bytes of the leanest plan by kind; `batch` and `model` the sizes of axes to make smaller;
     `advice` what fills the device and what to shard next."""
     listed = ", ".join(f"{kind} {gib(part)}" for kind, part in sorted(parts.items(), key=lambda p: -p[1]) if part)
@@ -239,7 +243,7 @@ def does_not_fit(
         smaller = f"make the model smaller ({_sized(model)})"
     else:
         smaller = f"make the batch smaller ({_sized(batch)}) or use gradient checkpointing"
-    return PlanError(
+    return DoesNotFit(
         f"no plan fits: the leanest on mesh {mesh} needs {gib(peak)} a device ({listed}), and {hardware} has "
         f"{gib(capacity)}; {smaller}, or use more devices{advice}"
     )

@@ -16,6 +16,7 @@ from passes import errors, require
 from passes.follow import warn_of_unfollowed
 from passes.planner.layouts import Layouts
 from passes.planner.regather import regathers
+from passes.rematerialize import rematerialized
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
@@ -66,7 +67,12 @@ class Partition(Pass):
 def partition(graph: Graph, plan: Layouts) -> Graph:
     """The graph placed according to `plan`, with collectives as nodes."""
     require.plan(plan, "partition")
-    return Partition().apply(Stage(require.graph(graph, "partition"), plan.mesh, plan.hardware, plan)).graph
+    return partitioned(rematerialized(require.graph(graph, "partition"), plan.remat), plan)
+
+
+def partitioned(graph: Graph, plan: Layouts) -> Graph:
+    """The same of a graph that computes again already what the plan says."""
+    return Partition().apply(Stage(graph, plan.mesh, plan.hardware, plan)).graph
 
 
 def refuse_partitioned(graph: Graph) -> None:

@@ -23,9 +23,10 @@ from passes.planner.constraints import Constraints, Given
 from passes.planner.errors import pins_beside_a_plan
 from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
-from passes.planner.solve import solve
+from passes.planner.variants import best_plan, with_reason
 from passes.proof.proof import Proof
 from passes.prove import Prove
+from passes.rematerialize import Rematerialize, check_remat
 from passes.report.facts import facts
 from passes.sharding.mesh import DeviceMesh, MeshLike
 from passes.stage import Pass, Stage
@@ -75,19 +76,22 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, ChoosePlan, *PLACING, Prove))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, Rematerialize, ChoosePlan, *PLACING, Prove))
 
-_FRONT, _BACK = PIPELINE.split(ChoosePlan.stem())
+_FRONT, _BACK = PIPELINE.split(Rematerialize.stem())
+_AGAIN, _PLACING = _BACK.split(ChoosePlan.stem())
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and its proof."""
+    """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and its proof; and
+    the graph before anything of it was computed again (`passes.rematerialize`)."""
 
     graph: Graph
     plan: Plan
     placed: Graph
     proof: Proof | None = None
+    canonical: Graph | None = None
 
     def facts(self) -> dict[str, Any]:
         """What there is to say of the plan: the keys of docs/compile.md but `model`."""
@@ -116,13 +120,18 @@ def run(
     given = require.plan(plan, "run") if plan is not None else None
     layout = DeviceMesh.of(mesh)
     prepared = _FRONT.run(Stage(graph, layout, hardware, given), dump)
-    if constraints := Constraints.of(pin, forbid, layout):
-        if given is not None:
-            raise pins_beside_a_plan(constraints.described(layout))
-        prepared = replace(prepared, plan=solve(prepared.graph, layout, hardware, time_limit, constraints))
-    placed = _BACK.run(prepared, dump, (ChoosePlan(time_limit or 0.0),))
+    constraints = Constraints.of(pin, forbid, layout)
+    if given is None:
+        given = best_plan(prepared.graph, layout, hardware, time_limit, constraints)
+    elif constraints:
+        raise pins_beside_a_plan(constraints.described(layout))
+    elif given.remat:
+        check_remat(prepared.graph, given.remat)
+    again = _AGAIN.run(replace(prepared, plan=given), dump)
+    placed = _PLACING.run(again, dump)
     assert isinstance(placed.plan, Plan)
-    return Result(prepared.graph, placed.plan, placed.graph, placed.proof)
+    chosen = placed.plan if given.document is None else with_reason(prepared.graph, placed.plan)
+    return Result(again.graph, chosen, placed.graph, placed.proof, prepared.graph)
 
 
 def prepare(graph: Graph) -> Graph:

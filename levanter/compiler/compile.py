@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,19 +18,22 @@ import jax
 import ir
 import passes
 from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
-from levanter.compiler.errors import chosen_microbatches, two_plans
+from levanter.compiler.errors import chosen_microbatches, elastic_needs_remat, elastic_remat, two_plans
 from levanter.compiler.microbatches import fewest
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
+from levanter.models.config import is_left_to_the_plan, left_to_the_plan
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.alternatives import explanation
 from passes.hardware.memory import CPU_MEMORY
-from passes.planner.constraints import Given
+from passes.planner.constraints import ANY, REMAT, Constraints, Given
 from passes.planner.document import CHOICES_OF_MEMORY
+from passes.planner.remat import remat_of
+from passes.planner.variants import plan_alone
 from passes.sharding.state import kinds_of
 from passes.stage import Stage
 from passes.summary import memory, operation_times
@@ -115,6 +118,7 @@ def planned(
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
+    config, pin = remat_asked(config, plan, pin)
     config, _ = with_microbatches(config, mesh, hardware)
     check_mesh(config, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
@@ -125,7 +129,23 @@ def planned(
         if plan is not None:
             check_elastic_plan(graph, plan)
     how = {"dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
-    return planned_graph(graph, mesh, hardware, plan=plan, **how)
+    result = planned_graph(graph, mesh, hardware, plan=plan, **how)
+    if config.trainer.elastic and result.plan.remat:
+        raise elastic_needs_remat(result.plan.remat)
+    return result
+
+
+def remat_asked(config: TrainConfig, plan: passes.Plan | None, pin: Given | None) -> tuple[TrainConfig, Given | None]:
+    """A config and pins in which the plan alone says what the backward pass computes again, where it is to say that:
+    by a pin, by a plan that does, or because the config has null."""
+    asked = REMAT in (pin or {})
+    if asked and config.trainer.elastic:
+        raise elastic_remat()
+    if asked or plan is not None and plan.remat:
+        return replace(config, model=left_to_the_plan(config.model)), pin
+    if is_left_to_the_plan(config.model) and plan is None and config.trainer.plan is None:
+        return config, {**(pin or {}), REMAT: ANY}
+    return config, pin
 
 
 def check_mesh(config: TrainConfig, mesh: Mapping[str, int]) -> None:
@@ -161,8 +181,12 @@ def planned_graph(
     forbid: Given | None = None,
 ) -> pipeline.Result:
     """The same for the graph of any step."""
-    if plan is None and not (pin or forbid) and all(size == 1 for size in mesh.values()):
+    alone = plan is None and not forbid and all(size == 1 for size in mesh.values())
+    if alone and not pin:
         plan = passes.Plan.by_hand(mesh, {}, hardware=hardware)
+    elif alone and pin and set(pin) == {REMAT}:
+        layout = passes.DeviceMesh.of(mesh)
+        plan, pin = plan_alone(pipeline.prepare(graph), layout, hardware, Constraints.of(pin, None, layout).remat), None
     how = {"time_limit": time_limit, "pin": pin, "forbid": forbid}
     return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, **how)
 
@@ -206,6 +230,7 @@ def report(
         plan = plan_by_hand(mesh, hardware, by_hand)
         if plan is not None and config.trainer.plan is not None:
             raise two_plans(config.trainer.plan.source)
+        config, pin = remat_asked(config, plan, pin)
         config, chosen = with_microbatches(config, mesh, hardware)
         asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
         result, found = explained(lambda: planned(config, mesh, hardware, **asked))
@@ -243,7 +268,8 @@ def explanations(result: pipeline.Result, names: Sequence[str]) -> list[dict[str
         UserError: the step has no such name.
     """
     with user_errors():
-        return [asdict(explanation(result.graph, result.plan, name)) for name in dict.fromkeys(names)]
+        graph = result.canonical or result.graph
+        return [asdict(explanation(graph, result.plan, name)) for name in dict.fromkeys(names)]
 
 
 def plan_by_hand(mesh: Mapping[str, int], hardware: str, rules: ByHand) -> passes.Plan | None:
@@ -338,6 +364,8 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "storage": _axes(plan.storage),
         "stored": list(plan.stored),
         "order_where": _axes(plan.order_where),
+        "remat": list(plan.remat),
+        "microbatches": plan.microbatches,
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
 
@@ -471,6 +499,8 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         request["hardware"],
         stored=kinds_of(request["stored"]),
         order_where={where: tuple(names) for where, names in request["order_where"].items()},
+        remat=remat_of(request["remat"]),
+        microbatches=request["microbatches"],
         **request["choices"],
     )
 

@@ -140,6 +140,21 @@ def elastic_operation(operation: str, source: str) -> UserError:
     )
 
 
+def elastic_remat() -> UserError:
+    return UserError(
+        "remat cannot be pinned in an elastic run: its bits depend on what the backward pass computes again, and are "
+        "the same under any plan; set model.gradient_checkpointing to true or false"
+    )
+
+
+def elastic_needs_remat(remat: Sequence[str]) -> UserError:
+    return UserError(
+        f"the step fits the memory of a device only with remat {', '.join(remat)}, which a plan cannot choose in an "
+        "elastic run, whose bits are the same under any plan: set model.gradient_checkpointing true, or make the batch "
+        "smaller"
+    )
+
+
 def elastic_rule(name: str, found: Sequence[str], wanted: Sequence[str]) -> UserError:
     return UserError(
         f"an elastic step shards `{name}` over all devices: --compute {name}={','.join(wanted)}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ir
-from levanter.compiler.compile import check_mesh, user_errors, with_microbatches
+from levanter.compiler.compile import check_mesh, remat_asked, user_errors, with_microbatches
 from levanter.compiler.question import check_hardware
 from levanter.errors import UserError
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
@@ -32,6 +32,8 @@ def mesh_for_config(config: TrainConfig, devices: int, hardware: str, **how: Any
         UserError: none has a plan that fits, or the axes do not agree.
     """
     check_hardware(hardware)
+    config, pin = remat_asked(config, None, how.get("pin"))
+    how |= {"pin": pin} if pin else {}
     graphs: dict[int | None, Graph] = {}
 
     def graph_for(mesh: DeviceMesh) -> Graph:

@@ -111,3 +111,12 @@ def in_place(name: str, where: str, error: UserError) -> UserError:
 
 def _at(where: str) -> str:
     return f" ({where})" if where else ""
+
+
+def elastic_remat(source: str | None) -> UserError:
+    """`source` is the file of a plan that says what is computed again."""
+    fix = "set model.gradient_checkpointing to true or false"
+    why = "the bits of an elastic run depend on what the backward pass computes again, and are the same under any plan"
+    if source is None:
+        return UserError(f"model.gradient_checkpointing: null lets each plan choose, but {why}: {fix}")
+    return UserError(f"{source}: `remat`: {why}: leave it out, and {fix}")

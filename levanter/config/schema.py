@@ -10,7 +10,7 @@ from levanter.compiler.question import DeviceMesh, check_hardware, parse_mesh
 from levanter.config import errors
 from levanter.data.config import DataConfig
 from levanter.errors import UserError
-from levanter.models.config import ModelConfig
+from levanter.models.config import ModelConfig, is_left_to_the_plan, left_to_the_plan
 from levanter.optim.config import OptimizerConfig
 from levanter.registry import MODELS, OPTIMIZERS, SOURCES
 from levanter.runtime import precision
@@ -40,6 +40,10 @@ class TrainConfig:
         plan = self.trainer.plan
         if plan is not None and parse_mesh(plan.mesh) != self.mesh:
             raise errors.plan_of_another_mesh(plan.source, plan.mesh, str(self.mesh))
+        if plan is not None and plan.remat:
+            object.__setattr__(self, "model", left_to_the_plan(self.model))
+        if self.trainer.elastic and (plan is not None and plan.remat or is_left_to_the_plan(self.model)):
+            raise errors.elastic_remat(plan.source if plan is not None and plan.remat else None)
         try:
             check_hardware(self.trainer.hardware)
         except UserError as error:

@@ -8,7 +8,7 @@ model is imported when `build` is called.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,19 @@ class TaskConfig(InFolders, Choice, draccus.ChoiceRegistry, abc.ABC, registry=TA
     @abc.abstractmethod
     def build(self, *, key: Any) -> Any:
         """A freshly initialized model."""
+
+
+_CHECKPOINTING = "gradient_checkpointing"
+
+
+def is_left_to_the_plan(model: object) -> bool:
+    """Whether a config leaves it to the planner what the backward pass computes again: by null."""
+    return hasattr(model, _CHECKPOINTING) and getattr(model, _CHECKPOINTING) is None
+
+
+def left_to_the_plan(model: Any) -> Any:
+    """The config of a model that computes nothing again by itself, so that the plan has all of it to decide."""
+    return replace(model, **{_CHECKPOINTING: False}) if getattr(model, _CHECKPOINTING, False) else model
 
 
 def vocab_axis(vocab_size: int, multiple: int) -> Axis:

@@ -60,6 +60,7 @@ how often."""
 
 MAY_CHANGE = (
     *KEEPS_BITS,
+    "model.gradient_checkpointing",  # what is computed twice is the same
     "optimizer.schedule_steps",  # a schedule may be stretched when a run is made longer, if someone says so
     "trainer.cpu_threads",
     "trainer.hardware",

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from passes.errors import rule_mesh_axis
 from passes.planner import errors
+from passes.planner.remat import AS_IT_IS, Remat, remat_of
 from passes.planner.search import Candidate, Found
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.sharding.mesh import DeviceMesh
@@ -25,8 +26,10 @@ from passes.sharding.state import STAGES, STATE_KINDS, StateKind, kinds_of
 Given: TypeAlias = Mapping[str, str | Sequence[str]]
 """Mesh axes by name, as a user writes them."""
 Shapes: TypeAlias = Sequence[tuple[tuple[tuple[str, int], ...], Role]]
-STORED, ANY = "stored", "any"
-"""What is pinned to kinds of state, and the word for whichever of `STAGES` is best."""
+STORED, REMAT, MICROBATCHES, ANY = "stored", "remat", "microbatches", "any"
+"""What is pinned to kinds of state, to what the backward pass computes again, and to a number of parts of the batch;
+and the word for whichever is best."""
+_CHOICES = (STORED, REMAT, MICROBATCHES)
 _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 """Storage choices, mesh axes forbidden to names, and those that pinned names are computed over."""
 
@@ -34,25 +37,29 @@ _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 @dataclass(frozen=True)
 class Constraints:
     """Masks of the mesh axes that names are pinned to, and of those forbidden to them; and the sets of kinds of state
-    of which one is stored."""
+    of which one is stored; and what the backward pass computes again, or `any`."""
 
     pinned: Mapping[str, int] = field(default_factory=dict[str, int])
     forbidden: Mapping[str, int] = field(default_factory=dict[str, int])
     levels: tuple[tuple[StateKind, ...], ...] = (STATE_KINDS,)
+    remat: Remat = AS_IT_IS
 
     @classmethod
     def of(cls, pin: Given | None, forbid: Given | None, mesh: DeviceMesh) -> Constraints:
         """From what a user writes; `stored` among the pins are kinds of state, or `any`. Raises `PlanError` for an axis
         that the mesh does not have, and where a name is pinned to what is forbidden to it."""
-        names = {name: axes for name, axes in (pin or {}).items() if name != STORED}
+        names = {name: axes for name, axes in (pin or {}).items() if name not in _CHOICES}
         pinned, forbidden = _masks("pin", names, mesh), _masks("forbid", forbid or {}, mesh)
         for name in pinned.keys() & forbidden.keys():
             if both := pinned[name] & forbidden[name]:
                 raise errors.pinned_and_forbidden(name, mesh.names(both))
-        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)))
+        if MICROBATCHES in (pin or {}):
+            raise errors.microbatches_are_traced()
+        remat = remat_of(_words((pin or {}).get(REMAT, ())))
+        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)), remat)
 
     def __bool__(self) -> bool:
-        return self.of_names or self.levels != (STATE_KINDS,)
+        return self.of_names or self.levels != (STATE_KINDS,) or self.remat != AS_IT_IS
 
     @property
     def of_names(self) -> bool:
@@ -64,6 +71,7 @@ class Constraints:
         words = (("pinned", self.pinned), ("forbidden", self.forbidden))
         found = [f"{name}={','.join(mesh.names(mask))} {word}" for word, each in words for name, mask in each.items()]
         kinds = [f"{STORED}={','.join(level)} pinned" for level in self.levels if self.levels != (STATE_KINDS,)]
+        found += [f"{REMAT}={','.join(self.remat)} pinned"] if self.remat not in (AS_IT_IS, (ANY,)) else []
         return ", ".join([*found, *kinds[:1]] if len(self.levels) == 1 else found)
 
     def allowed(self, space: PlanSpace, shapes: Shapes, sizes: Mapping[str, int], graph: str) -> list[PlanSpace]:
@@ -129,8 +137,13 @@ def best_of(parts: Sequence[Found], distinct: float) -> Found:
 
 
 def _levels(written: str | Sequence[str]) -> tuple[tuple[StateKind, ...], ...]:
+    words = _words(written)
+    return STAGES if words == [ANY] else (kinds_of(words),)
+
+
+def _words(written: str | Sequence[str]) -> list[str]:
     words = written.split(",") if isinstance(written, str) else list(written)
-    return STAGES if words == [ANY] else (kinds_of([word.strip() for word in words if word.strip()]),)
+    return [word.strip() for word in words if word.strip()]
 
 
 def _masks(word: str, given: Given, mesh: DeviceMesh) -> dict[str, int]:

@@ -29,6 +29,7 @@ import yaml
 
 from passes.errors import PlanError, chip_file_yaml
 from passes.planner import errors
+from passes.planner.remat import WORDS, remat_of
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.state import STATE_KINDS, kinds_of
 from passes.yaml_text import composed
@@ -49,6 +50,9 @@ _MEANINGS = {
     "storage": "What is added at rest: in parameters, gradients and optimizer state (FSDP).",
     "stored": "Which of these it is added in: all three (ZeRO-3), gradients and optimizer (ZeRO-2), or optimizer "
     "(ZeRO-1).",
+    "remat": "What the backward pass computes again: none of what it reads, full for all that loops over layers make, "
+    "or names whose products are kept, the rest being computed again.",
+    "microbatches": "Parts of a batch whose gradients are made one after another and added.",
     "regather": "Whether parameters are gathered again in the backward pass (true) or kept from the forward pass "
     "(false); auto keeps them where there is room.",
     "defer_sums": "Whether gradients that a loop adds up are reduced once, after it; auto does as many as there is "
@@ -84,6 +88,10 @@ class PlanDocument:
     """The kinds of state that `storage` shards: parameters, gradients and optimizer, or some of them."""
     order: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
     """Where an array has the name on the left and all of those on the right, these take mesh axes first, in order."""
+    remat: list[str] = field(default_factory=list[str])
+    """What the backward pass computes again: none, full, or names that are kept; left out, as the step has it."""
+    microbatches: int | None = None
+    """Parts of a batch that are computed one after another; left out, as the configuration says."""
     source: str = "plan.yaml"
     """The file that the plan was read from, as messages call it."""
 
@@ -99,6 +107,7 @@ class PlanDocument:
                     raise errors.document_axis_twice(self.source, role, name, axes)
         try:
             kinds_of(self.stored)
+            remat_of(self.remat)
         except PlanError as error:
             raise errors.in_document(self.source, error) from None
         for key in CHOICES_OF_MEMORY:
@@ -162,10 +171,21 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         yield ""
         yield from _comment(_MEANINGS["stored"])
         yield f"stored: {_flow(document.stored)}"
+    for key, written in (("remat", _words_of_remat(document)), ("microbatches", document.microbatches)):
+        if written:
+            yield ""
+            yield from _comment(_MEANINGS[key])
+            why = reasons.get(key, "") if key not in document.sizes else ""
+            yield f"{key}: {written}  # {why}" if why else f"{key}: {written}"
     for key in CHOICES_OF_MEMORY:
         yield ""
         yield from _comment(_MEANINGS[key])
         yield f"{key}: {getattr(document, key)}"
+
+
+def _words_of_remat(document: PlanDocument) -> str:
+    words = document.remat
+    return (words[0] if words[0] in WORDS else _flow(words)) if words else ""
 
 
 def _comment(text: str) -> Iterator[str]:
@@ -263,6 +283,13 @@ def _kinds(node: Any, where: str, key: str) -> list[str]:
     return [str(each.value) for each in node.value]
 
 
+def _number(node: Any, where: str, key: str) -> int:
+    word = _word(node, where, key)
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise errors.document_value(where, key, word, _EXPECTED[key])
+    return int(word)
+
+
 def _rows(node: Any, where: str, key: str) -> dict[str, Any]:
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
         return {}
@@ -285,6 +312,8 @@ _EXPECTED = {
     "storage": "mesh axes by name, such as {embed: [data]}",
     "stored": "a list of parameters, gradients and optimizer",
     "order": "names by name, such as {mlp: [experts, batch]}",
+    "remat": "none, full, or a list of names to keep, such as [mlp]",
+    "microbatches": "a whole number of at least 1",
     "regather": "auto, true or false",
     "defer_sums": "auto, true or false",
     "hoist_gathers": "auto, true or false",
@@ -298,6 +327,8 @@ _READERS = {
     "storage": _rules,
     "stored": _kinds,
     "order": _rules,
+    "remat": _kinds,
+    "microbatches": _number,
     "regather": _choice,
     "defer_sums": _choice,
     "hoist_gathers": _choice,

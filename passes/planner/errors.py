@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isqrt, lcm
 
-from passes.errors import PlanError, nearest, nearest_name, rule_axis_twice, rule_mesh_axis
+from passes.errors import DoesNotFit, PlanError, nearest, nearest_name, rule_axis_twice, rule_mesh_axis
 
 
 def document_empty(source: str) -> PlanError:
@@ -141,8 +141,8 @@ def pins_beside_a_plan(constraints: str) -> PlanError:
     )
 
 
-def nothing_fits_with(constraints: str, error: PlanError) -> PlanError:
-    return PlanError(f"with {constraints}, {error}")
+def nothing_fits_with(constraints: str, error: PlanError) -> DoesNotFit:
+    return DoesNotFit(f"with {constraints}, {error}")
 
 
 def reason_of(error: Exception) -> str:
@@ -169,3 +169,29 @@ def state_undivided(sizes: Mapping[str, int], axis: str, devices: int, better: i
     other = f"; {axis}={better} divides {', '.join(names)}" if better > 1 else ""
     held = "each of its devices holds all of it"
     return f"{axis}={factored(devices)} divides no axis of the state ({listed}): {held}{other}"
+
+
+def remat_beside(word: str, others: Sequence[str]) -> PlanError:
+    listed = ", ".join(others)
+    return PlanError(
+        f"remat is `{word}` and {listed}: `{word}` stands alone; leave it out to keep {listed}, or leave out the others"
+    )
+
+
+def remat_name(name: str, known: Sequence[str]) -> PlanError:
+    if not known:
+        return PlanError(
+            f"remat of {name!r}: the step has no loop over layers whose backward pass reads what its forward pass has "
+            "made, so nothing of it can be computed again; write none, or leave it out"
+        )
+    fix = nearest(name, known) or f"; they have {', '.join(known)}"
+    return PlanError(
+        f"remat of {name!r}: it is neither none nor full, and no product in a loop over layers has that name{fix}"
+    )
+
+
+def microbatches_are_traced() -> PlanError:
+    return PlanError(
+        "microbatches: the step is planned as it was traced, and how often it goes over parts of the batch is in it; "
+        "set that in the step, or plan a model of a configuration: levanter compile --model NAME --pin microbatches=4"
+    )

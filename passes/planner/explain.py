@@ -60,9 +60,10 @@ def _without(slower: float, peak: int, seconds: float, capacity: int) -> str:
         return f"without it a device needs {gib(peak)} of {gib(capacity)}"
     change = slower / seconds - 1 if seconds else 0.0
     if change > _EVEN:
-        return f"without it a step takes {_times(change)}"
+        return f"without it a step takes {longer(change)}"
     return f"without it a step takes {-change:.0%} less" if change < -_EVEN else ""
 
 
-def _times(change: float) -> str:
+def longer(change: float) -> str:
+    """`50% longer`, `2.5 times as long`."""
     return f"{change:.0%} longer" if change < 1 else f"{1 + change:.1f} times as long"

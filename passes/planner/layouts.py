@@ -11,6 +11,7 @@ from ir.graph import Graph
 from ir.types import TensorType
 from passes.hardware.chip import Chip, chip_of
 from passes.planner.document import PlanDocument
+from passes.planner.remat import AS_IT_IS, Remat
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import OrderWhere, Role, ShardingRules, sizes_of, with_layout
 from passes.sharding.state import STATE_KINDS, StateKind
@@ -61,7 +62,9 @@ class Layouts:
     same of what loops do once: all of it, none of it, or None for as much as there is room for. `stored` are the kinds
     of state that storage axes shard: all is ZeRO-3, or FSDP; gradients and optimizer state ZeRO-2; optimizer state
     alone ZeRO-1. `subject` is the step that was planned; a plan by hand has none until it is carried out. `document` is
-    the file that the plan was read from; what of it a step cannot follow is an error.
+    the file that the plan was read from; what of it a step cannot follow is an error. `remat` says what the backward
+    pass computes again (`passes.rematerialize`), and `microbatches` in how many parts the batch is computed, where the
+    plan says that; the step is traced so.
     """
 
     mesh: DeviceMesh
@@ -78,6 +81,8 @@ class Layouts:
     hoist_gathers: bool | None = None
     stored: tuple[StateKind, ...] = STATE_KINDS
     order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
+    remat: Remat = AS_IT_IS
+    microbatches: int | None = None
     document: PlanDocument | None = field(default=None, compare=False, repr=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
 

@@ -13,8 +13,8 @@ from passes.hardware.chip import Chip, chip_of
 from passes.hardware.network import SLOW_AXIS, Network
 from passes.placing import placed
 from passes.planner.constraints import Constraints, Given
-from passes.planner.plan import Plan
-from passes.planner.solve import solve
+from passes.planner.variants import best_plan, plan_alone
+from passes.rematerialize import rematerialized
 from passes.sharding.mesh import DeviceMesh
 from passes.summary import memory, times
 
@@ -95,9 +95,13 @@ def _planned(
     graph: Graph, mesh: DeviceMesh, hardware: str | Chip, time_limit: float | None, constraints: Constraints
 ) -> MeshTried:
     alone = mesh.devices == 1
-    plan = Plan.by_hand(mesh, {}, hardware=hardware) if alone else solve(graph, mesh, hardware, time_limit, constraints)
-    done = placed(graph, plan)
-    return MeshTried(mesh, times(graph, done, plan).step, memory(graph, plan, done)["peak"])
+    if alone:
+        plan = plan_alone(graph, mesh, hardware, constraints.remat)
+    else:
+        plan = best_plan(graph, mesh, hardware, time_limit, constraints)
+    again = rematerialized(graph, plan.remat)
+    done = placed(again, plan)
+    return MeshTried(mesh, times(again, done, plan).step, memory(again, plan, done)["peak"])
 
 
 def rows(tried: Sequence[MeshTried]) -> list[dict[str, object]]:

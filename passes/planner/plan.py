@@ -10,11 +10,13 @@ from ir.graph import Graph
 from passes import errors, require
 from passes.canonicalize import canonicalize
 from passes.hardware.chip import Chip, chip_of
-from passes.partition import partition
+from passes.partition import partition, partitioned
 from passes.planner import errors as document_errors
 from passes.planner.document import PlanDocument, choice_word, read_document, text_of
 from passes.planner.layouts import Layouts, RunnerUp, Search
+from passes.planner.remat import remat_of
 from passes.planner.subject import subject_of
+from passes.rematerialize import rematerialized
 from passes.report.facts import facts, question
 from passes.report.heading import heading
 from passes.report.report import Report
@@ -44,6 +46,7 @@ class Plan(Layouts):
         regather: bool | None = None,
         stored: Sequence[str] = STATE_KINDS,
         order_where: Mapping[str, Sequence[str]] | None = None,
+        remat: Sequence[str] = (),
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
@@ -53,6 +56,8 @@ class Plan(Layouts):
         chip has no room for gathered ones. `stored` are the kinds of state that `storage` shards (`STATE_KINDS`).
         `order_where` says where names come in another order: with `{"mlp": ("experts", "batch")}`, `experts` comes
         before `batch` in each array and operation that has `mlp`.
+        `remat` says what the backward pass computes again: `["full"]`, or all but what products make of some names,
+        `["mlp"]`; by default the step is left as it is.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """
@@ -70,6 +75,7 @@ class Plan(Layouts):
             regather=regather,
             stored=kinds_of(stored),
             order_where={where: tuple(names) for where, names in (order_where or {}).items()},
+            remat=remat_of(remat),
         )
 
     @classmethod
@@ -93,9 +99,15 @@ class Plan(Layouts):
         storage = {name: axes for name, axes in document.storage.items() if axes}
         chip = document.hardware if hardware is None else hardware
         made = cls.by_hand(
-            document.device_mesh, document.compute, storage, chip, stored=document.stored, order_where=document.order
+            document.device_mesh,
+            document.compute,
+            storage,
+            chip,
+            stored=document.stored,
+            order_where=document.order,
+            remat=document.remat,
         )
-        return replace(made, document=document, **document.choices)
+        return replace(made, document=document, microbatches=document.microbatches, **document.choices)
 
     def as_document(self, model: str | None = None) -> PlanDocument:
         """What a file says of the plan.
@@ -121,6 +133,8 @@ class Plan(Layouts):
             choice_word(self.hoist_gathers),
             list(self.stored),
             {where: list(names) for where, names in self.order_where.items()},
+            list(self.remat),
+            self.microbatches,
         )
 
     def save(self, path: str | Path, model: str | None = None) -> None:
@@ -174,7 +188,7 @@ class Plan(Layouts):
     def _placed(self) -> Graph:
         """The step that was planned, placed."""
         assert self.subject is not None
-        return partition(self.subject.graph, self)
+        return partitioned(self.subject.graph, self)
 
     def report(self, graph: Graph | None = None) -> Report:
         """What `levanter compile` says of the plan: the keys of docs/compile.md, printed as its tables.
@@ -185,7 +199,9 @@ class Plan(Layouts):
         Raises:
             PlanError: the plan was made by hand, so that a graph is needed.
         """
-        subject = subject_of(canonicalize(require.graph(graph, "Plan.report"))) if graph is not None else self.subject
+        subject = self.subject
+        if graph is not None:
+            subject = subject_of(rematerialized(canonicalize(require.graph(graph, "Plan.report")), self.remat))
         if subject is None:
             raise errors.no_subject("report")
         return Report({"model": subject.graph.name, **facts(subject, self)})

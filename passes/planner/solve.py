@@ -6,11 +6,10 @@ from itertools import chain
 from time import perf_counter
 
 from ir.graph import Graph
-from passes import errors, require
-from passes.canonicalize import canonicalize
+from passes import errors
 from passes.hardware.chip import Chip, chip_of
 from passes.placing import placed
-from passes.planner.constraints import Constraints, Given, best_of
+from passes.planner.constraints import Constraints, best_of
 from passes.planner.cost import step_seconds
 from passes.planner.errors import nothing_fits_with
 from passes.planner.explain import reason_of_order, reasons
@@ -19,42 +18,14 @@ from passes.planner.plan import Plan, RunnerUp, Search
 from passes.planner.problem import Problem
 from passes.planner.search import Candidate, Found, search
 from passes.planner.subject import subject_of
-from passes.sharding.mesh import DeviceMesh, MeshLike
+from passes.sharding.mesh import DeviceMesh
 from passes.sharding.once import once_in_loops
 from passes.sharding.state import StateKind
 from passes.summary import times
 
-__all__ = ["Problem", "plan", "solve"]
+__all__ = ["Problem", "solve"]
 
 Axes = Mapping[str, tuple[str, ...]]
-
-
-def plan(
-    graph: Graph,
-    mesh: MeshLike,
-    hardware: str | Chip = "v5e",
-    *,
-    time_limit: float | None = None,
-    pin: Given | None = None,
-    forbid: Given | None = None,
-) -> Plan:
-    """The fastest plan of the space (see `passes.planner.space`) that fits in the chip's memory.
-
-    Args:
-        pin: names that are sharded over just these mesh axes, in use or at rest: `{"embed": "data"}`; and with
-            `"stored"` the kinds of state that are stored (`STATE_KINDS`), or "any" for whichever of ZeRO-1, 2 and 3 is
-            best. Left out, all are.
-        forbid: names that do not take these mesh axes in either role: `{"vocab": "model"}`.
-        time_limit: seconds of this process's time after which the best plan so far is taken; `plan.search` says by how
-            much it could be slower than the optimum. Left out, the search goes on until the optimum is proven: only
-            so does the plan not depend on how fast a machine is.
-
-    Raises `PlanError` for a bad mesh, unknown hardware, pins that contradict each other or the step, or where nothing
-    fits.
-    """
-    layout = DeviceMesh.of(mesh)
-    constraints = Constraints.of(pin, forbid, layout)
-    return solve(canonicalize(require.graph(graph, "plan")), layout, hardware, time_limit, constraints)
 
 
 def solve(
@@ -64,7 +35,7 @@ def solve(
     time_limit: float | None = None,
     constraints: Constraints | None = None,
 ) -> Plan:
-    """The fastest plan of a canonical graph; see `plan`. Raises `PlanError` where nothing fits."""
+    """The fastest plan of a canonical graph as it is; see `passes.plan`. Raises `PlanError` where nothing fits."""
     try:
         return _solved(graph, layout, hardware, time_limit, constraints or Constraints())
     except OverflowError:

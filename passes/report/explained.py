@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from passes.planner.remat import shown
 from passes.report.units import format_bytes, format_change, format_seconds
 
 _VERBS = {"compute": "Computed", "storage": "Stored"}
+_CHOICES = {
+    "stored": "Kinds of state that are stored",
+    "remat": "What the backward pass computes again",
+    "microbatches": "Parts in which the batch is computed",
+}
+_NONE = {"stored": "none", "remat": "what the step does", "microbatches": "as the step does"}
 _EVEN = 5e-4
 _MOST = 3
 
@@ -18,7 +25,9 @@ def explained(row: Mapping[str, Any]) -> list[str]:
     if row["name"] == "order" and not row["size"]:
         return [f"Order of names: {row['storage'][0]}.", *_because(row), *_alternatives(row)]
     if not row["size"]:
-        return [f"Kinds of state that are stored: {', '.join(row['storage']) or 'none'}.", *_alternatives(row)]
+        why = [f"Why: {row['reason']}."] if row["reason"] else []
+        chosen = shown(row["storage"]) if row["name"] == "remat" else ", ".join(row["storage"])
+        return [f"{_CHOICES[row['name']]}: {chosen or _NONE[row['name']]}.", *why, *_alternatives(row)]
     return [
         f"{row['name']} has size {row['size']} and is {_place(row)}.",
         f"Why: {row['reason']}.",
@@ -56,6 +65,10 @@ def _choice(each: Mapping[str, Any]) -> str:
         return f"With {each['axes'][0]}"
     if each["role"] == "state":
         return f"Storing {', '.join(each['axes']) or 'none'}"
+    if each["role"] == "remat":
+        return f"Remat {shown(each['axes'])}"
+    if each["role"] == "microbatches":
+        return f"Micro-batches {', '.join(each['axes'])}"
     verb = _VERBS[each["role"]]
     return f"{verb} over {_over(each['axes'])}" if each["axes"] else f"{verb} {_REPLICATED[each['role']]}"
 

@@ -8,6 +8,7 @@ from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import placing, summary
 from passes.hardware.network import Network
+from passes.planner.constraints import MICROBATCHES, REMAT
 from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
 from passes.planner.undivided import undivided_batch
@@ -30,6 +31,8 @@ def question(plan: Layouts) -> Row:
             "stored": list(plan.stored),
             "order": _axes(plan.order_where),
         },
+        "remat": {"policy": list(plan.remat), "reason": plan.reasons.get(REMAT, "")},
+        "microbatches": {"count": plan.microbatches, "reason": plan.reasons.get(MICROBATCHES, "")},
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+from passes.planner.remat import shown
 from passes.proof.proof import proof_lines
 from passes.report.explained import explained
 from passes.report.style import Printer
@@ -34,6 +35,7 @@ def tables(report: Mapping[str, Any], printer: Printer) -> None:
     if "meshes" in report:
         _meshes(report["meshes"], devices_of(report), printer)
     _axes(report, printer)
+    _choices(report, printer)
     if "parameters" in report:
         _parameters(report["parameters"], printer)
     if "collectives" in report:
@@ -114,6 +116,19 @@ def _axes(report: Mapping[str, Any], printer: Printer) -> None:
     if order := plan.get("order"):
         why = report.get("order_reason")
         printer.rows([(f"order: {ordered(order)}{f'; {why}' if why else ''}",)])
+
+
+def _choices(report: Mapping[str, Any], printer: Printer) -> None:
+    """How the step is computed, where the plan says that."""
+    rows: list[tuple[str, ...]] = []
+    remat, microbatches = report.get("remat"), report.get("microbatches")
+    if remat and remat["policy"]:
+        rows.append(("remat", shown(remat["policy"]), remat["reason"]))
+    if microbatches and microbatches["count"]:
+        rows.append(("micro-batches", f"{microbatches['count']:,}", microbatches["reason"]))
+    if rows:
+        printer.heading("Choices", "what the backward pass computes again, and in how many parts the batch is computed")
+        printer.table(("choice", "is", "why"), rows)
 
 
 def _axes_of_plan(plan: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -36,8 +36,9 @@ class Gpt2Config(ModelConfig):
     """Training adds this times the squared logarithm of softmax's normalizer to the loss; 1e-4 is usual."""
     tie_word_embeddings: bool = True
     """Whether the token embedding is also the output head."""
-    gradient_checkpointing: bool = True
-    """Whether a block is computed again in the backward pass, so that only its input is kept."""
+    gradient_checkpointing: bool | None = True
+    """Whether a block is computed again in the backward pass, so that only its input is kept; null lets the planner
+    choose, also to keep a part (remat)."""
     vocab_multiple: int = number(128, SIZE)
     """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
     compute_dtype: str = word("float32", COMPUTE_DTYPES)

@@ -145,7 +145,7 @@ class Gpt2LMHeadModel(LmModel):
         layers = hax.map(lambda key: Block.init(config, key=key), config.Layers)(layer_keys)
         return Gpt2LMHeadModel(
             embeddings=Embeddings.init(config, Vocab, key=rng.named(key, "embeddings")),
-            blocks=hnn.Stacked(layers, config.Layers, hnn.ScanCheckpointPolicy.of(config.gradient_checkpointing)),
+            blocks=hnn.Stacked(layers, config.Layers, hnn.ScanCheckpointPolicy.of(bool(config.gradient_checkpointing))),
             final_norm=_layer_norm(config),
             head=None if config.tie_word_embeddings else head,
             config=config,

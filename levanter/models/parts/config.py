@@ -39,8 +39,9 @@ class DecoderConfig(ModelConfig):
     """Standard deviation of the initial weights; branch outputs are scaled down by sqrt(2 * num_layers) besides."""
     tie_word_embeddings: bool = False
     """Whether the token embedding is also the output head."""
-    gradient_checkpointing: bool = True
-    """Whether a block is computed again in the backward pass, so that only its input is kept."""
+    gradient_checkpointing: bool | None = True
+    """Whether a block is computed again in the backward pass, so that only its input is kept; null lets the planner
+    choose, also to keep a part (remat)."""
     vocab_multiple: int = number(128, SIZE)
     """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
     compute_dtype: str = word("float32", COMPUTE_DTYPES)

@@ -95,7 +95,7 @@ class DecoderLm(LmModel):
         layers = hax.map(lambda key: block(config, key=key), config.Layers)(layer_keys)
         return cls(
             embeddings=TokenEmbedding.init(config, Vocab, scale=embedding_scale, key=rng.named(key, "embeddings")),
-            blocks=hnn.Stacked(layers, config.Layers, hnn.ScanCheckpointPolicy.of(config.gradient_checkpointing)),
+            blocks=hnn.Stacked(layers, config.Layers, hnn.ScanCheckpointPolicy.of(bool(config.gradient_checkpointing))),
             final_norm=final_norm,
             head=None if config.tie_word_embeddings else head,
             config=config,

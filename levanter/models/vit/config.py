@@ -40,8 +40,9 @@ class VitConfig(TaskConfig):
     """Added to the variance in a layer norm, so that a constant input is not divided by 0."""
     initializer_range: float = number(0.02, above(0))
     """Standard deviation of the initial weights."""
-    gradient_checkpointing: bool = True
-    """Whether a block is computed again in the backward pass, so that only its input is kept."""
+    gradient_checkpointing: bool | None = True
+    """Whether a block is computed again in the backward pass, so that only its input is kept; null lets the planner
+    choose, also to keep a part (remat)."""
     compute_dtype: str = word("float32", COMPUTE_DTYPES)
     """What matrix products are computed in; parameters, softmax, norms and the loss are always float32."""
 

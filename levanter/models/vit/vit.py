@@ -70,7 +70,7 @@ class VitClassifier(eqx.Module):
         layers = hax.map(lambda key: block(config, key=key), config.Layers)(layer_keys)
         return VitClassifier(
             embeddings=PatchEmbedding.init(config, key=rng.named(key, "embeddings")),
-            blocks=hnn.Stacked(layers, config.Layers, hnn.ScanCheckpointPolicy.of(config.gradient_checkpointing)),
+            blocks=hnn.Stacked(layers, config.Layers, hnn.ScanCheckpointPolicy.of(bool(config.gradient_checkpointing))),
             final_norm=layer_norm(config.Embed, config.layer_norm_epsilon),
             head=initial.linear(config.Embed, config.Labels, config.initializer_range, rng.named(key, "head")),
             config=config,

@@ -42,8 +42,9 @@ class WhisperConfig(TaskConfig):
     """Size of axis `heads` in the decoder."""
     initializer_range: float = number(0.02, above(0))
     """Standard deviation of the initial weights."""
-    gradient_checkpointing: bool = True
-    """Whether a block is computed again in the backward pass, so that only its input is kept."""
+    gradient_checkpointing: bool | None = True
+    """Whether a block is computed again in the backward pass, so that only its input is kept; null lets the planner
+    choose, also to keep a part (remat)."""
     vocab_multiple: int = number(128, SIZE)
     """Axis `vocab` is rounded up to a multiple of this, so that it divides over a mesh."""
     compute_dtype: str = word("float32", COMPUTE_DTYPES)

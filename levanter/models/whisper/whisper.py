@@ -47,7 +47,7 @@ class Encoder(eqx.Module):
             first=hnn.Conv.init("frame", config.Mel, Embed, 3, padding=1, key=rng.named(key, "first")),
             second=hnn.Conv.init("frame", Embed, _made(Embed), 3, padding=1, stride=2, key=rng.named(key, "second")),
             positions=sinusoids(config.Frames, Embed),
-            blocks=hnn.Stacked(layers, Layers, hnn.ScanCheckpointPolicy.of(config.gradient_checkpointing)),
+            blocks=hnn.Stacked(layers, Layers, hnn.ScanCheckpointPolicy.of(bool(config.gradient_checkpointing))),
             final_norm=layer_norm(Embed, EPSILON),
         )
 
@@ -113,7 +113,7 @@ class Decoder(eqx.Module):
             blocks=hnn.Stacked(
                 hax.map(lambda key: DecoderBlock.init(config, key=key), Layers)(keys),
                 Layers,
-                hnn.ScanCheckpointPolicy.of(config.gradient_checkpointing),
+                hnn.ScanCheckpointPolicy.of(bool(config.gradient_checkpointing)),
             ),
             final_norm=layer_norm(Embed, EPSILON),
         )

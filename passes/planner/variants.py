@@ -1,0 +1,213 @@
+"""The outer search: over what the backward pass computes again, the best plan of each, and of these the fastest.
+
+A step computes again nothing, all that its loops over layers make, or all but what products make of one name
+(`passes.rematerialize`). Each is a graph of its own, whose best plan is found with proof, so the fastest of these plans
+is the optimum of all of them. Names that keep the same values are one.
+
+It is searched where it is asked for, and where a step as it is fits in no way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ir.graph import Graph, Operand
+from passes import errors, require
+from passes.canonicalize import canonicalize
+from passes.errors import gib
+from passes.hardware.chip import Chip
+from passes.placing import placed
+from passes.planner.constraints import ANY, REMAT, Constraints, Given
+from passes.planner.explain import longer
+from passes.planner.layouts import Search
+from passes.planner.plan import Plan
+from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
+from passes.planner.solve import solve
+from passes.planner.subject import subject_of
+from passes.rematerialize import check_remat, rematerialized, saveable, what_is_saved
+from passes.sharding.mesh import DeviceMesh, MeshLike
+from passes.summary import memory, times
+
+_EVEN = 0.005
+_ROUNDING = 1e-6
+"""Two ways to the same price add its parts in other orders."""
+
+
+def plan(
+    graph: Graph,
+    mesh: MeshLike,
+    hardware: str | Chip = "v5e",
+    *,
+    time_limit: float | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
+) -> Plan:
+    """The fastest plan of the space (see `passes.planner.space`) that fits in the chip's memory.
+
+    Args:
+        pin: names that are sharded over just these mesh axes, in use or at rest: `{"embed": "data"}`; with
+            `"stored"` the kinds of state that are stored (`STATE_KINDS`), or "any" for whichever of ZeRO-1, 2 and 3 is
+            best, all if that is left out. With `"remat"` what the backward pass computes again: `none`, `full`, names
+            whose products are kept, or `any` for whichever is fastest. Left out, a step stays as it is if it fits.
+        forbid: names that do not take these mesh axes in either role: `{"vocab": "model"}`.
+        time_limit: seconds of this process's time after which the best plan so far is taken; `plan.search` says by how
+            much it could be slower than the optimum. Left out, the search goes on until the optimum is proven: only
+            so does the plan not depend on how fast a machine is.
+
+    Raises `PlanError` for a bad mesh, unknown hardware, pins that contradict each other or the step, or where nothing
+    fits.
+    """
+    layout = DeviceMesh.of(mesh)
+    constraints = Constraints.of(pin, forbid, layout)
+    return best_plan(canonicalize(require.graph(graph, "plan")), layout, hardware, time_limit, constraints)
+
+
+def best_plan(
+    graph: Graph,
+    layout: DeviceMesh,
+    hardware: str | Chip,
+    time_limit: float | None = None,
+    constraints: Constraints | None = None,
+) -> Plan:
+    """The fastest plan of a canonical graph, with what it computes again.
+
+    Raises:
+        PlanError: nothing fits, or a name is of nothing that could be kept.
+    """
+    given = constraints or Constraints()
+
+    def solved(remat: Remat) -> Plan:
+        found = solve(rematerialized(graph, remat), layout, hardware, time_limit, given)
+        return replace(found, remat=remat)
+
+    if given.remat == (ANY,):
+        return with_reason(graph, fastest({remat: lambda remat=remat: solved(remat) for remat in policies(graph)}))
+    if given.remat != AS_IT_IS:
+        check_remat(graph, given.remat)
+        return with_reason(graph, solved(given.remat), "pinned; ")
+    try:
+        return solved(AS_IT_IS)
+    except errors.DoesNotFit as error:
+        others = [remat for remat in policies(graph) if remat != NOTHING]
+        try:
+            found = fastest({remat: lambda remat=remat: solved(remat) for remat in others})
+        except errors.DoesNotFit:
+            raise error from None
+        return with_reason(graph, found, "nothing fits with none; ")
+
+
+def plan_alone(graph: Graph, layout: DeviceMesh, hardware: str | Chip, remat: Remat = AS_IT_IS) -> Plan:
+    """The plan of a canonical graph on one device, where there is nothing to shard.
+
+    Args:
+        remat: `any` is for the fastest policy that fits, and the leanest one where none does: any size may be tried.
+
+    Raises:
+        PlanError: a name is of nothing that could be kept.
+    """
+
+    def made(remat: Remat) -> Plan:
+        subject = subject_of(rematerialized(graph, remat))
+        return replace(Plan.by_hand(layout, {}, hardware=hardware, remat=remat), subject=subject)
+
+    if remat != (ANY,):
+        check_remat(graph, remat)
+        return with_reason(graph, made(remat), "pinned; ")
+    every = {remat: made(remat) for remat in policies(graph)}
+    fitting = [remat for remat, plan in every.items() if fits(plan)]
+    leanest = every.get(ALL, every[NOTHING])
+    chosen = fastest({remat: lambda remat=remat: every[remat] for remat in fitting}) if fitting else leanest
+    return replace(with_reason(graph, chosen), search=None)
+
+
+def with_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
+    """A plan of a canonical graph with the reason of its policy: what `none` would cost under the same layouts, and for
+    `none` what `full` would.
+
+    Args:
+        before: words in front.
+    """
+    if plan.remat == AS_IT_IS:
+        return plan
+    other = ALL if plan.remat == NOTHING else NOTHING
+    step, _ = _priced(graph, plan)
+    more, peak = _priced(graph, replace(plan, remat=other))
+    if peak > plan.chip.capacity:
+        why = f"with {shown(other)} a device needs {gib(peak)} of {gib(plan.chip.capacity)}"
+    else:
+        change = more / step - 1 if step else 0.0
+        less = f"{-change:.0%} less" if change < 0 else longer(change)
+        why = f"with {shown(other)} a step takes {less if abs(change) > _EVEN else 'the same time'}"
+    return replace(plan, reasons={**plan.reasons, REMAT: before + why})
+
+
+def _priced(graph: Graph, plan: Plan) -> tuple[float, int]:
+    again = rematerialized(graph, plan.remat)
+    done = placed(again, plan)
+    return times(again, done, plan).step, memory(again, plan, done)["peak"]
+
+
+def policies(graph: Graph) -> Iterator[Remat]:
+    """What may be computed again of a canonical graph: nothing, all but what one name keeps, or all. Of names that keep
+    the same one is tried: the rarest of those that the batch does not have."""
+    yield NOTHING
+    seen: set[frozenset[Operand]] = set()
+    carried = {before for before, _ in graph.carried}
+    given = {name for i, value in enumerate(graph.inputs) if i not in carried for name in value.type.names}
+    often = Counter(name for value in graph.values() for name in set(value.type.names))
+    for name in sorted(saveable(graph), key=lambda name: (name in given or not often[name], often[name], name)):
+        saved = what_is_saved(graph, frozenset([name]))
+        if saved not in seen:
+            seen.add(saved)
+            yield (name,)
+    if seen:
+        yield ALL
+
+
+def fastest(plans: dict[Remat, Callable[[], Plan]]) -> Plan:
+    """The fastest of the plans that policies have, each of which is made when its turn comes; of equal ones the first.
+
+    Raises:
+        DoesNotFit: none of them fits: what the first one says.
+    """
+    if not plans:
+        raise errors.DoesNotFit
+    found: list[tuple[Plan, float]] = []
+    refused: list[errors.DoesNotFit] = []
+    for solved in plans.values():
+        try:
+            plan = solved()
+        except errors.DoesNotFit as error:
+            refused.append(error)
+            continue
+        found.append((plan, step_of(plan)))
+    if not found:
+        raise refused[0]
+    least = min(step for _, step in found)
+    best, step = next(each for each in found if each[1] <= least * (1 + _ROUNDING))
+    return replace(best, search=_searched(found, step))
+
+
+def step_of(plan: Plan) -> float:
+    """Seconds of a step under a plan that knows its step."""
+    assert plan.subject is not None
+    graph = plan.subject.graph
+    return times(graph, placed(graph, plan), plan).step
+
+
+def fits(plan: Plan) -> bool:
+    """Whether a plan that knows its step fits in the memory of its chip."""
+    assert plan.subject is not None
+    graph = plan.subject.graph
+    needs = memory(graph, plan, placed(graph, plan))
+    return needs["peak"] <= needs["capacity"]
+
+
+def _searched(found: list[tuple[Plan, float]], step: float) -> Search:
+    """What there is to say of all searches together."""
+    each = [(plan.search, made) for plan, made in found if plan.search is not None]
+    bound = min((made * (1 - search.gap) for search, made in each), default=step)
+    gap = max(0.0, 1 - bound / step) if bound < step * (1 - _ROUNDING) else 0.0
+    return Search(sum(s.plans for s, _ in each), sum(s.seconds for s, _ in each), gap == 0.0, gap)
