@@ -37,6 +37,8 @@ def test_a_report_is_the_json_of_compile() -> None:
             "devices",
             "hardware",
             "plan",
+            "remat",
+            "microbatches",
             "network",
             "axes",
             "order_reason",
