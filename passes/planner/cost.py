@@ -64,10 +64,10 @@ def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, rules: S
         space: Space = space_of(node, roles)
         for mask in rules.layout(space.sizes, space.role, space.blocked).values():
             flops = flops / rules.mesh.group(mask)
-    return np.maximum(flops / chip.rate(_width(node)), traffic / chip.memory_bandwidth)
+    return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth)
 
 
-def _width(node: Node) -> int:
+def product_width(node: Node) -> int:
     """Bytes of an element of what a product multiplies: its first two operands."""
     return max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
 

@@ -7,12 +7,13 @@ without (`passes.planner.peaks`). Both are known for either answer to each open 
 beat the second best plan, or cannot fit, is ruled out at once, and the decision that raises the bound most comes next.
 What is never looked at is proven slower than what was kept, or not to fit, so the result is the optimum of the whole
 space. The runner-up is the next distinct price, unless too many plans are as fast as the best to look at them all.
-Where nothing fits, the same search finds the smallest peak.
+Where nothing fits, the same search finds the smallest peak, but for a
+thousandth.
 
 With a time limit the search ends with the best that it has found, and with the least that what it left out could take.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import chain, count
@@ -37,8 +38,10 @@ _ROUNDING = 1e-12
 _MORE = 250
 """Branches that are looked at for the next price in any case."""
 _HUGE = 1e30
-_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Of the first of the two bounds, in the means of both."""
+_BOUNDS = 2
+"""What is computed and what is sent: a step takes at least as long as either (`asked_of`)."""
+_LEANEST = 1e-3
+"""How much leaner a plan must be than the leanest so far to be looked for, where nothing fits."""
 
 _MOST_TIGHTENED = 1 << 17
 """Values in the tables of a branch."""
@@ -110,7 +113,7 @@ class _Node:
     @property
     def least(self) -> Float:
         """[bound] what no plan of the branch can beat, in seconds."""
-        return sum((each.least for each in (*self.times, *self.common)), np.zeros(len(_SHARES)))
+        return sum((each.least for each in (*self.times, *self.common)), np.zeros(_BOUNDS))
 
 
 class _Search:
@@ -200,28 +203,31 @@ class _Search:
                 return shared[number]
 
             entries = [table(-1 - i, asked, len(group)) for i, (asked, group) in enumerate(self.entries)]
-            priced = (table(i, asked, len(_SHARES)) for i, asked in enumerate(self.terms) if not self.by_memory)
-            times = merged(chain(priced, legal_tables(self.space, stored, len(_SHARES), 3)))
-            common = common_tables(times, len(self.space.mesh.axes), len(_SHARES))
+            if not self.by_memory and self.peak(entries) > self.capacity:
+                continue
+            priced = (table(i, asked, _BOUNDS) for i, asked in enumerate(self.terms) if not self.by_memory)
+            times = merged(chain(priced, legal_tables(self.space, stored, _BOUNDS, 3)))
+            common = common_tables(times, len(self.space.mesh.axes), _BOUNDS)
             yield _Node(stored, *tightened(times, common), entries, {})
 
     def bound(self, node: _Node) -> float:
         """What no plan of a branch can beat, in seconds, or in bytes where the leanest is looked for; infinite where
         none can fit."""
         seconds = float(np.max(node.least))
-        peak = self.peak(node)
+        peak = self.peak(node.sizes)
         if self.by_memory:
             return peak if np.isfinite(seconds) else np.inf
         return seconds if peak <= self.capacity else np.inf
 
-    def peak(self, node: _Node) -> float:
-        return float(self.moments.peak(np.concatenate([each.least for each in node.sizes])[:, None])[0])
+    def peak(self, entries: Sequence[Table]) -> float:
+        """Bytes that no plan can do without under what is left of the sizes."""
+        return float(self.moments.peak(np.concatenate([each.least for each in entries])[:, None])[0])
 
     @property
     def limit(self) -> float:
         """What a branch must beat: the second best so far."""
         if self.by_memory:
-            return self.leanest.peak if self.leanest is not None else np.inf
+            return self.leanest.peak * (1 - _LEANEST) if self.leanest is not None else np.inf
         return self.best[1].seconds if len(self.best) > 1 else np.inf
 
     def children(self, node: _Node) -> list[tuple[float, _Node]]:
@@ -258,7 +264,7 @@ class _Search:
     def answers(self, node: _Node) -> Float:
         """[name, axis, wished] → what no plan with this answer can beat."""
         shape = (len(self.names), len(self.space.mesh.axes), 2)
-        bounds = np.zeros((len(_SHARES), *shape))
+        bounds = np.zeros((_BOUNDS, *shape))
         bounds += node.least[:, None, None, None]
         for each in (*node.times, *node.common):
             bounds[:, [self.ids[name] for name in each.names]] += each.margins
@@ -299,13 +305,13 @@ class _Search:
 
     def leaf(self, node: _Node) -> None:
         """The one plan that is left, where everything that matters is decided."""
-        total: Float = np.zeros(len(_SHARES) + 3)
+        total: Float = np.zeros(_BOUNDS + 3)
         for each in node.times:
             assert each.values is not None
             total = total + each.values.reshape(-1)
-        compute, activations, hidden = total[len(_SHARES) :]
+        compute, activations, hidden = total[_BOUNDS:]
         seconds = float(step_seconds(compute, activations, hidden, self.chip.overlap))
-        peak = self.peak(node)
+        peak = self.peak(node.sizes)
         # What a name wishes for in each of its options is nowhere open to be decided.
         masks = {name: int(np.bitwise_and.reduce(options)) for name, options in self.space.options.items()}
         masks[EXTRA] = 0
@@ -330,8 +336,7 @@ def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
     """A term as a function of rows: what it adds to each bound, and the three parts of its cost.
 
     A step takes as long as computing and what of the communication cannot hide, or as all of the communication,
-    whichever is longer (`passes.planner.cost`). Each is a sum over the terms, and so is any mean of the two: all are
-    bounds.
+    whichever is longer (`passes.planner.cost`). Each is a sum over the terms.
     """
     overlap = chip.overlap
 
@@ -339,8 +344,7 @@ def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
         cost = term.price(rules)
         sent = cost.activations + cost.hidden
         computed = cost.compute + sent - overlap.activations * cost.activations - overlap.state * cost.hidden
-        bounds = [share * computed + (1.0 - share) * sent for share in _SHARES]
-        return [term.times * each for each in (*bounds, cost.compute, cost.activations, cost.hidden)]
+        return [term.times * each for each in (computed, sent, cost.compute, cost.activations, cost.hidden)]
 
     return Asked.of(rows, space, term.seen, term.lent)
 

@@ -19,12 +19,14 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim
 from passes.hardware.network import Network
-from passes.planner.cost import Cost, operation_seconds, reshard_cost
+from passes.planner.cost import Cost, operation_seconds, product_width, reshard_cost
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
+    Space,
     body_result_reshards,
     operand_reshards,
+    reduced_in,
     result_reshards,
     space_of,
     value_layout,
@@ -123,7 +125,7 @@ class _Terms:
                 made = node.outputs[0].id if node.outputs else None
                 first = self.joined.get(made) if made is not None and made not in self.sums else None
                 once = self.sums.get(made, Once()) if made is not None else Once()
-                yield _node_term(node, moved, roles, network, times, once, first)
+                yield from _node_terms(node, moved, roles, network, times, once, first)
                 continue
             trips = times * op_of(node).trips(node, network.mesh.devices)
             for body in entered(node):
@@ -143,7 +145,7 @@ def _signature(value: Value, roles: Roles) -> Hashable:
     return (value.type, roles[value.id])
 
 
-def _node_term(
+def _node_terms(
     node: Node,
     moved: tuple[Value, ...],
     roles: Roles,
@@ -151,14 +153,23 @@ def _node_term(
     times: float,
     once: Once,
     first: Node | None,
-) -> tuple[Hashable, Term]:
-    """The price of a node, and of its results' reductions: after a loop if these wait for one, none if its sum is added
-    to that of the node `first`."""
+) -> Iterator[tuple[Hashable, Term]]:
+    """The price of a node, and apart from it, since it depends on more, that of its results' reductions: after a loop
+    if these wait for one, none if its sum is added to that of the node `first`."""
     space = space_of(node, roles)
+
+    def computed(rules: ShardingRules) -> Cost:
+        return Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
+
+    if flops := op_of(node).flops(node) or moved:
+        key = ("node", flops and (node.kind, flops, product_width(node)), space.key if flops else None)
+        yield (*key, tuple(_signature(value, roles) for value in moved)), Term(computed, times)
+    if all(_made_in_place(space, value, roles) for value in node.outputs):
+        return
     other = space_of(first, roles) if first is not None else None
 
-    def price(rules: ShardingRules) -> Cost:
-        cost = Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
+    def settled(rules: ShardingRules) -> Cost:
+        cost = Cost()
         for reshard in result_reshards(node, roles, rules):
             active = once.share
             if first is not None:
@@ -167,19 +178,21 @@ def _node_term(
         return cost
 
     key = (
-        "node",
-        node.kind,
+        "results",
         op_of(node).reduction(node),
         once,
         (other.key, other.reduced) if other is not None else None,
         _signature(first.outputs[0], roles) if first is not None else None,
         space.key,
-        space.reduced,
-        tuple(_signature(value, roles) for value in node.outputs),
-        tuple(_signature(value, roles) for value in moved),
-        str(node.attrs.get("over", "")),
+        tuple((reduced_in(node, space, value), _signature(value, roles)) for value in node.outputs),
     )
-    return key, Term(price, times)
+    yield key, Term(settled, times)
+
+
+def _made_in_place(space: Space, value: Value, roles: Roles) -> bool:
+    """Whether a result comes out of an operation as it is kept, whatever the plan."""
+    same = space.sizes == sizes_of(value.type) and space.role == roles[value.id]
+    return same and not space.reduced and not space.blocked
 
 
 def _same_sum(reshard: Reshard, other: Reshard) -> Any:
