@@ -15,7 +15,7 @@ from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import ShardingRules
 
 MESHES = ({"data": 4, "model": 2}, {"replica": 2, "data": 2, "model": 2})
-BOUNDING = 5
+BOUNDING = 2
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
