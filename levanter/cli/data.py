@@ -34,7 +34,8 @@ def build(ctx: click.Context, model: str | None, path: str | None) -> None:
     tokens = text.build(config.data, seq_len=config.model.seq_len, seed=0, batch_size=1)
     print(f"training text   {tokens.num_train_tokens:,} tokens, {tokens.num_train_windows:,} sequences")
     print(f"held-out text   {tokens.num_heldout_tokens:,} tokens, {tokens.num_heldout_windows:,} sequences")
-    print(f"identity        {tokens.identity}")
+    for identity in tokens.corpora or (tokens.identity,):  # conversations are kept apart, and not listed
+        print(f"identity        {identity}")
 
 
 @data.command("ls")

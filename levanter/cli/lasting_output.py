@@ -20,10 +20,10 @@ def lasting_output() -> Iterator[None]:
     """While the block runs, what fails to be written to stdout or stderr goes nowhere from there on, which a line on
     stderr tells once."""
     out, err = sys.stdout, sys.stderr
-    told: Any = _Lasting(err)
+    told = _Lasting(err)
+    lasting: tuple[Any, Any] = _Lasting(out, told), told
     try:
-        sys.stderr = told
-        sys.stdout = _Lasting(out, told)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = lasting
         yield
     finally:
         sys.stdout, sys.stderr = out, err
@@ -32,7 +32,7 @@ def lasting_output() -> Iterator[None]:
 class _Lasting:
     """A stream whose writes do not fail; all else of it is the stream's own."""
 
-    def __init__(self, stream: TextIO, told: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO, told: _Lasting | None = None) -> None:
         self._stream, self._told = stream, told
 
     def write(self, text: str) -> int:
@@ -56,7 +56,8 @@ class _Lasting:
             os.close(nowhere)
         if self._told is not None:
             told, self._told = self._told, None
-            print(errors.output_lost(error), file=told, flush=True)
+            told.write(f"{errors.output_lost(error)}\n")
+            told.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

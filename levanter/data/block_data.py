@@ -195,6 +195,11 @@ class BlockData(TokenData):
     def identity(self) -> str:
         return self.identity_of(_ALL)
 
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        view = self._all.growing.view
+        return () if view is None else (view.key,)
+
     def identity_of(self, rows: int) -> str:
         """A hash of the documents up to the end of the block of the last of so many sequences, the tokenizer and the
         blocks. Waits for that text."""

@@ -117,6 +117,11 @@ class TokenData:
         return self._tokens.key
 
     @property
+    def corpora(self) -> tuple[str, ...]:
+        """The identities that the tokenized corpora have in the token cache, where `levanter data ls` lists them."""
+        return (self._tokens.key,)
+
+    @property
     def num_train_tokens(self) -> int:
         """Tokens of the training text."""
         return len(self._tokens.train)

@@ -179,6 +179,22 @@ def run_in_use(path: Path, holder: str) -> UserError:
     )
 
 
+def checkpoints_in_use(path: Path, holder: str) -> UserError:
+    return UserError(
+        f"another process is writing checkpoints into {path} ({holder or 'unknown'}): "
+        "wait for it or stop it, or choose another folder with --trainer.checkpoint.directory"
+    )
+
+
+def of_another_run(checkpoint: Location, differences: Sequence[str]) -> UserError:
+    shown = "; ".join(differences[:_SHOWN])
+    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    return UserError(
+        f"{checkpoint} is of a run with another config ({shown}{more}): "
+        "set these back to resume that run, or choose another folder with --trainer.checkpoint.directory"
+    )
+
+
 def other_config(path: Path, differences: Sequence[str], another: str | None) -> UserError:
     """`another` is the command that starts the run in a directory of its own, where that is known."""
     shown = "; ".join(differences[:_SHOWN])

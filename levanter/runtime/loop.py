@@ -16,12 +16,12 @@ import numpy as np
 from levanter import data as text
 from levanter.checkpoint import Checkpointer
 from levanter.compiler.compile import Compiled
-from levanter.config import TrainConfig
+from levanter.config import TrainConfig, dump
 from levanter.data.packing import Batch
 from levanter.processes.agreement import Agreement
 from levanter.processes.arrays import from_rows, rows_here
 from levanter.processes.group import ALONE, Group
-from levanter.runtime import errors, evaluate, garbage, own_code
+from levanter.runtime import elsewhere, errors, evaluate, garbage, own_code
 from levanter.runtime.course import Course
 from levanter.runtime.heldout import LOSS, HeldOut, Rows
 from levanter.runtime.instruments import Instruments
@@ -57,7 +57,7 @@ class Loop:
         self._trainer = config.trainer
         self._tokens = tokens
         code = own_code.digests(config)
-        self._code = {own_code.KEY: code} if code else {}
+        self._made_by = {elsewhere.KEY: elsewhere.identity(dump(config)), **({own_code.KEY: code} if code else {})}
         self._compiled = compiled
         self._checkpointer = checkpointer
         self._trackers = trackers
@@ -226,7 +226,7 @@ class Loop:
             self._trackers.sync()
             course = self._course.metadata(step, self._unlogged)
             self._checkpointer.save(
-                step, flat_names(state), {"data": self._tokens.identity_at(step), **self._code, **course}
+                step, flat_names(state), {"data": self._tokens.identity_at(step), **self._made_by, **course}
             )
             self._pace.stalled(time.perf_counter() - began)
 

@@ -181,7 +181,7 @@ def open_run(
     except OSError as error:
         raise errors.cannot_make_run(run.path, error.strerror or str(error)) from error
     with lock:
-        _take(lock, run.path)
+        take(lock, lambda holder: errors.run_in_use(run.path, holder))
         run = _taken_up(run.path, config_text, may_change, another)
         try:
             if not has_checkpoint(run.path):
@@ -263,10 +263,17 @@ def differences(path: Path, config_text: str, may_change: Iterable[str] = MAY_CH
     Raises:
         UserError: the file there is not a config of a run.
     """
-    before, now = _read_config(path / CONFIG), yaml.safe_load(config_text)
-    if not before.keys() & now.keys() and not has_checkpoint(path):
+    before = _read_config(path / CONFIG)
+    if not before.keys() & yaml.safe_load(config_text).keys() and not has_checkpoint(path):
         raise errors.unreadable_config(path / CONFIG)
-    before, now = _completed(split(before)[0], now)
+    return differences_from(split(before)[0], config_text, may_change)
+
+
+def differences_from(
+    before: Mapping[str, Any], config_text: str, may_change: Iterable[str] = MAY_CHANGE
+) -> list[Difference]:
+    """Where `config_text` differs from a config, by name, the keys in `may_change` left out."""
+    before, now = _completed(before, yaml.safe_load(config_text))
     old, new = dict(_flat(before)), dict(_flat(now))
     free = tuple(may_change)
     return [
@@ -321,12 +328,17 @@ def _forget(run: RunDirectory) -> None:
         (run.path / name).unlink(missing_ok=True)
 
 
-def _take(lock: TextIO, path: Path) -> None:
+def take(lock: TextIO, in_use: Callable[[str], UserError]) -> None:
+    """Take the lock of an open file until it is closed, and write into it who has it.
+
+    Args:
+        in_use: the error where another process has it, for what that process has written.
+    """
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
-        raise errors.run_in_use(path, lock.read().strip()) from error
+        raise in_use(lock.read().strip()) from error
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     lock.flush()

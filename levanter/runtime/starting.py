@@ -18,7 +18,7 @@ from levanter.config.kept import FIXED
 from levanter.hf.runs import is_imported, starting_model
 from levanter.optim.schedule import learning_rate
 from levanter.processes.starting import group
-from levanter.runtime import environment, errors, own_code, rewinds
+from levanter.runtime import elsewhere, environment, errors, own_code, rewinds
 from levanter.runtime.course import UNLOGGED, Course
 from levanter.runtime.nonfinite import Watch, from_the_first_step
 from levanter.runtime.opening import STEPS
@@ -68,7 +68,8 @@ def starting_state(
     def read_state(path: Location) -> tuple[Manifest, TrainState | None]:
         manifest = read_manifest(path)
         usable = _same_data(manifest, tokens) and manifest.step <= config.trainer.num_train_steps
-        return manifest, loaded(config, path, compiled) if usable and not is_imported(manifest) else None
+        usable = usable and not is_imported(manifest) and not elsewhere.differences(manifest, run.config_text)
+        return manifest, loaded(config, path, compiled) if usable else None
 
     problems: list[str] = []
     found = newest(config.trainer.checkpoint.directory or run.checkpoints_path, read_state, problems, members)
@@ -83,6 +84,8 @@ def starting_state(
         return first_state(config, run, compiled), 0, course
 
     checkpoint, (manifest, state) = found
+    if others := elsewhere.differences(manifest, run.config_text):
+        raise errors.of_another_run(checkpoint, others)
     if not _same_data(manifest, tokens):
         raise errors.other_data(checkpoint)
     for file in own_code.changed(manifest.metadata.get(own_code.KEY, {}), config):

@@ -16,11 +16,12 @@ import draccus
 from rich.console import Console
 
 from levanter import data as text
-from levanter.checkpoint import Checkpointer
-from levanter.checkpoint.directory import keep_elsewhere
+from levanter.checkpoint import Checkpointer, Location
+from levanter.checkpoint.directory import followed, keep_elsewhere
 from levanter.compiler.compile import compile_training, with_microbatches
 from levanter.compiler.plan_files import plan_followed
 from levanter.config import TrainConfig
+from levanter.errors import UserError
 from levanter.models.errors import vocabulary_too_small
 from levanter.processes.arrays import by_the_first, check_devices
 from levanter.processes.group import Group
@@ -28,6 +29,8 @@ from levanter.processes.starting import group, working
 from levanter.runtime import compile_cache, errors, memory, rewinds, summary
 from levanter.runtime.callbacks import Callback
 from levanter.runtime.command import Command
+from levanter.runtime.course import Course
+from levanter.runtime.elsewhere import sole_writer
 from levanter.runtime.instruments import Instruments
 from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
@@ -149,10 +152,23 @@ class _Attempt:
         Raises:
             NotFinite: the loss or the gradient of a step is not finite.
         """
-        config, run, console = self.config, self._run, self._console
+        kept, first, own = self.config.trainer.checkpoint, self._members.index == 0, self._run.checkpoints_path
+        new = followed(own) == own
+        folder = keep_elsewhere(own, kept.directory, write=first)
+        with sole_writer(folder, self._run) if first else contextlib.nullcontext():
+            try:
+                start = starting_state(self.config, self._run, self._fixed, self._tokens, self.compiled, self._console)
+            except UserError:
+                if new:  # what is there may be another run's
+                    keep_elsewhere(own, None, write=first)
+                raise
+            return self._made_from(folder, *start)
+
+    def _made_from(
+        self, folder: Location, state: TrainState, step: int, course: Course
+    ) -> tuple[TrainState, int, Loop, bool]:
+        config, run = self.config, self._run
         kept = config.trainer.checkpoint
-        folder = keep_elsewhere(run.checkpoints_path, kept.directory, write=self._members.index == 0)
-        state, step, course = starting_state(config, run, self._fixed, self._tokens, self.compiled, console)
         self._run = run.started()
         recorded = step - 1 if course.unlogged is not None else step
         instruments = Instruments(

@@ -29,6 +29,9 @@ def test_build_list_and_verify(arguments: list[str], tmp_path: Path, capsys: pyt
     assert identity[:12] in listed and "training tokens" in listed
     assert main(["data", "verify", cache]) == 0
     assert capsys.readouterr().out == f"{identity[:12]}  whole    {tmp_path}/rows.jsonl\n"
+    # In blocks it is the same corpus.
+    assert main(["data", "build", *arguments, "--data.shuffle_block=100", "--model.seq_len=16"]) == 0
+    assert capsys.readouterr().out.split()[-1] == identity
     (chunk,) = (tmp_path / "cache" / "tokens" / "chunks").rglob("*.tokens")
     content = bytearray(chunk.read_bytes())
     content[-100] ^= 1

@@ -37,6 +37,10 @@ class MixtureData(TokenData):
     def identity(self) -> str:
         return self._identity({name: part.identity for name, part in self.parts.items()})
 
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(each for part in self.parts.values() for each in part.corpora))
+
     def identity_at(self, step: int) -> str:
         rows = self.shares(step)
         return self._identity({name: part.identity_of(rows[name]) for name, part in self.parts.items()})
