@@ -6,6 +6,7 @@ source line. Lowering pins exactly this.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import ClassVar
 
 from ir.graph import Graph, Node, Operand, Phase, Source, Value
@@ -158,15 +159,20 @@ class _Scope(Scope):
         return self.copies[key]
 
     def late(self, value: Value, cause: Node) -> Value:
-        """Appends a delay of a value until the backward pass has come to where it is wanted."""
-        reached = next(
-            (n for n in reversed(self.nodes) if n.phase == "backward" and not op_of(n).fusible and n.outputs), None
-        )
+        """Appends a delay of a value until the backward pass has come to where it is wanted: to what flows back, since
+        what waits for the gradient of a parameter keeps that from being added up before it is reduced."""
+        backward = (n for n in reversed(self.nodes) if n.phase == "backward" and n.outputs and self.flows(n.outputs[0]))
+        nearest = next(backward, None)
+        reached = next((n for n in chain([nearest], backward) if n is None or not op_of(n).fusible), nearest)
         if reached is None:
             return value
         result = self.owner.fresh(value)
         self.nodes.append(Node("delay", "", (value, reached.outputs[0]), (result,), {}, (), cause.phase, cause.source))
         return result
+
+    def flows(self, value: Value) -> bool:
+        """Whether a value is an activation, or the gradient of one, and is there in full."""
+        return self.owner.roles.get(value.id, "compute") == "compute" and not value.type.partial
 
     def emit(
         self, reshard: Reshard, value: Value, cause: Node | None, over: tuple[str, ...], last: Value | None = None
