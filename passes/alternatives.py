@@ -5,7 +5,7 @@ It is the whole step under the other plan that is priced, collective by collecti
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
@@ -131,14 +131,35 @@ def _of_order(graph: Graph, plan: Layouts) -> Explanation:
 
 def _of_remat(graph: Graph, plan: Layouts) -> Explanation:
     """What it costs to compute again something else in the backward pass."""
-    times, memory, collectives = _priced(rematerialized(graph, plan.remat), plan)
+    made = ((remat, rematerialized(graph, remat)) for remat in policies(graph) if remat != plan.remat)
+    others = (each for each in made if plan.remat != AS_IT_IS or each[1] is not graph)
+    here = rematerialized(graph, plan.remat)
+    return of_graphs(REMAT, plan.remat, plan.reasons.get(REMAT, ""), here, replace(plan, remat=AS_IT_IS), others)
+
+
+def of_graphs(
+    name: Literal["remat", "microbatches"],
+    chosen: tuple[str, ...],
+    reason: str,
+    graph: Graph,
+    plan: Layouts,
+    others: Iterable[tuple[tuple[str, ...], Graph]],
+) -> Explanation:
+    """What it costs to compute a step in another way, under the same layouts.
+
+    Args:
+        chosen, graph: the way that was chosen, and the canonical graph of it.
+        others: other ways, each with its graph.
+    """
+    times, memory, collectives = _priced(graph, plan)
+    # Nothing is said of layouts that another graph cannot follow: that is what the price shows.
+    quiet = replace(plan, search=plan.search or Search(0, 0.0, False))
     found: list[Alternative] = []
-    for remat in policies(graph):
-        if remat != plan.remat and not (plan.remat == AS_IT_IS and rematerialized(graph, remat) is graph):
-            other_times, other_memory, others = _priced(rematerialized(graph, remat), replace(plan, remat=remat))
-            different = tuple(collectives_changed(collectives, others))
-            found.append(Alternative("remat", remat, "", other_times, other_memory, different))
-    return Explanation(REMAT, 0, (), plan.remat, plan.reasons.get(REMAT, ""), times, memory, tuple(found))
+    for way, other in others:
+        other_times, other_memory, theirs = _priced(other, quiet)
+        different = tuple(collectives_changed(collectives, theirs))
+        found.append(Alternative(name, way, "", other_times, other_memory, different))
+    return Explanation(name, 0, (), chosen, reason, times, memory, tuple(found))
 
 
 def _reason(graph: Graph, plan: Layouts, name: str, step: float) -> str:

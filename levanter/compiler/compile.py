@@ -18,8 +18,14 @@ import jax
 import ir
 import passes
 from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
-from levanter.compiler.errors import chosen_microbatches, elastic_needs_remat, elastic_remat, two_plans
-from levanter.compiler.microbatches import fewest
+from levanter.compiler.errors import (
+    elastic_microbatches,
+    elastic_needs_remat,
+    elastic_remat,
+    pinned_microbatches,
+    two_plans,
+)
+from levanter.compiler.microbatches import Chosen, counts, fastest, with_count
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
@@ -28,12 +34,13 @@ from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot
 from levanter.models.config import is_left_to_the_plan, left_to_the_plan
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
-from passes.alternatives import explanation
+from passes.alternatives import Explanation, explanation, of_graphs
 from passes.hardware.memory import CPU_MEMORY
-from passes.planner.constraints import ANY, REMAT, Constraints, Given
+from passes.planner.constraints import ANY, MICROBATCHES, REMAT, Constraints, Given
 from passes.planner.document import CHOICES_OF_MEMORY
 from passes.planner.remat import remat_of
-from passes.planner.variants import plan_alone
+from passes.planner.variants import plan_alone, unlimited_step
+from passes.rematerialize import rematerialized
 from passes.sharding.state import kinds_of
 from passes.stage import Stage
 from passes.summary import memory, operation_times
@@ -119,7 +126,7 @@ def planned(
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
     config, pin = remat_asked(config, plan, pin)
-    config, _ = with_microbatches(config, mesh, hardware)
+    config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, pin=pin, forbid=forbid)
     check_mesh(config, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and config.trainer.plan is not None:
@@ -132,7 +139,13 @@ def planned(
     result = planned_graph(graph, mesh, hardware, plan=plan, **how)
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
-    return result
+    return result if chosen is None else _with_choice(result, chosen)
+
+
+def _with_choice(result: pipeline.Result, chosen: Chosen) -> pipeline.Result:
+    """What was planned, with a number of micro-batches as a choice of the plan."""
+    reasons = {**result.plan.reasons, MICROBATCHES: chosen.reason}
+    return replace(result, plan=replace(result.plan, microbatches=chosen.count, reasons=reasons))
 
 
 def remat_asked(config: TrainConfig, plan: passes.Plan | None, pin: Given | None) -> tuple[TrainConfig, Given | None]:
@@ -155,18 +168,57 @@ def check_mesh(config: TrainConfig, mesh: Mapping[str, int]) -> None:
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
 
 
-def with_microbatches(config: TrainConfig, mesh: Mapping[str, int], hardware: str) -> tuple[TrainConfig, str | None]:
-    """The config with a number of micro-batches where it has null, and what there is to say of that.
+def with_microbatches(
+    config: TrainConfig,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    plan: passes.Plan | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
+) -> tuple[TrainConfig, Given | None, Chosen | None]:
+    """The config with a number of micro-batches: that of the plan, that which is pinned, or the fastest where `any` is
+    pinned or the config has null. The pins without it, and the choice, where it is not the config's.
 
     Raises:
-        UserError: no number of them fits the memory of a device.
+        UserError: no number of them fits the memory of a device; or what is pinned is none.
     """
-    if config.trainer.microbatches is not None:
-        return config, None
+    if plan is None and config.trainer.plan is not None:
+        plan = passes.Plan.of_document(config.trainer.plan, hardware)
+    pinned, rest = _pinned_microbatches(config, pin)
+    if plan is not None and plan.microbatches is not None:
+        return with_count(config, plan.microbatches), rest, None
+    if isinstance(pinned, int):
+        return with_count(config, pinned), rest, Chosen(pinned, "pinned", {})
+    if config.trainer.microbatches is not None and pinned is None:
+        return config, rest, None
     shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
-    config, needs = fewest(config, shards, lambda each: planned(each, mesh, hardware))
-    assert config.trainer.microbatches is not None
-    return config, chosen_microbatches(config.trainer.microbatches, needs["peak"], needs["capacity"])
+    how: dict[str, Any] = {"plan": plan, "pin": rest, "forbid": forbid}
+
+    def unlimited(each: TrainConfig) -> float:
+        asked, pins = remat_asked(each, plan, rest)
+        graph = pipeline.prepare(ir.trace(train_step_of(asked), state_shape(asked), batch_shape(asked)))
+        return unlimited_step(graph, passes.DeviceMesh.of(mesh), hardware, plan, pins, forbid)
+
+    config, chosen = fastest(config, shards, lambda each: planned(each, mesh, hardware, **how), unlimited)
+    return config, rest, chosen
+
+
+def _pinned_microbatches(config: TrainConfig, pin: Given | None) -> tuple[int | str | None, Given | None]:
+    """The number that is pinned, `any`, or None; and the other pins."""
+    if MICROBATCHES not in (pin or {}):
+        return None, pin
+    assert pin is not None
+    rest = {name: axes for name, axes in pin.items() if name != MICROBATCHES} or None
+    given = pin[MICROBATCHES]
+    written = given if isinstance(given, str) else ",".join(given)
+    if config.trainer.elastic:
+        raise elastic_microbatches()
+    if written == ANY:
+        return ANY, rest
+    if not written.isascii() or not written.isdigit() or int(written) < 1:
+        raise pinned_microbatches(written)
+    return int(written), rest
 
 
 def planned_graph(
@@ -231,11 +283,16 @@ def report(
         if plan is not None and config.trainer.plan is not None:
             raise two_plans(config.trainer.plan.source)
         config, pin = remat_asked(config, plan, pin)
-        config, chosen = with_microbatches(config, mesh, hardware)
+        config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, pin=pin, forbid=forbid)
         asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
-        result, found = explained(lambda: planned(config, mesh, hardware, **asked))
-    if chosen is not None:
-        found["notes"] = [chosen, *found["notes"]]
+
+        def result_of() -> pipeline.Result:
+            result = planned(config, mesh, hardware, **asked)
+            return result if chosen is None else _with_choice(result, chosen)
+
+        result, found = explained(result_of)
+    if chosen is not None and chosen.needs:
+        found["notes"] = [chosen.said, *found["notes"]]
     if plan_file is not None:
         found["notes"] = [*found["notes"], *plan_file.notes(result)]
     answer: dict[str, Any] = {
@@ -250,7 +307,9 @@ def report(
         with user_errors():
             answer |= plan_file.write(result, answer)
     if explain:
-        answer["explained"] = explanations(result, explain)
+        with user_errors():
+            counted = explained_microbatches(config, result) if MICROBATCHES in explain else None
+        answer["explained"] = explanations(result, explain, counted)
     if verify:
         answer["verify"] = verified(config, result, found, platform, partitioner)
     if values:
@@ -261,15 +320,39 @@ def report(
     return answer
 
 
-def explanations(result: pipeline.Result, names: Sequence[str]) -> list[dict[str, Any]]:
+def explained_microbatches(config: TrainConfig, result: pipeline.Result) -> Explanation:
+    """What other numbers of micro-batches cost under the same layouts."""
+    shards = math.prod(result.plan.mesh.as_dict().get(axis, 1) for axis in BATCH_AXES)
+    count, reason = config.trainer.microbatches or 1, result.plan.reasons.get(MICROBATCHES, "")
+
+    def others() -> Iterator[tuple[tuple[str, ...], Graph]]:
+        for each in counts(config.trainer.train_batch_size, shards):
+            if each != count and not config.trainer.elastic:
+                other = with_count(config, each)
+                graph = pipeline.prepare(ir.trace(train_step_of(other), state_shape(other), batch_shape(other)))
+                yield (str(each),), rematerialized(graph, result.plan.remat)
+
+    here = ((str(count),), reason, result.graph, replace(result.plan, microbatches=None))
+    return of_graphs(MICROBATCHES, *here, others())
+
+
+def explanations(
+    result: pipeline.Result, names: Sequence[str], counted: Explanation | None = None
+) -> list[dict[str, Any]]:
     """Of each of some names why it is where it is, and what each alternative costs.
+
+    Args:
+        counted: what there is to say of `microbatches`, which no graph tells.
 
     Raises:
         UserError: the step has no such name.
     """
     with user_errors():
         graph = result.canonical or result.graph
-        return [asdict(explanation(graph, result.plan, name)) for name in dict.fromkeys(names)]
+        return [
+            asdict(counted if counted and name == MICROBATCHES else explanation(graph, result.plan, name))
+            for name in dict.fromkeys(names)
+        ]
 
 
 def plan_by_hand(mesh: Mapping[str, int], hardware: str, rules: ByHand) -> passes.Plan | None:

@@ -107,11 +107,22 @@ def no_microbatches_fit(tried: Sequence[int], hardware: str, reason: str) -> Use
     )
 
 
-def chosen_microbatches(count: int, peak: int, capacity: int) -> str:
+def chosen_microbatches(count: int, reason: str, peak: int, capacity: int) -> str:
     """Bytes of a device: those that the step needs, and those that there are."""
     return (
-        f"trainer.microbatches: {count}, the fewest whose step fits a device "
-        f"({peak / 2**30:.3g} GiB of {capacity / 2**30:.3g} GiB)"
+        f"trainer.microbatches: {count}, the fastest that fits a device "
+        f"({peak / 2**30:.3g} GiB of {capacity / 2**30:.3g} GiB): {reason}"
+    )
+
+
+def pinned_microbatches(written: str) -> UserError:
+    return UserError(f"--pin microbatches={written}: expected a whole number of at least 1, or any")
+
+
+def elastic_microbatches() -> UserError:
+    return UserError(
+        "microbatches cannot be pinned in an elastic run: its bits depend on them, and are the same under any plan; "
+        "set trainer.microbatches"
     )
 
 

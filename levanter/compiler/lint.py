@@ -88,7 +88,7 @@ def _text(path: str) -> str:
 def _graph(step: Step, mesh: Mapping[str, int], hardware: str) -> tuple[Graph, Sequence[Module]]:
     if isinstance(step, Target):
         return graph_of(load_step(step)), ()
-    config, _ = with_microbatches(step, mesh, hardware)
+    config, _, _ = with_microbatches(step, mesh, hardware)
     state = state_shape(config)
     return ir.trace(train_step_of(config), state, batch_shape(config)), list(_modules(config, state))
 

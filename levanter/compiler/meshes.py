@@ -11,6 +11,7 @@ from levanter.compiler.question import check_hardware
 from levanter.errors import UserError
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline
+from passes.planner.constraints import MICROBATCHES
 from passes.planner.meshes import MeshChoice, choose_mesh, rows
 
 __all__ = ["MeshChoice", "answer_mesh", "mesh_for_config", "mesh_for_step", "rows"]
@@ -33,11 +34,12 @@ def mesh_for_config(config: TrainConfig, devices: int, hardware: str, **how: Any
     """
     check_hardware(hardware)
     config, pin = remat_asked(config, None, how.get("pin"))
-    how |= {"pin": pin} if pin else {}
+    microbatches = {name: each for name, each in (pin or {}).items() if name == MICROBATCHES}
+    how |= {"pin": {name: each for name, each in (pin or {}).items() if name != MICROBATCHES}}
     graphs: dict[int | None, Graph] = {}
 
     def graph_for(mesh: DeviceMesh) -> Graph:
-        fixed, _ = with_microbatches(config, mesh.as_dict(), hardware)
+        fixed, _, _ = with_microbatches(config, mesh.as_dict(), hardware, pin=microbatches)
         check_mesh(fixed, mesh.as_dict())
         count = fixed.trainer.microbatches
         if count not in graphs:

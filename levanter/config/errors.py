@@ -120,3 +120,11 @@ def elastic_remat(source: str | None) -> UserError:
     if source is None:
         return UserError(f"model.gradient_checkpointing: null lets each plan choose, but {why}: {fix}")
     return UserError(f"{source}: `remat`: {why}: leave it out, and {fix}")
+
+
+def elastic_microbatches(source: str, planned: int, configured: int | None) -> UserError:
+    return UserError(
+        f"{source}: `microbatches` is {planned}, and trainer.microbatches is {configured}: the bits of an elastic run "
+        "depend on it, and are the same under any plan: leave it out of the plan, or set trainer.microbatches to "
+        f"{planned} for the whole run"
+    )

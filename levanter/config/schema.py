@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from levanter.adapters.config import AdapterConfig
@@ -42,12 +42,23 @@ class TrainConfig:
             raise errors.plan_of_another_mesh(plan.source, plan.mesh, str(self.mesh))
         if plan is not None and plan.remat:
             object.__setattr__(self, "model", left_to_the_plan(self.model))
+        if plan is not None and plan.microbatches is not None:
+            self._follow(plan.source, plan.microbatches)
         if self.trainer.elastic and (plan is not None and plan.remat or is_left_to_the_plan(self.model)):
             raise errors.elastic_remat(plan.source if plan is not None and plan.remat else None)
         try:
             check_hardware(self.trainer.hardware)
         except UserError as error:
             raise errors.in_field("trainer.hardware", error) from None
+
+    def _follow(self, source: str, microbatches: int) -> None:
+        """Takes the number of micro-batches of a plan."""
+        if self.trainer.elastic and microbatches != self.trainer.microbatches:
+            raise errors.elastic_microbatches(source, microbatches, self.trainer.microbatches)
+        try:
+            object.__setattr__(self, "trainer", replace(self.trainer, microbatches=microbatches))
+        except UserError as error:
+            raise errors.in_field(source, error) from None
 
     @cached_property
     def mesh(self) -> DeviceMesh:

@@ -52,7 +52,7 @@ class TrainerConfig:
     """Sequences in one step, over all devices: the size of axis `batch`."""
     microbatches: int | None = number(1, SIZE)
     """Parts of a batch whose gradients are made one after another and added: the same update in less memory. null is
-    the fewest whose step fits trainer.hardware; a run fixes that when it starts."""
+    the number whose step is fastest of those that fit trainer.hardware; a run fixes that when it starts."""
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
     starts, and half of the virtual shards of an elastic run. A run keeps the number where it resumes on more or fewer

@@ -224,9 +224,10 @@ class _Attempt:
 
 def _microbatches(config: TrainConfig, console: Console) -> int | None:
     """How many micro-batches the planner chooses."""
-    chosen, said = with_microbatches(config, config.mesh.as_dict(), config.trainer.hardware)
-    console.print(said, markup=False, highlight=False, soft_wrap=True)
-    return chosen.trainer.microbatches
+    config, _, chosen = with_microbatches(config, config.mesh.as_dict(), config.trainer.hardware)
+    if chosen is not None:
+        console.print(chosen.said, markup=False, highlight=False, soft_wrap=True)
+    return config.trainer.microbatches
 
 
 @contextlib.contextmanager

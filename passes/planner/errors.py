@@ -190,8 +190,10 @@ def remat_name(name: str, known: Sequence[str]) -> PlanError:
     )
 
 
-def microbatches_are_traced() -> PlanError:
+def microbatches_are_traced(source: str = "") -> PlanError:
+    """`source` is the file of a plan that asks for them."""
     return PlanError(
-        "microbatches: the step is planned as it was traced, and how often it goes over parts of the batch is in it; "
-        "set that in the step, or plan a model of a configuration: levanter compile --model NAME --pin microbatches=4"
+        f"{source}{': ' * bool(source)}microbatches: the step is planned as it was traced, and how often it goes over "
+        "parts of the batch is in it; set that in the step, or plan a model of a configuration: levanter compile "
+        "--model NAME --pin microbatches=4"
     )

@@ -17,7 +17,7 @@ from ir.graph import Graph, Operand
 from passes import errors, require
 from passes.canonicalize import canonicalize
 from passes.errors import gib
-from passes.hardware.chip import Chip
+from passes.hardware.chip import Chip, chip_of
 from passes.placing import placed
 from passes.planner.constraints import ANY, REMAT, Constraints, Given
 from passes.planner.explain import longer
@@ -31,6 +31,7 @@ from passes.sharding.mesh import DeviceMesh, MeshLike
 from passes.summary import memory, times
 
 _EVEN = 0.005
+_UNLIMITED = 1 << 60
 _ROUNDING = 1e-6
 """Two ways to the same price add its parts in other orders."""
 
@@ -147,6 +148,29 @@ def _priced(graph: Graph, plan: Plan) -> tuple[float, int]:
     again = rematerialized(graph, plan.remat)
     done = placed(again, plan)
     return times(again, done, plan).step, memory(again, plan, done)["peak"]
+
+
+def unlimited_step(
+    graph: Graph,
+    layout: DeviceMesh,
+    hardware: str | Chip,
+    plan: Plan | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
+) -> float:
+    """Seconds of the fastest step of a canonical graph on a chip of unlimited memory, which none can beat.
+
+    Args:
+        plan: the one to follow, where it is given.
+    """
+    chip = replace(chip_of(hardware), capacity=_UNLIMITED)
+    constraints = Constraints.of(pin, forbid, layout)
+    if plan is None and layout.devices == 1 and not constraints.of_names:
+        plan = plan_alone(graph, layout, chip, constraints.remat)
+    elif plan is None:
+        plan = best_plan(graph, layout, chip, None, constraints)
+    step, _ = _priced(graph, replace(plan, custom_chip=chip))
+    return step
 
 
 def policies(graph: Graph) -> Iterator[Remat]:

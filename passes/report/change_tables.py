@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from passes.planner.remat import shown
 from passes.report.style import Printer
 from passes.report.units import format_bytes, format_change, format_seconds, ordered
 
@@ -24,6 +25,12 @@ def change_tables(changed: Mapping[str, Any], printer: Printer) -> None:
     if changed["order"][0] != changed["order"][1]:
         before, after = (ordered(order) for order in changed["order"])
         lines.append(("order", f"{after}, not {before}"))
+    if changed["remat"][0] != changed["remat"][1]:
+        before, after = (shown(remat) for remat in changed["remat"])
+        lines.append(("remat", f"{after}, not {before}"))
+    if changed["microbatches"][0] != changed["microbatches"][1]:
+        before, after = (count or "as the step has it" for count in changed["microbatches"])
+        lines.append(("micro-batches", f"{after}, not {before}"))
     if changed["regather"][0] != changed["regather"][1]:
         again = "gathered again in the backward pass"
         lines.append(("parameters", again if changed["regather"][1] else f"kept, and not {again}"))

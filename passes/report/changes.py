@@ -13,6 +13,7 @@ from passes.sharding.state import STATE_KINDS
 Row = dict[str, Any]
 
 ROLES = ("compute", "storage")
+CHOICES = {"remat": "policy", "microbatches": "count"}
 TIMES = ("step", "compute", "communication", "exposed")
 _KEY = ("kind", "axis", "mesh_axes", "bytes", "phase", "moving", "source")
 
@@ -24,6 +25,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Row:
         "names": _names(before["plan"], after["plan"]),
         "stored": [list(each["plan"].get("stored", STATE_KINDS)) for each in (before, after)],
         "order": [each["plan"].get("order", {}) for each in (before, after)],
+        **{key: [before[key][what], after[key][what]] for key, what in CHOICES.items()},
         "regather": [before["regather"], after["regather"]],
         "time": {key: [before["time"][key], after["time"][key]] for key in TIMES},
         "memory": {key: [before["memory"][key], after["memory"][key]] for key in before["memory"]},

@@ -37,6 +37,8 @@ def test_every_number_of_a_change_is_that_of_its_reports() -> None:
             "names": [],
             "stored": [list(STATE_KINDS)] * 2,
             "order": [{}, {}],
+            "remat": [[], []],
+            "microbatches": [None, None],
             "regather": [False, False],
             "collectives": [],
         },
