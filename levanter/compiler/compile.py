@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,30 +17,23 @@ import jax
 
 import ir
 import passes
+from levanter.compiler.choices import asked_microbatches, explained_microbatches, remat_asked, with_choice
 from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
-from levanter.compiler.errors import (
-    elastic_microbatches,
-    elastic_needs_remat,
-    elastic_remat,
-    pinned_microbatches,
-    two_plans,
-)
-from levanter.compiler.microbatches import Chosen, counts, fastest, with_count
+from levanter.compiler.errors import elastic_needs_remat, two_plans
+from levanter.compiler.microbatches import Chosen, fastest, with_count
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
-from levanter.models.config import is_left_to_the_plan, left_to_the_plan
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
-from passes.alternatives import Explanation, explanation, of_graphs
+from passes.alternatives import Explanation, explanation
 from passes.hardware.memory import CPU_MEMORY
-from passes.planner.constraints import ANY, MICROBATCHES, REMAT, Constraints, Given
+from passes.planner.constraints import MICROBATCHES, REMAT, Constraints, Given
 from passes.planner.document import CHOICES_OF_MEMORY
 from passes.planner.remat import remat_of
 from passes.planner.variants import plan_alone, unlimited_step
-from passes.rematerialize import rematerialized
 from passes.sharding.state import kinds_of
 from passes.stage import Stage
 from passes.summary import memory, operation_times
@@ -126,7 +119,8 @@ def planned(
     it runs on is the user's business, not the planner's."""
     check_hardware(hardware)
     config, pin = remat_asked(config, plan, pin)
-    config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, pin=pin, forbid=forbid)
+    given: dict[str, Any] = {"pin": pin, "forbid": forbid, "time_limit": time_limit}
+    config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, **given)
     check_mesh(config, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     if plan is None and config.trainer.plan is not None:
@@ -139,26 +133,7 @@ def planned(
     result = planned_graph(graph, mesh, hardware, plan=plan, **how)
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
-    return result if chosen is None else _with_choice(result, chosen)
-
-
-def _with_choice(result: pipeline.Result, chosen: Chosen) -> pipeline.Result:
-    """What was planned, with a number of micro-batches as a choice of the plan."""
-    reasons = {**result.plan.reasons, MICROBATCHES: chosen.reason}
-    return replace(result, plan=replace(result.plan, microbatches=chosen.count, reasons=reasons))
-
-
-def remat_asked(config: TrainConfig, plan: passes.Plan | None, pin: Given | None) -> tuple[TrainConfig, Given | None]:
-    """A config and pins in which the plan alone says what the backward pass computes again, where it is to say that:
-    by a pin, by a plan that does, or because the config has null."""
-    asked = REMAT in (pin or {})
-    if asked and config.trainer.elastic:
-        raise elastic_remat()
-    if asked or plan is not None and plan.remat:
-        return replace(config, model=left_to_the_plan(config.model)), pin
-    if is_left_to_the_plan(config.model) and plan is None and config.trainer.plan is None:
-        return config, {**(pin or {}), REMAT: ANY}
-    return config, pin
+    return result if chosen is None else with_choice(result, chosen)
 
 
 def check_mesh(config: TrainConfig, mesh: Mapping[str, int]) -> None:
@@ -176,6 +151,7 @@ def with_microbatches(
     plan: passes.Plan | None = None,
     pin: Given | None = None,
     forbid: Given | None = None,
+    time_limit: float | None = None,
 ) -> tuple[TrainConfig, Given | None, Chosen | None]:
     """The config with a number of micro-batches: that of the plan, that which is pinned, or the fastest where `any` is
     pinned or the config has null. The pins without it, and the choice, where it is not the config's.
@@ -185,7 +161,7 @@ def with_microbatches(
     """
     if plan is None and config.trainer.plan is not None:
         plan = passes.Plan.of_document(config.trainer.plan, hardware)
-    pinned, rest = _pinned_microbatches(config, pin)
+    pinned, rest = asked_microbatches(config, plan, pin)
     if plan is not None and plan.microbatches is not None:
         return with_count(config, plan.microbatches), rest, None
     if isinstance(pinned, int):
@@ -193,7 +169,7 @@ def with_microbatches(
     if config.trainer.microbatches is not None and pinned is None:
         return config, rest, None
     shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
-    how: dict[str, Any] = {"plan": plan, "pin": rest, "forbid": forbid}
+    how: dict[str, Any] = {"plan": plan, "pin": rest, "forbid": forbid, "time_limit": time_limit}
 
     def unlimited(each: TrainConfig) -> float:
         asked, pins = remat_asked(each, plan, rest)
@@ -202,23 +178,6 @@ def with_microbatches(
 
     config, chosen = fastest(config, shards, lambda each: planned(each, mesh, hardware, **how), unlimited)
     return config, rest, chosen
-
-
-def _pinned_microbatches(config: TrainConfig, pin: Given | None) -> tuple[int | str | None, Given | None]:
-    """The number that is pinned, `any`, or None; and the other pins."""
-    if MICROBATCHES not in (pin or {}):
-        return None, pin
-    assert pin is not None
-    rest = {name: axes for name, axes in pin.items() if name != MICROBATCHES} or None
-    given = pin[MICROBATCHES]
-    written = given if isinstance(given, str) else ",".join(given)
-    if config.trainer.elastic:
-        raise elastic_microbatches()
-    if written == ANY:
-        return ANY, rest
-    if not written.isascii() or not written.isdigit() or int(written) < 1:
-        raise pinned_microbatches(written)
-    return int(written), rest
 
 
 def planned_graph(
@@ -283,12 +242,13 @@ def report(
         if plan is not None and config.trainer.plan is not None:
             raise two_plans(config.trainer.plan.source)
         config, pin = remat_asked(config, plan, pin)
-        config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, pin=pin, forbid=forbid)
+        given: dict[str, Any] = {"pin": pin, "forbid": forbid, "time_limit": time_limit}
+        config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, **given)
         asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
 
         def result_of() -> pipeline.Result:
             result = planned(config, mesh, hardware, **asked)
-            return result if chosen is None else _with_choice(result, chosen)
+            return result if chosen is None else with_choice(result, chosen)
 
         result, found = explained(result_of)
     if chosen is not None and chosen.needs:
@@ -318,22 +278,6 @@ def report(
         request = plan_request({"config": dump(config)}, result.plan)
         answer["values"] = checked_values(request, result.plan.mesh.devices, CONFIG_VALUES, partitioner)
     return answer
-
-
-def explained_microbatches(config: TrainConfig, result: pipeline.Result) -> Explanation:
-    """What other numbers of micro-batches cost under the same layouts."""
-    shards = math.prod(result.plan.mesh.as_dict().get(axis, 1) for axis in BATCH_AXES)
-    count, reason = config.trainer.microbatches or 1, result.plan.reasons.get(MICROBATCHES, "")
-
-    def others() -> Iterator[tuple[tuple[str, ...], Graph]]:
-        for each in counts(config.trainer.train_batch_size, shards):
-            if each != count and not config.trainer.elastic:
-                other = with_count(config, each)
-                graph = pipeline.prepare(ir.trace(train_step_of(other), state_shape(other), batch_shape(other)))
-                yield (str(each),), rematerialized(graph, result.plan.remat)
-
-    here = ((str(count),), reason, result.graph, replace(result.plan, microbatches=None))
-    return of_graphs(MICROBATCHES, *here, others())
 
 
 def explanations(

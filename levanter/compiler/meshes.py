@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import ir
-from levanter.compiler.compile import check_mesh, remat_asked, user_errors, with_microbatches
+from levanter.compiler.choices import remat_asked
+from levanter.compiler.compile import check_mesh, user_errors, with_microbatches
 from levanter.compiler.question import check_hardware
 from levanter.errors import UserError
 from levanter.runtime.state import batch_shape, state_shape, train_step_of

@@ -175,7 +175,7 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         if written:
             yield ""
             yield from _comment(_MEANINGS[key])
-            why = reasons.get(key, "") if key not in document.sizes else ""
+            why = reasons.get(key, "") if key == "remat" and key not in document.sizes else ""
             yield f"{key}: {written}  # {why}" if why else f"{key}: {written}"
     for key in CHOICES_OF_MEMORY:
         yield ""
