@@ -199,7 +199,8 @@ def constraint_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME=AXES",
         multiple=True,
         help="Find the best plan in which a name is sharded over just these mesh axes, in use or at rest: embed=data; "
-        "or that stores some kinds of state, or whichever are best: stored=gradients,optimizer or stored=any.",
+        "or that stores some kinds of state, or whichever are best: stored=gradients,optimizer or stored=any; likewise "
+        "remat=full (or none, or names that are kept) and microbatches=4.",
     )(command)
 
 
