@@ -17,6 +17,7 @@ whose axes both names can have, are searched in one order: in the others there i
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, product
+from math import inf
 from time import process_time
 
 import numpy as np
@@ -115,7 +116,8 @@ def search_orders(
         if not all(len(options) for options in part.options.values()):
             continue
         left = None if time_limit is None else max(0.0, time_limit - (process_time() - started))
-        found = _faster(found, _in_order(search(part, terms, memory, chip, left), where))
+        limit = found.best[1].seconds if len(found.best) > 1 else inf
+        found = _faster(found, _in_order(search(part, terms, memory, chip, left, limit), where))
         searched.append(part)
     return found, tuple(searched)
 

@@ -78,14 +78,21 @@ class Found:
 
 
 def search(
-    space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip, time_limit: float | None = None
+    space: PlanSpace,
+    terms: list[Term],
+    memory: MemoryProgram,
+    chip: Chip,
+    time_limit: float | None = None,
+    limit: float = np.inf,
 ) -> Found:
     """The best candidates.
 
     Args:
         time_limit: seconds of this process's time after which the search ends with what it has.
+        limit: seconds of a plan that is known already. Only faster ones are looked for; where there is none, nothing is
+            found.
     """
-    return _Search(space, terms, memory, chip, time_limit).run()
+    return _Search(space, terms, memory, chip, time_limit, limit).run()
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,13 @@ class _Node:
 
 class _Search:
     def __init__(
-        self, space: PlanSpace, terms: list[Term], memory: MemoryProgram, chip: Chip, time_limit: float | None
+        self,
+        space: PlanSpace,
+        terms: list[Term],
+        memory: MemoryProgram,
+        chip: Chip,
+        time_limit: float | None,
+        known: float,
     ) -> None:
         self.space = space
         self.chip = chip
@@ -128,6 +141,7 @@ class _Search:
         self.terms = [asked_of(term, space, chip) for term in terms]
         self.entries = sizes(memory, chip.memory, space)
         self.moments = Moments.of(memory, chip.memory).ordered([i for _, group in self.entries for i in group])
+        self.known = known
         self.deadline = None if time_limit is None else process_time() + time_limit
         self.best: list[Candidate] = []
         self.leanest: Candidate | None = None
@@ -137,10 +151,10 @@ class _Search:
 
     def run(self) -> Found:
         self.search()
-        if not self.best:
+        if not self.best and np.isinf(self.known):
             self.by_memory = True
             self.search()
-        bound = min(self.left_out, self.best[0].seconds) if self.best else np.inf
+        bound = min(self.left_out, self.best[0].seconds) if self.best else self.left_out
         return Found(self.best, self.leanest, bound)
 
     def search(self) -> None:
@@ -182,7 +196,7 @@ class _Search:
 
     @property
     def found(self) -> bool:
-        return bool(self.best or self.leanest)
+        return bool(self.best or self.leanest) or np.isfinite(self.known)
 
     @property
     def late(self) -> bool:
@@ -225,10 +239,10 @@ class _Search:
 
     @property
     def limit(self) -> float:
-        """What a branch must beat: the second best so far."""
+        """What a branch must beat: the second best so far, or the plan that is known."""
         if self.by_memory:
             return self.leanest.peak * (1 - _LEANEST) if self.leanest is not None else np.inf
-        return self.best[1].seconds if len(self.best) > 1 else np.inf
+        return min(self.known, self.best[1].seconds if len(self.best) > 1 else np.inf)
 
     def children(self, node: _Node) -> list[tuple[float, _Node]]:
         """The two branches of a node that may have a better plan, with their bounds; none where it is one plan, which
@@ -321,7 +335,7 @@ class _Search:
         if self.by_memory:
             if self.leanest is None or peak < self.leanest.peak:
                 self.leanest = candidate
-        elif peak <= self.capacity:
+        elif peak <= self.capacity and seconds < self.known:
             self.keep(candidate)
 
     def keep(self, candidate: Candidate) -> None:

@@ -18,6 +18,7 @@ from passes.hardware.chip import CHIPS
 from passes.planner.document import read_document, text_of
 from passes.planner.orders import orders
 from passes.planner.problem import Problem
+from passes.planner.search import search
 from passes.report.changes import changes
 from passes.report.explained import explained
 from passes.sharding.mesh import DeviceMesh
@@ -108,6 +109,14 @@ def test_the_best_of_all_orders_is_found(graph):
     assert seconds_of(cost) == pytest.approx(prices[str(WHERE)], rel=1e-9)
     assert prices[str(WHERE)] < 0.95 * prices["{}"]
     assert plan.reasons["order"].startswith("without it a step takes")
+
+
+def test_only_what_beats_a_known_plan_is_looked_for(graph):
+    problem = Problem.of(graph, DeviceMesh.of("8"), CHIPS["v5e"])
+    given = (problem.space, problem.terms, problem.memory, CHIPS["v5e"], None)
+    best = search(*given).best
+    assert search(*given, best[1].seconds).best == best[:1]
+    assert search(*given, best[0].seconds).best == [] and search(*given, best[0].seconds).leanest is None
 
 
 def test_the_order_of_the_space_where_another_one_gives_nothing():
