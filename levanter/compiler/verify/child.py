@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from levanter.errors import EXIT_USER_ERROR, UserError
 
 OPTIMIZED = "optimized.txt"
 """The file with the module of a program for a TPU or a GPU."""
+_BUFFERS = "buffers"
+"""The folder in which libtpu says what it assigned."""
+_ASSIGNED = re.compile(r"^Memory Space: default \(color=0\)\nTotal bytes: (\d+)", re.MULTILINE)
 _MEMORY = {
     "arguments": "argument_size_in_bytes",
     "outputs": "output_size_in_bytes",
@@ -31,8 +36,7 @@ def main() -> int:
     request = json.load(sys.stdin)
     try:
         given = _called(request["function"], request["request"])
-        compiled = _compiled_ahead if "topology" in request["request"] else _compiled
-        answer, status = compiled(given, request["dump"]) if request["dump"] else {"answer": given}, 0
+        answer, status = _compiled_for(request, given) if request["dump"] else {"answer": given}, 0
     except UserError as error:
         answer, status = {"user_error": str(error)}, EXIT_USER_ERROR
     Path(request["result"]).write_text(json.dumps(answer))
@@ -42,6 +46,12 @@ def main() -> int:
 def _called(function: str, request: dict[str, Any]) -> Any:
     module, _, name = function.partition(":")
     return getattr(importlib.import_module(module), name)(request)
+
+
+def _compiled_for(request: dict[str, Any], lowered: Any) -> dict[str, Any]:
+    if "topology" in request["request"]:
+        return _compiled_ahead(lowered, request["dump"], request["request"]["topology"]["platform"])
+    return _compiled(lowered, request["dump"])
 
 
 def _compiled(lowered: Any, dump: str) -> dict[str, Any]:
@@ -57,12 +67,21 @@ def _compiled(lowered: Any, dump: str) -> dict[str, Any]:
     return _memory(lowered.compile(compiler_options=options))
 
 
-def _compiled_ahead(lowered: Any, dump: str) -> dict[str, Any]:
+def _compiled_ahead(lowered: Any, dump: str, platform: str) -> dict[str, Any]:
     """What runs on a TPU or a GPU is the optimized module, which the compiled program has itself."""
-    compiled = lowered.compile()
-    Path(dump).mkdir()
+    buffers = Path(dump, _BUFFERS)
+    buffers.mkdir(parents=True)
+    options = {"xla_dump_to": str(buffers), "xla_dump_hlo_as_text": True} if platform == "tpu" else None
+    compiled = lowered.compile(compiler_options=options)
     Path(dump, OPTIMIZED).write_text(compiled.as_text())
-    return _memory(compiled)
+    found = _memory(compiled)
+    assigned = [int(size) for report in _reports(buffers) for size in _ASSIGNED.findall(report)]
+    return {"memory": {**found["memory"], "assigned": max(assigned)}} if assigned else found
+
+
+def _reports(buffers: Path) -> Iterator[str]:
+    for path in sorted(buffers.rglob("*memory-usage-report.txt")):
+        yield path.read_text()
 
 
 def _memory(compiled: Any) -> dict[str, Any]:

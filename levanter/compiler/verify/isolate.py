@@ -40,7 +40,8 @@ class CompiledProgram:
     Attributes:
         text: the HLO module right after the SPMD partitioner, of a program for a TPU or a GPU the optimized one; "" for
             one CPU device, where the partitioner does not run.
-        memory: bytes per device: `arguments`, `outputs`, `aliased` (outputs in the place of arguments), `temporaries`.
+        memory: bytes per device: `arguments`, `outputs`, `aliased` (outputs in the place of arguments), `temporaries`;
+            of a program for a TPU also `assigned`, all that it takes of HBM.
         seconds: how long the child process took.
     """
 
@@ -50,8 +51,14 @@ class CompiledProgram:
 
     @property
     def peak(self) -> int:
-        """Bytes per device while the step runs: arguments + outputs − aliased + temporaries."""
+        """Bytes per device while the step runs: arguments + outputs − aliased + temporaries.
+
+        On a TPU it is what was assigned: among the temporaries libtpu counts twice what a loop takes over in place, so
+        that programs which it compiles would not fit their chip.
+        """
         memory = self.memory
+        if "assigned" in memory:
+            return memory["assigned"]
         return memory["arguments"] + memory["outputs"] - memory["aliased"] + memory["temporaries"]
 
 

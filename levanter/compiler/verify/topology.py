@@ -58,7 +58,7 @@ class Topology:
 
     def as_json(self) -> dict[str, Any]:
         """What `Topology.of_json` reads."""
-        return asdict(self)
+        return {"platform": "tpu", **asdict(self)}
 
     @classmethod
     def of_json(cls, data: Mapping[str, Any]) -> Topology:
