@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ir import errors
-from ir.graph import Node
+from ir.graph import Node, Value
 from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of, params_of
@@ -68,6 +68,10 @@ class Contract(Op):
             operands(node, 2 if not node.fn else 4, 2 if not node.fn else 4)
             dims = _product(node)
         return [Expected(_accumulated(node), dims)]
+
+    def by_rows(self, node: Node) -> Sequence[Value]:
+        """All of a product in groups of rows, which a kernel computes."""
+        return [*node.value_inputs, *node.outputs] if node.fn == "ragged" else ()
 
     def spread(self, node: Node) -> Sequence[Spread] | None:
         """Sharded alike on both sides, what is contracted leaves the product partial."""

@@ -320,6 +320,10 @@ class Op(ABC):
         """The dims of each array of 32 bits that is held while the node is computed, where no kernel does without."""
         return ()
 
+    def by_rows(self, node: Node) -> Sequence[Value]:
+        """The operands and results that a kernel takes and gives row by row: their last dim is innermost."""
+        return ()
+
     def flops(self, node: Node) -> int:
         """Floating-point operations of the whole op."""
         return 0

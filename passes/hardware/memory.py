@@ -1,8 +1,8 @@
 """How the memory of a chip takes arrays: in tiles or as they are, and how much of a step stays on the chip.
 
 A TPU keeps every array in tiles of 8 × 128 elements (the sublanes and lanes of its registers): two dims are filled
-up to whole tiles, and XLA takes those that waste least. Its vector memory is managed by the compiler, which keeps the
-temporaries of a step there as long as they fit. Sizes: `TpuInfo` of `jax.experimental.pallas.tpu`, less the 16 MiB that
+up to whole tiles, and XLA takes those that waste least, but for what a kernel reads or writes as it is: there it is the
+last two. Its vector memory is managed by the compiler, which keeps the temporaries of a step there as long as they fit. Sizes: `TpuInfo` of `jax.experimental.pallas.tpu`, less the 16 MiB that
 XLA sets aside for the operation at hand; a chip whose two cores work as one has no vector memory that both see, so
 there temporaries are in HBM.
 """
@@ -37,12 +37,19 @@ class ChipMemory:
         unit that XLA writes the products of."""
         return self.tile != (1, 1)
 
-    def bytes(self, lengths: Sequence[Any], item: int) -> Any:
+    @property
+    def record(self) -> int:
+        """Bytes of the record that XLA keeps in HBM of each copy to or from the chip, and of each operation of several
+        results: a table of 512 bytes, which takes a block of 16 KiB."""
+        return 2**14 if self.tile != (1, 1) else 0
+
+    def bytes(self, lengths: Sequence[Any], item: int, by_rows: bool = False) -> Any:
         """The memory of an array.
 
         Args:
             lengths: of its dims; each one number, or an array of candidates.
             item: bytes of an element.
+            by_rows: whether its last dim is innermost, as kernels have it.
         """
         elements: Any = item
         for length in lengths:
@@ -51,8 +58,11 @@ class ChipMemory:
             return elements
         least: Any = None
         for i, lane in enumerate(lengths):
+            if by_rows and i + 1 < len(lengths):
+                continue
             across = _filled(lane, self.tile[1]) / lane
-            rows = [_rows(row, self.tile[0]) / row for j, row in enumerate(lengths) if j != i]
+            others = lengths[-2:-1] if by_rows else [*lengths[:i], *lengths[i + 1 :]]
+            rows = [_rows(row, self.tile[0]) / row for row in others]
             wasted = across * _least(rows) if rows else across
             least = wasted if least is None else np.minimum(least, wasted)
         return np.rint(elements * least).astype(np.int64)

@@ -77,14 +77,15 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
-    whole copies of a stored one, gathered or not yet scattered, the places that these are in; and for a sum that is
-    all-reduced, the names that it sums over."""
+    whole copies of a stored one, gathered or not yet scattered, the places that these are in; for a sum that is
+    all-reduced, the names that it sums over; and whether its last dim is innermost."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
     role: Role
     copies: tuple[Place, ...] = ()
     summed: tuple[str, ...] = ()
+    by_rows: bool = False
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others; of a sum, 0
@@ -114,7 +115,7 @@ class Entry:
     def _bytes(self, rules: ShardingRules, chip: ChipMemory, masks: Sequence[Any]) -> Any:
         lengths = [size // rules.mesh.group(mask) for (_, size), mask in zip(self.dims, masks, strict=True)]
         widened = chip.widens and self.item == 2 and (self.role == "compute" or bool(self.copies))
-        return chip.bytes(lengths, 4 if widened else self.item)
+        return chip.bytes(lengths, 4 if widened else self.item, self.by_rows)
 
     def _copied(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
         total: Any = 0
@@ -210,6 +211,9 @@ def memory_program(
     program = MemoryProgram()
     writer = _Writer(program, roles, read_by_passes(graph), regather, chip)
     state = {graph.inputs[before].id for before, _ in graph.carried}
+    writer.kernels(graph)
+    if chip.record:
+        writer.records(graph)
     for value in graph.inputs:
         writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
     updated = [(graph.inputs[before], graph.outputs[after]) for before, after in graph.carried]
@@ -230,13 +234,15 @@ class _Writer:
         self.parameters = parameters
         self.regather = regather
         self.index: dict[Entry, int] = {}
+        self.by_rows: set[int] = set()
 
     def state_kind(self, value: Value) -> MemoryKind:
         return "parameters" if value.id in self.parameters else "optimizer"
 
     def entry(self, value: Value, copies: Sequence[Place] = ()) -> int:
         dims, item = _sizes(value.type.dims), item_size(value.type.dtype)
-        return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies)))
+        by_rows = value.id in self.by_rows and not copies
+        return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies), by_rows=by_rows))
 
     def numbered(self, entry: Entry) -> int:
         if entry not in self.index:
@@ -277,6 +283,30 @@ class _Writer:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
             self.free(value, kind)
+
+    def kernels(self, graph: Graph) -> None:
+        """Notes which values are kept row by row: those of kernels, what is computed from them element by element, and
+        what a loop stacks of them."""
+        for node in graph.nodes:
+            self.by_rows.update(value.id for value in op_of(node).by_rows(node))
+            if op_of(node).is_elementwise and any(value.id in self.by_rows for value in node.value_inputs):
+                self.by_rows.update(value.id for value in node.outputs)
+            for body, (_, feeds) in zip(entered(node), op_of(node).body_operands(node), strict=True):
+                pairs = [(outer.id, inner.id) for outer, inner, _ in feeds if isinstance(outer, Value)]
+                self.by_rows.update(inner for outer, inner in pairs if outer in self.by_rows)
+                self.kernels(body)
+                self.by_rows.update(outer for outer, inner in pairs if inner in self.by_rows)
+            for _, results in op_of(node).body_results(node):
+                for inner, outer, _ in results:
+                    if isinstance(inner, Value) and inner.id in self.by_rows:
+                        self.by_rows.add(outer.id)
+
+    def records(self, graph: Graph) -> None:
+        """All state is copied to the chip and back; what is not fused has several results where it can."""
+        unfused = sum(not op_of(node).fusible for node in graph.walk())
+        count = 2 * len(graph.carried) + unfused
+        entry = Entry(((None, count * self.chip.record // 4),), 4, "compute")
+        self.program.events.append(Event(1, self.numbered(entry), "temporaries", stays=True))
 
     def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
         """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""
