@@ -7,7 +7,10 @@
   the same bytes of an all-reduce.
 - It gathers in bf16 what only products read that take bf16, as those of f32 values do at JAX's default precision: half
   the bytes.
+- It gathers what a broadcast repeats before the broadcast, as a part of the bytes.
 - Where two values of one type are reduced and then added, it adds first and reduces once.
+- It computes a product in pieces while it reduce-scatters them, fills each up to whole tiles, and sends on what it
+  filled in by permutes.
 
 So for each set of mesh axes the bytes are set beside each other kind by kind; where these account for all of
 them, there is no surprise.
@@ -26,6 +29,11 @@ REDUCED = (
     "of two or more dims: here it reduces the whole value on every device"
 )
 HALVED = "the TPU compiler gathers in bf16 what only products read that take bf16 (JAX's default precision)"
+REPEATED = "the TPU compiler gathers what is repeated along a name before it repeats it, where the plan does so after"
+PADDED = (
+    "the TPU compiler reduce-scatters a product in pieces while it computes them, filled up to whole tiles, and shifts "
+    "by permutes what it filled in"
+)
 SUMMED = "the TPU compiler adds values before it reduces them, where the plan reduces each and adds then"
 Key = tuple[str, tuple[str, ...]]
 
@@ -50,6 +58,13 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
     if halved:
         missing["all_gather"] -= halved
         reasons["all_gather"] = HALVED
+    repeated = _repeated(kinds["all_gather"]) if "all_gather" in kinds else 0
+    if repeated:
+        missing["all_gather"] -= repeated
+        reasons["all_gather"] = REPEATED
+    if {"reduce_scatter", "permute"} <= kinds.keys() and _padded(kinds["reduce_scatter"], kinds["permute"]):
+        missing |= {"reduce_scatter": 0, "permute": 0}
+        reasons |= {"reduce_scatter": PADDED, "permute": PADDED}
     summed = _summed(kinds["all_reduce"]) if "all_reduce" in kinds else 0
     reduced = [kind for kind in ("all_gather", "reduce_scatter") if missing.get(kind, 0) > 0]
     unaccounted = sum(missing[kind] for kind in reduced) + missing.get("all_reduce", 0)
@@ -78,6 +93,36 @@ def _halved(gathers: Mapping[str, Any]) -> int:
         left[2 * size] = left.get(2 * size, 0) - halves
         saved += halves * size
     return saved
+
+
+def _repeated(gathers: Mapping[str, Any]) -> int:
+    """The bytes that gathers save which nobody predicted of their size, but as many of a multiple of it."""
+    short = [size for size in gathers["sizes"] if size["compiled_count"] < size["predicted_count"]]
+    saved = 0
+    for size in gathers["sizes"]:
+        count, whole = size["compiled_count"], size["bytes"]
+        if count and not size["predicted_count"] and "bf16" not in size["dtypes"]:
+            saved += next(
+                (
+                    count * (each["bytes"] - whole)
+                    for each in short
+                    if each["bytes"] % whole == 0 and each["predicted_count"] - each["compiled_count"] == count
+                ),
+                0,
+            )
+    return saved
+
+
+def _padded(scatters: Mapping[str, Any], permutes: Mapping[str, Any]) -> bool:
+    """Whether the reduce-scatters that are missing are there with some more bytes, of which permutes shift a part."""
+    off = [size for size in scatters["sizes"] if size["predicted_count"] != size["compiled_count"]]
+    short = sum(size["predicted_count"] - size["compiled_count"] for size in off)
+    filled = scatters["compiled_bytes"] - scatters["predicted_bytes"]
+    pieces = sum(size["compiled_count"] for size in off if not size["predicted_count"])
+    shifted = permutes["compiled_bytes"]
+    return (
+        short == 0 < pieces == permutes["compiled_count"] and 0 < shifted < filled and not permutes["predicted_bytes"]
+    )
 
 
 def _summed(reduces: Mapping[str, Any]) -> int:
