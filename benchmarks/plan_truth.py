@@ -206,9 +206,9 @@ def summary_of(cells: list[Cell]) -> list[str]:
         of_steps = rank(cells, lambda cell: cell["time"]["step"], lambda cell: cell["cycles"])
         serial = rank(cells, lambda cell: cell["time"]["serial"], lambda cell: cell["time"]["compiled_serial"])
         lines += [
-            f"- Spearman correlation of predicted with compiled: {of_operations:.3f} of the operations, in seconds and in "
-            f"cycles; {serial:.3f} of operations and collectives one after the other; {of_steps:.3f} of the predicted "
-            "step, in which collectives are hidden, with the cycles of operations alone"
+            f"- Spearman correlation of predicted with compiled: {of_operations:.3f} of the operations, in seconds "
+            f"and in cycles; {serial:.3f} of operations and collectives one after the other; {of_steps:.3f} of the "
+            "predicted step, in which collectives are hidden, with the cycles of operations alone"
         ]
     return lines
 

@@ -16,6 +16,7 @@ from ir.types import SUM, TensorType
 from passes import errors, require
 from passes.follow import warn_of_unfollowed
 from passes.planner.layouts import Layouts
+from passes.planner.memory import stacked_results
 from passes.planner.regather import regathers
 from passes.rematerialize import rematerialized
 from passes.retype import laid_out, without_layout
@@ -304,11 +305,6 @@ class _Scope(Scope):
         super().append(node)
         for value in node.outputs:
             self.maker[value.id] = node
-
-
-def stacked_results(node: Node) -> set[int]:
-    """Ids of the results that are stacked slices."""
-    return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
 
 
 def _union(masks: Sequence[Mask]) -> int:

@@ -2,9 +2,9 @@
 
 A TPU keeps every array in tiles of 8 × 128 elements (the sublanes and lanes of its registers): two dims are filled
 up to whole tiles, and XLA takes those that waste least, but for what a kernel reads or writes as it is: there it is the
-last two. Its vector memory is managed by the compiler, which keeps the temporaries of a step there as long as they fit. Sizes: `TpuInfo` of `jax.experimental.pallas.tpu`, less the 16 MiB that
-XLA sets aside for the operation at hand; a chip whose two cores work as one has no vector memory that both see, so
-there temporaries are in HBM.
+last two. Its vector memory is managed by the compiler, which keeps the temporaries of a step there as long as they fit.
+Sizes: `TpuInfo` of `jax.experimental.pallas.tpu`, less the 16 MiB that XLA sets aside for the operation at hand; a chip
+whose two cores work as one has no vector memory that both see, so there temporaries are in HBM.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,18 @@ class ChipMemory:
         """Bytes of the record that XLA keeps in HBM of each copy to or from the chip, and of each operation of several
         results: a table of 512 bytes, which takes a block of 16 KiB."""
         return 2**14 if self.tile != (1, 1) else 0
+
+    def off_chip(self, rest: Any, stacked: Any) -> Any:
+        """The bytes of temporaries that are in the memory of the device: nothing as long as all fit on the chip. What
+        loops stack they read and write in every trip, so as much of it stays as has room beside the rest; where the
+        rest does not fit by itself, what waits there for its readers is sent away, and nothing is taken to stay.
+
+        Args:
+            rest: bytes of what is not stacked; one number, or an array of candidates.
+            stacked: bytes of what loops stack.
+        """
+        fits = np.asarray(rest) <= self.on_chip
+        return np.where(fits, np.maximum(rest + stacked - self.on_chip, 0), rest + stacked)
 
     def bytes(self, lengths: Sequence[Any], item: int, by_rows: bool = False) -> Any:
         """The memory of an array.

@@ -57,19 +57,26 @@ const Pricing = (() => {
       if (index < 0) return null;
       places[i].forEach((place, row) => (bytes[place] = table.values[row][index]));
     }
-    const held = [memoryKinds.map(() => 0), memoryKinds.map(() => 0)];
-    let staying = 0, passing = 0, peak = 0, parts = memoryKinds.map(() => 0);
+    // What stays in the memory of the device, what passes, and what loops stack of it: `ChipMemory.off_chip`.
+    const held = [0, 1, 2].map(() => memoryKinds.map(() => 0));
+    const total = [0, 0, 0];
+    let peak = 0, parts = memoryKinds.map(() => 0);
     const course = [];
-    for (const [sign, place, kind, stays] of events) {
+    for (const [sign, place, kind, which] of events) {
       const change = sign * bytes[place];
-      held[stays][kind] += change;
-      if (stays) staying += change;
-      else passing += change;
-      const off = passing > onChip;
-      const running = staying + (off ? passing : 0);
+      held[which][kind] += change;
+      total[which] += change;
+      const passes = total[1] > onChip;
+      const off = passes ? total[1] + total[2] : Math.max(total[1] + total[2] - onChip, 0);
+      const running = total[0] + off;
       if (running > peak) {
         peak = running;
-        parts = memoryKinds.map((_, i) => held[1][i] + (off ? held[0][i] : 0));
+        let left = off - (passes ? total[1] : 0);
+        parts = memoryKinds.map((_, i) => {
+          const taken = Math.min(left, held[2][i]);
+          left -= taken;
+          return held[0][i] + (passes ? held[1][i] : 0) + taken;
+        });
       }
       course.push(running);
     }

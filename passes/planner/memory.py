@@ -14,7 +14,7 @@ has no kernel there, holds its scores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,12 +39,13 @@ _At = dict[int, list[int]]
 @dataclass(frozen=True, slots=True)
 class Event:
     """`sign` times the bytes of an entry (a type in a role) come or go. What `stays` is there before or after the step,
-    so it is in the memory of the device and not on the chip."""
+    so it is in the memory of the device and not on the chip; what is `stacked` a loop reads or writes in every trip."""
 
     sign: int
     entry: int
     kind: MemoryKind
     stays: bool = False
+    stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,60 +148,74 @@ class MemoryProgram:
     def peak(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> tuple[Any, dict[MemoryKind, Any]]:
         """The peak, and what it is made of (the latter for single plans)."""
         sizes = [entry.local(rules, chip) for entry in self.entries]
-        staying: Any = 0
-        passing: Any = 0
+        held: dict[tuple[MemoryKind, bool, bool], Any] = {}
+        at_peak = dict(held)
+        total: list[Any] = [0, 0, 0]
         highest: Any = 0
-        parts: dict[tuple[MemoryKind, bool], Any] = {}
-        at_peak = dict(parts)
         for event in self.events:
             change = event.sign * sizes[event.entry]
-            if event.stays:
-                staying = staying + change
-            else:
-                passing = passing + change
-            running = staying + passing * (passing > chip.on_chip)
+            which = 0 if event.stays else 2 if event.stacked else 1
+            total[which] = total[which] + change
+            running = total[0] + chip.off_chip(total[1], total[2])
             if np.ndim(running) == 0:
-                parts[event.kind, event.stays] = parts.get((event.kind, event.stays), 0) + change
+                key = (event.kind, event.stays, event.stacked)
+                held[key] = held.get(key, 0) + change
                 if running > highest:
-                    at_peak = dict(parts)
+                    at_peak = dict(held)
             highest = np.maximum(highest, running)
-        return highest, _off_chip(at_peak, chip.on_chip)
+        return highest, _in_memory(at_peak, chip)
 
     def held(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> list[tuple[MemoryKind, Entry, int]]:
-        """What is held in the memory of the device when most is: of each kind, the entries and how many of each."""
+        """What is held in the memory of the device when most is: of each kind, the entries and how many of each. Of
+        what loops stack, the largest arrays that make up what has no room on the chip."""
         sizes = [int(entry.local(rules, chip)) for entry in self.entries]
-        staying = passing = highest = 0
-        counts: dict[tuple[MemoryKind, int, bool], int] = {}
+        total, highest, off = [0, 0, 0], 0, 0
+        counts: dict[tuple[MemoryKind, int, int], int] = {}
         found = dict(counts)
         for event in self.events:
-            key = (event.kind, event.entry, event.stays)
+            which = 0 if event.stays else 2 if event.stacked else 1
+            key = (event.kind, event.entry, which)
             counts[key] = counts.get(key, 0) + event.sign
-            staying += event.sign * sizes[event.entry] * event.stays
-            passing += event.sign * sizes[event.entry] * (not event.stays)
-            off_chip = passing > chip.on_chip
-            if staying + passing * off_chip > highest:
-                highest = staying + passing * off_chip
-                found = {key: count for key, count in counts.items() if count and (key[2] or off_chip)}
+            total[which] += event.sign * sizes[event.entry]
+            off = int(chip.off_chip(total[1], total[2]))
+            if total[0] + off > highest:
+                highest = total[0] + off
+                kept = {0: True, 1: off > total[2], 2: off > 0}
+                found = {key: count for key, count in counts.items() if count and kept[key[2]]}
+                left = off - (total[1] if kept[1] else 0)
+                for key in sorted((each for each in found if each[2] == 2), key=lambda each: -sizes[each[1]]):
+                    found[key] = min(found[key], -(-left // sizes[key[1]]) if sizes[key[1]] and left > 0 else 0)
+                    left -= found[key] * sizes[key[1]]
         merged: dict[tuple[MemoryKind, int], int] = {}
         for (kind, entry, _), count in found.items():
-            merged[kind, entry] = merged.get((kind, entry), 0) + count
+            if count:
+                merged[kind, entry] = merged.get((kind, entry), 0) + count
         return [(kind, self.entries[entry], count) for (kind, entry), count in merged.items()]
 
     def on_chip(self, rules: ShardingRules, chip: ChipMemory) -> int:
-        """The most that temporaries take on the chip, where they fit: what has no part in the peak."""
+        """The most that temporaries take on the chip: what has no part in the peak."""
         sizes = [int(entry.local(rules, chip)) for entry in self.entries]
-        passing = most = 0
+        total, most = [0, 0], 0
         for event in self.events:
             if not event.stays:
-                passing += event.sign * sizes[event.entry]
-                most = max(most, passing if passing <= chip.on_chip else 0)
+                total[event.stacked] += event.sign * sizes[event.entry]
+                most = max(most, sum(total) - int(chip.off_chip(*total)))
         return most
 
 
-def _off_chip(parts: Mapping[tuple[MemoryKind, bool], Any], on_chip: int) -> dict[MemoryKind, Any]:
-    """What takes memory of the device, by kind."""
-    passing = sum(size for (_, stays), size in parts.items() if not stays) > on_chip
-    return {kind: parts.get((kind, True), 0) + passing * parts.get((kind, False), 0) for kind in MEMORY_KINDS}
+def _in_memory(held: Mapping[tuple[MemoryKind, bool, bool], Any], chip: ChipMemory) -> dict[MemoryKind, Any]:
+    """What takes memory of the device, by kind: of what loops stack, what has no room on the chip."""
+    rest = sum(size for (_, stays, stacked), size in held.items() if not stays and not stacked)
+    stacks = {kind: held.get((kind, False, True), 0) for kind in MEMORY_KINDS}
+    off = chip.off_chip(rest, sum(stacks.values()))
+    passing = rest > chip.on_chip
+    left = off - rest * passing
+    found: dict[MemoryKind, Any] = {}
+    for kind in MEMORY_KINDS:
+        taken = np.minimum(left, stacks[kind])
+        left = left - taken
+        found[kind] = held.get((kind, True, False), 0) + passing * held.get((kind, False, False), 0) + taken
+    return found
 
 
 def memory_program(
@@ -235,6 +250,7 @@ class _Writer:
         self.regather = regather
         self.index: dict[Entry, int] = {}
         self.by_rows: set[int] = set()
+        self.stacked: set[int] = set()
 
     def state_kind(self, value: Value) -> MemoryKind:
         return "parameters" if value.id in self.parameters else "optimizer"
@@ -251,13 +267,14 @@ class _Writer:
         return self.index[entry]
 
     def allocate(self, value: Value, kind: MemoryKind, stays: bool = False) -> None:
-        self.program.events.append(Event(1, self.entry(value), kind, stays))
+        self.program.events.append(Event(1, self.entry(value), kind, stays, value.id in self.stacked))
 
     def free(self, value: Value, kind: MemoryKind) -> None:
-        self.program.events.append(Event(-1, self.entry(value), kind))
+        self.program.events.append(Event(-1, self.entry(value), kind, stacked=value.id in self.stacked))
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
+        graph = replace(graph, nodes=tuple(_scheduled(graph.nodes, self.roles)))
         kept = traffic(graph, self.chip.into_products).kept
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
@@ -272,6 +289,7 @@ class _Writer:
                 self.program.events.append(Event(1, number, "temporaries"))
             for body in entered(node):
                 self.scope(body, set(), op_of(node).scans(node))
+            self.stacked.update(stacked_results(node))
             for value in node.outputs:
                 if value.id in kept and value.id not in standing:
                     kind = self._kind(node, value, scanned)
@@ -372,6 +390,11 @@ class _Writer:
         return "temporaries" if scanned or node.phase != "forward" else "activations"
 
 
+def stacked_results(node: Node) -> set[int]:
+    """Ids of the results that are stacked slices."""
+    return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
+
+
 def _first_names(names: Sequence[str | None]) -> tuple[str | None, ...]:
     """The name of each dim, none for one whose name occurred before: that is not sharded."""
     return tuple(None if name in names[:i] else name for i, name in enumerate(names))
@@ -379,6 +402,26 @@ def _first_names(names: Sequence[str | None]) -> tuple[str | None, ...]:
 
 def _sizes(dims: Sequence[Dim]) -> tuple[tuple[str | None, int], ...]:
     return tuple((dim.name, dim.size) for dim in dims)
+
+
+def _scheduled(nodes: Sequence[Node], roles: Roles) -> list[Node]:
+    """Nodes in the order in which XLA computes them: of the two gradients of a product that of the activations comes
+    first, wherever it stands, since the parameter that it reads need not be held for the other."""
+    found = list(nodes)
+    for i, node in enumerate(found):
+        if not (op_of(node).multiplies and any(roles[value.id] == "storage" for value in node.outputs)):
+            continue
+        made = {value.id for value in node.outputs}
+        end = i + 1
+        while end < len(found) and any(value.id in made for value in found[end].value_inputs):
+            made.update(value.id for value in found[end].outputs)
+            end += 1
+        other = found[end] if end < len(found) else node
+        shared = {value.id for value in node.value_inputs} & {value.id for value in other.value_inputs}
+        on = any(roles[value.id] == "compute" for value in other.outputs)
+        if op_of(other).multiplies and on and shared and other.phase == node.phase == "backward":
+            found[i : end + 1] = [other, *found[i:end]]
+    return found
 
 
 def _last_use(graph: Graph, kept: frozenset[int]) -> tuple[dict[int, int], list[int]]:

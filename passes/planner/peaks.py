@@ -20,32 +20,33 @@ from passes.planner.tables import Asked, Float
 @dataclass(frozen=True)
 class Moments:
     """How many values of each entry there are at the moments that matter: [moment, entry], those that are in the
-    memory of the device before or after the step, and those that pass."""
+    memory of the device before or after the step, those that pass, and of these those that loops stack."""
 
     staying: Float
     passing: Float
-    on_chip: int
+    stacked: Float
+    chip: ChipMemory
 
     @classmethod
     def of(cls, program: MemoryProgram, chip: ChipMemory) -> "Moments":
-        counts = np.zeros((2, len(program.entries)))
+        counts = np.zeros((3, len(program.entries)))
         rows: dict[bytes, npt.NDArray[np.float64]] = {}
         for event in program.events:
-            counts[0 if event.stays else 1, event.entry] += event.sign
+            counts[0 if event.stays else 2 if event.stacked else 1, event.entry] += event.sign
             if event.sign > 0:
                 rows.setdefault(counts.tobytes(), counts.copy())
         kept = np.stack(list(rows.values())) if rows else counts[None]
         kept = kept[_undominated(kept.reshape(len(kept), -1))]
-        return cls(kept[:, 0], kept[:, 1], chip.on_chip)
+        return cls(kept[:, 0], kept[:, 1], kept[:, 2], chip)
 
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
-        return Moments(self.staying[:, entries], self.passing[:, entries], self.on_chip)
+        return Moments(self.staying[:, entries], self.passing[:, entries], self.stacked[:, entries], self.chip)
 
     def peak(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [candidate] bytes; of the least sizes there are, a bound."""
-        staying, passing = self.staying @ sizes, self.passing @ sizes
-        result: Float = np.max(staying + passing * (passing > self.on_chip), axis=0)
+        passing, stacked = self.passing @ sizes, self.stacked @ sizes
+        result: Float = np.max(self.staying @ sizes + self.chip.off_chip(passing, stacked), axis=0)
         return result
 
 

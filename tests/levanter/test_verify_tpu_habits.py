@@ -7,7 +7,7 @@ from typing import Any
 
 from levanter.compiler.verify import CompiledCollective, compare
 from levanter.compiler.verify.hlo import collectives
-from levanter.compiler.verify.tpu_habits import HALVED, JOINED, REDUCED, SUMMED, settled
+from levanter.compiler.verify.tpu_habits import HALVED, JOINED, PADDED, REDUCED, SUMMED, settled
 
 MESH = {"data": 4, "model": 2}
 
@@ -91,3 +91,14 @@ ENTRY %main (x: f32[8]) -> f32[32] {
 def test_a_collective_inside_of_several_fusions_is_one() -> None:
     found = collectives(CHAINED, {"data": 4})
     assert [(each.instruction, each.bytes, each.dtype) for each in found] == [("g1", 128, "f32"), ("other", 128, "f32")]
+
+
+def test_reduce_scattered_in_padded_pieces() -> None:
+    before = [predicted("reduce_scatter", 4096, 8)]
+    after = [compiled("reduce_scatter", 4096, 4), compiled("reduce_scatter", 4160, 4)]
+    shifted = [compiled("permute", 48, 4)]
+    assert verified(before, after + shifted) == ([PADDED] * 2, 0)
+    assert verified(before, after)[1] > 0
+    assert verified(before, [*after, compiled("permute", 48, 3)])[1] > 0
+    assert verified(before, [*after, compiled("permute", 80, 4)])[1] > 0
+    assert verified(before, [compiled("reduce_scatter", 4160, 4), *shifted])[1] > 0

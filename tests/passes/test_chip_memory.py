@@ -15,6 +15,7 @@ from ir.types import Dim, TensorType
 from passes.hardware.chip import CHIPS
 from passes.hardware.memory import CPU_MEMORY, ChipMemory
 from passes.planner.memory import Entry, Event, MemoryProgram, memory_program
+from passes.planner.peaks import Moments
 from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.roles import assign_roles
@@ -83,6 +84,46 @@ def test_temporaries_stay_on_the_chip_as_long_as_they_fit() -> None:
         assert (highest, parts["activations"], parts["temporaries"]) == (peak, activations, temporaries)
         assert sum(parts.values()) == highest
         assert step.on_chip(rules, ChipMemory(on_chip)) == {50: 0, 150: 100, 200: 200}[on_chip]
+
+
+def test_what_a_loop_stacks_stays_as_far_as_it_has_room() -> None:
+    rules = ShardingRules(DeviceMesh.of("1"), (), {}, {})
+    stack, brief = Event(1, 0, "activations", stacked=True), Event(1, 0, "temporaries")
+    step = program(Event(1, 0, "parameters", stays=True), stack, stack, brief)
+    for on_chip, peak, activations, temporaries in ((50, 400, 200, 100), (150, 250, 150, 0), (300, 100, 0, 0)):
+        highest, parts = step.peak(rules, ChipMemory(on_chip))
+        assert (highest, parts["activations"], parts["temporaries"]) == (peak, activations, temporaries)
+        assert Moments.of(step, ChipMemory(on_chip)).peak(np.array([[100.0]])) == [peak]
+        assert step.on_chip(rules, ChipMemory(on_chip)) == {50: 0, 150: 150, 300: 300}[on_chip]
+    (_, _, state), (_, _, stacks) = step.held(rules, ChipMemory(150))
+    assert (state, stacks) == (1, 2)
+
+
+def test_kernels_have_their_last_dim_innermost() -> None:
+    assert TILED.bytes((4, 4096, 176), 4) == 4 * 4096 * 176 * 4
+    assert TILED.bytes((4, 4096, 176), 4, by_rows=True) == 4 * 4096 * 256 * 4
+    assert TILED.bytes((176,), 4, by_rows=True) == 256 * 4
+
+
+def test_of_two_gradients_that_of_the_activations_is_made_first() -> None:
+    """The figures are those of one layer of 1 MB whose parameter is stored on four devices: its copy and its gradient,
+    both gathered, are not there at once."""
+    array = jax.ShapeDtypeStruct
+
+    def step(weights: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def loss(weights: jax.Array, x: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.tanh(jnp.tanh(x) @ weights))
+
+        grads, dx = jax.grad(loss, argnums=(0, 1))(weights, x)
+        return weights - grads, jnp.sum(dx)
+
+    arguments = array((512, 512), jnp.float32), array((64, 512), jnp.float32)
+    graph = passes.canonicalize(ir.trace(step, *arguments, names={"0": "embed mlp", "1": "batch embed"}))
+    plan = passes.Plan.by_hand({"data": 4}, {"batch": ["data"]}, {"embed": ["data"]}, "v5e")
+    program = memory_program(graph, assign_roles(graph))
+    whole = [event.sign for event in program.events if program.entries[event.entry].copies]
+    assert whole == [1, -1, 1, -1]
+    assert program.peak(plan.rules)[0] < 2 * 2**20
 
 
 def test_gradients_of_a_cpu_are_reduced_at_once_and_beside_what_they_were() -> None:

@@ -7,7 +7,6 @@
   the same bytes of an all-reduce.
 - It gathers in bf16 what only products read that take bf16, as those of f32 values do at JAX's default precision: half
   the bytes.
-- It gathers what a broadcast repeats before the broadcast, as a part of the bytes.
 - Where two values of one type are reduced and then added, it adds first and reduces once.
 - It computes a product in pieces while it reduce-scatters them, fills each up to whole tiles, and sends on what it
   filled in by permutes.
@@ -29,7 +28,6 @@ REDUCED = (
     "of two or more dims: here it reduces the whole value on every device"
 )
 HALVED = "the TPU compiler gathers in bf16 what only products read that take bf16 (JAX's default precision)"
-REPEATED = "the TPU compiler gathers what is repeated along a name before it repeats it, where the plan does so after"
 PADDED = (
     "the TPU compiler reduce-scatters a product in pieces while it computes them, filled up to whole tiles, and shifts "
     "by permutes what it filled in"
@@ -58,10 +56,6 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
     if halved:
         missing["all_gather"] -= halved
         reasons["all_gather"] = HALVED
-    repeated = _repeated(kinds["all_gather"]) if "all_gather" in kinds else 0
-    if repeated:
-        missing["all_gather"] -= repeated
-        reasons["all_gather"] = REPEATED
     if {"reduce_scatter", "permute"} <= kinds.keys() and _padded(kinds["reduce_scatter"], kinds["permute"]):
         missing |= {"reduce_scatter": 0, "permute": 0}
         reasons |= {"reduce_scatter": PADDED, "permute": PADDED}
@@ -92,24 +86,6 @@ def _halved(gathers: Mapping[str, Any]) -> int:
         left[size] -= count - halves
         left[2 * size] = left.get(2 * size, 0) - halves
         saved += halves * size
-    return saved
-
-
-def _repeated(gathers: Mapping[str, Any]) -> int:
-    """The bytes that gathers save which nobody predicted of their size, but as many of a multiple of it."""
-    short = [size for size in gathers["sizes"] if size["compiled_count"] < size["predicted_count"]]
-    saved = 0
-    for size in gathers["sizes"]:
-        count, whole = size["compiled_count"], size["bytes"]
-        if count and not size["predicted_count"] and "bf16" not in size["dtypes"]:
-            saved += next(
-                (
-                    count * (each["bytes"] - whole)
-                    for each in short
-                    if each["bytes"] % whole == 0 and each["predicted_count"] - each["compiled_count"] == count
-                ),
-                0,
-            )
     return saved
 
 
