@@ -297,7 +297,9 @@ def main() -> int:
         for plan in PLANS
         if (model, plan, where) in cells
     ]
-    options.out.with_suffix(".md").write_text(table(ordered, "python benchmarks/plan_truth.py"))
+    options.out.with_suffix(".md").write_text(
+        table(ordered, " ".join(["python benchmarks/plan_truth.py", *sys.argv[1:]]))
+    )
     print("\n".join(line for where in PLACES for line in _place_summary(where, ordered)))
     return 1 if failed else 0
 
