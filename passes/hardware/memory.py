@@ -52,8 +52,10 @@ class ChipMemory:
             rest: bytes of what is not stacked; one number, or an array of candidates.
             stacked: bytes of what loops stack.
         """
-        fits = np.asarray(rest) <= self.on_chip
-        return np.where(fits, np.maximum(rest + stacked - self.on_chip, 0), rest + stacked)
+        passing: Any = rest + stacked
+        beyond: Any = np.maximum(passing - self.on_chip, 0)
+        fits: Any = np.asarray(rest) <= self.on_chip
+        return beyond * fits + passing * ~fits
 
     def bytes(self, lengths: Sequence[Any], item: int, by_rows: bool = False) -> Any:
         """The memory of an array.
