@@ -321,7 +321,7 @@ class _Writer:
 
     def records(self, graph: Graph) -> None:
         """All state is copied to the chip and back; what is not fused has several results where it can."""
-        unfused = sum(not op_of(node).fusible for node in graph.walk())
+        unfused = sum(not op_of(node).fusible and not op_of(node).runs_once for node in graph.walk())
         count = 2 * len(graph.carried) + unfused
         entry = Entry(((None, count * self.chip.record // 4),), 4, "compute")
         self.program.events.append(Event(1, self.numbered(entry), "temporaries", stays=True))

@@ -48,10 +48,10 @@ def test_the_sentences() -> None:
         "Why: stored on data: without it a step takes 49% less.",
         "Stored as it is computed: a step takes 10.2 µs (-49%); computing takes 334 ns more; it gains 2 all_reduce of "
         "gradients over data (2.18 µs); it loses 2 all_gather of parameters over data (6.00 µs), 2 reduce_scatter of "
-        "gradients over data (6.00 µs); peak memory 66.0 KiB (3.67×).",
+        "gradients over data (6.00 µs); peak memory 226 KiB (+27%).",
         "Stored over model: a step takes 10.2 µs (-49%); computing takes 334 ns more; it gains 2 all_reduce of "
         "gradients over data (2.18 µs); it loses 2 all_gather of parameters over data (6.00 µs), 2 reduce_scatter of "
-        "gradients over data (6.00 µs); peak memory 66.0 KiB (3.67×).",
+        "gradients over data (6.00 µs); peak memory 226 KiB (+27%).",
         "Computed over data: nothing changes, because batch comes first and takes data where embed is.",
         "Stored over data × model: nothing changes, because mlp comes first and takes model where embed is.",
         "Computed over model: a step takes 23.0 µs (+15%); it gains 1 all_reduce of activations over data × model "

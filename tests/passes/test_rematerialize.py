@@ -18,6 +18,7 @@ import passes
 from passes.alternatives import explanation
 from passes.arithmetic import arithmetic
 from passes.hardware.chip import chip_of
+from passes.hardware.memory import ChipMemory
 from passes.pipeline import prepare
 from passes.planner.problem import Problem
 from passes.planner.solve import solve
@@ -82,7 +83,7 @@ GRAPH = prepare(traced())
 
 
 def chip(capacity: int, name: str = "v5p") -> Any:
-    return replace(chip_of(name), capacity=capacity)
+    return replace(chip_of(name), capacity=capacity, memory=ChipMemory())
 
 
 def stacked(graph: ir.Graph) -> list[str]:
