@@ -36,11 +36,6 @@ Partitioner = Literal["explicit", "xla"]
 """Who makes the program of one device: the passes, or the compiler."""
 
 
-_COMPILER_OPTIONS = {"cpu": {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}}
-"""XLA schedules a program for CPUs breadth first, which makes all gradients before it reduces one. In the order that
-needs the least memory, as it does elsewhere, a step needs what the plan says, and is no slower."""
-
-
 def lower(
     graph: Graph,
     plan: Plan,
@@ -113,7 +108,6 @@ def jitted(placed: Graph, mesh: Mesh, run: Callable[..., Sequence[Any]], *, dona
         in_shardings=_input_shardings(placed, mesh),
         out_shardings=output_shardings(placed, mesh),
         donate_argnums=donated,
-        compiler_options=_COMPILER_OPTIONS.get(mesh.devices.flat[0].platform),
     )
     return _named_errors(traced, function)
 
