@@ -110,6 +110,9 @@ class PlanDocument:
             remat_of(self.remat)
         except PlanError as error:
             raise errors.in_document(self.source, error) from None
+        if self.microbatches is not None and self.microbatches < 1:
+            expected = _EXPECTED["microbatches"]
+            raise errors.document_value(self.source, "microbatches", str(self.microbatches), expected)
         for key in CHOICES_OF_MEMORY:
             if getattr(self, key) not in CHOICES:
                 raise errors.document_choice(self.source, key, getattr(self, key), tuple(CHOICES))

@@ -69,7 +69,8 @@ class Place:
     @classmethod
     def inside(cls, value: Value, twin: Value, roles: Roles) -> "Place":
         """Where a body has an operand that is `twin` in it: dim by dim, from the last."""
-        dims, twins = value.type.dims, twin.type.dims[-len(value.type.dims) :]
+        dims = value.type.dims
+        twins = twin.type.dims[max(0, len(twin.type.dims) - len(dims)) :]
         pairs = zip(((None,) * (len(dims) - len(twins)) + twins), dims, strict=True)
         names = [there.name if there is not None and there.size == dim.size else None for there, dim in pairs]
         return cls(_first_names(names), tuple(sorted(sizes_of(twin.type).items())), roles[twin.id])
@@ -309,7 +310,9 @@ class _Writer:
             self.by_rows.update(value.id for value in op_of(node).by_rows(node))
             if op_of(node).is_elementwise and any(value.id in self.by_rows for value in node.value_inputs):
                 self.by_rows.update(value.id for value in node.outputs)
-            for body, (_, feeds) in zip(entered(node), op_of(node).body_operands(node), strict=True):
+            if not entered(node):
+                continue
+            for body, feeds in op_of(node).body_operands(node):
                 pairs = [(outer.id, inner.id) for outer, inner, _ in feeds if isinstance(outer, Value)]
                 self.by_rows.update(inner for outer, inner in pairs if outer in self.by_rows)
                 self.kernels(body)

@@ -13,12 +13,15 @@ from levanter import config
 from levanter.config import TrainConfig, kinds
 from levanter.errors import UserError
 from levanter.fields import Range, above, at_least, between, fraction, range_of
+from passes.planner.document import PlanDocument
 
 
 def _numbers() -> Iterator[Any]:
     """Every number of every config; one that several inherit once."""
     seen = set()
     for section, kind, cls in kinds.sections(TrainConfig):
+        if issubclass(cls, PlanDocument):  # a document has a reader of its own, and checks of its own
+            continue
         for field in dataclasses.fields(cls):
             owner = next(each for each in cls.__mro__ if field.name in each.__dict__.get("__annotations__", {}))
             if {int, float} & set(kinds.alternatives(kinds.members(cls)[field.name])) and (

@@ -278,3 +278,9 @@ def test_a_plan_overrides_what_loops_do_once() -> None:
     assert collectives["false", "false"] > collectives["true", "false"]
     assert collectives["false", "false"] > collectives["false", "true"]
     assert collectives["auto", "auto"] == collectives["true", "true"]
+
+
+def test_a_document_has_at_least_one_micro_batch() -> None:
+    with pytest.raises(passes.PlanError) as caught:
+        PlanDocument(mesh="2", microbatches=0)
+    assert str(caught.value) == "plan.yaml: `microbatches` is 0; expected a whole number of at least 1"
