@@ -7,7 +7,7 @@ surprise), it is a `WorkFailed` and the command exits with 1. Any other exceptio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from math import prod
 
 EXIT_USER_ERROR = 2
@@ -48,6 +48,12 @@ def part_meant(pattern: str, names: Collection[str]) -> str | None:
 def _pieces(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[start:end]) for start in range(len(parts)) for end in range(start + 1, len(parts) + 1)]
+
+
+def first_of(differences: Sequence[str], shown: int) -> str:
+    """So many of them, and how many more there are."""
+    more = f"; and {len(differences) - shown} more" if len(differences) > shown else ""
+    return f"{'; '.join(differences[:shown])}{more}"
 
 
 def out_of_range(name: str, value: object, allowed: str) -> UserError:

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from levanter.checkpoint.locations import Location
-from levanter.errors import UserError, WorkFailed
+from levanter.errors import UserError, WorkFailed, first_of
 
 _SHOWN = 5
 
@@ -78,10 +78,8 @@ def other_format(path: Location, found: object, known: int) -> UserError:
 
 
 def mismatch(path: Location, differences: Sequence[str]) -> CheckpointMismatch:
-    shown = "; ".join(differences[:_SHOWN])
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     return CheckpointMismatch(
-        f"the checkpoint {path} does not fit this model and optimizer ({shown}{more}): "
+        f"the checkpoint {path} does not fit this model and optimizer ({first_of(differences, _SHOWN)}): "
         "use the config it was written with, or another run directory"
     )
 

@@ -123,8 +123,7 @@ def planned(
     config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, **given)
     check_mesh(config, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    if plan is None and config.trainer.plan is not None:
-        plan = passes.Plan.of_document(config.trainer.plan, hardware)
+    plan = _followed(config, hardware, plan)
     if config.trainer.elastic:
         check_elastic_graph(graph)
         if plan is not None:
@@ -134,6 +133,13 @@ def planned(
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
     return result if chosen is None else with_choice(result, chosen)
+
+
+def _followed(config: TrainConfig, hardware: str, plan: passes.Plan | None) -> passes.Plan | None:
+    """A plan that is given, or that of the config."""
+    if plan is not None or config.trainer.plan is None:
+        return plan
+    return passes.Plan.of_document(config.trainer.plan, hardware)
 
 
 def check_mesh(config: TrainConfig, mesh: Mapping[str, int]) -> None:
@@ -159,8 +165,7 @@ def with_microbatches(
     Raises:
         UserError: no number of them fits the memory of a device; or what is pinned is none.
     """
-    if plan is None and config.trainer.plan is not None:
-        plan = passes.Plan.of_document(config.trainer.plan, hardware)
+    plan = _followed(config, hardware, plan)
     pinned, rest = asked_microbatches(config, plan, pin)
     if plan is not None and plan.microbatches is not None:
         return with_count(config, plan.microbatches), rest, None

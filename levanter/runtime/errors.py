@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from levanter.checkpoint.locations import Location
-from levanter.errors import UserError, WorkFailed, part_meant, suggestion
+from levanter.errors import UserError, WorkFailed, first_of, part_meant, suggestion
 
 _SHOWN = 8
 _SHOWN_FILES = 3
@@ -187,31 +187,25 @@ def checkpoints_in_use(path: Path, holder: str) -> UserError:
 
 
 def of_another_run(checkpoint: Location, differences: Sequence[str]) -> UserError:
-    shown = "; ".join(differences[:_SHOWN])
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     return UserError(
-        f"{checkpoint} is of a run with another config ({shown}{more}): "
+        f"{checkpoint} is of a run with another config ({first_of(differences, _SHOWN)}): "
         "set these back to resume that run, or choose another folder with --trainer.checkpoint.directory"
     )
 
 
 def other_config(path: Path, differences: Sequence[str], another: str | None) -> UserError:
     """`another` is the command that starts the run in a directory of its own, where that is known."""
-    shown = "; ".join(differences[:_SHOWN])
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     fix = f"start this one with `{another}`" if another else "choose another directory with --run-dir"
     return UserError(
-        f"the run directory {path} has checkpoints of a run with another config ({shown}{more}): "
+        f"the run directory {path} has checkpoints of a run with another config ({first_of(differences, _SHOWN)}): "
         f"set these back to resume it, or {fix}"
     )
 
 
 def kept_elsewhere(path: Path, differences: Sequence[str], chosen: Path, resumable: bool = False) -> str:
     """`resumable`: whether the run at `path` could be resumed with these differences, by naming it."""
-    shown = "; ".join(differences[:_SHOWN])
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     resume = f" (--run-dir {path} would resume that one with it)" if resumable else ""
-    return f"{path} holds another run ({shown}{more}): this one is kept in {chosen}{resume}"
+    return f"{path} holds another run ({first_of(differences, _SHOWN)}): this one is kept in {chosen}{resume}"
 
 
 def environment_changed(name: str, before: object, now: object, checkpoint: Location) -> str:

@@ -3,7 +3,7 @@
 Passes read this; `passes.planner.plan.Plan` is the same with what a person asks of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,6 +15,9 @@ from passes.planner.remat import AS_IT_IS, Remat
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import OrderWhere, Role, ShardingRules, sizes_of, with_layout
 from passes.sharding.state import STATE_KINDS, StateKind
+
+ROUNDING = 1e-6
+"""Two ways to the same price add its parts in other orders."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,18 @@ class Search:
     seconds: float
     optimal: bool
     gap: float = 0.0
+
+    @classmethod
+    def of(cls, plans: int, seconds: float, made: float, bound: float) -> "Search":
+        """What there is to say of a search that found a step of `made` seconds, where none can be faster than
+        `bound`."""
+        gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + ROUNDING) else 0.0
+        return cls(plans, seconds, gap == 0.0, gap)
+
+    @classmethod
+    def joined(cls, searches: Sequence["Search"], made: float, bound: float) -> "Search":
+        """The same of several searches together."""
+        return cls.of(sum(each.plans for each in searches), sum(each.seconds for each in searches), made, bound)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role, space_of
+from passes.sharding.mesh import same_masks
 from passes.sharding.roles import Roles, read_by_passes
 from passes.sharding.rules import Role, ShardingRules, sizes_of
 
@@ -46,6 +47,11 @@ class Event:
     kind: MemoryKind
     stays: bool = False
     stacked: bool = False
+
+    @property
+    def sort(self) -> int:
+        """0 for what is there before or after the step, 1 for what comes and goes, 2 for what a loop stacks."""
+        return 0 if self.stays else 2 if self.stacked else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +109,7 @@ class Entry:
         result = self._bytes(rules, chip, masks)
         if not self.summed:
             return result
-        kept: Any = np.ones((), bool)
-        for name, mask in rules.layout(sizes, "compute").items():
-            kept = kept & (np.asarray(mask) == layout[name])
+        kept = same_masks((mask, layout[name]) for name, mask in rules.layout(sizes, "compute").items())
         pending: Any = np.zeros((), bool)
         for name in self.summed:
             pending = pending | (np.asarray(rules.compute.get(name, 0)) != 0)
@@ -130,10 +134,7 @@ class Entry:
             ]
             fresh: Any = np.ones((), bool)
             for other in there:
-                same: Any = np.ones((), bool)
-                for mine, its in zip(fitted, other, strict=True):
-                    same = same & (np.asarray(mine) == its)
-                fresh = fresh & ~same
+                fresh = fresh & ~same_masks(zip(fitted, other, strict=True))
             total = total + self._bytes(rules, chip, fitted) * fresh
             there.append(fitted)
         return total
@@ -155,8 +156,7 @@ class MemoryProgram:
         highest: Any = 0
         for event in self.events:
             change = event.sign * sizes[event.entry]
-            which = 0 if event.stays else 2 if event.stacked else 1
-            total[which] = total[which] + change
+            total[event.sort] = total[event.sort] + change
             running = total[0] + chip.off_chip(total[1], total[2])
             if np.ndim(running) == 0:
                 key = (event.kind, event.stays, event.stacked)
@@ -174,10 +174,9 @@ class MemoryProgram:
         counts: dict[tuple[MemoryKind, int, int], int] = {}
         found = dict(counts)
         for event in self.events:
-            which = 0 if event.stays else 2 if event.stacked else 1
-            key = (event.kind, event.entry, which)
+            key = (event.kind, event.entry, event.sort)
             counts[key] = counts.get(key, 0) + event.sign
-            total[which] += event.sign * sizes[event.entry]
+            total[event.sort] += event.sign * sizes[event.entry]
             off = int(chip.off_chip(total[1], total[2]))
             if total[0] + off > highest:
                 highest = total[0] + off

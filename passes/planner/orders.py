@@ -26,7 +26,7 @@ from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from passes.hardware.chip import Chip
 from passes.planner.memory import MemoryProgram
-from passes.planner.search import Found, search
+from passes.planner.search import DISTINCT, Found, search
 from passes.planner.space import PlanSpace
 from passes.planner.terms import Term
 from passes.planner.undivided import batch_axes
@@ -35,7 +35,6 @@ from passes.sharding.rules import OrderWhere
 
 ORDER = "order"
 """What is explained of a plan besides its names: the other orders."""
-_DISTINCT = 1e-6
 _Pair = tuple[str, str]
 """A name, and one of the batch, which comes before it in the order of the space."""
 
@@ -131,7 +130,7 @@ def _faster(first: Found, other: Found) -> Found:
     """The two best of two spaces, those of the first before those that are as fast."""
     best = list(first.best)
     for each in other.best:
-        if not any(abs(each.seconds - kept.seconds) <= _DISTINCT * kept.seconds for kept in best):
+        if not any(abs(each.seconds - kept.seconds) <= DISTINCT * kept.seconds for kept in best):
             best.append(each)
     lean = [each for each in (first.leanest, other.leanest) if each is not None]
     leanest = min(lean, key=lambda each: each.peak) if lean else None

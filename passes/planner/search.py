@@ -7,8 +7,7 @@ without (`passes.planner.peaks`). Both are known for either answer to each open 
 beat the second best plan, or cannot fit, is ruled out at once, and the decision that raises the bound most comes next.
 What is never looked at is proven slower than what was kept, or not to fit, so the result is the optimum of the whole
 space. The runner-up is the next distinct price, unless too many plans are as fast as the best to look at them all.
-Where nothing fits, the same search finds the smallest peak, but for a
-thousandth.
+Where nothing fits, the same search finds the smallest peak, but for a thousandth.
 
 With a time limit the search ends with the best that it has found, and with the least that what it left out could take.
 """
@@ -33,7 +32,8 @@ from passes.planner.tables import EXTRA, Asked, Decisions, Float, Table, legal_t
 from passes.planner.terms import Term
 from passes.sharding.rules import OrderWhere, ShardingRules
 
-_DISTINCT = 1e-6
+DISTINCT = 1e-6
+"""How much slower a plan must be to have another price."""
 _ROUNDING = 1e-12
 _MORE = 250
 """Branches that are looked at for the next price in any case."""
@@ -341,8 +341,8 @@ class _Search:
     def keep(self, candidate: Candidate) -> None:
         """Ranks a candidate. Of equal prices the simplest plan is kept: the fewest axes used."""
         ranked = sorted([*self.best, candidate], key=_rank)
-        second = next((c for c in ranked if c.seconds > ranked[0].seconds * (1 + _DISTINCT)), None)
-        first = min((c for c in ranked if c.seconds <= ranked[0].seconds * (1 + _DISTINCT)), key=_simplicity)
+        second = next((c for c in ranked if c.seconds > ranked[0].seconds * (1 + DISTINCT)), None)
+        first = min((c for c in ranked if c.seconds <= ranked[0].seconds * (1 + DISTINCT)), key=_simplicity)
         self.best = [first] if second is None else [first, second]
 
 

@@ -13,8 +13,9 @@ from passes.planner.constraints import Constraints, best_of
 from passes.planner.cost import step_seconds
 from passes.planner.errors import nothing_fits_with
 from passes.planner.explain import reason_of_order, reasons
+from passes.planner.layouts import ROUNDING, Search
 from passes.planner.orders import ORDER, orders, search_orders
-from passes.planner.plan import Plan, RunnerUp, Search
+from passes.planner.plan import Plan, RunnerUp
 from passes.planner.problem import Problem
 from passes.planner.search import Candidate, Found, search
 from passes.planner.subject import subject_of
@@ -43,10 +44,6 @@ def solve(
         raise errors.too_large_to_price(str(largest), largest.type.elements) from None
 
 
-_ROUNDING = 1e-6
-"""Two ways to the same price add its parts in other orders."""
-
-
 def _searched(
     graph: Graph,
     layout: DeviceMesh,
@@ -67,7 +64,7 @@ def _searched(
     else:
         allowed = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
         several = [search_orders(part, *given[1:]) for part in allowed]
-        found = best_of([each for each, _ in several], _ROUNDING)
+        found = best_of([each for each, _ in several], ROUNDING)
         parts = tuple(chain.from_iterable(each for _, each in several))
     return replace(problem, space=replace(problem.space, parts=parts)), found
 
@@ -113,13 +110,12 @@ def _solved(
     if not found:
         raise refused[0]
     least = min(made for _, made, _ in found)
-    best, made, _ = next(each for each in found if each[1] <= least * (1 + _ROUNDING))
+    best, made, _ = next(each for each in found if each[1] <= least * (1 + ROUNDING))
     if len(found) == 1:
         return best
     bound = min(bound for _, _, bound in found)
     searches = [plan.search for plan, _, _ in found if plan.search is not None]
-    plans, seconds = sum(each.plans for each in searches), sum(each.seconds for each in searches)
-    return replace(best, search=_search(plans, seconds, made, bound))
+    return replace(best, search=Search.joined(searches, made, bound))
 
 
 def _solved_storing(
@@ -146,21 +142,15 @@ def _solved_storing(
     if once_in_loops(graph, problem.roles):
         # The search took it that all that loops may do once is done so. There may be no room for that.
         made = times(graph, placed(graph, best), best).step
-        if made > bound * (1 + _ROUNDING):
+        if made > bound * (1 + ROUNDING):
             other, others = _searched(graph, layout, chip, regather, time_limit, constraints, stored, once=False)
             second = _plan(other, others.best, chip.name, own, regather, stored)
             made_by_second = times(graph, placed(graph, second), second).step
             if made_by_second < made:
                 problem, found, best, made = other, others, second, made_by_second
-    best = replace(best, search=_search(problem.space.plans, perf_counter() - started, made, bound))
+    best = replace(best, search=Search.of(problem.space.plans, perf_counter() - started, made, bound))
     why = _reasons(problem, best, found.best[0].seconds)
     return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph)), made, bound
-
-
-def _search(plans: int, seconds: float, made: float, bound: float) -> Search:
-    """What there is to say of a search that found a step of `made` seconds, where none can be faster than `bound`."""
-    gap = max(0.0, 1.0 - bound / made) if made > bound * (1 + _ROUNDING) else 0.0
-    return Search(plans, seconds, gap == 0.0, gap)
 
 
 def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:

@@ -32,6 +32,7 @@ from passes.sharding.iteration_space import (
     value_layout,
 )
 from passes.sharding.joined import joined_sums
+from passes.sharding.mesh import same_masks
 from passes.sharding.once import Once, gathers_once, sums_once
 from passes.sharding.roles import Roles
 from passes.sharding.rules import ShardingRules, sizes_of
@@ -198,11 +199,10 @@ def _made_in_place(space: Space, value: Value, roles: Roles) -> bool:
 def _same_sum(reshard: Reshard, other: Reshard) -> Any:
     """Whether two results are pending over the same mesh axes and go the same way from there: 1 or 0."""
     masks = [reduce(np.bitwise_or, map(np.asarray, each.pending)) for each in (reshard, other)]
-    same = (masks[0] == masks[1]) & (masks[0] != 0)
-    for name in sizes_of(reshard.value.type).keys() & sizes_of(other.value.type).keys():
-        for mine, its in ((reshard.source, other.source), (reshard.target, other.target)):
-            same = same & (np.asarray(mine.get(name, 0)) == np.asarray(its.get(name, 0)))
-    return same.astype(np.float64)
+    names = sizes_of(reshard.value.type).keys() & sizes_of(other.value.type).keys()
+    ways = ((reshard.source, other.source), (reshard.target, other.target))
+    there = same_masks((mine.get(name, 0), its.get(name, 0)) for name in names for mine, its in ways)
+    return ((masks[0] == masks[1]) & (masks[0] != 0) & there).astype(np.float64)
 
 
 def _stacked(reshard: Reshard, count: int) -> Reshard:
@@ -304,7 +304,5 @@ def _feeds(node: Node) -> list[tuple[Value, Value]]:
 
 
 def _same_target(first: Reshard, second: Reshard) -> Any:
-    same = np.array(True)
-    for name, mask in first.target.items():
-        same = same & (np.asarray(mask) == np.asarray(second.target.get(name, 0)))
+    same = same_masks((mask, second.target.get(name, 0)) for name, mask in first.target.items())
     return same.astype(np.float64)

@@ -21,7 +21,7 @@ from passes.hardware.chip import Chip, chip_of
 from passes.placing import placed
 from passes.planner.constraints import ANY, REMAT, Constraints, Given
 from passes.planner.explain import longer
-from passes.planner.layouts import Search
+from passes.planner.layouts import ROUNDING, Search
 from passes.planner.plan import Plan
 from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
 from passes.planner.solve import solve
@@ -32,8 +32,6 @@ from passes.summary import memory, times
 
 _EVEN = 0.005
 _UNLIMITED = 1 << 60
-_ROUNDING = 1e-6
-"""Two ways to the same price add its parts in other orders."""
 
 
 def plan(
@@ -210,7 +208,7 @@ def fastest(plans: dict[Remat, Callable[[], Plan]]) -> Plan:
     if not found:
         raise refused[0]
     least = min(step for _, step in found)
-    best, step = next(each for each in found if each[1] <= least * (1 + _ROUNDING))
+    best, step = next(each for each in found if each[1] <= least * (1 + ROUNDING))
     return replace(best, search=_searched(found, step))
 
 
@@ -233,5 +231,4 @@ def _searched(found: list[tuple[Plan, float]], step: float) -> Search:
     """What there is to say of all searches together."""
     each = [(plan.search, made) for plan, made in found if plan.search is not None]
     bound = min((made * (1 - search.gap) for search, made in each), default=step)
-    gap = max(0.0, 1 - bound / step) if bound < step * (1 - _ROUNDING) else 0.0
-    return Search(sum(s.plans for s, _ in each), sum(s.seconds for s, _ in each), gap == 0.0, gap)
+    return Search.joined([search for search, _ in each], step, bound)

@@ -6,7 +6,7 @@ int) or whole arrays of candidates (numpy), with the same code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
@@ -19,6 +19,14 @@ from passes.sharding.mesh_forms import checked_sizes, read_mesh
 
 Mask = Any  # an int, or an integer array of candidates
 IntArray = npt.NDArray[np.int64]
+
+
+def same_masks(pairs: Iterable[tuple[Mask, Mask]]) -> Any:
+    """Whether all of the pairs are equal; of arrays of candidates, for which of them."""
+    same: Any = np.ones((), bool)
+    for mine, other in pairs:
+        same = same & (np.asarray(mine) == np.asarray(other))
+    return same
 
 
 class JaxMesh(Protocol):
