@@ -31,7 +31,7 @@ from levanter.data import chunks, errors, records, views
 from levanter.data.ahead import Ahead
 from levanter.data.corpus import HELDOUT, TRAIN, Corpus, Fingerprint, Reading, Streamed
 from levanter.data.progress import Progress
-from levanter.data.published import Published
+from levanter.data.published import Follower, Published
 from levanter.data.records import Record
 from levanter.data.split import BY_DOCUMENT, BY_TAIL, Survey, Surveyor
 from levanter.data.tokenizer import Tokenizer
@@ -139,9 +139,12 @@ class Cache:
 
     def without_old_list(self) -> None:
         """Remove the list of chunks of a build that has ended, or was killed: the text may have changed since."""
+        old = Follower(self.list_path, self.source)
+        old.read()
         with told_where_it_cannot_be_written(self._cache_dir):
             self._lock_path.parent.mkdir(parents=True, exist_ok=True)
-            with durable.locked(self._lock_path, wait=False) as holds:
+            # A build that is at its end may hold the lock for a moment more.
+            with durable.locked(self._lock_path, wait=old.view is not None) as holds:
                 if holds:
                     self.list_path.unlink(missing_ok=True)
 
