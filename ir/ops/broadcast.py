@@ -51,6 +51,9 @@ class Broadcast(Op):
             return list(map(int, params["broadcast_dimensions"]))
         return matched(before, after)
 
+    def is_operand(self, node: Node) -> bool:
+        return node.inputs[0].type.elements == node.outputs[0].type.elements
+
     def arranged(self, node: Node, order: OrderOf) -> Iterator[tuple[Place, Order]]:
         """Along a new dim, and one that was of size 1, the operand is copied."""
         operand, result = node.inputs[0], node.outputs[0]

@@ -41,6 +41,14 @@ _CARRYING = frozenset(
     )
 )
 """Functions whose result is their operand."""
+_LONG = frozenset(
+    (
+        *("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma", "div", "erf"),
+        *("erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "logistic", "pow", "rem", "rsqrt"),
+        *("sin", "sinh", "sqrt", "tan", "tanh"),
+    )
+)
+"""Functions that XLA computes once for several readers (its `InstructionFusion::IsExpensive`)."""
 _EXTREMES = frozenset(("max", "min", "and", "or"))
 """Functions that are a reduction too: the max of partial maxima is a partial maximum."""
 
@@ -107,6 +115,12 @@ class Map(Op):
 
     def keeps_elements(self, node: Node) -> bool:
         return True
+
+    def is_operand(self, node: Node) -> bool:
+        return len(node.outputs) == 1 and (node.fn in _CARRYING or node.fn == "named") and node.fn != "reduce_precision"
+
+    def takes_long(self, node: Node) -> bool:
+        return node.fn in _LONG
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Where a user's program pins an array, the plan is what counts."""

@@ -74,6 +74,7 @@ class Op(ABC):
         always_computes: its result is never what is stored, whatever it is made from.
         placed_by_operands: it works where its operands are, not where its result is to be.
         reads_whole_parameters: a stored operand is gathered for it, for as long as it runs.
+        writes_into: its result is its first operand, changed in places: in its memory, where nothing else reads that.
         picks: of its first operand the result has what indices say.
         picks_by_indices: its second operand are indices along the dims that it lists as `along`.
         accumulates: each place of its result is made from the places of its operand up to there.
@@ -113,6 +114,7 @@ class Op(ABC):
     always_computes: ClassVar[bool] = False
     placed_by_operands: ClassVar[bool] = False
     reads_whole_parameters: ClassVar[bool] = False
+    writes_into: ClassVar[bool] = False
     picks: ClassVar[bool] = False
     picks_by_indices: ClassVar[bool] = False
     accumulates: ClassVar[bool] = False
@@ -252,6 +254,14 @@ class Op(ABC):
     def keeps_elements(self, node: Node) -> bool:
         """Whether the result is a function of the operands element by element, up to the order of dims and dims of
         size 1: what is made of stored values alone may be stored like them."""
+        return False
+
+    def is_operand(self, node: Node) -> bool:
+        """Whether the result has the elements of the operand in the same order: the same memory."""
+        return self.renames
+
+    def takes_long(self, node: Node) -> bool:
+        """Whether a compiler computes an elementwise result once for several readers, rather than in each of them."""
         return False
 
     def sums(self, node: Node) -> bool:

@@ -95,6 +95,9 @@ class Reshape(Op):
     def keeps_elements(self, node: Node) -> bool:
         return "along" not in node.attrs and bool(node.value_inputs)
 
+    def is_operand(self, node: Node) -> bool:
+        return not self.transposes(node) and "order" not in node.attrs
+
     def transposes(self, node: Node) -> bool:
         return node.fn == "transpose"
 

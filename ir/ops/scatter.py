@@ -28,6 +28,7 @@ class Scatter(Indexed):
     kind = "scatter"
     meetings = {"scatter": "a scatter of {pairs}: what is written must have the axes of where it goes"}
     keeps_places = True
+    writes_into = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 3, 3)
