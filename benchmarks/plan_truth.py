@@ -39,7 +39,7 @@ from levanter.config import load
 from levanter.errors import UserError, WorkFailed
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import summary
-from passes.hardware.memory import CPU_MEMORY
+from passes.cpu_memory import cpu_peak
 from passes.hardware.network import Network
 from passes.pipeline import place, prepare
 
@@ -132,7 +132,7 @@ def predict(cell: Cell) -> Cell:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", passes.PlanWarning)
         placed = place(graph, plan)
-        peak = summary.memory(graph, plan, placed, CPU_MEMORY if kind == "cpu" else None)["peak"]
+        peak = cpu_peak(placed, mesh) if kind == "cpu" else summary.memory(graph, plan, placed)["peak"]
         times = summary.times(graph, placed, plan)
     serial = times.compute + times.communication
     time_ = {**cell["time"], "compute": times.compute, "step": times.step, "serial": serial}

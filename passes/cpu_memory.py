@@ -11,7 +11,7 @@ is walked in that order, with every collective and every copy at its place:
 - Products are of 32 bits at least, so 16-bit floats are held as those between operations.
 - What is scattered into is changed in place. Stacks that a loop fills are there from the beginning.
 - All-reduces over the same devices are made at once, as late as the last of them, beside what they were.
-- Attention, which has no kernel there, holds its scores.
+- Attention, which has no kernel there, holds its scores; where a body has its gradient too, until that is computed.
 """
 
 from collections import deque
@@ -28,6 +28,8 @@ _Form = int | tuple[int, ...] | None
 """How an array stands in memory: as its dims do (None), with one of them outermost, or with some of them last."""
 _Array = tuple[int, _Form]
 """A value, by number, in a form."""
+_HELD = ()
+"""In place of a form: what is held while a value is computed."""
 
 
 def cpu_peak(placed: Graph, sizes: Mapping[str, int]) -> int:
@@ -99,6 +101,7 @@ class _Writer:
         self.kernels: list[_Kernel] = []
         self.copies: set[_Array] = set()
         self.stacks: list[_Array] = []
+        self.scores: dict[tuple[int, ...], tuple[_Array, int]] = {}
         for node in self.nodes:
             self._write(node)
 
@@ -126,7 +129,7 @@ class _Writer:
         kept = self.given | self.leaving
         for node in self.nodes:
             readers = self.readers.get(node.outputs[0].id, []) if node.outputs else []
-            if not _fused(node) or (op_of(node).takes_long(node) and len(readers) > 1):
+            if not _fused(node) or (op_of(node).long_parts(node) and len(readers) > 1):
                 kept |= {value.id for value in node.outputs} - self.merged
             if not _fused(node) and not op_of(node).fuses_operands:
                 kept |= {self.of(each).id for each in node.value_inputs if self.wanted(node, each) is None}
@@ -169,9 +172,13 @@ class _Writer:
         return prod(dim.size // prod(self.sizes[axis] for axis in dim.mesh) for dim in dims)
 
     def bytes(self, array: _Array) -> int:
+        if array[1] == _HELD:
+            return self._held(self.makers[array[0]])
         type_ = self.values[array[0]].type
         wide = 2 if item_size(type_.dtype) == 2 and "float" in type_.dtype else 1
-        return type_.local_bytes(self.sizes) * wide
+        made = self.makers.get(array[0])
+        parts = op_of(made).long_parts(made) if made is not None and array[0] not in self.leaving else 1
+        return type_.local_bytes(self.sizes) * wide * max(1, parts)
 
     # --- reading
 
@@ -220,6 +227,12 @@ class _Writer:
         if op.writes_into:
             kernel.over = tuple(self._operand(node, node.value_inputs[0]))[:1]
         stacked = {value.id for _, results in op.body_results(node) for _, value, each in results if each}
+        if self._held(node):
+            operands = tuple(self.of(value).id for value in node.value_inputs[:3])
+            array, before = self.scores.setdefault(operands, ((node.outputs[0].id, _HELD), len(self.kernels)))
+            if before < len(self.kernels):
+                self.kernels[before].makes.append(array)
+                kernel.reads.add(array)
         self.stacks += [array for array in kernel.makes if array[0] in stacked]
         self.kernels.append(kernel)
 
@@ -244,17 +257,17 @@ class _Writer:
 
     def _within(self, node: Node) -> int:
         op = op_of(node)
-        held = sum(4 * self._length(dims) for dims in op.held(node))
         inside: list[int] = []
         for body in entered(node):
             feeds = [feeds for each, feeds in op.body_operands(node) if each is body]
             results = [results for each, results in op.body_results(node) if each is body]
             cut = [inner.id for each in feeds for _, inner, sliced in each if sliced]
-            stacked = [
-                inner.id for each in results for inner, _, into in each if into and isinstance(inner, Value)
-            ]
+            stacked = [inner.id for each in results for inner, _, into in each if into and isinstance(inner, Value)]
             inside.append(_peak(body, self.sizes, stacked, cut))
-        return held + max(inside, default=0)
+        return self._held(node) + max(inside, default=0)
+
+    def _held(self, node: Node) -> int:
+        return sum(4 * self._length(dims) for dims in op_of(node).held(node))
 
 
 def _fused(node: Node) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
-from passes.hardware.memory import ChipMemory
 from passes.hardware.network import Network
 from passes.hoist_gathers import kept_bytes
 from passes.planner.cost import operation_seconds
@@ -184,17 +183,16 @@ def advice(graph: Graph, plan: Layouts) -> NextName | None:
     return next_name(problem, plan.rules)
 
 
-def memory(graph: Graph, plan: Layouts, placed: Graph | None = None, rules: ChipMemory | None = None) -> dict[str, int]:
+def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str, int]:
     """Bytes on one device at the peak of a step, by kind; `peak` is their sum, `capacity` what the chip has, `on_chip`
     the most that temporaries take on the chip.
 
     Args:
         graph: the canonical graph that was planned.
         placed: the same after all passes; with it what is kept for loops is counted, pending sums and gathered values.
-        rules: how the memory takes arrays; left out: as the plan's chip does.
     """
     roles = assign_roles(graph, stored=plan.stored)
-    chip = plan.chip.memory if rules is None else rules
+    chip = plan.chip.memory
     program = memory_program(graph, roles, regathers(graph, plan, roles), chip)
     peak, parts = program.peak(plan.rules, chip)
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}

@@ -98,9 +98,10 @@ class Attention(Op):
         return tuple(dict.fromkeys((*node.names("over"), *node.names("along"), *features)))
 
     def held(self, node: Node) -> Sequence[Dims]:
-        """All scores and their softmax; for the gradient the softmax, its cotangent and that of the scores."""
+        """All scores, their softmax and what they are scaled by, which a library of products takes as an array; for
+        the gradient the softmax, its cotangent and that of the scores."""
         scores = (*_rows(node), *node.dims("along"))
-        return [scores] * (3 if node.fn == "backward" else 2)
+        return [scores] * (3 if node.fn == "backward" or "scale" in node.attrs else 2)
 
     def bound(self, node: Node, params: Mapping[str, Any], shards: Mapping[str, int]) -> Mapping[str, Any]:
         """The gradient is told what a mesh shards that gradients of keys and values are sums over."""

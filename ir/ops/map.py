@@ -49,6 +49,9 @@ _LONG = frozenset(
     )
 )
 """Functions that XLA computes once for several readers (its `InstructionFusion::IsExpensive`)."""
+_PARTS = {"erfc": 3}
+"""Of functions that XLA writes as several: `erfc` chooses between two quotients and one minus the other, of which both
+and `exp(-x²)` take long, and the choice is made by each reader."""
 _EXTREMES = frozenset(("max", "min", "and", "or"))
 """Functions that are a reduction too: the max of partial maxima is a partial maximum."""
 
@@ -119,8 +122,8 @@ class Map(Op):
     def is_operand(self, node: Node) -> bool:
         return len(node.outputs) == 1 and (node.fn in _CARRYING or node.fn == "named") and node.fn != "reduce_precision"
 
-    def takes_long(self, node: Node) -> bool:
-        return node.fn in _LONG
+    def long_parts(self, node: Node) -> int:
+        return _PARTS.get(node.fn, 1) if node.fn in _LONG else 0
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Where a user's program pins an array, the plan is what counts."""

@@ -260,9 +260,10 @@ class Op(ABC):
         """Whether the result has the elements of the operand in the same order: the same memory."""
         return self.renames
 
-    def takes_long(self, node: Node) -> bool:
-        """Whether a compiler computes an elementwise result once for several readers, rather than in each of them."""
-        return False
+    def long_parts(self, node: Node) -> int:
+        """How many arrays a compiler holds for several readers of an elementwise result, rather than that each computes
+        it anew: those of the steps that take long."""
+        return 0
 
     def sums(self, node: Node) -> bool:
         """Whether the result is a sum over names, and nothing but a sum."""

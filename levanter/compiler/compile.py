@@ -29,14 +29,14 @@ from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.alternatives import Explanation, explanation
-from passes.hardware.memory import CPU_MEMORY
+from passes.cpu_memory import cpu_peak
 from passes.planner.constraints import MICROBATCHES, REMAT, Constraints, Given
 from passes.planner.document import CHOICES_OF_MEMORY
 from passes.planner.remat import remat_of
 from passes.planner.variants import plan_alone, unlimited_step
 from passes.sharding.state import kinds_of
 from passes.stage import Stage
-from passes.summary import memory, operation_times
+from passes.summary import operation_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +46,7 @@ if TYPE_CHECKING:
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
 Platform = Literal["cpu", "tpu", "gpu"]
-PEAK_DIFFERS = (
-    "predicted for arrays as they are and elementwise chains that are fused; compiled for the CPU, which keeps copies "
-    "and computes in float32 what is bfloat16"
-)
+PEAK_DIFFERS = "predicted for the order in which XLA runs a step; compiled with the room that is lost between arrays"
 
 
 @dataclass(frozen=True)
@@ -367,12 +364,12 @@ def verified_plan(
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
     compiled = read_collectives(program.text, mesh) if program.text else []
     # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
-    here = found["memory"] if topology else memory(result.graph, plan, result.placed, CPU_MEMORY)
+    predicted_peak = found["memory"]["peak"] if topology else cpu_peak(result.placed, mesh)
     answer = compare(
         found["collectives"],
         compiled,
         mesh,
-        predicted_peak=here["peak"],
+        predicted_peak=predicted_peak,
         compiled_peak=program.peak,
         habits={"tpu": settled, "gpu": settled_on_gpus}.get(platform),
     )

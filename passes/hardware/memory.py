@@ -19,17 +19,10 @@ class ChipMemory:
     """Attributes:
     on_chip: bytes of temporaries that stay on the chip.
     tile: rows and lanes of a tile; (1, 1) where arrays are kept as they are.
-    widens: whether temporaries of 16-bit floats have 32 bits, as on a CPU, which computes in no others.
-    holds_scores: whether attention holds all of its scores: where no kernel makes them block by block.
-    joins_sums: whether all gradients that are all-reduced wait for the last of them, to be reduced at once and beside
-        what they were: XLA's combiner has no limit on a CPU, and what it makes is not in place.
     """
 
     on_chip: int = 0
     tile: tuple[int, int] = (1, 1)
-    widens: bool = False
-    holds_scores: bool = False
-    joins_sums: bool = False
 
     @property
     def into_products(self) -> bool:
@@ -84,9 +77,6 @@ class ChipMemory:
 
 PLAIN_MEMORY = ChipMemory()
 """Arrays as they are, all of them in the memory of the device."""
-
-CPU_MEMORY = ChipMemory(widens=True, holds_scores=True, joins_sums=True)
-"""That of the CPU devices that stand in for the chips of a mesh."""
 
 
 def _least(values: Sequence[Any]) -> Any:

@@ -8,9 +8,7 @@ candidate plans is evaluated at once.
 
 What a chip makes of it (`ChipMemory`): a TPU keeps arrays in tiles, so that a dim of 64 takes the room of 128; and XLA
 keeps temporaries in on-chip memory as long as all of them fit. Once they do not, those that would save most are too
-large for it, so all are counted in the memory of the device. What is there before and after the step always is. On
-CPU devices all-reduced gradients wait for the last of them and are reduced beside what they were, and attention, which
-has no kernel there, holds its scores.
+large for it, so all are counted in the memory of the device. What is there before and after the step always is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,19 +83,17 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
-    whole copies of a stored one, gathered or not yet scattered, the places that these are in; for a sum that is
-    all-reduced, the names that it sums over; and whether its last dim is innermost."""
+    whole copies of a stored one, gathered or not yet scattered, the places that these are in; and whether its last dim
+    is innermost."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
     role: Role
     copies: tuple[Place, ...] = ()
-    summed: tuple[str, ...] = ()
     by_rows: bool = False
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
-        """Bytes on one device; of copies, of each that differs from what is stored and from the others; of a sum, 0
-        where no two devices have parts of it, or each keeps a part."""
+        """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
         sizes: dict[str, int] = {}
         for name, size in self.dims:
             if name is not None:
@@ -106,22 +102,14 @@ class Entry:
         masks = [layout.get(name, 0) if name is not None else 0 for name in self._names()]
         if self.copies:
             return self._copied(rules, chip, masks)
-        result = self._bytes(rules, chip, masks)
-        if not self.summed:
-            return result
-        kept = same_masks((mask, layout[name]) for name, mask in rules.layout(sizes, "compute").items())
-        pending: Any = np.zeros((), bool)
-        for name in self.summed:
-            pending = pending | (np.asarray(rules.compute.get(name, 0)) != 0)
-        return result * (pending & kept)
+        return self._bytes(rules, chip, masks)
 
     def _names(self) -> tuple[str | None, ...]:
         return _first_names([name for name, _ in self.dims])
 
     def _bytes(self, rules: ShardingRules, chip: ChipMemory, masks: Sequence[Any]) -> Any:
         lengths = [size // rules.mesh.group(mask) for (_, size), mask in zip(self.dims, masks, strict=True)]
-        widened = chip.widens and self.item == 2 and (self.role == "compute" or bool(self.copies))
-        return chip.bytes(lengths, 4 if widened else self.item, self.by_rows)
+        return chip.bytes(lengths, self.item, self.by_rows)
 
     def _copied(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
         total: Any = 0
@@ -279,11 +267,7 @@ class _Writer:
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}
-        update = next((i for i, node in enumerate(graph.nodes) if node.phase == "update"), None)
         for i, node in enumerate(graph.nodes):
-            if i == update:
-                self.briefly(self._joined(graph))
-            self.briefly(self._scores(node))
             whole = [self.entry(value, [Place.of(value, node, self.roles)]) for value in self._unscattered(node)]
             for number in (*begun.get(i, ()), *whole):
                 self.program.events.append(Event(1, number, "temporaries"))
@@ -363,28 +347,6 @@ class _Writer:
             for value in node.outputs:
                 if self.roles[value.id] == "storage" and value.type.dims:
                     yield value
-
-    def briefly(self, entries: Sequence[Entry]) -> None:
-        """All of these at once, and gone again."""
-        numbers = [self.numbered(entry) for entry in entries]
-        self.program.events += [Event(sign, number, "temporaries") for sign in (1, -1) for number in numbers]
-
-    def _scores(self, node: Node) -> list[Entry]:
-        """What a node holds while it is computed."""
-        held = op_of(node).held(node) if self.chip.holds_scores else ()
-        return [Entry(_sizes(dims), 4, "compute") for dims in held]
-
-    def _joined(self, graph: Graph) -> list[Entry]:
-        """What all gradients that products make are reduced into, at once."""
-        found: list[Entry] = []
-        for node in graph.nodes if self.chip.joins_sums else ():
-            if not entered(node) and node.phase == "backward" and node_role(node, self.roles) == "compute":
-                names = op_of(node).reduced(node)
-                stored = [value for value in node.outputs if self.roles[value.id] == "storage" and value.type.dims]
-                for value in stored if names else ():
-                    item = item_size(value.type.dtype)
-                    found.append(Entry(_sizes(value.type.dims), item, "storage", summed=names))
-        return found
 
     def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
         if self.roles[value.id] != "compute":

@@ -65,7 +65,7 @@ def sizes(program: MemoryProgram, chip: ChipMemory, space: PlanSpace) -> list[tu
     and sizes together, one in each row, and which they are."""
     groups: dict[object, list[int]] = {}
     for i, entry in enumerate(program.entries):
-        key = (tuple(dict(reversed(entry.dims)).items()), entry.role, entry.copies, entry.summed)
+        key = (tuple(dict(reversed(entry.dims)).items()), entry.role, entry.copies)
         groups.setdefault(key, []).append(i)
 
     def asked(group: list[int]) -> Asked:

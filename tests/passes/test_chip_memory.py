@@ -9,11 +9,8 @@ import pytest
 
 import ir
 import passes
-from ir.graph import Node, Value
-from ir.ops import OPS
-from ir.types import Dim, TensorType
 from passes.hardware.chip import CHIPS
-from passes.hardware.memory import CPU_MEMORY, ChipMemory
+from passes.hardware.memory import ChipMemory
 from passes.planner.memory import Entry, Event, MemoryProgram, memory_program
 from passes.planner.peaks import Moments
 from passes.planner.traffic import traffic
@@ -22,7 +19,6 @@ from passes.sharding.roles import assign_roles
 from passes.sharding.rules import ShardingRules
 
 TILED = ChipMemory(tile=(8, 128))
-PLAIN, JOINING = ChipMemory(), ChipMemory(joins_sums=True)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +43,6 @@ def test_two_dims_are_filled_up_to_tiles(lengths: tuple[int, ...], item: int, wa
 def test_many_candidates_at_once() -> None:
     lengths = (np.array([512, 256, 64]), 64)
     assert list(TILED.bytes(lengths, 4)) == [512 * 64 * 4, 256 * 64 * 4, 64 * 128 * 4]
-
-
-def test_a_cpu_computes_halves_in_full() -> None:
-    rules = ShardingRules(DeviceMesh.of("1"), (), {}, {})
-    used, stored = (Entry((("embed", 100),), 2, role) for role in ("compute", "storage"))
-    assert (used.local(rules), used.local(rules, CPU_MEMORY)) == (200, 400)
-    assert stored.local(rules, CPU_MEMORY) == 200
 
 
 def test_a_product_on_a_tpu_computes_what_it_reads() -> None:
@@ -121,28 +110,6 @@ def test_of_two_gradients_that_of_the_activations_is_made_first() -> None:
     assert [event.sign for event in program.events if program.entries[event.entry].copies] == [1, -1] * 4
 
 
-def test_gradients_of_a_cpu_are_reduced_at_once_and_beside_what_they_were() -> None:
-    """The figures are those of two layers of 2 MB compiled for eight CPU devices: parameters, gradients, their sums."""
-    array = jax.ShapeDtypeStruct
-
-    def step(layers: list[jax.Array], x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-        def loss(layers: list[jax.Array]) -> jax.Array:
-            return jnp.mean(jnp.square(x @ layers[0] @ layers[1]))
-
-        value, grads = jax.value_and_grad(loss)(layers)
-        return [layer - grad for layer, grad in zip(layers, grads, strict=True)], value
-
-    layers = [array((512, 1024), jnp.float32), array((1024, 512), jnp.float32)]
-    names = {"*.0": "embed mlp", "*.1": "mlp embed", "x": "batch embed"}
-    graph = passes.canonicalize(ir.trace(step, layers, array((64, 512), jnp.float32), names=names))
-    roles = assign_roles(graph)
-    size, small = 512 * 1024 * 4, 64 * 1024 * 4
-    for axes, extra, sums in ((["data"], {}, 2), ([], {}, 0), (["data"], {"embed": ["data"]}, 0)):
-        plan = passes.Plan.by_hand({"data": 8}, {"batch": axes}, extra)
-        found = [int(memory_program(graph, roles, False, chip).peak(plan.rules, chip)[0]) for chip in (PLAIN, JOINING)]
-        assert found[1] - found[0] == pytest.approx(sums * size, abs=4 * small), (axes, extra)
-
-
 def test_a_weight_is_gathered_for_the_axis_that_its_readers_give_to_another_name() -> None:
     """What it takes meanwhile is the whole of it, though its own shape has room for the mesh axis."""
 
@@ -156,17 +123,6 @@ def test_a_weight_is_gathered_for_the_axis_that_its_readers_give_to_another_name
     for axes, size in (({"b": ["data"]}, 0), ({"batch": ["data"], "b": ["data"]}, 64 * 256 * 4)):
         rules = passes.Plan.by_hand({"data": 2}, axes, {}).rules
         assert [int(entry.local(rules)) for entry in copies] == [size] * len(copies), axes
-
-
-def test_where_no_kernel_makes_attention_all_scores_are_held() -> None:
-    query = TensorType("float32", (Dim("batch", 2), Dim("heads", 4), Dim("position", 16), Dim("size", 8)))
-    key = TensorType("float32", (Dim("batch", 2), Dim("heads", 4), Dim("keys", 32), Dim("size", 8)))
-    attrs = {"over": (Dim("size", 8),), "along": (Dim("keys", 32),)}
-    inputs = (Value(0, query), Value(1, key), Value(2, key))
-    scores = (Dim("batch", 2), Dim("heads", 4), Dim("position", 16), Dim("keys", 32))
-    for fn, count in (("", 2), ("backward", 3)):
-        node = Node("attention", fn, inputs, (Value(3, query),), attrs)
-        assert [tuple(each) for each in OPS["attention"].held(node)] == [scores] * count
 
 
 def test_the_chips() -> None:
