@@ -12,11 +12,14 @@ from typing import Any, Literal
 
 from ir.graph import Graph
 from passes import placing, summary
-from passes.planner.constraints import REMAT, STORED
+from passes.as_planned import as_planned
+from passes.pad_axes import padded
+from passes.planner.constraints import ANY, PAD, REMAT, STORED, Constraints
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
 from passes.planner.orders import ORDER, orders
+from passes.planner.paddings import paddings
 from passes.planner.remat import AS_IT_IS
 from passes.planner.space import plan_space, scanned_names
 from passes.planner.variants import policies
@@ -39,10 +42,10 @@ class Alternative:
     differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
     the further mesh axes, `taken`. In the role of state, `axes` are the kinds of it that are stored,
     and in that of the order they say where that is another one.
-    In that of remat they are the policy, in that of microbatches their number.
+    In that of remat they are the policy, in that of microbatches their number, in that of padding names with sizes.
     """
 
-    role: Role | Literal["state", "order", "remat", "microbatches"]
+    role: Role | Literal["state", "order", "remat", "microbatches", "pad"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -76,7 +79,9 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
     sizes = graph.axis_sizes()
     if name == REMAT and name not in sizes:
         return _of_remat(graph, plan)
-    graph = rematerialized(graph, plan.remat)
+    if name == PAD and name not in sizes:
+        return _of_padding(graph, plan)
+    graph = as_planned(graph, plan)
     if name == STORED and name not in sizes:
         return _of_state(graph, plan)
     if name == ORDER and name not in sizes:
@@ -131,14 +136,29 @@ def _of_order(graph: Graph, plan: Layouts) -> Explanation:
 
 def _of_remat(graph: Graph, plan: Layouts) -> Explanation:
     """What it costs to compute again something else in the backward pass."""
+    graph = padded(graph, plan.pad)
     made = ((remat, rematerialized(graph, remat)) for remat in policies(graph) if remat != plan.remat)
     others = (each for each in made if plan.remat != AS_IT_IS or each[1] is not graph)
     here = rematerialized(graph, plan.remat)
     return of_graphs(REMAT, plan.remat, plan.reasons.get(REMAT, ""), here, replace(plan, remat=AS_IT_IS), others)
 
 
+def _of_padding(graph: Graph, plan: Layouts) -> Explanation:
+    """What it costs to pad nothing, or an axis to another size, under the same layouts."""
+    found: dict[tuple[str, ...], Graph] = {}
+    for sizes in [{}, *({**plan.pad, **sizes} for sizes in paddings(graph, plan.mesh, Constraints(pad=(ANY,))))]:
+        if sizes != plan.pad:
+            found[_written(sizes)] = rematerialized(padded(graph, sizes), plan.remat)
+    here, chosen = as_planned(graph, plan), _written(plan.pad)
+    return of_graphs(PAD, chosen, plan.reasons.get(PAD, ""), here, replace(plan, pad={}, remat=AS_IT_IS), found.items())
+
+
+def _written(sizes: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple([f"{name}={size}" for name, size in sorted(sizes.items())])
+
+
 def of_graphs(
-    name: Literal["remat", "microbatches"],
+    name: Literal["remat", "microbatches", "pad"],
     chosen: tuple[str, ...],
     reason: str,
     graph: Graph,

@@ -14,11 +14,11 @@ from ir.ops import entered, op_of
 from ir.rewrite import Rewriter, Scope
 from ir.types import SUM, TensorType
 from passes import errors, require
+from passes.as_planned import as_planned
 from passes.follow import warn_of_unfollowed
 from passes.planner.layouts import Layouts
 from passes.planner.memory import stacked_results
 from passes.planner.regather import regathers
-from passes.rematerialize import rematerialized
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (
     Reshard,
@@ -69,11 +69,11 @@ class Partition(Pass):
 def partition(graph: Graph, plan: Layouts) -> Graph:
     """The graph placed according to `plan`, with collectives as nodes."""
     require.plan(plan, "partition")
-    return partitioned(rematerialized(require.graph(graph, "partition"), plan.remat), plan)
+    return partitioned(as_planned(require.graph(graph, "partition"), plan), plan)
 
 
 def partitioned(graph: Graph, plan: Layouts) -> Graph:
-    """The same of a graph that computes again already what the plan says."""
+    """The same of a graph that is already as it is planned."""
     return Partition().apply(Stage(graph, plan.mesh, plan.hardware, plan)).graph
 
 

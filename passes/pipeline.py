@@ -13,10 +13,12 @@ from typing import Any
 from ir.analysis.verify import verify
 from ir.graph import Graph
 from passes import errors, require
+from passes.as_planned import check_choices
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
 from passes.hardware.chip import Chip
 from passes.options import Option, configured, options_of
+from passes.pad_axes import PadAxes
 from passes.placing import PLACING
 from passes.plan import ChoosePlan
 from passes.planner.constraints import Constraints, Given
@@ -26,7 +28,7 @@ from passes.planner.plan import Plan
 from passes.planner.variants import best_plan, with_reason
 from passes.proof.proof import Proof
 from passes.prove import Prove
-from passes.rematerialize import Rematerialize, check_remat
+from passes.rematerialize import Rematerialize
 from passes.report.facts import facts
 from passes.sharding.mesh import DeviceMesh, MeshLike
 from passes.stage import Pass, Stage
@@ -76,16 +78,16 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, Rematerialize, ChoosePlan, *PLACING, Prove))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, PadAxes, Rematerialize, ChoosePlan, *PLACING, Prove))
 
-_FRONT, _BACK = PIPELINE.split(Rematerialize.stem())
+_FRONT, _BACK = PIPELINE.split(PadAxes.stem())
 _AGAIN, _PLACING = _BACK.split(ChoosePlan.stem())
 
 
 @dataclass(frozen=True)
 class Result:
     """What the pipeline makes: the graph as it was planned, the plan, the graph placed on the mesh, and its proof; and
-    the graph before anything of it was computed again (`passes.rematerialize`)."""
+    the graph before the choices of the plan changed it (`passes.as_planned`)."""
 
     graph: Graph
     plan: Plan
@@ -125,8 +127,8 @@ def run(
         given = best_plan(prepared.graph, layout, hardware, time_limit, constraints)
     elif constraints:
         raise pins_beside_a_plan(constraints.described(layout))
-    elif given.remat:
-        check_remat(prepared.graph, given.remat)
+    else:
+        check_choices(prepared.graph, given)
     again = _AGAIN.run(replace(prepared, plan=given), dump)
     placed = _PLACING.run(again, dump)
     assert isinstance(placed.plan, Plan)

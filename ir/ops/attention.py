@@ -39,6 +39,7 @@ class Attention(Op):
     )
     meetings = {"attention": "attention of {pairs}: what query, key, value and mask share has one name"}
     always_computes = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         must(node.fn in _BEHIND, Piece("op"), errors.rule_needs("attention, or a derivative of it"))

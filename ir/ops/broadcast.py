@@ -21,6 +21,7 @@ class Broadcast(Op):
     fusible = True
     repeats_places = True
     stays_proportional = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         (operand,) = operands(node, 1, 1)

@@ -36,6 +36,7 @@ class Concat(Op):
     meetings = {"concat": "concatenation of {pairs}: dims at the same place must be the same axis"}
     keeps_places = True
     always_computes = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 1)

@@ -1,7 +1,7 @@
 """contract: multiplies and sums over the listed dims; with windows (`convolve`), in groups of rows (`ragged`), or in
 blocks that have a scale each (`scaled`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -13,6 +13,7 @@ from ir.graph import Node, Value
 from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family
 from ir.ops.op import Mismatch, Names, Op, Place, meeting, names_of, params_of
+from ir.ops.padding import Filling
 from ir.ops.products import convolved_labels, in_groups, named_labels, product_labels
 from ir.ops.rule import (
     Broken,
@@ -31,7 +32,7 @@ from ir.ops.rule import (
 from ir.ops.spread import Spread, Walked, all_whole, pending, replicated
 from ir.ring import in_ring, signed, to_ring, touches, unsigned
 from ir.shards import Shards
-from ir.types import Dim
+from ir.types import SUM, Dim
 
 Dims = tuple[Dim, ...]
 _ATTRIBUTES = frozenset(("over", "with", "batch", "batch_with", "along", "window"))
@@ -53,6 +54,7 @@ class Contract(Op):
     meetings = {"contract": "contraction of {pairs}: only one axis can be summed with itself"}
     multiplies = True
     always_computes = True
+    pads = True
     reads_whole_parameters = True
 
     def results(self, node: Node) -> Sequence[Expected]:
@@ -104,6 +106,12 @@ class Contract(Op):
         # Of features in groups of several, those that are contracted are a part of a dim on one side alone.
         grouped = node.names("over") if in_groups(node) else ()
         return tuple(dict.fromkeys((*node.names("along"), *node.names("window"), *grouped, *made)))
+
+    def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
+        """What is summed over is 0 on both sides, as nothing times infinity is not nothing."""
+        if node.fn or set(self.replicated(node)) & set(names):
+            return None
+        return [{name: SUM for name in names if name in (*node.names("over"), *node.names("with"))}] * 2
 
     def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Products and sums are the ring's own, of integers too where the result is real."""

@@ -26,6 +26,7 @@ class Cumulate(Op):
     keeps_places = True
     placed_by_operands = True
     accumulates = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         if node.fn.startswith("cum"):

@@ -1,6 +1,6 @@
 """gather: looks up the dims in `along` by the indices in the second operand."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family, is_key
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, params_of
+from ir.ops.padding import Filling
 from ir.ops.rule import Expected, Piece, must, operands
 from ir.ops.spread import ANY, SUMS, Spread, Walked, nothing_pending, pending
 from ir.ring import literal, touches
@@ -26,6 +27,7 @@ class Gather(Indexed):
     meetings = {"gather": "a lookup of {pairs}: what is looked up together must be the same axis"}
     picks = True
     reads_whole_parameters = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 2, 2)
@@ -71,6 +73,18 @@ class Gather(Indexed):
         # Keys are no numbers: there is no sum of them.
         own = node.names("along") if is_key(node.inputs[0].type.dtype) else ()
         return (*node.names("whole"), *own, *self.shuffled(node))
+
+    def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
+        """No place of the padding is looked up, if indices beyond the end do as they did (see `Indexed.beyond`)."""
+        return None if set(self.replicated(node)) & set(names) else [{}, {}]
+
+    def padded(self, node: Node, before: Node) -> Mapping[str, Any]:
+        """What took all of a dim takes all of it."""
+        params = params_of(node)
+        if "slice_sizes" not in params:
+            return params
+        dims = zip(params["slice_sizes"], before.inputs[0].type.dims, node.inputs[0].type.dims, strict=True)
+        return {**params, "slice_sizes": tuple([new.size if size == old.size else size for size, old, new in dims])}
 
     def reduction(self, node: Node) -> str:
         return "or" if node.inputs[0].type.dtype == "bool" else SUM

@@ -1,6 +1,6 @@
 """iota: 0, 1, 2, … along one dim, and what else comes from nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from ir.graph import Node
 from ir.jax_api import jnp, lax
 from ir.ops.dtypes import family
 from ir.ops.op import Op, params_of
+from ir.ops.padding import Filling
 from ir.ops.rule import Expected, Piece, listed, must, operands, words
 from ir.ops.spread import Spread, chosen
 from ir.ring import RING, touches
@@ -26,6 +27,7 @@ class Iota(Op):
     attributes = frozenset(("along", "mesh"))
     fusible = True
     counts = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 0, 0)
@@ -47,6 +49,13 @@ class Iota(Op):
     def spread(self, node: Node) -> Sequence[Spread] | None:
         """Each device counts its part. Where a device is on the mesh is no value of the step."""
         return None if node.fn in _NUMBERS else [chosen(value.type) for value in node.outputs]
+
+    def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
+        """The numbers of a whole shape depend on all of its sizes."""
+        return None if node.fn else []
+
+    def local(self, node: Node, params: dict[str, Any], shards: Shards) -> Mapping[str, Any]:
+        return {**params, "shape": shards.shape(node.outputs[0].type)} if "shape" in params else params
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Numbers go on from where those of the devices before this one end."""

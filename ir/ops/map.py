@@ -68,6 +68,7 @@ class Map(Op):
     is_elementwise = True
     keeps_places = True
     repeats_places = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         if len(node.outputs) > 1:  # side by side, each result by itself

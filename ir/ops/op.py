@@ -5,12 +5,13 @@ the op of a node (`ir.ops.op_of`); what a kind has nothing to say about keeps th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ir.graph import Graph, Node, Operand, Value
 from ir.names import is_made, same_axis
+from ir.ops.padding import Filling
 from ir.ops.rule import Expected, Fault, has, result_faults
 from ir.ops.spread import Spread
 from ir.order import Order
@@ -82,6 +83,7 @@ class Op(ABC):
         runs_once: its body runs exactly once, in place.
         shares_trips: each device makes trips of its own, so that nothing in its body is sharded or gathered.
         adds_in_order: it is a sum whose order does not depend on the devices that share it.
+        pads: dims of its operands and results may be longer than they are meant to be (`passes.pad_axes`).
         same_bits_on_shards: a shard of its result has the bits that the whole result has there, for shards of any size.
     """
 
@@ -122,6 +124,7 @@ class Op(ABC):
     runs_once: ClassVar[bool] = False
     shares_trips: ClassVar[bool] = False
     adds_in_order: ClassVar[bool] = False
+    pads: ClassVar[bool] = False
     same_bits_on_shards: ClassVar[bool] = False
 
     # --- types ----------------------------------------------------------------------------------------------------
@@ -197,6 +200,22 @@ class Op(ABC):
                         for a, b in zip(operand.type.dims, result.type.dims, strict=True):
                             if a.size != b.size:
                                 yield from (dim.name for dim in (a, b) if dim.name is not None)
+
+    def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
+        """What must stand in the padding of each operand where these names are padded, so that what is no padding is
+        what it would be without. None where the kind cannot do with padding: what may be sharded and is not summed over
+        can, as the places of a shard do not depend on those of another."""
+        whole = {*self.replicated(node), *self.reduced(node)}
+        nothing: Filling = {}
+        return None if not self.pads or whole & set(names) else [nothing] * len(node.inputs)
+
+    def padded(self, node: Node, before: Node) -> Mapping[str, Any]:
+        """The parameters of its primitive between operands and results some of whose dims are padded.
+
+        Args:
+            before: the node without the padding.
+        """
+        return self.local(node, dict(params_of(node)), Shards({}))
 
     def scanned(self, node: Node) -> Names:
         """Names of which each trip of a loop reads one slice."""

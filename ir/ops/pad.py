@@ -16,6 +16,7 @@ class Pad(Op):
     attributes = frozenset(("along",))
     fusible = True
     keeps_places = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         operand, filling = operands(node, 2, 2)

@@ -1,11 +1,12 @@
 """reduce: removes the listed dims."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ir import errors
 from ir.graph import Node
 from ir.ops.op import Names, Op, params_of
+from ir.ops.padding import Filling
 from ir.ops.rule import Expected, Piece, fit_all, listed, must, operands, same_shape, without
 from ir.ops.spread import ANY, Spread, Walked, joined, nothing_pending, pending, places
 from ir.ring import RING, mixed, ring_dtype
@@ -25,6 +26,7 @@ class Reduce(Op):
     attributes = frozenset(("over",))
     fuses_operands = True
     placed_by_operands = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         count = len(node.outputs)
@@ -66,6 +68,12 @@ class Reduce(Op):
 
     def blocked(self, node: Node) -> Names:
         return () if node.fn in _BY_SHARDS else node.names("over")
+
+    def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
+        """What is reduced away must change nothing."""
+        if self.replicated(node) and set(self.replicated(node)) & set(names):
+            return None
+        return [{name: self.reduction(node) for name in self.reduced(node) if name in names}] * len(node.inputs)
 
     def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """A function of the user's is another sum of all that it reduces: it never meets a part of it."""

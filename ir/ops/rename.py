@@ -20,6 +20,7 @@ class Rename(Op):
     renames = True
     keeps_places = True
     stays_proportional = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         (operand,) = operands(node, 1, 1)

@@ -23,6 +23,7 @@ class Reshape(Op):
     fusible = True
     repeats_places = True
     stays_proportional = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         (operand,) = operands(node, 1, 1)

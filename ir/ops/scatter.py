@@ -1,6 +1,6 @@
 """scatter: writes the third operand into the first, or combines it, at the indices in the second."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ from ir.graph import Node
 from ir.jax_api import jnp, lax
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, names_of, paired, params_of
+from ir.ops.padding import Filling
 from ir.ops.rule import Expected, Piece, like, must, operands, same_dtype
 from ir.ops.spread import Spread, Walked, nothing_pending, pending
 from ir.ring import mix, touches
 from ir.shards import Shards, bind_primitive
+from ir.types import SUM
 
 _MEMBERS = ("set", "add", "mul", "min", "max", "sub")
 _ADDING = ("add", "sub")
@@ -29,6 +31,7 @@ class Scatter(Indexed):
     meetings = {"scatter": "a scatter of {pairs}: what is written must have the axes of where it goes"}
     keeps_places = True
     writes_into = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 3, 3)
@@ -75,6 +78,15 @@ class Scatter(Indexed):
         whole = (*node.names("whole"), *self.shuffled(node))
         gone = names_of(node.value_inputs[1:]) - names_of(node.outputs) - set(self.reduced(node))
         return (*whole, *sorted(gone))
+
+    def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
+        """What stands for nothing adds nothing, wherever its index points to."""
+        rows = [name for name in self.reduced(node) if name in names]
+        if set(self.replicated(node)) - set(rows) & set(names) or (
+            rows and params_of(node).get("unique_indices", True)
+        ):
+            return None
+        return [{}, {}, {name: SUM for name in rows}]
 
     def bind(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
         """Of an axis that is sharded and written to, each device writes the places that it has. Where devices have

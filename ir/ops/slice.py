@@ -41,6 +41,7 @@ class Slice(Op):
     meetings = {"slice": "an update of {pairs}: a part must have the axes of the whole"}
     fusible = True
     keeps_places = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         members = {

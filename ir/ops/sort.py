@@ -23,6 +23,7 @@ class Sort(Op):
     meetings = {"sort": "a sort of {pairs}: what is sorted together must have the same axes"}
     keeps_places = True
     always_computes = True
+    pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
         operands(node, 1)

@@ -17,12 +17,12 @@ from ir import errors
 from ir._compat import is_library, user_source
 from ir.graph import Constant, Origin, Source
 from ir.limits import DEEPEST
+from ir.literals import literal_of
 from ir.staging import control
 from ir.staging.phases import BACKWARD_MARK
 from ir.staging.primitives import RULES, Equation, opaque
 from ir.staging.proto import ProtoBody, ProtoNode, ProtoOperand, ProtoValue, rename_node
 from ir.staging.unify import DimClass, Unifier
-from ir.types import TensorType
 
 _UNREAD = object()
 
@@ -97,7 +97,7 @@ class Walk:
         key = dtype, value.__class__, getattr(value, "weak_type", None), np.asarray(value).tobytes()
         known = self._literals.get(key)
         if known is None:
-            known = self._literals[key] = Constant(_shortest(value, dtype), TensorType(dtype), value)
+            known = self._literals[key] = literal_of(value, dtype)
         return known
 
 
@@ -225,13 +225,3 @@ class _Scope:
             )
         )
         return answer.outputs
-
-
-def _shortest(value: Any, dtype: str) -> str:
-    """The shortest text that reads back as the same number in its dtype (JAX's own scalars print more than that)."""
-    scalar = value.item() if hasattr(value, "item") else value
-    if isinstance(scalar, float):
-        return str(np.dtype(dtype).type(scalar)) if dtype in ("float16", "float32") else repr(float(scalar))
-    if isinstance(scalar, int) and not isinstance(scalar, bool):
-        return repr(int(scalar))
-    return repr(complex(scalar)) if isinstance(scalar, complex) else repr(scalar)

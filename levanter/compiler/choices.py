@@ -17,9 +17,9 @@ from levanter.models.config import is_left_to_the_plan, left_to_the_plan
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.alternatives import Explanation, of_graphs
+from passes.as_planned import as_planned
 from passes.planner.constraints import ANY, MICROBATCHES, REMAT, Given
 from passes.planner.errors import pins_beside_a_plan
-from passes.rematerialize import rematerialized
 
 if TYPE_CHECKING:
     from ir.graph import Graph
@@ -85,7 +85,7 @@ def explained_microbatches(config: TrainConfig, result: pipeline.Result) -> Expl
             if each != count and not config.trainer.elastic:
                 other = with_count(config, each)
                 graph = pipeline.prepare(ir.trace(train_step_of(other), state_shape(other), batch_shape(other)))
-                yield (str(each),), rematerialized(graph, result.plan.remat)
+                yield (str(each),), as_planned(graph, result.plan)
 
     here = ((str(count),), reason, result.graph, replace(result.plan, microbatches=None))
     return of_graphs(MICROBATCHES, *here, others())

@@ -19,7 +19,7 @@ import ir
 import passes
 from levanter.compiler.choices import asked_microbatches, explained_microbatches, remat_asked, with_choice
 from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
-from levanter.compiler.errors import elastic_needs_remat, two_plans
+from levanter.compiler.errors import elastic_needs_remat, elastic_padding, two_plans
 from levanter.compiler.microbatches import Chosen, fastest, with_count
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
@@ -129,6 +129,8 @@ def planned(
     result = planned_graph(graph, mesh, hardware, plan=plan, **how)
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
+    if config.trainer.elastic and result.plan.pad:
+        raise elastic_padding(tuple(result.plan.pad))
     return result if chosen is None else with_choice(result, chosen)
 
 
@@ -394,6 +396,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "stored": list(plan.stored),
         "order_where": _axes(plan.order_where),
         "remat": list(plan.remat),
+        "pad": dict(plan.pad),
         "microbatches": plan.microbatches,
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
@@ -529,6 +532,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         stored=kinds_of(request["stored"]),
         order_where={where: tuple(names) for where, names in request["order_where"].items()},
         remat=remat_of(request["remat"]),
+        pad=request["pad"],
         microbatches=request["microbatches"],
         **request["choices"],
     )

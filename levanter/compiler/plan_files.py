@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levanter.compiler import errors
+from passes.as_planned import own_sizes
 from passes.foreign.emit import emitted
 from passes.page.page import page
 from passes.planner.document import text_of
@@ -40,7 +41,7 @@ class PlanFile:
         plan = result.plan
         if plan.document is None:
             return
-        document, sizes = plan.document, result.graph.axis_sizes()
+        document, sizes = plan.document, own_sizes(result.graph, plan)
         if document.model and self.model and document.model != self.model:
             yield errors.plan_of_another_model(document.source, document.model, self.model)
         changed = {name: (size, sizes[name]) for name, size in document.sizes.items() if sizes.get(name, size) != size}

@@ -190,6 +190,26 @@ def remat_name(name: str, known: Sequence[str]) -> PlanError:
     )
 
 
+def pad_name(name: str, known: Sequence[str]) -> PlanError:
+    fix = nearest(name, known) or f"; it has {', '.join(known)}"
+    return PlanError(f"pad of {name!r}: the step has no axis of that name{fix}")
+
+
+def pad_too_short(name: str, size: int, own: int) -> PlanError:
+    return PlanError(f"pad of {name!r}: {size} is less than its own size, {own}; write a larger size, or leave it out")
+
+
+def pad_unread(written: str) -> PlanError:
+    return PlanError(f"pad of {written!r}: write a name and a size, such as vocab=50260")
+
+
+def pad_in_vain(name: str, size: int, mesh: str, scanned: bool) -> PlanError:
+    why = f"{mesh} divides its size, {size}"
+    if scanned:
+        why = "a loop scans over this axis, so every device needs each slice"
+    return PlanError(f"pad of {name!r}: {why}; leave it out")
+
+
 def microbatches_are_traced(source: str = "") -> PlanError:
     """`source` is the file of a plan that asks for them."""
     return PlanError(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from ir.graph import Graph
 from passes import errors
+from passes.as_planned import as_planned
 from passes.hardware.chip import Chip, chip_of
 from passes.hardware.network import SLOW_AXIS, Network
 from passes.placing import placed
 from passes.planner.constraints import Constraints, Given
 from passes.planner.variants import best_plan, plan_alone
-from passes.rematerialize import rematerialized
 from passes.sharding.mesh import DeviceMesh
 from passes.summary import memory, times
 
@@ -99,7 +99,7 @@ def _planned(
         plan = plan_alone(graph, mesh, hardware, constraints.remat)
     else:
         plan = best_plan(graph, mesh, hardware, time_limit, constraints)
-    again = rematerialized(graph, plan.remat)
+    again = as_planned(graph, plan)
     done = placed(again, plan)
     return MeshTried(mesh, times(again, done, plan).step, memory(again, plan, done)["peak"])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ir.graph import Graph
 from passes import errors, require
+from passes.as_planned import as_planned, own_sizes
 from passes.canonicalize import canonicalize
 from passes.hardware.chip import Chip, chip_of
 from passes.partition import partition, partitioned
@@ -16,7 +17,6 @@ from passes.planner.document import PlanDocument, choice_word, read_document, te
 from passes.planner.layouts import Layouts, RunnerUp, Search
 from passes.planner.remat import remat_of
 from passes.planner.subject import subject_of
-from passes.rematerialize import rematerialized
 from passes.report.facts import facts, question
 from passes.report.heading import heading
 from passes.report.report import Report
@@ -47,6 +47,7 @@ class Plan(Layouts):
         stored: Sequence[str] = STATE_KINDS,
         order_where: Mapping[str, Sequence[str]] | None = None,
         remat: Sequence[str] = (),
+        pad: Mapping[str, int] | None = None,
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
@@ -57,7 +58,8 @@ class Plan(Layouts):
         `order_where` says where names come in another order: with `{"mlp": ("experts", "batch")}`, `experts` comes
         before `batch` in each array and operation that has `mlp`.
         `remat` says what the backward pass computes again: `["full"]`, or all but what products make of some names,
-        `["mlp"]`; by default the step is left as it is.
+        `["mlp"]`; by default the step is left as it is. `pad` says to what sizes names are padded, so that mesh axes
+        divide them: `{"vocab": 50260}`.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """
@@ -76,6 +78,7 @@ class Plan(Layouts):
             stored=kinds_of(stored),
             order_where={where: tuple(names) for where, names in (order_where or {}).items()},
             remat=remat_of(remat),
+            pad=dict(sorted((pad or {}).items())),
         )
 
     @classmethod
@@ -106,6 +109,7 @@ class Plan(Layouts):
             stored=document.stored,
             order_where=document.order,
             remat=document.remat,
+            pad=document.pad,
         )
         return replace(made, document=document, microbatches=document.microbatches, **document.choices)
 
@@ -119,7 +123,9 @@ class Plan(Layouts):
         kept = {name: self.storage[name] for name in self.order if self.storage.get(name)}
         extra = {name: [axis for axis in axes if axis not in compute.get(name, ())] for name, axes in kept.items()}
         graph = self.subject.graph if self.subject is not None else None
-        sizes = graph.axis_sizes() if graph is not None else self.document.sizes if self.document is not None else {}
+        sizes = self.document.sizes if self.document is not None else dict[str, int]()
+        if graph is not None:
+            sizes = own_sizes(graph, self)
         known = graph.name if graph is not None else None
         return PlanDocument(
             str(mesh),
@@ -135,6 +141,7 @@ class Plan(Layouts):
             {where: list(names) for where, names in self.order_where.items()},
             list(self.remat),
             self.microbatches,
+            dict(self.pad),
         )
 
     def save(self, path: str | Path, model: str | None = None) -> None:
@@ -201,7 +208,7 @@ class Plan(Layouts):
         """
         subject = self.subject
         if graph is not None:
-            subject = subject_of(rematerialized(canonicalize(require.graph(graph, "Plan.report")), self.remat))
+            subject = subject_of(as_planned(canonicalize(require.graph(graph, "Plan.report")), self))
         if subject is None:
             raise errors.no_subject("report")
         return Report({"model": subject.graph.name, **facts(subject, self)})

@@ -1,4 +1,5 @@
-"""The outer search: over what the backward pass computes again, the best plan of each, and of these the fastest.
+"""The outer search: over what the backward pass computes again, and what axes are padded to, the best plan of each, and
+of these the fastest.
 
 A step computes again nothing, all that its loops over layers make, or all but what products make of one name
 (`passes.rematerialize`). Each is a graph of its own, whose best plan is found with proof, so the fastest of these plans
@@ -10,18 +11,22 @@ It is searched where it is asked for, and where a step as it is fits in no way.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 from ir.graph import Graph, Operand
 from passes import errors, require
+from passes.as_planned import as_planned
 from passes.canonicalize import canonicalize
 from passes.errors import gib
 from passes.hardware.chip import Chip, chip_of
+from passes.pad_axes import padded
 from passes.placing import placed
-from passes.planner.constraints import ANY, REMAT, Constraints, Given
+from passes.planner.constraints import ANY, PAD, REMAT, Constraints, Given
 from passes.planner.explain import longer
 from passes.planner.layouts import ROUNDING, Search
+from passes.planner.paddings import paddings
 from passes.planner.plan import Plan
 from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
 from passes.planner.solve import solve
@@ -48,8 +53,10 @@ def plan(
     Args:
         pin: names that are sharded over just these mesh axes, in use or at rest: `{"embed": "data"}`; with
             `"stored"` the kinds of state that are stored (`STATE_KINDS`), or "any" for whichever of ZeRO-1, 2 and 3 is
-            best, all if that is left out. With `"remat"` what the backward pass computes again: `none`, `full`, names
-            whose products are kept, or `any` for whichever is fastest. Left out, a step stays as it is if it fits.
+            best, all if that is left out. With `"pad"` the names that are padded where the mesh does not divide them,
+            or `any` for the one whose padding is worth it, if there is one. With `"remat"` what the backward pass
+            computes again: `none`, `full`, names whose products are kept, or `any` for whichever is fastest. Left out,
+            a step stays as it is if it fits.
         forbid: names that do not take these mesh axes in either role: `{"vocab": "model"}`.
         time_limit: seconds of this process's time after which the best plan so far is taken; `plan.search` says by how
             much it could be slower than the optimum. Left out, the search goes on until the optimum is proven: only
@@ -76,6 +83,8 @@ def best_plan(
         PlanError: nothing fits, or a name is of nothing that could be kept.
     """
     given = constraints or Constraints()
+    if given.pad:
+        return _padded(graph, layout, hardware, time_limit, given)
 
     def solved(remat: Remat) -> Plan:
         found = solve(rematerialized(graph, remat), layout, hardware, time_limit, given)
@@ -95,6 +104,31 @@ def best_plan(
         except errors.DoesNotFit:
             raise error from None
         return with_reason(graph, found, "nothing fits with none; ")
+
+
+def _padded(
+    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
+) -> Plan:
+    """The best plan of a canonical graph with some axes padded, and why: what a step takes without padding.
+
+    Raises:
+        PlanError: nothing fits, or a name is of nothing that could be padded.
+    """
+    rest = replace(given, pad=())
+
+    def solved(sizes: Mapping[str, int]) -> Plan:
+        return replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), pad=sizes)
+
+    tried = paddings(graph, layout, given)
+    found = fastest({tuple(f"{n}={s}" for n, s in sizes.items()): partial(solved, sizes) for sizes in tried})
+    try:
+        change = step_of(solved({})) / step_of(found) - 1
+        why = f"without, a step takes {longer(change) if abs(change) > _EVEN else 'the same time'}"
+    except errors.DoesNotFit:
+        why = "nothing fits without"
+    except errors.PlanError:  # a name is pinned to mesh axes that do not divide it
+        why = "what is pinned cannot be had without"
+    return replace(found, reasons={**found.reasons, PAD: why}) if found.pad else found
 
 
 def plan_alone(graph: Graph, layout: DeviceMesh, hardware: str | Chip, remat: Remat = AS_IT_IS) -> Plan:
@@ -143,7 +177,7 @@ def with_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
 
 
 def _priced(graph: Graph, plan: Plan) -> tuple[float, int]:
-    again = rematerialized(graph, plan.remat)
+    again = as_planned(graph, plan)
     done = placed(again, plan)
     return times(again, done, plan).step, memory(again, plan, done)["peak"]
 

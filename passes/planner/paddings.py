@@ -1,0 +1,53 @@
+"""What axes may be padded to, so that a mesh divides them.
+
+An axis that some of the mesh does not divide may be padded to the next size that it does (`passes.pad_axes`). Each
+padding makes another graph, whose best plan is found with proof (`passes.planner.variants`), where that is asked for:
+`pad=vocab` for the best size of that axis, and of several for all sizes of each; `pad=any` for the best of padding
+nothing and of padding one axis.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+from ir.graph import Graph
+from passes.planner import errors
+from passes.planner.constraints import ANY, Constraints
+from passes.planner.space import scanned_names
+from passes.sharding.mesh import DeviceMesh
+
+
+def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> Iterator[dict[str, int]]:
+    """What is searched of: what each of the names that are to be padded is padded to; a name that is pinned to mesh
+    axes, to sizes that these divide.
+
+    Raises:
+        PlanError: the graph has no such name, or the whole mesh divides its size.
+    """
+    sizes, scanned, names = graph.axis_sizes(), scanned_names(graph), given.pad
+
+    def longer(name: str) -> list[int]:
+        pinned = given.pinned.get(name, 0)
+        found = [] if name in scanned else longer_sizes(sizes[name], layout)
+        return [size for size in found if int(layout.fitting(size)[pinned]) == pinned]
+
+    if names == (ANY,):
+        yield {}
+        for name in sorted(sizes.keys() - scanned):
+            yield from ({name: size} for size in longer(name))
+        return
+    every: list[list[int]] = []
+    for name in names:
+        if name not in sizes:
+            raise errors.pad_name(name, tuple(sizes))
+        found = longer(name)
+        if not found:
+            raise errors.pad_in_vain(name, sizes[name], str(layout), name in scanned)
+        every.append(found)
+    for each in product(*every):
+        yield dict(zip(names, each, strict=True))
+
+
+def longer_sizes(size: int, layout: DeviceMesh) -> list[int]:
+    """The sizes above one that some mesh axes together divide which do not divide it, each the next for these axes."""
+    groups = {int(layout.group(mask)) for mask in range(layout.masks)}
+    return sorted({-(-size // group) * group for group in groups if size % group})
