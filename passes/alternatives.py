@@ -14,7 +14,7 @@ from ir.graph import Graph
 from passes import placing, summary
 from passes.as_planned import as_planned
 from passes.pad_axes import padded
-from passes.planner.constraints import ANY, PAD, REMAT, STORED, Constraints
+from passes.planner.constraints import ANY, PADDING, REMAT, STORED, Constraints
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
@@ -40,12 +40,12 @@ class Alternative:
 
     `refused` says why that cannot be; otherwise there are the seconds and the peak of the step, and how its collectives
     differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
-    the further mesh axes, `taken`. In the role of state, `axes` are the kinds of it that are stored,
-    and in that of the order they say where that is another one.
-    In that of remat they are the policy, in that of microbatches their number, in that of padding names with sizes.
+    the further mesh axes, `taken`; `padded` is the size that the name is padded to for this. In the role of state,
+    `axes` are the kinds of it that are stored, in that of the order they say where that is another one, in that of
+    remat they are the policy, in that of microbatches their number, in that of padding names with sizes.
     """
 
-    role: Role | Literal["state", "order", "remat", "microbatches", "pad"]
+    role: Role | Literal["state", "order", "remat", "microbatches", "padding"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -53,6 +53,7 @@ class Alternative:
     collectives: tuple[Mapping[str, Any], ...] = ()
     taken_by: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
+    padded: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
     sizes = graph.axis_sizes()
     if name == REMAT and name not in sizes:
         return _of_remat(graph, plan)
-    if name == PAD and name not in sizes:
+    if name == PADDING and name not in sizes:
         return _of_padding(graph, plan)
-    graph = as_planned(graph, plan)
+    own, graph = graph, as_planned(graph, plan)
     if name == STORED and name not in sizes:
         return _of_state(graph, plan)
     if name == ORDER and name not in sizes:
@@ -98,6 +99,8 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
         if int(plan.mesh.fitting(sizes[name])[mask]) != mask:
             where = ",".join(f"{axis}={plan.mesh.as_dict()[axis]}" for axis in axes)
             found.append(Alternative(role, axes, does_not_divide(sizes[name], where, int(plan.mesh.group(mask)))))
+            if role == "compute":
+                found.append(_in_padding(own, plan, name, axes, collectives))
             continue
         other_times, other_memory, others = _priced(graph, _changed(plan, name, role, axes))
         different = tuple(collectives_changed(collectives, others))
@@ -105,6 +108,18 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
         takers = tuple(each for each in _beside(graph, name, role) if set(plan.compute.get(each, ())) & set(taken))
         found.append(Alternative(role, axes, "", other_times, other_memory, different, takers, taken if takers else ()))
     return Explanation(name, sizes[name], compute, storage, reason, times, memory, tuple(found))
+
+
+def _in_padding(
+    graph: Graph, plan: Layouts, name: str, axes: tuple[str, ...], collectives: list[dict[str, Any]]
+) -> Alternative:
+    """A name on mesh axes that divide it when it is padded."""
+    group = int(plan.mesh.group(plan.mesh.mask(axes)))
+    size = -(-graph.axis_sizes()[name] // group) * group
+    other = replace(_changed(plan, name, "compute", axes), padding={**plan.padding, name: size})
+    times, memory, others = _priced(as_planned(graph, other), other)
+    different = tuple(collectives_changed(collectives, others))
+    return Alternative("compute", axes, "", times, memory, different, padded=size)
 
 
 def _of_state(graph: Graph, plan: Layouts) -> Explanation:
@@ -136,7 +151,7 @@ def _of_order(graph: Graph, plan: Layouts) -> Explanation:
 
 def _of_remat(graph: Graph, plan: Layouts) -> Explanation:
     """What it costs to compute again something else in the backward pass."""
-    graph = padded(graph, plan.pad)
+    graph = padded(graph, plan.padding)
     made = ((remat, rematerialized(graph, remat)) for remat in policies(graph) if remat != plan.remat)
     others = (each for each in made if plan.remat != AS_IT_IS or each[1] is not graph)
     here = rematerialized(graph, plan.remat)
@@ -146,11 +161,16 @@ def _of_remat(graph: Graph, plan: Layouts) -> Explanation:
 def _of_padding(graph: Graph, plan: Layouts) -> Explanation:
     """What it costs to pad nothing, or an axis to another size, under the same layouts."""
     found: dict[tuple[str, ...], Graph] = {}
-    for sizes in [{}, *({**plan.pad, **sizes} for sizes in paddings(graph, plan.mesh, Constraints(pad=(ANY,))))]:
-        if sizes != plan.pad:
+    for sizes in [
+        {},
+        *({**plan.padding, **sizes} for sizes in paddings(graph, plan.mesh, Constraints(padding=(ANY,)))),
+    ]:
+        if sizes != plan.padding:
             found[_written(sizes)] = rematerialized(padded(graph, sizes), plan.remat)
-    here, chosen = as_planned(graph, plan), _written(plan.pad)
-    return of_graphs(PAD, chosen, plan.reasons.get(PAD, ""), here, replace(plan, pad={}, remat=AS_IT_IS), found.items())
+    here, chosen = as_planned(graph, plan), _written(plan.padding)
+    return of_graphs(
+        PADDING, chosen, plan.reasons.get(PADDING, ""), here, replace(plan, padding={}, remat=AS_IT_IS), found.items()
+    )
 
 
 def _written(sizes: Mapping[str, int]) -> tuple[str, ...]:
@@ -158,7 +178,7 @@ def _written(sizes: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def of_graphs(
-    name: Literal["remat", "microbatches", "pad"],
+    name: Literal["remat", "microbatches", "padding"],
     chosen: tuple[str, ...],
     reason: str,
     graph: Graph,

@@ -9,12 +9,12 @@ from passes.rematerialize import check_remat, rematerialized
 def as_planned(graph: Graph, plan: Layouts) -> Graph:
     """A canonical graph under the choices of a plan that change it: itself where there are none, or where they are
     made already."""
-    return rematerialized(padded(graph, plan.pad), plan.remat)
+    return rematerialized(padded(graph, plan.padding), plan.remat)
 
 
 def check_choices(graph: Graph, plan: Layouts) -> None:
     """Raises `PlanError` where a canonical graph cannot follow these choices."""
-    check_padding(graph, plan.pad)
+    check_padding(graph, plan.padding)
     if plan.remat:
         check_remat(graph, plan.remat)
 
@@ -22,7 +22,7 @@ def check_choices(graph: Graph, plan: Layouts) -> None:
 def own_sizes(graph: Graph, plan: Layouts) -> dict[str, int]:
     """The sizes of the axes of a step as it is planned, without padding."""
     sizes = graph.axis_sizes()
-    for name, size in plan.pad.items():
+    for name, size in plan.padding.items():
         dims = (dim for value in graph.values() for dim in value.type.dims if dim.name == name)
         shorter = [dim.size for dim in dims if dim.size < size]
         sizes |= {name: max(shorter)} if shorter else {}

@@ -1,10 +1,10 @@
 """Axes whose size no mesh axis divides are padded where they are computed with, so that they may be sharded.
 
-`pad: {vocab: 50260}` lets four devices share a vocabulary of 50257. From outside the step is the same: what comes in is
-padded behind its end where the forward and the backward pass read it, and a gradient is cut to its size again for the
-update, so state is neither stored nor saved with padding. Padding may hold anything, but for what is summed, or taken a
-maximum of, along the axis: there a mask puts what changes nothing (`ir.ops.padding`). An operation that cannot do with
-padding, such as a sort along the axis or random numbers of its shape, works on what is no padding.
+`padding: {vocab: 50260}` lets four devices share a vocabulary of 50257. From outside the step is the same: what comes
+in is padded behind its end where the forward and the backward pass read it, and a gradient is cut to its size again for
+the update, so state is neither stored nor saved with padding. Padding may hold anything, but for what is summed, or
+taken a maximum of, along the axis: there a mask puts what changes nothing (`ir.ops.padding`). An operation that cannot
+do with padding, such as a sort along the axis or random numbers of its shape, works on what is no padding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class PadAxes(Pass):
     def apply(self, stage: Stage) -> Stage:
         """The stage with such axes padded. Raises `PlanError` for a name that the step does not have, and for a size
         that is no longer than its axis."""
-        asked = _read(self.sizes) if self.sizes else stage.plan.pad if stage.plan is not None else {}
+        asked = _read(self.sizes) if self.sizes else stage.plan.padding if stage.plan is not None else {}
         check_padding(stage.graph, asked)
         return replace(stage, graph=padded(stage.graph, asked))
 
@@ -61,9 +61,9 @@ def check_padding(graph: Graph, sizes: Mapping[str, int]) -> None:
     known = graph.axis_sizes()
     for name, size in sizes.items():
         if name not in known:
-            raise errors.pad_name(name, tuple(known))
+            raise errors.padding_name(name, tuple(known))
         if size < known[name]:
-            raise errors.pad_too_short(name, size, known[name])
+            raise errors.padding_too_short(name, size, known[name])
 
 
 def _read(sizes: Sequence[str]) -> dict[str, int]:
@@ -71,7 +71,7 @@ def _read(sizes: Sequence[str]) -> dict[str, int]:
     for written in sizes:
         name, _, size = written.partition("=")
         if not name or not size.isascii() or not size.isdigit():
-            raise errors.pad_unread(written)
+            raise errors.padding_unread(written)
         found[name] = int(size)
     return found
 
@@ -286,7 +286,7 @@ class _Padder:
         mode = params_of(node).get("mode")
         if not longer or mode == GatherScatterMode.PROMISE_IN_BOUNDS:
             return indices
-        if node.kind == "scatter" and mode != GatherScatterMode.CLIP:  # what is written into the padding is nowhere
+        if not op.picks and mode != GatherScatterMode.CLIP:  # what is written into the padding is nowhere
             return indices
         if len(axes) > 1:
             return None

@@ -129,8 +129,8 @@ def planned(
     result = planned_graph(graph, mesh, hardware, plan=plan, **how)
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
-    if config.trainer.elastic and result.plan.pad:
-        raise elastic_padding(tuple(result.plan.pad))
+    if config.trainer.elastic and result.plan.padding:
+        raise elastic_padding(tuple(result.plan.padding))
     return result if chosen is None else with_choice(result, chosen)
 
 
@@ -396,7 +396,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "stored": list(plan.stored),
         "order_where": _axes(plan.order_where),
         "remat": list(plan.remat),
-        "pad": dict(plan.pad),
+        "padding": dict(plan.padding),
         "microbatches": plan.microbatches,
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
@@ -532,7 +532,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         stored=kinds_of(request["stored"]),
         order_where={where: tuple(names) for where, names in request["order_where"].items()},
         remat=remat_of(request["remat"]),
-        pad=request["pad"],
+        padding=request["padding"],
         microbatches=request["microbatches"],
         **request["choices"],
     )

@@ -169,7 +169,7 @@ def elastic_needs_remat(remat: Sequence[str]) -> UserError:
 def elastic_padding(names: Sequence[str]) -> UserError:
     return UserError(
         f"the plan pads {', '.join(names)}, and sums over a padded axis have other bits, where those of an elastic run "
-        "are the same under any plan: leave `pad` out, or make the axis itself longer"
+        "are the same under any plan: leave `padding` out, or make the axis itself longer"
     )
 
 

@@ -26,10 +26,10 @@ from passes.sharding.state import STAGES, STATE_KINDS, StateKind, kinds_of
 Given: TypeAlias = Mapping[str, str | Sequence[str]]
 """Mesh axes by name, as a user writes them."""
 Shapes: TypeAlias = Sequence[tuple[tuple[tuple[str, int], ...], Role]]
-STORED, REMAT, MICROBATCHES, PAD, ANY = "stored", "remat", "microbatches", "pad", "any"
+STORED, REMAT, MICROBATCHES, PADDING, ANY = "stored", "remat", "microbatches", "padding", "any"
 """What is pinned to kinds of state, to what the backward pass computes again, to a number of parts of the batch, and to
 names that are padded; and the word for whichever is best."""
-_CHOICES = (STORED, REMAT, MICROBATCHES, PAD)
+_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING)
 _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 """Storage choices, mesh axes forbidden to names, and those that pinned names are computed over."""
 
@@ -43,7 +43,7 @@ class Constraints:
     forbidden: Mapping[str, int] = field(default_factory=dict[str, int])
     levels: tuple[tuple[StateKind, ...], ...] = (STATE_KINDS,)
     remat: Remat = AS_IT_IS
-    pad: tuple[str, ...] = ()
+    padding: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, pin: Given | None, forbid: Given | None, mesh: DeviceMesh) -> Constraints:
@@ -57,11 +57,11 @@ class Constraints:
         if MICROBATCHES in (pin or {}):
             raise errors.microbatches_are_traced()
         remat = remat_of(_words((pin or {}).get(REMAT, ())))
-        pad = tuple(sorted(set(_words((pin or {}).get(PAD, ())))))
-        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)), remat, pad)
+        padding = tuple(sorted(set(_words((pin or {}).get(PADDING, ())))))
+        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)), remat, padding)
 
     def __bool__(self) -> bool:
-        return self.of_names or self.levels != (STATE_KINDS,) or self.remat != AS_IT_IS or bool(self.pad)
+        return self.of_names or self.levels != (STATE_KINDS,) or self.remat != AS_IT_IS or bool(self.padding)
 
     @property
     def of_names(self) -> bool:
@@ -74,7 +74,7 @@ class Constraints:
         found = [f"{name}={','.join(mesh.names(mask))} {word}" for word, each in words for name, mask in each.items()]
         kinds = [f"{STORED}={','.join(level)} pinned" for level in self.levels if self.levels != (STATE_KINDS,)]
         found += [f"{REMAT}={','.join(self.remat)} pinned"] if self.remat not in (AS_IT_IS, (ANY,)) else []
-        found += [f"{PAD}={','.join(self.pad)} pinned"] if self.pad not in ((), (ANY,)) else []
+        found += [f"{PADDING}={','.join(self.padding)} pinned"] if self.padding not in ((), (ANY,)) else []
         return ", ".join([*found, *kinds[:1]] if len(self.levels) == 1 else found)
 
     def allowed(self, space: PlanSpace, shapes: Shapes, sizes: Mapping[str, int], graph: str) -> list[PlanSpace]:

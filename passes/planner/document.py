@@ -50,7 +50,8 @@ _MEANINGS = {
     "storage": "What is added at rest: in parameters, gradients and optimizer state (FSDP).",
     "stored": "Which of these it is added in: all three (ZeRO-3), gradients and optimizer (ZeRO-2), or optimizer "
     "(ZeRO-1).",
-    "pad": "What axes are padded to where they are computed with, so that mesh axes divide them. State keeps its size.",
+    "padding": "What axes are padded to where they are computed with, so that mesh axes divide them. State keeps its "
+    "size.",
     "remat": "What the backward pass computes again: none of what it reads, full for all that loops over layers make, "
     "or names whose products are kept, the rest being computed again.",
     "microbatches": "Parts of a batch whose gradients are made one after another and added.",
@@ -93,7 +94,7 @@ class PlanDocument:
     """What the backward pass computes again: none, full, or names that are kept; left out, as the step has it."""
     microbatches: int | None = None
     """Parts of a batch that are computed one after another; left out, as the configuration says."""
-    pad: dict[str, int] = field(default_factory=dict[str, int])
+    padding: dict[str, int] = field(default_factory=dict[str, int])
     """Sizes that axes are padded to, so that mesh axes divide them."""
     source: str = "plan.yaml"
     """The file that the plan was read from, as messages call it."""
@@ -177,11 +178,11 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         yield ""
         yield from _comment(_MEANINGS["stored"])
         yield f"stored: {_flow(document.stored)}"
-    if document.pad:
+    if document.padding:
         yield ""
-        yield from _comment(_MEANINGS["pad"])
-        why = reasons.get("pad", "") if "pad" not in document.sizes else ""
-        yield f"pad: {_flow(document.pad)}{f'  # {why}' if why else ''}"
+        yield from _comment(_MEANINGS["padding"])
+        why = reasons.get("padding", "") if "padding" not in document.sizes else ""
+        yield f"padding: {_flow(document.padding)}{f'  # {why}' if why else ''}"
     for key, written in (("remat", _words_of_remat(document)), ("microbatches", document.microbatches)):
         if written:
             yield ""
@@ -325,7 +326,7 @@ _EXPECTED = {
     "order": "names by name, such as {mlp: [experts, batch]}",
     "remat": "none, full, or a list of names to keep, such as [mlp]",
     "microbatches": "a whole number of at least 1",
-    "pad": "sizes by name, such as {vocab: 50260}",
+    "padding": "sizes by name, such as {vocab: 50260}",
     "regather": "auto, true or false",
     "defer_sums": "auto, true or false",
     "hoist_gathers": "auto, true or false",
@@ -341,7 +342,7 @@ _READERS = {
     "order": _rules,
     "remat": _kinds,
     "microbatches": _number,
-    "pad": _sizes,
+    "padding": _sizes,
     "regather": _choice,
     "defer_sums": _choice,
     "hoist_gathers": _choice,

@@ -67,7 +67,8 @@ def document_scanned(source: str, role: str, name: str) -> PlanError:
 
 
 def document_size(source: str, role: str, name: str, size: int, mesh: str, group: int) -> PlanError:
-    return PlanError(f"{source}: {role} of {name!r}: {does_not_divide(size, mesh, group)}")
+    more = f"; or pad it: `padding: {{{name}: {-(-size // group) * group}}}`" if role == "compute" else ""
+    return PlanError(f"{source}: {role} of {name!r}: {does_not_divide(size, mesh, group)}{more}")
 
 
 def does_not_divide(size: int, mesh: str, group: int) -> str:
@@ -116,7 +117,7 @@ def constraint_name(word: str, name: str, known: Sequence[str], graph: str) -> P
 
 
 def pin_does_not_divide(name: str, size: int, mesh: str, group: int) -> PlanError:
-    return PlanError(f"pin of {name!r}: {does_not_divide(size, mesh, group)}")
+    return PlanError(f"pin of {name!r}: {does_not_divide(size, mesh, group)}; or pin padding={name} besides")
 
 
 def pin_without_choice(name: str, reason: str) -> PlanError:
@@ -190,24 +191,26 @@ def remat_name(name: str, known: Sequence[str]) -> PlanError:
     )
 
 
-def pad_name(name: str, known: Sequence[str]) -> PlanError:
+def padding_name(name: str, known: Sequence[str]) -> PlanError:
     fix = nearest(name, known) or f"; it has {', '.join(known)}"
-    return PlanError(f"pad of {name!r}: the step has no axis of that name{fix}")
+    return PlanError(f"padding of {name!r}: the step has no axis of that name{fix}")
 
 
-def pad_too_short(name: str, size: int, own: int) -> PlanError:
-    return PlanError(f"pad of {name!r}: {size} is less than its own size, {own}; write a larger size, or leave it out")
+def padding_too_short(name: str, size: int, own: int) -> PlanError:
+    return PlanError(
+        f"padding of {name!r}: {size} is less than its own size, {own}; write a larger size, or leave it out"
+    )
 
 
-def pad_unread(written: str) -> PlanError:
-    return PlanError(f"pad of {written!r}: write a name and a size, such as vocab=50260")
+def padding_unread(written: str) -> PlanError:
+    return PlanError(f"padding of {written!r}: write a name and a size, such as vocab=50260")
 
 
-def pad_in_vain(name: str, size: int, mesh: str, scanned: bool) -> PlanError:
+def padding_in_vain(name: str, size: int, mesh: str, scanned: bool) -> PlanError:
     why = f"{mesh} divides its size, {size}"
     if scanned:
         why = "a loop scans over this axis, so every device needs each slice"
-    return PlanError(f"pad of {name!r}: {why}; leave it out")
+    return PlanError(f"padding of {name!r}: {why}; leave it out")
 
 
 def microbatches_are_traced(source: str = "") -> PlanError:

@@ -2,14 +2,15 @@
 
 An axis that some of the mesh does not divide may be padded to the next size that it does (`passes.pad_axes`). Each
 padding makes another graph, whose best plan is found with proof (`passes.planner.variants`), where that is asked for:
-`pad=vocab` for the best size of that axis, and of several for all sizes of each; `pad=any` for the best of padding
-nothing and of padding one axis.
+`padding=vocab` for the best size of that axis, and of several for all sizes of each; `padding=any` for the best of
+padding nothing and of padding one axis.
 """
 
 from collections.abc import Iterator
 from itertools import product
 
 from ir.graph import Graph
+from ir.names import is_part
 from passes.planner import errors
 from passes.planner.constraints import ANY, Constraints
 from passes.planner.space import scanned_names
@@ -23,7 +24,7 @@ def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> Iterator[d
     Raises:
         PlanError: the graph has no such name, or the whole mesh divides its size.
     """
-    sizes, scanned, names = graph.axis_sizes(), scanned_names(graph), given.pad
+    sizes, scanned, names = graph.axis_sizes(), scanned_names(graph), given.padding
 
     def longer(name: str) -> list[int]:
         pinned = given.pinned.get(name, 0)
@@ -32,16 +33,16 @@ def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> Iterator[d
 
     if names == (ANY,):
         yield {}
-        for name in sorted(sizes.keys() - scanned):
+        for name in sorted(name for name in sizes if not is_part(name)):
             yield from ({name: size} for size in longer(name))
         return
     every: list[list[int]] = []
     for name in names:
         if name not in sizes:
-            raise errors.pad_name(name, tuple(sizes))
+            raise errors.padding_name(name, tuple(sizes))
         found = longer(name)
         if not found:
-            raise errors.pad_in_vain(name, sizes[name], str(layout), name in scanned)
+            raise errors.padding_in_vain(name, sizes[name], str(layout), name in scanned)
         every.append(found)
     for each in product(*every):
         yield dict(zip(names, each, strict=True))

@@ -47,7 +47,7 @@ class Plan(Layouts):
         stored: Sequence[str] = STATE_KINDS,
         order_where: Mapping[str, Sequence[str]] | None = None,
         remat: Sequence[str] = (),
-        pad: Mapping[str, int] | None = None,
+        padding: Mapping[str, int] | None = None,
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
@@ -58,8 +58,8 @@ class Plan(Layouts):
         `order_where` says where names come in another order: with `{"mlp": ("experts", "batch")}`, `experts` comes
         before `batch` in each array and operation that has `mlp`.
         `remat` says what the backward pass computes again: `["full"]`, or all but what products make of some names,
-        `["mlp"]`; by default the step is left as it is. `pad` says to what sizes names are padded, so that mesh axes
-        divide them: `{"vocab": 50260}`.
+        `["mlp"]`; by default the step is left as it is. `padding` says to what sizes names are padded, so that mesh
+        axes divide them: `{"vocab": 50260}`.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
         """
@@ -78,7 +78,7 @@ class Plan(Layouts):
             stored=kinds_of(stored),
             order_where={where: tuple(names) for where, names in (order_where or {}).items()},
             remat=remat_of(remat),
-            pad=dict(sorted((pad or {}).items())),
+            padding=dict(sorted((padding or {}).items())),
         )
 
     @classmethod
@@ -109,7 +109,7 @@ class Plan(Layouts):
             stored=document.stored,
             order_where=document.order,
             remat=document.remat,
-            pad=document.pad,
+            padding=document.padding,
         )
         return replace(made, document=document, microbatches=document.microbatches, **document.choices)
 
@@ -141,7 +141,7 @@ class Plan(Layouts):
             {where: list(names) for where, names in self.order_where.items()},
             list(self.remat),
             self.microbatches,
-            dict(self.pad),
+            dict(self.padding),
         )
 
     def save(self, path: str | Path, model: str | None = None) -> None:

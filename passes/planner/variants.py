@@ -23,7 +23,7 @@ from passes.errors import gib
 from passes.hardware.chip import Chip, chip_of
 from passes.pad_axes import padded
 from passes.placing import placed
-from passes.planner.constraints import ANY, PAD, REMAT, Constraints, Given
+from passes.planner.constraints import ANY, PADDING, REMAT, Constraints, Given
 from passes.planner.explain import longer
 from passes.planner.layouts import ROUNDING, Search
 from passes.planner.paddings import paddings
@@ -53,10 +53,10 @@ def plan(
     Args:
         pin: names that are sharded over just these mesh axes, in use or at rest: `{"embed": "data"}`; with
             `"stored"` the kinds of state that are stored (`STATE_KINDS`), or "any" for whichever of ZeRO-1, 2 and 3 is
-            best, all if that is left out. With `"pad"` the names that are padded where the mesh does not divide them,
-            or `any` for the one whose padding is worth it, if there is one. With `"remat"` what the backward pass
-            computes again: `none`, `full`, names whose products are kept, or `any` for whichever is fastest. Left out,
-            a step stays as it is if it fits.
+            best, all if that is left out. With `"padding"` the names that are padded where the mesh does not divide
+            them, or `any` for the one whose padding is worth it, if there is one. With `"remat"` what the backward
+            pass computes again: `none`, `full`, names whose products are kept, or `any` for whichever is fastest. Left
+            out, a step stays as it is if it fits.
         forbid: names that do not take these mesh axes in either role: `{"vocab": "model"}`.
         time_limit: seconds of this process's time after which the best plan so far is taken; `plan.search` says by how
             much it could be slower than the optimum. Left out, the search goes on until the optimum is proven: only
@@ -83,7 +83,7 @@ def best_plan(
         PlanError: nothing fits, or a name is of nothing that could be kept.
     """
     given = constraints or Constraints()
-    if given.pad:
+    if given.padding:
         return _padded(graph, layout, hardware, time_limit, given)
 
     def solved(remat: Remat) -> Plan:
@@ -114,10 +114,10 @@ def _padded(
     Raises:
         PlanError: nothing fits, or a name is of nothing that could be padded.
     """
-    rest = replace(given, pad=())
+    rest = replace(given, padding=())
 
     def solved(sizes: Mapping[str, int]) -> Plan:
-        return replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), pad=sizes)
+        return replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
 
     tried = paddings(graph, layout, given)
     found = fastest({tuple(f"{n}={s}" for n, s in sizes.items()): partial(solved, sizes) for sizes in tried})
@@ -128,7 +128,7 @@ def _padded(
         why = "nothing fits without"
     except errors.PlanError:  # a name is pinned to mesh axes that do not divide it
         why = "what is pinned cannot be had without"
-    return replace(found, reasons={**found.reasons, PAD: why}) if found.pad else found
+    return replace(found, reasons={**found.reasons, PADDING: why}) if found.padding else found
 
 
 def plan_alone(graph: Graph, layout: DeviceMesh, hardware: str | Chip, remat: Remat = AS_IT_IS) -> Plan:

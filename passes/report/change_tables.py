@@ -31,8 +31,8 @@ def change_tables(changed: Mapping[str, Any], printer: Printer) -> None:
     if changed["microbatches"][0] != changed["microbatches"][1]:
         before, after = (count or "as the step has it" for count in changed["microbatches"])
         lines.append(("micro-batches", f"{after}, not {before}"))
-    if changed["pad"][0] != changed["pad"][1]:
-        before, after = (_shown(sizes) or "nothing" for sizes in changed["pad"])
+    if changed["padding"][0] != changed["padding"][1]:
+        before, after = (_shown(sizes) or "nothing" for sizes in changed["padding"])
         lines.append(("padding", f"{after}, not {before}"))
     if changed["regather"][0] != changed["regather"][1]:
         again = "gathered again in the backward pass"

@@ -13,13 +13,13 @@ _CHOICES = {
     "stored": "Kinds of state that are stored",
     "remat": "What the backward pass computes again",
     "microbatches": "Parts in which the batch is computed",
-    "pad": "What axes are padded to",
+    "padding": "What axes are padded to",
 }
 _NONE = {
     "stored": "none",
     "remat": "what the step does",
     "microbatches": "as the step does",
-    "pad": "nothing is padded",
+    "padding": "nothing is padded",
 }
 _EVEN = 5e-4
 _MOST = 3
@@ -73,11 +73,13 @@ def _choice(each: Mapping[str, Any]) -> str:
         return f"Storing {', '.join(each['axes']) or 'none'}"
     if each["role"] == "remat":
         return f"Remat {shown(each['axes'])}"
-    if each["role"] == "pad":
+    if each["role"] == "padding":
         return f"Padded to {', '.join(each['axes'])}" if each["axes"] else "Without padding"
     if each["role"] == "microbatches":
         return f"Micro-batches {', '.join(each['axes'])}"
     verb = _VERBS[each["role"]]
+    if each["padded"]:
+        return f"Padded to {each['padded']} and {verb.lower()} over {_over(each['axes'])}"
     return f"{verb} over {_over(each['axes'])}" if each["axes"] else f"{verb} {_REPLICATED[each['role']]}"
 
 

@@ -8,7 +8,7 @@ from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import placing, summary
 from passes.hardware.network import Network
-from passes.planner.constraints import MICROBATCHES, PAD, REMAT
+from passes.planner.constraints import MICROBATCHES, PADDING, REMAT
 from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
 from passes.planner.undivided import undivided_batch
@@ -32,7 +32,7 @@ def question(plan: Layouts) -> Row:
             "order": _axes(plan.order_where),
         },
         "remat": {"policy": list(plan.remat), "reason": plan.reasons.get(REMAT, "")},
-        "pad": {"sizes": dict(plan.pad), "reason": plan.reasons.get(PAD, "")},
+        "padding": {"sizes": dict(plan.padding), "reason": plan.reasons.get(PADDING, "")},
         "microbatches": {"count": plan.microbatches, "reason": plan.reasons.get(MICROBATCHES, "")},
     }
 
