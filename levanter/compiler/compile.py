@@ -30,7 +30,7 @@ from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, st
 from passes import pipeline
 from passes.alternatives import Explanation, explanation
 from passes.cpu_memory import cpu_peak
-from passes.planner.constraints import MICROBATCHES, REMAT, Constraints, Given
+from passes.planner.constraints import MICROBATCHES, PADDING, REMAT, Constraints, Given
 from passes.planner.document import CHOICES_OF_MEMORY
 from passes.planner.remat import remat_of
 from passes.planner.variants import plan_alone, unlimited_step
@@ -122,6 +122,8 @@ def planned(
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     plan = _followed(config, hardware, plan)
     if config.trainer.elastic:
+        if PADDING in (pin or {}) or plan is not None and plan.padding:
+            raise elastic_padding()
         check_elastic_graph(graph)
         if plan is not None:
             check_elastic_plan(graph, plan)
@@ -129,8 +131,6 @@ def planned(
     result = planned_graph(graph, mesh, hardware, plan=plan, **how)
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
-    if config.trainer.elastic and result.plan.padding:
-        raise elastic_padding(tuple(result.plan.padding))
     return result if chosen is None else with_choice(result, chosen)
 
 

@@ -166,10 +166,10 @@ def elastic_needs_remat(remat: Sequence[str]) -> UserError:
     )
 
 
-def elastic_padding(names: Sequence[str]) -> UserError:
+def elastic_padding() -> UserError:
     return UserError(
-        f"the plan pads {', '.join(names)}, and sums over a padded axis have other bits, where those of an elastic run "
-        "are the same under any plan: leave `padding` out, or make the axis itself longer"
+        "an elastic run is not padded: sums over a padded axis have other bits, and those of an elastic run are the "
+        "same under any plan; leave `padding` out, or make the axis itself longer"
     )
 
 

@@ -172,6 +172,11 @@ def test_an_elastic_run_takes_neither_from_a_plan(config: TrainConfig) -> None:
             {"microbatches": "2"},
             "microbatches cannot be pinned in an elastic run: its bits depend on them, and are the",
         ),
+        (
+            {"padding": "vocab"},
+            "an elastic run is not padded: sums over a padded axis have other bits, and those of an elastic run are "
+            "the same under any plan; leave `padding` out, or make the axis itself longer",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             planned(elastic, {"data": 1}, "v5e", pin=pin)

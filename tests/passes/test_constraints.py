@@ -112,7 +112,7 @@ def test_a_pin_is_said_where_the_plan_gives_its_reasons() -> None:
             {"batch": ["data"]},
             {},
             "pin of 'batch': 6 = 2·3 does not divide by 4 (data=4); set its size to 4 or 8, or shard it over as many "
-            "devices as divide it: 1, 2, 3, 6",
+            "devices as divide it: 1, 2, 3, 6; or pin padding=batch besides",
         ),
     ],
 )

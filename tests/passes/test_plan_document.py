@@ -154,7 +154,7 @@ VALID = "mesh: data=4,model=2\ncompute:\n  batch: [data]\n"
         (
             VALID + "nothing: 1\n",
             "p.yaml:4: unknown key `nothing` of a plan; known are model, mesh, hardware, sizes, compute, storage, "
-            "stored, order, remat, microbatches, regather, defer_sums, hoist_gathers",
+            "stored, order, remat, microbatches, padding, regather, defer_sums, hoist_gathers",
         ),
         (VALID + "mesh: 8\n", "p.yaml:4: `mesh` of the plan is given twice (first at line 1); remove one of them"),
         (
@@ -232,7 +232,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path, monkeypatch: pytes
         (
             "compute: {batch: [data, model]}",
             "p.yaml: compute of 'batch': 12 = 2^2·3 does not divide by 8 (data=4,model=2); set its size to 8 or 16, "
-            "or shard it over as many devices as divide it: 1, 2, 3, 4, 6, 12",
+            "or shard it over as many devices as divide it: 1, 2, 3, 4, 6, 12; or pad it: `padding: {batch: 16}`",
         ),
     ],
 )  # fmt: skip

@@ -38,6 +38,7 @@ def test_a_report_is_the_json_of_compile() -> None:
             "hardware",
             "plan",
             "remat",
+            "padding",
             "microbatches",
             "network",
             "axes",
