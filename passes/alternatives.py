@@ -161,10 +161,8 @@ def _of_remat(graph: Graph, plan: Layouts) -> Explanation:
 def _of_padding(graph: Graph, plan: Layouts) -> Explanation:
     """What it costs to pad nothing, or an axis to another size, under the same layouts."""
     found: dict[tuple[str, ...], Graph] = {}
-    for sizes in [
-        {},
-        *({**plan.padding, **sizes} for sizes in paddings(graph, plan.mesh, Constraints(padding=(ANY,)))),
-    ]:
+    ways = paddings(graph, plan.mesh, Constraints(padding=(ANY,)))
+    for sizes in [{**plan.padding, **each} if each else each for each in ways]:
         if sizes != plan.padding:
             found[_written(sizes)] = rematerialized(padded(graph, sizes), plan.remat)
     here, chosen = as_planned(graph, plan), _written(plan.padding)

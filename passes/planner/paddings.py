@@ -2,11 +2,10 @@
 
 An axis that some of the mesh does not divide may be padded to the next size that it does (`passes.pad_axes`). Each
 padding makes another graph, whose best plan is found with proof (`passes.planner.variants`), where that is asked for:
-`padding=vocab` for the best size of that axis, and of several for all sizes of each; `padding=any` for the best of
-padding nothing and of padding one axis.
+`padding=vocab` for the best size of that axis, its own among them, and of several for all sizes of each; `padding=any`
+for the best of padding nothing and of padding one axis.
 """
 
-from collections.abc import Iterator
 from itertools import product
 
 from ir.graph import Graph
@@ -17,35 +16,33 @@ from passes.planner.space import scanned_names
 from passes.sharding.mesh import DeviceMesh
 
 
-def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> Iterator[dict[str, int]]:
-    """What is searched of: what each of the names that are to be padded is padded to; a name that is pinned to mesh
-    axes, to sizes that these divide.
+def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> list[dict[str, int]]:
+    """What is searched: sizes of the names that may be padded, those first that leave most names as they are. A name that is pinned to mesh axes has sizes that these divide.
 
     Raises:
         PlanError: the graph has no such name, or the whole mesh divides its size.
     """
     sizes, scanned, names = graph.axis_sizes(), scanned_names(graph), given.padding
 
-    def longer(name: str) -> list[int]:
+    def fitting(name: str) -> list[int]:
         pinned = given.pinned.get(name, 0)
-        found = [] if name in scanned else longer_sizes(sizes[name], layout)
+        found = [sizes[name], *([] if name in scanned else longer_sizes(sizes[name], layout))]
         return [size for size in found if int(layout.fitting(size)[pinned]) == pinned]
 
     if names == (ANY,):
-        yield {}
-        for name in sorted(name for name in sizes if not is_part(name)):
-            yield from ({name: size} for size in longer(name))
-        return
+        own = [name for name in sorted(sizes) if not is_part(name)]
+        return [{}, *({name: size} for name in own for size in fitting(name) if size > sizes[name])]
     every: list[list[int]] = []
     for name in names:
         if name not in sizes:
             raise errors.padding_name(name, tuple(sizes))
-        found = longer(name)
-        if not found:
+        if name in scanned or not longer_sizes(sizes[name], layout):
             raise errors.padding_in_vain(name, sizes[name], str(layout), name in scanned)
-        every.append(found)
-    for each in product(*every):
-        yield dict(zip(names, each, strict=True))
+        every.append(fitting(name))
+    found = [
+        {name: size for name, size in zip(names, each, strict=True) if size > sizes[name]} for each in product(*every)
+    ]
+    return sorted(found, key=len)
 
 
 def longer_sizes(size: int, layout: DeviceMesh) -> list[int]:

@@ -109,26 +109,34 @@ def best_plan(
 def _padded(
     graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
 ) -> Plan:
-    """The best plan of a canonical graph with some axes padded, and why: what a step takes without padding.
+    """The best plan of a canonical graph some of whose axes may be padded.
 
     Raises:
         PlanError: nothing fits, or a name is of nothing that could be padded.
     """
     rest = replace(given, padding=())
+    made: dict[tuple[str, ...], Plan] = {}
 
-    def solved(sizes: Mapping[str, int]) -> Plan:
-        return replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
+    def solved(key: tuple[str, ...], sizes: Mapping[str, int]) -> Plan:
+        made[key] = replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
+        return made[key]
 
-    tried = paddings(graph, layout, given)
-    found = fastest({tuple(f"{n}={s}" for n, s in sizes.items()): partial(solved, sizes) for sizes in tried})
-    try:
-        change = step_of(solved({})) / step_of(found) - 1
-        why = f"without, a step takes {longer(change) if abs(change) > _EVEN else 'the same time'}"
-    except errors.DoesNotFit:
-        why = "nothing fits without"
-    except errors.PlanError:  # a name is pinned to mesh axes that do not divide it
-        why = "what is pinned cannot be had without"
-    return replace(found, reasons={**found.reasons, PADDING: why}) if found.padding else found
+    tried = {tuple(f"{n}={s}" for n, s in sizes.items()): sizes for sizes in paddings(graph, layout, given)}
+    found = fastest({key: partial(solved, key, sizes) for key, sizes in tried.items()})
+    return replace(found, reasons={**found.reasons, PADDING: _why_padded(found, made, () in tried)})
+
+
+def _why_padded(chosen: Plan, made: Mapping[tuple[str, ...], Plan], may_be_none: bool) -> str:
+    """What the step takes without padding; where that is the best, with it."""
+    others = {key: step_of(plan) for key, plan in made.items() if bool(key) != bool(chosen.padding)}
+    if not others:
+        if chosen.padding:
+            return "nothing fits without" if may_be_none else "what is pinned cannot be had without"
+        return "nothing else fits" if len(made) > 1 else ""
+    key = min(others, key=lambda key: others[key])
+    change = others[key] / step_of(chosen) - 1
+    with_it = f"with {', '.join(key)}" if key else "without"
+    return f"{with_it}, a step takes {longer(change) if change > _EVEN else 'the same time'}"
 
 
 def plan_alone(graph: Graph, layout: DeviceMesh, hardware: str | Chip, remat: Remat = AS_IT_IS) -> Plan:

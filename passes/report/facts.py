@@ -7,6 +7,7 @@ from typing import Any
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
 from passes import placing, summary
+from passes.as_planned import own_sizes
 from passes.hardware.network import Network
 from passes.planner.constraints import MICROBATCHES, PADDING, REMAT
 from passes.planner.layouts import Layouts, Search, Subject
@@ -100,7 +101,7 @@ def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
 
 def _axis_rows(graph: Graph, plan: Layouts) -> list[Row]:
     """Every axis of the step, those with a place on the mesh first."""
-    sizes = graph.axis_sizes()
+    sizes = own_sizes(graph, plan)
     placed = [name for name in plan.order if name in sizes and (name in plan.compute or name in plan.storage)]
     rest = [name for name in sizes if name not in placed]
     return [

@@ -170,9 +170,19 @@ def test_the_search_pads_where_it_is_worth_it() -> None:
     found = passes.plan(graph, mesh, "v5p", pin={"padding": "any"}, forbid=allowed)
     assert plain.padding == {} and found.padding == {"mlp": 4104} and found.compute == {"mlp": ("model",)}
     assert found.reasons["padding"].startswith("without, a step takes ") and found.search.optimal
-    assert passes.plan(graph, mesh, "v5p", pin={"padding": "mlp"}, forbid=allowed).padding == found.padding
+    asked = passes.plan(graph, mesh, "v5p", pin={"padding": "mlp"}, forbid=allowed)
+    assert (asked.padding, asked.reasons["padding"]) == (found.padding, found.reasons["padding"])
     assert own_sizes(found.subject.graph, found)["mlp"] == 4097
     assert _seconds(graph, found) < _seconds(graph, plain)
+
+
+def test_where_padding_is_not_worth_it_the_plan_says_what_it_would_cost() -> None:
+    graph, forbid = prepare(ir.trace(*mlp_step(batch=8, embed=256, mlp=4097))), {"batch": "model", "embed": "model"}
+    plan = passes.plan(graph, {"model": 8}, "v5p", pin={"padding": "mlp"}, forbid=forbid)
+    assert plan.padding == {} and plan.reasons["padding"].startswith("with mlp=4104, a step takes ")
+    pinned = passes.plan(graph, {"model": 8}, "v5p", pin={"padding": "mlp", "mlp": "model"}, forbid=forbid)
+    assert pinned.padding == {"mlp": 4104}
+    assert pinned.reasons["padding"] == "what is pinned cannot be had without"
 
 
 def _seconds(graph: ir.Graph, plan: passes.Plan) -> float:
