@@ -17,7 +17,8 @@ from passes.sharding.mesh import DeviceMesh
 
 
 def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> list[dict[str, int]]:
-    """What is searched: sizes of the names that may be padded, those first that leave most names as they are. A name that is pinned to mesh axes has sizes that these divide.
+    """What is searched: sizes of the names that may be padded, those first that leave most names as they are. A name
+    that is pinned to mesh axes has sizes that these divide.
 
     Raises:
         PlanError: the graph has no such name, or the whole mesh divides its size.
@@ -39,9 +40,8 @@ def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> list[dict[
         if name in scanned or not longer_sizes(sizes[name], layout):
             raise errors.padding_in_vain(name, sizes[name], str(layout), name in scanned)
         every.append(fitting(name))
-    found = [
-        {name: size for name, size in zip(names, each, strict=True) if size > sizes[name]} for each in product(*every)
-    ]
+    found = [dict(zip(names, each, strict=True)) for each in product(*every)]
+    found = [{name: size for name, size in each.items() if size > sizes[name]} for each in found]
     return sorted(found, key=len)
 
 

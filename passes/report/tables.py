@@ -126,10 +126,10 @@ def _choices(report: Mapping[str, Any], printer: Printer) -> None:
         rows.append(("remat", shown(remat["policy"]), remat["reason"]))
     if microbatches and microbatches["count"]:
         rows.append(("micro-batches", f"{microbatches['count']:,}", microbatches["reason"]))
-    if (padding := report.get("padding")) and padding["sizes"]:
-        rows.append(
-            ("padding", ", ".join(f"{name}={size}" for name, size in padding["sizes"].items()), padding["reason"])
-        )
+    padding = report.get("padding")
+    if padding and (padding["sizes"] or padding["reason"]):
+        sizes = ", ".join(f"{name}={size}" for name, size in padding["sizes"].items())
+        rows.append(("padding", sizes or "none", padding["reason"]))
     if rows:
         printer.heading("Choices", "how the step is computed")
         printer.table(("choice", "is", "why"), rows)
