@@ -19,6 +19,7 @@ from ir import jax_api
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from ir.shards import Shards, bind_exactly
+from passes.in_turn import behind, sends
 from passes.sharding.jax_mesh import named_sharding
 
 
@@ -107,6 +108,8 @@ class LocalRunner(Runner):
 
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
+        self._sent: Sequence[Any] = ()
+        """What the last collective gave, in the body that is run."""
 
     def bind(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         return op_of(node).bind(node, arrays, self.shards)
@@ -114,7 +117,17 @@ class LocalRunner(Runner):
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         if entered(node) and op_of(node).only_groups(node):
             return self.graph(node.bodies[0], arrays)
-        return super().node(node, arrays)
+        if not (self.shards.ordered and sends(node)):
+            return super().node(node, arrays)
+        self._sent = super().node(node, behind(arrays, self._sent))
+        return self._sent
+
+    def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
+        outside, self._sent = self._sent, ()
+        try:
+            return super().closed(body, avals)
+        finally:
+            self._sent = outside
 
     def shape(self, value: Value, aval: Any) -> tuple[int, ...]:
         return self.shards.shape(value.type)

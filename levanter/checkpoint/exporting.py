@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,8 @@ def export(path: Location | str, target: Path, part: str = "") -> list[str]:
     except OSError as error:
         raise errors.cannot_export(target, error) from error
     finally:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that cannot be written has no such file
+            staged.unlink(missing_ok=True)
     return list(arrays)
 
 

@@ -91,6 +91,8 @@ def start(launch: Launch) -> Group:
 
     if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu").split(","):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        # gloo tells messages apart by their order alone: two programs at once would take each other's.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     # It would take SIGTERM for itself; when to stop is agreed on in `levanter.processes.agreement`.
     jax.config.update("jax_enable_preemption_service", False)
     began = time.monotonic()

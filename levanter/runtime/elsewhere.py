@@ -42,16 +42,18 @@ def sole_writer(folder: Location, run: RunDirectory) -> Iterator[None]:
     behind a URL nobody can be kept away.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process has it, or it cannot be written.
     """
     if not isinstance(folder, Path) or folder == run.checkpoints_path:
         yield
         return
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a folder that cannot be written is told of by who writes a checkpoint
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(folder / LOCK, "a+", encoding="utf-8"))
-            take(lock, lambda holder: errors.checkpoints_in_use(folder, holder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 (closed by the `with` below)
+    except OSError as error:
+        raise errors.cannot_keep_checkpoints(folder, error.strerror or str(error)) from error
+    with lock:
+        take(lock, lambda holder: errors.checkpoints_in_use(folder, holder))
         yield
 
 

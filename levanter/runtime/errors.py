@@ -186,6 +186,12 @@ def checkpoints_in_use(path: Path, holder: str) -> UserError:
     )
 
 
+def cannot_keep_checkpoints(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"cannot keep checkpoints in {path}: {reason}; choose another folder with --trainer.checkpoint.directory"
+    )
+
+
 def of_another_run(checkpoint: Location, differences: Sequence[str]) -> UserError:
     return UserError(
         f"{checkpoint} is of a run with another config ({first_of(differences, _SHOWN)}): "

@@ -155,8 +155,10 @@ class _Attempt:
         kept, first, own = self.config.trainer.checkpoint, self._members.index == 0, self._run.checkpoints_path
         new = followed(own) == own
         folder = keep_elsewhere(own, kept.directory, write=first)
-        with sole_writer(folder, self._run) if first else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
             try:
+                if first:
+                    stack.enter_context(sole_writer(folder, self._run))
                 start = starting_state(self.config, self._run, self._fixed, self._tokens, self.compiled, self._console)
             except UserError:
                 if new:  # what is there may be another run's

@@ -82,3 +82,16 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
         f"another process is writing checkpoints into {shared} (process 7 on there, since noon): "
         "wait for it or stop it, or choose another folder with --trainer.checkpoint.directory"
     )
+
+
+@pytest.mark.parametrize(("place", "reason"), [("text.txt", "File exists"), ("text.txt/below", "Not a directory")])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, place: str, reason: str) -> None:
+    asked = config(tmp_path, "one", 2)
+    trainer = dataclasses.replace(asked.trainer, checkpoint=CheckpointConfig(directory=str(tmp_path / place)))
+    with pytest.raises(UserError) as refused:
+        said(dataclasses.replace(asked, trainer=trainer))
+    assert str(refused.value) == (
+        f"cannot keep checkpoints in {tmp_path / place}: {reason}; "
+        "choose another folder with --trainer.checkpoint.directory"
+    )
+    assert not (tmp_path / "one").exists()

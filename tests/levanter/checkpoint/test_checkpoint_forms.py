@@ -12,7 +12,7 @@ import pytest
 from levanter import checkpoint
 from levanter.checkpoint.exporting import convert, export
 from levanter.cli.main import main
-from levanter.errors import UserError
+from levanter.errors import UserError, WorkFailed
 from levanter.hf.safetensors import read_header
 
 OLD = Path(__file__).parents[2] / "golden" / "checkpoint_format_1" / "step-7"
@@ -123,6 +123,18 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(checkpoint.DamagedCheckpoint):
         export(path, tmp_path / "w.safetensors")
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-1"]
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.npz"])
+def test_an_export_to_where_nothing_can_be_written_is_said(tmp_path: Path, name: str) -> None:
+    path = checkpoint.save(tmp_path, 1, {"w": np.ones(4, np.float32)}, {})
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkFailed) as caught:
+        export(path, tmp_path / "file" / name)
+    assert str(caught.value) == (
+        f"cannot write {tmp_path}/file/{name} (Not a directory): check the disk (or move the run directory to another "
+        "one) and run the same command again"
+    )
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
