@@ -116,7 +116,7 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
     if launch is not None:
         check_free(config)
     members = ALONE if launch is None else start(launch)
-    console = Console(quiet=members.index > 0)
+    console = Console(quiet=members.index > 0, emoji=False)
     with (
         working(members),
         opened_by_the_first(members, lambda: opened_run(config, console, command)) as run,
@@ -140,10 +140,13 @@ def _train(config: TrainConfig, command: Command, stop: ProcessStop, launch: Lau
 
 def _imported(run_dir: str) -> tuple[str | None, str | None]:
     """The config and the tokenizer of a run directory that `levanter import` made; None where it did not."""
-    from levanter.hf.kept import kept_folder, origin_of
-    from levanter.runtime.run_directory import CONFIG
+    from levanter.runtime.run_directory import CONFIG, HUGGING_FACE
 
     run = Path(run_dir)
+    if not (run / HUGGING_FACE).is_dir():
+        return None, None
+    from levanter.hf.kept import kept_folder, origin_of
+
     if origin_of(run) is None:
         return None, None
     kept = kept_folder(run)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from levanter.compiler import errors
 from passes.as_planned import own_sizes
-from passes.foreign.emit import emitted
-from passes.page.page import page
 from passes.planner.document import text_of
 from passes.planner.errors import reason_of
 from passes.report.heading import heading
@@ -64,9 +62,16 @@ class PlanFile:
         if self.save is not None:
             document = result.plan.as_document(self.model)
             _write(self.save, text_of(document, heading(named), result.plan.reasons), "--save-plan")
+        # A run, which follows a file and writes none, does without these modules.
         if self.html is not None:
+            from passes.page.page import page
+
             _write(self.html, page(named, result.graph, result.plan), "--html")
-        return {"emitted": emitted(self.emit, result.graph, result.plan)} if self.emit is not None else {}
+        if self.emit is None:
+            return {}
+        from passes.foreign.emit import emitted
+
+        return {"emitted": emitted(self.emit, result.graph, result.plan)}
 
 
 def _write(path: Path, text: str, option: str) -> None:

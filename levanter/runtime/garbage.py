@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 
-SELDOM = 100_000
-"""New objects between two searches: some ten MB of them."""
+SELDOM = 400_000
+"""New objects between two searches: some forty MB of them, and more than a start makes of a small model."""
 
 _usual: list[tuple[int, int, int]] = []
 

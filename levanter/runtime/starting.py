@@ -15,7 +15,7 @@ from levanter.checkpoint import Location, Manifest, committed, load, location, n
 from levanter.compiler.compile import Compiled
 from levanter.config import TrainConfig
 from levanter.config.kept import FIXED
-from levanter.hf.runs import is_imported, starting_model
+from levanter.hf.starting import is_imported, starting_model
 from levanter.optim.schedule import learning_rate
 from levanter.processes.starting import group
 from levanter.runtime import elsewhere, environment, errors, own_code, rewinds

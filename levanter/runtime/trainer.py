@@ -37,7 +37,6 @@ from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
 from levanter.runtime.pace import before
 from levanter.runtime.record import MICROBATCHES, with_fixed
-from levanter.runtime.rescue import diverged
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
 from levanter.runtime.state import TrainState, evaluated_model
@@ -75,7 +74,7 @@ def train(
     """
     began = time.time()
     members = group()
-    console = console or Console(quiet=members.index > 0)
+    console = console or Console(quiet=members.index > 0, emoji=False)
     with (
         working(members),
         memory.explained(config),
@@ -102,6 +101,8 @@ def train(
             if not attempt.goes_back(problem):
                 if members.count > 1:  # the step is made again on one process only
                     raise errors.diverged_together(str(problem))
+                from levanter.runtime.rescue import diverged  # and what makes steps again: only where one failed
+
                 raise diverged(attempt.config, run, tokens, attempt.compiled, command, problem, console)
         if step < config.trainer.num_train_steps or loop.unfinished:
             # By a signal, which may have come to another process alone.

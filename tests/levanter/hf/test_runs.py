@@ -16,7 +16,7 @@ from levanter.config import TrainConfig, dump, loads
 from levanter.config import load as load_config
 from levanter.data.tokenizer import load_tokenizer
 from levanter.hf.kept import origin_of
-from levanter.hf.runs import starting_model
+from levanter.hf.starting import starting_model
 from levanter.hf.safetensors import read_folder
 from levanter.runtime.state import flat_names
 
