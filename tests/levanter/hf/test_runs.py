@@ -16,8 +16,8 @@ from levanter.config import TrainConfig, dump, loads
 from levanter.config import load as load_config
 from levanter.data.tokenizer import load_tokenizer
 from levanter.hf.kept import origin_of
-from levanter.hf.starting import starting_model
 from levanter.hf.safetensors import read_folder
+from levanter.hf.starting import starting_model
 from levanter.runtime.state import flat_names
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "and", "comes", "back", "again"]
