@@ -39,6 +39,11 @@ class Moments:
         kept = kept[_undominated(kept.reshape(len(kept), -1))]
         return cls(kept[:, 0], kept[:, 1], kept[:, 2], chip)
 
+    @property
+    def entries(self) -> int:
+        """How many entries there are."""
+        return self.staying.shape[1]
+
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
         return Moments(self.staying[:, entries], self.passing[:, entries], self.stacked[:, entries], self.chip)

@@ -1,0 +1,191 @@
+"""What the search adds up, in groups: functions of sharding rules that depend on the same wishes in the same way.
+
+Two functions whose shapes have the same names in the same order differ in what they give, not in what they depend on, so
+they are priced together, over the same classes of wishes (`passes.planner.tables`), and each layout is made once.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from passes.planner.space import PlanSpace
+from passes.planner.tables import (
+    EXTRA,
+    Asked,
+    Float,
+    Shape,
+    Side,
+    able_names,
+    has_room,
+    legal,
+    names_of,
+    rules_of,
+    side_of,
+)
+from passes.sharding.mesh import IntArray
+from passes.sharding.rules import Layout, Role, ShardingRules, Sizes, in_order
+
+MOST_ENTRIES = 1 << 18
+"""Of one table: what has more waits until enough is decided."""
+
+
+class _Remembering(ShardingRules):
+    """Sharding rules that make each layout once."""
+
+    made: dict[Any, Layout]
+
+    def layout(self, sizes: Sizes, role: Role, blocked: Iterable[str] = ()) -> Layout:
+        key = (tuple(sizes.items()), role, tuple(blocked))
+        if key not in self.made:
+            self.made[key] = super().layout(sizes, role, blocked)
+        return self.made[key]
+
+
+def remembering(rules: ShardingRules) -> ShardingRules:
+    """The same rules, for many that ask for the same layouts."""
+    found = _Remembering(rules.mesh, rules.order, rules.compute, rules.extra, rules.order_where)
+    object.__setattr__(found, "made", {})
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Functions that depend on the same wishes in the same way.
+
+    Attributes:
+        number: where it stands among all that are added up.
+        names: whose wishes matter; `EXTRA` stands for storage.
+        bits: where each of them is among all names of the search.
+        sides: for each mesh axis the sets of `names` and their classes.
+        asked: the functions.
+        at: rows of the whole that the values are; None where those of all functions are added up.
+    """
+
+    number: int
+    space: PlanSpace
+    extra: str | None
+    names: tuple[str, ...]
+    bits: tuple[int, ...]
+    sides: tuple[Side, ...]
+    asked: tuple[Asked, ...]
+    at: IntArray | None
+    priced: "list[tuple[tuple[IntArray, ...], Float]]" = field(default_factory=list[Any])
+
+    def within(self, sets: IntArray) -> IntArray:
+        """Sets of all names as sets of those of the group."""
+        found = np.zeros_like(sets)
+        for i, bit in enumerate(self.bits):
+            found |= (sets >> bit & 1) << i
+        return found
+
+    def values(self, classes: Sequence[IntArray]) -> Float:
+        """[row, class of axis 0, class of axis 1, …] for some classes of each mesh axis, in ascending order."""
+        for known, values in self.priced:
+            places = [np.searchsorted(mine, asked) for mine, asked in zip(known, classes, strict=True)]
+            there = all(
+                place[-1] < len(mine) and (mine[place] == asked).all()
+                for mine, asked, place in zip(known, classes, places, strict=True)
+            )
+            if there:
+                for axis, (mine, place) in enumerate(zip(known, places, strict=True)):
+                    if len(place) < len(mine):
+                        values = np.take(values, place, axis=axis + 1)
+                return values
+        values = self._price(classes)
+        self.priced.append((tuple(classes), values))
+        return values
+
+    def of(self, sets: Sequence[IntArray]) -> Float:
+        """[row] the values of one plan, whose set for each mesh axis is given alone."""
+        classes = [side.classes[self.within(each)] for side, each in zip(self.sides, sets, strict=True)]
+        return self.values(classes).reshape(-1)
+
+    def _price(self, classes: Sequence[IntArray]) -> Float:
+        chosen = [side.chosen[each] for side, each in zip(self.sides, classes, strict=True)]
+        shape = tuple(len(each) for each in chosen)
+        compute, added = rules_of(self.names, self.extra, chosen)
+        allowed = np.flatnonzero(np.broadcast_to(legal(self.space, compute, added), shape))
+        compute, added = (
+            {name: np.broadcast_to(np.asarray(mask), shape).reshape(-1)[allowed] for name, mask in masks.items()}
+            for masks in (compute, added)
+        )
+        space = self.space
+        rules = remembering(ShardingRules(space.mesh, space.order, compute, added, space.order_where))
+        rows = list(self.asked[0].rows(rules))
+        for asked in self.asked[1:]:
+            more = asked.rows(rules)
+            rows = [mine + its for mine, its in zip(rows, more, strict=True)] if self.at is None else [*rows, *more]
+        values = np.full((len(rows), prod(shape)), np.inf)
+        for row, of_row in zip(rows, values, strict=True):
+            of_row[allowed] = row
+        return values.reshape(len(rows), *shape)
+
+
+Function = tuple[Asked, "tuple[int, ...] | None"]
+"""A function, and the rows of the whole that it gives; None where it is added up with others."""
+
+
+def grouped(
+    space: PlanSpace, functions: Sequence[Function], names: Sequence[str], extra: str | None = None
+) -> list[Group]:
+    """The groups of some functions where storage axes go to the name `extra`; those that storage axes of other names
+    have a part in apart from those that they have none in.
+
+    Raises:
+        PlanError: a function depends on too many names.
+    """
+    places = _Places(space, extra)
+    together: dict[Hashable, list[Function]] = {}
+    for asked, at in functions:
+        together.setdefault((at is None, places.signature(asked)), []).append((asked, at))
+    return [_group(space, several, names, extra, number) for number, several in enumerate(together.values())]
+
+
+def _group(
+    space: PlanSpace, several: Sequence[Function], names: Sequence[str], extra: str | None, number: int
+) -> Group:
+    first, axes = several[0][0], range(len(space.mesh.axes))
+    stored = extra if extra is not None and extra in first.stored else None
+    found = names_of(first.shapes, space)
+    wishing = (*found, EXTRA) if stored is not None else tuple(found)
+    able = [able_names(space, wishing, stored, axis) for axis in axes]
+    made = {both: side_of(first, space, wishing, stored, *both) for both in dict.fromkeys(able)}
+    rows = [row for _, at in several for row in at or ()]
+    return Group(
+        number,
+        space,
+        stored,
+        wishing,
+        tuple(names.index(name) for name in wishing),
+        tuple(made[both] for both in able),
+        tuple(asked for asked, _ in several),
+        None if several[0][1] is None else np.array(rows),
+    )
+
+
+class _Places:
+    """What of a shape decides who gets a mesh axis in it."""
+
+    def __init__(self, space: PlanSpace, extra: str | None) -> None:
+        self.space = space
+        self.extra = extra
+        self.storable = frozenset(choice.name for choice in space.storage_choices if choice.name is not None)
+        self.known: dict[tuple[Shape, Role], Hashable] = {}
+
+    def signature(self, asked: Asked) -> Hashable:
+        """What decides on which wishes a function depends, and how."""
+        shapes = frozenset(self.of(*each) for each in asked.shapes)
+        return shapes, asked.stored & self.storable, asked.seen, frozenset(asked.lent)
+
+    def of(self, shape: Shape, role: Role) -> Hashable:
+        """The names of a shape in their order, whether each has room for all of its mesh axes, and whether it is of
+        those that are stored."""
+        if (shape, role) not in self.known:
+            sizes, space = dict(shape), self.space
+            there = [name for name in in_order(sizes, space.order, space.order_where) if name in space.options]
+            own = tuple((name, has_room(space, name, sizes[name])) for name in there)
+            self.known[shape, role] = (own, role == "storage" and self.extra in sizes)
+        return self.known[shape, role]
