@@ -39,6 +39,7 @@ class Table:
     values: Float
     classes: tuple[IntArray, ...]
     at: IntArray | None = None
+    group: Group | None = None
 
     def cut(self, axis: int, keep: IntArray) -> "Table":
         """What is left of it with these sets of a mesh axis alone."""
@@ -51,7 +52,7 @@ class Table:
             if not there.all():
                 classes = (np.cumsum(there) - 1)[classes]
                 values = np.compress(there, values, axis=axis + 1)
-        return Table(values, (*self.classes[:axis], classes, *self.classes[axis + 1 :]), self.at)
+        return replace(self, values=values, classes=(*self.classes[:axis], classes, *self.classes[axis + 1 :]))
 
     @cached_property
     def least(self) -> Float:
@@ -155,7 +156,7 @@ class Branch:
             return None
         values = group.values(there)
         own = tuple(np.searchsorted(left, each) for left, each in zip(there, classes, strict=True))
-        table = Table(values, own, group.at)
+        table = Table(values, own, group.at, group)
         if group.at is None:
             return replace(self, times=(*self.times, table))
         return replace(self, sizes=(*self.sizes, table))

@@ -50,8 +50,8 @@ def prices(
     terms: Sequence[Asked],
     entries: Sequence[tuple[Asked, list[int]]],
     moments: Moments,
-) -> tuple[Float, Float]:
-    """Seconds and peak bytes of some plans, all at once.
+) -> tuple[Float, Float, list[float]]:
+    """Seconds and peak bytes of some plans, all at once; and of each term the least that it takes in any of them.
 
     Args:
         moments: with the entries in their order.
@@ -63,12 +63,15 @@ def prices(
     }
     rules = remembering(ShardingRules(space.mesh, space.order, compute, extra, space.order_where))
     total: Any = np.zeros((2, len(choices)))
+    least: list[float] = []
     for asked in terms:
-        for row, more in zip(total, asked.rows(rules), strict=True):
+        rows = asked.rows(rules)
+        least.append(float(np.maximum(*rows).min()))
+        for row, more in zip(total, rows, strict=True):
             row += more
     sizes = [np.broadcast_to(row, len(choices)) for asked, _ in entries for row in asked.rows(rules)]
     peaks = moments.peak(np.stack(sizes).astype(np.float64)) if sizes else np.zeros(len(choices))
-    return total.max(axis=0), peaks
+    return total.max(axis=0), peaks, least
 
 
 def _widest(space: PlanSpace) -> list[StorageAxes]:

@@ -62,6 +62,7 @@ class Group:
         sides: for each mesh axis the sets of `names` and their classes.
         asked: the functions.
         at: rows of the whole that the values are; None where those of all functions are added up.
+        weight: about what they add up to at least.
     """
 
     number: int
@@ -72,6 +73,7 @@ class Group:
     sides: tuple[Side, ...]
     asked: tuple[Asked, ...]
     at: IntArray | None
+    weight: float = 0.0
     priced: "list[tuple[tuple[IntArray, ...], Float]]" = field(default_factory=list[Any])
 
     def within(self, sets: IntArray) -> IntArray:
@@ -124,8 +126,14 @@ class Group:
         return values.reshape(len(rows), *shape)
 
 
-Function = tuple[Asked, "tuple[int, ...] | None"]
-"""A function, and the rows of the whole that it gives; None where it is added up with others."""
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function, the rows of the whole that it gives, None where it is added up with others, and about what it is at
+    least."""
+
+    asked: Asked
+    at: tuple[int, ...] | None = None
+    weight: float = 0.0
 
 
 def grouped(
@@ -139,21 +147,21 @@ def grouped(
     """
     places = _Places(space, extra)
     together: dict[Hashable, list[Function]] = {}
-    for asked, at in functions:
-        together.setdefault((at is None, places.signature(asked)), []).append((asked, at))
+    for each in functions:
+        together.setdefault((each.at is None, places.signature(each.asked)), []).append(each)
     return [_group(space, several, names, extra, number) for number, several in enumerate(together.values())]
 
 
 def _group(
     space: PlanSpace, several: Sequence[Function], names: Sequence[str], extra: str | None, number: int
 ) -> Group:
-    first, axes = several[0][0], range(len(space.mesh.axes))
+    first, axes = several[0].asked, range(len(space.mesh.axes))
     stored = extra if extra is not None and extra in first.stored else None
     found = names_of(first.shapes, space)
     wishing = (*found, EXTRA) if stored is not None else tuple(found)
     able = [able_names(space, wishing, stored, axis) for axis in axes]
     made = {both: side_of(first, space, wishing, stored, *both) for both in dict.fromkeys(able)}
-    rows = [row for _, at in several for row in at or ()]
+    rows = [row for each in several for row in each.at or ()]
     return Group(
         number,
         space,
@@ -161,8 +169,9 @@ def _group(
         wishing,
         tuple(names.index(name) for name in wishing),
         tuple(made[both] for both in able),
-        tuple(asked for asked, _ in several),
-        None if several[0][1] is None else np.array(rows),
+        tuple(each.asked for each in several),
+        None if several[0].at is None else np.array(rows),
+        sum(each.weight for each in several),
     )
 
 

@@ -45,6 +45,8 @@ _NEAR = 1
 """How often what is near the best of the first plans is priced."""
 _DENSE = 1 << 15
 """Plans of a branch that are priced one by one."""
+_HEAVY = 1e-2
+"""Of the heaviest group, how much another one weighs that is taken in before the small ones."""
 _SOME = 1 << 12
 """Entries of a table before which it is worth to rule out what can be."""
 
@@ -125,6 +127,8 @@ class _Search:
         self.capacity = chip.capacity
         self.names = (*spaces[0].names, EXTRA)
         self.terms = [asked_of(term, spaces[0], chip) for term in terms]
+        self.arithmetic = [arithmetic_of(term, spaces[0]) for term in terms]
+        self.weights = [np.inf for _ in terms]
         self.entries = sizes(memory, chip.memory, spaces[0])
         self.moments = Moments.of(memory, chip.memory).ordered([i for _, group in self.entries for i in group])
         self.memory = memory
@@ -164,7 +168,8 @@ class _Search:
         """Notes the best of some plans that are priced at once, and of those near it."""
         choices = list(usual_plans(space))
         for _ in range(_NEAR + 1):
-            seconds, peaks = prices(space, choices, self.terms, self.entries, self.moments)
+            seconds, peaks, least = prices(space, choices, self.terms, self.entries, self.moments)
+            self.weights = [min(each) for each in zip(self.weights, least, strict=True)]
             lean = int(np.argmin(peaks))
             if self.begun_lean is None or peaks[lean] < self.begun_lean.peak:
                 self.begun_lean = _candidate(space, choices[lean], seconds[lean], peaks[lean])
@@ -220,23 +225,36 @@ class _Search:
     def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once, for
         all of them."""
-        functions: list[Function] = [] if self.by_memory else [(asked, None) for asked in self.terms]
+        functions: list[Function] = []
+        floors: list[Function] = []
+        stored = list(dict.fromkeys(choice.name for choice in space.storage_choices))
+        if not self.by_memory:
+            both = zip(self.terms, self.weights, self.arithmetic, strict=True)
+            functions = [Function(asked, None, weight) for asked, weight, _ in both]
+            both = zip(self.terms, self.weights, self.arithmetic, strict=True)
+            floors = [
+                Function(each, None, weight)
+                for asked, weight, each in both
+                if each is not None and asked.stored & {*stored}
+            ]
         start = 0
         for asked, group in self.entries:
-            functions.append((asked, tuple(range(start, start + len(group)))))
+            functions.append(Function(asked, tuple(range(start, start + len(group)))))
             start += len(group)
-        stored = list(dict.fromkeys(choice.name for choice in space.storage_choices))
         plain = grouped(space, functions, self.names)
         legal = [_legal(space, name, None, self.names) for name in space.names]
         shared = [*legal, *(group for group in plain if not group.asked[0].stored & {*stored})]
         others = [group for group in plain if group.asked[0].stored & {*stored}]
-        common = self.taken_in(self.root(place, space, None, shared))
+        at_least = grouped(space, floors, self.names)
+        common = self.taken_in(self.root(place, space, None, [*shared, *at_least]))
         if common is None:
             return
+        # What arithmetic alone takes is part of what is taken in next.
+        common = replace(common, times=tuple(table for table in common.times if table.group not in at_least))
         for name in reversed(stored):
             own: list[Group] = []
             if name is not None:
-                own = grouped(space, [each for each in functions if name in each[0].stored], self.names, name)
+                own = grouped(space, [each for each in functions if name in each.asked.stored], self.names, name)
                 own.append(_legal(space, EXTRA, name, self.names))
             rest = [group for group in others if name not in group.asked[0].stored]
             root = self.root(place, space, name, [*rest, *own], shared)
@@ -251,7 +269,14 @@ class _Search:
         names = self.names if stored is not None else self.names[:-1]
         able = [able_names(space, names, stored, axis) for axis in range(len(space.mesh.axes))]
         self.list_of_roots.append(_Root(space, place, stored, able, [*shared, *groups]))
-        waiting = sorted(groups, key=lambda group: (prod(len(side.chosen) for side in group.sides), group.number))
+        most = max((group.weight for group in groups), default=0.0)
+
+        def last(group: Group) -> tuple[float, int, int]:
+            """What adds most to every plan first, then what is small."""
+            heavy = group.weight if group.weight > _HEAVY * most else 0.0
+            return (-heavy, prod(len(side.chosen) for side in group.sides), group.number)
+
+        waiting = sorted(groups, key=last)
         return replace(Branch.empty(len(self.list_of_roots) - 1, len(space.mesh.axes)), waiting=tuple(waiting))
 
     def taken_in(self, branch: Branch) -> Branch | None:
@@ -532,6 +557,14 @@ def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
         return [term.times * computed, term.times * sent]
 
     return Asked.of(rows, space, term.seen, term.lent)
+
+
+def arithmetic_of(term: Term, space: PlanSpace) -> Asked | None:
+    """What the arithmetic of a term alone adds to each bound, where it has any."""
+    seconds = term.arithmetic
+    if seconds is None:
+        return None
+    return Asked.of(lambda rules: [term.times * seconds(rules), 0.0], space, term.seen, term.lent)
 
 
 def _uses(candidate: Candidate) -> int:

@@ -47,12 +47,15 @@ class Term:
         times: how often it occurs.
         seen: the names whose mesh axes matter to it (None: all).
         lent: names whose dims may get the mesh axes of another name. Their own rules then say in which order.
+        arithmetic: of an operation, the seconds that its arithmetic alone takes: no less than it costs, and of the
+            layout of its iteration space alone.
     """
 
     price: Callable[[ShardingRules], Cost]
     times: float = 1.0
     seen: tuple[str, ...] | None = None
     lent: tuple[str, ...] = ()
+    arithmetic: Callable[[ShardingRules], Any] | None = None
 
 
 def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False, once: bool = True) -> list[Term]:
@@ -162,9 +165,13 @@ def _node_terms(
     def computed(rules: ShardingRules) -> Cost:
         return Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
 
+    def arithmetic(rules: ShardingRules) -> Any:
+        return operation_seconds(node, (), roles, rules, network.chip)
+
     if flops := op_of(node).flops(node) or moved:
         key = ("node", flops and (node.kind, flops, product_width(node)), space.key if flops else None)
-        yield (*key, tuple(_signature(value, roles) for value in moved)), Term(computed, times)
+        alone = arithmetic if op_of(node).flops(node) else None
+        yield (*key, tuple(_signature(value, roles) for value in moved)), Term(computed, times, arithmetic=alone)
     if all(_made_in_place(space, value, roles) for value in node.outputs):
         return
     other = space_of(first, roles) if first is not None else None
