@@ -86,87 +86,78 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Branch:
-    """What may still be decided, and its prices.
+class Part:
+    """Some of the names, the sets of them that may wish for each mesh axis, and what depends on these alone.
 
     Attributes:
-        root: where the branch comes from.
         sets: for each mesh axis, sets of names as bits.
-        names: those of all names that the sets are of, as bits.
-        times, sizes: seconds, and bytes of the entries of memory.
         common: [bound, set] for each mesh axis, what was moved there.
-        waiting: groups that have yet to be taken in.
+        bounds: [bound, set] for each mesh axis, what no plan with a set can beat.
+        names: those that the sets are of, as bits.
+        times, sizes: seconds, and bytes of the entries of memory.
     """
 
-    root: int
     sets: tuple[IntArray, ...]
     common: tuple[Float, ...]
+    bounds: tuple[Float, ...]
     names: int = 0
     times: tuple[Table, ...] = ()
     sizes: tuple[Table, ...] = ()
-    waiting: tuple[Group, ...] = ()
 
     @classmethod
-    def empty(cls, root: int, axes: int) -> "Branch":
-        """A branch of which nothing is known."""
-        return cls(root, (np.zeros(1, np.int64),) * axes, (np.zeros((BOUNDS, 1)),) * axes)
+    def of_names(cls, names: int, sets: Sequence[IntArray]) -> "Part":
+        """A part of which only the sets are known."""
+        nothing = tuple(np.zeros((BOUNDS, len(each))) for each in sets)
+        return cls(tuple(sets), nothing, nothing, names)
 
     @property
     def plans(self) -> int:
         """The combinations of sets that are left."""
         return prod(len(each) for each in self.sets)
 
-    def keep(self, kept: Sequence[IntArray | None]) -> "Branch":
-        """The branch with these sets of each mesh axis alone, by position; None for all."""
-        sets, common = list(self.sets), list(self.common)
+    @property
+    def least(self) -> Float:
+        """[bound] what no plan can beat."""
+        return np.max([bounds.min(axis=1) for bounds in self.bounds], axis=0)
+
+    def keep(self, kept: Sequence[IntArray | None]) -> "Part":
+        """The part with these sets of each mesh axis alone, by position; None for all."""
+        sets, common, bounds = list(self.sets), list(self.common), list(self.bounds)
         tables = [self.times, self.sizes]
         for axis, keep in enumerate(kept):
             if keep is not None:
-                sets[axis], common[axis] = sets[axis][keep], common[axis][:, keep]
+                sets[axis], common[axis], bounds[axis] = sets[axis][keep], common[axis][:, keep], bounds[axis][:, keep]
                 tables = [tuple(table.cut(axis, keep) for table in each) for each in tables]
-        return replace(self, sets=tuple(sets), common=tuple(common), times=tables[0], sizes=tables[1])
+        return Part(tuple(sets), tuple(common), tuple(bounds), self.names, *tables)
 
-    def extended(self, group: Group, able: Sequence[tuple[int, int]]) -> "tuple[Branch, list[IntArray]] | None":
-        """The branch with sets of the names of a group too, and which set each of them was; None where there would be
-        too many.
+    def joined(self, other: "Part") -> "Part":
+        """Both parts as one."""
+        mine = [np.repeat(np.arange(len(a)), len(b)) for a, b in zip(self.sets, other.sets, strict=True)]
+        its = [np.tile(np.arange(len(b)), len(a)) for a, b in zip(self.sets, other.sets, strict=True)]
+        one, two = self.keep(mine), other.keep(its)
+        return Part(
+            tuple(a | b for a, b in zip(one.sets, two.sets, strict=True)),
+            tuple(a + b for a, b in zip(one.common, two.common, strict=True)),
+            tuple(a + b for a, b in zip(one.bounds, two.bounds, strict=True)),
+            self.names | other.names,
+            (*one.times, *two.times),
+            (*one.sizes, *two.sizes),
+        )
 
-        Args:
-            able: for each mesh axis, names that can wish for it, as bits, and those that cannot but do so.
-        """
-        new = [bit for bit in group.bits if not self.names >> bit & 1]
-        sets, kept = list(self.sets), list[IntArray]()
-        for axis, (can, must) in enumerate(able):
-            more = np.zeros(1, np.int64)
-            for bit in new:
-                if can >> bit & 1:
-                    own = [1 << bit] if must >> bit & 1 else [0, 1 << bit]
-                    more = (more[:, None] | np.array(own)).reshape(-1)
-            if len(sets[axis]) * len(more) > _MOST_SETS:
-                return None
-            kept.append(np.repeat(np.arange(len(sets[axis])), len(more)))
-            sets[axis] = (sets[axis][:, None] | more).reshape(-1)
-        names = self.names | sum(1 << bit for bit in new)
-        return replace(self.keep(kept), sets=tuple(sets), names=names), kept
+    def priced(self, table: Table) -> "Part":
+        """The part with one table more."""
+        if table.at is not None:
+            return replace(self, sizes=(*self.sizes, table))
+        least = [table.least_of(axis)[:, classes] for axis, classes in enumerate(table.classes)]
+        bounds = tuple(mine + more for mine, more in zip(self.bounds, least, strict=True))
+        return replace(self, times=(*self.times, table), bounds=bounds)
 
-    def taken_in(self, group: Group) -> "Branch | None":
-        """The branch with the prices of a group; None where they would be too many."""
-        classes = [side.classes[group.within(sets)] for side, sets in zip(group.sides, self.sets, strict=True)]
-        there = [np.unique(each) for each in classes]
-        if prod(len(each) for each in there) > MOST_ENTRIES:
-            return None
-        values = group.values(there)
-        own = tuple(np.searchsorted(left, each) for left, each in zip(there, classes, strict=True))
-        table = Table(values, own, group.at, group)
-        if group.at is None:
-            return replace(self, times=(*self.times, table))
-        return replace(self, sizes=(*self.sizes, table))
-
-    def seconds(self) -> list[Float]:
-        """[bound, set] for each mesh axis: what no plan with a set can beat."""
+    def renewed(self) -> "Part":
+        """The part with the bounds of the sets that are left."""
         least = [each.min(axis=1) for each in self.common]
         total = sum((table.least for table in self.times), sum(least, np.zeros(BOUNDS)))
         if not np.isfinite(total).all():
-            return [np.full(each.shape, np.inf) for each in self.common]
+            return replace(self, bounds=tuple(np.full(each.shape, np.inf) for each in self.common))
         found: list[Float] = []
         for axis, (common, lowest) in enumerate(zip(self.common, least, strict=True)):
             bounds = common + (total - lowest)[:, None]
@@ -174,34 +165,9 @@ class Branch:
                 if table.values.shape[axis + 1] > 1:
                     bounds = bounds + (table.least_of(axis) - table.least[:, None])[:, table.classes[axis]]
             found.append(bounds)
-        return found
+        return replace(self, bounds=tuple(found))
 
-    def bytes(self, entries: int) -> list[Float]:
-        """[entry, set] for each mesh axis: what each entry of memory takes at least."""
-        least = np.zeros(entries)
-        for table in self.sizes:
-            least[table.at] = np.minimum(table.least, HUGE)
-        found: list[Float] = []
-        for axis, sets in enumerate(self.sets):
-            rows = np.repeat(least[:, None], len(sets), axis=1)
-            for table in self.sizes:
-                if table.values.shape[axis + 1] > 1:
-                    rows[table.at] = np.minimum(table.least_of(axis), HUGE)[:, table.classes[axis]]
-            found.append(rows)
-        return found
-
-    def peaks(self, moments: Moments) -> list[Float]:
-        """[set] for each mesh axis: the bytes that no plan with a set can do without."""
-        return [moments.peak(rows) for rows in self.bytes(moments.entries)]
-
-    def most(self, moments: Moments) -> float:
-        """Bytes that no plan needs more than; infinite where sizes are still waiting."""
-        rows = np.full(moments.entries, HUGE)
-        for table in self.sizes:
-            rows[table.at] = table.most
-        return float(moments.peak(rows[:, None])[0])
-
-    def tightened(self) -> "Branch":
+    def tightened(self) -> "Part":
         """The same with costs moved between the tables of seconds."""
         values = [table.values.copy() for table in self.times]
         common = [each.copy() for each in self.common]
@@ -213,22 +179,190 @@ class Branch:
             for left, i in zip(range(len(around), 0, -1), around, strict=True):
                 _give(values[i], of_sets, axis, seats[i], 1.0 / left)
         times = tuple(replace(table, values=each) for table, each in zip(self.times, values, strict=True))
-        return replace(self, times=times, common=tuple(common))
+        return replace(self, times=times, common=tuple(common)).renewed()
 
-    def merged(self) -> "Branch":
+    def merged(self) -> "Part":
         """The same with sets as one that no table tells apart, and tables of seconds added up where one has no more
         classes than another: fewer tables bound more tightly."""
+        every = (*self.times, *self.sizes)
         kept: list[IntArray] = []
         for axis, sets in enumerate(self.sets):
             simple = np.lexsort((sets, _bits(sets)))
-            rows = [table.classes[axis][simple] for table in (*self.times, *self.sizes)]
-            if not rows:
+            rows = [table.classes[axis][simple] for table in every if table.values.shape[axis + 1] > 1]
+            if rows and not all(_even(table) for table in every):
+                _, first = np.unique(np.stack(rows), axis=1, return_index=True)
+                kept.append(np.sort(simple[first]))
+            else:
                 kept.append(simple[:1])
-                continue
-            _, first = np.unique(np.stack(rows), axis=1, return_index=True)
-            kept.append(np.sort(simple[first]))
-        branch = self.keep(kept)
-        return replace(branch, times=tuple(_added(branch.times)))
+        part = self.keep(kept)
+        return replace(part, times=tuple(_added(part.times)))
+
+    def prices(self) -> Float:
+        """[bound, plan] the seconds of every plan."""
+        shape = tuple(len(sets) for sets in self.sets)
+        total: Float = np.zeros((BOUNDS, *shape))
+        for axis, common in enumerate(self.common):
+            ones = [1] * len(shape)
+            ones[axis] = -1
+            total = total + common.reshape(BOUNDS, *ones)
+        for table in self.times:
+            total = total + table.spread()
+        return total.reshape(BOUNDS, -1)
+
+    def bytes(self, rows: Float, axis: int) -> Float:
+        """[entry, set] what each entry of memory takes at least, where what other parts take is known."""
+        found = np.repeat(rows[:, None], len(self.sets[axis]), axis=1)
+        for table in self.sizes:
+            if table.values.shape[axis + 1] > 1:
+                found[table.at] = np.minimum(table.least_of(axis), HUGE)[:, table.classes[axis]]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """What may still be decided, and its prices: parts that have no name in common, and groups that have yet to be taken
+    in. `root` is where the branch comes from."""
+
+    root: int
+    parts: tuple[Part, ...]
+    waiting: tuple[Group, ...] = ()
+
+    @classmethod
+    def empty(cls, root: int, axes: int) -> "Branch":
+        """A branch of which nothing is known."""
+        return cls(root, (Part.of_names(0, (np.zeros(1, np.int64),) * axes),))
+
+    @property
+    def plans(self) -> int:
+        """The combinations of sets that are left."""
+        return prod(part.plans for part in self.parts)
+
+    @property
+    def width(self) -> int:
+        """How many sets there are."""
+        return sum(len(sets) for part in self.parts for sets in part.sets)
+
+    @property
+    def sized(self) -> bool:
+        """Whether memory may be too small for a plan."""
+        return any(part.sizes for part in self.parts)
+
+    @property
+    def least(self) -> Float:
+        """[bound] what no plan can beat."""
+        return sum((part.least for part in self.parts), np.zeros(BOUNDS))
+
+    def taken_in(self, group: Group, able: Sequence[tuple[int, int]]) -> "Branch | None":
+        """The branch with the prices of a group; None where they would be too many.
+
+        Args:
+            able: for each mesh axis, names that can wish for it, as bits, and those that cannot but do so.
+        """
+        wishes = [self.wishes(group, axis, *each) for axis, each in enumerate(able)]
+        concerned = 0
+        fixed: list[int] = []
+        for side, (some, always) in zip(group.sides, wishes, strict=True):
+            sets = np.array([always])
+            for bit in range(len(group.bits)):
+                if some >> bit & 1:
+                    sets = np.concatenate([sets, sets | 1 << bit])
+            for i, bit in enumerate(group.bits):
+                if some >> i & 1 and (side.classes[sets] != side.classes[sets ^ 1 << i]).any():
+                    concerned |= 1 << bit
+            fixed.append(always)
+        mine = [part for part in self.parts if part.names & concerned] if concerned else [self.parts[0]]
+        new = concerned & ~sum(part.names for part in self.parts)
+        if new:
+            mine.append(Part.of_names(new, [_sets_of(group, new, *each) for each in wishes]))
+        if any(prod(len(part.sets[axis]) for part in mine) > _MOST_SETS for axis in range(len(able))):
+            return None
+        part = mine[0]
+        for other in mine[1:]:
+            part = part.joined(other)
+        classes: list[IntArray] = []
+        for side, sets, always in zip(group.sides, part.sets, fixed, strict=True):
+            own = np.full(len(sets), always)
+            for i, bit in enumerate(group.bits):
+                if concerned >> bit & 1:
+                    own = (own & ~(1 << i)) | (sets >> bit & 1) << i
+            classes.append(side.classes[own])
+        there = [np.unique(each) for each in classes]
+        if prod(len(each) for each in there) > MOST_ENTRIES:
+            return None
+        own_classes = tuple(np.searchsorted(left, each) for left, each in zip(there, classes, strict=True))
+        part = part.priced(Table(group.values(there), own_classes, group.at, group))
+        rest = [each for each in self.parts if not any(each is one for one in mine)]
+        return replace(self, parts=(*rest, part) if concerned else (part, *rest))
+
+    def wishes(self, group: Group, axis: int, can: int, must: int) -> tuple[int, int]:
+        """Of the names of a group, as its bits, those that may or may not wish for a mesh axis, and those that do."""
+        some = always = 0
+        for i, bit in enumerate(group.bits):
+            part = next((part for part in self.parts if part.names >> bit & 1), None)
+            if part is None:
+                some |= (can & ~must) >> bit & 1 and 1 << i
+                always |= (can & must) >> bit & 1 and 1 << i
+            else:
+                own = part.sets[axis] >> bit & 1
+                first = int(own[0])
+                if (own == first).all():
+                    always |= first << i
+                else:
+                    some |= 1 << i
+        return some, always
+
+    def bounds(self) -> list[list[Float]]:
+        """[set] for each part and mesh axis: seconds that no plan with a set can beat."""
+        total = self.least
+        found: list[list[Float]] = []
+        for part in self.parts:
+            rest = total - part.least if np.isfinite(total).all() else total
+            found.append([(bounds + rest[:, None]).max(axis=0) for bounds in part.bounds])
+        return found
+
+    def peaks(self, moments: Moments) -> list[list[Float]]:
+        """[set] for each part and mesh axis: the bytes that no plan with a set can do without."""
+        rows = np.zeros(moments.entries)
+        for part in self.parts:
+            for table in part.sizes:
+                rows[table.at] = np.minimum(table.least, HUGE)
+        axes = range(len(self.parts[0].sets))
+        return [[moments.peak(part.bytes(rows, axis)) for axis in axes] for part in self.parts]
+
+    def most(self, moments: Moments) -> float:
+        """Bytes that no plan needs more than; infinite where sizes are still waiting."""
+        rows = np.full(moments.entries, HUGE)
+        for part in self.parts:
+            for table in part.sizes:
+                rows[table.at] = table.most
+        return float(moments.peak(rows[:, None])[0])
+
+    def without_sizes(self) -> "Branch":
+        """The branch where memory has room for all of its plans."""
+        return replace(self, parts=tuple(replace(part, sizes=()) for part in self.parts))
+
+    def whole(self) -> "Branch":
+        """The branch with all parts as one."""
+        part = self.parts[0]
+        for other in self.parts[1:]:
+            part = part.joined(other)
+        return replace(self, parts=(part,))
+
+
+def _sets_of(group: Group, names: int, some: int, always: int) -> IntArray:
+    """All sets of some names of a group, of which some may wish and others always do."""
+    sets = np.zeros(1, np.int64)
+    for i, bit in enumerate(group.bits):
+        if names >> bit & 1:
+            own = [0, 1 << bit] if some >> i & 1 else [(always >> i & 1) << bit]
+            sets = (sets[:, None] | np.array(own)).reshape(-1)
+    return sets
+
+
+def _even(table: Table) -> bool:
+    """Whether a table has one value for all plans."""
+    first = table.values.reshape(len(table.values), -1)[:, :1]
+    return bool((table.values.reshape(len(table.values), -1) == first).all())
 
 
 @dataclass(frozen=True, eq=False)

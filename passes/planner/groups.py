@@ -198,3 +198,32 @@ class _Places:
             own = tuple((name, has_room(space, name, sizes[name])) for name in there)
             self.known[shape, role] = (own, role == "storage" and self.extra in sizes)
         return self.known[shape, role]
+
+
+def legal_group(space: PlanSpace, name: str, stored: str | None, names: Sequence[str]) -> Group | None:
+    """What a name costs besides: nothing, and infinitely much where it cannot have all of the mesh axes it wishes for;
+    None where it can have any of those that it can have one of. `stored` is the name that `EXTRA` stands for."""
+    options = space.options[name] if stored is None else _storing(space, stored)
+    shape = ((name if stored is None else stored, 1),)
+
+    def rows(rules: ShardingRules) -> list[Any]:
+        mask = rules.compute[name] if stored is None else rules.extra[stored]
+        return [np.where(np.isin(mask, options), 0.0, np.inf)] * 2
+
+    asked = Asked(rows, ((shape, "compute" if stored is None else "storage"),))
+    able = [able_names(space, (name,), stored, axis) for axis in range(len(space.mesh.axes))]
+    if len(options) == prod(_both(*each).chosen.size for each in able):
+        return None
+    sides = tuple(_both(*each) for each in able)
+    return Group(-1, space, stored, (name,), (names.index(name),), sides, (asked,), None)
+
+
+def _storing(space: PlanSpace, name: str) -> IntArray:
+    return np.array([choice.mask for choice in space.storage_choices if choice.name == name])
+
+
+def _both(able: int, bound: int) -> Side:
+    sets = [each for each in (0, 1) if each & ~able == 0 and each & bound == bound]
+    classes = np.full(2, -1)
+    classes[sets] = np.arange(len(sets))
+    return Side(classes, np.array(sets))

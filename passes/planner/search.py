@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from passes.hardware.chip import Chip
-from passes.planner.branch import BOUNDS, HUGE, Branch
+from passes.planner.branch import BOUNDS, Branch, Part
 from passes.planner.first import Choice, near_plans, prices, usual_plans
-from passes.planner.groups import Function, Group, grouped
+from passes.planner.groups import Function, Group, grouped, legal_group
+from passes.planner.leanest import LEANEST, Leanest
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
 from passes.planner.space import PlanSpace, StorageAxes
@@ -39,8 +40,6 @@ DISTINCT = 1e-6
 _ROUNDING = 1e-12
 _MORE = 50
 """Branches that are looked at for the next price in any case."""
-_LEANEST = 1e-3
-"""How much leaner a plan must be than the leanest so far to be looked for, where nothing fits."""
 _NEAR = 1
 """How often what is near the best of the first plans is priced."""
 _DENSE = 1 << 15
@@ -48,7 +47,11 @@ _DENSE = 1 << 15
 _HEAVY = 1e-2
 """Of the heaviest group, how much another one weighs that is taken in before the small ones."""
 _SOME = 1 << 12
-"""Entries of a table before which it is worth to rule out what can be."""
+"""Plans that are looked at together; sets that are made before it is worth to rule out what can be."""
+_A_TABLE = 200
+"""Sets that are worth a table."""
+_DIGITS = 1e9
+"""To how many parts of the largest two prices are the same."""
 
 Spaces = PlanSpace | Sequence[PlanSpace]
 
@@ -139,30 +142,51 @@ class _Search:
         self.best: list[tuple[int, Candidate]] = []
         self.leanest: Candidate | None = None
         self.left_out = np.inf
-        self.by_memory = False
         self.looked_at = self.until_best = 0
         self.list_of_roots: list[_Root] = []
 
     def run(self) -> Found:
         for place, space in enumerate(self.spaces):
             self.begin(place, space)
+        if not self.begun and np.isinf(self.known) and self.begun_lean is not None:
+            # Nothing fits that anyone would think of: whether anything does, decides memory alone.
+            self.leanest = self.leaner(self.begun_lean)
+            if self.leanest.peak * (1 - LEANEST) > self.capacity:
+                return Found([], self.leanest, np.inf)
         self.search()
-        if not self.best and np.isinf(self.known) and np.isinf(self.left_out):
-            self.by_memory, self.leanest = True, self.begun_lean
-            self.search()
         kept = self.best or ([] if np.isinf(self.left_out) else self.begun)
         best = [self.checked(candidate) for _, candidate in kept]
         bound = min(self.left_out, best[0].seconds) if best else self.left_out
-        return Found(best, self.leanest, bound)
+        return Found(best, None if best else self.leanest, bound)
+
+    def price_of(self, candidate: Candidate) -> float:
+        """Seconds of a candidate."""
+        rows = np.array([asked.rows(self.rules(candidate)) for asked in self.terms], dtype=float)
+        return float(rows.sum(axis=0).max()) if len(rows) else 0.0
+
+    def rules(self, candidate: Candidate) -> ShardingRules:
+        """The sharding rules of a candidate."""
+        stored, space = candidate.stored, self.spaces[0]
+        extra = {stored.name: stored.mask} if stored.name is not None else {}
+        return ShardingRules(space.mesh, space.order, candidate.masks, extra, candidate.order_where)
 
     def checked(self, candidate: Candidate) -> Candidate:
         """A candidate with the peak that its rules have."""
-        stored = candidate.stored
-        extra = {stored.name: stored.mask} if stored.name is not None else {}
-        space = self.spaces[0]
-        rules = ShardingRules(space.mesh, space.order, candidate.masks, extra, candidate.order_where)
-        peak, _ = self.memory.peak(rules, self.chip.memory)
+        peak, _ = self.memory.peak(self.rules(candidate), self.chip.memory)
         return replace(candidate, peak=int(peak))
+
+    def leaner(self, known: Candidate) -> Candidate:
+        """The candidate that needs the least memory."""
+        space = next(each for each in self.spaces if each.order_where == known.order_where)
+        masks = {**known.masks, EXTRA: known.stored.mask}
+        lean = (float(known.peak), space, known.stored.name, masks)
+        peak, space, stored, masks = Leanest(self.spaces, self.entries, self.moments, self.names, lean).run()
+        mask = masks.pop(EXTRA)
+        found = Candidate(np.inf, round(peak), StorageAxes(stored, mask), masks, space.order_where)
+        if found.peak <= self.capacity:
+            cost = self.price_of(found)
+            self.begun = ranked([*self.begun, (self.spaces.index(space), replace(found, seconds=cost))])
+        return found
 
     def begin(self, place: int, space: PlanSpace) -> None:
         """Notes the best of some plans that are priced at once, and of those near it."""
@@ -216,7 +240,7 @@ class _Search:
 
     @property
     def found(self) -> bool:
-        return bool(self.best or self.begun or self.leanest) or np.isfinite(self.known)
+        return bool(self.best or self.begun) or np.isfinite(self.known)
 
     @property
     def late(self) -> bool:
@@ -228,7 +252,7 @@ class _Search:
         functions: list[Function] = []
         floors: list[Function] = []
         stored = list(dict.fromkeys(choice.name for choice in space.storage_choices))
-        if not self.by_memory:
+        if True:
             both = zip(self.terms, self.weights, self.arithmetic, strict=True)
             functions = [Function(asked, None, weight) for asked, weight, _ in both]
             both = zip(self.terms, self.weights, self.arithmetic, strict=True)
@@ -242,7 +266,7 @@ class _Search:
             functions.append(Function(asked, tuple(range(start, start + len(group)))))
             start += len(group)
         plain = grouped(space, functions, self.names)
-        legal = [_legal(space, name, None, self.names) for name in space.names]
+        legal = [group for name in space.names if (group := legal_group(space, name, None, self.names)) is not None]
         shared = [*legal, *(group for group in plain if not group.asked[0].stored & {*stored})]
         others = [group for group in plain if group.asked[0].stored & {*stored}]
         at_least = grouped(space, floors, self.names)
@@ -250,12 +274,14 @@ class _Search:
         if common is None:
             return
         # What arithmetic alone takes is part of what is taken in next.
-        common = replace(common, times=tuple(table for table in common.times if table.group not in at_least))
+        parts = [replace(part, times=tuple(t for t in part.times if t.group not in at_least)) for part in common.parts]
+        common = replace(common, parts=tuple(part.renewed() for part in parts))
         for name in reversed(stored):
             own: list[Group] = []
             if name is not None:
                 own = grouped(space, [each for each in functions if name in each.asked.stored], self.names, name)
-                own.append(_legal(space, EXTRA, name, self.names))
+                allowed = legal_group(space, EXTRA, name, self.names)
+                own += [allowed] if allowed is not None else []
             rest = [group for group in others if name not in group.asked[0].stored]
             root = self.root(place, space, name, [*rest, *own], shared)
             ready = self.ready(replace(common, root=root.root, waiting=root.waiting))
@@ -283,78 +309,61 @@ class _Search:
         """A branch with all groups that are not too large; None where nothing in it can be better."""
         able = self.list_of_roots[branch.root].able
         waiting: list[Group] = []
-        seconds, rows = branch.seconds(), branch.bytes(self.moments.entries)
-        entries = 0
+        since = 0
         for group in branch.waiting:
-            wider = any(not branch.names >> bit & 1 for bit in group.bits)
-            if entries > _SOME or (wider and entries > 0):
-                kept = self.kept(seconds, [self.moments.peak(each) for each in rows])
-                if kept is None:
-                    return None
-                branch, entries = branch.keep(kept), 0
-                seconds, rows = (
-                    [_of(each, keep) for each, keep in zip(of, kept, strict=True)] for of in (seconds, rows)
-                )
-            if wider:
-                extended = branch.extended(group, able)
-                if extended is None:
-                    waiting.append(group)
-                    continue
-                branch, repeated = extended
-                seconds, rows = (
-                    [_of(each, keep) for each, keep in zip(of, repeated, strict=True)] for of in (seconds, rows)
-                )
-            more = branch.taken_in(group)
+            more = branch.taken_in(group, able)
             if more is None:
                 waiting.append(group)
                 continue
+            since += more.width - branch.width
             branch = more
-            table = branch.times[-1] if group.at is None else branch.sizes[-1]
-            entries += table.values.size
-            for axis, classes in enumerate(table.classes):
-                least = table.least_of(axis)[:, classes]
-                if group.at is None:
-                    seconds[axis] = seconds[axis] + least
-                else:
-                    rows[axis][group.at] = np.minimum(least, HUGE)
-        return self.cut(replace(branch, waiting=tuple(waiting)))
+            since += _A_TABLE
+            if since > _SOME:
+                cut, since = self.cut(branch, memory=False), 0
+                if cut is None:
+                    return None
+                branch = cut
+        renewed = tuple(part.renewed() for part in branch.parts)
+        return self.cut(replace(branch, parts=renewed, waiting=tuple(waiting)))
 
     def ready(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""
         found = self.taken_in(branch)
         while found is not None:
             before = found.plans
-            if not self.by_memory and not found.waiting and found.most(self.moments) <= self.capacity:
-                found = replace(found, sizes=())
-            found = found.merged()
-            found = self.cut(found.tightened() if not self.by_memory else found)
+            if not found.waiting:
+                if found.sized and found.most(self.moments) <= self.capacity:
+                    found = found.without_sizes()
+                found = replace(found, parts=tuple(part.merged() for part in found.parts))
+            found = self.cut(replace(found, parts=tuple(part.tightened() for part in found.parts)))
             if found is None or found.plans > before / 2:
                 return found
         return None
 
-    def cut(self, branch: Branch) -> Branch | None:
+    def cut(self, branch: Branch, memory: bool = True) -> Branch | None:
         """A branch without the sets that no better plan has; None where none is left."""
-        kept = self.kept(branch.seconds(), branch.peaks(self.moments) if branch.sizes else None)
-        return None if kept is None else branch.keep(kept)
-
-    def kept(self, seconds: Sequence[Float], peaks: Sequence[Float] | None) -> "list[IntArray | None] | None":
-        """Of the sets for each mesh axis those that a better plan may have, None for all of them; None where there are
-        none."""
-        kept = [bounds.max(axis=0) < (np.inf if self.by_memory else self.limit) for bounds in seconds]
-        if peaks is not None:
-            fits = [each < self.limit if self.by_memory else each <= self.capacity for each in peaks]
-            kept = [keep & fit for keep, fit in zip(kept, fits, strict=True)]
-        if not all(keep.any() for keep in kept):
+        kept = [[each < self.limit for each in of_part] for of_part in branch.bounds()]
+        if memory and branch.sized:
+            peaks = branch.peaks(self.moments)
+            for of_part, its in zip(kept, peaks, strict=True):
+                of_part[:] = [keep & (peak <= self.capacity) for keep, peak in zip(of_part, its, strict=True)]
+        if not all(keep.any() for of_part in kept for keep in of_part):
             return None
-        return [None if keep.all() else np.flatnonzero(keep) for keep in kept]
+        parts = [
+            part.keep([None if keep.all() else np.flatnonzero(keep) for keep in of_part])
+            for part, of_part in zip(branch.parts, kept, strict=True)
+        ]
+        return replace(branch, parts=tuple(parts))
 
     @property
     def limit(self) -> float:
         """What a branch must beat: the second best so far, or the plan that is known."""
-        if self.by_memory:
-            return self.leanest.peak * (1 - _LEANEST) if self.leanest is not None else np.inf
         begun = self.begun[1][1].seconds * (1 + _ROUNDING) if len(self.begun) > 1 else np.inf
         return min(self.known, begun, self.best[1][1].seconds if len(self.best) > 1 else np.inf)
+
+    def bound(self, branch: Branch) -> float:
+        """Seconds that no plan of a branch can beat."""
+        return float(branch.least.max())
 
     def children(self, branch: Branch) -> list[tuple[float, Branch]]:
         """The two branches of one that may have a better plan, with their bounds; none where its plans are priced one by
@@ -363,7 +372,8 @@ class _Search:
         after = self.cut(branch)
         if after is None:
             return []
-        if not after.waiting and after.plans <= _DENSE:
+        few = after.plans if after.sized else max(part.plans for part in after.parts)
+        if not after.waiting and few <= _DENSE:
             self.price(after)
             return []
         found: list[tuple[float, Branch]] = []
@@ -376,110 +386,134 @@ class _Search:
     def halves(self, branch: Branch) -> list[Branch]:
         """A branch in two: whether a name wishes for a mesh axis. The decision that raises the bound most, whichever way
         it is made."""
-        found: list[tuple[float, float, int, int]] = []
-        for axis, (sets, bound) in enumerate(zip(branch.sets, self.bounds(branch), strict=True)):
-            for bit in range(len(self.names)):
-                wishes = (sets >> bit & 1).astype(bool)
-                if wishes.any() and not wishes.all():
-                    least, most = sorted((float(bound[wishes].min()), float(bound[~wishes].min())))
-                    found.append((least, most, -bit, -axis))
-        *_, bit, axis = max(found)
-        wishes = (branch.sets[-axis] >> -bit & 1).astype(bool)
-        kept = [
-            [np.flatnonzero(wishes == answer) if i == -axis else None for i in range(len(branch.sets))]
-            for answer in (False, True)
-        ]
-        return [branch.keep(each) for each in kept]
-
-    def bounds(self, branch: Branch) -> list[Float]:
-        """[set] for each mesh axis: what no plan of a branch with a set can beat, in seconds, or in bytes where the
-        leanest is looked for."""
-        if self.by_memory:
-            return branch.peaks(self.moments)
-        return [each.max(axis=0) for each in branch.seconds()]
-
-    def bound(self, branch: Branch) -> float:
-        """What no plan of a branch can beat."""
-        return max(float(each.min()) for each in self.bounds(branch))
+        found: list[tuple[float, float, int, int, int]] = []
+        for i, (part, bounds) in enumerate(zip(branch.parts, branch.bounds(), strict=True)):
+            if not branch.sized and not branch.waiting and part.plans <= _DENSE:
+                continue
+            for axis, (sets, bound) in enumerate(zip(part.sets, bounds, strict=True)):
+                for bit in range(len(self.names)):
+                    wishes = (sets >> bit & 1).astype(bool)
+                    if wishes.any() and not wishes.all():
+                        least, most = sorted((float(bound[wishes].min()), float(bound[~wishes].min())))
+                        found.append((least, most, -bit, -axis, i))
+        _, _, bit, axis, i = max(found)
+        part = branch.parts[i]
+        wishes = (part.sets[-axis] >> -bit & 1).astype(bool)
+        sides: list[Branch] = []
+        for answer in (False, True):
+            kept = [np.flatnonzero(wishes == answer) if each == -axis else None for each in range(len(part.sets))]
+            parts = (*branch.parts[:i], part.keep(kept).renewed(), *branch.parts[i + 1 :])
+            sides.append(replace(branch, parts=parts))
+        return sides
 
     def price(self, branch: Branch) -> None:
         """Prices the plans of a branch one by one, and keeps the best."""
-        shape = tuple(len(sets) for sets in branch.sets)
-        total: Any = np.zeros((BOUNDS, *shape))
-        for axis, common in enumerate(branch.common):
-            ones = [1] * len(shape)
-            ones[axis] = -1
-            total = total + common.reshape(BOUNDS, *ones)
-        for table in branch.times:
-            total = total + table.spread()
-        seconds = np.broadcast_to(total, (BOUNDS, *shape)).max(axis=0).reshape(-1)
-        if self.by_memory:
-            self.leanest_of(branch, shape, np.flatnonzero(np.isfinite(seconds)))
-            return
-        better = np.flatnonzero(seconds < self.limit)
-        better = better[np.argsort(seconds[better], kind="stable")]
+        if branch.sized:
+            branch = branch.whole()
         root = self.list_of_roots[branch.root]
-        for start in range(0, len(better), _SOME):
-            some = better[start : start + _SOME]
+        total, plans = self.combined(branch)
+        seconds = total.max(axis=0)
+        order = np.argsort(seconds, kind="stable")
+        for start in range(0, len(order), _SOME):
+            some = order[start : start + _SOME]
             if seconds[some[0]] >= self.limit * (1 + DISTINCT):
                 return
-            sets = np.unravel_index(some, shape)
-            if branch.sizes:
-                fits = self.peaks(branch, sets) <= self.capacity
-                some, sets = some[fits], tuple(each[fits] for each in sets)
+            if branch.sized:
+                some = some[self.peaks(branch.parts[0], plans[:, 0, some]) <= self.capacity]
             for these in _two_prices(seconds[some]):
-                chosen = these[self.simplest(branch, [each[these] for each in sets])]
-                found = self.candidate(branch, [int(each[chosen]) for each in sets])
+                chosen = some[these]
+                wishing = self.wishing(branch, plans[:, :, chosen])
+                found = self.candidate(root, [each[self.simplest(root, wishing)] for each in wishing])
                 if found.seconds < self.known:
                     self.best = ranked([*self.best, (root.place, found)])
 
-    def leanest_of(self, branch: Branch, shape: tuple[int, ...], plans: IntArray) -> None:
-        """Keeps the leanest of some plans."""
-        for start in range(0, len(plans), _SOME):
-            sets = np.unravel_index(plans[start : start + _SOME], shape)
-            peaks = self.peaks(branch, sets)
-            if (least := peaks.min()) < self.limit:
-                same = np.flatnonzero(peaks == least)
-                chosen = same[self.simplest(branch, [each[same] for each in sets])]
-                found = self.candidate(branch, [int(each[chosen]) for each in sets])
-                self.leanest = replace(found, peak=round(float(least)))
+    def combined(self, branch: Branch) -> tuple[Float, IntArray]:
+        """[bound, plan] the seconds of the plans that may be better, and [axis, part, plan] the position of the set of
+        each part. Of plans of one part that cost the same the simplest stands for all where memory does not matter."""
+        root, rest = self.list_of_roots[branch.root], branch.least
+        total: Float = np.zeros((BOUNDS, 1))
+        plans: IntArray = np.zeros((len(branch.parts[0].sets), 0, 1), np.int64)
+        for i, part in enumerate(branch.parts):
+            rest = rest - part.least
+            prices, limit = part.prices(), self.limit * (1 + _ROUNDING)
+            there = np.flatnonzero((prices + (branch.least - part.least)[:, None]).max(axis=0) < limit)
+            sets = np.stack(np.unravel_index(there, tuple(len(each) for each in part.sets)))
+            prices = prices[:, there]
+            if not branch.sized:
+                kept = self.one_of_each(root, part, prices, sets)
+                prices, sets = prices[:, kept], sets[:, kept]
+            both = (total[:, :, None] + prices[:, None, :]).reshape(BOUNDS, -1)
+            better = np.flatnonzero((both + rest[:, None]).max(axis=0) < limit)
+            mine, its = np.divmod(better, max(1, prices.shape[1]))
+            total = both[:, better]
+            plans = np.concatenate([plans[:, :, mine], sets[:, None, its]], axis=1)
+            if i and len(better) > _SOME:
+                keys = np.rint(total / total.max() * _DIGITS)
+                _, first = np.unique(keys, axis=1, return_index=True)
+                total, plans = total[:, first], plans[:, :, first]
+        return total, plans
 
-    def peaks(self, branch: Branch, sets: Sequence[IntArray]) -> Float:
+    def one_of_each(self, root: _Root, part: Part, prices: Float, sets: IntArray) -> IntArray:
+        """Of plans of a part that cost the same the simplest."""
+        if not prices.shape[1]:
+            return np.zeros(0, np.int64)
+        wishing = [own[mine] for own, mine in zip(part.sets, sets, strict=True)]
+        order = self.by_simplicity(root, wishing)
+        scale = max(float(prices.max()), 1e-300) / _DIGITS
+        _, first = np.unique(np.rint(prices[:, order] / scale), axis=1, return_index=True)
+        return order[first]
+
+    def peaks(self, part: Part, sets: IntArray) -> Float:
         """[plan] the peaks of some plans, each given by the position of its set for each mesh axis."""
-        rows = np.zeros((self.moments.entries, len(sets[0])))
-        for table in branch.sizes:
-            rows[table.at] = table.of(sets)
+        rows = np.zeros((self.moments.entries, sets.shape[1]))
+        for table in part.sizes:
+            rows[table.at] = table.of(list(sets))
         return self.moments.peak(rows)
 
-    def masks(self, branch: Branch, sets: Sequence[IntArray]) -> list[IntArray]:
+    def wishing(self, branch: Branch, plans: IntArray) -> list[IntArray]:
+        """[plan] for each mesh axis, the names that wish for it as bits."""
+        found: list[IntArray] = []
+        for axis, places in enumerate(plans):
+            total = np.zeros(plans.shape[2], np.int64)
+            for part, place in zip(branch.parts, places, strict=True):
+                total |= part.sets[axis][place]
+            found.append(total)
+        return found
+
+    def masks(self, root: _Root, wishing: Sequence[IntArray]) -> list[IntArray]:
         """[plan] for each name, the mesh axes that it wishes for."""
-        space = self.list_of_roots[branch.root].space
         # What a name wishes for in each of its options may be nowhere open to be decided.
         found: list[IntArray] = []
         for bit, name in enumerate(self.names):
-            always = 0 if name == EXTRA else int(np.bitwise_and.reduce(space.options[name]))
-            mask = np.full(len(sets[0]), always)
-            for axis, (own, mine) in enumerate(zip(branch.sets, sets, strict=True)):
-                mask |= (own[mine] >> bit & 1) << axis
+            always = 0 if name == EXTRA else int(np.bitwise_and.reduce(root.space.options[name]))
+            mask = np.full(len(wishing[0]), always)
+            for axis, sets in enumerate(wishing):
+                mask |= (sets >> bit & 1) << axis
             found.append(mask)
         return found
 
-    def simplest(self, branch: Branch, sets: Sequence[IntArray]) -> int:
-        """Of some plans the position of the simplest: the fewest axes used."""
-        masks = self.masks(branch, sets)
-        uses = sum((np.bitwise_count(mask).astype(np.int64) for mask in masks), np.zeros(len(sets[0]), np.int64))
-        sorted_names = sorted(range(len(masks) - 1), key=lambda bit: self.names[bit])
-        keys = [uses, *(masks[bit] for bit in sorted_names), masks[-1]]
-        return int(np.lexsort(keys[::-1])[0])
+    def by_simplicity(self, root: _Root, wishing: Sequence[IntArray]) -> IntArray:
+        """The positions of some plans, the simplest first: that of the fewest axes."""
+        masks = self.masks(root, wishing)
+        uses = sum((np.bitwise_count(mask).astype(np.int64) for mask in masks), np.zeros(len(masks[0]), np.int64))
+        by_name = sorted(range(len(masks) - 1), key=lambda bit: self.names[bit])
+        return np.lexsort([masks[-1], *(masks[bit] for bit in reversed(by_name)), uses])
 
-    def candidate(self, branch: Branch, sets: Sequence[int]) -> Candidate:
-        """One plan of a branch, with its price; its peak is added when it is handed out."""
-        root = self.list_of_roots[branch.root]
-        own = [np.array([each]) for each in sets]
-        masks = dict(zip(self.names, (int(mask[0]) for mask in self.masks(branch, own)), strict=True))
-        wishing = [each[mine] for each, mine in zip(branch.sets, own, strict=True)]
-        parts = [group.of(wishing) for group in root.groups if group.at is None]
-        seconds = max(fsum(part[row] for part in parts) for row in range(BOUNDS)) if not self.by_memory else np.inf
+    def simplest(self, root: _Root, wishing: Sequence[IntArray]) -> int:
+        """The position of the simplest of some plans."""
+        return int(self.by_simplicity(root, wishing)[0])
+
+    def candidate(self, root: _Root, wishing: Sequence[int]) -> Candidate:
+        """A plan with its price, of the names that wish for each mesh axis; its peak is added when it is handed out."""
+        alone = [np.array([each]) for each in wishing]
+        masks = dict(zip(self.names, (int(mask[0]) for mask in self.masks(root, alone)), strict=True))
+        # A name of which nothing was open wishes for what it has in each of its options.
+        sets = [
+            np.array([sum((mask >> axis & 1) << bit for bit, mask in enumerate(masks.values()))])
+            for axis in range(len(wishing))
+        ]
+        parts = [group.of(sets) for group in root.groups if group.at is None]
+        seconds = max(fsum(part[row] for part in parts) for row in range(BOUNDS))
         return Candidate(seconds, 0, StorageAxes(root.stored, masks.pop(EXTRA)), masks, root.space.order_where)
 
 
@@ -509,37 +543,6 @@ def _two_prices(seconds: Float) -> Iterator[IntArray]:
             equal = seconds[rest] <= seconds[rest].min() * (1 + DISTINCT)
             yield rest[equal]
             rest = rest[~equal]
-
-
-def _legal(space: PlanSpace, name: str, stored: str | None, names: Sequence[str]) -> Group:
-    """What a name costs besides: nothing, and infinitely much where it cannot have all of the mesh axes it wishes for."""
-    options = space.options[name] if stored is None else _storing(space, stored)
-    shape = ((name if stored is None else stored, 1),)
-
-    def rows(rules: ShardingRules) -> list[Any]:
-        mask = rules.compute[name] if stored is None else rules.extra[stored]
-        return [np.where(np.isin(mask, options), 0.0, np.inf)] * BOUNDS
-
-    asked = Asked(rows, ((shape, "compute" if stored is None else "storage"),))
-    able = [able_names(space, (name,), stored, axis) for axis in range(len(space.mesh.axes))]
-    sides = tuple(_both(*each) for each in able)
-    return Group(-1, space, stored, (name,), (names.index(name),), sides, (asked,), None)
-
-
-def _storing(space: PlanSpace, name: str) -> IntArray:
-    return np.array([choice.mask for choice in space.storage_choices if choice.name == name])
-
-
-def _both(able: int, bound: int) -> Side:
-    sets = [each for each in (0, 1) if each & ~able == 0 and each & bound == bound]
-    classes = np.full(2, -1)
-    classes[sets] = np.arange(len(sets))
-    return Side(classes, np.array(sets))
-
-
-def _of(rows: Float, sets: IntArray | None) -> Float:
-    """[row, set] with some of the sets alone; None for all."""
-    return rows if sets is None else rows[:, sets]
 
 
 def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
