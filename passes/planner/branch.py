@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -197,6 +198,69 @@ class Part:
         part = self.keep(kept)
         return replace(part, times=tuple(_added(part.times)))
 
+    def gathered(self) -> "Part":
+        """The same with tables of seconds over the same classes added up."""
+        found: dict[Any, Table] = {}
+        for table in self.times:
+            key = tuple(classes.tobytes() for classes in table.classes)
+            if key in found:
+                table = replace(table, values=found[key].values + table.values)
+            found[key] = table
+        return replace(self, times=tuple(found.values()))
+
+    def split(self) -> "list[Part]":
+        """The part as several where no table has names of two of them, and every set of the one may come with every set
+        of the other. It has nothing in common tables."""
+        bits = [bit for bit in range(self.names.bit_length()) if self.names >> bit & 1]
+        of = {bit: 1 << bit for bit in bits}
+        tables = (*self.times, *self.sizes)
+        concerned = [0] * len(tables)
+        for axis, sets in enumerate(self.sets):
+            order = np.argsort(sets)
+            for bit in bits:
+                with_it = np.flatnonzero(sets >> bit & 1)
+                place = np.searchsorted(sets, sets[with_it] ^ 1 << bit, sorter=order)
+                without = order[np.minimum(place, len(sets) - 1)]
+                there = sets[without] == sets[with_it] ^ 1 << bit
+                pair = with_it[there], without[there]
+                for i, table in enumerate(tables):
+                    if table.values.shape[axis + 1] > 1 and not concerned[i] >> bit & 1:
+                        classes = table.classes[axis]
+                        concerned[i] |= int((classes[pair[0]] != classes[pair[1]]).any()) << bit
+        for names in concerned:
+            together = sum({of[bit] for bit in bits if names >> bit & 1})
+            of |= {bit: together for bit in bits if together >> bit & 1}
+        parts = list(dict.fromkeys(of.values()))
+        places = [min((i for i, part in enumerate(parts) if part & names), default=0) for names in concerned]
+        return self._apart(parts, places) if len(parts) > 1 else [self]
+
+    def _apart(self, parts: Sequence[int], places: Sequence[int]) -> "list[Part]":
+        """The part as several of these names, each table in its place; as it is where that does not do."""
+        own: list[list[IntArray]] = []
+        first: list[list[IntArray]] = []
+        tables = (*self.times, *self.sizes)
+        for axis, sets in enumerate(self.sets):
+            found = [np.unique(sets & names, return_index=True, return_inverse=True) for names in parts]
+            if prod(len(each[0]) for each in found) != len(sets):
+                return [self]
+            for table, place in zip(tables, places, strict=True):
+                _, index, inverse = found[place]
+                if (table.classes[axis][index][inverse] != table.classes[axis]).any():
+                    return [self]
+            own.append([each[0] for each in found])
+            first.append([each[1] for each in found])
+        result: list[Part] = []
+        for i, names in enumerate(parts):
+            part = Part.of_names(names, [sets[i] for sets in own])
+            of_times: list[Table] = []
+            of_sizes: list[Table] = []
+            for table, place in zip(tables, places, strict=True):
+                if place == i:
+                    classes = tuple(mine[at[i]] for mine, at in zip(table.classes, first, strict=True))
+                    (of_times if table.at is None else of_sizes).append(replace(table, classes=classes))
+            result.append(replace(part, times=tuple(of_times), sizes=tuple(of_sizes)).renewed())
+        return result
+
     def prices(self) -> Float:
         """[bound, plan] the seconds of every plan."""
         shape = tuple(len(sets) for sets in self.sets)
@@ -340,6 +404,11 @@ class Branch:
     def without_sizes(self) -> "Branch":
         """The branch where memory has room for all of its plans."""
         return replace(self, parts=tuple(replace(part, sizes=()) for part in self.parts))
+
+    def split(self) -> "Branch":
+        """The branch with parts that are as small as can be."""
+        first, *rest = self.parts
+        return replace(self, parts=(first, *(each for part in rest for each in part.gathered().split())))
 
     def whole(self) -> "Branch":
         """The branch with all parts as one."""

@@ -275,7 +275,7 @@ class _Search:
             return
         # What arithmetic alone takes is part of what is taken in next.
         parts = [replace(part, times=tuple(t for t in part.times if t.group not in at_least)) for part in common.parts]
-        common = replace(common, parts=tuple(part.renewed() for part in parts))
+        common = replace(common, parts=tuple(part.renewed() for part in parts)).split()
         for name in reversed(stored):
             own: list[Group] = []
             if name is not None:
@@ -309,6 +309,7 @@ class _Search:
         """A branch with all groups that are not too large; None where nothing in it can be better."""
         able = self.list_of_roots[branch.root].able
         waiting: list[Group] = []
+        heavy = _HEAVY * max((group.weight for group in branch.waiting), default=0.0)
         since = 0
         for group in branch.waiting:
             more = branch.taken_in(group, able)
@@ -317,8 +318,8 @@ class _Search:
                 continue
             since += more.width - branch.width
             branch = more
-            since += _A_TABLE
-            if since > _SOME:
+            since += _A_TABLE if group.weight <= heavy else _SOME
+            if since >= _SOME:
                 cut, since = self.cut(branch, memory=False), 0
                 if cut is None:
                     return None
@@ -328,13 +329,15 @@ class _Search:
 
     def ready(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""
-        found = self.taken_in(branch)
+        found, first = self.taken_in(branch), bool(branch.waiting)
         while found is not None:
             before = found.plans
             if not found.waiting:
                 if found.sized and found.most(self.moments) <= self.capacity:
                     found = found.without_sizes()
+                found = found.split() if first else found
                 found = replace(found, parts=tuple(part.merged() for part in found.parts))
+                first = False
             found = self.cut(replace(found, parts=tuple(part.tightened() for part in found.parts)))
             if found is None or found.plans > before / 2:
                 return found
