@@ -34,8 +34,15 @@ def usual_plans(space: PlanSpace) -> Iterator[Choice]:
 
 
 def near_plans(space: PlanSpace, choice: Choice) -> Iterator[Choice]:
-    """Plans that differ from one in a single name."""
+    """Plans that differ from one in a single name, or in how the batch and one name more are all that is in use."""
     stored, masks = choice
+    every = space.mesh.masks - 1
+    first = next(iter(space.options), None)
+    fitting = {name: _fitting(space, options) for name, options in space.options.items()}
+    for over in range(space.mesh.masks):
+        for alone in fitting:
+            wishes = {first: over, **({alone: every & ~over} if alone != first else {})}
+            yield stored, {name: int(each[wishes.get(name, 0)]) for name, each in fitting.items()}
     for other in space.storage_choices:
         yield other, masks
     for name, options in space.options.items():

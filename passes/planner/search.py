@@ -211,9 +211,22 @@ class _Search:
         """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
         waiting: list[tuple[float, int, Branch]] = []
         numbers = count()
+
+        def dive(branch: Branch) -> None:
+            """Down to plans at once: what they cost rules out others."""
+            children = self.children(branch)
+            while children:
+                children.sort(key=lambda child: child[0])
+                for bound, other in children[1:]:
+                    heappush(waiting, (bound, next(numbers), other))
+                children = self.children(children[0][1])
+
         for place, space in enumerate(self.spaces):
             for branch in self.roots(place, space):
-                heappush(waiting, (self.bound(branch), next(numbers), branch))
+                if self.best or self.late:
+                    heappush(waiting, (self.bound(branch), next(numbers), branch))
+                else:
+                    dive(branch)
         while waiting:
             bound, _, branch = heappop(waiting)
             if bound >= self.limit or self.enough(bound):
@@ -221,13 +234,7 @@ class _Search:
             if self.late:
                 self.left_out = bound
                 return
-            # Down to plans at once: what they cost rules out the others.
-            children = self.children(branch)
-            while children:
-                children.sort(key=lambda child: child[0])
-                for bound, other in children[1:]:
-                    heappush(waiting, (bound, next(numbers), other))
-                children = self.children(children[0][1])
+            dive(branch)
 
     def enough(self, bound: float) -> bool:
         """Whether nothing can be faster than the best, which all that is left could only be as fast as, and the search
@@ -276,7 +283,8 @@ class _Search:
         # What arithmetic alone takes is part of what is taken in next.
         parts = [replace(part, times=tuple(t for t in part.times if t.group not in at_least)) for part in common.parts]
         common = replace(common, parts=tuple(part.renewed() for part in parts)).split()
-        for name in reversed(stored):
+        begun = [each.stored.name for _, each in self.begun]
+        for name in sorted(reversed(stored), key=lambda name: begun.index(name) if name in begun else len(begun)):
             own: list[Group] = []
             if name is not None:
                 own = grouped(space, [each for each in functions if name in each.asked.stored], self.names, name)
