@@ -1,6 +1,6 @@
 """The cost of every plan of a space as tables that travel in a page, which prices them again by looking up.
 
-They are the tables of the search (`passes.planner.tables`): for each mesh axis, which sets of names that wish for it
+They are the tables of the search (`passes.planner.groups`): for each mesh axis, which sets of names that wish for it
 differ to an operation, and the cost for each combination. A page adds up one entry of each table. What is sent is split
 by kind of collective: the same terms are priced on networks that charge for one kind alone, or one for each collective.
 """
@@ -13,10 +13,11 @@ import numpy as np
 
 from ir.ops import OPS
 from passes.hardware.network import Network
+from passes.planner.groups import Group, group_of
 from passes.planner.memory import MEMORY_KINDS
 from passes.planner.peaks import sizes
 from passes.planner.problem import Problem
-from passes.planner.tables import EXTRA, Asked, Table, table_of
+from passes.planner.tables import EXTRA, Asked
 from passes.planner.terms import Term, cost_terms
 from passes.sharding.mesh import Mask
 from passes.sharding.rules import ShardingRules
@@ -114,10 +115,10 @@ class _Shared:
         """The positions of the tables; where they are not summed, one for each that was asked for."""
         groups: dict[Any, list[tuple[int, Row]]] = {}
         for i, each in enumerate(self.asked):
-            own = stored is not None and each.stores(stored)
+            own = stored is not None and stored in each.stored
             if not own and i not in self.tables:
-                self.tables[i] = _row(table_of(each, self.problem.space, None, 0))
-            row = _row(table_of(each, self.problem.space, stored, 0)) if own else self.tables[i]
+                self.tables[i] = _row(group_of(each, self.problem.space, None))
+            row = _row(group_of(each, self.problem.space, stored)) if own else self.tables[i]
             key = (own, str(row["names"]), str(row["classes"])) if self.summed else i
             groups.setdefault(key, []).append((i if not own else -1 - i, row))
         return [self.position(group) for group in groups.values()]
@@ -139,20 +140,16 @@ class _Shared:
         return len(self.rows) - 1
 
 
-def _row(table: Table) -> Row:
+def _row(group: Group) -> Row:
     """A table as JSON: its names (`+` for storage), for each mesh axis the class of each set of them (-1: none), and
-    the values, one list a row."""
-    if table.values is None:
+    the values, one list a row; 0 where a name cannot have the mesh axes."""
+    found = group.all_values
+    if found is None:
         raise _TooLarge
-    classes: list[list[int]] = []
-    for side in table.sides:
-        of_set = np.full(1 << len(table.names), -1)
-        of_set[side.sets] = side.classes
-        classes.append([int(each) for each in of_set])
-    values = [[float(each) for each in row.reshape(-1)] for row in table.values]
+    values = np.where(np.isfinite(found), found, 0.0)
     return {
-        "names": ["+" if name == EXTRA else name for name in table.names],
-        "classes": classes,
-        "counts": [len(side.chosen) for side in table.sides],
-        "values": values,
+        "names": ["+" if name == EXTRA else name for name in group.names],
+        "classes": [[int(each) for each in side.classes] for side in group.sides],
+        "counts": [len(side.chosen) for side in group.sides],
+        "values": [[float(each) for each in row.reshape(-1)] for row in values],
     }

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 from passes.errors import rule_mesh_axis
 from passes.planner import errors
 from passes.planner.remat import AS_IT_IS, Remat, remat_of
-from passes.planner.search import Candidate, Found
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import Role, in_order
@@ -123,20 +122,6 @@ class Constraints:
             also = f"{said[name]}; " if name in said else ""
             said[name] = f"{also}forbidden on {', '.join(mesh.names(mask))}"
         return {name: f"{said[name]}; {why}" if name in said else why for name, why in found.items()}
-
-
-def best_of(parts: Sequence[Found], distinct: float) -> Found:
-    """What was found in all parts of a space.
-
-    Args:
-        distinct: the share by which prices must differ to be two.
-    """
-    ranked = sorted([each for part in parts for each in part.best], key=lambda each: each.seconds)
-    best: list[Candidate] = ranked[:1]
-    best += [each for each in ranked if each.seconds > best[0].seconds * (1 + distinct)][:1]
-    lean = [part.leanest for part in parts if part.leanest is not None]
-    leanest = min(lean, key=lambda each: each.peak) if lean else None
-    return Found(best, leanest, min(part.bound for part in parts))
 
 
 def _levels(written: str | Sequence[str]) -> tuple[tuple[StateKind, ...], ...]:

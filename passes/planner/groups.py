@@ -105,6 +105,12 @@ class Group:
         classes = [side.classes[self.within(each)] for side, each in zip(self.sides, sets, strict=True)]
         return self.values(classes).reshape(-1)
 
+    @property
+    def all_values(self) -> Float | None:
+        """The values for all classes; None where there are too many."""
+        counts = [len(side.chosen) for side in self.sides]
+        return self.values([np.arange(count) for count in counts]) if prod(counts) <= MOST_ENTRIES else None
+
     def _price(self, classes: Sequence[IntArray]) -> Float:
         chosen = [side.chosen[each] for side, each in zip(self.sides, classes, strict=True)]
         shape = tuple(len(each) for each in chosen)
@@ -150,6 +156,12 @@ def grouped(
     for each in functions:
         together.setdefault((each.at is None, places.signature(each.asked)), []).append(each)
     return [_group(space, several, names, extra, number) for number, several in enumerate(together.values())]
+
+
+def group_of(asked: Asked, space: PlanSpace, extra: str | None) -> Group:
+    """A function by itself, where storage axes go to the name `extra`. Raises `PlanError` where it depends on too many
+    names."""
+    return _group(space, [Function(asked)], (*space.names, EXTRA), extra, 0)
 
 
 def _group(

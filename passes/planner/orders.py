@@ -14,21 +14,15 @@ another one, and the result of a product with weights must have both. A step wit
 whose axes both names can have, are searched in one order: in the others there is nothing else.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, product
-from math import inf
-from time import process_time
 
 import numpy as np
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
-from passes.hardware.chip import Chip
-from passes.planner.memory import MemoryProgram
-from passes.planner.search import DISTINCT, Found, search
 from passes.planner.space import PlanSpace
-from passes.planner.terms import Term
 from passes.planner.undivided import batch_axes
 from passes.sharding.roles import Roles
 from passes.sharding.rules import OrderWhere
@@ -96,42 +90,10 @@ def _narrowed(space: PlanSpace, where: OrderWhere) -> PlanSpace:
     return replace(space, options=options, order_where=where)
 
 
-def search_orders(
-    space: PlanSpace,
-    others: tuple[OrderWhere, ...],
-    terms: list[Term],
-    memory: MemoryProgram,
-    chip: Chip,
-    time_limit: float | None = None,
-) -> tuple[Found, tuple[PlanSpace, ...]]:
-    """What is found in a space, and with the names in other orders; and the spaces that were searched.
-
-    An order is taken only where it is faster; of two that are as fast, the first.
-    """
-    started = process_time()
-    found, searched = search(space, terms, memory, chip, time_limit), [space]
+def in_each_order(spaces: Sequence[PlanSpace], others: Iterable[OrderWhere]) -> list[PlanSpace]:
+    """Parts of a space, and the same with the names in other orders, as far as they have a plan of their own there."""
+    found = list(spaces)
     for where in others:
-        part = _narrowed(space, where)
-        if not all(len(options) for options in part.options.values()):
-            continue
-        left = None if time_limit is None else max(0.0, time_limit - (process_time() - started))
-        limit = found.best[1].seconds if len(found.best) > 1 else inf
-        found = _faster(found, _in_order(search(part, terms, memory, chip, left, limit), where))
-        searched.append(part)
-    return found, tuple(searched)
-
-
-def _in_order(found: Found, where: OrderWhere) -> Found:
-    leanest = replace(found.leanest, order_where=where) if found.leanest is not None else None
-    return Found([replace(each, order_where=where) for each in found.best], leanest, found.bound)
-
-
-def _faster(first: Found, other: Found) -> Found:
-    """The two best of two spaces, those of the first before those that are as fast."""
-    best = list(first.best)
-    for each in other.best:
-        if not any(abs(each.seconds - kept.seconds) <= DISTINCT * kept.seconds for kept in best):
-            best.append(each)
-    lean = [each for each in (first.leanest, other.leanest) if each is not None]
-    leanest = min(lean, key=lambda each: each.peak) if lean else None
-    return Found(sorted(best, key=lambda each: each.seconds)[:2], leanest, min(first.bound, other.bound))
+        parts = (_narrowed(space, where) for space in spaces)
+        found += [part for part in parts if all(len(options) for options in part.options.values())]
+    return found

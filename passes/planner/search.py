@@ -30,7 +30,7 @@ from passes.planner.leanest import LEANEST, Leanest
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
 from passes.planner.space import PlanSpace, StorageAxes
-from passes.planner.tables import EXTRA, Asked, Float, Side, able_names
+from passes.planner.tables import EXTRA, Asked, Float, able_names
 from passes.planner.terms import Term
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import OrderWhere, ShardingRules
@@ -185,7 +185,8 @@ class _Search:
         found = Candidate(np.inf, round(peak), StorageAxes(stored, mask), masks, space.order_where)
         if found.peak <= self.capacity:
             cost = self.price_of(found)
-            self.begun = ranked([*self.begun, (self.spaces.index(space), replace(found, seconds=cost))])
+            place = next(i for i, each in enumerate(self.spaces) if each is space)
+            self.begun = ranked([*self.begun, (place, replace(found, seconds=cost))])
         return found
 
     def begin(self, place: int, space: PlanSpace) -> None:
@@ -256,18 +257,14 @@ class _Search:
     def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once, for
         all of them."""
-        functions: list[Function] = []
-        floors: list[Function] = []
         stored = list(dict.fromkeys(choice.name for choice in space.storage_choices))
-        if True:
-            both = zip(self.terms, self.weights, self.arithmetic, strict=True)
-            functions = [Function(asked, None, weight) for asked, weight, _ in both]
-            both = zip(self.terms, self.weights, self.arithmetic, strict=True)
-            floors = [
-                Function(each, None, weight)
-                for asked, weight, each in both
-                if each is not None and asked.stored & {*stored}
-            ]
+        each_term = list(zip(self.terms, self.weights, self.arithmetic, strict=True))
+        functions = [Function(asked, None, weight) for asked, weight, _ in each_term]
+        floors = [
+            Function(alone, None, weight)
+            for asked, weight, alone in each_term
+            if alone is not None and asked.stored & {*stored}
+        ]
         start = 0
         for asked, group in self.entries:
             functions.append(Function(asked, tuple(range(start, start + len(group)))))
@@ -279,6 +276,9 @@ class _Search:
         at_least = grouped(space, floors, self.names)
         common = self.taken_in(self.root(place, space, None, [*shared, *at_least]))
         if common is None:
+            return
+        if self.late:
+            yield common
             return
         # What arithmetic alone takes is part of what is taken in next.
         parts = [replace(part, times=tuple(t for t in part.times if t.group not in at_least)) for part in common.parts]

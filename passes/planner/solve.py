@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from time import perf_counter
 
 from ir.graph import Graph
 from passes import errors
 from passes.hardware.chip import Chip, chip_of
 from passes.placing import placed
-from passes.planner.constraints import Constraints, best_of
+from passes.planner.constraints import Constraints
 from passes.planner.cost import step_seconds
 from passes.planner.errors import nothing_fits_with
 from passes.planner.explain import reason_of_order, reasons
 from passes.planner.layouts import ROUNDING, Search
-from passes.planner.orders import ORDER, orders, search_orders
+from passes.planner.orders import ORDER, in_each_order, orders
 from passes.planner.plan import Plan, RunnerUp
 from passes.planner.problem import Problem
 from passes.planner.search import Candidate, Found, search
@@ -55,18 +54,14 @@ def _searched(
     once: bool = True,
 ) -> tuple[Problem, Found]:
     problem = Problem.of(graph, layout, chip, regather, once, stored)
-    others = orders(graph, problem.roles, problem.space)[1:]
-    if not constraints.of_names and not others:
-        return problem, search(problem.space, problem.terms, problem.memory, chip, time_limit)
-    given = (problem.space, others, problem.terms, problem.memory, chip, time_limit)
-    if not constraints.of_names:
-        found, parts = search_orders(*given)
-    else:
+    allowed = [problem.space]
+    if constraints.of_names:
         allowed = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
-        several = [search_orders(part, *given[1:]) for part in allowed]
-        found = best_of([each for each, _ in several], ROUNDING)
-        parts = tuple(chain.from_iterable(each for _, each in several))
-    return replace(problem, space=replace(problem.space, parts=parts)), found
+    spaces = in_each_order(allowed, orders(graph, problem.roles, problem.space)[1:])
+    found = search(spaces, problem.terms, problem.memory, chip, time_limit)
+    if len(spaces) > 1 or constraints.of_names:
+        problem = replace(problem, space=replace(problem.space, parts=tuple(spaces)))
+    return problem, found
 
 
 def _plan(

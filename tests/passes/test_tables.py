@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from step_models import prepared
 
 from passes.hardware.chip import CHIPS
+from passes.planner.groups import group_of
 from passes.planner.problem import Problem
 from passes.planner.search import asked_of
-from passes.planner.tables import EXTRA, table_of
+from passes.planner.tables import EXTRA
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import ShardingRules
 
 MESHES = ({"data": 4, "model": 2}, {"replica": 2, "data": 2, "model": 2})
-BOUNDING = 2
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
@@ -36,11 +37,14 @@ def test_a_table_has_the_price_of_its_term(name, mesh):
         for stored, masks in drawn:
             extra = {} if stored.name is None else {stored.name: stored.mask}
             cost = term.price(ShardingRules(layout, space.order, masks, extra))
-            table = table_of(asked, space, stored.name, BOUNDING)
+            group = group_of(asked, space, stored.name)
             wishes = {**masks, EXTRA: stored.mask}
-            axes = range(len(layout.axes))
-            left = table.cut({(each, axis): bool(wishes[each] >> axis & 1) for each in table.names for axis in axes})
-            assert left.values is not None
-            found = left.values.reshape(len(left.values), -1)[BOUNDING:, 0]
-            priced = [float(part) * term.times for part in (cost.compute, cost.activations, cost.hidden)]
-            assert found == pytest.approx(priced, rel=1e-12), (term, masks, stored)
+            sets = [
+                np.array([sum((wishes[each] >> axis & 1) << bit for each, bit in zip(group.names, group.bits))])
+                for axis in range(len(layout.axes))
+            ]
+            sent = cost.activations + cost.hidden
+            overlap = chip.overlap
+            hidden = overlap.activations * cost.activations + overlap.state * cost.hidden
+            priced = [float(part) * term.times for part in (cost.compute + sent - hidden, sent)]
+            assert group.of(sets) == pytest.approx(priced, rel=1e-12), (term, masks, stored)
