@@ -1,285 +1,26 @@
-"""A branch of the search: the sets of names that may still wish for each mesh axis, and what each of them costs at least.
+"""A branch of the search: the sets of names that may still wish for each mesh axis, and what each costs at least.
 
-A branch begins with no name at all and takes in one group of functions after the other (`passes.planner.groups`), those
-of the fewest classes first: what these rule out, the larger ones need not be priced for. A set is ruled out where the
-smallest entries that each table has for it add up to more than a plan that is known takes, or to more memory than there
-is. To make such bounds tight, costs are moved between tables until their smallest entries agree. No complete plan gets
-cheaper or dearer by that: what every entry with one class of sets costs at least leaves its table for a common one of
-that mesh axis, and goes from there to all tables in equal parts. Each such step raises the bound or leaves it: the dual
-of a linear program (Werner, A Linear Programming Approach to Max-Sum Problem, 2007; Globerson and Jaakkola, Fixing
-Max-Product, 2007).
+A branch begins with no name at all and takes in one group of functions after the other (`passes.planner.groups`): what
+the heavy and the small ones rule out, the large ones need not be priced for. Names that no function has in common are
+kept apart, so that their sets are not multiplied (`passes.planner.parts`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from passes.planner.groups import MOST_ENTRIES, Group
+from passes.planner.parts import BOUNDS, HUGE, Part, Table
 from passes.planner.peaks import Moments
 from passes.planner.tables import Float
 from passes.sharding.mesh import IntArray
 
-BOUNDS = 2
-"""What is computed and what is sent: a step takes at least as long as either."""
-HUGE = 1e30
+__all__ = ["BOUNDS", "HUGE", "Branch"]
+
 _MOST_SETS = 1 << 18
 """For one mesh axis: a group that would make more of them waits until enough is decided."""
-
-Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Values over the classes of each mesh axis: [row, class of axis 0, …], and the class of each set of the branch."""
-
-    values: Float
-    classes: tuple[IntArray, ...]
-    at: IntArray | None = None
-    group: Group | None = None
-
-    def cut(self, axis: int, keep: IntArray) -> "Table":
-        """What is left of it with these sets of a mesh axis alone."""
-        classes = self.classes[axis][keep]
-        count = self.values.shape[axis + 1]
-        values = self.values
-        if count > 1:
-            there = np.zeros(count, bool)
-            there[classes] = True
-            if not there.all():
-                classes = (np.cumsum(there) - 1)[classes]
-                values = np.compress(there, values, axis=axis + 1)
-        return replace(self, values=values, classes=(*self.classes[:axis], classes, *self.classes[axis + 1 :]))
-
-    @cached_property
-    def least(self) -> Float:
-        """[row] the smallest value that there is."""
-        found: Float = self.values.reshape(len(self.values), -1).min(axis=1)
-        return found
-
-    @cached_property
-    def most(self) -> Float:
-        """[row] the largest finite value that there is."""
-        values = self.values.reshape(len(self.values), -1)
-        return np.where(np.isfinite(values), values, 0.0).max(axis=1, initial=0.0)
-
-    def least_of(self, axis: int) -> Float:
-        """[row, class] the smallest value with each class of a mesh axis."""
-        others = tuple(other for other in range(1, self.values.ndim) if other != axis + 1)
-        found: Float = self.values.min(axis=others)
-        return found
-
-    def spread(self) -> Float:
-        """[row, set of axis 0, set of axis 1, …] the value of every plan."""
-        values = self.values
-        for axis, classes in enumerate(self.classes):
-            if values.shape[axis + 1] > 1:
-                values = np.take(values, classes, axis=axis + 1)
-        return values
-
-    def of(self, sets: Sequence[IntArray]) -> Float:
-        """[row, plan] the values of some plans, each given by the position of its set for each mesh axis."""
-        return self.values[(slice(None), *(mine[each] for mine, each in zip(self.classes, sets, strict=True)))]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some of the names, the sets of them that may wish for each mesh axis, and what depends on these alone.
-
-    Attributes:
-        sets: for each mesh axis, sets of names as bits.
-        common: [bound, set] for each mesh axis, what was moved there.
-        bounds: [bound, set] for each mesh axis, what no plan with a set can beat.
-        names: those that the sets are of, as bits.
-        times, sizes: seconds, and bytes of the entries of memory.
-    """
-
-    sets: tuple[IntArray, ...]
-    common: tuple[Float, ...]
-    bounds: tuple[Float, ...]
-    names: int = 0
-    times: tuple[Table, ...] = ()
-    sizes: tuple[Table, ...] = ()
-
-    @classmethod
-    def of_names(cls, names: int, sets: Sequence[IntArray]) -> "Part":
-        """A part of which only the sets are known."""
-        nothing = tuple(np.zeros((BOUNDS, len(each))) for each in sets)
-        return cls(tuple(sets), nothing, nothing, names)
-
-    @property
-    def plans(self) -> int:
-        """The combinations of sets that are left."""
-        return prod(len(each) for each in self.sets)
-
-    @property
-    def least(self) -> Float:
-        """[bound] what no plan can beat."""
-        return np.max([bounds.min(axis=1) for bounds in self.bounds], axis=0)
-
-    def keep(self, kept: Sequence[IntArray | None]) -> "Part":
-        """The part with these sets of each mesh axis alone, by position; None for all."""
-        sets, common, bounds = list(self.sets), list(self.common), list(self.bounds)
-        tables = [self.times, self.sizes]
-        for axis, keep in enumerate(kept):
-            if keep is not None:
-                sets[axis], common[axis], bounds[axis] = sets[axis][keep], common[axis][:, keep], bounds[axis][:, keep]
-                tables = [tuple(table.cut(axis, keep) for table in each) for each in tables]
-        return Part(tuple(sets), tuple(common), tuple(bounds), self.names, *tables)
-
-    def joined(self, other: "Part") -> "Part":
-        """Both parts as one."""
-        mine = [np.repeat(np.arange(len(a)), len(b)) for a, b in zip(self.sets, other.sets, strict=True)]
-        its = [np.tile(np.arange(len(b)), len(a)) for a, b in zip(self.sets, other.sets, strict=True)]
-        one, two = self.keep(mine), other.keep(its)
-        return Part(
-            tuple(a | b for a, b in zip(one.sets, two.sets, strict=True)),
-            tuple(a + b for a, b in zip(one.common, two.common, strict=True)),
-            tuple(a + b for a, b in zip(one.bounds, two.bounds, strict=True)),
-            self.names | other.names,
-            (*one.times, *two.times),
-            (*one.sizes, *two.sizes),
-        )
-
-    def priced(self, table: Table) -> "Part":
-        """The part with one table more."""
-        if table.at is not None:
-            return replace(self, sizes=(*self.sizes, table))
-        least = [table.least_of(axis)[:, classes] for axis, classes in enumerate(table.classes)]
-        bounds = tuple(mine + more for mine, more in zip(self.bounds, least, strict=True))
-        return replace(self, times=(*self.times, table), bounds=bounds)
-
-    def renewed(self) -> "Part":
-        """The part with the bounds of the sets that are left."""
-        least = [each.min(axis=1) for each in self.common]
-        total = sum((table.least for table in self.times), sum(least, np.zeros(BOUNDS)))
-        if not np.isfinite(total).all():
-            return replace(self, bounds=tuple(np.full(each.shape, np.inf) for each in self.common))
-        found: list[Float] = []
-        for axis, (common, lowest) in enumerate(zip(self.common, least, strict=True)):
-            bounds = common + (total - lowest)[:, None]
-            for table in self.times:
-                if table.values.shape[axis + 1] > 1:
-                    bounds = bounds + (table.least_of(axis) - table.least[:, None])[:, table.classes[axis]]
-            found.append(bounds)
-        return replace(self, bounds=tuple(found))
-
-    def tightened(self) -> "Part":
-        """The same with costs moved between the tables of seconds."""
-        values = [table.values.copy() for table in self.times]
-        common = [each.copy() for each in self.common]
-        for axis, of_sets in enumerate(common):
-            around = [i for i, each in enumerate(values) if each.shape[axis + 1] > 1]
-            seats = {i: _Seat.of(self.times[i].classes[axis], values[i].shape[axis + 1]) for i in around}
-            for i in around:
-                _move(values[i], of_sets, axis, seats[i])
-            for left, i in zip(range(len(around), 0, -1), around, strict=True):
-                _give(values[i], of_sets, axis, seats[i], 1.0 / left)
-        times = tuple(replace(table, values=each) for table, each in zip(self.times, values, strict=True))
-        return replace(self, times=times, common=tuple(common)).renewed()
-
-    def merged(self) -> "Part":
-        """The same with sets as one that no table tells apart, and tables of seconds added up where one has no more
-        classes than another: fewer tables bound more tightly."""
-        every = (*self.times, *self.sizes)
-        kept: list[IntArray] = []
-        for axis, sets in enumerate(self.sets):
-            simple = np.lexsort((sets, _bits(sets)))
-            rows = [table.classes[axis][simple] for table in every if table.values.shape[axis + 1] > 1]
-            if rows and not all(_even(table) for table in every):
-                _, first = np.unique(np.stack(rows), axis=1, return_index=True)
-                kept.append(np.sort(simple[first]))
-            else:
-                kept.append(simple[:1])
-        part = self.keep(kept)
-        return replace(part, times=tuple(_added(part.times)))
-
-    def gathered(self) -> "Part":
-        """The same with tables of seconds over the same classes added up."""
-        found: dict[Any, Table] = {}
-        for table in self.times:
-            key = tuple(classes.tobytes() for classes in table.classes)
-            if key in found:
-                table = replace(table, values=found[key].values + table.values)
-            found[key] = table
-        return replace(self, times=tuple(found.values()))
-
-    def split(self) -> "list[Part]":
-        """The part as several where no table has names of two of them, and every set of the one may come with every set
-        of the other. It has nothing in common tables."""
-        bits = [bit for bit in range(self.names.bit_length()) if self.names >> bit & 1]
-        of = {bit: 1 << bit for bit in bits}
-        tables = (*self.times, *self.sizes)
-        concerned = [0] * len(tables)
-        for axis, sets in enumerate(self.sets):
-            order = np.argsort(sets)
-            for bit in bits:
-                with_it = np.flatnonzero(sets >> bit & 1)
-                place = np.searchsorted(sets, sets[with_it] ^ 1 << bit, sorter=order)
-                without = order[np.minimum(place, len(sets) - 1)]
-                there = sets[without] == sets[with_it] ^ 1 << bit
-                pair = with_it[there], without[there]
-                for i, table in enumerate(tables):
-                    if table.values.shape[axis + 1] > 1 and not concerned[i] >> bit & 1:
-                        classes = table.classes[axis]
-                        concerned[i] |= int((classes[pair[0]] != classes[pair[1]]).any()) << bit
-        for names in concerned:
-            together = sum({of[bit] for bit in bits if names >> bit & 1})
-            of |= {bit: together for bit in bits if together >> bit & 1}
-        parts = list(dict.fromkeys(of.values()))
-        places = [min((i for i, part in enumerate(parts) if part & names), default=0) for names in concerned]
-        return self._apart(parts, places) if len(parts) > 1 else [self]
-
-    def _apart(self, parts: Sequence[int], places: Sequence[int]) -> "list[Part]":
-        """The part as several of these names, each table in its place; as it is where that does not do."""
-        own: list[list[IntArray]] = []
-        first: list[list[IntArray]] = []
-        tables = (*self.times, *self.sizes)
-        for axis, sets in enumerate(self.sets):
-            found = [np.unique(sets & names, return_index=True, return_inverse=True) for names in parts]
-            if prod(len(each[0]) for each in found) != len(sets):
-                return [self]
-            for table, place in zip(tables, places, strict=True):
-                _, index, inverse = found[place]
-                if (table.classes[axis][index][inverse] != table.classes[axis]).any():
-                    return [self]
-            own.append([each[0] for each in found])
-            first.append([each[1] for each in found])
-        result: list[Part] = []
-        for i, names in enumerate(parts):
-            part = Part.of_names(names, [sets[i] for sets in own])
-            of_times: list[Table] = []
-            of_sizes: list[Table] = []
-            for table, place in zip(tables, places, strict=True):
-                if place == i:
-                    classes = tuple(mine[at[i]] for mine, at in zip(table.classes, first, strict=True))
-                    (of_times if table.at is None else of_sizes).append(replace(table, classes=classes))
-            result.append(replace(part, times=tuple(of_times), sizes=tuple(of_sizes)).renewed())
-        return result
-
-    def prices(self) -> Float:
-        """[bound, plan] the seconds of every plan."""
-        shape = tuple(len(sets) for sets in self.sets)
-        total: Float = np.zeros((BOUNDS, *shape))
-        for axis, common in enumerate(self.common):
-            ones = [1] * len(shape)
-            ones[axis] = -1
-            total = total + common.reshape(BOUNDS, *ones)
-        for table in self.times:
-            total = total + table.spread()
-        return total.reshape(BOUNDS, -1)
-
-    def bytes(self, rows: Float, axis: int) -> Float:
-        """[entry, set] what each entry of memory takes at least, where what other parts take is known."""
-        found = np.repeat(rows[:, None], len(self.sets[axis]), axis=1)
-        for table in self.sizes:
-            if table.values.shape[axis + 1] > 1:
-                found[table.at] = np.minimum(table.least_of(axis), HUGE)[:, table.classes[axis]]
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,6 +99,23 @@ class Branch:
         rest = [each for each in self.parts if not any(each is one for one in mine)]
         return replace(self, parts=(*rest, part) if concerned else (part, *rest))
 
+    def opened(self, group: Group, able: Sequence[tuple[int, int]]) -> "Branch":
+        """The branch with sets of the names of a group that waits, each name by itself, so that they can be decided."""
+        parts = list(self.parts)
+        wishes = [self.wishes(group, axis, *each) for axis, each in enumerate(able)]
+        for bit in group.bits:
+            if not any(part.names >> bit & 1 for part in parts):
+                parts.append(Part.of_names(1 << bit, [_sets_of(group, 1 << bit, *each) for each in wishes]))
+        return replace(self, parts=tuple(parts))
+
+    def without(self, groups: Sequence[Group]) -> "Branch":
+        """The branch without the seconds of some groups."""
+        parts = [
+            replace(part, times=tuple(each for each in part.times if each.group not in groups)).renewed()
+            for part in self.parts
+        ]
+        return replace(self, parts=tuple(parts))
+
     def wishes(self, group: Group, axis: int, can: int, must: int) -> tuple[int, int]:
         """Of the names of a group, as its bits, those that may or may not wish for a mesh axis, and those that do."""
         some = always = 0
@@ -426,83 +184,3 @@ def _sets_of(group: Group, names: int, some: int, always: int) -> IntArray:
             own = [0, 1 << bit] if some >> i & 1 else [(always >> i & 1) << bit]
             sets = (sets[:, None] | np.array(own)).reshape(-1)
     return sets
-
-
-def _even(table: Table) -> bool:
-    """Whether a table has one value for all plans."""
-    first = table.values.reshape(len(table.values), -1)[:, :1]
-    return bool((table.values.reshape(len(table.values), -1) == first).all())
-
-
-@dataclass(frozen=True, eq=False)
-class _Seat:
-    """Where a table meets the sets of a mesh axis: the class of each, and the sets by class."""
-
-    classes: IntArray
-    order: IntArray
-    starts: IntArray
-
-    @classmethod
-    def of(cls, classes: IntArray, count: int) -> "_Seat":
-        order = np.argsort(classes, kind="stable")
-        return cls(classes, order, np.searchsorted(classes[order], np.arange(count)))
-
-    def least(self, common: Float) -> Float:
-        """[row, set] → [row, class]"""
-        return np.minimum.reduceat(common[:, self.order], self.starts, axis=1)
-
-
-def _move(values: Float, common: Float, axis: int, seat: _Seat) -> None:
-    """What each class costs at least goes from a table to the common one."""
-    others = tuple(other for other in range(1, values.ndim) if other != axis + 1)
-    least = values.min(axis=others)
-    least = np.where(np.isfinite(least), least, 0.0)
-    _add(values, -least, axis)
-    common += least[:, seat.classes]
-
-
-def _give(values: Float, common: Float, axis: int, seat: _Seat, share: float) -> None:
-    """A share of what each class costs at least in the common table goes to a table."""
-    least = seat.least(common) * share
-    _add(values, least, axis)
-    common -= least[:, seat.classes]
-
-
-def _add(values: Float, change: Float, axis: int) -> None:
-    shape = [1] * values.ndim
-    shape[0], shape[axis + 1] = change.shape
-    values += change.reshape(shape)
-
-
-def _bits(sets: IntArray) -> IntArray:
-    """How many names each set has."""
-    found = np.zeros_like(sets)
-    left = sets.copy()
-    while left.any():
-        found += left & 1
-        left >>= 1
-    return found
-
-
-def _added(tables: Iterable[Table]) -> list[Table]:
-    """Tables added up where the classes of one tell those of another apart."""
-    kept: list[Table] = []
-    for table in sorted(tables, key=lambda table: -table.values.size):
-        for i, wide in enumerate(kept):
-            places = [_places(wide, table, axis) for axis in range(len(table.classes))]
-            if all(place is not None for place in places):
-                values = table.values[(slice(None), *np.ix_(*(place for place in places if place is not None)))]
-                kept[i] = replace(wide, values=wide.values + values)
-                break
-        else:
-            kept.append(table)
-    return kept
-
-
-def _places(wide: Table, table: Table, axis: int) -> IntArray | None:
-    """The class of a table that each class of a wider one lies in; None where one does not."""
-    place = np.zeros(wide.values.shape[axis + 1], np.int64)
-    if table.values.shape[axis + 1] == 1:
-        return place
-    place[wide.classes[axis]] = table.classes[axis]
-    return place if (place[wide.classes[axis]] == table.classes[axis]).all() else None

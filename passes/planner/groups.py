@@ -135,11 +135,12 @@ class Group:
 @dataclass(frozen=True, eq=False)
 class Function:
     """A function, the rows of the whole that it gives, None where it is added up with others, and about what it is at
-    least."""
+    least; of one that is a part of another, the names whose storage axes have a part in that one."""
 
     asked: Asked
     at: tuple[int, ...] | None = None
     weight: float = 0.0
+    stored: frozenset[str] = frozenset()
 
 
 def grouped(

@@ -16,8 +16,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from passes.planner.branch import HUGE
 from passes.planner.groups import MOST_ENTRIES, Function, Group, grouped, legal_group
+from passes.planner.parts import HUGE
 from passes.planner.peaks import Moments
 from passes.planner.space import PlanSpace
 from passes.planner.tables import EXTRA, Asked, Float
@@ -28,8 +28,8 @@ LEANEST = 1e-3
 
 Decision = tuple[int, int]
 """A name, by its place, and a mesh axis."""
-Lean = tuple[float, PlanSpace, str | None, dict[str, int]]
-"""Peak bytes, the space, the name that storage axes go to, and the mask of every name, `EXTRA` for storage."""
+Lean = tuple[float, int, str | None, dict[str, int]]
+"""Peak bytes, which space, the name that storage axes go to, and the mask of every name, `EXTRA` for storage."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,7 @@ class _Node:
     """What is left of the tables, of bytes and of what is legal at all, and what was decided."""
 
     space: PlanSpace
+    place: int
     stored: str | None
     tables: tuple[_Table, ...]
     legal: tuple[_Table, ...]
@@ -145,8 +146,8 @@ class Leanest:
         """The leanest plan."""
         waiting: list[tuple[float, int, _Node]] = []
         numbers = count()
-        for space in self.spaces:
-            for node in self.roots(space):
+        for place, space in enumerate(self.spaces):
+            for node in self.roots(place, space):
                 heappush(waiting, (self.peak(node), next(numbers), node))
         while waiting:
             bound, _, node = heappop(waiting)
@@ -165,7 +166,7 @@ class Leanest:
         """What a branch must do with less than."""
         return self.leanest[0] * (1 - LEANEST)
 
-    def roots(self, space: PlanSpace) -> list[_Node]:
+    def roots(self, place: int, space: PlanSpace) -> list[_Node]:
         """A node for every name that storage axes may go to."""
         functions: list[Function] = []
         for asked, group in self.entries:
@@ -182,7 +183,7 @@ class Leanest:
                 tables += [_Table.of(group) for group in own]
                 if (group := legal_group(space, EXTRA, name, self.names)) is not None:
                     allowed.append(_Table.of(group))
-            found.append(_Node(space, name, tuple(tables), tuple(allowed), {}))
+            found.append(_Node(space, place, name, tuple(tables), tuple(allowed), {}))
         return found
 
     def sizes(self, node: _Node) -> Float:
@@ -256,4 +257,4 @@ class Leanest:
             masks[EXTRA] = 0
             for (i, axis), wished in node.decided.items():
                 masks[self.names[i]] |= int(wished) << axis
-            self.leanest = (peak, node.space, node.stored, masks)
+            self.leanest = (peak, node.place, node.stored, masks)

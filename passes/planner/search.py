@@ -13,74 +13,42 @@ With a time limit the search ends with the best that it has found, and with the 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
-from math import fsum, prod
 from time import process_time
-from typing import Any
 
 import numpy as np
 
 from passes.hardware.chip import Chip
-from passes.planner.branch import BOUNDS, Branch, Part
+from passes.planner.branch import Branch
+from passes.planner.candidate import DISTINCT, Candidate, Found, Ranked, ranked
+from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
 from passes.planner.first import Choice, near_plans, prices, usual_plans
-from passes.planner.groups import Function, Group, grouped, legal_group
+from passes.planner.groups import Function, Group
 from passes.planner.leanest import LEANEST, Leanest
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
+from passes.planner.roots import Root, Shared, arithmetic_of, asked_of, heavy_weight, in_turn
 from passes.planner.space import PlanSpace, StorageAxes
-from passes.planner.tables import EXTRA, Asked, Float, able_names
+from passes.planner.tables import EXTRA
 from passes.planner.terms import Term
 from passes.sharding.mesh import IntArray
-from passes.sharding.rules import OrderWhere, ShardingRules
+from passes.sharding.rules import ShardingRules
 
-DISTINCT = 1e-6
-"""How much slower a plan must be to have another price."""
 _ROUNDING = 1e-12
+_SLACK = 1e-9
+"""How much slower than a plan that is known from the beginning a branch may seem in which it is to be found again."""
 _MORE = 50
 """Branches that are looked at for the next price in any case."""
-_NEAR = 1
-"""How often what is near the best of the first plans is priced."""
 _DENSE = 1 << 15
 """Plans of a branch that are priced one by one."""
-_HEAVY = 1e-2
-"""Of the heaviest group, how much another one weighs that is taken in before the small ones."""
 _SOME = 1 << 12
 """Plans that are looked at together; sets that are made before it is worth to rule out what can be."""
 _A_TABLE = 200
 """Sets that are worth a table."""
-_DIGITS = 1e9
-"""To how many parts of the largest two prices are the same."""
 
 Spaces = PlanSpace | Sequence[PlanSpace]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A complete plan: predicted seconds, peak bytes, storage choice, mask of every name with options, and where the
-    order of names is another one than that of the space."""
-
-    seconds: float
-    peak: int
-    stored: StorageAxes
-    masks: dict[str, int]
-    order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search has found.
-
-    Attributes:
-        best: at most two candidates in order of price, the second slower than the first. Empty where nothing fits.
-        leanest: the candidate with the smallest peak, where nothing fits.
-        bound: seconds that no plan that fits can beat; those of the best where it is provably optimal.
-    """
-
-    best: list[Candidate]
-    leanest: Candidate | None
-    bound: float
 
 
 def search(
@@ -101,18 +69,6 @@ def search(
     """
     several = [spaces] if isinstance(spaces, PlanSpace) else list(spaces)
     return _Search(several, terms, memory, chip, time_limit, limit).run()
-
-
-@dataclass(frozen=True)
-class _Root:
-    """A part of a space, where storage axes go to one name: what is added up there, and for each mesh axis the names
-    that can wish for it, and those that cannot but do so."""
-
-    space: PlanSpace
-    place: int
-    stored: str | None
-    able: list[tuple[int, int]]
-    groups: list[Group]
 
 
 class _Search:
@@ -137,17 +93,17 @@ class _Search:
         self.memory = memory
         self.known = known
         self.deadline = None if time_limit is None else process_time() + time_limit
-        self.begun: list[tuple[int, Candidate]] = []
+        self.begun: list[Ranked] = []
         self.begun_lean: Candidate | None = None
-        self.best: list[tuple[int, Candidate]] = []
+        self.best: list[Ranked] = []
         self.leanest: Candidate | None = None
         self.left_out = np.inf
         self.looked_at = self.until_best = 0
-        self.list_of_roots: list[_Root] = []
+        self.all_roots: list[Root] = []
 
     def run(self) -> Found:
         for place, space in enumerate(self.spaces):
-            self.begin(place, space)
+            self.begin_with(place, space, list(usual_plans(space)))
         if not self.begun and np.isinf(self.known) and self.begun_lean is not None:
             # Nothing fits that anyone would think of: whether anything does, decides memory alone.
             self.leanest = self.leaner(self.begun_lean)
@@ -158,11 +114,6 @@ class _Search:
         best = [self.checked(candidate) for _, candidate in kept]
         bound = min(self.left_out, best[0].seconds) if best else self.left_out
         return Found(best, None if best else self.leanest, bound)
-
-    def price_of(self, candidate: Candidate) -> float:
-        """Seconds of a candidate."""
-        rows = np.array([asked.rows(self.rules(candidate)) for asked in self.terms], dtype=float)
-        return float(rows.sum(axis=0).max()) if len(rows) else 0.0
 
     def rules(self, candidate: Candidate) -> ShardingRules:
         """The sharding rules of a candidate."""
@@ -176,37 +127,31 @@ class _Search:
         return replace(candidate, peak=int(peak))
 
     def leaner(self, known: Candidate) -> Candidate:
-        """The candidate that needs the least memory."""
-        space = next(each for each in self.spaces if each.order_where == known.order_where)
+        """The candidate that needs the least memory; where that fits, the search begins with it."""
+        place = next(i for i, each in enumerate(self.spaces) if each.order_where == known.order_where)
         masks = {**known.masks, EXTRA: known.stored.mask}
-        lean = (float(known.peak), space, known.stored.name, masks)
-        peak, space, stored, masks = Leanest(self.spaces, self.entries, self.moments, self.names, lean).run()
-        mask = masks.pop(EXTRA)
-        found = Candidate(np.inf, round(peak), StorageAxes(stored, mask), masks, space.order_where)
-        if found.peak <= self.capacity:
-            cost = self.price_of(found)
-            place = next(i for i, each in enumerate(self.spaces) if each is space)
-            self.begun = ranked([*self.begun, (place, replace(found, seconds=cost))])
-        return found
+        lean = (float(known.peak), place, known.stored.name, masks)
+        peak, place, stored, masks = Leanest(self.spaces, self.entries, self.moments, self.names, lean).run()
+        choice = (StorageAxes(stored, masks[EXTRA]), {name: masks[name] for name in self.names[:-1]})
+        if peak <= self.capacity:
+            self.begin_with(place, self.spaces[place], [choice])
+        return _candidate(self.spaces[place], choice, np.inf, peak)
 
-    def begin(self, place: int, space: PlanSpace) -> None:
+    def begin_with(self, place: int, space: PlanSpace, choices: list[Choice]) -> None:
         """Notes the best of some plans that are priced at once, and of those near it."""
-        choices = list(usual_plans(space))
-        for _ in range(_NEAR + 1):
+        for _ in range(2):
             seconds, peaks, least = prices(space, choices, self.terms, self.entries, self.moments)
             self.weights = [min(each) for each in zip(self.weights, least, strict=True)]
             lean = int(np.argmin(peaks))
             if self.begun_lean is None or peaks[lean] < self.begun_lean.peak:
-                self.begun_lean = _candidate(space, choices[lean], seconds[lean], peaks[lean])
-            seconds = np.where(peaks <= self.capacity, seconds, np.inf)
-            first = int(np.argmin(seconds))
-            if np.isinf(seconds[first]):
-                choices = list(near_plans(space, choices[lean]))
-                continue
-            for i in np.argsort(seconds, kind="stable")[:_SOME].tolist():
-                if seconds[i] < np.inf:
-                    self.begun = ranked([*self.begun, (place, _candidate(space, choices[i], seconds[i], peaks[i]))])
-            choices = list(near_plans(space, choices[first]))
+                self.begun_lean = _candidate(space, choices[lean], float(seconds[lean]), float(peaks[lean]))
+            fitting = np.flatnonzero(peaks <= self.capacity)
+            fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
+            for these in two_prices(seconds[fitting]):
+                i = int(fitting[these[0]])
+                found = _candidate(space, choices[i], float(seconds[i]), float(peaks[i]))
+                self.begun = ranked([*self.begun, (place, found)])
+            choices = list(near_plans(space, choices[int(fitting[0]) if len(fitting) else lean]))
 
     def search(self) -> None:
         """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
@@ -256,68 +201,40 @@ class _Search:
 
     def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once, for
-        all of them."""
-        stored = list(dict.fromkeys(choice.name for choice in space.storage_choices))
-        each_term = list(zip(self.terms, self.weights, self.arithmetic, strict=True))
-        functions = [Function(asked, None, weight) for asked, weight, _ in each_term]
-        floors = [
-            Function(alone, None, weight)
-            for asked, weight, alone in each_term
-            if alone is not None and asked.stored & {*stored}
-        ]
+        all of them; what arithmetic alone takes of the rest stands for it until then."""
+        each_term = list(zip(self.terms, self.arithmetic, self.weights, strict=True))
+        functions = [Function(asked, None, weight) for asked, _, weight in each_term]
+        alone = [Function(one, None, weight, asked.stored) for asked, one, weight in each_term if one is not None]
         start = 0
         for asked, group in self.entries:
             functions.append(Function(asked, tuple(range(start, start + len(group)))))
             start += len(group)
-        plain = grouped(space, functions, self.names)
-        legal = [group for name in space.names if (group := legal_group(space, name, None, self.names)) is not None]
-        shared = [*legal, *(group for group in plain if not group.asked[0].stored & {*stored})]
-        others = [group for group in plain if group.asked[0].stored & {*stored}]
-        at_least = grouped(space, floors, self.names)
-        common = self.taken_in(self.root(place, space, None, [*shared, *at_least]))
+        shared = Shared.of(space, place, self.names, functions, alone)
+        common = self.taken_in(self.branch(shared.before, shared.before.groups))
         if common is None:
             return
         if self.late:
             yield common
             return
-        # What arithmetic alone takes is part of what is taken in next.
-        parts = [replace(part, times=tuple(t for t in part.times if t.group not in at_least)) for part in common.parts]
-        common = replace(common, parts=tuple(part.renewed() for part in parts)).split()
+        common = common.without(shared.arithmetic).split()
         begun = [each.stored.name for _, each in self.begun]
-        for name in sorted(reversed(stored), key=lambda name: begun.index(name) if name in begun else len(begun)):
-            own: list[Group] = []
-            if name is not None:
-                own = grouped(space, [each for each in functions if name in each.asked.stored], self.names, name)
-                allowed = legal_group(space, EXTRA, name, self.names)
-                own += [allowed] if allowed is not None else []
-            rest = [group for group in others if name not in group.asked[0].stored]
-            root = self.root(place, space, name, [*rest, *own], shared)
-            ready = self.ready(replace(common, root=root.root, waiting=root.waiting))
+        stored = reversed(dict.fromkeys(choice.name for choice in space.storage_choices))
+        for name in sorted(stored, key=lambda name: begun.index(name) if name in begun else len(begun)):
+            root, groups = shared.root(name)
+            ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=in_turn(groups)))
             if ready is not None:
                 yield ready
 
-    def root(
-        self, place: int, space: PlanSpace, stored: str | None, groups: list[Group], shared: Sequence[Group] = ()
-    ) -> Branch:
-        """A branch with nothing taken in yet."""
-        names = self.names if stored is not None else self.names[:-1]
-        able = [able_names(space, names, stored, axis) for axis in range(len(space.mesh.axes))]
-        self.list_of_roots.append(_Root(space, place, stored, able, [*shared, *groups]))
-        most = max((group.weight for group in groups), default=0.0)
-
-        def last(group: Group) -> tuple[float, int, int]:
-            """What adds most to every plan first, then what is small."""
-            heavy = group.weight if group.weight > _HEAVY * most else 0.0
-            return (-heavy, prod(len(side.chosen) for side in group.sides), group.number)
-
-        waiting = sorted(groups, key=last)
-        return replace(Branch.empty(len(self.list_of_roots) - 1, len(space.mesh.axes)), waiting=tuple(waiting))
+    def branch(self, root: Root, groups: Sequence[Group]) -> Branch:
+        """A branch of a root with nothing taken in yet."""
+        self.all_roots.append(root)
+        return replace(Branch.empty(len(self.all_roots) - 1, len(root.space.mesh.axes)), waiting=in_turn(groups))
 
     def taken_in(self, branch: Branch) -> Branch | None:
         """A branch with all groups that are not too large; None where nothing in it can be better."""
-        able = self.list_of_roots[branch.root].able
+        able = self.all_roots[branch.root].able
         waiting: list[Group] = []
-        heavy = _HEAVY * max((group.weight for group in branch.waiting), default=0.0)
+        heavy = heavy_weight(branch.waiting)
         since = 0
         for group in branch.waiting:
             more = branch.taken_in(group, able)
@@ -332,6 +249,8 @@ class _Search:
                 if cut is None:
                     return None
                 branch = cut
+        for group in waiting:
+            branch = branch.opened(group, able)
         renewed = tuple(part.renewed() for part in branch.parts)
         return self.cut(replace(branch, parts=renewed, waiting=tuple(waiting)))
 
@@ -369,7 +288,7 @@ class _Search:
     @property
     def limit(self) -> float:
         """What a branch must beat: the second best so far, or the plan that is known."""
-        begun = self.begun[1][1].seconds * (1 + _ROUNDING) if len(self.begun) > 1 else np.inf
+        begun = self.begun[1][1].seconds * (1 + _SLACK) if len(self.begun) > 1 else np.inf
         return min(self.known, begun, self.best[1][1].seconds if len(self.best) > 1 else np.inf)
 
     def bound(self, branch: Branch) -> float:
@@ -421,8 +340,8 @@ class _Search:
         """Prices the plans of a branch one by one, and keeps the best."""
         if branch.sized:
             branch = branch.whole()
-        root = self.list_of_roots[branch.root]
-        total, plans = self.combined(branch)
+        root = self.all_roots[branch.root]
+        total, plans = combined(branch, root, self.limit)
         seconds = total.max(axis=0)
         order = np.argsort(seconds, kind="stable")
         for start in range(0, len(order), _SOME):
@@ -430,161 +349,27 @@ class _Search:
             if seconds[some[0]] >= self.limit * (1 + DISTINCT):
                 return
             if branch.sized:
-                some = some[self.peaks(branch.parts[0], plans[:, 0, some]) <= self.capacity]
-            for these in _two_prices(seconds[some]):
-                chosen = some[these]
-                wishing = self.wishing(branch, plans[:, :, chosen])
-                found = self.candidate(root, [each[self.simplest(root, wishing)] for each in wishing])
+                some = some[peaks_of(branch.parts[0], self.moments, plans[:, 0, some]) <= self.capacity]
+            for these in two_prices(seconds[some]):
+                sets = wishing(branch, plans[:, :, some[these]])
+                simplest = by_simplicity(root, sets)[:1]
+                found = self.candidate(root, [each[simplest] for each in sets])
                 if found.seconds < self.known:
                     self.best = ranked([*self.best, (root.place, found)])
 
-    def combined(self, branch: Branch) -> tuple[Float, IntArray]:
-        """[bound, plan] the seconds of the plans that may be better, and [axis, part, plan] the position of the set of
-        each part. Of plans of one part that cost the same the simplest stands for all where memory does not matter."""
-        root, rest = self.list_of_roots[branch.root], branch.least
-        total: Float = np.zeros((BOUNDS, 1))
-        plans: IntArray = np.zeros((len(branch.parts[0].sets), 0, 1), np.int64)
-        for i, part in enumerate(branch.parts):
-            rest = rest - part.least
-            prices, limit = part.prices(), self.limit * (1 + _ROUNDING)
-            there = np.flatnonzero((prices + (branch.least - part.least)[:, None]).max(axis=0) < limit)
-            sets = np.stack(np.unravel_index(there, tuple(len(each) for each in part.sets)))
-            prices = prices[:, there]
-            if not branch.sized:
-                kept = self.one_of_each(root, part, prices, sets)
-                prices, sets = prices[:, kept], sets[:, kept]
-            both = (total[:, :, None] + prices[:, None, :]).reshape(BOUNDS, -1)
-            better = np.flatnonzero((both + rest[:, None]).max(axis=0) < limit)
-            mine, its = np.divmod(better, max(1, prices.shape[1]))
-            total = both[:, better]
-            plans = np.concatenate([plans[:, :, mine], sets[:, None, its]], axis=1)
-            if i and len(better) > _SOME:
-                keys = np.rint(total / total.max() * _DIGITS)
-                _, first = np.unique(keys, axis=1, return_index=True)
-                total, plans = total[:, first], plans[:, :, first]
-        return total, plans
-
-    def one_of_each(self, root: _Root, part: Part, prices: Float, sets: IntArray) -> IntArray:
-        """Of plans of a part that cost the same the simplest."""
-        if not prices.shape[1]:
-            return np.zeros(0, np.int64)
-        wishing = [own[mine] for own, mine in zip(part.sets, sets, strict=True)]
-        order = self.by_simplicity(root, wishing)
-        scale = max(float(prices.max()), 1e-300) / _DIGITS
-        _, first = np.unique(np.rint(prices[:, order] / scale), axis=1, return_index=True)
-        return order[first]
-
-    def peaks(self, part: Part, sets: IntArray) -> Float:
-        """[plan] the peaks of some plans, each given by the position of its set for each mesh axis."""
-        rows = np.zeros((self.moments.entries, sets.shape[1]))
-        for table in part.sizes:
-            rows[table.at] = table.of(list(sets))
-        return self.moments.peak(rows)
-
-    def wishing(self, branch: Branch, plans: IntArray) -> list[IntArray]:
-        """[plan] for each mesh axis, the names that wish for it as bits."""
-        found: list[IntArray] = []
-        for axis, places in enumerate(plans):
-            total = np.zeros(plans.shape[2], np.int64)
-            for part, place in zip(branch.parts, places, strict=True):
-                total |= part.sets[axis][place]
-            found.append(total)
-        return found
-
-    def masks(self, root: _Root, wishing: Sequence[IntArray]) -> list[IntArray]:
-        """[plan] for each name, the mesh axes that it wishes for."""
-        # What a name wishes for in each of its options may be nowhere open to be decided.
-        found: list[IntArray] = []
-        for bit, name in enumerate(self.names):
-            always = 0 if name == EXTRA else int(np.bitwise_and.reduce(root.space.options[name]))
-            mask = np.full(len(wishing[0]), always)
-            for axis, sets in enumerate(wishing):
-                mask |= (sets >> bit & 1) << axis
-            found.append(mask)
-        return found
-
-    def by_simplicity(self, root: _Root, wishing: Sequence[IntArray]) -> IntArray:
-        """The positions of some plans, the simplest first: that of the fewest axes."""
-        masks = self.masks(root, wishing)
-        uses = sum((np.bitwise_count(mask).astype(np.int64) for mask in masks), np.zeros(len(masks[0]), np.int64))
-        by_name = sorted(range(len(masks) - 1), key=lambda bit: self.names[bit])
-        return np.lexsort([masks[-1], *(masks[bit] for bit in reversed(by_name)), uses])
-
-    def simplest(self, root: _Root, wishing: Sequence[IntArray]) -> int:
-        """The position of the simplest of some plans."""
-        return int(self.by_simplicity(root, wishing)[0])
-
-    def candidate(self, root: _Root, wishing: Sequence[int]) -> Candidate:
-        """A plan with its price, of the names that wish for each mesh axis; its peak is added when it is handed out."""
-        alone = [np.array([each]) for each in wishing]
-        masks = dict(zip(self.names, (int(mask[0]) for mask in self.masks(root, alone)), strict=True))
+    def candidate(self, root: Root, sets: Sequence[IntArray]) -> Candidate:
+        """A plan with its price, of the one set of names that wishes for each mesh axis; its peak is added when it is
+        handed out."""
+        masks = dict(zip(self.names, (int(mask[0]) for mask in masks_of(root, sets)), strict=True))
         # A name of which nothing was open wishes for what it has in each of its options.
-        sets = [
+        whole = [
             np.array([sum((mask >> axis & 1) << bit for bit, mask in enumerate(masks.values()))])
-            for axis in range(len(wishing))
+            for axis in range(len(sets))
         ]
-        parts = [group.of(sets) for group in root.groups if group.at is None]
-        seconds = max(fsum(part[row] for part in parts) for row in range(BOUNDS))
-        return Candidate(seconds, 0, StorageAxes(root.stored, masks.pop(EXTRA)), masks, root.space.order_where)
-
-
-def ranked(found: Sequence[tuple[int, Candidate]]) -> list[tuple[int, Candidate]]:
-    """The best of some candidates and the next of another price. Of equal prices that of the first space is kept, and
-    there the simplest: the fewest axes used."""
-    best: list[tuple[int, Candidate]] = []
-    rest = list(found)
-    while rest and len(best) < 2:
-        least = min(each.seconds for _, each in rest) * (1 + DISTINCT)
-        equal = [each for each in rest if each[1].seconds <= least]
-        best.append(min(equal, key=lambda each: (each[0], _simplicity(each[1]))))
-        rest = [each for each in rest if each[1].seconds > least]
-    return best
+        stored = StorageAxes(root.stored, masks.pop(EXTRA))
+        return Candidate(root.seconds(whole), 0, stored, masks, root.space.order_where)
 
 
 def _candidate(space: PlanSpace, choice: Choice, seconds: float, peak: float) -> Candidate:
     stored, masks = choice
-    return Candidate(float(seconds), round(peak), stored, masks, space.order_where)
-
-
-def _two_prices(seconds: Float) -> Iterator[IntArray]:
-    """Positions of the least of some prices, and of the next distinct one."""
-    rest = np.arange(len(seconds))
-    for _ in range(2):
-        if len(rest):
-            equal = seconds[rest] <= seconds[rest].min() * (1 + DISTINCT)
-            yield rest[equal]
-            rest = rest[~equal]
-
-
-def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
-    """A term as a function of rows: what it adds to each bound, and the three parts of its cost.
-
-    A step takes as long as computing and what of the communication cannot hide, or as all of the communication,
-    whichever is longer (`passes.planner.cost`). Each is a sum over the terms.
-    """
-    overlap = chip.overlap
-
-    def rows(rules: ShardingRules) -> list[Any]:
-        cost = term.price(rules)
-        sent = cost.activations + cost.hidden
-        computed = cost.compute + sent - overlap.activations * cost.activations - overlap.state * cost.hidden
-        return [term.times * computed, term.times * sent]
-
-    return Asked.of(rows, space, term.seen, term.lent)
-
-
-def arithmetic_of(term: Term, space: PlanSpace) -> Asked | None:
-    """What the arithmetic of a term alone adds to each bound, where it has any."""
-    seconds = term.arithmetic
-    if seconds is None:
-        return None
-    return Asked.of(lambda rules: [term.times * seconds(rules), 0.0], space, term.seen, term.lent)
-
-
-def _uses(candidate: Candidate) -> int:
-    return sum(mask.bit_count() for mask in (*candidate.masks.values(), candidate.stored.mask))
-
-
-def _simplicity(candidate: Candidate) -> tuple[Any, ...]:
-    name = candidate.stored.name or ""
-    return (_uses(candidate), tuple(sorted(candidate.masks.items())), name, candidate.stored.mask)
+    return Candidate(float(seconds), round(float(peak)), stored, masks, space.order_where)

@@ -8,6 +8,7 @@ from ir.graph import Graph
 from passes import errors
 from passes.hardware.chip import Chip, chip_of
 from passes.placing import placed
+from passes.planner.candidate import Candidate, Found
 from passes.planner.constraints import Constraints
 from passes.planner.cost import step_seconds
 from passes.planner.errors import nothing_fits_with
@@ -16,7 +17,7 @@ from passes.planner.layouts import ROUNDING, Search
 from passes.planner.orders import ORDER, in_each_order, orders
 from passes.planner.plan import Plan, RunnerUp
 from passes.planner.problem import Problem
-from passes.planner.search import Candidate, Found, search
+from passes.planner.search import search
 from passes.planner.subject import subject_of
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.once import once_in_loops

@@ -24,9 +24,9 @@ from ir.ops import entered, op_of
 from ir.types import item_size
 from passes import pipeline
 from passes.hardware.chip import CHIPS, Chip
+from passes.planner.candidate import Candidate
 from passes.planner.cost import step_seconds
 from passes.planner.problem import Problem
-from passes.planner.search import Candidate
 from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.state import STATE_KINDS

@@ -11,7 +11,7 @@ from step_models import prepared
 from passes.hardware.chip import CHIPS
 from passes.planner.groups import group_of
 from passes.planner.problem import Problem
-from passes.planner.search import asked_of
+from passes.planner.roots import asked_of
 from passes.planner.tables import EXTRA
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import ShardingRules

@@ -1,0 +1,64 @@
+"""What a search finds: complete plans with their price, and which of those with the same price is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from passes.planner.space import StorageAxes
+from passes.sharding.rules import OrderWhere
+
+DISTINCT = 1e-6
+"""How much slower a plan must be to have another price."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A complete plan: predicted seconds, peak bytes, storage choice, mask of every name with options, and where the
+    order of names is another one than that of the space."""
+
+    seconds: float
+    peak: int
+    stored: StorageAxes
+    masks: dict[str, int]
+    order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found.
+
+    Attributes:
+        best: at most two candidates in order of price, the second slower than the first. Empty where nothing fits.
+        leanest: the candidate with the smallest peak, where nothing fits.
+        bound: seconds that no plan that fits can beat; those of the best where it is provably optimal.
+    """
+
+    best: list[Candidate]
+    leanest: Candidate | None
+    bound: float
+
+
+Ranked = tuple[int, Candidate]
+"""A candidate, and which of several spaces it is of."""
+
+
+def ranked(found: Sequence[Ranked]) -> list[Ranked]:
+    """The best of some candidates and the next of another price. Of equal prices that of the first space is kept, and
+    there the simplest: the fewest axes used."""
+    best: list[Ranked] = []
+    rest = list(found)
+    while rest and len(best) < 2:
+        least = min(each.seconds for _, each in rest) * (1 + DISTINCT)
+        equal = [each for each in rest if each[1].seconds <= least]
+        best.append(min(equal, key=lambda each: (each[0], _simplicity(each[1]))))
+        rest = [each for each in rest if each[1].seconds > least]
+    return best
+
+
+def _uses(candidate: Candidate) -> int:
+    return sum(mask.bit_count() for mask in (*candidate.masks.values(), candidate.stored.mask))
+
+
+def _simplicity(candidate: Candidate) -> tuple[Any, ...]:
+    name = candidate.stored.name or ""
+    return (_uses(candidate), tuple(sorted(candidate.masks.items())), name, candidate.stored.mask)

@@ -1,0 +1,144 @@
+"""Where a search begins: a part of a space in which storage axes go to one name, with all that is added up there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import fsum, prod
+from typing import Any
+
+import numpy as np
+
+from passes.hardware.chip import Chip
+from passes.planner.branch import BOUNDS
+from passes.planner.groups import Function, Group, grouped, legal_group
+from passes.planner.space import PlanSpace
+from passes.planner.tables import EXTRA, Asked, able_names
+from passes.planner.terms import Term
+from passes.sharding.mesh import IntArray
+from passes.sharding.rules import ShardingRules
+
+_HEAVY = 1e-2
+"""Of the heaviest group, how much another one weighs that is taken in before the small ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """A part of a space, where storage axes go to one name.
+
+    Attributes:
+        place: which of several spaces it is of.
+        names: all that may be decided of, `EXTRA` last.
+        groups: what is added up.
+    """
+
+    space: PlanSpace
+    place: int
+    stored: str | None
+    names: tuple[str, ...]
+    groups: tuple[Group, ...]
+
+    @cached_property
+    def able(self) -> list[tuple[int, int]]:
+        """For each mesh axis, as bits, the names that can wish for it, and those that cannot but do so."""
+        names = self.names if self.stored is not None else self.names[:-1]
+        return [able_names(self.space, names, self.stored, axis) for axis in range(len(self.space.mesh.axes))]
+
+    def seconds(self, sets: Sequence[IntArray]) -> float:
+        """Those of one plan, of which the set of names that wish for each mesh axis is given alone."""
+        parts = [group.of(sets) for group in self.groups if group.at is None]
+        return max(fsum(part[row] for part in parts) for row in range(BOUNDS))
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What is added up in a space.
+
+    Attributes:
+        apart: what no storage axes have a part in.
+        stored: what they have a part in, as it is where they go to another name.
+        arithmetic: what of that arithmetic alone takes, which depends on no storage axes.
+        functions: all of it, one by one.
+    """
+
+    space: PlanSpace
+    place: int
+    names: tuple[str, ...]
+    apart: tuple[Group, ...]
+    stored: tuple[Group, ...]
+    arithmetic: tuple[Group, ...]
+    functions: tuple[Function, ...]
+
+    @classmethod
+    def of(
+        cls,
+        space: PlanSpace,
+        place: int,
+        names: tuple[str, ...],
+        functions: Sequence[Function],
+        alone: Sequence[Function],
+    ) -> "Shared":
+        """Of functions, and of those of arithmetic alone."""
+        storable = {choice.name for choice in space.storage_choices}
+        plain = grouped(space, functions, names)
+        legal = [group for name in space.names if (group := legal_group(space, name, None, names)) is not None]
+        stored = tuple(group for group in plain if group.asked[0].stored & storable)
+        apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
+        # What is in `apart` already is not to be counted twice.
+        floors = grouped(space, [each for each in alone if each.stored & storable], names)
+        return cls(space, place, names, apart, stored, tuple(floors), tuple(functions))
+
+    @property
+    def before(self) -> Root:
+        """What every root has, and what arithmetic takes in each of them."""
+        return Root(self.space, self.place, None, self.names, (*self.apart, *self.arithmetic))
+
+    def root(self, name: str | None) -> tuple[Root, tuple[Group, ...]]:
+        """The root of a stored name, and the groups that are not in all of them."""
+        own: list[Group] = []
+        if name is not None:
+            own = grouped(self.space, [each for each in self.functions if name in each.asked.stored], self.names, name)
+            allowed = legal_group(self.space, EXTRA, name, self.names)
+            own += [allowed] if allowed is not None else []
+        groups = (*(group for group in self.stored if name not in group.asked[0].stored), *own)
+        return Root(self.space, self.place, name, self.names, (*self.apart, *groups)), groups
+
+
+def in_turn(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Groups as they are taken in: what adds most to every plan first, then what is small."""
+    heavy = heavy_weight(groups)
+
+    def last(group: Group) -> tuple[float, int, int]:
+        weight = group.weight if group.weight > heavy else 0.0
+        return (-weight, prod(len(side.chosen) for side in group.sides), group.number)
+
+    return tuple(sorted(groups, key=last))
+
+
+def heavy_weight(groups: Sequence[Group]) -> float:
+    """The weight above which a group comes before small ones."""
+    return _HEAVY * max((group.weight for group in groups), default=0.0)
+
+
+def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
+    """A term as a function of rows: what it adds to each bound.
+
+    A step takes as long as computing and what of the communication cannot hide, or as all of the communication,
+    whichever is longer (`passes.planner.cost`). Each is a sum over the terms.
+    """
+    overlap = chip.overlap
+
+    def rows(rules: ShardingRules) -> list[Any]:
+        cost = term.price(rules)
+        sent = cost.activations + cost.hidden
+        computed = cost.compute + sent - overlap.activations * cost.activations - overlap.state * cost.hidden
+        return [term.times * computed, term.times * sent]
+
+    return Asked.of(rows, space, term.seen, term.lent)
+
+
+def arithmetic_of(term: Term, space: PlanSpace) -> Asked | None:
+    """What the arithmetic of a term alone adds to each bound, where it has any."""
+    seconds = term.arithmetic
+    if seconds is None:
+        return None
+    return Asked.of(lambda rules: [term.times * seconds(rules), np.float64(0.0)], space, term.seen, term.lent)
