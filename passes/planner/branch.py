@@ -25,8 +25,8 @@ _MOST_SETS = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """What may still be decided, and its prices: parts that have no name in common, and groups that have yet to be taken
-    in. `root` is where the branch comes from."""
+    """What may still be decided, and its prices: parts that have no name in common, and groups that have yet to be
+    taken in. `root` is where the branch comes from."""
 
     root: int
     parts: tuple[Part, ...]

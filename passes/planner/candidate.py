@@ -9,6 +9,8 @@ from passes.sharding.rules import OrderWhere
 
 DISTINCT = 1e-6
 """How much slower a plan must be to have another price."""
+SAME = 1e-9
+"""How far two prices may be apart that are the same, added up in another order."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,23 @@ Ranked = tuple[int, Candidate]
 """A candidate, and which of several spaces it is of."""
 
 
-def ranked(found: Sequence[Ranked]) -> list[Ranked]:
+def ranked(found: Sequence[Ranked], fastest: float) -> list[Ranked]:
     """The best of some candidates and the next of another price. Of equal prices that of the first space is kept, and
-    there the simplest: the fewest axes used."""
-    best: list[Ranked] = []
-    rest = list(found)
-    while rest and len(best) < 2:
-        least = min(each.seconds for _, each in rest) * (1 + DISTINCT)
-        equal = [each for each in rest if each[1].seconds <= least]
-        best.append(min(equal, key=lambda each: (each[0], _simplicity(each[1]))))
-        rest = [each for each in rest if each[1].seconds > least]
-    return best
+    there the simplest: the fewest axes used.
+
+    Args:
+        fastest: the fewest seconds of any candidate, also of one that was as good as a simpler one.
+    """
+
+    def simplest(several: Sequence[Ranked]) -> Ranked:
+        return min(several, key=lambda each: (each[0], _simplicity(each[1])))
+
+    same = fastest * (1 + DISTINCT)
+    best = [each for each in found if each[1].seconds <= same]
+    rest = [each for each in found if each[1].seconds > same]
+    least = min((each.seconds for _, each in rest), default=0.0) * (1 + SAME)
+    second = [each for each in rest if each[1].seconds <= least]
+    return [simplest(each) for each in (best, second) if each]
 
 
 def _uses(candidate: Candidate) -> int:

@@ -1,7 +1,7 @@
 """The plans of a branch that is small, priced one by one.
 
-Parts of a branch have no name in common, so a plan is one of each, and takes what these take together. Where memory does
-not matter, of the plans of a part that take the same the simplest stands for all.
+Parts of a branch have no name in common, so a plan is one of each, and takes what these take together. Where memory
+does not matter, of the plans of a part that take the same the simplest stands for all.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from passes.planner.branch import BOUNDS, Branch
-from passes.planner.candidate import DISTINCT
+from passes.planner.candidate import DISTINCT, SAME
 from passes.planner.parts import Part
 from passes.planner.peaks import Moments
 from passes.planner.roots import Root
@@ -25,8 +25,8 @@ _DIGITS = 1e9
 
 
 def combined(branch: Branch, root: Root, limit: float) -> tuple[Float, IntArray]:
-    """[bound, plan] the seconds of the plans that take less than `limit`, and [axis, part, plan] the position of the set
-    of each part."""
+    """[bound, plan] the seconds of the plans that take less than `limit`, and [axis, part, plan] the position of the
+    set of each part."""
     least = rest = branch.least
     total: Float = np.zeros((BOUNDS, 1))
     plans: IntArray = np.zeros((len(branch.parts[0].sets), 0, 1), np.int64)
@@ -116,9 +116,8 @@ def by_simplicity(root: Root, sets: Sequence[IntArray]) -> IntArray:
 
 def two_prices(seconds: Float) -> Iterator[IntArray]:
     """Positions of the least of some prices, and of the next distinct one."""
-    rest = np.arange(len(seconds))
-    for _ in range(2):
-        if len(rest):
-            equal = seconds[rest] <= seconds[rest].min() * (1 + DISTINCT)
-            yield rest[equal]
-            rest = rest[~equal]
+    if len(seconds):
+        same = seconds <= seconds.min() * (1 + DISTINCT)
+        yield np.flatnonzero(same)
+        if not same.all():
+            yield np.flatnonzero(~same & (seconds <= seconds[~same].min() * (1 + SAME)))

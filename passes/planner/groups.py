@@ -1,6 +1,6 @@
 """What the search adds up, in groups: functions of sharding rules that depend on the same wishes in the same way.
 
-Two functions whose shapes have the same names in the same order differ in what they give, not in what they depend on, so
+Two functions whose shapes have the same names in the same order differ in what they give, not in what they depend on:
 they are priced together, over the same classes of wishes (`passes.planner.tables`), and each layout is made once.
 """
 

@@ -1,9 +1,9 @@
-"""The plan that needs the least memory, for a step that fits in no way: what is told of it, and the proof that nothing fits.
+"""The plan that needs the least memory: the proof that nothing fits, and what is told of it then.
 
 Branch and bound over single decisions: whether a name wishes for a mesh axis. Smallest sizes at each moment add up to
 memory that no completion can do without (`passes.planner.peaks`), and that is known for either answer to each open
-decision as well: an answer that cannot be leaner than the leanest plan so far is ruled out at once, and the decision that
-raises the bound most comes next. What is left is no leaner, but for a thousandth.
+decision as well: an answer that cannot be leaner than the leanest plan so far is ruled out at once, and the decision
+that raises the bound most comes next. What is left is no leaner, but for a thousandth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,8 @@ class _Table:
 
     def cut(self, decisions: Mapping[Decision, bool]) -> "_Table":
         """What is left under some decisions."""
-        sets, there, values, changed = list(self.sets), list(self.there), self.values, False
+        sets, there, changed = list(self.sets), list(self.there), False
+        values: Float | None = self.values
         for (name, axis), wished in decisions.items():
             if name in self.group.bits:
                 place = self.group.bits.index(name)
@@ -206,8 +207,8 @@ class Leanest:
         rows = np.empty((len(least), *shape))
         rows[:] = least[:, None, None, None]
         for table in node.tables:
-            if table.values is not None:
-                rows[np.ix_(table.group.at, table.group.bits)] += table.margins
+            if table.values is not None and table.group.at is not None:
+                rows[table.group.at[:, None], np.array(table.group.bits, np.int64)] += table.margins
         found = self.moments.peak(np.minimum(rows, HUGE).reshape(len(least), -1)).reshape(shape)
         for table in node.legal:
             never = np.isinf(table.margins).any(axis=0)
@@ -215,8 +216,8 @@ class Leanest:
         return found
 
     def children(self, node: _Node) -> list[tuple[float, _Node]]:
-        """The two branches of a node that may have a leaner plan, with their bounds; none where it is one plan, which is
-        kept."""
+        """The two branches of a node that may have a leaner plan, with their bounds; none where it is one plan, which
+        is kept."""
         while True:
             answers = self.answers(node)
             barred: npt.NDArray[np.bool_] = np.greater_equal(answers, self.limit)

@@ -1,13 +1,13 @@
 """The search: the fastest plan of the space that fits in memory, with proof.
 
-Branch and bound over single decisions: whether a name wishes for a mesh axis. The name that is stored on more mesh axes
-is fixed first, each with tables of its own (`passes.planner.tables`). The smallest entries of all tables under what is
-decided add up to a bound that no completion can beat, and smallest sizes at each moment to memory that none can do
-without (`passes.planner.peaks`). Both are known for either answer to each open decision as well: an answer that cannot
-beat the second best plan, or cannot fit, is ruled out at once, and the decision that raises the bound most comes next.
-What is never looked at is proven slower than what was kept, or not to fit, so the result is the optimum of the whole
-space. The runner-up is the next distinct price, unless too many plans are as fast as the best to look at them all.
-Where nothing fits, the same search finds the smallest peak, but for a thousandth.
+It begins with plans that people write down (`passes.planner.first`): what cannot beat the second best of all plans that
+are known is ruled out, most of it before it is priced. A branch is a set of names for each mesh axis that may wish for
+it (`passes.planner.branch`), with bounds on the seconds and the bytes of each; it is cut in two, whether a name wishes
+for a mesh axis, until few plans are left, which are priced one by one (`passes.planner.complete`). There is a branch to
+begin with for each name that storage axes may go to, in each part of the space. What is never looked at is proven
+slower than what was kept, or not to fit, so the result is the optimum of the whole space. The runner-up is the next
+distinct price, unless too many plans are as fast as the best to look at them all. Where none of the first plans fits,
+the leanest of all is searched first (`passes.planner.leanest`): where that does not fit either, nothing does.
 
 With a time limit the search ends with the best that it has found, and with the least that what it left out could take.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from passes.hardware.chip import Chip
 from passes.planner.branch import Branch
-from passes.planner.candidate import DISTINCT, Candidate, Found, Ranked, ranked
+from passes.planner.candidate import DISTINCT, SAME, Candidate, Found, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
 from passes.planner.first import Choice, near_plans, prices, usual_plans
 from passes.planner.groups import Function, Group
@@ -37,8 +37,6 @@ from passes.sharding.mesh import IntArray
 from passes.sharding.rules import ShardingRules
 
 _ROUNDING = 1e-12
-_SLACK = 1e-9
-"""How much slower than a plan that is known from the beginning a branch may seem in which it is to be found again."""
 _MORE = 50
 """Branches that are looked at for the next price in any case."""
 _DENSE = 1 << 15
@@ -97,7 +95,7 @@ class _Search:
         self.begun_lean: Candidate | None = None
         self.best: list[Ranked] = []
         self.leanest: Candidate | None = None
-        self.left_out = np.inf
+        self.begun_seconds = self.fastest = self.left_out = np.inf
         self.looked_at = self.until_best = 0
         self.all_roots: list[Root] = []
 
@@ -150,7 +148,8 @@ class _Search:
             for these in two_prices(seconds[fitting]):
                 i = int(fitting[these[0]])
                 found = _candidate(space, choices[i], float(seconds[i]), float(peaks[i]))
-                self.begun = ranked([*self.begun, (place, found)])
+                self.begun_seconds = min(self.begun_seconds, float(seconds[fitting[0]]))
+                self.begun = ranked([*self.begun, (place, found)], self.begun_seconds)
             choices = list(near_plans(space, choices[int(fitting[0]) if len(fitting) else lean]))
 
     def search(self) -> None:
@@ -200,8 +199,8 @@ class _Search:
         return self.deadline is not None and process_time() > self.deadline and self.found
 
     def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
-        """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once, for
-        all of them; what arithmetic alone takes of the rest stands for it until then."""
+        """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
+        all of them, and until then what arithmetic alone takes stands for the rest."""
         each_term = list(zip(self.terms, self.arithmetic, self.weights, strict=True))
         functions = [Function(asked, None, weight) for asked, _, weight in each_term]
         alone = [Function(one, None, weight, asked.stored) for asked, one, weight in each_term if one is not None]
@@ -288,7 +287,7 @@ class _Search:
     @property
     def limit(self) -> float:
         """What a branch must beat: the second best so far, or the plan that is known."""
-        begun = self.begun[1][1].seconds * (1 + _SLACK) if len(self.begun) > 1 else np.inf
+        begun = self.begun[1][1].seconds * (1 + SAME) if len(self.begun) > 1 else np.inf
         return min(self.known, begun, self.best[1][1].seconds if len(self.best) > 1 else np.inf)
 
     def bound(self, branch: Branch) -> float:
@@ -296,8 +295,8 @@ class _Search:
         return float(branch.least.max())
 
     def children(self, branch: Branch) -> list[tuple[float, Branch]]:
-        """The two branches of one that may have a better plan, with their bounds; none where its plans are priced one by
-        one, of which the best are kept."""
+        """The two branches of one that may have a better plan, with their bounds; none where its plans were priced one
+        by one."""
         self.looked_at += 1
         after = self.cut(branch)
         if after is None:
@@ -314,8 +313,8 @@ class _Search:
         return found
 
     def halves(self, branch: Branch) -> list[Branch]:
-        """A branch in two: whether a name wishes for a mesh axis. The decision that raises the bound most, whichever way
-        it is made."""
+        """A branch in two: whether a name wishes for a mesh axis, the decision that raises the bound most, whichever
+        way it is made."""
         found: list[tuple[float, float, int, int, int]] = []
         for i, (part, bounds) in enumerate(zip(branch.parts, branch.bounds(), strict=True)):
             if not branch.sized and not branch.waiting and part.plans <= _DENSE:
@@ -355,7 +354,8 @@ class _Search:
                 simplest = by_simplicity(root, sets)[:1]
                 found = self.candidate(root, [each[simplest] for each in sets])
                 if found.seconds < self.known:
-                    self.best = ranked([*self.best, (root.place, found)])
+                    self.fastest = min(self.fastest, float(seconds[some[0]]), found.seconds)
+                    self.best = ranked([*self.best, (root.place, found)], self.fastest)
 
     def candidate(self, root: Root, sets: Sequence[IntArray]) -> Candidate:
         """A plan with its price, of the one set of names that wishes for each mesh axis; its peak is added when it is

@@ -80,8 +80,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Side:
-    """Of all sets of some names, as bits, the class of each: -1 where it cannot wish for the mesh axis; and of each class
-    the smallest set."""
+    """Of all sets of some names, as bits, the class of each: -1 where it cannot wish for the mesh axis; and of each
+    class the smallest set."""
 
     classes: IntArray
     chosen: IntArray
@@ -164,8 +164,8 @@ def has_room(space: PlanSpace, name: str, size: int) -> bool:
 def rules_of(
     names: tuple[str, ...], extra: str | None, chosen: Sequence[IntArray]
 ) -> tuple[dict[str, Mask], dict[str, Mask]]:
-    """Compute and storage axes of the names over a grid with a dim for each mesh axis, along which `chosen` sets of them
-    wish for it."""
+    """Compute and storage axes of the names over a grid with a dim for each mesh axis, along which `chosen` sets of
+    them wish for it."""
     compute = {name: _mask(chosen, i) for i, name in enumerate(names)}
     return compute, ({extra: compute.pop(EXTRA)} if extra is not None else {})
 

@@ -40,7 +40,9 @@ def test_a_table_has_the_price_of_its_term(name, mesh):
             group = group_of(asked, space, stored.name)
             wishes = {**masks, EXTRA: stored.mask}
             sets = [
-                np.array([sum((wishes[each] >> axis & 1) << bit for each, bit in zip(group.names, group.bits))])
+                np.array(
+                    [sum((wishes[each] >> axis & 1) << bit for each, bit in zip(group.names, group.bits, strict=True))]
+                )
                 for axis in range(len(layout.axes))
             ]
             sent = cost.activations + cost.hidden
