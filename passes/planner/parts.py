@@ -174,13 +174,17 @@ class Part:
         times = tuple(replace(table, values=each) for table, each in zip(self.times, values, strict=True))
         return replace(self, times=times, common=tuple(common)).renewed()
 
-    def merged(self) -> "Part":
-        """The same with sets as one that no table tells apart, and tables of seconds added up where one has no more
-        classes than another: fewer tables bound more tightly."""
+    def merged(self, by_name: Sequence[int]) -> "Part":
+        """The same with the simplest of the sets that no table tells apart, and tables of seconds added up where one has
+        no more classes than another: fewer tables bound more tightly.
+
+        Args:
+            by_name: bits in the order of the names that they stand for, by which the simplest of equal sets is chosen.
+        """
         every = (*self.times, *self.sizes)
         kept: list[IntArray] = []
         for axis, sets in enumerate(self.sets):
-            simple = np.lexsort((sets, _bits(sets)))
+            simple = _simplest_first(sets, by_name)
             rows = [table.classes[axis][simple] for table in every if table.values.shape[axis + 1] > 1]
             if rows and not all(_even(table) for table in every):
                 _, first = np.unique(np.stack(rows), axis=1, return_index=True)
@@ -320,14 +324,11 @@ def _add(values: Float, change: Float, axis: int) -> None:
     values += change.reshape(shape)
 
 
-def _bits(sets: IntArray) -> IntArray:
-    """How many names each set has."""
-    found = np.zeros_like(sets)
-    left = sets.copy()
-    while left.any():
-        found += left & 1
-        left >>= 1
-    return found
+def _simplest_first(sets: IntArray, by_name: Sequence[int]) -> IntArray:
+    """The positions of sets, those of the fewest names first."""
+    bits = [sets >> bit & 1 for bit in by_name]
+    count = sum(bits, np.zeros_like(sets))
+    return np.lexsort([*reversed(bits), count])
 
 
 def _added(tables: Iterable[Table]) -> list[Table]:

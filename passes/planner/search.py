@@ -83,6 +83,7 @@ class _Search:
         self.chip = chip
         self.capacity = chip.capacity
         self.names = (*spaces[0].names, EXTRA)
+        self.by_name = [*sorted(range(len(self.names) - 1), key=lambda bit: self.names[bit]), len(self.names) - 1]
         self.terms = [asked_of(term, spaces[0], chip) for term in terms]
         self.arithmetic = [arithmetic_of(term, spaces[0]) for term in terms]
         self.weights = [np.inf for _ in terms]
@@ -262,7 +263,7 @@ class _Search:
                 if found.sized and found.most(self.moments) <= self.capacity:
                     found = found.without_sizes()
                 found = found.split() if first else found
-                found = replace(found, parts=tuple(part.merged() for part in found.parts))
+                found = replace(found, parts=tuple(part.merged(self.by_name) for part in found.parts))
                 first = False
             found = self.cut(replace(found, parts=tuple(part.tightened() for part in found.parts)))
             if found is None or found.plans > before / 2:
