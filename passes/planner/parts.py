@@ -175,8 +175,8 @@ class Part:
         return replace(self, times=times, common=tuple(common)).renewed()
 
     def merged(self, by_name: Sequence[int]) -> "Part":
-        """The same with the simplest of the sets that no table tells apart, and tables of seconds added up where one has
-        no more classes than another: fewer tables bound more tightly.
+        """The same with the simplest of the sets that no table tells apart, and tables of seconds added up where one
+        has no more classes than another: fewer tables bound more tightly.
 
         Args:
             by_name: bits in the order of the names that they stand for, by which the simplest of equal sets is chosen.

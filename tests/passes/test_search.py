@@ -1,0 +1,103 @@
+"""The search against every plan: random programs, in several orders, with names held back, and with little memory."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from random_plans import long_axes, program
+from typeguard import suppress_type_checks
+
+import ir
+import passes
+from passes import pipeline
+from passes.hardware.chip import CHIPS, Chip
+from passes.planner.candidate import DISTINCT
+from passes.planner.cost import step_seconds
+from passes.planner.orders import in_each_order, orders
+from passes.planner.problem import Problem
+from passes.planner.search import search
+from passes.sharding.mesh import DeviceMesh
+from passes.sharding.rules import ShardingRules
+
+MESHES = (
+    {"data": 4},
+    {"data": 2, "model": 2},
+    {"data": 4, "model": 2},
+    {"a": 2, "b": 4, "c": 1},
+    {"a": 2, "b": 2, "c": 2},
+)
+MOST = 20_000
+"""Plans that are tried."""
+
+
+def every_price(problem, space):
+    """Seconds and peaks of every plan of a space, all at once and through no table."""
+    choices = list(product(space.storage_choices, product(*space.options.values())))
+    compute = {name: np.array([masks[i] for _, masks in choices]) for i, name in enumerate(space.options)}
+    stored = dict.fromkeys(each.name for each in space.storage_choices if each.name is not None)
+    extra = {name: np.array([each.mask if each.name == name else 0 for each, _ in choices]) for name in stored}
+    rules = ShardingRules(space.mesh, space.order, compute, extra, space.order_where)
+    total = [0.0, 0.0, 0.0]
+    for term in problem.terms:
+        cost = term.price(rules)
+        total = [a + term.times * b for a, b in zip(total, (cost.compute, cost.activations, cost.hidden), strict=True)]
+    chip = problem.network.chip
+    seconds = step_seconds(*total, chip.overlap)
+    peak, _ = problem.memory.peak(rules, chip.memory)
+    return np.broadcast_to(seconds, len(choices)), np.broadcast_to(peak, len(choices))
+
+
+def held_back(options, rng):
+    """All of the mesh axes of a name, those without some, those with one, or only one choice: what pins, forbidden axes
+    and other orders leave."""
+    bit = 1 << rng.randrange(3)
+    left = [options, options[(options & bit) == 0], options[(options & bit) != 0], rng.sample(list(options), 1)]
+    chosen = np.array(rng.choice([options, *left]), np.int64)
+    return chosen if len(chosen) else options
+
+
+def check(problem: Problem, spaces, chip: Chip) -> None:
+    """The best, the next price, the leanest where nothing fits, and nothing where a better plan is known."""
+    both = [every_price(problem, space) for space in spaces]
+    seconds, peaks = (np.concatenate([each[i] for each in both]) for i in (0, 1))
+    at_best = int(peaks[np.argmin(seconds)])
+    for capacity in (chip.capacity, at_best - 1, int(np.median(peaks)), int(peaks.min()), int(peaks.min()) - 1):
+        small = replace(chip, capacity=capacity)
+        found = search(spaces, problem.terms, problem.memory, small)
+        fitting = np.sort(seconds[peaks <= capacity])
+        if not len(fitting):
+            assert not found.best and found.leanest is not None
+            assert peaks.min() <= found.leanest.peak <= peaks.min() * 1.0011 + 1
+            continue
+        best, rest = fitting[0], fitting[fitting > fitting[0] * (1 + DISTINCT)]
+        assert found.best[0].seconds == pytest.approx(best, rel=1.01 * DISTINCT)
+        assert [each.seconds for each in found.best[1:]] == pytest.approx(list(rest[:1]), rel=1e-9)
+        assert all(each.peak <= capacity for each in found.best)
+        assert found.bound == found.best[0].seconds
+        given = (spaces, problem.terms, problem.memory, small, None)
+        assert search(*given, best * (1 - 1e-9)).best == []
+        if len(found.best) == 2:
+            assert search(*given, found.best[1].seconds).best == found.best[:1]
+
+
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 5)) for seed in range(80)])
+def test_random_programs(seed, monkeypatch):
+    rng = random.Random(seed)
+    step, arguments = program(seed, long_axes(monkeypatch))
+    try:
+        graph = pipeline.prepare(ir.trace(step, *arguments))
+    except passes.AxisErrors:
+        pytest.skip("a program whose axes do not agree")
+    chip = CHIPS[rng.choice(["v5e", "v5p", "h100"])]
+    with suppress_type_checks():
+        problem = Problem.of(graph, DeviceMesh.of(rng.choice(MESHES)), chip, regather=rng.random() < 0.3)
+        options = {name: held_back(each, rng) for name, each in problem.space.options.items()}
+        spaces = [problem.space] if rng.random() < 0.5 else [replace(problem.space, options=options)]
+        spaces = in_each_order(spaces, orders(graph, problem.roles, problem.space)[1:])
+        if sum(space.plans for space in spaces) > MOST:
+            pytest.skip("too many plans to try")
+        check(problem, spaces, chip)
