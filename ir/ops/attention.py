@@ -11,6 +11,8 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+from haliax.nn.attention.backends import FEW_PAIRS
+from haliax.nn.attention.blockwise import BLOCK
 from haliax.nn.attention.spec import MASKS, Spec
 from ir import errors
 from ir.graph import Node, Value
@@ -99,10 +101,13 @@ class Attention(Op):
         return tuple(dict.fromkeys((*node.names("over"), *node.names("along"), *features)))
 
     def held(self, node: Node) -> Sequence[Dims]:
-        """All scores, their softmax and what they are scaled by, which a library of products takes as an array; for
-        the gradient the softmax, its cotangent and that of the scores."""
-        scores = (*_rows(node), *node.dims("along"))
-        return [scores] * (3 if node.fn == "backward" or "scale" in node.attrs else 2)
+        """Scores, their softmax and what they are scaled by, which a library of products takes as an array; for the
+        gradient the softmax, its cotangent and that of the scores. Of many pairs, those of a block of keys."""
+        rows, keys = _rows(node), node.dims("along")
+        queries = max((dim.size for dim in rows if dim.name not in _names(node.inputs[1].type.dims)), default=1)
+        if len(keys) == 1 and queries * keys[0].size > FEW_PAIRS:
+            keys = (replace(keys[0], size=min(keys[0].size, BLOCK)),)
+        return [(*rows, *keys)] * (3 if node.fn == "backward" or "scale" in node.attrs else 2)
 
     def bound(self, node: Node, params: Mapping[str, Any], shards: Mapping[str, int]) -> Mapping[str, Any]:
         """The gradient is told what a mesh shards that gradients of keys and values are sums over."""

@@ -31,6 +31,11 @@ class ChipMemory:
         return self.tile != (1, 1)
 
     @property
+    def holds_scores(self) -> bool:
+        """Whether attention holds scores: where XLA computes it, which cannot divide a TPU's kernel over a mesh."""
+        return self.tile != (1, 1)
+
+    @property
     def record(self) -> int:
         """Bytes of the record that XLA keeps in HBM of each copy to or from the chip, and of each operation of several
         results: a table of 512 bytes, which takes a block of 16 KiB."""

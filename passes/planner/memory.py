@@ -268,6 +268,7 @@ class _Writer:
         begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}
         for i, node in enumerate(graph.nodes):
+            self.briefly(self._scores(node))
             whole = [self.entry(value, [Place.of(value, node, self.roles)]) for value in self._unscattered(node)]
             for number in (*begun.get(i, ()), *whole):
                 self.program.events.append(Event(1, number, "temporaries"))
@@ -347,6 +348,16 @@ class _Writer:
             for value in node.outputs:
                 if self.roles[value.id] == "storage" and value.type.dims:
                     yield value
+
+    def briefly(self, entries: Sequence[Entry]) -> None:
+        """All of these at once, and gone again."""
+        numbers = [self.numbered(entry) for entry in entries]
+        self.program.events += [Event(sign, number, "temporaries") for sign in (1, -1) for number in numbers]
+
+    def _scores(self, node: Node) -> list[Entry]:
+        """What a node holds while it is computed."""
+        held = op_of(node).held(node) if self.chip.holds_scores else ()
+        return [Entry(_sizes(dims), 4, "compute") for dims in held]
 
     def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
         if self.roles[value.id] != "compute":
