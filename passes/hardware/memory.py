@@ -36,6 +36,18 @@ class ChipMemory:
         return self.tile != (1, 1)
 
     @property
+    def halves_products(self) -> bool:
+        """Whether products take float32 as bfloat16 unless a precision is asked for, so that what only they read is
+        gathered as that."""
+        return self.tile != (1, 1)
+
+    @property
+    def reduces_at_once(self) -> bool:
+        """Whether gradients that are stored over all devices wait for one another in full: over a whole slice a TPU
+        makes no reduce-scatter, it reduces them on every device, all at once."""
+        return self.tile != (1, 1)
+
+    @property
     def record(self) -> int:
         """Bytes of the record that XLA keeps in HBM of each copy to or from the chip, and of each operation of several
         results: a table of 512 bytes, which takes a block of 16 KiB."""

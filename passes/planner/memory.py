@@ -19,6 +19,7 @@ import numpy as np
 
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
+from ir.ops.op import params_of
 from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.traffic import traffic
@@ -83,13 +84,14 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
-    whole copies of a stored one, gathered or not yet scattered, the places that these are in; and whether its last dim
-    is innermost."""
+    whole copies of a stored one, gathered or not yet scattered, the places that these are in; whether they are
+    there only where what each device makes in full is stored over all, beside its own part; and whether its last dim is innermost."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
     role: Role
     copies: tuple[Place, ...] = ()
+    over_all: bool = False
     by_rows: bool = False
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
@@ -123,6 +125,10 @@ class Entry:
             fresh: Any = np.ones((), bool)
             for other in there:
                 fresh = fresh & ~same_masks(zip(fitted, other, strict=True))
+            if self.over_all:
+                alone = fresh & (sum(stored) == rules.mesh.masks - 1) & (sum(fitted) == 0)
+                total = total + (self._bytes(rules, chip, fitted) - self._bytes(rules, chip, stored)) * alone
+                continue
             total = total + self._bytes(rules, chip, fitted) * fresh
             there.append(fitted)
         return total
@@ -243,8 +249,8 @@ class _Writer:
     def state_kind(self, value: Value) -> MemoryKind:
         return "parameters" if value.id in self.parameters else "optimizer"
 
-    def entry(self, value: Value, copies: Sequence[Place] = ()) -> int:
-        dims, item = _sizes(value.type.dims), item_size(value.type.dtype)
+    def entry(self, value: Value, copies: Sequence[Place] = (), halved: bool = False) -> int:
+        dims, item = _sizes(value.type.dims), item_size("bfloat16" if halved else value.type.dtype)
         by_rows = value.id in self.by_rows and not copies
         return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies), by_rows=by_rows))
 
@@ -267,8 +273,12 @@ class _Writer:
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}
+        waiting: list[int] = []
         for i, node in enumerate(graph.nodes):
             self.briefly(self._scores(node))
+            if node.phase == "update" and waiting:
+                self.program.events += [Event(-1, number, "gradients") for number in waiting]
+                waiting = []
             whole = [self.entry(value, [Place.of(value, node, self.roles)]) for value in self._unscattered(node)]
             for number in (*begun.get(i, ()), *whole):
                 self.program.events.append(Event(1, number, "temporaries"))
@@ -282,10 +292,15 @@ class _Writer:
                     live[value.id] = (value, kind)
             for number in (*whole, *ended.get(i, ())):
                 self.program.events.append(Event(-1, number, "temporaries"))
+            if self.chip.reduces_at_once and not scanned and whole:
+                late = [replace(self.program.entries[number], over_all=True) for number in whole]
+                waiting += [self.numbered(entry) for entry in late]
+                self.program.events += [Event(1, number, "gradients") for number in waiting[-len(late) :]]
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
             self.free(value, kind)
+        self.program.events += [Event(-1, number, "gradients") for number in waiting]
 
     def kernels(self, graph: Graph) -> None:
         """Notes which values are kept row by row: those of kernels, what is computed from them element by element, and
@@ -315,16 +330,17 @@ class _Writer:
 
     def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
         """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""
-        spans: dict[tuple[int, bool], tuple[Value, dict[Place, None], int, int]] = {}
+        spans: dict[tuple[int, bool], tuple[Value, dict[Place, None], int, int, bool]] = {}
         for i, node in enumerate(graph.nodes):
             for value, place in self._read_in_use(node):
                 key = (value.id, self.regather and node.phase == "backward")
-                _, places, first, last = spans.get(key, (value, {}, i, i))
-                spans[key] = (value, {**places, place: None}, first, max(last, computed[i]))
+                _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
+                halved = halved and _read_in_halves(node, value)
+                spans[key] = (value, {**places, place: None}, first, max(last, computed[i]), halved)
         begun: _At = {}
         ended: _At = {}
-        for value, places, first, last in spans.values():
-            number = self.entry(value, list(places))
+        for value, places, first, last, halved in spans.values():
+            number = self.entry(value, list(places), halved)
             begun.setdefault(first, []).append(number)
             ended.setdefault(last, []).append(number)
         return begun, ended
@@ -363,6 +379,20 @@ class _Writer:
         if self.roles[value.id] != "compute":
             return "gradients" if node.phase == "backward" else "temporaries"
         return "temporaries" if scanned or node.phase != "forward" else "activations"
+
+
+def _read_in_halves(node: Node, value: Value) -> bool:
+    """Whether a node only multiplies a float32, and at JAX's default precision, for which a TPU takes it as bfloat16."""
+    if value.type.dtype != "float32":
+        return False
+    if not entered(node):
+        return op_of(node).multiplies and params_of(node).get("precision") is None
+    for body, feeds in op_of(node).body_operands(node):
+        for inside in [inside for operand, inside, _ in feeds if operand == value]:
+            readers = [each for each in body.nodes if inside in each.inputs]
+            if inside in body.outputs or not all([_read_in_halves(each, inside) for each in readers]):
+                return False
+    return True
 
 
 def stacked_results(node: Node) -> set[int]:

@@ -70,7 +70,7 @@ def sizes(program: MemoryProgram, chip: ChipMemory, space: PlanSpace) -> list[tu
     and sizes together, one in each row, and which they are."""
     groups: dict[object, list[int]] = {}
     for i, entry in enumerate(program.entries):
-        key = (tuple(dict(reversed(entry.dims)).items()), entry.role, entry.copies)
+        key = (tuple(dict(reversed(entry.dims)).items()), entry.role, entry.copies, entry.over_all)
         groups.setdefault(key, []).append(i)
 
     def asked(group: list[int]) -> Asked:
