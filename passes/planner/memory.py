@@ -382,7 +382,7 @@ class _Writer:
 
 
 def _read_in_halves(node: Node, value: Value) -> bool:
-    """Whether a node only multiplies a float32, and at JAX's default precision, for which a TPU takes it as bfloat16."""
+    """Whether a node only multiplies a float32, and at JAX's default precision: a TPU takes that as bfloat16."""
     if value.type.dtype != "float32":
         return False
     if not entered(node):

@@ -93,8 +93,13 @@ class Experts(eqx.Module):
         rows = chosen.axes
         expert_of = chosen.flatten_axes(rows, "token")
         order = hax.argsort(expert_of, "token")
-        sources = x.broadcast_axis(Axis("choice", self.shape.top)).rearrange((*rows, Embed))
-        sorted_tokens = sources.flatten_axes(rows, "token").take("token", order, mode="promise_in_bounds")
+        # Each row is looked up among the tokens themselves: they are gathered once, not once for each choice.
+        at = [axis.name for axis in rows].index("choice")
+        inner = math.prod(axis.size for axis in rows[at + 1 :])
+        tokens = (*rows[:at], *rows[at + 1 :])
+        source = order // (self.shape.top * inner) * inner + order % inner
+        flat = x.rearrange((*tokens, Embed)).flatten_axes(tokens, "source")
+        sorted_tokens = flat.take("source", source, mode="promise_in_bounds")
         sizes = hax.sum(hnn.one_hot(expert_of, Experts, dtype=jnp.int32), axis="token")
         hidden = self.activation(self.gate(sorted_tokens, sizes)) * self.up(sorted_tokens, sizes)
         outputs = self.down(hidden, sizes)
