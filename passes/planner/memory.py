@@ -84,8 +84,9 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
-    whole copies of a stored one, gathered or not yet scattered, the places that these are in; whether they are
-    there only where what each device makes in full is stored over all, beside its own part; and whether its last dim is innermost."""
+    whole copies of a stored one, gathered or not yet scattered, the places that these are in; whether they are there
+    only where what each device makes in full is stored over all, beside its own part; and whether its last dim is
+    innermost."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int

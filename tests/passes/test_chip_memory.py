@@ -9,6 +9,8 @@ import pytest
 
 import ir
 import passes
+from levanter.config import load
+from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes.hardware.chip import CHIPS
 from passes.hardware.memory import ChipMemory
 from passes.planner.memory import Entry, Event, MemoryProgram, memory_program
@@ -123,6 +125,45 @@ def test_a_weight_is_gathered_for_the_axis_that_its_readers_give_to_another_name
     for axes, size in (({"b": ["data"]}, 0), ({"batch": ["data"], "b": ["data"]}, 64 * 256 * 4)):
         rules = passes.Plan.by_hand({"data": 2}, axes, {}).rules
         assert [int(entry.local(rules)) for entry in copies] == [size] * len(copies), axes
+
+
+def fsdp_step(precision: str | None) -> MemoryProgram:
+    """The memory program of one product whose parameter is stored, on a TPU."""
+
+    def step(weights: jax.Array, x: jax.Array) -> jax.Array:
+        def loss(weights: jax.Array) -> jax.Array:
+            return jnp.mean(jnp.square(jnp.dot(x, weights, precision=precision)))
+
+        return weights - jax.grad(loss)(weights)
+
+    arguments = jax.ShapeDtypeStruct((512, 256), jnp.float32), jax.ShapeDtypeStruct((64, 512), jnp.float32)
+    graph = passes.canonicalize(ir.trace(step, *arguments, names={"weights": "embed mlp", "x": "batch embed"}))
+    return memory_program(graph, assign_roles(graph), chip=TILED)
+
+
+@pytest.mark.parametrize(("precision", "item"), [(None, 2), ("highest", 4)])
+def test_what_only_products_read_is_gathered_in_halves(precision: str | None, item: int) -> None:
+    entries = [entry for entry in fsdp_step(precision).entries if entry.copies and not entry.over_all]
+    assert {entry.item for entry in entries} == {item, 4}  # the gradient is in full
+
+
+def test_a_gradient_stored_over_all_devices_waits_in_full() -> None:
+    """Its own part is counted with what is kept of it; over some of the devices there is a reduce-scatter."""
+    (waiting,) = [entry for entry in fsdp_step(None).entries if entry.over_all]
+    full = 512 * 256 * 4
+    for axes, size in ((["data", "model"], full - full // 8), (["data"], 0), ([], 0)):
+        plan = passes.Plan.by_hand({"data": 4, "model": 2}, {"batch": axes}, {"embed": axes})
+        assert int(waiting.local(plan.rules, TILED)) == size, axes
+
+
+def test_scores_of_attention_are_held_where_xla_computes_it() -> None:
+    config = load("gpt2_nano", [])
+    graph = passes.canonicalize(ir.trace(train_step_of(config), state_shape(config), batch_shape(config)))
+    roles = assign_roles(graph)
+    scores = (("batch", 16), ("heads", 4), ("position", 128), ("key_position", 128))
+    for chip, held in ((TILED, True), (ChipMemory(), False)):
+        dims = {tuple(sorted(entry.dims, key=str)) for entry in memory_program(graph, roles, chip=chip).entries}
+        assert (tuple(sorted(scores, key=str)) in dims) == held
 
 
 def test_the_chips() -> None:

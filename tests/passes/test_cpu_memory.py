@@ -96,3 +96,11 @@ def test_where_no_kernel_makes_attention_all_scores_are_held() -> None:
     for fn, scaled, count in (("", {}, 2), ("", {"scale": 0.5}, 3), ("backward", {}, 3)):
         node = Node("attention", fn, inputs, (Value(3, query),), {**attrs, **scaled})
         assert [tuple(each) for each in OPS["attention"].held(node)] == [scores] * count
+
+
+def test_of_many_pairs_only_those_of_a_block_of_keys_are_held() -> None:
+    query = TensorType("float32", (Dim("position", 2048), Dim("size", 8)))
+    key = TensorType("float32", (Dim("keys", 2048), Dim("size", 8)))
+    attrs: dict[str, Any] = {"over": (Dim("size", 8),), "along": (Dim("keys", 2048),)}
+    node = Node("attention", "", (Value(0, query), Value(1, key), Value(2, key)), (Value(3, query),), attrs)
+    assert [tuple(each) for each in OPS["attention"].held(node)] == [(Dim("position", 2048), Dim("keys", 512))] * 2
