@@ -286,6 +286,10 @@ class _Writer:
             for body in entered(node):
                 self.scope(body, set(), op_of(node).scans(node))
             self.stacked.update(stacked_results(node))
+            if op_of(node).writes_into:
+                for value in node.value_inputs[:1]:
+                    if value.id in live and last.get(value.id, i) <= i:
+                        self.free(*live.pop(value.id))
             for value in node.outputs:
                 if value.id in kept and value.id not in standing:
                     kind = self._kind(node, value, scanned)
@@ -293,10 +297,11 @@ class _Writer:
                     live[value.id] = (value, kind)
             for number in (*whole, *ended.get(i, ())):
                 self.program.events.append(Event(-1, number, "temporaries"))
-            if self.chip.reduces_at_once and not scanned and whole:
-                late = [replace(self.program.entries[number], over_all=True) for number in whole]
+            if self.chip.reduces_at_once and not scanned:
+                kept_stored = [number for number in whole if self.program.entries[number].role == "storage"]
+                late = [replace(self.program.entries[number], over_all=True) for number in kept_stored]
                 waiting += [self.numbered(entry) for entry in late]
-                self.program.events += [Event(1, number, "gradients") for number in waiting[-len(late) :]]
+                self.program.events += [Event(1, number, "gradients") for number in map(self.numbered, late)]
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
@@ -347,11 +352,12 @@ class _Writer:
         return begun, ended
 
     def _read_in_use(self, node: Node) -> Iterator[tuple[Value, Place]]:
-        """Stored operands that a node computes with, and where."""
+        """Operands that a node computes with elsewhere than they are, and where: stored ones, and activations whose
+        dims take other mesh axes among the names that the node sums over."""
         if not entered(node):
             if node_role(node, self.roles) == "compute":
                 for value in node.value_inputs:
-                    if self.roles[value.id] == "storage" and value.type.dims:
+                    if value.type.dims and (self.roles[value.id] == "storage" or self._shares_axes(node, value)):
                         yield value, Place.of(value, node, self.roles)
             return
         for _, feeds in op_of(node).body_operands(node):
@@ -360,11 +366,15 @@ class _Writer:
                     yield operand, Place.inside(operand, inside, self.roles)
 
     def _unscattered(self, node: Node) -> Iterator[Value]:
-        """Gradients that are made in full before each device keeps its part of the sum."""
+        """What is made in full before each device keeps its part of the sum: gradients, and activations of products."""
         if not entered(node) and node_role(node, self.roles) == "compute":
             for value in node.outputs:
-                if self.roles[value.id] == "storage" and value.type.dims:
+                if value.type.dims and (self.roles[value.id] == "storage" or self._shares_axes(node, value)):
                     yield value
+
+    def _shares_axes(self, node: Node, value: Value) -> bool:
+        """Whether a product has names that an operand or result of it lacks, which may take its mesh axes there."""
+        return op_of(node).multiplies and space_of(node, self.roles).sizes != sizes_of(value.type)
 
     def briefly(self, entries: Sequence[Entry]) -> None:
         """All of these at once, and gone again."""

@@ -156,6 +156,33 @@ def test_a_gradient_stored_over_all_devices_waits_in_full() -> None:
         assert int(waiting.local(plan.rules, TILED)) == size, axes
 
 
+def test_activations_are_gathered_for_a_product_that_gives_their_mesh_axis_to_another_name() -> None:
+    """Sequence parallelism: the copy is there for its readers; where nothing else takes the axis there is none."""
+
+    def step(weights: jax.Array, x: jax.Array) -> jax.Array:
+        return jnp.tanh(jnp.tanh(x) @ weights)
+
+    shapes = jax.ShapeDtypeStruct((64, 256), jnp.float32), jax.ShapeDtypeStruct((32, 64), jnp.float32)
+    graph = passes.canonicalize(ir.trace(step, *shapes, names={"weights": "embed mlp", "x": "position embed"}))
+    entries = [entry for entry in memory_program(graph, assign_roles(graph)).entries if entry.copies]
+    copies = [entry for entry in entries if dict(entry.dims) == {"position": 32, "embed": 64}]
+    assert copies
+    for names, size in ((("position",), 0), (("mlp", "position"), 32 * 64 * 4)):
+        plan = passes.Plan.by_hand({"model": 2}, {name: ["model"] for name in names}, {})
+        assert [int(entry.local(plan.rules)) for entry in copies] == [size] * len(copies), names
+
+
+def test_what_is_scattered_into_is_changed_in_place() -> None:
+    def step(table: jax.Array, rows: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(jnp.zeros_like(table).at[rows].add(1.0)), 1)
+
+    shapes = jax.ShapeDtypeStruct((4096, 64), jnp.float32), jax.ShapeDtypeStruct((8,), jnp.int32)
+    graph = passes.canonicalize(ir.trace(step, *shapes, names={"table": "vocab embed", "rows": "batch"}))
+    plan = passes.Plan.by_hand({"data": 2}, {"batch": ["data"]}, {})
+    peak, _ = memory_program(graph, assign_roles(graph)).peak(plan.rules)
+    assert int(peak) < 2.1 * 4096 * 64 * 4  # the table and one array beside it
+
+
 def test_scores_of_attention_are_held_where_xla_computes_it() -> None:
     config = load("gpt2_nano", [])
     graph = passes.canonicalize(ir.trace(train_step_of(config), state_shape(config), batch_shape(config)))
