@@ -230,7 +230,7 @@ def memory_program(
     in_place = {
         after.id for before, after in updated if isinstance(after, Value) and roles[after.id] == roles[before.id]
     }
-    writer.scope(graph, in_place, scanned=False)
+    writer.scope(graph, in_place, scanned=False, outermost=True)
     return program
 
 
@@ -267,7 +267,7 @@ class _Writer:
     def free(self, value: Value, kind: MemoryKind) -> None:
         self.program.events.append(Event(-1, self.entry(value), kind, stacked=value.id in self.stacked))
 
-    def scope(self, graph: Graph, standing: set[int], scanned: bool) -> None:
+    def scope(self, graph: Graph, standing: set[int], scanned: bool, outermost: bool = False) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
         graph = replace(graph, nodes=tuple(_scheduled(graph.nodes, self.roles)))
         kept = traffic(graph, self.chip.into_products).kept
@@ -297,11 +297,12 @@ class _Writer:
                     live[value.id] = (value, kind)
             for number in (*whole, *ended.get(i, ())):
                 self.program.events.append(Event(-1, number, "temporaries"))
-            if self.chip.reduces_at_once and not scanned:
-                kept_stored = [number for number in whole if self.program.entries[number].role == "storage"]
-                late = [replace(self.program.entries[number], over_all=True) for number in kept_stored]
-                waiting += [self.numbered(entry) for entry in late]
-                self.program.events += [Event(1, number, "gradients") for number in map(self.numbered, late)]
+            if self.chip.reduces_at_once and outermost:
+                made = [self.program.entries[number] for number in whole]
+                stored = [entry for entry in made if entry.role == "storage"]
+                late = [self.numbered(replace(entry, over_all=True)) for entry in stored]
+                self.program.events += [Event(1, number, "gradients") for number in late]
+                waiting += late
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
@@ -341,7 +342,7 @@ class _Writer:
             for value, place in self._read_in_use(node):
                 key = (value.id, self.regather and node.phase == "backward")
                 _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
-                halved = halved and _read_in_halves(node, value)
+                halved = halved and _read_in_halves(node, value, graph)
                 spans[key] = (value, {**places, place: None}, first, max(last, computed[i]), halved)
         begun: _At = {}
         ended: _At = {}
@@ -392,18 +393,24 @@ class _Writer:
         return "temporaries" if scanned or node.phase != "forward" else "activations"
 
 
-def _read_in_halves(node: Node, value: Value) -> bool:
-    """Whether a node only multiplies a float32, and at JAX's default precision: a TPU takes that as bfloat16."""
+def _read_in_halves(node: Node, value: Value, graph: Graph) -> bool:
+    """Whether a node of a body only multiplies a float32, and at JAX's default precision: a TPU takes that as bfloat16.
+    What only delays it leaves that to what comes next."""
     if value.type.dtype != "float32":
         return False
+    if op_of(node).waits:
+        return node.inputs[0] == value and _halved(node.outputs[0], graph)
     if not entered(node):
         return op_of(node).multiplies and params_of(node).get("precision") is None
     for body, feeds in op_of(node).body_operands(node):
-        for inside in [inside for operand, inside, _ in feeds if operand == value]:
-            readers = [each for each in body.nodes if inside in each.inputs]
-            if inside in body.outputs or not all([_read_in_halves(each, inside) for each in readers]):
-                return False
+        if not all([_halved(inside, body) for operand, inside, _ in feeds if operand == value]):
+            return False
     return True
+
+
+def _halved(value: Value, graph: Graph) -> bool:
+    readers = [node for node in graph.nodes if value in node.inputs]
+    return value not in graph.outputs and all([_read_in_halves(node, value, graph) for node in readers])
 
 
 def stacked_results(node: Node) -> set[int]:

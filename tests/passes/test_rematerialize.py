@@ -187,10 +187,10 @@ def test_where_nothing_fits_something_is_computed_again() -> None:
     with pytest.raises(
         passes.PlanError, match="with remat=none pinned, no plan fits: the leanest on mesh data=8 needs"
     ):
-        passes.plan(traced(), "data=8", chip(60_000), pin={"remat": "none"})
-    found = passes.run(traced(), "data=8", chip(60_000))
+        passes.plan(traced(), "data=8", chip(90_000), pin={"remat": "none"})
+    found = passes.run(traced(), "data=8", chip(90_000))
     assert found.plan.remat in (("full",), ("mlp",))
-    assert found.facts()["memory"]["peak"] <= 60_000
+    assert found.facts()["memory"]["peak"] <= 90_000
     assert found.plan.reasons["remat"].startswith("nothing fits with none; with none a device needs ")
 
 
