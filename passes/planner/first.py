@@ -57,7 +57,7 @@ def prices(
     terms: Sequence[Asked],
     entries: Sequence[tuple[Asked, list[int]]],
     moments: Moments,
-) -> tuple[Float, Float, list[float]]:
+) -> tuple[Float, Float, list[tuple[float, float]]]:
     """Seconds and peak bytes of some plans, all at once; and of each term the least that it takes in any of them.
 
     Args:
@@ -70,10 +70,11 @@ def prices(
     }
     rules = remembering(ShardingRules(space.mesh, space.order, compute, extra, space.order_where))
     total: Any = np.zeros((2, len(choices)))
-    least: list[float] = []
+    least: list[tuple[float, float]] = []
     for asked in terms:
         rows = asked.rows(rules)
-        least.append(float(np.maximum(*rows).min()))
+        each = np.maximum(*rows)
+        least.append((float(each.min()), float(each.max())))
         for row, more in zip(total, rows, strict=True):
             row += more
     sizes = [np.broadcast_to(row, len(choices)) for asked, _ in entries for row in asked.rows(rules)]

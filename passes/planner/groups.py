@@ -74,6 +74,7 @@ class Group:
     asked: tuple[Asked, ...]
     at: IntArray | None
     weight: float = 0.0
+    spread: float = 0.0
     priced: "list[tuple[tuple[IntArray, ...], Float]]" = field(default_factory=list[Any])
 
     def within(self, sets: IntArray) -> IntArray:
@@ -141,6 +142,7 @@ class Function:
     at: tuple[int, ...] | None = None
     weight: float = 0.0
     stored: frozenset[str] = frozenset()
+    spread: float = 0.0
 
 
 def grouped(
@@ -185,6 +187,7 @@ def _group(
         tuple(each.asked for each in several),
         None if several[0].at is None else np.array(rows),
         sum(each.weight for each in several),
+        sum(each.spread for each in several),
     )
 
 

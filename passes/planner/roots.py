@@ -107,9 +107,10 @@ def in_turn(groups: Sequence[Group]) -> tuple[Group, ...]:
     """Groups as they are taken in: what adds most to every plan first, then what is small."""
     heavy = heavy_weight(groups)
 
-    def last(group: Group) -> tuple[float, int, int]:
+    def last(group: Group) -> tuple[Any, ...]:
         weight = group.weight if group.weight > heavy else 0.0
-        return (-weight, prod(len(side.chosen) for side in group.sides), group.number)
+        grid = prod(len(side.chosen) for side in group.sides)
+        return (-weight, grid > 5000, -group.spread, grid, group.number)
 
     return tuple(sorted(groups, key=last))
 

@@ -87,6 +87,7 @@ class _Search:
         self.terms = [asked_of(term, spaces[0], chip) for term in terms]
         self.arithmetic = [arithmetic_of(term, spaces[0]) for term in terms]
         self.weights = [np.inf for _ in terms]
+        self.spreads = [0.0 for _ in terms]
         self.entries = sizes(memory, chip.memory, spaces[0])
         self.moments = Moments.of(memory, chip.memory).ordered([i for _, group in self.entries for i in group])
         self.memory = memory
@@ -140,7 +141,8 @@ class _Search:
         """Notes the best of some plans that are priced at once, and of those near it."""
         for _ in range(2):
             seconds, peaks, least = prices(space, choices, self.terms, self.entries, self.moments)
-            self.weights = [min(each) for each in zip(self.weights, least, strict=True)]
+            self.weights = [min(a, b[0]) for a, b in zip(self.weights, least, strict=True)]
+            self.spreads = [max(a, b[1]) for a, b in zip(self.spreads, least, strict=True)]
             lean = int(np.argmin(peaks))
             if self.begun_lean is None or peaks[lean] < self.begun_lean.peak:
                 self.begun_lean = _candidate(space, choices[lean], float(seconds[lean]), float(peaks[lean]))
@@ -202,9 +204,9 @@ class _Search:
     def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
         all of them, and until then what arithmetic alone takes stands for the rest."""
-        each_term = list(zip(self.terms, self.arithmetic, self.weights, strict=True))
-        functions = [Function(asked, None, weight) for asked, _, weight in each_term]
-        alone = [Function(one, None, weight, asked.stored) for asked, one, weight in each_term if one is not None]
+        each_term = list(zip(self.terms, self.arithmetic, self.weights, self.spreads, strict=True))
+        functions = [Function(asked, None, weight, spread=spread) for asked, _, weight, spread in each_term]
+        alone = [Function(one, None, weight, asked.stored, spread) for asked, one, weight, spread in each_term if one is not None]
         start = 0
         for asked, group in self.entries:
             functions.append(Function(asked, tuple(range(start, start + len(group)))))
