@@ -84,9 +84,9 @@ class ChipMemory:
         for i, lane in enumerate(lengths):
             if by_rows and i + 1 < len(lengths):
                 continue
-            across = _filled(lane, self.tile[1]) / lane
+            across = _filled(lane, self.tile[1]) / np.maximum(lane, 1)
             others = lengths[-2:-1] if by_rows else [*lengths[:i], *lengths[i + 1 :]]
-            rows = [_rows(row, self.tile[0]) / row for row in others]
+            rows = [_rows(row, self.tile[0]) / np.maximum(row, 1) for row in others]
             wasted = across * _least(rows) if rows else across
             least = wasted if least is None else np.minimum(least, wasted)
         return np.rint(elements * least).astype(np.int64)

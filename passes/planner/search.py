@@ -206,7 +206,11 @@ class _Search:
         all of them, and until then what arithmetic alone takes stands for the rest."""
         each_term = list(zip(self.terms, self.arithmetic, self.weights, self.spreads, strict=True))
         functions = [Function(asked, None, weight, spread=spread) for asked, _, weight, spread in each_term]
-        alone = [Function(one, None, weight, asked.stored, spread) for asked, one, weight, spread in each_term if one is not None]
+        alone = [
+            Function(one, None, weight, asked.stored, spread)
+            for asked, one, weight, spread in each_term
+            if one is not None
+        ]
         start = 0
         for asked, group in self.entries:
             functions.append(Function(asked, tuple(range(start, start + len(group)))))
@@ -356,7 +360,7 @@ class _Search:
                 sets = wishing(branch, plans[:, :, some[these]])
                 simplest = by_simplicity(root, sets)[:1]
                 found = self.candidate(root, [each[simplest] for each in sets])
-                if found.seconds < self.known:
+                if found.seconds < self.known * (1 - SAME):
                     self.fastest = min(self.fastest, float(seconds[some[0]]), found.seconds)
                     self.best = ranked([*self.best, (root.place, found)], self.fastest)
 

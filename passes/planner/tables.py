@@ -141,19 +141,26 @@ def _candidates(
 ) -> Iterator[npt.NDArray[np.bool_]]:
     """For each name that may get a mesh axis in a shape, whether it wishes for it and none before it is sure to have
     it. One is sure to have it where the shape has room for each of its options; whether any other gets it depends on
-    its other mesh axes too, and where all of these agree the layout does."""
+    its other mesh axes too, and where all of these agree the layout does. A name that is not seen is told from others
+    only where it cannot have every combination of its mesh axes: another one in its place might not be legal."""
     there = in_order(sizes, space.order, space.order_where)
     sure = {name: has_room(space, name, sizes[name]) for name in there}
     free = np.ones_like(next(iter(wishes.values()))) if wishes else np.ones(1, bool)
     matter = seen is None or not all(sure.values())
     for name in there:
         if name in wishes:
-            if matter or seen is None or name in seen:
+            if matter or seen is None or name in seen or not _free(space, space.options[name]):
                 yield wishes[name] & free
             if sure[name]:
                 free = free & ~wishes[name]
-    if role == "storage" and extra in sizes and EXTRA in wishes and (matter or seen is None or extra in seen):
+    if role == "storage" and extra in sizes and EXTRA in wishes:
         yield wishes[EXTRA] & free
+
+
+def _free(space: PlanSpace, options: IntArray) -> bool:
+    """Whether any of the mesh axes that a name can have go together."""
+    every, always = int(np.bitwise_or.reduce(options)), int(np.bitwise_and.reduce(options))
+    return len(options) == 1 << (every & ~always).bit_count()
 
 
 def has_room(space: PlanSpace, name: str, size: int) -> bool:
