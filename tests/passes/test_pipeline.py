@@ -51,6 +51,13 @@ def test_a_pass_makes_its_golden(
     golden(printed, f"passes/{name}/after.ir")
 
 
+def test_pages_call_dumps_by_their_numbers() -> None:
+    names = {"00-traced.ir", *(f"{number:02d}-{name}.ir" for number, name in enumerate(PIPELINE.names, start=1))}
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = {name for page in pages for name in re.findall(r"\b\d\d-[a-z_]+\.ir\b", page.read_text(encoding="utf-8"))}
+    assert found and found <= names
+
+
 @pytest.mark.parametrize("name", PIPELINE.names)
 def test_a_golden_is_small(name: str) -> None:
     assert len(list(ir.parse(command_of(name)[1].read_text()).walk())) <= 8
