@@ -19,7 +19,7 @@ from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
 from passes.planner.orders import ORDER, orders
-from passes.planner.paddings import paddings
+from passes.planner.paddings import paddings, written
 from passes.planner.remat import AS_IT_IS
 from passes.planner.space import plan_space, scanned_names
 from passes.planner.variants import policies
@@ -164,15 +164,11 @@ def _of_padding(graph: Graph, plan: Layouts) -> Explanation:
     ways = paddings(graph, plan.mesh, Constraints(padding=(ANY,)))
     for sizes in [{**plan.padding, **each} if each else each for each in ways]:
         if sizes != plan.padding:
-            found[_written(sizes)] = rematerialized(padded(graph, sizes), plan.remat)
-    here, chosen = as_planned(graph, plan), _written(plan.padding)
+            found[written(sizes)] = rematerialized(padded(graph, sizes), plan.remat)
+    here, chosen = as_planned(graph, plan), written(plan.padding)
     return of_graphs(
         PADDING, chosen, plan.reasons.get(PADDING, ""), here, replace(plan, padding={}, remat=AS_IT_IS), found.items()
     )
-
-
-def _written(sizes: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple([f"{name}={size}" for name, size in sorted(sizes.items())])
 
 
 def of_graphs(

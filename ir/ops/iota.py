@@ -65,7 +65,7 @@ class Iota(Op):
             return counters(type_, shards)
         if "shape" not in params:
             return bind_primitive(node, arrays, params)
-        (numbers,) = bind_primitive(node, arrays, {**params, "shape": shards.shape(type_)})
+        (numbers,) = bind_primitive(node, arrays, self.local(node, dict(params), shards))
         counted = None if node.fn else type_.dims[int(params["dimension"])]
         if counted is None or not counted.mesh:
             return [numbers]

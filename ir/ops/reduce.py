@@ -71,7 +71,7 @@ class Reduce(Op):
 
     def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
         """What is reduced away must change nothing."""
-        if self.replicated(node) and set(self.replicated(node)) & set(names):
+        if set(self.replicated(node)) & set(names):
             return None
         return [{name: self.reduction(node) for name in self.reduced(node) if name in names}] * len(node.inputs)
 

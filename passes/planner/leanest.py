@@ -9,13 +9,12 @@ that raises the bound most comes next. What is left is no leaner, but for a thou
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from heapq import heappop, heappush
-from itertools import count
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
+from passes.planner.frontier import Frontier
 from passes.planner.groups import MOST_ENTRIES, Function, Group, grouped, legal_group
 from passes.planner.parts import HUGE
 from passes.planner.peaks import Moments
@@ -145,21 +144,15 @@ class Leanest:
 
     def run(self) -> Lean:
         """The leanest plan."""
-        waiting: list[tuple[float, int, _Node]] = []
-        numbers = count()
+        frontier = Frontier(self.children)
         for place, space in enumerate(self.spaces):
             for node in self.roots(place, space):
-                heappush(waiting, (self.peak(node), next(numbers), node))
-        while waiting:
-            bound, _, node = heappop(waiting)
+                frontier.add(self.peak(node), node)
+        while frontier:
+            bound, node = frontier.next()
             if bound >= self.limit:
                 break
-            children = self.children(node)
-            while children:
-                children.sort(key=lambda child: child[0])
-                for bound, other in children[1:]:
-                    heappush(waiting, (bound, next(numbers), other))
-                children = self.children(children[0][1])
+            frontier.dive(node)
         return self.leanest
 
     @property

@@ -6,6 +6,7 @@ padding makes another graph, whose best plan is found with proof (`passes.planne
 for the best of padding nothing and of padding one axis.
 """
 
+from collections.abc import Mapping
 from itertools import product
 
 from ir.graph import Graph
@@ -43,6 +44,11 @@ def paddings(graph: Graph, layout: DeviceMesh, given: Constraints) -> list[dict[
     found = [dict(zip(names, each, strict=True)) for each in product(*every)]
     found = [{name: size for name, size in each.items() if size > sizes[name]} for each in found]
     return sorted(found, key=len)
+
+
+def written(sizes: Mapping[str, int]) -> tuple[str, ...]:
+    """`vocab=50260` for each name."""
+    return tuple([f"{name}={size}" for name, size in sorted(sizes.items())])
 
 
 def longer_sizes(size: int, layout: DeviceMesh) -> list[int]:

@@ -14,8 +14,6 @@ With a time limit the search ends with the best that it has found, and with the 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from heapq import heappop, heappush
-from itertools import count
 from time import process_time
 
 import numpy as np
@@ -25,6 +23,7 @@ from passes.planner.branch import Branch
 from passes.planner.candidate import DISTINCT, SAME, Candidate, Found, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
 from passes.planner.first import Choice, near_plans, prices, usual_plans
+from passes.planner.frontier import Frontier
 from passes.planner.groups import Function, Group
 from passes.planner.leanest import LEANEST, Leanest
 from passes.planner.memory import MemoryProgram
@@ -157,32 +156,21 @@ class _Search:
 
     def search(self) -> None:
         """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
-        waiting: list[tuple[float, int, Branch]] = []
-        numbers = count()
-
-        def dive(branch: Branch) -> None:
-            """Down to plans at once: what they cost rules out others."""
-            children = self.children(branch)
-            while children:
-                children.sort(key=lambda child: child[0])
-                for bound, other in children[1:]:
-                    heappush(waiting, (bound, next(numbers), other))
-                children = self.children(children[0][1])
-
+        frontier = Frontier(self.children)
         for place, space in enumerate(self.spaces):
             for branch in self.roots(place, space):
                 if self.best or self.late:
-                    heappush(waiting, (self.bound(branch), next(numbers), branch))
+                    frontier.add(self.bound(branch), branch)
                 else:
-                    dive(branch)
-        while waiting:
-            bound, _, branch = heappop(waiting)
+                    frontier.dive(branch)
+        while frontier:
+            bound, branch = frontier.next()
             if bound >= self.limit or self.enough(bound):
                 return
             if self.late:
                 self.left_out = bound
                 return
-            dive(branch)
+            frontier.dive(branch)
 
     def enough(self, bound: float) -> bool:
         """Whether nothing can be faster than the best, which all that is left could only be as fast as, and the search

@@ -26,7 +26,7 @@ from passes.placing import placed
 from passes.planner.constraints import ANY, PADDING, REMAT, Constraints, Given
 from passes.planner.explain import longer
 from passes.planner.layouts import ROUNDING, Search
-from passes.planner.paddings import paddings
+from passes.planner.paddings import paddings, written
 from passes.planner.plan import Plan
 from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
 from passes.planner.solve import solve
@@ -121,7 +121,7 @@ def _padded(
         made[key] = replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
         return made[key]
 
-    tried = {tuple(f"{n}={s}" for n, s in sizes.items()): sizes for sizes in paddings(graph, layout, given)}
+    tried = {written(sizes): sizes for sizes in paddings(graph, layout, given)}
     found = fastest({key: partial(solved, key, sizes) for key, sizes in tried.items()})
     return replace(found, reasons={**found.reasons, PADDING: _why_padded(found, made, () in tried)})
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 import ir
 import passes
@@ -46,6 +47,15 @@ def program(seed: int, sizes: Callable[[], Any]) -> tuple[Callable[..., Any], tu
     if rng.random() < 0.5:
         return random_programs.training_step_of(lines), (given,)
     return random_programs.step_of(lines), given
+
+
+def prepared_program(seed: int, monkeypatch: Any) -> ir.Graph:
+    """The graph of a program on long axes, checked and canonical; the test is skipped where the axes do not agree."""
+    step, arguments = program(seed, long_axes(monkeypatch))
+    try:
+        return pipeline.prepare(ir.trace(step, *arguments))
+    except passes.AxisErrors:
+        pytest.skip("a program whose axes do not agree")
 
 
 def long_axes(monkeypatch: Any) -> Callable[[], None]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_plans import long_axes, program
+from random_plans import prepared_program
 from step_models import raw_gpt
 from typeguard import suppress_type_checks
 
@@ -161,9 +161,5 @@ def test_gpt(mesh, hardware):
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 15)) for seed in range(150)])
 def test_random_programs(seed, monkeypatch):
     rng = random.Random(seed)
-    step, arguments = program(seed, long_axes(monkeypatch))
-    try:
-        graph = pipeline.prepare(ir.trace(step, *arguments))
-    except passes.AxisErrors:
-        pytest.skip("a program whose axes do not agree")
+    graph = prepared_program(seed, monkeypatch)
     check(graph, rng.choice(MESHES), CHIPS[rng.choice(["v5e", "v5p", "h100"])], rng)

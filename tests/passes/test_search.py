@@ -8,12 +8,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from random_plans import long_axes, program
+from random_plans import prepared_program
 from typeguard import suppress_type_checks
 
-import ir
-import passes
-from passes import pipeline
 from passes.hardware.chip import CHIPS, Chip
 from passes.planner.candidate import DISTINCT
 from passes.planner.cost import step_seconds
@@ -87,11 +84,7 @@ def check(problem: Problem, spaces, chip: Chip) -> None:
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 5)) for seed in range(80)])
 def test_random_programs(seed, monkeypatch):
     rng = random.Random(seed)
-    step, arguments = program(seed, long_axes(monkeypatch))
-    try:
-        graph = pipeline.prepare(ir.trace(step, *arguments))
-    except passes.AxisErrors:
-        pytest.skip("a program whose axes do not agree")
+    graph = prepared_program(seed, monkeypatch)
     chip = CHIPS[rng.choice(["v5e", "v5p", "h100"])]
     with suppress_type_checks():
         problem = Problem.of(graph, DeviceMesh.of(rng.choice(MESHES)), chip, regather=rng.random() < 0.3)
