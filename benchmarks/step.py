@@ -1,12 +1,12 @@
 """The step of `levanter train` beside a plain hand-written JAX GPT-2 of the same size, and what the loop adds to it.
 
-    python benchmarks/step.py [--model gpt2_nano] [--rounds 40] [--loop-steps 60] [--NAME.FIELD VALUE …]
+    python benchmarks/step.py [--model gpt2_nano] [--rounds 40] [--loop-steps 60] [--out FILE] [--NAME.FIELD VALUE …]
 
 Both steps start from the same weights, read the same batches, and use the same optimizer; both are jitted and donate
 their state. They take turns in one process, so that whatever else the machine does hits both. The loop is the
 trainer's own, with data, metrics and a checkpoint at its end, beside the bare step over batches that lie ready.
 
-Prints the medians and writes them to benchmarks/results/step-DATE.json.
+Prints the medians and writes them to benchmarks/results/step-DATE.json, or to `--out`.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40, help="steps of each of the two")
     parser.add_argument("--loop-steps", type=int, default=60, help="steps of one run of the loop")
     parser.add_argument("--loop-rounds", type=int, default=3, help="runs of the loop; 0 leaves it out")
+    parser.add_argument("--out", type=Path, help="the file of results; left out: benchmarks/results/step-DATE.json")
     options, overrides = parser.parse_known_args()
     huge_pages.restart_with_them()
 
@@ -88,8 +89,8 @@ def main() -> None:
     if options.loop_rounds:
         result["loop"] = loop_overhead(config, compiled, tokens, options.loop_steps, options.loop_rounds)
     print(json.dumps(result, indent=1))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"step-{datetime.date.today().isoformat()}.json"
+    path = options.out or RESULTS / f"step-{datetime.date.today().isoformat()}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {path}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 from levanter import checkpoint
 
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12
 TEXT = "".join(f"The number {number} comes after {number - 1}, and before {number + 1}.\n" for number in range(400))
 CONFIG = """
@@ -58,11 +60,12 @@ def launched(processes: int, command: list[str]) -> list[str]:
 def started(
     folder: Path, arguments: list[str], more: Mapping[str, str] | None = None, program: Sequence[str] = LEVANTER
 ) -> subprocess.Popen[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"} | dict(more or {})
+    quick = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = {**os.environ, **quick, **(more or {})}
     return subprocess.Popen(
         [*program, *arguments],
         cwd=folder,
-        env={**environment, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -247,6 +250,21 @@ def test_what_the_processes_cannot_do_is_said(folder: Path) -> None:
     assert finished(started(folder, launched(2, ["eval"])), 2) == (
         "error: `levanter eval` runs in one process: launch starts `train` in several\n"
     )
+
+
+@pytest.mark.slow
+def test_the_default_model_by_two_processes_makes_the_bits_of_one(tmp_path: Path) -> None:
+    """The README's own command, shortened, and optimized as for everybody: XLA runs that in an order of its own."""
+    shown = re.search(r"levanter (launch --processes 2 -- train --mesh 2) ", (ROOT / "README.md").read_text())
+    assert shown
+    short = ["--trainer.num_train_steps", str(STEPS), "--trainer.eval_batches", "1", "--trainer.sample_tokens", "0"]
+    both = [*shown[1].split(), *short, "--run-dir"]
+    one = both[both.index("train") :]
+    as_it_is = {"XLA_FLAGS": ""}
+    finished(started(tmp_path, [*one, "one"], as_it_is), within=600)
+    for run in ("two", "two again"):
+        finished(started(tmp_path, [*both, run], as_it_is), within=600)
+        same(tmp_path / run, tmp_path / "one")
 
 
 READING = """
