@@ -5,6 +5,9 @@ a step that has loops of shared trips (`Op.shares_trips`) is run in stages: betw
 a step has on one device as on many, all other operations are one function, which the compiler sees apart from the rest.
 It is the body of a loop of one trip; that it is one, a number says that is known at run time only. What goes in and out
 is one dim long, so that nothing around has a say in how it lies in memory.
+
+What the trips of such a loop give, and their sum in order is all that reads, the loop adds up as it makes it: of n
+trips log2(n) + 1 partial sums are in memory in place of n whole gradients.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +22,7 @@ from jax import (
 )
 
 from haliax.core.merged import run_merged
+from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops import entered, op_of
 from passes.runner import LocalRunner
@@ -46,10 +50,18 @@ class StagedRunner(LocalRunner):
             return values[operand.id] if isinstance(operand, Value) else self.constant(operand)
 
         carried = {graph.outputs[after]: graph.inputs[before] for before, after in graph.carried}
+        sums = _sums_of_trips(graph)
+        added = {id(each) for found in sums.values() for each in found}
         for stage in sorted(set(stages)):
             nodes = [node for node, at in zip(graph.nodes, stages, strict=True) if at == stage]
             together: list[Node] = []
             for node in nodes:
+                if id(node) in added:
+                    continue
+                if id(node) in sums:
+                    made = self.added_up(node, [read(operand) for operand in node.inputs])
+                    self.keep(values, [each.outputs[0] for each in sums[id(node)]], made)
+                    continue
                 # What has no rounding, such as a key, need not be apart.
                 known = all(value.id in values for value in node.value_inputs)
                 if _is_border(node) or (known and not any(_rounds(value) for value in node.outputs)):
@@ -59,6 +71,11 @@ class StagedRunner(LocalRunner):
             if together:
                 self.run_together(together, graph, values, carried)
         return [read(operand) for operand in graph.outputs]
+
+    def added_up(self, node: Node, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The sum in order of each result of a loop of shared trips."""
+        assert node.origin is not None
+        return self.primitive(node, arrays, {**node.origin.params, **self.bodies(node), "summed": True})
 
     def keep(self, values: dict[int, Any], made: Sequence[Value], arrays: Sequence[Any]) -> None:
         """Notes what is made."""
@@ -166,6 +183,21 @@ def _is_border(node: Node) -> bool:
 def _opens(node: Node) -> bool:
     """Whether a stage begins with it, on one device as on many."""
     return op_of(node).shares_trips or op_of(node).adds_in_order
+
+
+def _sums_of_trips(graph: Graph) -> dict[int, list[Node]]:
+    """The loops of shared trips that add up what they give, and the sums in order of which each result has one."""
+    uses, found = Uses.of_scope(graph), dict[int, list[Node]]()
+    for node in graph.nodes:
+        if op_of(node).shares_trips and all(uses.reads[value.id] == 1 for value in node.outputs):
+            readers = [reader for value in node.outputs for reader in uses.readers.get(value.id, [])]
+            if len(readers) == len(node.outputs) and all(_sums_trips(reader, node) for reader in readers):
+                found[id(node)] = readers
+    return found
+
+
+def _sums_trips(node: Node, loop: Node) -> bool:
+    return op_of(node).adds_in_order and node.names("over") == loop.names("over")
 
 
 def _stages(graph: Graph) -> list[_Stage]:

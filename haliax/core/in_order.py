@@ -5,7 +5,7 @@ Where the same work is cut into the same pieces, each piece goes through the sam
 the same order, the bits are the same whoever has which pieces. Three primitives say so to a trace:
 
 - `each`: a function of every slice of some arrays, one slice after the other. Trips know nothing of one another, so
-  that each device can make its own.
+  that each device can make its own. What they give is stacked, or added in order as it is made (`summed`).
 - `sum_in_order`: the slices of an array, added as a tree: neighbours, then neighbours of those, and so on. The slices
   that one device has are one branch of it.
 - `square_sum`: the sum of all squares of an array, in pieces along one dim, which are added so.
@@ -55,7 +55,7 @@ def sum_of_each(function: Callable[..., Any], *stacked: Any) -> Any:
         invars=[*jaxpr.constvars, *jaxpr.invars],
         debug_info=jaxpr.debug_info.with_unknown_names(),
     )
-    made = each_p.bind(*constants, *leaves, jaxpr=ClosedJaxpr(taking, ()), constants=len(constants))
+    made = each_p.bind(*constants, *leaves, jaxpr=ClosedJaxpr(taking, ()), constants=len(constants), summed=False)
     return jax.tree.unflatten(results[-1], [sum_in_order_p.bind(array) for array in made])
 
 
@@ -98,19 +98,48 @@ def squares_in_pieces(array: Any, along: int | None, pieces: int) -> Any:
     return tree_sum(lax.map(of_piece, jnp.arange(pieces)))
 
 
-def _trips(*operands: Any, jaxpr: ClosedJaxpr, constants: int) -> Sequence[Any]:
+def _trips(*operands: Any, jaxpr: ClosedJaxpr, constants: int, summed: bool) -> Sequence[Any]:
     given, stacked = operands[:constants], operands[constants:]
     flat = [_flat(operand) for operand in given]
 
-    def trip(carry: None, slices: Sequence[Any]) -> tuple[None, Any]:
+    def results(slices: Sequence[Any]) -> list[Any]:
         whole = [array.reshape(operand.shape) for array, operand in zip(flat, given, strict=True)]
-        return carry, [_flat(result) for result in run_merged(jaxpr, *whole, *slices)]
+        return [_flat(result) for result in run_merged(jaxpr, *whole, *slices)]
 
-    made = lax.scan(trip, None, stacked)[1]
-    return [
-        array.reshape(-1, *aval.shape) if array.ndim == 2 else array
-        for array, aval in zip(made, jaxpr.out_avals, strict=True)
-    ]
+    made = _branch(results, stacked) if summed else lax.map(results, stacked)
+    shapes = [aval.shape if summed else (stacked[0].shape[0], *aval.shape) for aval in jaxpr.out_avals]
+    return [array.reshape(shape) for array, shape in zip(made, shapes, strict=True)]
+
+
+def _branch(function: Callable[[Sequence[Any]], list[Any]], stacked: Sequence[Any]) -> list[Any]:
+    """`tree_sum` of what a function gives for each slice, added as it is made.
+
+    A binary counter of partial sums: row l of `rows` is the sum of the last 2^l slices that wait for as many. A new
+    slice takes up those of the rows below that are full, one after the other, so n slices need log2(n) + 1 rows in
+    memory and not n. What is odd of the number of slices is added one after the other in the last row.
+    """
+    count = stacked[0].shape[0]
+    last = (count & -count).bit_length() - 1
+    shapes: list[Any] = jax.eval_shape(function, [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in stacked])
+    rows = [lax.full((last + 1, *each.shape), 0, each.dtype) for each in shapes]
+
+    def trip(rows: list[Any], at: tuple[Any, Sequence[Any]]) -> tuple[list[Any], None]:
+        position, slices = at
+        done = position + 1
+        row = jnp.minimum(lax.population_count((done & -done) - 1), last)
+        sums = row + ((row == last) & (done > 1 << last))
+
+        def add(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+            below, values = state
+            return below + 1, [
+                lax.dynamic_index_in_dim(r, below, 0, False) + v for r, v in zip(rows, values, strict=True)
+            ]
+
+        made = lax.while_loop(lambda state: state[0] < sums, add, (jnp.int32(0), function(slices)))[1]
+        return [lax.dynamic_update_index_in_dim(r, v, row, 0) for r, v in zip(rows, made, strict=True)], None
+
+    kept, _ = lax.scan(trip, rows, (jnp.arange(count, dtype=jnp.int32), stacked))
+    return [row[last] for row in kept]
 
 
 def _flat(array: Any) -> Any:
@@ -124,13 +153,13 @@ def _lower_each(context: Any, *operands: Any, **params: Any) -> Any:
         return mlir.lower_fun(_trips, multiple_results=True)(context, *operands, **params)
 
 
-def _stacked_avals(*operands: Any, jaxpr: ClosedJaxpr, constants: int) -> list[Any]:
-    length = operands[constants].shape[0]
-    return [aval.update(shape=(length, *aval.shape), weak_type=False) for aval in jaxpr.out_avals]
+def _result_avals(*operands: Any, jaxpr: ClosedJaxpr, constants: int, summed: bool) -> list[Any]:
+    over = () if summed else operands[constants].shape[:1]
+    return [aval.update(shape=(*over, *aval.shape), weak_type=False) for aval in jaxpr.out_avals]
 
 
 each_p.def_impl(lambda *operands, **params: jax.jit(partial(_trips, **params))(*operands))
-each_p.def_abstract_eval(_stacked_avals)
+each_p.def_abstract_eval(_result_avals)
 mlir.register_lowering(each_p, _lower_each)
 sum_in_order_p.def_impl(jax.jit(tree_sum))
 sum_in_order_p.def_abstract_eval(lambda aval: aval.update(shape=aval.shape[1:], weak_type=False))

@@ -255,6 +255,14 @@ def test_the_plan_says_what_is_done_in_order() -> None:
     assert exchanged == sum(each["bytes"] for each in parameters if "embed" in each["axes"])
 
 
+def test_gradients_are_added_as_they_are_made_and_never_all_there() -> None:
+    config = tiny(**{"model.vocab_size": 16384})
+    step: Any = _step(config, "data=1", None).train_step
+    memory = step.lower(state_shape(config), batch_shape(config)).compile().memory_analysis()
+    head = 16384 * 32 * 4
+    assert 0 < memory.temp_size_in_bytes < config.trainer.virtual_shards * head
+
+
 def test_the_planner_shards_virtual_shards_alone() -> None:
     result = compiler.planned(tiny(), {"replica": 2, "data": 4}, "v5e")
     assert result.plan.compute == {"virtual_shard": ("replica", "data")}
