@@ -229,7 +229,7 @@ def names_size(path: str, shape: Sequence[int], name: str, size: int, found: int
 
 def names_unreadable(path: str, names: object) -> str:
     return (
-        f'`{path}` gets {names!r}, which are no names: write text such as "embed mlp", or one name a dim such as '
+        f'`{path}` gets {names!r}, which are not names: write text such as "embed mlp", or one name a dim such as '
         '("embed", None), with at most one `...`'
     )
 
@@ -368,7 +368,7 @@ def no_dims(key: str) -> str:
 
 
 def no_such_dim(key: str, dim: str, owner: str) -> str:
-    return f"`{key}` lists {dim}, which is no dim of {owner}"
+    return f"`{key}` lists {dim}, which is not a dim of {owner}"
 
 
 def listed_twice(key: str, owner: str) -> str:

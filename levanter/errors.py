@@ -85,7 +85,7 @@ def component_incomplete(kind: str, place: str, missing: Iterable[str]) -> UserE
 def no_component(kind: str, place: str, base: type) -> UserError:
     name = place.rpartition(":")[2].rpartition(".")[2]
     return UserError(
-        f"`{place}` is no config of the kind {kind}. Write\n\nfrom {base.__module__} import {base.__name__}\n\n"
+        f"`{place}` is not a config of the kind {kind}. Write\n\nfrom {base.__module__} import {base.__name__}\n\n"
         f"@dataclass(frozen=True)\nclass {name}({base.__name__}):"
     )
 
@@ -123,7 +123,7 @@ def cannot_trace(name: str, error: Exception) -> UserError:
 
 def no_graph(file: str, error: Exception) -> UserError:
     """A file that is not the text of a graph."""
-    return UserError(f"`{file}` is no graph: {error}")
+    return UserError(f"`{file}` is not a graph: {error}")
 
 
 def no_such_file(target: str, path: str) -> UserError:

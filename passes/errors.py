@@ -478,7 +478,7 @@ def tree_unknown(step: str, arguments: Sequence[str], paths: Sequence[str]) -> P
         if paths
         else "the tree has no arrays"
     )
-    return PlanError(f"{what}, which is no tree of the step that was planned: {_expected(step, arguments)}")
+    return PlanError(f"{what}, which is not a tree of the step that was planned: {_expected(step, arguments)}")
 
 
 def tree_differs(
@@ -504,7 +504,7 @@ def tree_ambiguous(step: str, first: str, second: str) -> PlanError:
 
 
 def unknown_state(word: str, known: Sequence[str]) -> PlanError:
-    return PlanError(f"{word!r} is no kind of state{nearest(word, known)} (there are {', '.join(known)})")
+    return PlanError(f"{word!r} is not a kind of state{nearest(word, known)} (there are {', '.join(known)})")
 
 
 def state_without_optimizer(kinds: Sequence[str]) -> PlanError:

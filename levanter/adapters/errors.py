@@ -22,7 +22,7 @@ def no_layers() -> UserError:
 
 def unreadable_adapter(path: Path, reason: str) -> UserError:
     return UserError(
-        f"{path} is no LoRA adapter: {reason}; it needs adapter_config.json and adapter_model.safetensors, "
+        f"{path} is not a LoRA adapter: {reason}; it needs adapter_config.json and adapter_model.safetensors, "
         "as `peft` writes them"
     )
 

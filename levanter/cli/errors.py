@@ -115,7 +115,7 @@ def no_dumps(folder: str, count: int) -> UserError:
 
 
 def no_folder(path: str) -> UserError:
-    return UserError(f"`{path}` is no folder: give the folder of a --dump-ir, or two files")
+    return UserError(f"`{path}` is not a folder: give the folder of a --dump-ir, or two files")
 
 
 def file_and_folder(first: str, second: str) -> UserError:

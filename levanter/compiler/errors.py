@@ -67,7 +67,7 @@ def sharding_rank(path: str, words: str, rank: int) -> UserError:
 
 
 def sharding_axis(path: str, axis: str, known: Sequence[str]) -> UserError:
-    return UserError(f"`{path}` is sharded over `{axis}`, which is no axis of the mesh: {suggestion(axis, known)}")
+    return UserError(f"`{path}` is sharded over `{axis}`, which is not an axis of the mesh: {suggestion(axis, known)}")
 
 
 def sharding_twice(path: str, axis: str) -> UserError:

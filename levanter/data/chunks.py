@@ -225,7 +225,7 @@ def _header(path: Path) -> tuple[dict, int]:
     with open(path, "rb") as file:
         start = file.read(16)
         if start[:8] != _MAGIC:
-            raise ValueError("is no chunk of tokens")
+            raise ValueError("is not a chunk of tokens")
         size = int.from_bytes(start[8:], "little")
         if size > 1 << 16:
             raise ValueError("has no header")

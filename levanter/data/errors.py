@@ -35,7 +35,7 @@ def no_remote_file(field: str, url: str) -> UserError:
 
 def rows_as_text(field: str, path: str, kind: str) -> UserError:
     return UserError(
-        f"the file '{path}' has rows and is no plain text (data.{field}): read it with --data.type {kind}, "
+        f"the file '{path}' has rows and is not plain text (data.{field}): read it with --data.type {kind}, "
         "which takes the text from one column of it (data.column)"
     )
 
@@ -81,6 +81,8 @@ def bad_row(where: str, field: str, reason: str) -> UserError:
 
 
 def rows_skipped(count: int, source: str, first: str) -> str:
+    if count == 1:
+        return f"1 bad row of {source} is left out (data.bad_rows skip): {first}"
     return f"{count:,} bad rows of {source} are left out (data.bad_rows skip); the first: {first}"
 
 
@@ -117,7 +119,7 @@ def file_unreadable(field: str, path: str, reason: str) -> UserError:
 
 def no_conversation(where: str, reason: str) -> UserError:
     return UserError(
-        f"{where} is no conversation: {reason}; write a line as "
+        f"{where} is not a conversation: {reason}; write a line as "
         '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]} '
         'or {"prompt": "…", "completion": "…"}'
     )
@@ -141,6 +143,14 @@ def dataset_unavailable(dataset: str, name: str | None, reason: str) -> UserErro
     return UserError(
         f"cannot load the data set {_dataset(dataset, name)} (data.id, data.name): {reason}; "
         "check the name and the network, or use local text: --data.type text --data.paths '[FILE]'"
+    )
+
+
+def no_split(dataset: str, name: str | None, split: str, heldout: bool, known: Iterable[str]) -> UserError:
+    field = "heldout_split" if heldout else "train_split"
+    fix = "; --data.heldout_split null holds out a part of the training split" if heldout else ""
+    return UserError(
+        f"the data set {_dataset(dataset, name)} has no split '{split}' (data.{field}): {suggestion(split, known)}{fix}"
     )
 
 

@@ -44,7 +44,7 @@ def shard_missing(index: Path, name: str) -> UserError:
 
 
 def not_safetensors(path: Path, reason: str) -> UserError:
-    return UserError(f"`{path}` is no whole safetensors file: {reason}; download or write it again")
+    return UserError(f"`{path}` is not a whole safetensors file: {reason}; download or write it again")
 
 
 def other_dtype(path: Path, tensor: str, dtype: str, known: Iterable[str]) -> UserError:
@@ -59,7 +59,7 @@ def unknown_model_type(folder: Path, model_type: object, known: Iterable[str]) -
     match = nearest(str(model_type), names)
     meant = f"; did you mean `{match}`?" if match else ""
     return UserError(
-        f"{folder / 'config.json'} has model_type `{model_type}`, which is no family of this library: "
+        f"{folder / 'config.json'} has model_type `{model_type}`, which is not a family of this library: "
         f"use one of {', '.join(names)}{meant}"
     )
 
@@ -99,7 +99,7 @@ def other_type(given: str, found: str, source: str) -> UserError:
 
 def no_language_model(folder: Path, model_type: str) -> UserError:
     return UserError(
-        f"`{folder}` is of type {model_type}, which is no language model, and a run trains those: read it with "
+        f"`{folder}` is of type {model_type}, which is not a language model, and a run trains those: read it with "
         "levanter.hf.import_model, and train it by a step of your own (docs/models.md shows how)"
     )
 
@@ -164,7 +164,7 @@ def run_has_checkpoints(path: Path) -> UserError:
 
 
 def no_run(path: Path) -> UserError:
-    return UserError(f"`{path}` is no run directory (it has no config.yaml): give the --run-dir of a run")
+    return UserError(f"`{path}` is not a run directory (it has no config.yaml): give the --run-dir of a run")
 
 
 def rope_contradiction(fields: Mapping[str, object]) -> UserError:

@@ -39,7 +39,7 @@ class HfFolder:
         """What config.json says.
 
         Raises:
-            UserError: there is none, or it is no JSON object.
+            UserError: there is none, or it is not a JSON object.
         """
         if not (self.path / CONFIG).is_file():
             raise errors.no_config(self.path, sorted(entry.name for entry in self.path.iterdir()))
@@ -111,5 +111,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise errors.unreadable_json(path, str(error)) from error
     if not isinstance(found, dict):
-        raise errors.unreadable_json(path, "it is no object")
+        raise errors.unreadable_json(path, "it is not an object")
     return found

@@ -71,7 +71,7 @@ def parse(text: str) -> Layout:
     layout = Layout(tuple(dims))
     for name in layout.axes:
         if not name.isidentifier():
-            raise errors.bad_layout(text, f"`{name}` is no axis name")
+            raise errors.bad_layout(text, f"`{name}` is not an axis name")
         if layout.axes.count(name) > 1:
             raise errors.bad_layout(text, f"axis `{name}` twice")
     return layout

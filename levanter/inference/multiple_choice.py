@@ -61,16 +61,16 @@ def _question(where: str, line: str) -> Question:
     try:
         fields: Any = json.loads(line)
     except ValueError as error:
-        raise errors.bad_question(where, f"it is no JSON ({error})") from None
+        raise errors.bad_question(where, f"it is not JSON ({error})") from None
     if not isinstance(fields, dict):
-        raise errors.bad_question(where, "it is no object")
+        raise errors.bad_question(where, "it is not an object")
     if missing := [f"`{key}`" for key in ("prompt", "choices", "answer") if key not in fields]:
         raise errors.bad_question(where, f"it has no {', '.join(missing)}")
     prompt, choices, answer = fields["prompt"], fields["choices"], fields["answer"]
     if not isinstance(prompt, str):
-        raise errors.bad_question(where, "`prompt` is no text")
+        raise errors.bad_question(where, "`prompt` is not text")
     if not (isinstance(choices, list) and len(choices) > 1 and all(isinstance(each, str) and each for each in choices)):
-        raise errors.bad_question(where, "`choices` is no list of two texts or more")
+        raise errors.bad_question(where, "`choices` is not a list of two texts or more")
     if isinstance(answer, str) and answer in choices:
         answer = choices.index(answer)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):

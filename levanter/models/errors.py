@@ -98,7 +98,7 @@ def contract_missing(model: str, missing: Sequence[str]) -> UserError:
 def no_lm_model(model: str) -> UserError:
     pieces = _pieces([name for name in _PIECES if name not in _OPTIONAL])
     return UserError(
-        f"{model} is no LmModel. Write\n\nfrom levanter.models import LmModel\n\nclass {model}(LmModel):\n{pieces}"
+        f"{model} is not an LmModel. Write\n\nfrom levanter.models import LmModel\n\nclass {model}(LmModel):\n{pieces}"
     )
 
 

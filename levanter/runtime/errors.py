@@ -288,7 +288,7 @@ def cannot_make_run(path: Path, reason: str) -> UserError:
 
 
 def no_run(path: Path) -> UserError:
-    return UserError(f"`{path}` is no run directory (it has no config.yaml): give the --run-dir of a run")
+    return UserError(f"`{path}` is not a run directory (it has no config.yaml): give the --run-dir of a run")
 
 
 def no_steps(text: str) -> UserError:
@@ -348,8 +348,8 @@ def array_differs(step: int, name: str, differing: int, arrays: int) -> str:
 
 def no_callback(place: str) -> UserError:
     return UserError(
-        f"trainer.callbacks has `{place}`, which is no callback: name FILE.py:NAME, or MODULE:NAME, of a subclass of "
-        "levanter.runtime.callbacks.Callback that is made without arguments"
+        f"trainer.callbacks has `{place}`, which is not a callback: name FILE.py:NAME, or MODULE:NAME, of a subclass "
+        "of levanter.runtime.callbacks.Callback that is made without arguments"
     )
 
 
@@ -366,7 +366,7 @@ def no_policy(text: str, part: str, known: Mapping[str, Sequence[str]]) -> UserE
     """`known` has the dtypes that each part of a policy can name."""
     choices = "; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in known.items())
     return UserError(
-        f"trainer.precision is '{text}', and '{part}' is no part of a policy: write such as "
+        f"trainer.precision is '{text}', and '{part}' is not a part of a policy: write such as "
         f"params=float32,compute=bfloat16,output=float32, each at most once ({choices})"
     )
 

@@ -305,8 +305,8 @@ class TestErrors:
 
     def test_what_are_no_names(self):
         wording = (
-            '`state.mlp.up.bias` gets 3, which are no names: write text such as "embed mlp", or one name a dim such as '
-            '("embed", None), with at most one `...`'
+            '`state.mlp.up.bias` gets 3, which are not names: write text such as "embed mlp", or one name a dim such '
+            'as ("embed", None), with at most one `...`'
         )
         assert refused({"*.up.bias": 3}) == wording
         assert "gets '... ...', which are no names" in refused({"*.up.bias": "... ..."})

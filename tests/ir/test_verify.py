@@ -102,7 +102,7 @@ def test_a_node_is_what_its_rule_gives():
 """
     assert (
         refusal(text)
-        == """graph step: contract: `over` lists nowhere=3, which is no dim of the first operand; the \
+        == """graph step: contract: `over` lists nowhere=3, which is not a dim of the first operand; the \
 result is i8[banana=7], but with `over=[embed=64]` the rule gives f32[batch=32, mlp=8]
   %0: f32[batch=32, embed=64]
   %1: f32[embed=64, mlp=8]
@@ -160,7 +160,7 @@ WRONG = {
         "contract: `over` must list dims, such as `over=[embed=64]`"
     ),
     "%9: f32[batch=4, mlp=6], %10: f32[batch=4] = attention(%0, %3, %3) over=[embed=8] along=[mlp=6]": (
-        "attention: `along` lists mlp=6, which is no dim of the key"
+        "attention: `along` lists mlp=6, which is not a dim of the key"
     ),
     "%9: f32[batch=4], %10: f32[batch=4] = attention(%0, %3, %3) over=[embed=8] along=[layers=3]": (
         "attention: the result is f32[batch=4], but the rule gives f32[batch=4, embed=8]"
@@ -206,15 +206,15 @@ WRONG = {
     "%9: f32[embed=8, mlp=6] = scatter.add(%1, %2, %0) along=[embed=8]": (
         "scatter.add: the rule needs the dims of the indices, [batch=4], and between them [mlp=6]"
     ),
-    "%9: i32[batch=4] = iota() along=[embed=8]": "iota: `along` lists embed=8, which is no dim of the result",
+    "%9: i32[batch=4] = iota() along=[embed=8]": "iota: `along` lists embed=8, which is not a dim of the result",
     "%9: f32[batch=4, embed=8] = cumulate.cumsum(%0) along=[mlp=6]": (
-        "cumulate.cumsum: `along` lists mlp=6, which is no dim of the operand"
+        "cumulate.cumsum: `along` lists mlp=6, which is not a dim of the operand"
     ),
     "%9: f32[batch=4, mlp=9], %10: i32[batch=4, mlp=9] = sort.top_k(%0) along=[embed=8]": (
         "sort.top_k: the result is f32[batch=4, mlp=9], but the rule gives f32[batch=4, ?=?]; "
     ),
     "%9: f32[batch=4, embed=8] = linalg.cholesky(%0) along=[mlp=6]": (
-        "linalg.cholesky: `along` lists mlp=6, which is no dim of the operands"
+        "linalg.cholesky: `along` lists mlp=6, which is not a dim of the operands"
     ),
     "%9: u32[] = random.bits(%5)": "random.bits: an operand of int32 where a key is needed",
     "%9: f32[batch=4, embed=8] = collective.psum(%1) mesh=[data]": (
@@ -293,7 +293,7 @@ BODIES = {
     ),
     "scanned over what is not there": (
         {"attrs": "carries=1 constants=0 over=[banana=3] trips=3"},
-        "`over` lists banana=3, which is no dim of what is scanned over",
+        "`over` lists banana=3, which is not a dim of what is scanned over",
     ),
     "a result of another name": (
         {"result": "f32[mlp=8]"},

@@ -131,12 +131,12 @@ SHAPE = (
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[1, 2]", "it is no JSON object"),
+        ("[1, 2]", "it is not a JSON object"),
         ({"text": "a"}, "it has neither `messages` nor `prompt` and `completion`"),
         (said("a", "b\ud83d"), "it has half of a surrogate pair, which is no character"),
         ({"messages": []}, "its messages are no list, or an empty one"),
         ({"messages": [{"content": "a"}]}, "a message of it has no `role`"),
-        ({"messages": [{"role": "user", "content": 3}]}, "the `content` of a message is no text"),
+        ({"messages": [{"role": "user", "content": 3}]}, "the `content` of a message is not text"),
         (said("a"), "no message of it is the assistant's, so there is nothing to learn"),
         ({"prompt": "a", "completion": said("b")["messages"]},
          "its prompt and its completion are not both text or both messages"),
@@ -146,7 +146,7 @@ def test_a_line_that_is_no_conversation_is_said(line: Any, reason: str, tmp_path
     path = written(tmp_path, said("a", "b"), "", line)
     with pytest.raises(UserError) as caught:
         list(ChatCorpus((path,)).conversations())
-    assert str(caught.value) == f"{path}:3 is no conversation: {reason}; {SHAPE}"
+    assert str(caught.value) == f"{path}:3 is not a conversation: {reason}; {SHAPE}"
 
 
 def data_of(tmp_path: Path, *, seed: int = 0, seq_len: int = 12, batch_size: int = 3, **fields: Any) -> Any:

@@ -88,7 +88,7 @@ def test_a_long_text_that_is_no_graph_is_not_echoed(
     file = tmp_path / "good.txt"
     file.write_text(text)
     code, printed, message = diff(capsys, file, file)
-    assert (code, printed) == (2, "") and message.startswith(f"error: `{file}` is no graph: ")
+    assert (code, printed) == (2, "") and message.startswith(f"error: `{file}` is not a graph: ")
     assert len(message) < 800 and "^" in message
 
 
@@ -99,7 +99,7 @@ def test_wrong_input_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     empty.mkdir()
     for arguments, message in (
         ((one, tmp_path), f"`{one}` and `{tmp_path}`: give two files or two folders"),
-        ((one,), f"`{one}` is no folder: give the folder of a --dump-ir, or two files"),
+        ((one,), f"`{one}` is not a folder: give the folder of a --dump-ir, or two files"),
         ((empty,), f"no graphs in `{empty}`: give the folder of a --dump-ir, or two files"),
         ((tmp_path, empty), f"no graph is in both `{tmp_path}` and `{empty}`: give two files"),
         ((one, "none.ir"), "cannot read `none.ir`: no such file or directory: check the path"),
@@ -107,7 +107,7 @@ def test_wrong_input_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert diff(capsys, *arguments) == (2, "", f"error: {message}\n")
     code, printed, message = diff(capsys, one, broken)
     assert (code, printed) == (2, "")
-    assert message.startswith(f"error: `{broken}` is no graph: expected ")
+    assert message.startswith(f"error: `{broken}` is not a graph: expected ")
     assert "  1 | grph g {\n    | ^^^^" in message
 
 
@@ -199,8 +199,8 @@ def test_a_run_on_what_is_no_good_graph_exits_2(tmp_path: Path, capsys: pytest.C
         "  %2: f32[batch=4] = map.add(%0, %1)\n  outputs\n    %2\n}\n"
     )
     for path, start in (
-        (broken, f"error: `{broken}` is no graph: expected `graph`"),
-        (malformed, f"error: `{malformed}` is no graph: "),
+        (broken, f"error: `{broken}` is not a graph: expected `graph`"),
+        (malformed, f"error: `{malformed}` is not a graph: "),
         (wrong, "error: "),
     ):
         code, printed, said = run(capsys, "--pass", "check_axes", path)

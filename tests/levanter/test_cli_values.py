@@ -228,7 +228,7 @@ def test_another_step_is_the_reference() -> None:
 MISTAKES = {
     "no mesh axis": (
         ("step", "params.up=data modl"),
-        "`params.up` is sharded over `modl`, which is no axis of the mesh: did you mean `model`?",
+        "`params.up` is sharded over `modl`, which is not an axis of the mesh: did you mean `model`?",
     ),
     "no path": (
         ("step", "params.upp=data"),

@@ -49,6 +49,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             "data:\n  type: text\n  name: x\n  id: y\n",
             "unknown key `data.name` (c.yaml:3): it is a field of type `hf`, and this section is of type `text`",
         ),
+        (
+            "data:\n  type: hf\n  column: x\n",
+            "unknown key `data.column` (c.yaml:3): "
+            "it is a field of type `jsonl`, and this section is of type `hf`, where it is `text_column`",
+        ),
         ("model:\n  type: gtp2\n", "unknown value `gtp2` for `model.type` (c.yaml:2): did you mean `gpt2`?"),
         (
             "optimizer:\n  beta1: high\n",

@@ -359,7 +359,7 @@ def test_the_process_tells_what_it_cannot_read_and_ends_with_who_began_it(tmp_pa
     rows_file(tmp_path)
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"text": null}\n')
-    with pytest.raises(UserError, match=r"rows.jsonl:151: `text` is null and no text"):
+    with pytest.raises(UserError, match=r"rows.jsonl:151: `text` is null, not text"):
         built(config_of(tmp_path, "cache", shuffle_block=10**6))
     fifo = tmp_path / "endless.jsonl"
     os.mkfifo(fifo)

@@ -84,19 +84,19 @@ def test_text_is_read_compressed_and_from_folders(here: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "where", "reason"),
     [
-        (b'{"text": null}', ":2", "`text` is null and no text"),
-        (b'{"text": 3.5}', ":2", "`text` is a number and no text"),
-        (b'{"text": ["a"]}', ":2", "`text` is a list and no text"),
-        (b'{"text": {"a": 1}}', ":2", "`text` is an object and no text"),
+        (b'{"text": null}', ":2", "`text` is null, not text"),
+        (b'{"text": 3.5}', ":2", "`text` is a number, not text"),
+        (b'{"text": ["a"]}', ":2", "`text` is a list, not text"),
+        (b'{"text": {"a": 1}}', ":2", "`text` is an object, not text"),
         (b'{"texts": "a"}', ":2", "it has no `text`; did you mean `texts`? (data.column)"),
         (b"{}", ":2", "it has no `text`"),
-        (b'["text"]', ":2", "it is no JSON object"),
-        (b'"text"', ":2", "it is no JSON object"),
+        (b'["text"]', ":2", "it is not a JSON object"),
+        (b'"text"', ":2", "it is not a JSON object"),
         (b'{"text": "\\ud83d and no more"}', ":2", "it has half of a surrogate pair, which is no character"),
-        (b'{"text": ' + b"9" * 5000 + b"}", ":2", "no JSON: a number has too many digits"),
-        (b'{"text": "a"', ":2:13", "no JSON: expecting ',' delimiter"),
-        (b'{"text": "a" "b"}', ":2:14", "no JSON: expecting ',' delimiter"),
-        (b'{"text": "\xff"}', ":2:11", "no UTF-8"),
+        (b'{"text": ' + b"9" * 5000 + b"}", ":2", "not JSON: a number has too many digits"),
+        (b'{"text": "a"', ":2:13", "not JSON: expecting ',' delimiter"),
+        (b'{"text": "a" "b"}', ":2:14", "not JSON: expecting ',' delimiter"),
+        (b'{"text": "\xff"}', ":2:11", "not UTF-8"),
         (b'{"text": ' + b"[" * 200_000, ":2", "it is nested too deeply"),
         (b'{"text": "' + b"a" * 3000 + b'"}', ":2",
          "the line is longer than 0 MB; a text of its own can be longer (data.type text)"),
@@ -130,7 +130,7 @@ def test_bad_rows_are_counted_at_every_start(here: Path, monkeypatch: pytest.Mon
         build(config, seq_len=8, seed=0, batch_size=2, notify=notices.append)
         assert notices[-1] == (
             "2 bad rows of rows.jsonl are left out (data.bad_rows skip); the first: rows.jsonl:201: "
-            "`text` is null and no text"
+            "`text` is null, not text"
         )
     assert len(notices) == 1
 
@@ -148,19 +148,21 @@ def test_rows_of_parquet(here: Path) -> None:
         "the file 'a.parquet' has no column 'text' (data.column): known: body, id"
     )
     assert message(ParquetDataConfig(paths=["a.parquet"], column="id")) == (
-        "a.parquet, row 1: `id` is a number and no text (data.paths): "
+        "a.parquet, row 1: `id` is a number, not text (data.paths): "
         "correct the row, or leave bad rows out with --data.bad_rows skip"
     )
     write_parquet(here / "b.parquet", {"text": ["a", None, "b"]})
     assert found(ParquetDataConfig(paths=["b.parquet"], bad_rows="skip")) == ["a", "b"]
     write_parquet(here / "d.parquet", {"text": [b"\xff", b"b"]})
     assert message(ParquetDataConfig(paths=["d.parquet"])).startswith(
-        "d.parquet, row 1: `text` is bytes and no UTF-8 text (data.paths): "
+        "d.parquet, row 1: `text` is bytes that are not UTF-8 (data.paths): "
     )
     damaged = pyarrow.array([b"a", b"caf\xe9", b"b"]).view(pyarrow.string())
     write_parquet(here / "e.parquet", {"text": damaged})
     assert found(ParquetDataConfig(paths=["e.parquet"], bad_rows="skip")) == ["a", "b"]
-    assert message(ParquetDataConfig(paths=["e.parquet"])).startswith("e.parquet, row 2: `text` is bytes and no UTF-8")
+    assert message(ParquetDataConfig(paths=["e.parquet"])).startswith(
+        "e.parquet, row 2: `text` is bytes that are not UTF-8"
+    )
     (here / "c.parquet").write_bytes(b"PAR1 no")
     assert message(ParquetDataConfig(paths=["c.parquet"])).startswith("cannot read the file 'c.parquet' (data.paths): ")
 
@@ -181,7 +183,7 @@ def test_a_compressed_text_that_is_cut_off_is_refused(size: int, here: Path) -> 
 def test_rows_are_not_trained_on_as_text(name: str, kind: str, here: Path) -> None:
     (here / name).write_bytes(b"{}")
     assert message(TextDataConfig(paths=[name])) == (
-        f"the file '{name}' has rows and is no plain text (data.paths): read it with --data.type {kind}, "
+        f"the file '{name}' has rows and is not plain text (data.paths): read it with --data.type {kind}, "
         "which takes the text from one column of it (data.column)"
     )
 
@@ -235,7 +237,7 @@ def test_a_data_set_in_batches(streaming: bool, datasets_cache: Path) -> None:
         Document("three", HELDOUT),
     ]
     assert message(HfDataConfig(id=str(datasets_cache), streaming=streaming)) == (
-        f"the data set '{datasets_cache}', split train, row 2: `text` is null and no text (data.id): "
+        f"the data set '{datasets_cache}', split train, row 2: `text` is null, not text (data.id): "
         "correct the row, or leave bad rows out with --data.bad_rows skip"
     )
     assert message(HfDataConfig(id=str(datasets_cache), streaming=streaming, text_column="texts")) == (
@@ -258,11 +260,38 @@ def test_a_data_set_that_was_saved_to_disk(streaming: bool, datasets_cache: Path
     config = HfDataConfig(id="saved", text_column="meta.text", heldout_split=None, streaming=streaming)
     assert found(config) == TEXTS
     assert message(dataclasses.replace(config, train_split="test")) == (
-        "cannot load the data set 'saved' (data.id, data.name): it has the split 'train' alone, and no 'test'; "
-        "check the name and the network, or use local text: --data.type text --data.paths '[FILE]'"
+        "the data set 'saved' has no split 'test' (data.train_split): known: train"
     )
     assert message(dataclasses.replace(config, text_column="meta.txet")) == (
         "the data set has no column 'meta.txet' (data.text_column): did you mean `meta.text`?"
+    )
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_splits_that_were_saved_to_disk(streaming: bool, datasets_cache: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    sides = {"train": ["one", "two"], "test": ["three"]}
+    datasets.DatasetDict(
+        {name: datasets.Dataset.from_dict({"text": rows}) for name, rows in sides.items()}
+    ).save_to_disk("saved")
+    config = HfDataConfig(id="saved", heldout_split="test", streaming=streaming)
+    assert list(config.corpus().documents()) == [
+        Document("one", TRAIN),
+        Document("two", TRAIN),
+        Document("three", HELDOUT),
+    ]
+    assert message(HfDataConfig(id="saved", streaming=streaming)) == (
+        "the data set 'saved' has no split 'validation' (data.heldout_split): known: test, train; "
+        "--data.heldout_split null holds out a part of the training split"
+    )
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_set_without_held_out_rows_says_how_to_hold_some_out(streaming: bool, datasets_cache: Path) -> None:
+    (datasets_cache / "train.jsonl").write_bytes(lines(["one", "two"]))
+    assert message(HfDataConfig(id=str(datasets_cache), streaming=streaming)) == (
+        f"the data set '{datasets_cache}' has no split 'validation' (data.heldout_split): known: train; "
+        "--data.heldout_split null holds out a part of the training split"
     )
 
 
@@ -288,7 +317,7 @@ def test_columns_below_others(here: Path) -> None:
     )
     write_parquet(here / "d.parquet", {"meta": [{"text": "one"}, None, {"text": None}]})
     assert message(ParquetDataConfig(paths=["d.parquet"], column="meta.text")).startswith(
-        "d.parquet, row 2: `meta.text` is null and no text"
+        "d.parquet, row 2: `meta.text` is null, not text"
     )
 
 
@@ -301,7 +330,7 @@ def test_text_that_is_stored_in_other_ways(here: Path) -> None:
     write_parquet(here / "bytes.parquet", {"text": [text.encode() for text in TEXTS]})
     assert found(ParquetDataConfig(paths=["bytes.parquet"])) == TEXTS
     write_parquet(here / "no.parquet", {"text": [b"one", b"\xff"]})
-    assert "row 2: `text` is bytes and no UTF-8 text" in message(ParquetDataConfig(paths=["no.parquet"]))
+    assert "row 2: `text` is bytes that are not UTF-8" in message(ParquetDataConfig(paths=["no.parquet"]))
 
 
 def test_files_in_an_archive(here: Path) -> None:

@@ -137,7 +137,7 @@ def test_elements_of_tuples_are_the_same_written_short_and_long() -> None:
 
 @pytest.mark.parametrize("operand", ["p#2", "p#x", "q#0", "p#0#0"])
 def test_an_element_that_is_not_there_is_refused(operand: str) -> None:
-    with pytest.raises(WorkFailed, match=f"`%{operand}` is no element of a tuple above it"):
+    with pytest.raises(WorkFailed, match=f"`%{operand}` is not an element of a tuple above it"):
         parse(ELEMENTS % f"  ROOT %r = f32[4]{{0}} copy(%{operand})\n")
 
 

@@ -178,8 +178,8 @@ def test_a_callback_that_is_none_is_refused(made: Made) -> None:
     with pytest.raises(UserError) as caught:
         callbacks_of([place])
     assert str(caught.value) == (
-        f"trainer.callbacks has `{place}`, which is no callback: name FILE.py:NAME, or MODULE:NAME, of a subclass of "
-        "levanter.runtime.callbacks.Callback that is made without arguments"
+        f"trainer.callbacks has `{place}`, which is not a callback: name FILE.py:NAME, or MODULE:NAME, of a subclass "
+        "of levanter.runtime.callbacks.Callback that is made without arguments"
     )
 
 

@@ -311,7 +311,7 @@ SIGNATURE_OF_LOGITS = (
     [
         (
             Documented,
-            "Documented is no LmModel. Write\n\nfrom levanter.models import LmModel\n\nclass Documented(LmModel):\n"
+            "Documented is not an LmModel. Write\n\nfrom levanter.models import LmModel\n\nclass Documented(LmModel):\n"
             "    @property\n"
             "    def Pos(self) -> Axis:  # the axis of the places of a text, at the longest that the model reads\n\n"
             "    @property\n    def Vocab(self) -> Axis:  # the axis of the token ids in its logits\n\n"

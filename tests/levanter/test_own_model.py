@@ -255,7 +255,7 @@ def test_the_commands_take_it(folder: Path, capsys) -> None:
         ),
         (
             "config --data.type my_data.py:Plain",
-            "`--data.type`: `{folder}/my_data.py:Plain` is no config of the kind source of text. Write\n\n"
+            "`--data.type`: `{folder}/my_data.py:Plain` is not a config of the kind source of text. Write\n\n"
             "from levanter.data.config import DataConfig\n\n@dataclass(frozen=True)\nclass Plain(DataConfig):",
         ),
         (

@@ -94,7 +94,7 @@ def test_what_is_no_policy_is_refused(text: str, part: str) -> None:
     with pytest.raises(UserError) as caught:
         parse(text)
     assert str(caught.value) == (
-        f"trainer.precision is '{text}', and '{part}' is no part of a policy: write such as "
+        f"trainer.precision is '{text}', and '{part}' is not a part of a policy: write such as "
         "params=float32,compute=bfloat16,output=float32, each at most once (params: float32, bfloat16; compute: "
         "float32, bfloat16, float16; output: float32, bfloat16)"
     )

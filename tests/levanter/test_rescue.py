@@ -297,7 +297,7 @@ def test_what_cannot_be_asked_for(folder: Path, rewound: str) -> None:
     for ask, said in (
         (
             (folder / "nowhere", None),
-            f"`{folder}/nowhere` is no run directory (it has no config.yaml): give the --run-dir of a run",
+            f"`{folder}/nowhere` is not a run directory (it has no config.yaml): give the --run-dir of a run",
         ),
         ((run, (20, 25)), f"--steps: {run} has made 24 steps, not 25: give a LAST of at most 24"),
     ):

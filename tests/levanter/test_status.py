@@ -141,7 +141,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     for command in ("status", "plot"):
         assert main([command, str(tmp_path)]) == 2
         assert capsys.readouterr().err == (
-            f"error: `{tmp_path}` is no run directory (it has no config.yaml): give the --run-dir of a run\n"
+            f"error: `{tmp_path}` is not a run directory (it has no config.yaml): give the --run-dir of a run\n"
         )
 
 

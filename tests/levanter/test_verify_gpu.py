@@ -41,7 +41,7 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as caught:
         gpus_for("v5e", {"data": 8})
     assert str(caught.value) == (
-        "`v5e` is no GPU that steps are compiled for: give --hardware a100, h100, h200, "
+        "`v5e` is not a GPU that steps are compiled for: give --hardware a100, h100, h200, "
         "or leave out --platform gpu to compile for CPU devices"
     )
     assert str(errors.unknown_gpus("h100:1x8", ValueError("bad\nmore"))) == (

@@ -106,7 +106,7 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as caught:
         topology_for("h100", {"data": 8})
     assert str(caught.value) == (
-        "`h100` is no TPU whose slices are known: give --hardware v4, v5e, v5p, v6e, "
+        "`h100` is not a TPU whose slices are known: give --hardware v4, v5e, v5p, v6e, "
         "or leave out --platform tpu to compile for CPU devices"
     )
     assert str(errors.unknown_topology("v5e:3x1", ValueError("not divisible\nmore"))) == (

@@ -96,7 +96,8 @@ def test_a_file_says_them(tmp_path: Path) -> None:
     [
         (
             ["optimiser"],
-            "'optimiser' is no kind of state; did you mean 'optimizer'? (there are parameters, gradients, optimizer)",
+            "'optimiser' is not a kind of state; did you mean 'optimizer'? "
+            "(there are parameters, gradients, optimizer)",
         ),
         (
             ["parameters", "gradients"],

@@ -143,9 +143,9 @@ EXPECTED = "give `state` or `batch` of `step`, all its arguments as a tuple, its
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"x": 1.0}, f"the tree has `x`, which is no tree of the step that was planned: {EXPECTED}"),
-        ({}, f"the tree has no arrays, which is no tree of the step that was planned: {EXPECTED}"),
-        (jnp.ones(77), f"the tree is one array, which is no tree of the step that was planned: {EXPECTED}"),
+        ({"x": 1.0}, f"the tree has `x`, which is not a tree of the step that was planned: {EXPECTED}"),
+        ({}, f"the tree has no arrays, which is not a tree of the step that was planned: {EXPECTED}"),
+        (jnp.ones(77), f"the tree is one array, which is not a tree of the step that was planned: {EXPECTED}"),
         (
             {**BATCH, "mask": 1.0},
             f"the tree is nearest to `batch` but has besides `mask`: {EXPECTED}",

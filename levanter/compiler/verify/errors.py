@@ -48,14 +48,14 @@ def child_too_slow(target: str, seconds: float) -> WorkFailed:
 
 def no_tpu(hardware: str, known: Iterable[str]) -> UserError:
     return UserError(
-        f"`{hardware}` is no TPU whose slices are known: give --hardware {', '.join(known)}, "
+        f"`{hardware}` is not a TPU whose slices are known: give --hardware {', '.join(known)}, "
         "or leave out --platform tpu to compile for CPU devices"
     )
 
 
 def no_gpu(hardware: str, known: Iterable[str]) -> UserError:
     return UserError(
-        f"`{hardware}` is no GPU that steps are compiled for: give --hardware {', '.join(known)}, "
+        f"`{hardware}` is not a GPU that steps are compiled for: give --hardware {', '.join(known)}, "
         "or leave out --platform gpu to compile for CPU devices"
     )
 

@@ -230,7 +230,7 @@ def _spell_out(operand: str, body: dict[str, Instruction], line: str) -> None:
     _spell_out(of, body, line)
     elements = split(body[of].type_text[1:-1]) if of in body and body[of].is_tuple else []
     if not index.isdecimal() or int(index) >= len(elements):
-        raise unreadable_hlo(line, f"`%{operand}` is no element of a tuple above it")
+        raise unreadable_hlo(line, f"`%{operand}` is not an element of a tuple above it")
     body[operand] = Instruction(
         operand, elements[int(index)], "get-tuple-element", f"%{of}", f"index={index}", is_root=False
     )

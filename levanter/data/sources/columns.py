@@ -21,7 +21,7 @@ def value_at(row: Any, column: str) -> Any:
 
     Raises:
         KeyError: it has none.
-        TypeError: it is no object.
+        TypeError: it is not an object.
     """
     if not isinstance(row, dict):
         raise TypeError

@@ -83,9 +83,9 @@ def _text_or_bytes(value: Any) -> Any:
 def not_text(column: str, value: Any) -> str:
     """What is wrong with a column that is no text."""
     if isinstance(value, bytes):
-        return f"`{column}` is bytes and no UTF-8 text"
+        return f"`{column}` is bytes that are not UTF-8"
     kind = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "a list"}
-    return f"`{column}` is {kind.get(type(value), 'an object')} and no text"
+    return f"`{column}` is {kind.get(type(value), 'an object')}, not text"
 
 
 def no_column(column: str, row: dict[str, Any]) -> str:

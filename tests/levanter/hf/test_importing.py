@@ -239,12 +239,12 @@ def test_a_model_type_that_is_not_known(tmp_path: Path) -> None:
     known = sorted(name for family in families.families() for name in family.model_types)
     assert "gpt2" in known
     assert refused(tmp_path / "m") == (
-        f"{tmp_path}/m/config.json has model_type `gpt3`, which is no family of this library: use one of "
+        f"{tmp_path}/m/config.json has model_type `gpt3`, which is not a family of this library: use one of "
         f"{', '.join(known)}; did you mean `gpt2`?"
     )
     set_config(tmp_path / "m", model_type=...)
     assert refused(tmp_path / "m") == (
-        f"{tmp_path}/m/config.json has model_type `None`, which is no family of this library: use one of "
+        f"{tmp_path}/m/config.json has model_type `None`, which is not a family of this library: use one of "
         f"{', '.join(known)}"
     )
 
@@ -297,7 +297,7 @@ def test_quantized_weights(tmp_path: Path) -> None:
         ),
         (
             lambda folder: (folder / "config.json").write_text("[]"),
-            "`{folder}/config.json` is not the JSON that it should be: it is no object; put back the file of this "
+            "`{folder}/config.json` is not the JSON that it should be: it is not an object; put back the file of this "
             "model",
         ),
         (

@@ -46,7 +46,7 @@ def test_a_view_shares_memory_also_of_a_part_of_the_tensor(layout: str, shape: t
         ("heads) embed", "a bracket too many"),
         ("() embed", "a bracket with nothing in it"),
         ("(heads embed", "a bracket is not closed"),
-        ("heads head-size", "`head-size` is no axis name"),
+        ("heads head-size", "`head-size` is not an axis name"),
         ("embed embed", "axis `embed` twice"),
     ],
 )

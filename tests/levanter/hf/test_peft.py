@@ -131,7 +131,7 @@ def test_the_folder_is_read_without_torch(tmp_path: Path) -> None:
         "base_model.model.model.layers.0.self_attn.v_proj.lora_A.weight, "
     )
     assert refused(initialize_from=str(tmp_path / "none")) == (
-        "TMP/none is no LoRA adapter: No such file or directory; it needs adapter_config.json and "
+        "TMP/none is not a LoRA adapter: No such file or directory; it needs adapter_config.json and "
         "adapter_model.safetensors, as `peft` writes them"
     )
 

@@ -230,7 +230,7 @@ def test_a_dtype_of_its_own_comes_home(work: Path) -> None:
     [
         (
             ["export", "nothing", "home"],
-            "`nothing` is no run directory (it has no config.yaml): give the --run-dir of a run",
+            "`nothing` is not a run directory (it has no config.yaml): give the --run-dir of a run",
         ),
         (
             ["export", "run", "home", "--max-shard-size", "big"],
@@ -266,6 +266,6 @@ def test_a_model_that_is_no_language_model_is_not_imported(work: Path, capsys: p
     model = config.build(key=jax.random.key(0))
     export_model(work / "vit", config, flat_names(model), model)
     assert said(capsys, "import", "vit", "--run-dir", "run") == (
-        "model.initialize_from: `vit` is of type vit, which is no language model, and a run trains those: read it with "
-        "levanter.hf.import_model, and train it by a step of your own (docs/models.md shows how)"
+        "model.initialize_from: `vit` is of type vit, which is not a language model, and a run trains those: read it "
+        "with levanter.hf.import_model, and train it by a step of your own (docs/models.md shows how)"
     )

@@ -123,7 +123,7 @@ def test_a_torn_file_is_refused(content: bytes, reason: str, tmp_path: Path) -> 
     file.write_bytes(content)
     with pytest.raises(UserError) as caught:
         read_header(file)
-    assert str(caught.value) == f"`{file}` is no whole safetensors file: {reason}; download or write it again"
+    assert str(caught.value) == f"`{file}` is not a whole safetensors file: {reason}; download or write it again"
 
 
 def test_a_dtype_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -203,10 +203,10 @@ def test_questions_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("[1]", "it is no object"),
+        ("[1]", "it is not an object"),
         ('{"prompt": "x", "answer": 0}', "it has no `choices`"),
-        ('{"prompt": 3, "choices": ["a", "b"], "answer": 0}', "`prompt` is no text"),
-        ('{"prompt": "x", "choices": ["a"], "answer": 0}', "`choices` is no list of two texts or more"),
+        ('{"prompt": 3, "choices": ["a", "b"], "answer": 0}', "`prompt` is not text"),
+        ('{"prompt": "x", "choices": ["a"], "answer": 0}', "`choices` is not a list of two texts or more"),
         (
             '{"prompt": "x", "choices": ["a", "b"], "answer": 2}',
             "`answer` is none of its 2 choices, by place from 0 or by text",

@@ -89,13 +89,13 @@ def _conversation(line: str, side: str | None, where: str) -> Conversation:
     try:
         found = json.loads(line)
     except ValueError as error:
-        raise errors.no_conversation(where, f"it is no JSON ({error})") from error
+        raise errors.no_conversation(where, f"it is not JSON ({error})") from error
     except RecursionError as error:
         raise errors.no_conversation(where, "it is nested too deeply") from error
     if "\\u" in line and half_a_pair(json.dumps(found, ensure_ascii=False)):
         raise errors.no_conversation(where, HALF_A_PAIR)
     if not isinstance(found, dict):
-        raise errors.no_conversation(where, "it is no JSON object")
+        raise errors.no_conversation(where, "it is not a JSON object")
     if "messages" in found:
         messages = _messages(found["messages"], where)
         learned = [message["role"] == ASSISTANT and message.get("weight", 1) != 0 for message in messages]
@@ -125,5 +125,5 @@ def _messages(messages: Any, where: str) -> list[dict[str, Any]]:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise errors.no_conversation(where, "a message of it has no `role`")
         if not isinstance(message.get("content"), str) and "tool_calls" not in message:
-            raise errors.no_conversation(where, "the `content` of a message is no text")
+            raise errors.no_conversation(where, "the `content` of a message is not text")
     return messages

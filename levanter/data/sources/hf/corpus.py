@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from levanter.data.sources import files
 from levanter.data.sources.columns import arrow_column, arrow_names, has_arrow, path_of
 from levanter.data.sources.files import File
 from levanter.data.sources.rows import SKIP, not_text, texts_of
+from levanter.errors import UserError
 from levanter.optional import require
 
 _BATCH_ROWS = 1000
 _STRETCH_CHARACTERS = 1 << 20
+_SAVED = ("state.json", "dataset_dict.json")
+"""What `save_to_disk` writes beside the rows of a data set, and beside the folders of several splits."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,28 @@ class HfCorpus:
     def _rows(self, datasets: Any, split: str) -> Any:
         """The rows of a split."""
         folder = Path(self.id)
-        if not (folder / "state.json").is_file():
-            return datasets.load_dataset(self.id, self.name, split=split, streaming=self.streaming)
-        # One data set, as its `save_to_disk` wrote it, which has no splits but the one it was.
-        rows = datasets.load_from_disk(self.id)
-        if split not in (found := str(rows.split or "train"), "train"):
-            raise errors.dataset_unavailable(self.id, self.name, f"it has the split '{found}' alone, and no '{split}'")
+        if not any((folder / name).is_file() for name in _SAVED):
+            try:
+                return datasets.load_dataset(self.id, self.name, split=split, streaming=self.streaming)
+            except ValueError as error:
+                known = datasets.get_dataset_split_names(self.id, self.name)
+                if known and _named(split) - set(known):
+                    raise self._no_split(split, known) from error
+                raise
+        # As `save_to_disk` wrote it: splits by name, or one data set, which has no splits but the one it was.
+        saved = datasets.load_from_disk(self.id)
+        if isinstance(saved, datasets.DatasetDict):
+            if split not in saved:
+                raise self._no_split(split, saved)
+            rows = saved[split]
+        else:
+            rows = saved
+            if split not in (found := str(rows.split or "train"), "train"):
+                raise self._no_split(split, [found])
         return rows.to_iterable_dataset() if self.streaming else rows
+
+    def _no_split(self, split: str, known: Iterable[str]) -> UserError:
+        return errors.no_split(self.id, self.name, split, split == self.heldout_split, known)
 
     def _bad(self, where: str, reason: str, reading: Reading) -> None:
         if self.bad_rows != SKIP:
@@ -126,3 +144,8 @@ class HfCorpus:
 
 def _reason(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _named(split: str) -> set[str]:
+    """The splits of which a text such as train[:90%]+test takes rows."""
+    return {part.partition("[")[0].strip() for part in split.split("+")}

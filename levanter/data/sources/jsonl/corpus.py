@@ -50,17 +50,17 @@ class JsonlCorpus(RowCorpus):
     def _tell(self, file: File, number: int, line: bytes, error: Exception, reading: Reading) -> None:
         where = f"{file.path}:{number}"
         if isinstance(error, json.JSONDecodeError):
-            where, reason = f"{where}:{error.colno}", f"no JSON: {error.msg[0].lower()}{error.msg[1:]}"
+            where, reason = f"{where}:{error.colno}", f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
         elif isinstance(error, UnicodeDecodeError):
-            where, reason = f"{where}:{error.start + 1}", "no UTF-8"
+            where, reason = f"{where}:{error.start + 1}", "not UTF-8"
         elif isinstance(error, KeyError):
             reason = no_column(self.column, json.loads(line))
         elif isinstance(error, RecursionError):
             reason = "it is nested too deeply"
         elif isinstance(error, ValueError):
-            reason = "no JSON: a number has too many digits"
+            reason = "not JSON: a number has too many digits"
         else:
-            reason = "it is no JSON object"
+            reason = "it is not a JSON object"
         self._bad(where, file.field, reason, reading)
 
 
