@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from passes.planner.groups import MOST_ENTRIES, Group
 from passes.planner.parts import BOUNDS, HUGE, Part, Table
 from passes.planner.peaks import Moments
 from passes.planner.tables import Float
 from passes.sharding.mesh import IntArray
+
+BoolArray = npt.NDArray[np.bool_]
 
 __all__ = ["BOUNDS", "HUGE", "Branch"]
 
@@ -167,6 +170,16 @@ class Branch:
         """The branch with parts that are as small as can be."""
         first, *rest = self.parts
         return replace(self, parts=(first, *(each for part in rest for each in part.gathered().split())))
+
+    def kept(self, keep: Sequence[Sequence[BoolArray]]) -> "Branch | None":
+        """The branch with these sets alone, by part and mesh axis; None where there are none for one."""
+        if not all(each.any() for of_part in keep for each in of_part):
+            return None
+        parts = [
+            part.keep([None if each.all() else np.flatnonzero(each) for each in of_part])
+            for part, of_part in zip(self.parts, keep, strict=True)
+        ]
+        return replace(self, parts=tuple(parts))
 
     def whole(self) -> "Branch":
         """The branch with all parts as one."""

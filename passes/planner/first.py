@@ -1,20 +1,27 @@
 """Plans to begin a search with: the better they are, the more of the space is ruled out before it is looked at.
 
 First those that people write down: the batch over some of the mesh axes, and all other names over the others or over
-all; with nothing stored, or one name over all mesh axes. Then those that differ from the best of these in one name.
+all; with nothing stored, or one name over all mesh axes. Then those that differ from the best of these in one name, and
+again from the best of those, as long as any is better.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from passes.planner.candidate import Candidate, Ranked, ranked
+from passes.planner.complete import two_prices
 from passes.planner.groups import remembering
 from passes.planner.peaks import Moments
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.tables import Asked, Float
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import ShardingRules
+
+_STEPS = 8
+"""From the best plans to those that differ from them in one name."""
+_SHARES = 33
+"""Means of what is computed and what is sent, of which one is chosen."""
 
 Choice = tuple[StorageAxes, dict[str, int]]
 """Storage axes, and the mask of every name."""
@@ -33,8 +40,14 @@ def usual_plans(space: PlanSpace) -> Iterator[Choice]:
                 yield choice, masks
 
 
-def near_plans(space: PlanSpace, choice: Choice) -> Iterator[Choice]:
-    """Plans that differ from one in a single name, or in how the batch and one name more are all that is in use."""
+def near_plans(space: PlanSpace, choice: Choice) -> list[Choice]:
+    """Plans that differ from one in a single name, or in how the batch and one name more are all that is in use; each
+    once."""
+    found = {(stored, tuple(masks.values())): (stored, masks) for stored, masks in _near(space, choice)}
+    return list(found.values())
+
+
+def _near(space: PlanSpace, choice: Choice) -> Iterator[Choice]:
     stored, masks = choice
     every = space.mesh.masks - 1
     first = next(iter(space.options), None)
@@ -51,35 +64,94 @@ def near_plans(space: PlanSpace, choice: Choice) -> Iterator[Choice]:
                 yield stored, {**masks, name: mask}
 
 
-def prices(
-    space: PlanSpace,
-    choices: Sequence[Choice],
-    terms: Sequence[Asked],
-    entries: Sequence[tuple[Asked, list[int]]],
-    moments: Moments,
-) -> tuple[Float, Float, list[tuple[float, float]]]:
-    """Seconds and peak bytes of some plans, all at once; and of each term the least that it takes in any of them.
+class First:
+    """The plans that a search begins with.
 
-    Args:
-        moments: with the entries in their order.
+    Attributes:
+        best: the best of those that fit, and the next of another price.
+        leanest: that which needs the least memory.
+        weights, spreads: of each term, the least and the most that it takes in any of them.
     """
-    compute = {name: np.array([masks[name] for _, masks in choices]) for name in space.options}
-    names = dict.fromkeys(stored.name for stored, _ in choices if stored.name is not None)
-    extra = {
-        name: np.array([stored.mask if stored.name == name else 0 for stored, _ in choices], np.int64) for name in names
-    }
-    rules = remembering(ShardingRules(space.mesh, space.order, compute, extra, space.order_where))
-    total: Any = np.zeros((2, len(choices)))
-    least: list[tuple[float, float]] = []
-    for asked in terms:
-        rows = asked.rows(rules)
-        each = np.maximum(*rows)
-        least.append((float(each.min()), float(each.max())))
-        for row, more in zip(total, rows, strict=True):
-            row += more
-    sizes = [np.broadcast_to(row, len(choices)) for asked, _ in entries for row in asked.rows(rules)]
-    peaks = moments.peak(np.stack(sizes).astype(np.float64)) if sizes else np.zeros(len(choices))
-    return total.max(axis=0), peaks, least
+
+    def __init__(
+        self,
+        terms: Sequence[Asked],
+        entries: Sequence[tuple[Asked, list[int]]],
+        moments: Moments,
+        capacity: int,
+    ) -> None:
+        """Args:
+        moments: with the entries in their order.
+        """
+        self.terms = terms
+        self.entries = entries
+        self.moments = moments
+        self.capacity = capacity
+        self.best: list[Ranked] = []
+        self.leanest: Candidate | None = None
+        self.weights = np.full(len(terms), np.inf)
+        self.spreads = np.zeros(len(terms))
+        self._fastest = np.inf
+        self._fitting: list[Float] = []
+
+    def climb(self, place: int, space: PlanSpace, choices: Sequence[Choice]) -> None:
+        """Notes the best of some plans of a space, and of those near the best, as long as any is better."""
+        before = np.inf, np.inf
+        for _ in range(_STEPS):
+            both, peaks = self._prices(space, choices)
+            seconds = both.max(axis=0)
+            lean = int(np.argmin(peaks))
+            if self.leanest is None or peaks[lean] < self.leanest.peak:
+                self.leanest = candidate(space, choices[lean], float(seconds[lean]), float(peaks[lean]))
+            fitting = np.flatnonzero(peaks <= self.capacity)
+            fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
+            self._fitting.append(both[:, fitting])
+            for these in two_prices(seconds[fitting]):
+                i = int(fitting[these[0]])
+                self._fastest = min(self._fastest, float(seconds[fitting[0]]))
+                found = candidate(space, choices[i], float(seconds[i]), float(peaks[i]))
+                self.best = ranked([*self.best, (place, found)], self._fastest)
+            now = (seconds[fitting].min(initial=np.inf), peaks[lean] if not len(fitting) else 0.0)
+            if now >= before:
+                return
+            before = now
+            choices = near_plans(space, choices[int(fitting[0]) if len(fitting) else lean])
+
+    @property
+    def share(self) -> float:
+        """Of what is computed in a mean with what is sent: that with which the plans that fit take most at least."""
+        tried = np.concatenate([np.zeros((2, 0)), *self._fitting], axis=1)
+        if not tried.shape[1]:
+            return 0.5
+        shares = np.linspace(0.0, 1.0, _SHARES)
+        least = [(share * tried[0] + (1.0 - share) * tried[1]).min() for share in shares]
+        return float(shares[int(np.argmax(least))])
+
+    def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> tuple[Float, Float]:
+        """[computed or sent, plan] seconds, and [plan] peak bytes, all at once."""
+        compute = {name: np.array([masks[name] for _, masks in choices]) for name in space.options}
+        names = dict.fromkeys(stored.name for stored, _ in choices if stored.name is not None)
+        extra = {
+            name: np.array([stored.mask if stored.name == name else 0 for stored, _ in choices], np.int64)
+            for name in names
+        }
+        rules = remembering(ShardingRules(space.mesh, space.order, compute, extra, space.order_where))
+        total = np.zeros((2, len(choices)))
+        for i, asked in enumerate(self.terms):
+            rows = asked.rows(rules)
+            each = np.maximum(*rows)
+            self.weights[i] = min(self.weights[i], each.min())
+            self.spreads[i] = max(self.spreads[i], each.max())
+            for row, more in zip(total, rows, strict=True):
+                row += more
+        sizes = [np.broadcast_to(row, len(choices)) for asked, _ in self.entries for row in asked.rows(rules)]
+        peaks = self.moments.peak(np.stack(sizes).astype(np.float64)) if sizes else np.zeros(len(choices))
+        return total, peaks
+
+
+def candidate(space: PlanSpace, choice: Choice, seconds: float, peak: float) -> Candidate:
+    stored, masks = choice
+    return Candidate(float(seconds), round(float(peak)), stored, masks, space.order_where)
 
 
 def _widest(space: PlanSpace) -> list[StorageAxes]:

@@ -28,6 +28,8 @@ from passes.planner.tables import (
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import Layout, Role, ShardingRules, Sizes, in_order
 
+BOUNDS = 3
+"""What is computed, what is sent, and a mean of the two: a step takes at least as long as any of them."""
 MOST_ENTRIES = 1 << 18
 """Of one table: what has more waits until enough is decided."""
 
@@ -224,7 +226,7 @@ def legal_group(space: PlanSpace, name: str, stored: str | None, names: Sequence
 
     def rows(rules: ShardingRules) -> list[Any]:
         mask = rules.compute[name] if stored is None else rules.extra[stored]
-        return [np.where(np.isin(mask, options), 0.0, np.inf)] * 2
+        return [np.where(np.isin(mask, options), 0.0, np.inf)] * BOUNDS
 
     asked = Asked(rows, ((shape, "compute" if stored is None else "storage"),))
     able = [able_names(space, (name,), stored, axis) for axis in range(len(space.mesh.axes))]

@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from passes.planner.groups import Group
+from passes.planner.groups import BOUNDS, Group
 from passes.planner.tables import Float
 from passes.sharding.mesh import IntArray
 
-BOUNDS = 2
-"""What is computed and what is sent: a step takes at least as long as either."""
 HUGE = 1e30
 
 

@@ -1,7 +1,7 @@
 """Where a search begins: a part of a space in which storage axes go to one name, with all that is added up there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import fsum, prod
 from typing import Any
@@ -46,7 +46,7 @@ class Root:
     def seconds(self, sets: Sequence[IntArray]) -> float:
         """Those of one plan, of which the set of names that wish for each mesh axis is given alone."""
         parts = [group.of(sets) for group in self.groups if group.at is None]
-        return max(fsum(part[row] for part in parts) for row in range(BOUNDS))
+        return max(fsum(part[row] for part in parts) for row in range(BOUNDS - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,17 @@ def in_turn(groups: Sequence[Group]) -> tuple[Group, ...]:
 def heavy_weight(groups: Sequence[Group]) -> float:
     """The weight above which a group comes before small ones."""
     return _HEAVY * max((group.weight for group in groups), default=0.0)
+
+
+def with_mean(asked: Asked, share: float) -> Asked:
+    """A function that gives what is computed and what is sent, with the mean of the two in which the first has a share:
+    where the one can be traded for the other, that has no bound as tight of its own."""
+
+    def rows(rules: ShardingRules) -> list[Any]:
+        computed, sent = asked.rows(rules)
+        return [computed, sent, share * computed + (1.0 - share) * sent]
+
+    return replace(asked, rows=rows)
 
 
 def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:

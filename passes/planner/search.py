@@ -22,13 +22,13 @@ from passes.hardware.chip import Chip
 from passes.planner.branch import Branch
 from passes.planner.candidate import DISTINCT, SAME, Candidate, Found, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
-from passes.planner.first import Choice, near_plans, prices, usual_plans
+from passes.planner.first import First, candidate, usual_plans
 from passes.planner.frontier import Frontier
 from passes.planner.groups import Function, Group
 from passes.planner.leanest import LEANEST, Leanest
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
-from passes.planner.roots import Root, Shared, arithmetic_of, asked_of, heavy_weight, in_turn
+from passes.planner.roots import Root, Shared, arithmetic_of, asked_of, heavy_weight, in_turn, with_mean
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.planner.tables import EXTRA
 from passes.planner.terms import Term
@@ -85,31 +85,28 @@ class _Search:
         self.by_name = [*sorted(range(len(self.names) - 1), key=lambda bit: self.names[bit]), len(self.names) - 1]
         self.terms = [asked_of(term, spaces[0], chip) for term in terms]
         self.arithmetic = [arithmetic_of(term, spaces[0]) for term in terms]
-        self.weights = [np.inf for _ in terms]
-        self.spreads = [0.0 for _ in terms]
         self.entries = sizes(memory, chip.memory, spaces[0])
         self.moments = Moments.of(memory, chip.memory).ordered([i for _, group in self.entries for i in group])
         self.memory = memory
         self.known = known
         self.deadline = None if time_limit is None else process_time() + time_limit
-        self.begun: list[Ranked] = []
-        self.begun_lean: Candidate | None = None
+        self.first = First(self.terms, self.entries, self.moments, self.capacity)
         self.best: list[Ranked] = []
         self.leanest: Candidate | None = None
-        self.begun_seconds = self.fastest = self.left_out = np.inf
+        self.fastest = self.left_out = np.inf
         self.looked_at = self.until_best = 0
         self.all_roots: list[Root] = []
 
     def run(self) -> Found:
         for place, space in enumerate(self.spaces):
-            self.begin_with(place, space, list(usual_plans(space)))
-        if not self.begun and np.isinf(self.known) and self.begun_lean is not None:
+            self.first.climb(place, space, list(usual_plans(space)))
+        if not self.first.best and np.isinf(self.known) and self.first.leanest is not None:
             # Nothing fits that anyone would think of: whether anything does, decides memory alone.
-            self.leanest = self.leaner(self.begun_lean)
+            self.leanest = self.leaner(self.first.leanest)
             if self.leanest.peak * (1 - LEANEST) > self.capacity:
                 return Found([], self.leanest, np.inf)
         self.search()
-        kept = self.best or ([] if np.isinf(self.left_out) else self.begun)
+        kept = self.best or ([] if np.isinf(self.left_out) else self.first.best)
         best = [self.checked(candidate) for _, candidate in kept]
         bound = min(self.left_out, best[0].seconds) if best else self.left_out
         return Found(best, None if best else self.leanest, bound)
@@ -133,32 +130,14 @@ class _Search:
         peak, place, stored, masks = Leanest(self.spaces, self.entries, self.moments, self.names, lean).run()
         choice = (StorageAxes(stored, masks[EXTRA]), {name: masks[name] for name in self.names[:-1]})
         if peak <= self.capacity:
-            self.begin_with(place, self.spaces[place], [choice])
-        return _candidate(self.spaces[place], choice, np.inf, peak)
-
-    def begin_with(self, place: int, space: PlanSpace, choices: list[Choice]) -> None:
-        """Notes the best of some plans that are priced at once, and of those near it."""
-        for _ in range(2):
-            seconds, peaks, least = prices(space, choices, self.terms, self.entries, self.moments)
-            self.weights = [min(a, b[0]) for a, b in zip(self.weights, least, strict=True)]
-            self.spreads = [max(a, b[1]) for a, b in zip(self.spreads, least, strict=True)]
-            lean = int(np.argmin(peaks))
-            if self.begun_lean is None or peaks[lean] < self.begun_lean.peak:
-                self.begun_lean = _candidate(space, choices[lean], float(seconds[lean]), float(peaks[lean]))
-            fitting = np.flatnonzero(peaks <= self.capacity)
-            fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
-            for these in two_prices(seconds[fitting]):
-                i = int(fitting[these[0]])
-                found = _candidate(space, choices[i], float(seconds[i]), float(peaks[i]))
-                self.begun_seconds = min(self.begun_seconds, float(seconds[fitting[0]]))
-                self.begun = ranked([*self.begun, (place, found)], self.begun_seconds)
-            choices = list(near_plans(space, choices[int(fitting[0]) if len(fitting) else lean]))
+            self.first.climb(place, self.spaces[place], [choice])
+        return candidate(self.spaces[place], choice, np.inf, peak)
 
     def search(self) -> None:
         """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
         frontier = Frontier(self.children)
-        for place, space in enumerate(self.spaces):
-            for branch in self.roots(place, space):
+        for place in self.in_turn():
+            for branch in self.roots(place, self.spaces[place]):
                 if self.best or self.late:
                     frontier.add(self.bound(branch), branch)
                 else:
@@ -172,6 +151,11 @@ class _Search:
                 return
             frontier.dive(branch)
 
+    def in_turn(self) -> list[int]:
+        """The spaces, that of the best plan that is known first: with what is found there less is looked at in others."""
+        first = [place for place, _ in self.first.best]
+        return sorted(range(len(self.spaces)), key=lambda place: first.index(place) if place in first else len(first))
+
     def enough(self, bound: float) -> bool:
         """Whether nothing can be faster than the best, which all that is left could only be as fast as, and the search
         for the next price has taken as long as that for the best."""
@@ -183,7 +167,7 @@ class _Search:
 
     @property
     def found(self) -> bool:
-        return bool(self.best or self.begun) or np.isfinite(self.known)
+        return bool(self.best or self.first.best) or np.isfinite(self.known)
 
     @property
     def late(self) -> bool:
@@ -192,7 +176,9 @@ class _Search:
     def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
         all of them, and until then what arithmetic alone takes stands for the rest."""
-        each_term = list(zip(self.terms, self.arithmetic, self.weights, self.spreads, strict=True))
+        terms = [with_mean(asked, self.first.share) for asked in self.terms]
+        arithmetic = [with_mean(asked, self.first.share) if asked is not None else None for asked in self.arithmetic]
+        each_term = list(zip(terms, arithmetic, self.first.weights, self.first.spreads, strict=True))
         functions = [Function(asked, None, weight, spread=spread) for asked, _, weight, spread in each_term]
         alone = [
             Function(one, None, weight, asked.stored, spread)
@@ -211,7 +197,7 @@ class _Search:
             yield common
             return
         common = common.without(shared.arithmetic).split()
-        begun = [each.stored.name for _, each in self.begun]
+        begun = [each.stored.name for _, each in self.first.best]
         stored = reversed(dict.fromkeys(choice.name for choice in space.storage_choices))
         for name in sorted(stored, key=lambda name: begun.index(name) if name in begun else len(begun)):
             root, groups = shared.root(name)
@@ -266,23 +252,16 @@ class _Search:
 
     def cut(self, branch: Branch, memory: bool = True) -> Branch | None:
         """A branch without the sets that no better plan has; None where none is left."""
-        kept = [[each < self.limit for each in of_part] for of_part in branch.bounds()]
-        if memory and branch.sized:
-            peaks = branch.peaks(self.moments)
-            for of_part, its in zip(kept, peaks, strict=True):
-                of_part[:] = [keep & (peak <= self.capacity) for keep, peak in zip(of_part, its, strict=True)]
-        if not all(keep.any() for of_part in kept for keep in of_part):
-            return None
-        parts = [
-            part.keep([None if keep.all() else np.flatnonzero(keep) for keep in of_part])
-            for part, of_part in zip(branch.parts, kept, strict=True)
-        ]
-        return replace(branch, parts=tuple(parts))
+        within = branch.kept([[each < self.limit for each in of_part] for of_part in branch.bounds()])
+        if within is None or not memory or not within.sized:
+            return within
+        return within.kept([[each <= self.capacity for each in of_part] for of_part in within.peaks(self.moments)])
 
     @property
     def limit(self) -> float:
         """What a branch must beat: the second best so far, or the plan that is known."""
-        begun = self.begun[1][1].seconds * (1 + SAME) if len(self.begun) > 1 else np.inf
+        first = self.first.best
+        begun = first[1][1].seconds * (1 + SAME) if len(first) > 1 else np.inf
         return min(self.known, begun, self.best[1][1].seconds if len(self.best) > 1 else np.inf)
 
     def bound(self, branch: Branch) -> float:
@@ -336,7 +315,7 @@ class _Search:
             branch = branch.whole()
         root = self.all_roots[branch.root]
         total, plans = combined(branch, root, self.limit)
-        seconds = total.max(axis=0)
+        seconds = total[:2].max(axis=0)
         order = np.argsort(seconds, kind="stable")
         for start in range(0, len(order), _SOME):
             some = order[start : start + _SOME]
@@ -363,8 +342,3 @@ class _Search:
         ]
         stored = StorageAxes(root.stored, masks.pop(EXTRA))
         return Candidate(root.seconds(whole), 0, stored, masks, root.space.order_where)
-
-
-def _candidate(space: PlanSpace, choice: Choice, seconds: float, peak: float) -> Candidate:
-    stored, masks = choice
-    return Candidate(float(seconds), round(float(peak)), stored, masks, space.order_where)
