@@ -78,7 +78,7 @@ class First:
         terms: Sequence[Asked],
         entries: Sequence[tuple[Asked, list[int]]],
         moments: Moments,
-        capacity: int,
+        capacity: float,
     ) -> None:
         """Args:
         moments: with the entries in their order.
@@ -88,7 +88,7 @@ class First:
         self.moments = moments
         self.capacity = capacity
         self.best: list[Ranked] = []
-        self.leanest: Candidate | None = None
+        self.leanest: Ranked | None = None
         self.weights = np.full(len(terms), np.inf)
         self.spreads = np.zeros(len(terms))
         self._fastest = np.inf
@@ -101,8 +101,8 @@ class First:
             both, peaks = self._prices(space, choices)
             seconds = both.max(axis=0)
             lean = int(np.argmin(peaks))
-            if self.leanest is None or peaks[lean] < self.leanest.peak:
-                self.leanest = candidate(space, choices[lean], float(seconds[lean]), float(peaks[lean]))
+            if self.leanest is None or peaks[lean] < self.leanest[1].peak:
+                self.leanest = place, candidate(space, choices[lean], float(seconds[lean]), float(peaks[lean]))
             fitting = np.flatnonzero(peaks <= self.capacity)
             fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
             self._fitting.append(both[:, fitting])

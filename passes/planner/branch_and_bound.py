@@ -1,0 +1,294 @@
+"""Branch and bound over the plans of some spaces: what takes least of all that has room.
+
+A branch is a set of names for each mesh axis that may wish for it (`passes.planner.branch`), with bounds on the seconds
+and the bytes of each; it is cut in two, whether a name wishes for a mesh axis, until few plans are left, which are
+priced one by one (`passes.planner.complete`). There is a branch to begin with for each name that storage axes may go
+to, in each space. What is never looked at is proven slower than what was kept, or not to fit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from time import process_time
+
+import numpy as np
+
+from passes.planner.branch import Branch
+from passes.planner.candidate import DISTINCT, SAME, Candidate, Ranked, ranked
+from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
+from passes.planner.first import First
+from passes.planner.frontier import Frontier
+from passes.planner.groups import Function, Group
+from passes.planner.peaks import Moments
+from passes.planner.roots import Root, Shared, heavy_weight, in_turn, with_mean
+from passes.planner.space import PlanSpace, StorageAxes
+from passes.planner.tables import EXTRA, Asked
+from passes.sharding.mesh import IntArray
+
+_ROUNDING = 1e-12
+_MORE = 50
+"""Branches that are looked at for the next price in any case."""
+_DENSE = 1 << 15
+"""Plans of a branch that are priced one by one."""
+_SOME = 1 << 12
+"""Plans that are looked at together; sets that are made before it is worth to rule out what can be."""
+_A_TABLE = 200
+"""Sets that are worth a table."""
+
+
+class BranchAndBound:
+    """Attributes:
+    first: plans that are known before.
+    best: what was found, at most two of different prices.
+    left_out: the least that what was not looked at for want of time could take; infinite where nothing was left out.
+    """
+
+    def __init__(
+        self,
+        spaces: Sequence[PlanSpace],
+        functions: Sequence[Asked],
+        floors: Sequence[Asked | None],
+        entries: Sequence[tuple[Asked, list[int]]],
+        moments: Moments,
+        capacity: float,
+        known: float = np.inf,
+        deadline: float | None = None,
+        margin: float | None = None,
+    ) -> None:
+        """Args:
+        functions: each gives what is computed and what is sent; what a plan takes is the larger of the two sums.
+        floors: what each is at least, of fewer names.
+        entries: of memory, with the moments at which they count.
+        known: what a plan is known to take: only better ones are looked for.
+        deadline: of this process's time, after which the search ends with what it has.
+        margin: the share by which a plan must be better than the best so far; left out, the next best of another
+            price is looked for too.
+        """
+        self.spaces = spaces
+        self.names = (*spaces[0].names, EXTRA)
+        self.by_name = [*sorted(range(len(self.names) - 1), key=lambda bit: self.names[bit]), len(self.names) - 1]
+        self.functions = functions
+        self.floors = floors
+        self.entries = entries
+        self.moments = moments
+        self.capacity = capacity
+        self.known = known
+        self.deadline = deadline
+        self.margin = margin
+        self.first = First(functions, entries, moments, capacity)
+        self.best: list[Ranked] = []
+        self.fastest = self.left_out = np.inf
+        self.looked_at = self.until_best = 0
+        self.all_roots: list[Root] = []
+
+    def run(self) -> None:
+        """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
+        frontier = Frontier(self.children)
+        for place in self.in_turn():
+            for branch in self.roots(place, self.spaces[place]):
+                if self.best or self.late:
+                    frontier.add(self.bound(branch), branch)
+                else:
+                    frontier.dive(branch)
+        while frontier:
+            bound, branch = frontier.next()
+            if bound >= self.limit or self.enough(bound):
+                return
+            if self.late:
+                self.left_out = bound
+                return
+            frontier.dive(branch)
+
+    def in_turn(self) -> list[int]:
+        """The spaces, that of the best plan that is known first: with what is found there less is looked at in others."""
+        first = [place for place, _ in self.first.best]
+        return sorted(range(len(self.spaces)), key=lambda place: first.index(place) if place in first else len(first))
+
+    def enough(self, bound: float) -> bool:
+        """Whether nothing can be faster than the best, which all that is left could only be as fast as, and the search
+        for the next price has taken as long as that for the best."""
+        if not self.best or bound < self.best[0][1].seconds * (1 - _ROUNDING):
+            return False
+        if not self.until_best:
+            self.until_best = self.looked_at
+        return self.looked_at > 2 * self.until_best + _MORE
+
+    @property
+    def found(self) -> bool:
+        return bool(self.best or self.first.best) or np.isfinite(self.known)
+
+    @property
+    def late(self) -> bool:
+        return self.deadline is not None and process_time() > self.deadline and self.found
+
+    def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
+        """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
+        all of them, and until then what arithmetic alone takes stands for the rest."""
+        share = self.first.share
+        means = [with_mean(asked, share) for asked in self.functions]
+        floors = [with_mean(asked, share) if asked is not None else None for asked in self.floors]
+        each_term = list(zip(means, floors, self.first.weights, self.first.spreads, strict=True))
+        functions = [Function(asked, None, weight, spread=spread) for asked, _, weight, spread in each_term]
+        alone = [
+            Function(one, None, weight, asked.stored, spread)
+            for asked, one, weight, spread in each_term
+            if one is not None
+        ]
+        start = 0
+        for asked, group in self.entries:
+            functions.append(Function(asked, tuple(range(start, start + len(group)))))
+            start += len(group)
+        shared = Shared.of(space, place, self.names, functions, alone)
+        common = self.taken_in(self.branch(shared.before, shared.before.groups))
+        if common is None:
+            return
+        if self.late:
+            yield common
+            return
+        common = common.without(shared.arithmetic).split()
+        begun = [each.stored.name for _, each in self.first.best]
+        stored = reversed(dict.fromkeys(choice.name for choice in space.storage_choices))
+        for name in sorted(stored, key=lambda name: begun.index(name) if name in begun else len(begun)):
+            root, groups = shared.root(name)
+            ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=in_turn(groups)))
+            if ready is not None:
+                yield ready
+
+    def branch(self, root: Root, groups: Sequence[Group]) -> Branch:
+        """A branch of a root with nothing taken in yet."""
+        self.all_roots.append(root)
+        return replace(Branch.empty(len(self.all_roots) - 1, len(root.space.mesh.axes)), waiting=in_turn(groups))
+
+    def taken_in(self, branch: Branch) -> Branch | None:
+        """A branch with all groups that are not too large; None where nothing in it can be better."""
+        able = self.all_roots[branch.root].able
+        waiting: list[Group] = []
+        heavy = heavy_weight(branch.waiting)
+        since = 0
+        for group in branch.waiting:
+            more = branch.taken_in(group, able)
+            if more is None:
+                waiting.append(group)
+                continue
+            since += more.width - branch.width
+            branch = more
+            since += _A_TABLE if group.weight <= heavy else _SOME
+            if since >= _SOME:
+                cut, since = self.cut(branch, memory=False), 0
+                if cut is None:
+                    return None
+                branch = cut
+        for group in waiting:
+            branch = branch.opened(group, able)
+        renewed = tuple(part.renewed() for part in branch.parts)
+        return self.cut(replace(branch, parts=renewed, waiting=tuple(waiting)))
+
+    def ready(self, branch: Branch) -> Branch | None:
+        """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""
+        found, first = self.taken_in(branch), bool(branch.waiting)
+        while found is not None:
+            before = found.plans
+            if not found.waiting:
+                if found.sized and found.most(self.moments) <= self.capacity:
+                    found = found.without_sizes()
+                found = found.split() if first else found
+                found = replace(found, parts=tuple(part.merged(self.by_name) for part in found.parts))
+                first = False
+            found = self.cut(replace(found, parts=tuple(part.tightened() for part in found.parts)))
+            if found is None or found.plans > before / 2:
+                return found
+        return None
+
+    def cut(self, branch: Branch, memory: bool = True) -> Branch | None:
+        """A branch without the sets that no better plan has; None where none is left."""
+        within = branch.kept([[each < self.limit for each in of_part] for of_part in branch.bounds()])
+        if within is None or not memory or not within.sized:
+            return within
+        return within.kept([[each <= self.capacity for each in of_part] for of_part in within.peaks(self.moments)])
+
+    @property
+    def limit(self) -> float:
+        """What a branch must beat: the second best so far, or the plan that is known."""
+        first = self.first.best
+        if self.margin is not None:
+            return min([self.known, *(each.seconds * (1 - self.margin) for _, each in (*first, *self.best))])
+        begun = first[1][1].seconds * (1 + SAME) if len(first) > 1 else np.inf
+        return min(self.known, begun, self.best[1][1].seconds if len(self.best) > 1 else np.inf)
+
+    def bound(self, branch: Branch) -> float:
+        """Seconds that no plan of a branch can beat."""
+        return float(branch.least.max())
+
+    def children(self, branch: Branch) -> list[tuple[float, Branch]]:
+        """The two branches of one that may have a better plan, with their bounds; none where its plans were priced one
+        by one."""
+        self.looked_at += 1
+        after = self.cut(branch)
+        if after is None:
+            return []
+        few = after.plans if after.sized else max(part.plans for part in after.parts)
+        if not after.waiting and few <= _DENSE:
+            self.price(after)
+            return []
+        found: list[tuple[float, Branch]] = []
+        for side in self.halves(after):
+            ready = self.ready(side)
+            if ready is not None and (bound := self.bound(ready)) < self.limit:
+                found.append((bound, ready))
+        return found
+
+    def halves(self, branch: Branch) -> list[Branch]:
+        """A branch in two: whether a name wishes for a mesh axis, the decision that raises the bound most, whichever
+        way it is made."""
+        found: list[tuple[float, float, int, int, int]] = []
+        for i, (part, bounds) in enumerate(zip(branch.parts, branch.bounds(), strict=True)):
+            if not branch.sized and not branch.waiting and part.plans <= _DENSE:
+                continue
+            for axis, (sets, bound) in enumerate(zip(part.sets, bounds, strict=True)):
+                for bit in range(len(self.names)):
+                    wishes = (sets >> bit & 1).astype(bool)
+                    if wishes.any() and not wishes.all():
+                        least, most = sorted((float(bound[wishes].min()), float(bound[~wishes].min())))
+                        found.append((least, most, -bit, -axis, i))
+        _, _, bit, axis, i = max(found)
+        part = branch.parts[i]
+        wishes = (part.sets[-axis] >> -bit & 1).astype(bool)
+        sides: list[Branch] = []
+        for answer in (False, True):
+            kept = [np.flatnonzero(wishes == answer) if each == -axis else None for each in range(len(part.sets))]
+            parts = (*branch.parts[:i], part.keep(kept).renewed(), *branch.parts[i + 1 :])
+            sides.append(replace(branch, parts=parts))
+        return sides
+
+    def price(self, branch: Branch) -> None:
+        """Prices the plans of a branch one by one, and keeps the best."""
+        if branch.sized:
+            branch = branch.whole()
+        root = self.all_roots[branch.root]
+        total, plans = combined(branch, root, self.limit)
+        seconds = total[:2].max(axis=0)
+        order = np.argsort(seconds, kind="stable")
+        for start in range(0, len(order), _SOME):
+            some = order[start : start + _SOME]
+            if seconds[some[0]] >= self.limit * (1 + DISTINCT):
+                return
+            if branch.sized:
+                some = some[peaks_of(branch.parts[0], self.moments, plans[:, 0, some]) <= self.capacity]
+            for these in two_prices(seconds[some]):
+                sets = wishing(branch, plans[:, :, some[these]])
+                simplest = by_simplicity(root, sets)[:1]
+                found = self.candidate(root, [each[simplest] for each in sets])
+                if found.seconds < self.known * (1 - SAME):
+                    self.fastest = min(self.fastest, float(seconds[some[0]]), found.seconds)
+                    self.best = ranked([*self.best, (root.place, found)], self.fastest)
+
+    def candidate(self, root: Root, sets: Sequence[IntArray]) -> Candidate:
+        """A plan with its price, of the one set of names that wishes for each mesh axis; its peak is added when it is
+        handed out."""
+        masks = dict(zip(self.names, (int(mask[0]) for mask in masks_of(root, sets)), strict=True))
+        # A name of which nothing was open wishes for what it has in each of its options.
+        whole = [
+            np.array([sum((mask >> axis & 1) << bit for bit, mask in enumerate(masks.values()))])
+            for axis in range(len(sets))
+        ]
+        stored = StorageAxes(root.stored, masks.pop(EXTRA))
+        return Candidate(root.seconds(whole), 0, stored, masks, root.space.order_where)
