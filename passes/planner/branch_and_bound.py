@@ -99,7 +99,7 @@ class BranchAndBound:
             frontier.dive(branch)
 
     def in_turn(self) -> list[int]:
-        """The spaces, that of the best plan that is known first: with what is found there less is looked at in others."""
+        """The spaces, that of the best known plan first: with what is found there less is looked at in others."""
         first = [place for place, _ in self.first.best]
         return sorted(range(len(self.spaces)), key=lambda place: first.index(place) if place in first else len(first))
 

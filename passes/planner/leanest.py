@@ -31,15 +31,16 @@ Entries = Sequence[tuple[Asked, list[int]]]
 def leanest(
     spaces: Sequence[PlanSpace], entries: Entries, moments: Moments, known: Ranked, capacity: int
 ) -> tuple[Ranked, float]:
-    """The plan that needs the least memory, but for a share of `LEANEST` and what a chip keeps on it of temporaries; and
-    bytes that no plan can do without.
+    """The plan that needs the least memory, but for a share of `LEANEST` and what a chip keeps on it of temporaries;
+    and bytes that no plan can do without.
 
     Args:
         moments: with the entries in their order.
         known: a lean plan.
         capacity: what a proof is worth most of that nothing does with.
     """
-    best, least = known, 0.0
+    best: Ranked = known
+    least = 0.0
     held = _held(best[1], spaces[0], entries, moments)
     pair = np.argsort(-held, kind="stable")[:2]
     on_chip = moments.chip.on_chip
@@ -75,7 +76,8 @@ def _leaner(
     for asked, group in entries:
         functions.append(_at(asked, counts[:, start : start + len(group)]))
         start += len(group)
-    nothing = Moments(*(np.zeros((1, 0)) for _ in range(3)), moments.chip)
+    none = np.zeros((1, 0))
+    nothing = Moments(none, none, none, moments.chip)
     plans = BranchAndBound(spaces, functions, [None] * len(functions), [], nothing, np.inf, limit, margin=LEANEST)
     place, plan = known
     plans.first.climb(place, spaces[place], [(plan.stored, plan.masks)])
