@@ -242,7 +242,9 @@ def does_not_fit(
     if 2 * state > sum(parts.values()):
         smaller = f"make the model smaller ({_sized(model)})"
     else:
-        smaller = f"make the batch smaller ({_sized(batch)}) or use gradient checkpointing"
+        smaller = (
+            f"make the batch smaller ({_sized(batch)}), compute it in parts (microbatches), use gradient checkpointing"
+        )
     return DoesNotFit(
         f"no plan fits: the leanest on mesh {mesh} needs {gib(peak)} a device ({listed}), and {hardware} has "
         f"{gib(capacity)}; {smaller}, or use more devices{advice}"

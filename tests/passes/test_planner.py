@@ -181,8 +181,8 @@ def test_a_batch_that_does_not_fit_says_so():
         str(caught.value)
         .splitlines()[0]
         .endswith(
-            "and v5e has 9.54 MiB; make the batch smaller (`batch` is 64, `position` is 512) or use gradient "
-            "checkpointing, or use more devices"
+            "and v5e has 9.54 MiB; make the batch smaller (`batch` is 64, `position` is 512), compute it in parts "
+            "(microbatches), use gradient checkpointing, or use more devices"
         )
     )
 
