@@ -160,13 +160,23 @@ def _data(config: TrainConfig, checkpoint: Location | None) -> text.TokenData:
 
 
 def _tell_environment(request: Request, checkpoint: Location | None, tell: Tell) -> None:
-    """Say what bits depend on and is not as it was."""
-    if checkpoint is None:
-        then = as_of(request.run.config_text, request.record, 1)[1].environment
-    else:
-        then = read_manifest(checkpoint).metadata.get(environment.KEY, {})
-    for name, (was, is_now) in environment.changes(then, environment.current()).items():
-        tell(errors.environment_differs(name, was, is_now))
+    """Say what bits depend on and is not as it was, each once."""
+    now, told = environment.current(), dict[str, None]()
+    for then in _environments(request, checkpoint):
+        told |= {errors.environment_differs(name, *each): None for name, each in environment.changes(then, now).items()}
+    for line in told:
+        tell(line)
+
+
+def _environments(request: Request, checkpoint: Location | None) -> Iterator[Mapping[str, Any]]:
+    """What the steps after `checkpoint` were made with: a checkpoint says it of the process that wrote it, and the
+    record of each that resumed with something else."""
+    start = step_of(checkpoint)
+    resumed = {entry.step for entry in request.record.history if start <= entry.step < request.end}
+    if checkpoint is not None and start not in resumed:
+        yield read_manifest(checkpoint).metadata.get(environment.KEY, {})
+    for step in sorted(resumed | ({start} if checkpoint is None else set())):
+        yield as_of(request.run.config_text, request.record, step + 1)[1].environment
 
 
 def _same_bits(left: Any, right: Any) -> bool:

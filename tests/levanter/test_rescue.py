@@ -253,6 +253,23 @@ def test_steps_are_reproduced_bit_by_bit(folder: Path, rewound: str, skipped: st
     )
 
 
+def test_what_bits_depend_on_is_told_of_the_steps_that_are_made(folder: Path, rewound: str) -> None:
+    run = copied(folder, "rewound", "elsewhere")
+    now = jax.lib.__version__
+    path = run / "checkpoints" / "step-20"
+    arrays, metadata = checkpoint.load(path), dict(checkpoint.read_manifest(path).metadata)
+    metadata["environment"] = {**metadata["environment"], "jaxlib": "0.9.0"}
+    shutil.rmtree(path)
+    checkpoint.save(run / "checkpoints", 20, arrays, metadata)
+    line = f"jaxlib was `0.9.0` when these steps were made and is `{now}` now, on which bits may depend"
+    assert line in proof(run, (20, 21))[1]  # the process that wrote the checkpoint made the next steps too
+    config = run / "config.yaml"
+    changed = f"changed: {{environment.jaxlib: {{from: 0.9.0, to: {now}}}}}"
+    config.write_text(f"{config.read_text()}history:\n- {{step: 20, time: '2026-11-28 12:00:00', {changed}}}\n")
+    assert line not in proof(run, (20, 21))[1]
+    assert line in proof(run, (3, 12))[1]
+
+
 def test_what_differs_is_named(folder: Path, rewound: str) -> None:
     run = copied(folder, "rewound", "forged")
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
