@@ -8,6 +8,7 @@ to, in each space. What is never looked at is proven slower than what was kept, 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from time import process_time
 
 import numpy as np
@@ -17,7 +18,7 @@ from passes.planner.candidate import DISTINCT, SAME, Candidate, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
 from passes.planner.first import First
 from passes.planner.frontier import Frontier
-from passes.planner.groups import Function, Group
+from passes.planner.groups import Function, Group, Known
 from passes.planner.peaks import Moments
 from passes.planner.roots import Root, Shared, heavy_weight, in_turn, with_mean
 from passes.planner.space import PlanSpace, StorageAxes
@@ -79,6 +80,7 @@ class BranchAndBound:
         self.fastest = self.left_out = np.inf
         self.looked_at = self.until_best = 0
         self.all_roots: list[Root] = []
+        self.groups: Known = {}
 
     def run(self) -> None:
         """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
@@ -120,9 +122,9 @@ class BranchAndBound:
     def late(self) -> bool:
         return self.deadline is not None and process_time() > self.deadline and self.found
 
-    def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
-        """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
-        all of them, and until then what arithmetic alone takes stands for the rest."""
+    @cached_property
+    def added(self) -> tuple[list[Function], list[Function]]:
+        """All that is added up, and what arithmetic alone takes of it."""
         share = self.first.share
         means = [with_mean(asked, share) for asked in self.functions]
         floors = [with_mean(asked, share) if asked is not None else None for asked in self.floors]
@@ -137,8 +139,14 @@ class BranchAndBound:
         for asked, group in self.entries:
             functions.append(Function(asked, tuple(range(start, start + len(group)))))
             start += len(group)
-        shared = Shared.of(space, place, self.names, functions, alone)
-        common = self.taken_in(self.branch(shared.before, shared.before.groups))
+        return functions, alone
+
+    def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
+        """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
+        all of them, and until then what arithmetic alone takes stands for the rest."""
+        functions, alone = self.added
+        shared = Shared.of(space, place, self.names, functions, alone, self.groups)
+        common = self.taken_in(self.branch(shared.before, shared.before.groups), memory=False)
         if common is None:
             return
         if self.late:
@@ -158,7 +166,7 @@ class BranchAndBound:
         self.all_roots.append(root)
         return replace(Branch.empty(len(self.all_roots) - 1, len(root.space.mesh.axes)), waiting=in_turn(groups))
 
-    def taken_in(self, branch: Branch) -> Branch | None:
+    def taken_in(self, branch: Branch, memory: bool = True) -> Branch | None:
         """A branch with all groups that are not too large; None where nothing in it can be better."""
         able = self.all_roots[branch.root].able
         waiting: list[Group] = []
@@ -180,7 +188,7 @@ class BranchAndBound:
         for group in waiting:
             branch = branch.opened(group, able)
         renewed = tuple(part.renewed() for part in branch.parts)
-        return self.cut(replace(branch, parts=renewed, waiting=tuple(waiting)))
+        return self.cut(replace(branch, parts=renewed, waiting=tuple(waiting)), memory)
 
     def ready(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""

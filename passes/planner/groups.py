@@ -5,7 +5,7 @@ they are priced together, over the same classes of wishes (`passes.planner.table
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -28,6 +28,8 @@ from passes.planner.tables import (
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import Layout, Role, ShardingRules, Sizes, in_order
 
+_LARGE = 1 << 13
+"""Classes of a group in which others are nested."""
 BOUNDS = 3
 """What is computed, what is sent, and a mean of the two: a step takes at least as long as any of them."""
 MOST_ENTRIES = 1 << 18
@@ -65,6 +67,8 @@ class Group:
         asked: the functions.
         at: rows of the whole that the values are; None where those of all functions are added up.
         weight: about what they add up to at least.
+        nested: of several groups in one, these, that with the same wishes first; and for each class of it the class of
+            each, by mesh axis.
     """
 
     number: int
@@ -77,6 +81,7 @@ class Group:
     at: IntArray | None
     weight: float = 0.0
     spread: float = 0.0
+    nested: "tuple[tuple[Group, tuple[IntArray, ...]], ...]" = ()
     priced: "list[tuple[tuple[IntArray, ...], Float]]" = field(default_factory=list[Any])
 
     def within(self, sets: IntArray) -> IntArray:
@@ -114,7 +119,24 @@ class Group:
         counts = [len(side.chosen) for side in self.sides]
         return self.values([np.arange(count) for count in counts]) if prod(counts) <= MOST_ENTRIES else None
 
+    @property
+    def grid(self) -> int:
+        """How many classes there are over all mesh axes together."""
+        return prod(len(side.chosen) for side in self.sides)
+
     def _price(self, classes: Sequence[IntArray]) -> Float:
+        if not self.nested:
+            return self._own_prices(classes)
+        values = self.nested[0][0].values(classes)
+        for group, its in self.nested[1:]:
+            asked = [np.unique(mine[each]) for mine, each in zip(its, classes, strict=True)]
+            more = group.values(asked)
+            for axis, (mine, each, there) in enumerate(zip(its, classes, asked, strict=True)):
+                more = np.take(more, np.searchsorted(there, mine[each]), axis=axis + 1)
+            values = values + more if self.at is None else np.concatenate([values, more])
+        return values
+
+    def _own_prices(self, classes: Sequence[IntArray]) -> Float:
         chosen = [side.chosen[each] for side, each in zip(self.sides, classes, strict=True)]
         shape = tuple(len(each) for each in chosen)
         compute, added = rules_of(self.names, self.extra, chosen)
@@ -147,8 +169,16 @@ class Function:
     spread: float = 0.0
 
 
+Known = dict[Hashable, Group]
+"""Groups that several spaces have, where the names of none of their shapes come in another order."""
+
+
 def grouped(
-    space: PlanSpace, functions: Sequence[Function], names: Sequence[str], extra: str | None = None
+    space: PlanSpace,
+    functions: Sequence[Function],
+    names: Sequence[str],
+    extra: str | None = None,
+    known: Known | None = None,
 ) -> list[Group]:
     """The groups of some functions where storage axes go to the name `extra`; those that storage axes of other names
     have a part in apart from those that they have none in.
@@ -160,7 +190,15 @@ def grouped(
     together: dict[Hashable, list[Function]] = {}
     for each in functions:
         together.setdefault((each.at is None, places.signature(each.asked)), []).append(each)
-    return [_group(space, several, names, extra, number) for number, several in enumerate(together.values())]
+    known = {} if known is None else known
+    found: list[Group] = []
+    for number, (key, several) in enumerate(together.items()):
+        own = places.options(several[0].asked)
+        whole = (extra, key, own, number, tuple((id(each.asked), each.at) for each in several))
+        if whole not in known:
+            known[whole] = _group(space, several, names, extra, number)
+        found.append(known[whole])
+    return found
 
 
 def group_of(asked: Asked, space: PlanSpace, extra: str | None) -> Group:
@@ -193,6 +231,54 @@ def _group(
     )
 
 
+def bundled(groups: Sequence[Group]) -> list[Group]:
+    """The groups with those that depend on no other wishes than another one does nested in it: the smallest there is,
+    and none that is large, so that little is priced for much else."""
+    by_size = sorted(groups, key=lambda group: group.grid)
+    found: list[Group] = []
+    inside: dict[int, list[tuple[Group, tuple[IntArray, ...]]]] = {}
+    for i, group in enumerate(by_size):
+        if nested := inside.get(i):
+            group = _with(group, nested)
+        for j in range(i + 1, len(by_size)):
+            other = by_size[j]
+            if other.grid > max(_LARGE, 2 * group.grid):
+                found.append(group)
+                break
+            if (other.at is None) == (group.at is None) and (classes := _classes_within(group, other)) is not None:
+                inside.setdefault(j, []).append((group, classes))
+                break
+        else:
+            found.append(group)
+    return found
+
+
+def _with(group: Group, nested: Sequence[tuple[Group, tuple[IntArray, ...]]]) -> Group:
+    at = None if group.at is None else np.concatenate([group.at, *(each.at for each, _ in nested if each.at is not None)])
+    weight, spread = (sum(getattr(each, of) for each, _ in nested) for of in ("weight", "spread"))
+    weight, spread = group.weight + weight, group.spread + spread
+    return replace(group, nested=((group, ()), *nested), at=at, weight=weight, spread=spread, priced=[])
+
+
+def _classes_within(group: Group, other: Group) -> tuple[IntArray, ...] | None:
+    """The class in a group of each class of another one, by mesh axis; None where one does not decide it."""
+    if not {*group.names} <= {*other.names}:
+        return None
+    places = [other.names.index(name) for name in group.names]
+    found: list[IntArray] = []
+    for mine, its in zip(group.sides, other.sides, strict=True):
+        sets = np.flatnonzero(its.classes >= 0)
+        own = np.zeros_like(sets)
+        for i, place in enumerate(places):
+            own |= (sets >> place & 1) << i
+        of_class = np.zeros(len(its.chosen), np.int64)
+        of_class[its.classes[sets]] = mine.classes[own]
+        if (of_class[its.classes[sets]] != mine.classes[own]).any() or (of_class < 0).any():
+            return None
+        found.append(of_class)
+    return tuple(found)
+
+
 class _Places:
     """What of a shape decides who gets a mesh axis in it."""
 
@@ -206,6 +292,12 @@ class _Places:
         """What decides on which wishes a function depends, and how."""
         shapes = frozenset(self.of(*each) for each in asked.shapes)
         return shapes, asked.stored & self.storable, asked.seen, frozenset(asked.lent)
+
+    def options(self, asked: Asked) -> Hashable:
+        """The mesh axes that its names can have."""
+        stored = self.space.storage_choices if self.extra in asked.stored else ()
+        names = names_of(asked.shapes, self.space)
+        return tuple(self.space.options[name].tobytes() for name in names), stored
 
     def of(self, shape: Shape, role: Role) -> Hashable:
         """The names of a shape in their order, whether each has room for all of its mesh axes, and whether it is of

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import fsum, prod
+from math import fsum
 from typing import Any
 
 import numpy as np
 
 from passes.hardware.chip import Chip
 from passes.planner.branch import BOUNDS
-from passes.planner.groups import Function, Group, grouped, legal_group
+from passes.planner.groups import Function, Group, Known, bundled, grouped, legal_group
 from passes.planner.space import PlanSpace
 from passes.planner.tables import EXTRA, Asked, able_names
 from passes.planner.terms import Term
@@ -67,6 +67,7 @@ class Shared:
     stored: tuple[Group, ...]
     arithmetic: tuple[Group, ...]
     functions: tuple[Function, ...]
+    known: Known
 
     @classmethod
     def of(
@@ -76,16 +77,17 @@ class Shared:
         names: tuple[str, ...],
         functions: Sequence[Function],
         alone: Sequence[Function],
+        known: Known,
     ) -> "Shared":
-        """Of functions, and of those of arithmetic alone."""
+        """Of functions, and of those of arithmetic alone, with the groups that another space has."""
         storable = {choice.name for choice in space.storage_choices}
-        plain = grouped(space, functions, names)
+        plain = grouped(space, functions, names, None, known)
         legal = [group for name in space.names if (group := legal_group(space, name, None, names)) is not None]
         stored = tuple(group for group in plain if group.asked[0].stored & storable)
         apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
         # What is in `apart` already is not to be counted twice.
-        floors = grouped(space, [each for each in alone if each.stored & storable], names)
-        return cls(space, place, names, apart, stored, tuple(floors), tuple(functions))
+        floors = grouped(space, [each for each in alone if each.stored & storable], names, None, known)
+        return cls(space, place, names, tuple(bundled(apart)), stored, tuple(bundled(floors)), tuple(functions), known)
 
     @property
     def before(self) -> Root:
@@ -96,11 +98,12 @@ class Shared:
         """The root of a stored name, and the groups that are not in all of them."""
         own: list[Group] = []
         if name is not None:
-            own = grouped(self.space, [each for each in self.functions if name in each.asked.stored], self.names, name)
+            functions = [each for each in self.functions if name in each.asked.stored]
+            own = grouped(self.space, functions, self.names, name, self.known)
             allowed = legal_group(self.space, EXTRA, name, self.names)
             own += [allowed] if allowed is not None else []
-        groups = (*(group for group in self.stored if name not in group.asked[0].stored), *own)
-        return Root(self.space, self.place, name, self.names, (*self.apart, *groups)), groups
+        groups = bundled([*(group for group in self.stored if name not in group.asked[0].stored), *own])
+        return Root(self.space, self.place, name, self.names, (*self.apart, *groups)), tuple(groups)
 
 
 def in_turn(groups: Sequence[Group]) -> tuple[Group, ...]:
@@ -109,8 +112,7 @@ def in_turn(groups: Sequence[Group]) -> tuple[Group, ...]:
 
     def last(group: Group) -> tuple[Any, ...]:
         weight = group.weight if group.weight > heavy else 0.0
-        grid = prod(len(side.chosen) for side in group.sides)
-        return (-weight, grid > 5000, -group.spread, grid, group.number)
+        return (-weight, group.grid > 5000, -group.spread, group.grid, group.number)
 
     return tuple(sorted(groups, key=last))
 
