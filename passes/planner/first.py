@@ -64,6 +64,16 @@ def _near(space: PlanSpace, choice: Choice) -> Iterator[Choice]:
                 yield stored, {**masks, name: mask}
 
 
+def rules_of_plans(space: PlanSpace, choices: Sequence[Choice]) -> ShardingRules:
+    """The sharding rules of some plans, all at once."""
+    compute = {name: np.array([masks[name] for _, masks in choices]) for name in space.options}
+    names = dict.fromkeys(stored.name for stored, _ in choices if stored.name is not None)
+    extra = {
+        name: np.array([stored.mask if stored.name == name else 0 for stored, _ in choices], np.int64) for name in names
+    }
+    return remembering(ShardingRules(space.mesh, space.order, compute, extra, space.order_where))
+
+
 class First:
     """The plans that a search begins with.
 
@@ -129,13 +139,7 @@ class First:
 
     def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> tuple[Float, Float]:
         """[computed or sent, plan] seconds, and [plan] peak bytes, all at once."""
-        compute = {name: np.array([masks[name] for _, masks in choices]) for name in space.options}
-        names = dict.fromkeys(stored.name for stored, _ in choices if stored.name is not None)
-        extra = {
-            name: np.array([stored.mask if stored.name == name else 0 for stored, _ in choices], np.int64)
-            for name in names
-        }
-        rules = remembering(ShardingRules(space.mesh, space.order, compute, extra, space.order_where))
+        rules = rules_of_plans(space, choices)
         total = np.zeros((2, len(choices)))
         for i, asked in enumerate(self.terms):
             rows = asked.rows(rules)

@@ -14,6 +14,7 @@ import numpy as np
 
 from passes.planner.branch_and_bound import BranchAndBound
 from passes.planner.candidate import Candidate, Ranked
+from passes.planner.first import rules_of_plans, usual_plans
 from passes.planner.peaks import Moments
 from passes.planner.space import PlanSpace
 from passes.planner.tables import Asked, Float
@@ -22,6 +23,8 @@ from passes.sharding.rules import ShardingRules
 
 LEANEST = 5e-3
 """How much leaner a plan must be than the leanest so far to be looked for."""
+_SMALL = 1e-3
+"""Of the peak, what is left out of the bound."""
 _ROUNDS = 4
 """Pairs of moments that are tried."""
 
@@ -70,20 +73,34 @@ def _leaner(
 ) -> Ranked | None:
     """The plan that holds least at two moments, but for a share of `LEANEST`, its bytes as seconds; None where none
     holds less than a limit at both."""
-    counts = _counts(moments)[pair]
-    functions: list[Asked] = []
-    start = 0
-    for asked, group in entries:
-        functions.append(_at(asked, counts[:, start : start + len(group)]))
-        start += len(group)
-    none = np.zeros((1, 0))
-    nothing = Moments(none, none, none, moments.chip)
-    plans = BranchAndBound(spaces, functions, [None] * len(functions), [], nothing, np.inf, limit, margin=LEANEST)
+    nothing = np.zeros((1, 0))
+    without = Moments(nothing, nothing, nothing, moments.chip)
+    functions = _functions(spaces[0], entries, _counts(moments)[pair], limit)
+    plans = BranchAndBound(spaces, functions, [None] * len(functions), [], without, np.inf, limit, margin=LEANEST)
     place, plan = known
     plans.first.climb(place, spaces[place], [(plan.stored, plan.masks)])
     plans.run()
     kept = plans.best or [each for each in plans.first.best if each[1].seconds < limit]
     return kept[0] if kept else None
+
+
+def _functions(space: PlanSpace, entries: Entries, counts: Float, limit: float) -> list[Asked]:
+    """What entries hold at each of two moments, without those that together hold next to nothing where each holds most:
+    what is left is a bound all the same."""
+    choices = list(usual_plans(space))
+    found: list[tuple[float, int, Asked]] = []
+    start = 0
+    rules = rules_of_plans(space, choices)
+    for asked, group in entries:
+        mine = counts[:, start : start + len(group)]
+        start += len(group)
+        if mine.any():
+            each = _at(asked, mine)
+            found.append((max(float(np.max(row)) for row in each.rows(rules)), start, each))
+    found.sort(key=lambda each: each[:2])
+    small = np.cumsum([most for most, _, _ in found]) < _SMALL * limit
+    kept = [each for each, little in zip(found, small, strict=True) if not little]
+    return [asked for _, _, asked in sorted(kept, key=lambda each: each[1])]
 
 
 def _at(asked: Asked, counts: Float) -> Asked:
