@@ -90,7 +90,7 @@ class BranchAndBound:
                 if self.best or self.late:
                     frontier.add(self.bound(branch), branch)
                 else:
-                    frontier.dive(branch)
+                    self.dive(frontier, branch)
         while frontier:
             bound, branch = frontier.next()
             if bound >= self.limit or self.enough(bound):
@@ -98,7 +98,15 @@ class BranchAndBound:
             if self.late:
                 self.left_out = bound
                 return
-            frontier.dive(branch)
+            self.dive(frontier, branch)
+
+    def dive(self, frontier: Frontier[Branch], branch: Branch) -> None:
+        """Goes from a branch to plans, and from one that is better than all that were known to what is near it."""
+        frontier.dive(branch)
+        known = min((each.seconds for _, each in self.first.best), default=np.inf)
+        if self.best and self.best[0][1].seconds < known * (1 - DISTINCT):
+            place, plan = self.best[0]
+            self.first.climb(place, self.spaces[place], [(plan.stored, plan.masks)])
 
     def in_turn(self) -> list[int]:
         """The spaces, that of the best known plan first: with what is found there less is looked at in others."""

@@ -17,8 +17,8 @@ import numpy as np
 
 from passes.hardware.chip import Chip
 from passes.planner.branch_and_bound import BranchAndBound
-from passes.planner.candidate import Candidate, Found
-from passes.planner.first import usual_plans
+from passes.planner.candidate import DISTINCT, Candidate, Found
+from passes.planner.first import near_plans, usual_plans
 from passes.planner.leanest import leanest
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
@@ -54,7 +54,8 @@ def search(
     deadline = None if time_limit is None else process_time() + time_limit
     plans = BranchAndBound(several, terms_asked, arithmetic, entries, moments, chip.capacity, limit, deadline)
     for place, space in enumerate(several):
-        plans.first.climb(place, space, list(usual_plans(space)))
+        near = [each for _, best in plans.first.best[:1] for each in near_plans(space, (best.stored, best.masks))]
+        plans.first.climb(place, space, [*usual_plans(space), *near])
     lean: Candidate | None = None
     if not plans.first.best and np.isinf(limit) and plans.first.leanest is not None:
         # Nothing fits that anyone would think of: whether anything does, decides memory alone.
@@ -64,6 +65,10 @@ def search(
         plans.first.climb(place, several[place], [(lean.stored, lean.masks)])
     plans.run()
     kept = plans.best or ([] if np.isinf(plans.left_out) else plans.first.best)
+    if len(kept) == 1:
+        # Too many plans are as fast as the best to look at all of them: the next price that is known stands for the next.
+        slower = [each for each in plans.first.best if kept[0][1].seconds * (1 + DISTINCT) < each[1].seconds < limit]
+        kept = [*kept, *slower[:1]]
     best = [_checked(candidate, several[0], memory, chip) for _, candidate in kept]
     bound = min(plans.left_out, best[0].seconds) if best else plans.left_out
     return Found(best, None if best else lean, bound)

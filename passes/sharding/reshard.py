@@ -200,4 +200,4 @@ def _disordered(count: int) -> IntArray:
 
 def _any(mask: Mask) -> bool:
     """Whether there is anything to do, for the single plan or for any of the candidates."""
-    return bool(np.any(mask))
+    return bool(mask.any()) if isinstance(mask, np.ndarray) else bool(mask)
