@@ -124,16 +124,9 @@ class Branch:
         some = always = 0
         for i, bit in enumerate(group.bits):
             part = next((part for part in self.parts if part.names >> bit & 1), None)
-            if part is None:
-                some |= (can & ~must) >> bit & 1 and 1 << i
-                always |= (can & must) >> bit & 1 and 1 << i
-            else:
-                own = part.sets[axis] >> bit & 1
-                first = int(own[0])
-                if (own == first).all():
-                    always |= first << i
-                else:
-                    some |= 1 << i
+            any_of, all_of = (can, can & must) if part is None else part.wishing[axis]
+            some |= (any_of & ~all_of) >> bit & 1 and 1 << i
+            always |= all_of >> bit & 1 and 1 << i
         return some, always
 
     def bounds(self) -> list[list[Float]]:

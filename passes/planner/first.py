@@ -41,10 +41,16 @@ def usual_plans(space: PlanSpace) -> Iterator[Choice]:
 
 
 def near_plans(space: PlanSpace, choice: Choice) -> list[Choice]:
-    """Plans that differ from one in a single name, or in how the batch and one name more are all that is in use; each
-    once."""
+    """Plans of a space that differ from one, which may be of another space, in a single name, or in how the batch and
+    one name more are all that is in use; each once."""
     found = {(stored, tuple(masks.values())): (stored, masks) for stored, masks in _near(space, choice)}
-    return list(found.values())
+    options = [frozenset(each.tolist()) for each in space.options.values()]
+    storage = frozenset(space.storage_choices)
+    return [
+        each
+        for (stored, masks), each in found.items()
+        if stored in storage and all(mask in some for mask, some in zip(masks, options, strict=True))
+    ]
 
 
 def _near(space: PlanSpace, choice: Choice) -> Iterator[Choice]:

@@ -6,6 +6,7 @@ they are priced together, over the same classes of wishes (`passes.planner.table
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -119,10 +120,15 @@ class Group:
         counts = [len(side.chosen) for side in self.sides]
         return self.values([np.arange(count) for count in counts]) if prod(counts) <= MOST_ENTRIES else None
 
-    @property
+    @cached_property
     def grid(self) -> int:
         """How many classes there are over all mesh axes together."""
         return prod(len(side.chosen) for side in self.sides)
+
+    @cached_property
+    def mask(self) -> int:
+        """Its names, as bits among all names of the search."""
+        return sum(1 << bit for bit in self.bits)
 
     def _price(self, classes: Sequence[IntArray]) -> Float:
         if not self.nested:
@@ -254,7 +260,11 @@ def bundled(groups: Sequence[Group]) -> list[Group]:
 
 
 def _with(group: Group, nested: Sequence[tuple[Group, tuple[IntArray, ...]]]) -> Group:
-    at = None if group.at is None else np.concatenate([group.at, *(each.at for each, _ in nested if each.at is not None)])
+    at = (
+        None
+        if group.at is None
+        else np.concatenate([group.at, *(each.at for each, _ in nested if each.at is not None)])
+    )
     weight, spread = (sum(getattr(each, of) for each, _ in nested) for of in ("weight", "spread"))
     weight, spread = group.weight + weight, group.spread + spread
     return replace(group, nested=((group, ()), *nested), at=at, weight=weight, spread=spread, priced=[])
@@ -262,7 +272,7 @@ def _with(group: Group, nested: Sequence[tuple[Group, tuple[IntArray, ...]]]) ->
 
 def _classes_within(group: Group, other: Group) -> tuple[IntArray, ...] | None:
     """The class in a group of each class of another one, by mesh axis; None where one does not decide it."""
-    if not {*group.names} <= {*other.names}:
+    if group.mask & ~other.mask:
         return None
     places = [other.names.index(name) for name in group.names]
     found: list[IntArray] = []

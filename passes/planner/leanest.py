@@ -45,7 +45,7 @@ def leanest(
     best: Ranked = known
     least = 0.0
     held = _held(best[1], spaces[0], entries, moments)
-    pair = np.argsort(-held, kind="stable")[:2]
+    pair = np.resize(np.argsort(-held, kind="stable")[:2], 2)
     on_chip = moments.chip.on_chip
     for _ in range(_ROUNDS):
         wanted = best[1].peak * (1 - LEANEST)

@@ -106,6 +106,11 @@ class Part:
         """The combinations of sets that are left."""
         return prod(len(each) for each in self.sets)
 
+    @cached_property
+    def wishing(self) -> list[tuple[int, int]]:
+        """For each mesh axis, as bits, the names that are in some of the sets, and those that are in all."""
+        return [(int(np.bitwise_or.reduce(sets)), int(np.bitwise_and.reduce(sets))) for sets in self.sets]
+
     @property
     def least(self) -> Float:
         """[bound] what no plan can beat."""

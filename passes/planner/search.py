@@ -17,7 +17,7 @@ import numpy as np
 
 from passes.hardware.chip import Chip
 from passes.planner.branch_and_bound import BranchAndBound
-from passes.planner.candidate import DISTINCT, Candidate, Found
+from passes.planner.candidate import DISTINCT, SAME, Candidate, Found
 from passes.planner.first import near_plans, usual_plans
 from passes.planner.leanest import leanest
 from passes.planner.memory import MemoryProgram
@@ -66,9 +66,9 @@ def search(
     plans.run()
     kept = plans.best or ([] if np.isinf(plans.left_out) else plans.first.best)
     if len(kept) == 1:
-        # Too many plans are as fast as the best to look at all of them: the next price that is known stands for the next.
-        slower = [each for each in plans.first.best if kept[0][1].seconds * (1 + DISTINCT) < each[1].seconds < limit]
-        kept = [*kept, *slower[:1]]
+        # Too many plans are as fast as the best to look at all of them: the next that is known stands for the next.
+        over, below = kept[0][1].seconds * (1 + DISTINCT), limit * (1 - SAME)
+        kept = [*kept, *[each for each in plans.first.best if over < each[1].seconds < below][:1]]
     best = [_checked(candidate, several[0], memory, chip) for _, candidate in kept]
     bound = min(plans.left_out, best[0].seconds) if best else plans.left_out
     return Found(best, None if best else lean, bound)
