@@ -17,6 +17,7 @@ from levanter.checkpoint import errors
 from levanter.checkpoint.locations import Location, location
 from levanter.checkpoint.opening import place_of
 from levanter.checkpoint.places import MARKER, Place
+from levanter.errors import UserError
 
 _PREFIX = "step-"
 _STEP = re.compile(rf"{_PREFIX}(\d+)")
@@ -39,6 +40,12 @@ def committed(directory: Location | str) -> list[Location]:
     place = place_of(followed(directory))
     steps = sorted(int(found[1]) for name in place.names() if (found := _STEP.fullmatch(name)))
     return [place.child(step_name(step)).path for step in steps if place.is_complete(step_name(step))]
+
+
+def missing(path: Location) -> UserError:
+    """The error for a checkpoint that is not there, with those that are beside it."""
+    beside = committed(path.parent) if _STEP.fullmatch(path.name) else []
+    return errors.no_such_path(path, [other.name for other in beside])
 
 
 def followed(directory: Location | str) -> Location:
@@ -74,7 +81,7 @@ def resolve(path: Location | str) -> Location:
     path = location(path)
     place = place_of(path)
     if not place.exists():
-        raise errors.no_such_path(path)
+        raise missing(path)
     if _STEP.fullmatch(path.name) or {"manifest.json", MARKER} & set(place.names()):
         return path
     for folder in (path / "checkpoints", path):

@@ -59,8 +59,10 @@ def none_found(path: Location) -> UserError:
     return UserError(f"there is no checkpoint in {path}: name a step-N folder, or a run directory that has one")
 
 
-def no_such_path(path: Location) -> UserError:
-    return UserError(f"there is no checkpoint {path}: no such folder; check the path")
+def no_such_path(path: Location, beside: Sequence[str] = ()) -> UserError:
+    """`beside` are the checkpoints that there are in the same folder."""
+    fix = f"there are {', '.join(beside)}" if beside else "check the path"
+    return UserError(f"there is no checkpoint {path}: no such folder; {fix}")
 
 
 def cannot_open_url(path: Location, reason: str) -> UserError:

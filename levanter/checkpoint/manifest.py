@@ -27,7 +27,7 @@ import ml_dtypes
 import numpy as np
 
 from levanter.checkpoint import errors
-from levanter.checkpoint.directory import check_name
+from levanter.checkpoint.directory import check_name, missing
 from levanter.checkpoint.format_1 import FORMAT_1, ZarrFiles
 from levanter.checkpoint.locations import Location, location
 from levanter.checkpoint.opening import place_of
@@ -122,7 +122,7 @@ def read_manifest(path: Location | str) -> Manifest:
     path = location(path)
     place = place_of(path)
     if not place.exists():
-        raise errors.no_such_path(path)
+        raise missing(path)
     content, checksum = (_read(place, file) for file in (_FILE, MARKER))
     if checksum != _checksum_line(content):
         raise errors.damaged(path, f"{_FILE} does not match {MARKER}")

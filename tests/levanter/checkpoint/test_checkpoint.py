@@ -207,6 +207,9 @@ def test_the_digest_of_a_run_is_that_of_its_newest_checkpoint(tmp_path: Path) ->
         checkpoint.digest(tmp_path / "gone")
     assert str(caught.value) == f"there is no checkpoint {tmp_path}/gone: no such folder; check the path"
     with pytest.raises(UserError) as caught:
+        checkpoint.read_manifest(folder / "step-8")
+    assert str(caught.value) == f"there is no checkpoint {folder}/step-8: no such folder; there are step-9, step-10"
+    with pytest.raises(UserError) as caught:
         checkpoint.digest(tmp_path)
     assert str(caught.value) == (
         f"there is no checkpoint in {tmp_path}: name a step-N folder, or a run directory that has one"
