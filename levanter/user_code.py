@@ -95,7 +95,7 @@ def is_own(cls: type) -> bool:
 def line_of(error: BaseException) -> str | None:
     """Where the user's code was when something in it, or below it, failed: `my_model.py:34`."""
     ours = Path(__file__).resolve().parents[1]
-    packages = {ours / name for name in ("haliax", "ir", "passes", "levanter")}
+    packages = {*(ours / name for name in ("haliax", "ir", "passes", "levanter")), Path(os.__file__).parent}
     where = None
     for frame in traceback.extract_tb(error.__traceback__):
         file = Path(frame.filename)

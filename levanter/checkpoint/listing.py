@@ -9,6 +9,7 @@ from levanter.checkpoint import errors
 from levanter.checkpoint.directory import committed, resolve
 from levanter.checkpoint.locations import Location, location
 from levanter.checkpoint.manifest import read_manifest
+from levanter.errors import UserError
 
 _HEADER = ("checkpoint", "written", "size", "arrays", "format")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -26,7 +27,7 @@ def checkpoints_of(path: Location | str) -> list[Location]:
 
 
 def listing(path: Location | str) -> str:
-    """A line for each checkpoint; of a damaged one, what is wrong with its manifest.
+    """A line for each checkpoint; of one that cannot be read, what is wrong with its manifest.
 
     Raises:
         UserError: there is none.
@@ -37,6 +38,8 @@ def listing(path: Location | str) -> str:
             manifest = read_manifest(each)
         except errors.DamagedCheckpoint as problem:
             rows.append((each.name, "", "", "", f"damaged: {problem.what}"))
+        except UserError as problem:  # of another step, or of another format
+            rows.append((each.name, "", "", "", str(problem)))
         else:
             rows.append(
                 (

@@ -8,6 +8,7 @@ import click
 
 from levanter.cli.group import Group
 from levanter.cli.options import debug
+from levanter.errors import UserError
 
 
 @click.group(cls=Group)
@@ -39,15 +40,22 @@ def list_(path: str) -> None:
 def verify(path: str, every: bool) -> None:
     """Compare every byte of a checkpoint with its checksums.
 
-    Exit code 2 where one is damaged; the array and the file are named.
+    Exit code 2 where one is damaged, or another step's; the array and the file are named.
     """
     from levanter.checkpoint import resolve
     from levanter.checkpoint import verify as verified
     from levanter.checkpoint.listing import checkpoints_of, size
 
+    problems: list[str] = []
     for each in checkpoints_of(path) if every else [resolve(path)]:
-        manifest = verified(each)
-        print(f"{each}: whole ({len(manifest.arrays)} arrays, {size(manifest.nbytes)})")
+        try:
+            manifest = verified(each)
+        except UserError as problem:
+            problems.append(str(problem))
+        else:
+            print(f"{each}: whole ({len(manifest.arrays)} arrays, {size(manifest.nbytes)})")
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 @checkpoint.command()

@@ -15,9 +15,11 @@ def unknown_command(name: str, known: Iterable[str], command: str) -> UserError:
     return UserError(f"unknown command `{command} {name}`: {suggestion(name, known)}")
 
 
-def unexpected(error: BaseException) -> str:
-    reason = str(error).strip().partition("\n")[0]
-    return f"unexpected {type(error).__name__}: {reason or 'no message'} (run again with --debug to see where)"
+def unexpected(error: BaseException, where: str | None) -> str:
+    """`where` is the line of the user's own code in which it was raised, if it was."""
+    reason = str(error).strip().partition("\n")[0] or "no message"
+    at = f" at {where}" if where else ""
+    return f"unexpected {type(error).__name__}{at}: {reason} (run again with --debug to see where)"
 
 
 def output_lost(error: OSError) -> str:

@@ -47,6 +47,7 @@ from levanter.cli.status import status_command
 from levanter.cli.train import train
 from levanter.cli.verify import verify_command
 from levanter.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, EXIT_WORK_FAILED, UserError, WorkFailed
+from levanter.user_code import line_of
 
 EXIT_BROKEN_PIPE = 141
 
@@ -144,7 +145,7 @@ def ending(error: BaseException) -> tuple[str, int]:
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", EXIT_INTERRUPTED
         case _:
-            return f"error: {errors.unexpected(error)}", EXIT_WORK_FAILED
+            return f"error: {errors.unexpected(error, line_of(error))}", EXIT_WORK_FAILED
 
 
 def command() -> int:

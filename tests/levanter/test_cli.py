@@ -223,6 +223,11 @@ def test_a_bug_is_one_line_and_debug_shows_where() -> None:
         1,
         "error: unexpected ZeroDivisionError: division by zero (run again with --debug to see where)\n",
     )
+    own = "def on_step():\n    1 / 0\non_step()"
+    assert work("train", train=f"exec(compile({own!r}, 'my_callback.py', 'exec'))").stderr == (
+        "error: unexpected ZeroDivisionError at my_callback.py:2: division by zero "
+        "(run again with --debug to see where)\n"
+    )
     debugged = work("train", "--debug", train="1 / 0")
     assert debugged.returncode == 1 and "Traceback (most recent call last):" in debugged.stderr
 

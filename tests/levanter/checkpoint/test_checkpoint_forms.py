@@ -159,6 +159,12 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     out = tmp_path / "w.npz"
     assert said("export", str(tmp_path / "run"), "-o", str(out)) == f"{out}: 1 arrays of {folder}/step-10\n"
     assert said("convert", str(folder / "step-7"), "-o", str(tmp_path / "new")) == f"{tmp_path}/new/step-7\n"
+    shutil.copytree(folder / "step-9", folder / "step-8")
+    copied = f"the checkpoint {folder}/step-8 holds the state after step 9: it was copied or renamed; "
+    assert [copied in line for line in said("ls", str(folder)).splitlines()] == [False, False, True, False, False]
+    verified = said("verify", "--all", str(folder), code=2).splitlines()
+    assert len(verified) == 4 and verified[3].startswith(f"error: {copied}")  # the others were verified all the same
+    shutil.rmtree(folder / "step-8")
     (folder / "step-10" / "manifest.json").unlink()
     why = "manifest.json cannot be read: No such file or directory"
     assert said("ls", str(folder)).splitlines()[-1].endswith(f"damaged: {why}")
