@@ -24,6 +24,8 @@ _STEPS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _PLACES = (("SLURM_NTASKS", "SLURM_PROCID"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
 """Variables that have how many there are, and the number of each."""
 _CONNECT_SECONDS = 300
+_OF_A_RUNTIME = re.compile("(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
+"""How an error of XLA's runtime begins. Where the value of an array is read, JAX raises it as a ValueError."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,11 @@ def working(members: Group) -> Iterator[None]:
     try:
         yield
         members.end()
-    except jax.errors.JaxRuntimeError as error:
-        raise members.explained(error) from error
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) or _OF_A_RUNTIME.match(str(error)):
+            raise members.explained(error) from error
+        members.fail(f"{type(error).__name__}: {error}")
+        raise
     except (UserError, WorkFailed) as error:
         members.fail(str(error))
         raise

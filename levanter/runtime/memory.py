@@ -30,7 +30,7 @@ def explained(config: TrainConfig) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    except (MemoryError, jax.errors.JaxRuntimeError, ValueError) as error:  # the last where an array is read
         reason = next((line for line in str(error).splitlines() if _is_exhaustion(line)), None)
         if reason is None and not isinstance(error, MemoryError):
             raise

@@ -202,6 +202,11 @@ def test_an_error_of_a_connection_is_explained_by_who_failed(monkeypatch: pytest
     problem = one.explained(broken)
     assert isinstance(problem, WorkFailed)
     assert str(problem) == "process 1 of this run has stopped, so all of them stop: no room"
+    # Reading the loss of a step in which another process was lost is such an error too, and not this process's own.
+    with pytest.raises(WorkFailed, match="^process 1 of this run has stopped"), starting.working(one):
+        raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
+    with pytest.raises(ValueError, match="no room"), starting.working(one):
+        raise ValueError("no room")
 
 
 @pytest.mark.parametrize(

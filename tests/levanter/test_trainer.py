@@ -221,6 +221,7 @@ def test_a_model_that_is_too_large_is_refused_before_anything_is_made(config: Tr
             "Out of memory allocating 9 bytes",
         ),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room\nmore"), "no room"),
+        (ValueError("RESOURCE_EXHAUSTED: no room"), "no room"),
     ],
 )
 def test_a_step_that_is_too_large_says_what_to_make_smaller(
