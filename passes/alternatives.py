@@ -42,10 +42,11 @@ class Alternative:
     differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
     the further mesh axes, `taken`; `padded` is the size that the name is padded to for this. In the role of state,
     `axes` are the kinds of it that are stored, in that of the order they say where that is another one, in that of
-    remat they are the policy, in that of microbatches their number, in that of padding names with sizes.
+    remat they are the policy, in that of microbatches their number, in that of moments their dtype, in that of padding
+    names with sizes.
     """
 
-    role: Role | Literal["state", "order", "remat", "microbatches", "padding"]
+    role: Role | Literal["state", "order", "remat", "microbatches", "moments", "padding"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -172,7 +173,7 @@ def _of_padding(graph: Graph, plan: Layouts) -> Explanation:
 
 
 def of_graphs(
-    name: Literal["remat", "microbatches", "padding"],
+    name: Literal["remat", "microbatches", "moments", "padding"],
     chosen: tuple[str, ...],
     reason: str,
     graph: Graph,

@@ -12,7 +12,7 @@ import ir
 import passes
 from levanter.compiler import errors
 from levanter.compiler.elastic import BATCH_AXES
-from levanter.compiler.microbatches import Chosen, counts, with_count
+from levanter.compiler.microbatches import counts, with_count
 from levanter.models.config import is_left_to_the_plan, left_to_the_plan
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline
@@ -67,12 +67,6 @@ def asked_microbatches(
     if not written.isascii() or not written.isdigit() or int(written) < 1:
         raise errors.pinned_microbatches(written)
     return int(written), rest
-
-
-def with_choice(result: pipeline.Result, chosen: Chosen) -> pipeline.Result:
-    """What was planned, with a number of micro-batches as a choice of the plan."""
-    reasons = {**result.plan.reasons, MICROBATCHES: chosen.reason}
-    return replace(result, plan=replace(result.plan, microbatches=chosen.count, reasons=reasons))
 
 
 def explained_microbatches(config: TrainConfig, result: pipeline.Result) -> Explanation:

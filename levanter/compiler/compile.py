@@ -9,18 +9,19 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import jax
 
 import ir
 import passes
-from levanter.compiler.choices import asked_microbatches, explained_microbatches, remat_asked, with_choice
+from levanter.compiler.choices import asked_microbatches, explained_microbatches, remat_asked
 from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
 from levanter.compiler.errors import elastic_needs_remat, elastic_padding, two_plans
 from levanter.compiler.microbatches import Chosen, fastest, with_count
+from levanter.compiler.moments import ChosenMoments, explained_moments, with_moments
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
 from levanter.config import dump
@@ -30,7 +31,7 @@ from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, st
 from passes import pipeline
 from passes.alternatives import Explanation, explanation
 from passes.cpu_memory import cpu_peak
-from passes.planner.constraints import MICROBATCHES, PADDING, REMAT, Constraints, Given
+from passes.planner.constraints import MICROBATCHES, MOMENTS, PADDING, REMAT, Constraints, Given
 from passes.planner.document import CHOICES_OF_MEMORY
 from passes.planner.remat import remat_of
 from passes.planner.variants import plan_alone, unlimited_step
@@ -47,6 +48,11 @@ ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
 Platform = Literal["cpu", "tpu", "gpu"]
 PEAK_DIFFERS = "predicted for the order in which XLA runs a step; compiled with the room that is lost between arrays"
+
+
+Choice: TypeAlias = Chosen | ChosenMoments
+"""Of the configuration's, what a plan says."""
+_OF_THE_CONFIG = {MICROBATCHES: explained_microbatches, MOMENTS: explained_moments}
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def planned(
     check_hardware(hardware)
     config, pin = remat_asked(config, plan, pin)
     given: dict[str, Any] = {"pin": pin, "forbid": forbid, "time_limit": time_limit}
-    config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, **given)
+    config, pin, choices = with_choices(config, mesh, hardware, plan=plan, **given)
     check_mesh(config, mesh)
     graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
     plan = _followed(config, hardware, plan)
@@ -131,7 +137,14 @@ def planned(
     result = planned_graph(graph, mesh, hardware, plan=plan, **how)
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
-    return result if chosen is None else with_choice(result, chosen)
+    return _with(result, choices)
+
+
+def _with(result: pipeline.Result, choices: Sequence[Choice]) -> pipeline.Result:
+    """What was planned, with what was chosen before as choices of the plan."""
+    for each in choices:
+        result = replace(result, plan=each.on(result.plan))
+    return result
 
 
 def _followed(config: TrainConfig, hardware: str, plan: passes.Plan | None) -> passes.Plan | None:
@@ -148,7 +161,35 @@ def check_mesh(config: TrainConfig, mesh: Mapping[str, int]) -> None:
     _check_batch(config.trainer.train_batch_size, config.trainer.microbatches or 1, mesh)
 
 
-def with_microbatches(
+def with_choices(
+    config: TrainConfig,
+    mesh: Mapping[str, int],
+    hardware: str,
+    *,
+    plan: passes.Plan | None = None,
+    pin: Given | None = None,
+    forbid: Given | None = None,
+    time_limit: float | None = None,
+) -> tuple[TrainConfig, Given | None, list[Choice]]:
+    """The config with what a plan chooses of it: the dtype of moments, and the number of micro-batches. The pins
+    without these, and the choices that are not the config's.
+
+    Raises:
+        UserError: nothing fits the memory of a device; or what is pinned is no such choice.
+    """
+    plan = _followed(config, hardware, plan)
+
+    def planned_so(each: TrainConfig, pins: Given | None) -> pipeline.Result:
+        return planned(each, mesh, hardware, plan=plan, pin=pins, forbid=forbid, time_limit=time_limit)
+
+    config, rest, moments = with_moments(config, plan, pin, planned_so)
+    config, rest, parts = _with_microbatches(
+        config, mesh, hardware, plan=plan, pin=rest, forbid=forbid, time_limit=time_limit
+    )
+    return config, rest, [each for each in (moments, parts) if each is not None]
+
+
+def _with_microbatches(
     config: TrainConfig,
     mesh: Mapping[str, int],
     hardware: str,
@@ -164,7 +205,6 @@ def with_microbatches(
     Raises:
         UserError: no number of them fits the memory of a device; or what is pinned is none.
     """
-    plan = _followed(config, hardware, plan)
     pinned, rest = asked_microbatches(config, plan, pin)
     if plan is not None and plan.microbatches is not None:
         return with_count(config, plan.microbatches), rest, None
@@ -247,16 +287,11 @@ def report(
             raise two_plans(config.trainer.plan.source)
         config, pin = remat_asked(config, plan, pin)
         given: dict[str, Any] = {"pin": pin, "forbid": forbid, "time_limit": time_limit}
-        config, pin, chosen = with_microbatches(config, mesh, hardware, plan=plan, **given)
+        config, pin, choices = with_choices(config, mesh, hardware, plan=plan, **given)
         asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
 
-        def result_of() -> pipeline.Result:
-            result = planned(config, mesh, hardware, **asked)
-            return result if chosen is None else with_choice(result, chosen)
-
-        result, found = explained(result_of)
-    if chosen is not None and chosen.needs:
-        found["notes"] = [chosen.said, *found["notes"]]
+        result, found = explained(lambda: _with(planned(config, mesh, hardware, **asked), choices))
+    found["notes"] = [*[each.said for each in choices if each.needs], *found["notes"]]
     if plan_file is not None:
         found["notes"] = [*found["notes"], *plan_file.notes(result)]
     answer: dict[str, Any] = {
@@ -272,8 +307,8 @@ def report(
             answer |= plan_file.write(result, answer)
     if explain:
         with user_errors():
-            counted = explained_microbatches(config, result) if MICROBATCHES in explain else None
-        answer["explained"] = explanations(result, explain, counted)
+            own = {name: _OF_THE_CONFIG[name](config, result) for name in explain if name in _OF_THE_CONFIG}
+        answer["explained"] = explanations(result, explain, own)
     if verify:
         answer["verify"] = verified(config, result, found, platform, partitioner)
     if values:
@@ -285,22 +320,19 @@ def report(
 
 
 def explanations(
-    result: pipeline.Result, names: Sequence[str], counted: Explanation | None = None
+    result: pipeline.Result, names: Sequence[str], own: Mapping[str, Explanation] | None = None
 ) -> list[dict[str, Any]]:
     """Of each of some names why it is where it is, and what each alternative costs.
 
     Args:
-        counted: what there is to say of `microbatches`, which no graph tells.
+        own: what there is to say of choices that no graph tells, such as `microbatches`.
 
     Raises:
         UserError: the step has no such name.
     """
     with user_errors():
         graph = result.canonical or result.graph
-        return [
-            asdict(counted if counted and name == MICROBATCHES else explanation(graph, result.plan, name))
-            for name in dict.fromkeys(names)
-        ]
+        return [asdict((own or {}).get(name) or explanation(graph, result.plan, name)) for name in dict.fromkeys(names)]
 
 
 def plan_by_hand(mesh: Mapping[str, int], hardware: str, rules: ByHand) -> passes.Plan | None:
@@ -398,6 +430,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "remat": list(plan.remat),
         "padding": dict(plan.padding),
         "microbatches": plan.microbatches,
+        "moments": plan.moments,
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
 
@@ -534,6 +567,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         remat=remat_of(request["remat"]),
         padding=request["padding"],
         microbatches=request["microbatches"],
+        moments=request["moments"],
         **request["choices"],
     )
 

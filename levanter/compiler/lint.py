@@ -10,7 +10,7 @@ from typing import Any
 import ir
 import passes
 from ir.graph import Graph
-from levanter.compiler.compile import explained, planned_graph, user_errors, with_microbatches
+from levanter.compiler.compile import explained, planned_graph, user_errors, with_choices
 from levanter.compiler.errors import rules_unreadable
 from levanter.compiler.question import check_hardware
 from levanter.compiler.target import Target, load_step
@@ -88,7 +88,7 @@ def _text(path: str) -> str:
 def _graph(step: Step, mesh: Mapping[str, int], hardware: str) -> tuple[Graph, Sequence[Module]]:
     if isinstance(step, Target):
         return graph_of(load_step(step)), ()
-    config, _, _ = with_microbatches(step, mesh, hardware)
+    config, _, _ = with_choices(step, mesh, hardware)
     state = state_shape(config)
     return ir.trace(train_step_of(config), state, batch_shape(config)), list(_modules(config, state))
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import ir
 from levanter.compiler.choices import remat_asked
-from levanter.compiler.compile import check_mesh, user_errors, with_microbatches
+from levanter.compiler.compile import check_mesh, user_errors, with_choices
 from levanter.compiler.question import check_hardware
 from levanter.errors import UserError
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline
-from passes.planner.constraints import MICROBATCHES
+from passes.planner.constraints import MICROBATCHES, MOMENTS
 from passes.planner.meshes import MeshChoice, choose_mesh, rows
 
 __all__ = ["MeshChoice", "answer_mesh", "mesh_for_config", "mesh_for_step", "rows"]
@@ -35,17 +35,17 @@ def mesh_for_config(config: TrainConfig, devices: int, hardware: str, **how: Any
     """
     check_hardware(hardware)
     config, pin = remat_asked(config, None, how.get("pin"))
-    microbatches = {name: each for name, each in (pin or {}).items() if name == MICROBATCHES}
-    how |= {"pin": {name: each for name, each in (pin or {}).items() if name != MICROBATCHES}}
-    graphs: dict[int | None, Graph] = {}
+    choices = {name: each for name, each in (pin or {}).items() if name in (MICROBATCHES, MOMENTS)}
+    how |= {"pin": {name: each for name, each in (pin or {}).items() if name not in choices}}
+    graphs: dict[tuple[int | None, str | None], Graph] = {}
 
     def graph_for(mesh: DeviceMesh) -> Graph:
-        fixed, _, _ = with_microbatches(config, mesh.as_dict(), hardware, pin=microbatches)
+        fixed, _, _ = with_choices(config, mesh.as_dict(), hardware, pin=choices)
         check_mesh(fixed, mesh.as_dict())
-        count = fixed.trainer.microbatches
-        if count not in graphs:
-            graphs[count] = pipeline.prepare(ir.trace(train_step_of(fixed), state_shape(fixed), batch_shape(fixed)))
-        return graphs[count]
+        key = fixed.trainer.microbatches, getattr(fixed.optimizer, "moments_dtype", None)
+        if key not in graphs:
+            graphs[key] = pipeline.prepare(ir.trace(train_step_of(fixed), state_shape(fixed), batch_shape(fixed)))
+        return graphs[key]
 
     with user_errors():
         return choose_mesh(devices, hardware, graph_for, (UserError,), **how)

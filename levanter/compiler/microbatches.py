@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from levanter.compiler import errors
 from passes import PlanError
 from passes.errors import gib
+from passes.planner.constraints import MICROBATCHES
 from passes.planner.explain import longer
 from passes.summary import memory, times
 
 if TYPE_CHECKING:
     from levanter.config.schema import TrainConfig
+    from passes import Plan
 
 _ROUNDING = 1e-6
 """Two ways to the same price add its parts in other orders."""
@@ -48,6 +50,10 @@ class Chosen:
     def said(self) -> str:
         """The choice as a run says it."""
         return errors.chosen_microbatches(self.count, self.reason, self.needs["peak"], self.needs["capacity"])
+
+    def on(self, plan: Plan) -> Plan:
+        """The plan with this choice."""
+        return dataclasses.replace(plan, microbatches=self.count, reasons={**plan.reasons, MICROBATCHES: self.reason})
 
 
 def fastest(

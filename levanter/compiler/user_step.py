@@ -35,7 +35,7 @@ from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import PlanConfig, check_hardware
 from levanter.compiler.target import Target, UserStep, load_step
 from passes.planner.constraints import Given
-from passes.planner.errors import microbatches_are_traced
+from passes.planner.errors import microbatches_are_traced, moments_are_traced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +102,8 @@ def report(
                 raise two_plans(plan.source)
             if plan.microbatches is not None:
                 raise microbatches_are_traced(plan.source)
+            if plan.moments:
+                raise moments_are_traced(plan.source)
             given = passes.Plan.of_document(plan, hardware)
         asked = {"plan": given, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
         result, found = explained(lambda: planned_graph(graph, mesh, hardware, **asked))

@@ -128,3 +128,16 @@ def elastic_microbatches(source: str, planned: int, configured: int | None) -> U
         "depend on it, and are the same under any plan: leave it out of the plan, or set trainer.microbatches to "
         f"{planned} for the whole run"
     )
+
+
+def elastic_moments(source: str, planned: str, configured: str | None) -> UserError:
+    """`source` is the file of a plan that says what moments are kept in; without one the config leaves it open."""
+    why = "the bits of an elastic run depend on it, and are the same under any plan"
+    if not source:
+        return UserError(
+            f"optimizer.moments_dtype: null lets each plan choose, but {why}: set it to float32 or bfloat16"
+        )
+    return UserError(
+        f"{source}: `moments` is {planned}, and optimizer.moments_dtype is {configured}: {why}: leave it out of "
+        f"the plan, or set optimizer.moments_dtype to {planned} for the whole run"
+    )

@@ -11,7 +11,7 @@ from levanter.config import errors
 from levanter.data.config import DataConfig
 from levanter.errors import UserError
 from levanter.models.config import ModelConfig, is_left_to_the_plan, left_to_the_plan
-from levanter.optim.config import OptimizerConfig
+from levanter.optim.config import OptimizerConfig, with_moments_in
 from levanter.registry import MODELS, OPTIMIZERS, SOURCES
 from levanter.runtime import precision
 from levanter.runtime.config import TrainerConfig
@@ -44,6 +44,7 @@ class TrainConfig:
             object.__setattr__(self, "model", left_to_the_plan(self.model))
         if plan is not None and plan.microbatches is not None:
             self._follow(plan.source, plan.microbatches)
+        self._check_moments()
         if self.trainer.elastic and (plan is not None and plan.remat or is_left_to_the_plan(self.model)):
             raise errors.elastic_remat(plan.source if plan is not None and plan.remat else None)
         try:
@@ -59,6 +60,15 @@ class TrainConfig:
             object.__setattr__(self, "trainer", replace(self.trainer, microbatches=microbatches))
         except UserError as error:
             raise errors.in_field(source, error) from None
+
+    def _check_moments(self) -> None:
+        """Takes what a plan says that moments are kept in; an elastic run has that from its configuration."""
+        plan, own = self.trainer.plan, getattr(self.optimizer, "moments_dtype", "")
+        planned = plan.moments if plan is not None else ""
+        if self.trainer.elastic and (own is None or planned not in ("", own)):
+            raise errors.elastic_moments(plan.source if plan is not None and planned else "", planned, own)
+        if plan is not None and planned:
+            object.__setattr__(self, "optimizer", with_moments_in(self.optimizer, planned, plan.source))
 
     @cached_property
     def mesh(self) -> DeviceMesh:

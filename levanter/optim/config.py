@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import draccus
@@ -15,6 +15,10 @@ from levanter.registry import OPTIMIZERS, Choice
 if TYPE_CHECKING:
     from levanter.optim.optimizer import Decays, Optimizer
 
+MOMENT_DTYPES = ("float32", "bfloat16")
+LARGEST_KEPT = 0.98
+"""The most of a mean of squares that a step may keep where it is bfloat16, which has 8 digits: with more, what a step
+adds is less than half of the last one."""
 LR_SCHEDULES = ("cosine", "linear", "constant", "wsd", "inverse_sqrt", "cosine_cycles")
 
 
@@ -92,3 +96,31 @@ class ChainedConfig(OptimizerConfig):
     """Parameters that are treated otherwise, such as [{match: "*.bias", weight_decay: 0.0}]. Each entry has `match` (a
     pattern of names), `axes` (names of axes) or both, and `learning_rate` (a factor), `weight_decay` or `frozen`; of
     two entries for one parameter the later one counts."""
+
+
+@dataclass(frozen=True)
+class MomentsConfig(ChainedConfig):
+    """What optimizers have in common whose state is running means, one number of each for each of a parameter."""
+
+    moments_dtype: str | None = word("float32", MOMENT_DTYPES)
+    """What running means are kept in between steps, float32 or bfloat16; null leaves it to the plan, which takes
+    bfloat16 where nothing else fits the memory of a device."""
+
+    def _check_squares(self, kept: float) -> None:
+        """Whether a mean of squares, of which a step keeps so much, does not stand still. Raises `UserError`."""
+        if self.moments_dtype != "float32" and kept > LARGEST_KEPT:
+            raise errors.mean_stands_still(self.moments_dtype, kept, LARGEST_KEPT)
+
+
+def with_moments_in(optimizer: OptimizerConfig, dtype: str, source: str = "") -> OptimizerConfig:
+    """The optimizer that keeps its running means in a dtype.
+
+    Args:
+        source: the file of a plan that says so.
+
+    Raises:
+        UserError: it has no such choice, or its mean of squares would stand still.
+    """
+    if not isinstance(optimizer, MomentsConfig):
+        raise errors.no_moments(optimizer.get_choice_name(type(optimizer)), source)
+    return replace(optimizer, moments_dtype=dtype)

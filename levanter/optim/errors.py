@@ -34,3 +34,20 @@ def all_frozen() -> UserError:
         "every parameter is frozen, so there is nothing to train: "
         "make trainer.frozen, or the entries of optimizer.groups with `frozen`, match fewer"
     )
+
+
+def mean_stands_still(dtype: str | None, kept: float, most: float) -> UserError:
+    """`dtype` is that of moments, None where the plan chooses it."""
+    chosen = dtype or "null, which may become bfloat16,"
+    return UserError(
+        f"optimizer.moments_dtype {chosen} and optimizer.beta2 {kept}: what a step adds to the mean of squares would "
+        f"be lost in rounding, and the mean would stand still; set beta2 to {most} or less, or moments_dtype to float32"
+    )
+
+
+def no_moments(optimizer: str, source: str = "") -> UserError:
+    """`source` is the file of a plan that asks for them."""
+    return UserError(
+        f"{source}{': ' * bool(source)}moments: the optimizer {optimizer} has no moments_dtype: leave it out, or use "
+        "adamw, lion or muon"
+    )

@@ -28,6 +28,7 @@ from levanter.config.schema import TrainConfig
 
 SCHEDULE_STEPS, CPU_THREADS = "optimizer.schedule_steps", "trainer.cpu_threads"
 INITIALIZED, MICROBATCHES = "trainer.initialize_from", "trainer.microbatches"
+MOMENTS = "optimizer.moments_dtype"
 
 NOT_SET = "(not set)"
 """In the place of a value that there is not."""
@@ -111,6 +112,13 @@ def fixed_at_start(config: TrainConfig, before: Record, steps_before: int, threa
         SCHEDULE_STEPS: config.optimizer.schedule_steps or before.fixed.get(SCHEDULE_STEPS) or steps_before,
         CPU_THREADS: config.trainer.cpu_threads or before.fixed.get(CPU_THREADS) or threads,
     }
+
+
+def left_to_the_plan(config: TrainConfig) -> tuple[str, ...]:
+    """The fields that are null for the plan to choose, by their dotted names."""
+    moments = getattr(config.optimizer, "moments_dtype", "none")
+    fields = {MICROBATCHES: config.trainer.microbatches, MOMENTS: moments}
+    return tuple(name for name, value in fields.items() if value is None)
 
 
 def with_fixed(config: TrainConfig, fixed: Mapping[str, Any]) -> TrainConfig:

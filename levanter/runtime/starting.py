@@ -13,7 +13,7 @@ from rich.console import Console
 from levanter import data as text
 from levanter.checkpoint import Location, Manifest, committed, load, location, newest, read_manifest, resolve
 from levanter.compiler.compile import Compiled
-from levanter.config import TrainConfig
+from levanter.config import TrainConfig, dump
 from levanter.config.kept import FIXED
 from levanter.hf.starting import is_imported, starting_model
 from levanter.optim.schedule import learning_rate
@@ -68,7 +68,7 @@ def starting_state(
     def read_state(path: Location) -> tuple[Manifest, TrainState | None]:
         manifest = read_manifest(path)
         usable = _same_data(manifest, tokens) and manifest.step <= config.trainer.num_train_steps
-        usable = usable and not is_imported(manifest) and not elsewhere.differences(manifest, run.config_text)
+        usable = usable and not is_imported(manifest) and not elsewhere.differences(manifest, dump(config))
         return manifest, loaded(config, path, compiled) if usable else None
 
     problems: list[str] = []
@@ -84,7 +84,7 @@ def starting_state(
         return first_state(config, run, compiled), 0, course
 
     checkpoint, (manifest, state) = found
-    if others := elsewhere.differences(manifest, run.config_text):
+    if others := elsewhere.differences(manifest, dump(config)):
         raise errors.of_another_run(checkpoint, others)
     if not _same_data(manifest, tokens):
         raise errors.other_data(checkpoint)

@@ -8,6 +8,7 @@ The same config gives the same losses and weights however often the run was kill
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from rich.console import Console
 from levanter import data as text
 from levanter.checkpoint import Checkpointer, Location
 from levanter.checkpoint.directory import followed, keep_elsewhere
-from levanter.compiler.compile import compile_training, with_microbatches
+from levanter.compiler.compile import compile_training, with_choices
 from levanter.compiler.plan_files import plan_followed
 from levanter.config import TrainConfig
 from levanter.errors import UserError
@@ -36,7 +37,7 @@ from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
 from levanter.runtime.pace import before
-from levanter.runtime.record import MICROBATCHES, with_fixed
+from levanter.runtime.record import left_to_the_plan, with_fixed
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
 from levanter.runtime.state import TrainState, evaluated_model
@@ -138,8 +139,7 @@ class _Attempt:
     ) -> None:
         self._members = members
         self._fixed = fixed_values(config, run, threads)
-        if config.trainer.microbatches is None:
-            self._fixed[MICROBATCHES] = run.record.fixed.get(MICROBATCHES) or _microbatches(config, console)
+        self._fixed |= _chosen(config, run, console)
         self.config = with_fixed(config, self._fixed)
         self.compiled = compile_training(self.config, reproducible=True)
         for line in plan_followed(self.compiled):
@@ -225,12 +225,16 @@ class _Attempt:
         return True
 
 
-def _microbatches(config: TrainConfig, console: Console) -> int | None:
-    """How many micro-batches the planner chooses."""
-    config, _, chosen = with_microbatches(config, config.mesh.as_dict(), config.trainer.hardware)
-    if chosen is not None:
-        console.print(chosen.said, markup=False, highlight=False, soft_wrap=True)
-    return config.trainer.microbatches
+def _chosen(config: TrainConfig, run: RunDirectory, console: Console) -> dict[str, Any]:
+    """What the planner chooses of the configuration; a run that is resumed keeps what was chosen at its start."""
+    names = left_to_the_plan(config)
+    known = {name: run.record.fixed[name] for name in names if run.record.fixed.get(name)}
+    config = with_fixed(config, known)
+    if left_to_the_plan(config):
+        config, _, choices = with_choices(config, config.mesh.as_dict(), config.trainer.hardware)
+        for each in choices:
+            console.print(each.said, markup=False, highlight=False, soft_wrap=True)
+    return {name: operator.attrgetter(name)(config) for name in names}
 
 
 @contextlib.contextmanager

@@ -26,9 +26,10 @@ Given: TypeAlias = Mapping[str, str | Sequence[str]]
 """Mesh axes by name, as a user writes them."""
 Shapes: TypeAlias = Sequence[tuple[tuple[tuple[str, int], ...], Role]]
 STORED, REMAT, MICROBATCHES, PADDING, ANY = "stored", "remat", "microbatches", "padding", "any"
-"""What is pinned to kinds of state, to what the backward pass computes again, to a number of parts of the batch, and to
-names that are padded; and the word for whichever is best."""
-_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING)
+MOMENTS = "moments"
+"""What is pinned to kinds of state, to what the backward pass computes again, to a number of parts of the batch, to
+names that are padded, and to what the optimizer keeps its running means in; and the word for whichever is best."""
+_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING, MOMENTS)
 _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 """Storage choices, mesh axes forbidden to names, and those that pinned names are computed over."""
 
@@ -55,6 +56,8 @@ class Constraints:
                 raise errors.pinned_and_forbidden(name, mesh.names(both))
         if MICROBATCHES in (pin or {}):
             raise errors.microbatches_are_traced()
+        if MOMENTS in (pin or {}):
+            raise errors.moments_are_traced()
         remat = remat_of(_words((pin or {}).get(REMAT, ())))
         padding = tuple(sorted(set(_words((pin or {}).get(PADDING, ())))))
         return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)), remat, padding)

@@ -39,6 +39,7 @@ _yaml: Any = yaml
 WIDTH = 100
 CHOICES = {"auto": None, "true": True, "false": False}
 """The words of a choice that memory may be left to make, and what a plan has for each."""
+MOMENT_DTYPES = ("float32", "bfloat16")
 CHOICES_OF_MEMORY = ("regather", "defer_sums", "hoist_gathers")
 """The fields of a plan that are such choices."""
 
@@ -55,6 +56,7 @@ _MEANINGS = {
     "remat": "What the backward pass computes again: none of what it reads, full for all that loops over layers make, "
     "or names whose products are kept, the rest being computed again.",
     "microbatches": "Parts of a batch whose gradients are made one after another and added.",
+    "moments": "What the optimizer keeps its running means of gradients in, between steps.",
     "regather": "Whether parameters are gathered again in the backward pass (true) or kept from the forward pass "
     "(false); auto keeps them where there is room.",
     "defer_sums": "Whether gradients that a loop adds up are reduced once, after it; auto does as many as there is "
@@ -94,6 +96,8 @@ class PlanDocument:
     """What the backward pass computes again: none, full, or names that are kept; left out, as the step has it."""
     microbatches: int | None = None
     """Parts of a batch that are computed one after another; left out, as the configuration says."""
+    moments: str = ""
+    """What the optimizer keeps its running means in, float32 or bfloat16; left out, as the configuration says."""
     padding: dict[str, int] = field(default_factory=dict[str, int])
     """Sizes that axes are padded to, so that mesh axes divide them."""
     source: str = "plan.yaml"
@@ -117,6 +121,8 @@ class PlanDocument:
         if self.microbatches is not None and self.microbatches < 1:
             expected = _EXPECTED["microbatches"]
             raise errors.document_value(self.source, "microbatches", str(self.microbatches), expected)
+        if self.moments and self.moments not in MOMENT_DTYPES:
+            raise errors.document_value(self.source, "moments", self.moments, _EXPECTED["moments"])
         for key in CHOICES_OF_MEMORY:
             if getattr(self, key) not in CHOICES:
                 raise errors.document_choice(self.source, key, getattr(self, key), tuple(CHOICES))
@@ -183,11 +189,15 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         yield from _comment(_MEANINGS["padding"])
         why = reasons.get("padding", "") if "padding" not in document.sizes else ""
         yield f"padding: {_flow(document.padding)}{f'  # {why}' if why else ''}"
-    for key, written in (("remat", _words_of_remat(document)), ("microbatches", document.microbatches)):
+    for key, written in (
+        ("remat", _words_of_remat(document)),
+        ("microbatches", document.microbatches),
+        ("moments", document.moments),
+    ):
         if written:
             yield ""
             yield from _comment(_MEANINGS[key])
-            why = reasons.get(key, "") if key == "remat" and key not in document.sizes else ""
+            why = reasons.get(key, "") if key != "microbatches" and key not in document.sizes else ""
             yield f"{key}: {written}  # {why}" if why else f"{key}: {written}"
     for key in CHOICES_OF_MEMORY:
         yield ""
@@ -326,6 +336,7 @@ _EXPECTED = {
     "order": "names by name, such as {mlp: [experts, batch]}",
     "remat": "none, full, or a list of names to keep, such as [mlp]",
     "microbatches": "a whole number of at least 1",
+    "moments": "float32 or bfloat16",
     "padding": "sizes by name, such as {vocab: 50260}",
     "regather": "auto, true or false",
     "defer_sums": "auto, true or false",
@@ -342,6 +353,7 @@ _READERS = {
     "order": _rules,
     "remat": _kinds,
     "microbatches": _number,
+    "moments": _word,
     "padding": _sizes,
     "regather": _choice,
     "defer_sums": _choice,

@@ -213,6 +213,15 @@ def padding_in_vain(name: str, size: int, mesh: str, scanned: bool) -> PlanError
     return PlanError(f"padding of {name!r}: {why}; leave it out")
 
 
+def moments_are_traced(source: str = "") -> PlanError:
+    """`source` is the file of a plan that asks for them."""
+    return PlanError(
+        f"{source}{': ' * bool(source)}moments: the step is planned as it was traced, and what its optimizer keeps is "
+        "in it; set that in the step, or plan a model of a configuration: levanter compile --model NAME "
+        "--pin moments=bfloat16"
+    )
+
+
 def microbatches_are_traced(source: str = "") -> PlanError:
     """`source` is the file of a plan that asks for them."""
     return PlanError(

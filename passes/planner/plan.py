@@ -111,7 +111,13 @@ class Plan(Layouts):
             remat=document.remat,
             padding=document.padding,
         )
-        return replace(made, document=document, microbatches=document.microbatches, **document.choices)
+        return replace(
+            made,
+            document=document,
+            microbatches=document.microbatches,
+            moments=document.moments,
+            **document.choices,
+        )
 
     def as_document(self, model: str | None = None) -> PlanDocument:
         """What a file says of the plan.
@@ -141,6 +147,7 @@ class Plan(Layouts):
             {where: list(names) for where, names in self.order_where.items()},
             list(self.remat),
             self.microbatches,
+            self.moments,
             dict(self.padding),
         )
 

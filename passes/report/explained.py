@@ -13,12 +13,14 @@ _CHOICES = {
     "stored": "Kinds of state that are stored",
     "remat": "What the backward pass computes again",
     "microbatches": "Parts in which the batch is computed",
+    "moments": "What the optimizer keeps its running means in",
     "padding": "What axes are padded to",
 }
 _NONE = {
     "stored": "none",
     "remat": "what the step does",
     "microbatches": "as the step does",
+    "moments": "as the step does",
     "padding": "nothing is padded",
 }
 _EVEN = 5e-4
@@ -75,6 +77,8 @@ def _choice(each: Mapping[str, Any]) -> str:
         return f"Remat {shown(each['axes'])}"
     if each["role"] == "padding":
         return f"Padded to {', '.join(each['axes'])}" if each["axes"] else "Without padding"
+    if each["role"] == "moments":
+        return f"Moments in {', '.join(each['axes'])}"
     if each["role"] == "microbatches":
         return f"Micro-batches {', '.join(each['axes'])}"
     verb = _VERBS[each["role"]]

@@ -9,7 +9,7 @@ from ir.graph import Graph, Value
 from passes import placing, summary
 from passes.as_planned import own_sizes
 from passes.hardware.network import Network
-from passes.planner.constraints import MICROBATCHES, PADDING, REMAT
+from passes.planner.constraints import MICROBATCHES, MOMENTS, PADDING, REMAT
 from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
 from passes.planner.undivided import undivided_batch
@@ -35,6 +35,7 @@ def question(plan: Layouts) -> Row:
         "remat": {"policy": list(plan.remat), "reason": plan.reasons.get(REMAT, "")},
         "padding": {"sizes": dict(plan.padding), "reason": plan.reasons.get(PADDING, "")},
         "microbatches": {"count": plan.microbatches, "reason": plan.reasons.get(MICROBATCHES, "")},
+        "moments": {"dtype": plan.moments, "reason": plan.reasons.get(MOMENTS, "")},
     }
 
 

@@ -141,6 +141,7 @@ REPLICATED = ("adafactor", "muon", "soap", "sophia")
 """Optimizers whose update has other bits for shards."""
 WIDTH = {
     "bf16": {"model.compute_dtype": "bfloat16"},
+    "short moments": {"optimizer.moments_dtype": "bfloat16"},
     "micro-batches": {"trainer.microbatches": 2, "trainer.virtual_shards": 8},
     "llama": {"name": "llama_nano"},
     "mixture": {"name": "mixtral_nano"},

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from levanter.compiler import microbatches
-from levanter.compiler.compile import planned, report, with_microbatches
+from levanter.compiler.compile import planned, report, with_choices
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import PlanConfig, read_plan
 from levanter.config import TrainConfig
@@ -120,7 +120,7 @@ def test_no_number_beats_the_whole_batch_on_unlimited_memory(config: TrainConfig
         steps.append(times(result.graph, result.placed, result.plan).step)
     assert len(steps) == 3
     assert steps == sorted(steps)
-    chosen = with_microbatches(with_microbatches_of(config, None), {"data": 2}, "v5p")[2]
+    (chosen,) = with_choices(with_microbatches_of(config, None), {"data": 2}, "v5p")[2]
     assert chosen is not None
     assert chosen.count == 1
 
@@ -195,7 +195,7 @@ def test_a_run_keeps_what_was_chosen(config: TrainConfig, tmp_path: Path) -> Non
     free = with_microbatches_of(config, None)
     result = planned(with_microbatches_of(config, 2), {"data": 1}, config.trainer.hardware)
     write_chip(config, 1.05 * memory(result.graph, result.plan, result.placed)["peak"])
-    chosen = with_microbatches(free, {"data": 1}, config.trainer.hardware)[2]
+    (chosen,) = with_choices(free, {"data": 1}, config.trainer.hardware)[2]
     assert chosen is not None
     assert chosen.said.startswith("trainer.microbatches: 2, the fastest that fits a device (0.0")
     assert run(free)[0] == chosen.said
@@ -210,7 +210,7 @@ def test_a_run_keeps_what_was_chosen(config: TrainConfig, tmp_path: Path) -> Non
 
 
 def test_a_number_that_is_given_is_left_alone(config: TrainConfig) -> None:
-    assert with_microbatches(config, {"data": 1}, "v5e") == (config, None, None)
+    assert with_choices(config, {"data": 1}, "v5e") == (config, None, [])
 
 
 def test_the_numbers_that_are_tried() -> None:

@@ -39,6 +39,7 @@ def test_every_number_of_a_change_is_that_of_its_reports() -> None:
             "order": [{}, {}],
             "remat": [[], []],
             "microbatches": [None, None],
+            "moments": ["", ""],
             "padding": [{}, {}],
             "regather": [False, False],
             "collectives": [],

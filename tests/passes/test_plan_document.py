@@ -154,7 +154,7 @@ VALID = "mesh: data=4,model=2\ncompute:\n  batch: [data]\n"
         (
             VALID + "nothing: 1\n",
             "p.yaml:4: unknown key `nothing` of a plan; known are model, mesh, hardware, sizes, compute, storage, "
-            "stored, order, remat, microbatches, padding, regather, defer_sums, hoist_gathers",
+            "stored, order, remat, microbatches, moments, padding, regather, defer_sums, hoist_gathers",
         ),
         (VALID + "mesh: 8\n", "p.yaml:4: `mesh` of the plan is given twice (first at line 1); remove one of them"),
         (
@@ -278,6 +278,12 @@ def test_a_plan_overrides_what_loops_do_once() -> None:
     assert collectives["false", "false"] > collectives["true", "false"]
     assert collectives["false", "false"] > collectives["false", "true"]
     assert collectives["auto", "auto"] == collectives["true", "true"]
+
+
+def test_a_document_knows_the_dtypes_of_moments() -> None:
+    with pytest.raises(passes.PlanError) as caught:
+        PlanDocument(mesh="2", moments="half")
+    assert str(caught.value) == "plan.yaml: `moments` is half; expected float32 or bfloat16"
 
 
 def test_a_document_has_at_least_one_micro_batch() -> None:

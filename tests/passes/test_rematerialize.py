@@ -266,3 +266,9 @@ def test_a_step_without_a_loop_has_nothing_to_compute_again() -> None:
         "microbatches: the step is planned as it was traced, and how often it goes over parts of the batch is in it; "
         "set that in the step, or plan a model of a configuration: levanter compile --model NAME --pin microbatches=4"
     )
+    with pytest.raises(passes.PlanError) as caught:
+        passes.plan(graph, "data=8", pin={"moments": "bfloat16"})
+    assert str(caught.value) == (
+        "moments: the step is planned as it was traced, and what its optimizer keeps is in it; set that in the step, "
+        "or plan a model of a configuration: levanter compile --model NAME --pin moments=bfloat16"
+    )

@@ -40,6 +40,7 @@ def test_a_report_is_the_json_of_compile() -> None:
             "remat",
             "padding",
             "microbatches",
+            "moments",
             "network",
             "axes",
             "order_reason",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import optax
 
 from levanter.optim.chain import chained
+from levanter.optim.moments import kept_as
 from levanter.optim.optimizer import Decays, Optimizer
 
 if TYPE_CHECKING:
@@ -16,4 +17,4 @@ if TYPE_CHECKING:
 def adamw(config: AdamWConfig, num_train_steps: int, decays: Decays) -> Optimizer:
     """The optimizer that `config` describes, for a run of `num_train_steps` steps; `decays` says what decays."""
     adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)
-    return chained(config, num_train_steps, decays, "adam", adam)
+    return chained(config, num_train_steps, decays, "adam", kept_as(config.moments_dtype, adam))

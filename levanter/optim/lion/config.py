@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from levanter.fields import at_least, fraction, number
-from levanter.optim.config import ChainedConfig
+from levanter.optim.config import MomentsConfig
 
 if TYPE_CHECKING:
     from levanter.optim.optimizer import Decays, Optimizer
 
 
 @dataclass(frozen=True)
-class LionConfig(ChainedConfig):
+class LionConfig(MomentsConfig):
     """Lion (Chen et al., 2023): the sign of a momentum. Its rate is 3 to 10 times lower than Adam's, its decay as much
     higher."""
 

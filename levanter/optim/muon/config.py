@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from levanter.fields import SIZE, above, fraction, number
-from levanter.optim.config import ChainedConfig
+from levanter.optim.config import MomentsConfig
 
 if TYPE_CHECKING:
     from levanter.optim.optimizer import Decays, Optimizer
 
 
 @dataclass(frozen=True)
-class MuonConfig(ChainedConfig):
+class MuonConfig(MomentsConfig):
     """Muon (Jordan et al., 2024): the momentum of a linear layer's weight is made orthogonal; AdamW for all others.
 
     Updates have the size of AdamW's (Liu et al., 2025), so that one learning rate is right for both."""
@@ -33,6 +33,10 @@ class MuonConfig(ChainedConfig):
     """Share of the running mean of squared gradients that a step keeps, for AdamW."""
     epsilon: float = number(1e-8, above(0))
     """Added to AdamW's root mean square, and to the size of a momentum that is made orthogonal."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_squares(self.beta2)
 
     def build(self, num_train_steps: int, decays: Decays) -> Optimizer:
         from levanter.optim.muon.muon import muon

@@ -19,6 +19,7 @@ import haliax as hax
 from haliax import Axis, NamedArray
 from levanter.optim.chain import chained
 from levanter.optim.matrix import Matrix, matrices_of
+from levanter.optim.moments import kept_as
 from levanter.optim.optimizer import Decays, Optimizer
 from levanter.paths import map_named
 
@@ -57,7 +58,8 @@ def muon(config: MuonConfig, num_train_steps: int, decays: Decays) -> Optimizer:
         both = map_named(lambda name, leaf, one, other: other if one is None else one, updates, ours, theirs)
         return both, {"muon": momentum, "adam": moments}
 
-    return chained(config, num_train_steps, decays, "muon", optax.GradientTransformation(init, update))
+    direction = kept_as(config.moments_dtype, optax.GradientTransformation(init, update))
+    return chained(config, num_train_steps, decays, "muon", direction)
 
 
 def scale_by_orthogonal(config: MuonConfig) -> optax.GradientTransformation:
