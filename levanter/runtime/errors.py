@@ -95,7 +95,8 @@ def out_of_memory(reason: str, step: Mapping[str, int], model: Mapping[str, int]
     `holds` are lines of what fills a device."""
     return UserError(
         f"out of memory while training ({reason}): make {_sizes('trainer', step)} smaller, or one of "
-        f"{_sizes('model', model)}; --model.gradient_checkpointing true needs less where the model has it{holds}"
+        f"{_sizes('model', model)}; --trainer.microbatches 4, and --model.gradient_checkpointing true where the model "
+        f"has it, need less for the same update{holds}"
     )
 
 

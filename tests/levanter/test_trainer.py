@@ -238,7 +238,8 @@ def test_a_step_that_is_too_large_says_what_to_make_smaller(
         f"out of memory while training ({reason}): make trainer.train_batch_size (4) smaller, or one of "
         "model.seq_len (16), model.vocab_size (50257), model.hidden_dim (16), model.num_heads (2), "
         "model.num_layers (2), model.mlp_scale (4); "
-        "--model.gradient_checkpointing true needs less where the model has it"
+        "--trainer.microbatches 4, and --model.gradient_checkpointing true where the model has it, need less for the "
+        "same update"
     )
 
 
