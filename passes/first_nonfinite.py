@@ -5,7 +5,7 @@ give infinities by rights (a mask that softmax turns into zeros): what was not f
 does not count. Into the first node that does count, a loop over layers say, the search goes on, trip by trip.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ir import jax_api
 from ir.graph import Constant, Graph, Node, Operand
 from ir.jax_api import jnp
 from ir.ops import op_of
+from ir.ops.op import params_of
 from passes.runner import WholeRunner
 
 _HURRY: dict[str, dict[str, Any]] = {"cpu": {"xla_backend_optimization_level": 0}}
@@ -75,27 +76,28 @@ class _Search:
         self, graph: Graph, node: Node, inputs: list[Any], inside: tuple[tuple[str, int], ...]
     ) -> FirstNonFinite | None:
         """The first bad node in the bodies of a node; None where it has none that can be run by themselves."""
-        params: Mapping[str, Any] = node.origin.params if node.origin is not None else {}
-        if {"jaxpr", "num_carry"} <= params.keys():
-            return self._trip_by_trip(node, _operands(graph, node, inputs), params, inside)
-        if len(node.bodies) == 1 and op_of(node).only_groups(node):
+        op = op_of(node)
+        if op.scans(node):
+            return self._trip_by_trip(node, _operands(graph, node, inputs), inside)
+        if len(node.bodies) == 1 and op.only_groups(node):
             return self.within(node.bodies[0], _operands(graph, node, inputs), None, inside)
         return None
 
     def _trip_by_trip(
-        self, node: Node, operands: list[Any], params: Mapping[str, Any], inside: tuple[tuple[str, int], ...]
+        self, node: Node, operands: list[Any], inside: tuple[tuple[str, int], ...]
     ) -> FirstNonFinite | None:
-        body, start = node.bodies[0], params["num_consts"] + params["num_carry"]
-        constants, carries, stacked = operands[: params["num_consts"]], operands[params["num_consts"] : start], operands
+        body, before = node.bodies[0], node.count("constants")
+        start = before + node.count("carries")
+        constants, carries, stacked = operands[:before], operands[before:start], operands[start:]
 
         def run_body(*arrays: Any) -> list[Any]:
             return WholeRunner(None).graph(body, arrays)
 
         run = _jitted(run_body)
-        trips = range(params["length"])
+        trips = range(node.count("trips"))
         name = ", ".join(dim.name or "?" for dim in node.dims("over")) or "loop"
-        for trip in reversed(trips) if params["reverse"] else trips:
-            arrays = [*constants, *carries, *(array[trip] for array in stacked[start:])]
+        for trip in reversed(trips) if params_of(node)["reverse"] else trips:
+            arrays = [*constants, *carries, *(array[trip] for array in stacked)]
             found = self.within(body, arrays, None, (*inside, (name, trip)))
             if found is not None:
                 return found
