@@ -59,7 +59,7 @@ def check_command(
     with contextlib.redirect_stdout(sys.stderr):
         if target is None:
             config = load_config(ctx, model, path, own)
-            from levanter.compiler.compile import check_config
+            from levanter.compiler.graphs import check_config
 
             found, nameless = check_config(config, codes), None
         else:

@@ -63,7 +63,7 @@ def diff(before: str, after: str | None) -> None:
     each dump that both have. Value numbers mean nothing.
     """
     pairs = _pairs(before, after)
-    from levanter.compiler.compile import graph_changes
+    from levanter.compiler.graphs import graph_changes
 
     texts = [graph_changes(_text(first), _text(second), str(first), str(second)) for first, second in pairs]
     print("\n".join(texts), end="")
@@ -102,7 +102,7 @@ def run(
     positions = _positions(at_rest)
     text = sys.stdin.read() if source == "-" else _text(source)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a pass needs no accelerator that another process trains on
-    from levanter.compiler.compile import run_pass
+    from levanter.compiler.graphs import run_pass
 
     result, warned = run_pass(
         name,

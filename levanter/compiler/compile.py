@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 
@@ -24,32 +23,22 @@ from levanter.compiler.microbatches import Chosen, fastest, with_count
 from levanter.compiler.moments import ChosenMoments, explained_moments, with_moments
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
+from levanter.compiler.user_errors import user_errors
+from levanter.compiler.verifying import Platform, plan_request, requested_devices, requested_plan, verified
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
-from levanter.errors import UserError, WorkFailed, batch_does_not_divide, cannot_trace, no_graph
+from levanter.errors import batch_does_not_divide
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.alternatives import Explanation, explanation
-from passes.cpu_memory import cpu_peak
 from passes.planner.constraints import MICROBATCHES, MOMENTS, PADDING, REMAT, Constraints, Given
-from passes.planner.document import CHOICES_OF_MEMORY
-from passes.planner.remat import remat_of
 from passes.planner.variants import plan_alone, unlimited_step
-from passes.sharding.state import kinds_of
-from passes.stage import Stage
-from passes.summary import operation_times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ir.graph import Graph
 
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
-Platform = Literal["cpu", "tpu", "gpu"]
-PEAK_DIFFERS = "predicted for the order in which XLA runs a step; compiled with the room that is lost between arrays"
-
-
 Choice: TypeAlias = Chosen | ChosenMoments
 """Of the configuration's, what a plan says."""
 _OF_THE_CONFIG = {MICROBATCHES: explained_microbatches, MOMENTS: explained_moments}
@@ -353,194 +342,6 @@ def explained(run: Callable[[], pipeline.Result]) -> tuple[pipeline.Result, dict
     return result, found
 
 
-def verified(
-    config: TrainConfig,
-    result: pipeline.Result,
-    found: Mapping[str, Any],
-    platform: Platform = "cpu",
-    partitioner: passes.Partitioner = "explicit",
-) -> dict[str, Any]:
-    """The prediction set against what XLA makes of the step on as many devices, in a child process."""
-    from levanter.compiler.verify.isolate import LOWER_STEP
-
-    subject = {"config": dump(config), "partitioner": partitioner}
-    return verified_plan(subject, LOWER_STEP, result, found, platform)
-
-
-def verified_plan(
-    subject: Mapping[str, Any],
-    lower: str,
-    result: pipeline.Result,
-    found: Mapping[str, Any],
-    platform: Platform = "cpu",
-) -> dict[str, Any]:
-    """The same for any step.
-
-    Args:
-        subject: which step, as JSON can hold it.
-        lower: `module:name` of the function that lowers it, for a request of the subject and the plan.
-        found: what is said of the result (`Result.facts`).
-        platform: what to compile it for.
-    """
-    from levanter.compiler.verify import collectives as read_collectives
-    from levanter.compiler.verify import compare, compile_in_child
-    from levanter.compiler.verify.cycles import beside_cycles
-    from levanter.compiler.verify.gpu_habits import settled as settled_on_gpus
-    from levanter.compiler.verify.gpus import gpus_for
-    from levanter.compiler.verify.topology import topology_for
-    from levanter.compiler.verify.tpu_habits import settled
-
-    plan = result.plan
-    mesh = plan.mesh.as_dict()
-    described = {"tpu": topology_for, "gpu": gpus_for}.get(platform)
-    topology = described(plan.hardware, mesh) if described is not None else None
-    request = plan_request(subject, plan)
-    program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
-    compiled = read_collectives(program.text, mesh) if program.text else []
-    # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
-    predicted_peak = found["memory"]["peak"] if topology else cpu_peak(result.placed, mesh)
-    answer = compare(
-        found["collectives"],
-        compiled,
-        mesh,
-        predicted_peak=predicted_peak,
-        compiled_peak=program.peak,
-        habits={"tpu": settled, "gpu": settled_on_gpus}.get(platform),
-    )
-    if topology is None:
-        answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
-        return {"platform": platform, **answer}
-    if platform == "gpu":
-        return {"platform": platform, "topology": topology.name, **answer}
-    times = beside_cycles(operation_times(result.graph, plan), program.text)
-    return {"platform": platform, "topology": topology.name, **answer, "cycles": times}
-
-
-def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any]:
-    """A request to the verifying process: which step, as JSON can hold it, and the plan (see `requested_plan`)."""
-    return {
-        **subject,
-        "mesh": plan.mesh.as_dict(),
-        "hardware": plan.hardware,
-        "order": list(plan.order),
-        "compute": _axes(plan.compute),
-        "storage": _axes(plan.storage),
-        "stored": list(plan.stored),
-        "order_where": _axes(plan.order_where),
-        "remat": list(plan.remat),
-        "padding": dict(plan.padding),
-        "microbatches": plan.microbatches,
-        "moments": plan.moments,
-        "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
-    }
-
-
-def findings_of(graph: Graph, ignore: Sequence[str]) -> list[dict[str, Any]]:
-    """The axis mistakes of a traced step: `code`, `severity`, `what`, `source` and `text` of each.
-
-    Args:
-        ignore: codes of warnings that are not wanted.
-
-    Raises:
-        UserError: a code is no warning's.
-    """
-    with user_errors():
-        found = passes.axis_findings(graph, ignore)
-    return [
-        {
-            "code": each.code,
-            "severity": each.severity,
-            "what": each.what,
-            "source": str(each.source) if each.source is not None else None,
-            "text": each.text,
-        }
-        for each in found
-    ]
-
-
-def check_config(config: TrainConfig, ignore: Sequence[str]) -> list[dict[str, Any]]:
-    """The axis mistakes of the training step of a config; see `findings_of`."""
-    step, name = train_step_of(config), config.trainer.run_name or "the training step"
-    return findings_of(traced(step, (state_shape(config), batch_shape(config)), name), ignore)
-
-
-def traced(step: Callable[..., Any], arguments: Sequence[Any], name: str, names: ir.Naming | None = None) -> Graph:
-    """The graph of any step.
-
-    Args:
-        arguments: arrays, or shapes, as the step takes them.
-        name: what the user calls the step.
-        names: of the dims of arrays that are no NamedArrays; see `ir.trace`.
-
-    Raises:
-        UserError: JAX cannot trace the step for these arguments, or the names do not fit them.
-    """
-    try:
-        return ir.trace(step, *arguments, names=names)
-    except ir.NamingError as error:
-        raise UserError(f"the names of `{name}` do not fit its arguments:\n{error}") from error
-    except Exception as error:
-        raise cannot_trace(name, error) from error
-
-
-def graph_changes(before: str, after: str, before_name: str, after_name: str) -> str:
-    """What changed from one graph to another, both as text; see `ir.analysis.diff`.
-
-    Raises:
-        UserError: a text is no graph.
-    """
-    graphs: list[Graph] = []
-    for text, name in ((before, before_name), (after, after_name)):
-        try:
-            graphs.append(ir.parse(text))
-        except ir.ParseError as error:
-            raise no_graph(name, error) from error
-    return ir.changes(*graphs).text(before_name, after_name)
-
-
-def run_pass(
-    name: str,
-    text: str,
-    source: str,
-    *,
-    mesh: Mapping[str, int] | None = None,
-    hardware: str = "v5e",
-    compute: Mapping[str, Sequence[str]] | None = None,
-    storage: Mapping[str, Sequence[str]] | None = None,
-    at_rest: Sequence[int] = (),
-    options: Mapping[str, str] | None = None,
-) -> tuple[str, list[str]]:
-    """The text of a graph after one pass, and what the pass warns of.
-
-    Args:
-        source: what the user calls the text.
-        compute, storage: a plan by hand, for a pass that needs one; without either the planner chooses it.
-        at_rest: positions of inputs that are stored as state is.
-        options: those of the pass, as text.
-
-    Raises:
-        UserError: the text is no graph, or a malformed one; there is no such pass or option; the pass lacks a mesh, or
-            finds axis errors.
-    """
-    try:
-        graph = ir.verify(ir.parse(text))
-    except (ir.ParseError, ir.MalformedGraph) as error:
-        raise no_graph(source, error) from error
-    with user_errors(), warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always", passes.AxisWarning)
-        warnings.simplefilter("always", passes.PlanWarning)
-        layout = passes.DeviceMesh.of(mesh) if mesh is not None else None
-        plan = None
-        if layout is not None and (compute or storage):
-            wanted, kept = (
-                {axis: list(over) for axis, over in (listed or {}).items()} for listed in (compute, storage)
-            )
-            plan = passes.Plan.by_hand(layout, wanted, kept, hardware)
-        stage = Stage(graph, layout, hardware, plan, tuple(at_rest))
-        answer = str(pipeline.run_one(name, stage, options).graph)
-    return answer, [str(each.message) for each in warned]
-
-
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The child's part of `verified`: the step of the request, laid out by the plan of the request, lowered."""
     from levanter.config import loads
@@ -554,37 +355,6 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     return lowered
 
 
-def requested_plan(request: dict[str, Any]) -> passes.Plan:
-    """The plan of a request to the verifying process."""
-    return passes.Plan(
-        passes.DeviceMesh.of(request["mesh"]),
-        tuple(request["order"]),
-        {name: tuple(axes) for name, axes in request["compute"].items()},
-        {name: tuple(axes) for name, axes in request["storage"].items()},
-        request["hardware"],
-        stored=kinds_of(request["stored"]),
-        order_where={where: tuple(names) for where, names in request["order_where"].items()},
-        remat=remat_of(request["remat"]),
-        padding=request["padding"],
-        microbatches=request["microbatches"],
-        moments=request["moments"],
-        **request["choices"],
-    )
-
-
-def requested_devices(request: Mapping[str, Any]) -> list[Any] | None:
-    """The devices that a request is compiled for: its GPUs or the chips of its TPU slice; None for those of this
-    process."""
-    from levanter.compiler.verify.gpus import GpuTopology, gpu_devices
-    from levanter.compiler.verify.topology import Topology, mesh_devices
-
-    if "topology" not in request:
-        return None
-    if request["topology"].get("platform") == "gpu":
-        return gpu_devices(GpuTopology.of_json(request["topology"]))
-    return mesh_devices(Topology.of_json(request["topology"]), request["mesh"])
-
-
 def _check_batch(batch: int, microbatches: int, mesh: Mapping[str, int]) -> None:
     """The axes of a mesh that are there for the batch must divide it, and each part of it that is computed at once; the
     planner may put it on others besides."""
@@ -592,18 +362,3 @@ def _check_batch(batch: int, microbatches: int, mesh: Mapping[str, int]) -> None
     if shards > 0 and batch % shards:
         axes = {axis: mesh[axis] for axis in BATCH_AXES if axis in mesh}
         raise batch_does_not_divide(batch, axes | ({"microbatches": microbatches} if microbatches > 1 else {}), shards)
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """What the compiler refuses is the user's to fix: the same words, as this package's error."""
-    try:
-        yield
-    except (passes.AxisErrors, passes.PlanError, passes.UnknownCode, passes.UnknownPass, passes.BadOption) as error:
-        raise UserError(str(error)) from error
-    except passes.NotProved as error:
-        raise WorkFailed(str(error)) from error
-
-
-def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    return {name: list(axes) for name, axes in mapping.items()}

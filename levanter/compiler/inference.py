@@ -18,8 +18,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 import ir
 import passes
 from haliax import Axis, NamedArray
-from levanter.compiler.compile import planned_graph, user_errors
+from levanter.compiler.compile import planned_graph
 from levanter.compiler.question import check_hardware
+from levanter.compiler.user_errors import user_errors
 from levanter.models.lm_model import LmModel
 
 PLANNED_LENGTH = 2048

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import passes
-from levanter.compiler.compile import planned, user_errors
+from levanter.compiler.compile import planned
+from levanter.compiler.user_errors import user_errors
 from levanter.errors import UserError, WorkFailed
 from passes.errors import shard_next, what_fills
 from passes.planner.filling import MOST

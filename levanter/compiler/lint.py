@@ -10,10 +10,11 @@ from typing import Any
 import ir
 import passes
 from ir.graph import Graph
-from levanter.compiler.compile import explained, planned_graph, user_errors, with_choices
+from levanter.compiler.compile import explained, planned_graph, with_choices
 from levanter.compiler.errors import rules_unreadable
 from levanter.compiler.question import check_hardware
 from levanter.compiler.target import Target, load_step
+from levanter.compiler.user_errors import user_errors
 from levanter.compiler.user_step import graph_of
 from levanter.config.schema import TrainConfig
 from levanter.hf.table import table_of

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import ir
 from levanter.compiler.choices import remat_asked
-from levanter.compiler.compile import check_mesh, user_errors, with_choices
+from levanter.compiler.compile import check_mesh, with_choices
 from levanter.compiler.question import check_hardware
+from levanter.compiler.user_errors import user_errors
 from levanter.errors import UserError
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline

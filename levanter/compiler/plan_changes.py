@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import passes
-from levanter.compiler.compile import planned, planned_graph, user_errors
+from levanter.compiler.compile import planned, planned_graph
 from levanter.compiler.question import PlanConfig
 from levanter.compiler.target import Target, load_step
+from levanter.compiler.user_errors import user_errors
 from levanter.compiler.user_step import graph_of
 from levanter.config.schema import TrainConfig
 from passes.report.changes import changes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import ir
 import passes
-from levanter.compiler.compile import user_errors
+from levanter.compiler.user_errors import user_errors
 from levanter.errors import no_graph
 
 if TYPE_CHECKING:

@@ -15,25 +15,14 @@ import jax
 import ir
 import passes
 from ir.errors import names_missing
-from levanter.compiler.compile import (
-    ByHand,
-    Platform,
-    explained,
-    explanations,
-    findings_of,
-    plan_by_hand,
-    plan_request,
-    planned_graph,
-    requested_devices,
-    requested_plan,
-    traced,
-    user_errors,
-    verified_plan,
-)
+from levanter.compiler.compile import ByHand, explained, explanations, plan_by_hand, planned_graph
 from levanter.compiler.errors import two_plans
+from levanter.compiler.graphs import findings_of, traced
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import PlanConfig, check_hardware
 from levanter.compiler.target import Target, UserStep, load_step
+from levanter.compiler.user_errors import user_errors
+from levanter.compiler.verifying import Platform, plan_request, requested_devices, requested_plan, verified_plan
 from passes.planner.constraints import Given
 from passes.planner.errors import microbatches_are_traced, moments_are_traced
 
@@ -51,7 +40,7 @@ def graph_of(step: UserStep) -> Graph:
 
 
 def check(target: Target, ignore: Sequence[str]) -> tuple[list[dict[str, Any]], str | None]:
-    """The axis mistakes of a step (see `levanter.compiler.compile.findings_of`), and which arrays have no names.
+    """The axis mistakes of a step (see `levanter.compiler.graphs.findings_of`), and which arrays have no names.
 
     Raises:
         UserError: there is no such step, or it cannot be traced, or a code is no warning's.

@@ -17,11 +17,12 @@ import passes
 from ir.staging.static_leaves import hidden
 from ir.types import TensorType
 from levanter.compiler import errors
-from levanter.compiler.compile import planned_graph, requested_plan
+from levanter.compiler.compile import planned_graph
 from levanter.compiler.target import Target, UserStep, load_step
 from levanter.compiler.user_shardings import beside, placed_by
 from levanter.compiler.user_step import graph_of
 from levanter.compiler.verify import answer_in_child
+from levanter.compiler.verifying import requested_plan
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from levanter.user_code import imported, load
 from passes.shadow import unplaced

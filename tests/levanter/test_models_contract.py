@@ -21,7 +21,8 @@ import haliax as hax
 import haliax.nn as hnn
 from haliax import Axis, NamedArray
 from levanter.checkpoint.config import CheckpointConfig
-from levanter.compiler.compile import check_config, report
+from levanter.compiler.compile import report
+from levanter.compiler.graphs import check_config
 from levanter.config import TrainConfig
 from levanter.data import TextDataConfig
 from levanter.errors import UserError

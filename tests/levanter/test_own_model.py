@@ -15,7 +15,8 @@ import pytest
 from haliax import NamedArray
 from levanter import config, user_code
 from levanter.cli.main import main
-from levanter.compiler.compile import check_config, compile_training, report
+from levanter.compiler.compile import compile_training, report
+from levanter.compiler.graphs import check_config
 from levanter.config import TrainConfig
 from levanter.runtime import own_code
 from levanter.runtime.run_directory import differences

@@ -14,7 +14,8 @@ from small import FAMILIES, run_of
 from typeguard import suppress_type_checks
 
 import haliax as hax
-from levanter.compiler.compile import check_config, report
+from levanter.compiler.compile import report
+from levanter.compiler.graphs import check_config
 from levanter.runtime.state import LmBatch, batch_axes, init_state, train_step_of
 
 pytestmark = pytest.mark.hurried
