@@ -12,7 +12,8 @@ The experts, on the mesh axes `data` and `model` (`data` alone on a mesh of one 
 - data parallel: the batch over everything.
 - ZeRO-1: besides, the state is stored over `data`, and gathered once a step. The space stores parameters, gradients and
   optimizer alike, so this is its traffic with less memory than ZeRO-1 has.
-- FSDP: the batch over everything, the state over everything (`embed`).
+- FSDP: the batch over everything, the state over everything (`embed`; without one, the name of most of the state).
+- FSDP, all: the state over everything, each array of it along any name that has room.
 - HSDP: the state over `model` alone, which lies inside.
 - Megatron: `mlp`, heads and `vocab` over `model`, the batch over `data`; +SP: `position` over `model` where free.
 - 2D: Megatron, and the state over `data`.
@@ -35,6 +36,7 @@ from typing import Any
 os.environ |= {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 import ir
+from plan_quality_steps import GPT, step_graph
 from ir.graph import Graph
 from levanter.config import load
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
@@ -44,13 +46,15 @@ from passes.pipeline import prepare
 from passes.planner.cost import step_seconds
 from passes.planner.problem import Problem
 from passes.planner.solve import solve
+from passes.planner.space import scanned_names
 from passes.sharding.mesh import DeviceMesh
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
 Rules = dict[str, tuple[str, ...]]
 
-MODELS = ("gpt2_small", "gpt2_xl", "llama2_7b", "llama3_8b", "llama3_70b", "llama3_405b", "mixtral_8x7b")
+CONFIGS = ("gpt2_small", "gpt2_xl", "llama2_7b", "llama3_8b", "llama3_70b", "llama3_405b", "mixtral_8x7b")
+MODELS = (*CONFIGS, *GPT, "vit_h", "unet")
 MESHES = ("8", "4x2", "2x4", "16x4", "16x16", "32x8", "2x64")
 HARDWARE = ("v5e", "v5p", "h100")
 SEQUENCES = 4
@@ -58,15 +62,20 @@ SEQUENCES = 4
 HEADS = ("heads", "kv_heads")
 
 
-def experts(names: set[str], mesh: DeviceMesh) -> Iterator[tuple[str, Rules, Rules]]:
+def experts(graph: Graph, mesh: DeviceMesh) -> Iterator[tuple[str, Rules, Rules]]:
     """(who, compute, storage) of every expert, for the names that a step has."""
-    every = mesh.axes
+    every, names = mesh.axes, set(graph.axis_sizes())
+    state = [graph.inputs[before].type for before, _ in graph.carried]
+    bytes_of = {name: sum(type_.bytes for type_ in state if name in type_.names) for name in sorted(names)}
+    scanned = scanned_names(graph)
+    widest = "embed" if "embed" in names else max(bytes_of, key=bytes_of.__getitem__)
     yield "data parallel", {"batch": every}, {}
-    yield "ZeRO-1", {"batch": every}, {"embed": ("data",)}
-    yield "FSDP", {"batch": every}, {"embed": every}
+    yield "ZeRO-1", {"batch": every}, {widest: ("data",)}
+    yield "FSDP", {"batch": every}, {widest: every}
+    yield "FSDP, all", {"batch": every}, {name: every for name in names if bytes_of[name] and name not in scanned}
     if "model" not in every:
         return
-    yield "HSDP", {"batch": every}, {"embed": ("model",)}
+    yield "HSDP", {"batch": every}, {widest: ("model",)}
     tensor = {name: ("model",) for name in ("mlp", *HEADS, "vocab") if name in names}
     megatron = {"batch": ("data",), **tensor}
     yield "Megatron", megatron, {}
@@ -90,9 +99,11 @@ def priced(problems: list[Problem], plans: list[Plan]) -> tuple[float, bool] | N
 
 
 def traced(model: str, devices: int) -> Graph:
-    config = load(
-        HERE.parent / "config" / f"{model}.yaml", [f"--trainer.train_batch_size={SEQUENCES * devices}"], options=[]
-    )
+    if model not in CONFIGS and model not in GPT:
+        return step_graph(model, SEQUENCES * devices)
+    given = [f"--trainer.train_batch_size={SEQUENCES * devices}", *GPT.get(model, ())]
+    name = model if model in CONFIGS else "gpt2_base"
+    config = load(HERE.parent / "config" / f"{name}.yaml", given, options=[])
     return prepare(ir.trace(train_step_of(config), state_shape(config), batch_shape(config)))
 
 
@@ -101,7 +112,7 @@ def cell(model: str, graph: Graph, mesh: DeviceMesh, hardware: str) -> Row:
     started, chip = process_time(), chip_of(hardware)
     problems = [Problem.of(graph, mesh, chip, regather) for regather in (False, True)]
     row: Row = {"model": model, "mesh": str(mesh), "hardware": hardware, "experts": {}}
-    for who, compute, storage in experts(set(graph.axis_sizes()), mesh):
+    for who, compute, storage in experts(graph, mesh):
         known = {name: axes for name, axes in compute.items() if name in graph.axis_sizes()}
         plans = [Plan.by_hand(mesh, known, storage, hardware, regather=again) for again in (False, True)]
         found = priced(problems, plans)
