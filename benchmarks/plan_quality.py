@@ -35,8 +35,9 @@ from typing import Any
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
-import ir
 from plan_quality_steps import GPT, step_graph
+
+import ir
 from ir.graph import Graph
 from levanter.config import load
 from levanter.runtime.state import batch_shape, state_shape, train_step_of

@@ -111,8 +111,9 @@ class First:
         self._fitting: list[Float] = []
 
     def climb(self, place: int, space: PlanSpace, choices: Sequence[Choice]) -> None:
-        """Notes the best of some plans of a space, and of those near the best, as long as any is better."""
-        before = np.inf, np.inf
+        """Notes the best of some plans of a space, and of those near the best, as long as any is better than all that
+        were known."""
+        before = min((each.seconds for _, each in self.best), default=np.inf), np.inf
         for _ in range(_STEPS):
             both, peaks = self._prices(space, choices)
             seconds = both.max(axis=0)

@@ -55,7 +55,7 @@ def search(
     plans = BranchAndBound(several, terms_asked, arithmetic, entries, moments, chip.capacity, limit, deadline)
     for place, space in enumerate(several):
         near = [each for _, best in plans.first.best[:1] for each in near_plans(space, (best.stored, best.masks))]
-        plans.first.climb(place, space, [*usual_plans(space), *near])
+        plans.first.climb(place, space, near or list(usual_plans(space)))
     lean: Candidate | None = None
     if not plans.first.best and np.isinf(limit) and plans.first.leanest is not None:
         # Nothing fits that anyone would think of: whether anything does, decides memory alone.
