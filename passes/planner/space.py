@@ -1,9 +1,9 @@
 """The space of plans of a graph on a mesh.
 
-Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on one
-name of the state. Other names are stored besides over mesh axes that the batch has wherever they are computed with: a
-rule for compute that only what is at rest follows. Names that a loop scans over are replicated: each iteration needs its
-slice on every device.
+Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on
+one name of the state. Other names are stored besides over mesh axes that the batch has wherever they are computed with:
+a rule for compute that only what is at rest follows. Names that a loop scans over are replicated: each iteration needs
+its slice on every device.
 
 Names have a fixed priority order: first the leading names of the batch, then the others from the most specific to the
 most widespread (by how many values have them). So `mlp` or `heads` get a mesh axis before `position` does, and
