@@ -64,6 +64,9 @@ class Gather(Indexed):
             elif sizes[axis := next(windows)] == operand.type.dims[axis].size and axis not in numbers.start_index_map:
                 yield (operand, axis), (result, position)
 
+    def by_row(self, node: Node) -> bool:
+        return len(node.inputs[0].type.dims) - 1 not in self.looked_up_axes(node)
+
     def reduced(self, node: Node) -> Names:
         # Each device looks up what it has and adds zero for the rest: a sum over the shards of the indexed names.
         whole = node.names("whole")

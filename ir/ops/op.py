@@ -354,6 +354,10 @@ class Op(ABC):
         """The operands and results that a kernel takes and gives row by row: their last dim is innermost."""
         return ()
 
+    def by_row(self, node: Node) -> bool:
+        """Whether it reads rows of its first operand one by one, so that each must be whole: the last dim innermost."""
+        return False
+
     def flops(self, node: Node) -> int:
         """Floating-point operations of the whole op."""
         return 0

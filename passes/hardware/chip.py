@@ -45,6 +45,7 @@ class Chip:
         slice: the form of the largest slice of a torus: chips along each of its dims.
         f32_flops: operations per second of products of float32, by default as JAX multiplies these; 0: as of bf16.
         int8_flops: of products of numbers of 8 bits; 0: as of bf16.
+        start: seconds before and after the work of a kernel.
         launch: seconds before a collective sends anything; `slow_launch`: besides, where it leaves the island.
         hop: seconds over one link of a torus.
         combined: bytes up to which XLA sends small collectives as one; 0: each alone.
@@ -67,6 +68,7 @@ class Chip:
     slice: tuple[int, ...] = ANY_SLICE
     f32_flops: float = 0.0
     int8_flops: float = 0.0
+    start: float = 0.0
     launch: float = 0.0
     slow_launch: float = HOP_SECONDS
     hop: float = HOP_SECONDS
@@ -144,6 +146,7 @@ def _chip(name: str, row: ChipRow) -> Chip:
         slice=row.slice or ANY_SLICE,
         f32_flops=numbers["f32_tflops"] * 1e12,
         int8_flops=numbers["int8_tflops"] * 1e12,
+        start=numbers["kernel_us"] * 1e-6,
         launch=numbers["launch_us"] * 1e-6,
         slow_launch=numbers["host_launch_us"] * 1e-6,
         hop=numbers["hop_us"] * 1e-6,

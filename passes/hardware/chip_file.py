@@ -21,6 +21,7 @@ NUMBERS = {
     "link_gb_per_s": "a number above 0",
     "f32_tflops": "a number of at least 0",
     "int8_tflops": "a number of at least 0",
+    "kernel_us": "a number of at least 0",
     "launch_us": "a number of at least 0",
     "hop_us": "a number of at least 0",
     "host_launch_us": "a number of at least 0",
@@ -42,6 +43,7 @@ KEYS = ("source", "network", LARGEST, *NUMBERS)
 DEFAULTS = {
     "f32_tflops": 0.0,
     "int8_tflops": 0.0,
+    "kernel_us": 0.0,
     "launch_us": 0.0,
     "hop_us": 1.0,
     "host_launch_us": 1.0,

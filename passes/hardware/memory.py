@@ -48,24 +48,32 @@ class ChipMemory:
         return self.tile != (1, 1)
 
     @property
+    def copies_rows(self) -> bool:
+        """Whether a copy of a table, of which a lookup reads row by row, takes memory of the device: where temporaries
+        stay on the chip it is there for one operation, and nothing is sent away for it."""
+        return self.tile != (1, 1) and not self.on_chip
+
+    @property
     def record(self) -> int:
         """Bytes of the record that XLA keeps in HBM of each copy to or from the chip, and of each operation of several
         results: a table of 512 bytes, which takes a block of 16 KiB."""
         return 2**14 if self.tile != (1, 1) else 0
 
-    def off_chip(self, rest: Any, stacked: Any) -> Any:
+    def off_chip(self, waiting: Any, stacked: Any, looped: Any) -> Any:
         """The bytes of temporaries that are in the memory of the device: nothing as long as all fit on the chip. What
-        loops stack they read and write in every trip, so as much of it stays as has room beside the rest; where the
-        rest does not fit by itself, what waits there for its readers is sent away, and nothing is taken to stay.
+        loops stack they read and write in every trip, so as much of it stays as has room beside the rest. Where the
+        rest does not fit by itself, what waits for its readers is sent away, and the chip is left to the body of the
+        loop, whose temporaries each trip makes and reads anew: of these is sent away what still has no room.
 
         Args:
-            rest: bytes of what is not stacked; one number, or an array of candidates.
+            waiting: bytes of what is neither stacked nor in a loop; one number, or an array of candidates.
             stacked: bytes of what loops stack.
+            looped: bytes of what a trip of a loop makes for itself.
         """
-        passing: Any = rest + stacked
-        beyond: Any = np.maximum(passing - self.on_chip, 0)
-        fits: Any = np.asarray(rest) <= self.on_chip
-        return beyond * fits + passing * ~fits
+        beyond: Any = np.maximum(waiting + stacked + looped - self.on_chip, 0)
+        sent: Any = waiting + stacked + np.maximum(looped - self.on_chip, 0)
+        fits: Any = np.asarray(waiting + looped) <= self.on_chip
+        return beyond * fits + sent * ~fits
 
     def bytes(self, lengths: Sequence[Any], item: int, by_rows: bool = False) -> Any:
         """The memory of an array.

@@ -64,10 +64,7 @@ def prices(problem: Problem, regather: bool) -> Row | None:
         "entries": memory.rows,
         "entriesOf": of_memory,
         "places": [group for _, group in entries],
-        "events": [
-            [e.sign, e.entry, MEMORY_KINDS.index(e.kind), 0 if e.stays else 2 if e.stacked else 1]
-            for e in problem.memory.events
-        ],
+        "events": [[e.sign, e.entry, MEMORY_KINDS.index(e.kind), e.sort] for e in problem.memory.events],
         "memoryKinds": list(MEMORY_KINDS),
         "overlap": {"state": network.chip.overlap.state, "activations": network.chip.overlap.activations},
         "capacity": network.chip.capacity,

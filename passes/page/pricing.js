@@ -57,26 +57,30 @@ const Pricing = (() => {
       if (index < 0) return null;
       places[i].forEach((place, row) => (bytes[place] = table.values[row][index]));
     }
-    // What stays in the memory of the device, what passes, and what loops stack of it: `ChipMemory.off_chip`.
-    const held = [0, 1, 2].map(() => memoryKinds.map(() => 0));
-    const total = [0, 0, 0];
+    // What stays in the memory of the device, what passes, what loops stack, and what is in them: `ChipMemory.off_chip`.
+    const held = [0, 1, 2, 3].map(() => memoryKinds.map(() => 0));
+    const total = [0, 0, 0, 0];
     let peak = 0, parts = memoryKinds.map(() => 0);
     const course = [];
     for (const [sign, place, kind, which] of events) {
       const change = sign * bytes[place];
       held[which][kind] += change;
       total[which] += change;
-      const passes = total[1] > onChip;
-      const off = passes ? total[1] + total[2] : Math.max(total[1] + total[2] - onChip, 0);
+      const [, waiting, stacked, looped] = total;
+      const passes = waiting + looped > onChip;
+      const off = Math.max(passes ? waiting + stacked + Math.max(looped - onChip, 0) : waiting + stacked + looped - onChip, 0);
       const running = total[0] + off;
       if (running > peak) {
         peak = running;
-        let left = off - (passes ? total[1] : 0);
-        parts = memoryKinds.map((_, i) => {
-          const taken = Math.min(left, held[2][i]);
-          left -= taken;
-          return held[0][i] + (passes ? held[1][i] : 0) + taken;
-        });
+        let left = off - (passes ? waiting : 0);
+        parts = memoryKinds.map((_, i) => held[0][i] + (passes ? held[1][i] : 0));
+        for (const sort of [held[2], held[3]]) {
+          sort.forEach((bytes, i) => {
+            const taken = Math.min(left, bytes);
+            left -= taken;
+            parts[i] += taken;
+          });
+        }
       }
       course.push(running);
     }

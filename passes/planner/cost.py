@@ -4,7 +4,8 @@ A step takes
 
     T = C + A + O - min(o * O + a * A, C)
 
-where C is the time of the operations (each the larger of its arithmetic and its memory traffic), A the communication of
+where C is the time of the operations (each the larger of its arithmetic and its memory traffic, and the start of a
+kernel), A the communication of
 activations, and O the communication of parameters and gradients. `o` and `a` are the shares of the two that the chip is
 trusted to hide behind its computing (`Chip.overlap`).
 """
@@ -55,7 +56,7 @@ def local_bytes(value: Value, roles: Roles, rules: ShardingRules) -> Any:
 
 
 def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, rules: ShardingRules, chip: Chip) -> Any:
-    """Time of the operation itself: the larger of arithmetic and memory traffic."""
+    """Time of the operation itself: the larger of arithmetic and memory traffic, and the start of what is a kernel."""
     traffic: Any = 0
     for value in moved:
         traffic = traffic + local_bytes(value, roles, rules)
@@ -64,7 +65,15 @@ def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, rules: S
         space: Space = space_of(node, roles)
         for mask in rules.layout(space.sizes, space.role, space.blocked).values():
             flops = flops / rules.mesh.group(mask)
-    return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth)
+    return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + started(
+        node, moved, chip
+    )
+
+
+def started(node: Node, moved: Iterable[Value], chip: Chip) -> float:
+    """What a kernel takes besides its work: 0.0 for what is computed in another one, which writes nothing itself."""
+    written = {value.id for value in moved}
+    return chip.start if any(value.id in written for value in node.outputs) else 0.0
 
 
 def product_width(node: Node) -> int:

@@ -39,18 +39,21 @@ _At = dict[int, list[int]]
 @dataclass(frozen=True, slots=True)
 class Event:
     """`sign` times the bytes of an entry (a type in a role) come or go. What `stays` is there before or after the step,
-    so it is in the memory of the device and not on the chip; what is `stacked` a loop reads or writes in every trip."""
+    so it is in the memory of the device and not on the chip; what is `stacked` a loop reads or writes in every trip;
+    what is `looped` a trip makes for itself."""
 
     sign: int
     entry: int
     kind: MemoryKind
     stays: bool = False
     stacked: bool = False
+    looped: bool = False
 
     @property
     def sort(self) -> int:
-        """0 for what is there before or after the step, 1 for what comes and goes, 2 for what a loop stacks."""
-        return 0 if self.stays else 2 if self.stacked else 1
+        """0 for what is there before or after the step, 1 for what comes and goes, 2 for what a loop stacks, 3 for what
+        is in its body."""
+        return 0 if self.stays else 2 if self.stacked else 3 if self.looped else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,8 @@ class Place:
 class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
     whole copies of a stored one, gathered or not yet scattered, the places that these are in; whether they are there
-    only where what each device makes in full is stored over all, beside its own part; and whether its last dim is
-    innermost."""
+    only where what each device makes in full is stored over all, beside its own part; whether its last dim is
+    innermost; and whether it is the record of such copies."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
@@ -94,6 +97,7 @@ class Entry:
     copies: tuple[Place, ...] = ()
     over_all: bool = False
     by_rows: bool = False
+    record: bool = False
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
@@ -130,7 +134,13 @@ class Entry:
                 alone = fresh & (sum(stored) == rules.mesh.masks - 1) & (sum(fitted) == 0)
                 total = total + (self._bytes(rules, chip, fitted) - self._bytes(rules, chip, stored)) * alone
                 continue
-            total = total + self._bytes(rules, chip, fitted) * fresh
+            size = self._bytes(rules, chip, fitted)
+            if self.by_rows:
+                plain = replace(self, by_rows=False)._bytes(rules, chip, fitted)
+                late: Any = sum(fitted[:-1]) == 0
+                size = size * late + plain * (1 - late)
+                fresh = fresh | (size > plain)
+            total = total + (chip.record if self.record else size) * fresh
             there.append(fitted)
         return total
 
@@ -145,16 +155,16 @@ class MemoryProgram:
     def peak(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> tuple[Any, dict[MemoryKind, Any]]:
         """The peak, and what it is made of (the latter for single plans)."""
         sizes = [entry.local(rules, chip) for entry in self.entries]
-        held: dict[tuple[MemoryKind, bool, bool], Any] = {}
+        held: dict[tuple[MemoryKind, int], Any] = {}
         at_peak = dict(held)
-        total: list[Any] = [0, 0, 0]
+        total: list[Any] = [0, 0, 0, 0]
         highest: Any = 0
         for event in self.events:
             change = event.sign * sizes[event.entry]
             total[event.sort] = total[event.sort] + change
-            running = total[0] + chip.off_chip(total[1], total[2])
+            running = total[0] + chip.off_chip(*total[1:])
             if np.ndim(running) == 0:
-                key = (event.kind, event.stays, event.stacked)
+                key = (event.kind, event.sort)
                 held[key] = held.get(key, 0) + change
                 if running > highest:
                     at_peak = dict(held)
@@ -165,20 +175,20 @@ class MemoryProgram:
         """What is held in the memory of the device when most is: of each kind, the entries and how many of each. Of
         what loops stack, the largest arrays that make up what has no room on the chip."""
         sizes = [int(entry.local(rules, chip)) for entry in self.entries]
-        total, highest, off = [0, 0, 0], 0, 0
+        total, highest, off = [0, 0, 0, 0], 0, 0
         counts: dict[tuple[MemoryKind, int, int], int] = {}
         found = dict(counts)
         for event in self.events:
             key = (event.kind, event.entry, event.sort)
             counts[key] = counts.get(key, 0) + event.sign
             total[event.sort] += event.sign * sizes[event.entry]
-            off = int(chip.off_chip(total[1], total[2]))
+            off = int(chip.off_chip(*total[1:]))
             if total[0] + off > highest:
                 highest = total[0] + off
-                kept = {0: True, 1: off > total[2], 2: off > 0}
-                found = {key: count for key, count in counts.items() if count and kept[key[2]]}
-                left = off - (total[1] if kept[1] else 0)
-                for key in sorted((each for each in found if each[2] == 2), key=lambda each: -sizes[each[1]]):
+                waits = total[1] + total[3] > chip.on_chip
+                found = {key: count for key, count in counts.items() if count and (waits or key[2] != 1)}
+                left = off - total[1] * waits
+                for key in sorted((each for each in found if each[2] > 1), key=lambda each: (each[2], -sizes[each[1]])):
                     found[key] = min(found[key], -(-left // sizes[key[1]]) if sizes[key[1]] and left > 0 else 0)
                     left -= found[key] * sizes[key[1]]
         merged: dict[tuple[MemoryKind, int], int] = {}
@@ -190,26 +200,25 @@ class MemoryProgram:
     def on_chip(self, rules: ShardingRules, chip: ChipMemory) -> int:
         """The most that temporaries take on the chip: what has no part in the peak."""
         sizes = [int(entry.local(rules, chip)) for entry in self.entries]
-        total, most = [0, 0], 0
+        total, most = [0, 0, 0, 0], 0
         for event in self.events:
             if not event.stays:
-                total[event.stacked] += event.sign * sizes[event.entry]
-                most = max(most, sum(total) - int(chip.off_chip(*total)))
+                total[event.sort] += event.sign * sizes[event.entry]
+                most = max(most, sum(total) - int(chip.off_chip(*total[1:])))
         return most
 
 
-def _in_memory(held: Mapping[tuple[MemoryKind, bool, bool], Any], chip: ChipMemory) -> dict[MemoryKind, Any]:
-    """What takes memory of the device, by kind: of what loops stack, what has no room on the chip."""
-    rest = sum(size for (_, stays, stacked), size in held.items() if not stays and not stacked)
-    stacks = {kind: held.get((kind, False, True), 0) for kind in MEMORY_KINDS}
-    off = chip.off_chip(rest, sum(stacks.values()))
-    passing = rest > chip.on_chip
-    left = off - rest * passing
-    found: dict[MemoryKind, Any] = {}
-    for kind in MEMORY_KINDS:
-        taken = np.minimum(left, stacks[kind])
-        left = left - taken
-        found[kind] = held.get((kind, True, False), 0) + passing * held.get((kind, False, False), 0) + taken
+def _in_memory(held: Mapping[tuple[MemoryKind, int], Any], chip: ChipMemory) -> dict[MemoryKind, Any]:
+    """What takes memory of the device, by kind: of what loops stack and make, what has no room on the chip."""
+    waiting, stacked, looped = (sum(size for (_, each), size in held.items() if each == sort) for sort in (1, 2, 3))
+    passing = waiting + looped > chip.on_chip
+    left = chip.off_chip(waiting, stacked, looped) - waiting * passing
+    found = {kind: held.get((kind, 0), 0) + passing * held.get((kind, 1), 0) for kind in MEMORY_KINDS}
+    for sort in (2, 3):
+        for kind in MEMORY_KINDS:
+            taken = np.minimum(left, held.get((kind, sort), 0))
+            left = left - taken
+            found[kind] = found[kind] + taken
     return found
 
 
@@ -246,13 +255,15 @@ class _Writer:
         self.index: dict[Entry, int] = {}
         self.by_rows: set[int] = set()
         self.stacked: set[int] = set()
+        self.halved: set[int] = set()
+        self.loops = 0
 
     def state_kind(self, value: Value) -> MemoryKind:
         return "parameters" if value.id in self.parameters else "optimizer"
 
-    def entry(self, value: Value, copies: Sequence[Place] = (), halved: bool = False) -> int:
+    def entry(self, value: Value, copies: Sequence[Place] = (), halved: bool = False, by_rows: bool = False) -> int:
         dims, item = _sizes(value.type.dims), item_size("bfloat16" if halved else value.type.dtype)
-        by_rows = value.id in self.by_rows and not copies
+        by_rows = by_rows or (value.id in self.by_rows and not copies)
         return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies), by_rows=by_rows))
 
     def numbered(self, entry: Entry) -> int:
@@ -262,52 +273,68 @@ class _Writer:
         return self.index[entry]
 
     def allocate(self, value: Value, kind: MemoryKind, stays: bool = False) -> None:
-        self.program.events.append(Event(1, self.entry(value), kind, stays, value.id in self.stacked))
+        self.add(1, self.entry(value, halved=value.id in self.halved), kind, stays, value.id in self.stacked)
 
     def free(self, value: Value, kind: MemoryKind) -> None:
-        self.program.events.append(Event(-1, self.entry(value), kind, stacked=value.id in self.stacked))
+        self.add(-1, self.entry(value, halved=value.id in self.halved), kind, stacked=value.id in self.stacked)
+
+    def add(self, sign: int, entry: int, kind: MemoryKind, stays: bool = False, stacked: bool = False) -> None:
+        self.program.events.append(Event(sign, entry, kind, stays, stacked, self.loops > 0))
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool, outermost: bool = False) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
         graph = replace(graph, nodes=tuple(_scheduled(graph.nodes, self.roles)))
-        kept = traffic(graph, self.chip.into_products).kept
+        kept = traffic(graph, self.chip.into_products, self.chip.tile[1]).kept
+        self.halved |= self._regrouped(graph, kept)
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
         live: dict[int, tuple[Value, MemoryKind]] = {}
         waiting: list[int] = []
+
+        def begin(node: Node, values: Sequence[Value]) -> None:
+            for value in values:
+                if value.id in kept and value.id not in standing:
+                    live[value.id] = (value, self._kind(node, value, scanned))
+                    self.allocate(*live[value.id])
+
         for i, node in enumerate(graph.nodes):
             self.briefly(self._scores(node))
             if node.phase == "update" and waiting:
-                self.program.events += [Event(-1, number, "gradients") for number in waiting]
+                for number in waiting:
+                    self.add(-1, number, "gradients")
                 waiting = []
             whole = [self.entry(value, [Place.of(value, node, self.roles)]) for value in self._unscattered(node)]
+            for number in whole:
+                self.sent(number)
             for number in (*begun.get(i, ()), *whole):
-                self.program.events.append(Event(1, number, "temporaries"))
+                self.add(1, number, "temporaries")
+            stacks = stacked_results(node)
+            self.stacked.update(stacks)
+            begin(node, [value for value in node.outputs if value.id in stacks])
+            self.loops += op_of(node).scans(node)
             for body in entered(node):
-                self.scope(body, set(), op_of(node).scans(node))
-            self.stacked.update(stacked_results(node))
+                self.scope(body, _stacked_in(node, body), op_of(node).scans(node))
+            self.loops -= op_of(node).scans(node)
             if op_of(node).writes_into:
                 for value in node.value_inputs[:1]:
                     if value.id in live and last.get(value.id, i) <= i:
                         self.free(*live.pop(value.id))
-            for value in node.outputs:
-                if value.id in kept and value.id not in standing:
-                    kind = self._kind(node, value, scanned)
-                    self.allocate(value, kind)
-                    live[value.id] = (value, kind)
+            begin(node, [value for value in node.outputs if value.id not in stacks])
             for number in (*whole, *ended.get(i, ())):
-                self.program.events.append(Event(-1, number, "temporaries"))
+                self.add(-1, number, "temporaries")
             if self.chip.reduces_at_once and outermost:
                 made = [self.program.entries[number] for number in whole]
                 stored = [entry for entry in made if entry.role == "storage"]
                 late = [self.numbered(replace(entry, over_all=True)) for entry in stored]
-                self.program.events += [Event(1, number, "gradients") for number in late]
+                for number in late:
+                    self.add(1, number, "gradients")
                 waiting += late
             for identity in [identity for identity in live if last.get(identity, i) <= i]:
                 self.free(*live.pop(identity))
         for value, kind in live.values():
             self.free(value, kind)
-        self.program.events += [Event(-1, number, "gradients") for number in waiting]
+        for number in waiting:
+            self.add(-1, number, "gradients")
 
     def kernels(self, graph: Graph) -> None:
         """Notes which values are kept row by row: those of kernels, what is computed from them element by element, and
@@ -333,24 +360,40 @@ class _Writer:
         unfused = sum(not op_of(node).fusible and not op_of(node).runs_once for node in graph.walk())
         count = 2 * len(graph.carried) + unfused
         entry = Entry(((None, count * self.chip.record // 4),), 4, "compute")
-        self.program.events.append(Event(1, self.numbered(entry), "temporaries", stays=True))
+        self.add(1, self.numbered(entry), "temporaries", stays=True)
+
+    def sent(self, number: int) -> None:
+        """What a loop gathers or scatters it sends while it computes, which has a record."""
+        if self.chip.record and self.loops:
+            record = replace(self.program.entries[number], record=True)
+            self.add(1, self.numbered(record), "temporaries", stays=True)
 
     def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
         """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""
-        spans: dict[tuple[int, bool], tuple[Value, dict[Place, None], int, int, bool]] = {}
+        spans: dict[tuple[int, bool, bool], tuple[Value, dict[Place, None], int, int, bool]] = {}
         for i, node in enumerate(graph.nodes):
             for value, place in self._read_in_use(node):
-                key = (value.id, self.regather and node.phase == "backward")
+                by_rows = self.chip.copies_rows and op_of(node).by_row(node) and value is node.inputs[0]
+                key = (value.id, self.regather and node.phase == "backward", by_rows)
                 _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
                 halved = halved and _read_in_halves(node, value, graph)
-                spans[key] = (value, {**places, place: None}, first, max(last, computed[i]), halved)
+                last = first if by_rows else max(last, computed[i])
+                spans[key] = (value, {**places, place: None}, first, last, halved)
         begun: _At = {}
         ended: _At = {}
-        for value, places, first, last, halved in spans.values():
-            number = self.entry(value, list(places), halved)
+        for (_, _, by_rows), (value, places, first, last, halved) in spans.items():
+            number = self.entry(value, list(places), halved, by_rows)
+            self.sent(number)
             begun.setdefault(first, []).append(number)
             ended.setdefault(last, []).append(number)
         return begun, ended
+
+    def _regrouped(self, graph: Graph, kept: frozenset[int]) -> set[int]:
+        """Values that are in memory only because their dims were regrouped, and that products take as bfloat16."""
+        if not self.chip.halves_products:
+            return set()
+        made = [value for node in graph.nodes if op_of(node).fusible for value in node.outputs if value.id in kept]
+        return {value.id for value in made if _halved(value, graph)}
 
     def _read_in_use(self, node: Node) -> Iterator[tuple[Value, Place]]:
         """Operands that a node computes with elsewhere than they are, and where: stored ones, and activations whose
@@ -380,7 +423,9 @@ class _Writer:
     def briefly(self, entries: Sequence[Entry]) -> None:
         """All of these at once, and gone again."""
         numbers = [self.numbered(entry) for entry in entries]
-        self.program.events += [Event(sign, number, "temporaries") for sign in (1, -1) for number in numbers]
+        for sign in (1, -1):
+            for number in numbers:
+                self.add(sign, number, "temporaries")
 
     def _scores(self, node: Node) -> list[Entry]:
         """What a node holds while it is computed."""
@@ -416,6 +461,12 @@ def _halved(value: Value, graph: Graph) -> bool:
 def stacked_results(node: Node) -> set[int]:
     """Ids of the results that are stacked slices."""
     return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
+
+
+def _stacked_in(node: Node, body: Graph) -> set[int]:
+    """Ids of the results of a body that it writes straight into a stack."""
+    of_body = [results for each, results in op_of(node).body_results(node) if each is body]
+    return {inner.id for results in of_body for inner, _, stacked in results if stacked and isinstance(inner, Value)}
 
 
 def _first_names(names: Sequence[str | None]) -> tuple[str | None, ...]:

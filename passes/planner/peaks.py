@@ -20,24 +20,25 @@ from passes.planner.tables import Asked, Float
 @dataclass(frozen=True)
 class Moments:
     """How many values of each entry there are at the moments that matter: [moment, entry], those that are in the
-    memory of the device before or after the step, those that pass, and of these those that loops stack."""
+    memory of the device before or after the step, those that pass, those that loops stack, and those in their bodies."""
 
     staying: Float
     passing: Float
     stacked: Float
+    looped: Float
     chip: ChipMemory
 
     @classmethod
     def of(cls, program: MemoryProgram, chip: ChipMemory) -> "Moments":
-        counts = np.zeros((3, len(program.entries)))
+        counts = np.zeros((4, len(program.entries)))
         rows: dict[bytes, npt.NDArray[np.float64]] = {}
         for event in program.events:
-            counts[0 if event.stays else 2 if event.stacked else 1, event.entry] += event.sign
+            counts[event.sort, event.entry] += event.sign
             if event.sign > 0:
                 rows.setdefault(counts.tobytes(), counts.copy())
         kept = np.stack(list(rows.values())) if rows else counts[None]
         kept = kept[_undominated(kept.reshape(len(kept), -1))]
-        return cls(kept[:, 0], kept[:, 1], kept[:, 2], chip)
+        return cls(*(kept[:, sort] for sort in range(4)), chip)
 
     @property
     def entries(self) -> int:
@@ -46,12 +47,13 @@ class Moments:
 
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
-        return Moments(self.staying[:, entries], self.passing[:, entries], self.stacked[:, entries], self.chip)
+        counts = (self.staying, self.passing, self.stacked, self.looped)
+        return Moments(*(each[:, entries] for each in counts), self.chip)
 
     def peak(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [candidate] bytes; of the least sizes there are, a bound."""
-        passing, stacked = self.passing @ sizes, self.stacked @ sizes
-        result: Float = np.max(self.staying @ sizes + self.chip.off_chip(passing, stacked), axis=0)
+        passing, stacked, looped = self.passing @ sizes, self.stacked @ sizes, self.looped @ sizes
+        result: Float = np.max(self.staying @ sizes + self.chip.off_chip(passing, stacked, looped), axis=0)
         return result
 
 

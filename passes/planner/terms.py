@@ -19,7 +19,7 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim
 from passes.hardware.network import Network
-from passes.planner.cost import Cost, operation_seconds, product_width, reshard_cost
+from passes.planner.cost import Cost, operation_seconds, product_width, reshard_cost, started
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
@@ -171,7 +171,8 @@ def _node_terms(
     if flops := op_of(node).flops(node) or moved:
         key = ("node", flops and (node.kind, flops, product_width(node)), space.key if flops else None)
         alone = arithmetic if op_of(node).flops(node) else None
-        yield (*key, tuple(_signature(value, roles) for value in moved)), Term(computed, times, arithmetic=alone)
+        start = started(node, moved, network.chip)
+        yield (*key, start, tuple(_signature(value, roles) for value in moved)), Term(computed, times, arithmetic=alone)
     if all(_made_in_place(space, value, roles) for value in node.outputs):
         return
     other = space_of(first, roles) if first is not None else None

@@ -34,6 +34,7 @@ from passes.stage import Stage
 
 MESHES = ({"data": 4}, {"data": 2, "model": 2}, {"replica": 2, "data": 2, "model": 2})
 HOP = 1e-6
+KERNEL = 1.2e-6
 PLANS = 3
 """Of each graph."""
 STORED = (STATE_KINDS, ("gradients", "optimizer"), ("optimizer",), ("parameters", "optimizer"), ())
@@ -109,8 +110,15 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
             twin = twins[node.outputs[0].id]
             flops /= _shards([dim for value in (*twin.value_inputs, *twin.outputs) for dim in value.type.dims], mesh)
         width = max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
-        total += max(flops / chip.rate(width), sent / chip.memory_bandwidth)
+        kernel = (
+            0.0 if chip.switched or not {value.id for value in moved}.intersection(map(_id, node.outputs)) else KERNEL
+        )
+        total += max(flops / chip.rate(width), sent / chip.memory_bandwidth) + kernel
     return total
+
+
+def _id(value: ir.Value) -> int:
+    return value.id
 
 
 def _by_result(placed: Graph) -> dict[int, Node]:
