@@ -16,8 +16,8 @@ from ir.types import SUM, TensorType
 from passes import errors, require
 from passes.as_planned import as_planned
 from passes.follow import warn_of_unfollowed
+from passes.planner.allocations import stacked_results
 from passes.planner.layouts import Layouts
-from passes.planner.memory import stacked_results
 from passes.planner.regather import regathers
 from passes.retype import laid_out, without_layout
 from passes.sharding.iteration_space import (

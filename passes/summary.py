@@ -7,10 +7,11 @@ from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from passes.hardware.network import Network
 from passes.hoist_gathers import kept_bytes
+from passes.planner.allocations import memory_program
 from passes.planner.cost import operation_seconds
 from passes.planner.filling import Filling, NextName, filling, next_name
 from passes.planner.layouts import Layouts, Subject
-from passes.planner.memory import MEMORY_KINDS, memory_program
+from passes.planner.memory import MEMORY_KINDS
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
 from passes.planner.traffic import traffic

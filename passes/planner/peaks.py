@@ -20,7 +20,8 @@ from passes.planner.tables import Asked, Float
 @dataclass(frozen=True)
 class Moments:
     """How many values of each entry there are at the moments that matter: [moment, entry], those that are in the
-    memory of the device before or after the step, those that pass, those that loops stack, and those in their bodies."""
+    memory of the device before or after the step, those that pass, those that loops stack, and those in
+    their bodies."""
 
     staying: Float
     passing: Float
@@ -38,7 +39,7 @@ class Moments:
                 rows.setdefault(counts.tobytes(), counts.copy())
         kept = np.stack(list(rows.values())) if rows else counts[None]
         kept = kept[_undominated(kept.reshape(len(kept), -1))]
-        return cls(*(kept[:, sort] for sort in range(4)), chip)
+        return cls(kept[:, 0], kept[:, 1], kept[:, 2], kept[:, 3], chip)
 
     @property
     def entries(self) -> int:
@@ -47,8 +48,10 @@ class Moments:
 
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
-        counts = (self.staying, self.passing, self.stacked, self.looped)
-        return Moments(*(each[:, entries] for each in counts), self.chip)
+        staying, passing, stacked, looped = (
+            each[:, entries] for each in (self.staying, self.passing, self.stacked, self.looped)
+        )
+        return Moments(staying, passing, stacked, looped, self.chip)
 
     def peak(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [candidate] bytes; of the least sizes there are, a bound."""

@@ -10,11 +10,12 @@ from ir.types import TensorType
 from passes import errors
 from passes.hardware.chip import Chip
 from passes.hardware.network import Network
+from passes.planner.allocations import memory_program
 from passes.planner.candidate import Candidate
 from passes.planner.cost import Cost
 from passes.planner.filling import MOST, NextName, filling, next_name
 from passes.planner.layouts import Layouts
-from passes.planner.memory import MemoryProgram, memory_program
+from passes.planner.memory import MemoryProgram
 from passes.planner.regather import regathers
 from passes.planner.space import PlanSpace, plan_space
 from passes.planner.terms import Term, cost_terms

@@ -7,8 +7,8 @@ is kept where the chip has room. Inside the loop over layers nothing is kept fro
 """
 
 from ir.graph import Graph
+from passes.planner.allocations import memory_program
 from passes.planner.layouts import Layouts
-from passes.planner.memory import memory_program
 from passes.sharding.roles import Roles
 
 

@@ -1,6 +1,6 @@
 """What a chip has left beside a plan: for passes that trade memory for communication."""
 
-from passes.planner.memory import memory_program
+from passes.planner.allocations import memory_program
 from passes.planner.regather import regathers
 from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import assign_roles

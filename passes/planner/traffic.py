@@ -51,8 +51,9 @@ def traffic(graph: Graph, into_products: bool = False, lanes: int = 1) -> Traffi
 def _moves_tiles(node: Node, lanes: int) -> bool:
     if lanes == 1 or not (op_of(node).regroups(node) and node.value_inputs) or op_of(node).widens(node):
         return False
-    dims, targets = node.inputs[0].type.dims, op_of(node).targets(node)
-    return not any(dim.size >= lanes for dim, target in zip(dims, targets, strict=True) if target is not None)
+    dims = node.inputs[0].type.dims
+    targets = op_of(node).targets(node) or [None] * len(dims)
+    return not any([dim.size >= lanes for dim, target in zip(dims, targets, strict=True) if target is not None])
 
 
 def _moved(node: Node, kept: set[int], read: set[int]) -> tuple[Value, ...]:

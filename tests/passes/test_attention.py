@@ -17,7 +17,7 @@ import passes
 from haliax.nn.attention import AttentionMask, attend, blockwise
 from levanter.compiler.verify import collectives, compare
 from passes import Plan, pipeline, summary
-from passes.planner.memory import memory_program
+from passes.planner.allocations import memory_program
 from passes.sharding.roles import assign_roles
 
 MESH = {"data": 4, "model": 2}

@@ -13,7 +13,8 @@ from levanter.config import load
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes.hardware.chip import CHIPS
 from passes.hardware.memory import ChipMemory
-from passes.planner.memory import Entry, Event, MemoryProgram, memory_program
+from passes.planner.allocations import memory_program
+from passes.planner.memory import Entry, Event, MemoryProgram
 from passes.planner.peaks import Moments
 from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
@@ -88,6 +89,76 @@ def test_what_a_loop_stacks_stays_as_far_as_it_has_room() -> None:
         assert step.on_chip(rules, ChipMemory(on_chip)) == {50: 50, 150: 150, 300: 300}[on_chip]
     (_, _, state), (_, _, stacks) = step.held(rules, ChipMemory(150))
     assert (state, stacks) == (1, 2)
+
+
+def test_the_chip_is_left_to_the_body_of_a_loop() -> None:
+    """Once not all fit: 100 bytes that wait for a loop, and 200 in its body."""
+    rules = ShardingRules(DeviceMesh.of("1"), (), {}, {})
+    waits, inside = Event(1, 0, "activations"), Event(1, 0, "temporaries", looped=True)
+    step = program(Event(1, 0, "parameters", stays=True), waits, inside, inside)
+    for on_chip, peak, activations, temporaries in ((50, 350, 100, 150), (150, 250, 100, 50), (250, 200, 100, 0)):
+        highest, parts = step.peak(rules, ChipMemory(on_chip))
+        assert (highest, parts["activations"], parts["temporaries"]) == (peak, activations, temporaries)
+        assert Moments.of(step, ChipMemory(on_chip)).peak(np.array([[100.0]])) == [peak]
+        held = {kind: count for kind, _, count in step.held(rules, ChipMemory(on_chip))}
+        assert held.get("temporaries", 0) == -(-temporaries // 100)
+    assert step.peak(rules, ChipMemory(300))[0] == 100
+
+
+def test_an_image_that_is_cut_into_patches_is_there_once_more() -> None:
+    array = jax.ShapeDtypeStruct
+
+    def step(weights: jax.Array, images: jax.Array) -> jax.Array:
+        def loss(weights: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.tanh(jnp.einsum("bhpwqc,pqce->bhwe", images.reshape(8, 14, 16, 14, 16, 3), weights)))
+
+        return weights - jax.grad(loss)(weights)
+
+    graph = passes.canonicalize(
+        ir.trace(step, array((16, 16, 3, 768), jnp.float32), array((8, 224, 224, 3), jnp.float32))
+    )
+    shape = (8, 14, 16, 14, 16, 3)
+    for chip, items in ((TILED, [2]), (ChipMemory(), [4])):
+        entries = memory_program(graph, assign_roles(graph), chip=chip).entries
+        assert [entry.item for entry in entries if tuple(size for _, size in entry.dims) == shape] == items
+    (patches,) = [each for each in graph.walk() if each.kind == "reshape" and each.outputs[0].type.shape == shape][-1:]
+    assert patches.outputs[0].id in traffic(graph, into_products=True, lanes=128).kept
+    assert patches.outputs[0].id not in traffic(graph, into_products=True, lanes=2).kept
+
+
+def test_a_lookup_copies_its_table_row_by_row() -> None:
+    """Not where the chip has room for the copy, and not beside other things where the rows are sharded."""
+    array = jax.ShapeDtypeStruct
+
+    def step(table: jax.Array, tokens: jax.Array) -> jax.Array:
+        return table - jax.grad(lambda table: jnp.sum(jnp.tanh(table[tokens])))(table)
+
+    names = {"table": "vocab embed", "tokens": "batch"}
+    arguments = array((50304, 64), jnp.float32), array((128,), jnp.int32)
+    graph = passes.canonicalize(ir.trace(step, *arguments, names=names))
+    rows, fsdp, tensor = {}, {"batch": ["data"]}, {"vocab": ["data"]}
+    for name, chip in (("v5p", TILED), ("v5e", ChipMemory(1000, TILED.tile))):
+        entries = memory_program(graph, assign_roles(graph), chip=chip).entries
+        rows[name] = [entry for entry in entries if entry.copies and entry.by_rows]
+        for compute, stored, size in ((fsdp, {"embed": ["data"]}, 50304 * 128 * 4), (tensor, {}, 0)):
+            rules = passes.Plan.by_hand({"data": 2}, compute, stored).rules
+            assert [int(entry.local(rules, chip)) for entry in rows[name]] == [size] * len(rows[name])
+    assert (len(rows["v5p"]), len(rows["v5e"])) == (1, 0)
+
+
+def test_a_stack_is_there_before_the_loop_that_fills_it() -> None:
+    array = jax.ShapeDtypeStruct
+
+    def step(layers: jax.Array, x: jax.Array) -> jax.Array:
+        def loss(layers: jax.Array) -> jax.Array:
+            return jnp.sum(jax.lax.scan(lambda x, layer: (jnp.tanh(x @ layer), None), x, layers)[0])
+
+        return layers - jax.grad(loss)(layers)
+
+    graph = passes.canonicalize(ir.trace(step, array((4, 256, 256), jnp.float32), array((8, 256), jnp.float32)))
+    events = memory_program(graph, assign_roles(graph)).events
+    begun = [event for event in events if event.sign > 0 and (event.stacked or event.looped)]
+    assert begun[0].stacked and any(event.looped for event in begun)
 
 
 def test_kernels_have_their_last_dim_innermost() -> None:

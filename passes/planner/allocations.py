@@ -1,0 +1,313 @@
+"""How much memory a plan needs on each device, and when.
+
+The graph is walked once in order. A value that exists in memory (see `traffic`) is allocated where it is made and freed
+after its last reader; a loop's body adds its own values to what is live around it. State is updated in place (the step
+donates it). A stored operand that a product needs gathered, and a gradient not yet scattered, are there in full for
+as long as that takes. The peak is the largest sum on the way. Values are counted by type and role, so a whole batch of
+candidate plans is evaluated at once.
+
+What a chip makes of it (`ChipMemory`): a TPU keeps arrays in tiles, so that a dim of 64 takes the room of 128; and XLA
+keeps temporaries in on-chip memory as long as all of them fit. Once they do not, it is left to what the body of a loop
+makes for itself. What is there before and after the step is always in the memory of the device.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from ir.graph import Graph, Node, Value
+from ir.ops import entered, op_of
+from ir.ops.op import params_of
+from ir.types import Dim, item_size
+from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
+from passes.planner.memory import Entry, Event, MemoryKind, MemoryProgram, Place
+from passes.planner.traffic import traffic
+from passes.sharding.iteration_space import node_role, space_of
+from passes.sharding.roles import Roles, read_by_passes
+from passes.sharding.rules import sizes_of
+
+_At = dict[int, list[int]]
+"""Entries, by number, by the position of a node."""
+
+
+def memory_program(
+    graph: Graph, roles: Roles, regather: bool = False, chip: ChipMemory = PLAIN_MEMORY
+) -> MemoryProgram:
+    """The memory program of a whole step. Parameters that are gathered live from their first reader to their last one,
+    or with `regather` to the last one of the forward pass, and again for those of the backward pass."""
+    program = MemoryProgram()
+    writer = _Writer(program, roles, read_by_passes(graph), regather, chip)
+    state = {graph.inputs[before].id for before, _ in graph.carried}
+    writer.kernels(graph)
+    if chip.record:
+        writer.records(graph)
+    for value in graph.inputs:
+        writer.allocate(value, writer.state_kind(value) if value.id in state else "activations", stays=True)
+    updated = [(graph.inputs[before], graph.outputs[after]) for before, after in graph.carried]
+    in_place = {
+        after.id for before, after in updated if isinstance(after, Value) and roles[after.id] == roles[before.id]
+    }
+    writer.scope(graph, in_place, scanned=False, outermost=True)
+    return program
+
+
+class _Writer:
+    def __init__(
+        self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool, chip: ChipMemory
+    ) -> None:
+        self.chip = chip
+        self.program = program
+        self.roles = roles
+        self.parameters = parameters
+        self.regather = regather
+        self.index: dict[Entry, int] = {}
+        self.by_rows: set[int] = set()
+        self.stacked: set[int] = set()
+        self.halved: set[int] = set()
+        self.loops = 0
+
+    def state_kind(self, value: Value) -> MemoryKind:
+        return "parameters" if value.id in self.parameters else "optimizer"
+
+    def entry(self, value: Value, copies: Sequence[Place] = (), halved: bool = False, by_rows: bool = False) -> int:
+        dims, item = _sizes(value.type.dims), item_size("bfloat16" if halved else value.type.dtype)
+        by_rows = by_rows or (value.id in self.by_rows and not copies)
+        return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies), by_rows=by_rows))
+
+    def numbered(self, entry: Entry) -> int:
+        if entry not in self.index:
+            self.index[entry] = len(self.program.entries)
+            self.program.entries.append(entry)
+        return self.index[entry]
+
+    def allocate(self, value: Value, kind: MemoryKind, stays: bool = False) -> None:
+        self.add(1, self.entry(value, halved=value.id in self.halved), kind, stays, value.id in self.stacked)
+
+    def free(self, value: Value, kind: MemoryKind) -> None:
+        self.add(-1, self.entry(value, halved=value.id in self.halved), kind, stacked=value.id in self.stacked)
+
+    def add(self, sign: int, entry: int, kind: MemoryKind, stays: bool = False, stacked: bool = False) -> None:
+        self.program.events.append(Event(sign, entry, kind, stays, stacked, self.loops > 0))
+
+    def scope(self, graph: Graph, standing: set[int], scanned: bool, outermost: bool = False) -> None:
+        """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
+        graph = replace(graph, nodes=tuple(_scheduled(graph.nodes, self.roles)))
+        kept = traffic(graph, self.chip.into_products, self.chip.tile[1]).kept
+        self.halved |= self._regrouped(graph, kept)
+        last, computed = _last_use(graph, kept)
+        begun, ended = self._gathers(graph, computed)
+        live: dict[int, tuple[Value, MemoryKind]] = {}
+        waiting: list[int] = []
+
+        def begin(node: Node, values: Sequence[Value]) -> None:
+            for value in values:
+                if value.id in kept and value.id not in standing:
+                    live[value.id] = (value, self._kind(node, value, scanned))
+                    self.allocate(*live[value.id])
+
+        for i, node in enumerate(graph.nodes):
+            self.briefly(self._scores(node))
+            if node.phase == "update" and waiting:
+                for number in waiting:
+                    self.add(-1, number, "gradients")
+                waiting = []
+            whole = [self.entry(value, [Place.of(value, node, self.roles)]) for value in self._unscattered(node)]
+            for number in whole:
+                self.sent(number)
+            for number in (*begun.get(i, ()), *whole):
+                self.add(1, number, "temporaries")
+            stacks = stacked_results(node)
+            self.stacked.update(stacks)
+            begin(node, [value for value in node.outputs if value.id in stacks])
+            self.loops += op_of(node).scans(node)
+            for body in entered(node):
+                self.scope(body, _stacked_in(node, body), op_of(node).scans(node))
+            self.loops -= op_of(node).scans(node)
+            if op_of(node).writes_into:
+                for value in node.value_inputs[:1]:
+                    if value.id in live and last.get(value.id, i) <= i:
+                        self.free(*live.pop(value.id))
+            begin(node, [value for value in node.outputs if value.id not in stacks])
+            for number in (*whole, *ended.get(i, ())):
+                self.add(-1, number, "temporaries")
+            if self.chip.reduces_at_once and outermost:
+                made = [self.program.entries[number] for number in whole]
+                stored = [entry for entry in made if entry.role == "storage"]
+                late = [self.numbered(replace(entry, over_all=True)) for entry in stored]
+                for number in late:
+                    self.add(1, number, "gradients")
+                waiting += late
+            for identity in [identity for identity in live if last.get(identity, i) <= i]:
+                self.free(*live.pop(identity))
+        for value, kind in live.values():
+            self.free(value, kind)
+        for number in waiting:
+            self.add(-1, number, "gradients")
+
+    def kernels(self, graph: Graph) -> None:
+        """Notes which values are kept row by row: those of kernels, what is computed from them element by element, and
+        what a loop stacks of them."""
+        for node in graph.nodes:
+            self.by_rows.update(value.id for value in op_of(node).by_rows(node))
+            if op_of(node).is_elementwise and any(value.id in self.by_rows for value in node.value_inputs):
+                self.by_rows.update(value.id for value in node.outputs)
+            if not entered(node):
+                continue
+            for body, feeds in op_of(node).body_operands(node):
+                pairs = [(outer.id, inner.id) for outer, inner, _ in feeds if isinstance(outer, Value)]
+                self.by_rows.update(inner for outer, inner in pairs if outer in self.by_rows)
+                self.kernels(body)
+                self.by_rows.update(outer for outer, inner in pairs if inner in self.by_rows)
+            for _, results in op_of(node).body_results(node):
+                for inner, outer, _ in results:
+                    if isinstance(inner, Value) and inner.id in self.by_rows:
+                        self.by_rows.add(outer.id)
+
+    def records(self, graph: Graph) -> None:
+        """All state is copied to the chip and back; what is not fused has several results where it can."""
+        unfused = sum(not op_of(node).fusible and not op_of(node).runs_once for node in graph.walk())
+        count = 2 * len(graph.carried) + unfused
+        entry = Entry(((None, count * self.chip.record // 4),), 4, "compute")
+        self.add(1, self.numbered(entry), "temporaries", stays=True)
+
+    def sent(self, number: int) -> None:
+        """What a loop gathers or scatters it sends while it computes, which has a record."""
+        if self.chip.record and self.loops:
+            record = replace(self.program.entries[number], record=True)
+            self.add(1, self.numbered(record), "temporaries", stays=True)
+
+    def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
+        """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""
+        spans: dict[tuple[int, bool, bool], tuple[Value, dict[Place, None], int, int, bool]] = {}
+        for i, node in enumerate(graph.nodes):
+            for value, place in self._read_in_use(node):
+                by_rows = self.chip.copies_rows and op_of(node).by_row(node) and value is node.inputs[0]
+                key = (value.id, self.regather and node.phase == "backward", by_rows)
+                _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
+                halved = halved and _read_in_halves(node, value, graph)
+                last = first if by_rows else max(last, computed[i])
+                spans[key] = (value, {**places, place: None}, first, last, halved)
+        begun: _At = {}
+        ended: _At = {}
+        for (_, _, by_rows), (value, places, first, last, halved) in spans.items():
+            number = self.entry(value, list(places), halved, by_rows)
+            self.sent(number)
+            begun.setdefault(first, []).append(number)
+            ended.setdefault(last, []).append(number)
+        return begun, ended
+
+    def _regrouped(self, graph: Graph, kept: frozenset[int]) -> set[int]:
+        """Values that are in memory only because their dims were regrouped, and that products take as bfloat16."""
+        if not self.chip.halves_products:
+            return set()
+        made = [value for node in graph.nodes if op_of(node).fusible for value in node.outputs if value.id in kept]
+        return {value.id for value in made if _halved(value, graph)}
+
+    def _read_in_use(self, node: Node) -> Iterator[tuple[Value, Place]]:
+        """Operands that a node computes with elsewhere than they are, and where: stored ones, and activations whose
+        dims take other mesh axes among the names that the node sums over."""
+        if not entered(node):
+            if node_role(node, self.roles) == "compute":
+                for value in node.value_inputs:
+                    if value.type.dims and (self.roles[value.id] == "storage" or self._shares_axes(node, value)):
+                        yield value, Place.of(value, node, self.roles)
+            return
+        for _, feeds in op_of(node).body_operands(node):
+            for operand, inside, _ in feeds:
+                if isinstance(operand, Value) and self.roles[operand.id] == "storage" != self.roles[inside.id]:
+                    yield operand, Place.inside(operand, inside, self.roles)
+
+    def _unscattered(self, node: Node) -> Iterator[Value]:
+        """What is made in full before each device keeps its part of the sum: gradients, and activations of products."""
+        if not entered(node) and node_role(node, self.roles) == "compute":
+            for value in node.outputs:
+                if value.type.dims and (self.roles[value.id] == "storage" or self._shares_axes(node, value)):
+                    yield value
+
+    def _shares_axes(self, node: Node, value: Value) -> bool:
+        """Whether a product has names that an operand or result of it lacks, which may take its mesh axes there."""
+        return op_of(node).multiplies and space_of(node, self.roles).sizes != sizes_of(value.type)
+
+    def briefly(self, entries: Sequence[Entry]) -> None:
+        """All of these at once, and gone again."""
+        numbers = [self.numbered(entry) for entry in entries]
+        for sign in (1, -1):
+            for number in numbers:
+                self.add(sign, number, "temporaries")
+
+    def _scores(self, node: Node) -> list[Entry]:
+        """What a node holds while it is computed."""
+        held = op_of(node).held(node) if self.chip.holds_scores else ()
+        return [Entry(_sizes(dims), 4, "compute") for dims in held]
+
+    def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
+        if self.roles[value.id] != "compute":
+            return "gradients" if node.phase == "backward" else "temporaries"
+        return "temporaries" if scanned or node.phase != "forward" else "activations"
+
+
+def _read_in_halves(node: Node, value: Value, graph: Graph) -> bool:
+    """Whether a node of a body only multiplies a float32, and at JAX's default precision: a TPU takes that as bfloat16.
+    What only delays it leaves that to what comes next."""
+    if value.type.dtype != "float32":
+        return False
+    if op_of(node).waits:
+        return node.inputs[0] == value and _halved(node.outputs[0], graph)
+    if not entered(node):
+        return op_of(node).multiplies and params_of(node).get("precision") is None
+    for body, feeds in op_of(node).body_operands(node):
+        if not all([_halved(inside, body) for operand, inside, _ in feeds if operand == value]):
+            return False
+    return True
+
+
+def _halved(value: Value, graph: Graph) -> bool:
+    readers = [node for node in graph.nodes if value in node.inputs]
+    return value not in graph.outputs and all([_read_in_halves(node, value, graph) for node in readers])
+
+
+def stacked_results(node: Node) -> set[int]:
+    """Ids of the results that are stacked slices."""
+    return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
+
+
+def _stacked_in(node: Node, body: Graph) -> set[int]:
+    """Ids of the results of a body that it writes straight into a stack."""
+    of_body = [results for each, results in op_of(node).body_results(node) if each is body]
+    return {inner.id for results in of_body for inner, _, stacked in results if stacked and isinstance(inner, Value)}
+
+
+def _sizes(dims: Sequence[Dim]) -> tuple[tuple[str | None, int], ...]:
+    return tuple((dim.name, dim.size) for dim in dims)
+
+
+def _scheduled(nodes: Sequence[Node], roles: Roles) -> list[Node]:
+    """Nodes in the order in which XLA computes them: of the two gradients of a product that of the activations comes
+    first, wherever it stands, since the parameter that it reads need not be held for the other."""
+    found = list(nodes)
+    for i, node in enumerate(found):
+        if not (op_of(node).multiplies and any(roles[value.id] == "storage" for value in node.outputs)):
+            continue
+        made = {value.id for value in node.outputs}
+        end = i + 1
+        while end < len(found) and any(value.id in made for value in found[end].value_inputs):
+            made.update(value.id for value in found[end].outputs)
+            end += 1
+        other = found[end] if end < len(found) else node
+        shared = {value.id for value in node.value_inputs} & {value.id for value in other.value_inputs}
+        on = any(roles[value.id] == "compute" for value in other.outputs)
+        if op_of(other).multiplies and on and shared and other.phase == node.phase == "backward":
+            found[i : end + 1] = [other, *found[i:end]]
+    return found
+
+
+def _last_use(graph: Graph, kept: frozenset[int]) -> tuple[dict[int, int], list[int]]:
+    """Where each value is read last, and where each node is computed: a fused operation, with what it is fused into."""
+    computed = list(range(len(graph.nodes)))
+    last = {operand.id: len(graph.nodes) for operand in graph.outputs if isinstance(operand, Value)}
+    for i, node in reversed(list(enumerate(graph.nodes))):
+        fused = op_of(node).fusible and not any(value.id in kept for value in node.outputs)
+        read = max([i, *(last.get(value.id, i) for value in node.outputs)]) if fused else i
+        for value in node.value_inputs:
+            last[value.id] = max(last.get(value.id, read), read)
+        computed[i] = min(read, len(graph.nodes) - 1)
+    return last, computed
