@@ -74,7 +74,7 @@ def _leaner(
     """The plan that holds least at two moments, but for a share of `LEANEST`, its bytes as seconds; None where none
     holds less than a limit at both."""
     nothing = np.zeros((1, 0))
-    without = Moments(nothing, nothing, nothing, moments.chip)
+    without = Moments(nothing, nothing, nothing, nothing, moments.chip)
     functions = _functions(spaces[0], entries, _counts(moments)[pair], limit)
     plans = BranchAndBound(spaces, functions, [None] * len(functions), [], without, np.inf, limit, margin=LEANEST)
     place, plan = known
@@ -114,7 +114,7 @@ def _at(asked: Asked, counts: Float) -> Asked:
 
 
 def _counts(moments: Moments) -> Float:
-    return moments.staying + moments.passing + moments.stacked
+    return moments.staying + moments.passing + moments.stacked + moments.looped
 
 
 def _held(plan: Candidate, space: PlanSpace, entries: Entries, moments: Moments) -> Float:
