@@ -120,7 +120,7 @@ class _Writer:
             begin(node, [value for value in node.outputs if value.id in stacks])
             self.loops += op_of(node).scans(node)
             for body in entered(node):
-                self.scope(body, _stacked_in(node, body), op_of(node).scans(node))
+                self.scope(body, _placed_in(node, body, standing), op_of(node).scans(node))
             self.loops -= op_of(node).scans(node)
             if op_of(node).writes_into:
                 for value in node.value_inputs[:1]:
@@ -270,10 +270,14 @@ def stacked_results(node: Node) -> set[int]:
     return {value.id for _, results in op_of(node).body_results(node) for _, value, stacked in results if stacked}
 
 
-def _stacked_in(node: Node, body: Graph) -> set[int]:
-    """Ids of the results of a body that it writes straight into a stack."""
+def _placed_in(node: Node, body: Graph, standing: set[int]) -> set[int]:
+    """Ids of the results of a body that have a place outside of it: in a stack, or where the whole node's result has."""
     of_body = [results for each, results in op_of(node).body_results(node) if each is body]
-    return {inner.id for results in of_body for inner, _, stacked in results if stacked and isinstance(inner, Value)}
+    once = op_of(node).runs_once
+    placed = [
+        inner for results in of_body for inner, outer, stacked in results if stacked or (once and outer.id in standing)
+    ]
+    return {value.id for value in placed if isinstance(value, Value)}
 
 
 def _sizes(dims: Sequence[Dim]) -> tuple[tuple[str | None, int], ...]:

@@ -58,9 +58,9 @@ def test_a_plan_comes_back_from_its_file(plan: Plan, model: str) -> None:
 def test_equal_plans_of_one_step_are_the_same_bytes(tmp_path: Path) -> None:
     graph = prepared("named")
     with suppress_type_checks():
-        chosen = passes.plan(graph, "4x2", pin={"embed": "data", "mlp": "model"})
+        chosen = passes.plan(graph, "4x2", "h100", pin={"embed": "data", "mlp": "model"})
         chosen.save(tmp_path / "first.yaml", "tiny")
-        again = passes.run(graph, "4x2", plan=Plan.load(tmp_path / "first.yaml")).plan
+        again = passes.run(graph, "4x2", "h100", plan=Plan.load(tmp_path / "first.yaml")).plan
         again.save(tmp_path / "second.yaml")
     first, second = ((tmp_path / name).read_text() for name in ("first.yaml", "second.yaml"))
     # The pins are the search's, and not the plan's.

@@ -162,7 +162,7 @@ def test_the_leanest_plan_is_named_where_nothing_fits():
         passes.plan(graph, mesh, chip)
     assert str(caught.value) == (
         f"no plan fits: the leanest on mesh data=2 needs {leanest / 2**30:.2f} GiB a device (optimizer 1.17 GiB, "
-        "activations 0.86 GiB, parameters 0.58 GiB, gradients 0.19 GiB, temporaries 19.80 MiB), and v5e has 0.93 GiB; "
+        "activations 0.86 GiB, parameters 0.58 GiB, gradients 0.19 GiB, temporaries 19.83 MiB), and v5e has 0.93 GiB; "
         "make the model smaller (`vocab` is 50303, `embed` is 2052), or use more devices\n"
         "what fills the device:\n"
         "    0.77 GiB  activations: 1 array [batch=8, position=513, vocab=50303]\n"
