@@ -271,7 +271,7 @@ def stacked_results(node: Node) -> set[int]:
 
 
 def _placed_in(node: Node, body: Graph, standing: set[int]) -> set[int]:
-    """Ids of the results of a body that have a place outside of it: in a stack, or where the whole node's result has."""
+    """Ids of the results of a body that have a place outside: in a stack, or where the node's result has it."""
     of_body = [results for each, results in op_of(node).body_results(node) if each is body]
     once = op_of(node).runs_once
     placed = [
