@@ -64,7 +64,7 @@ class TrainConfig:
     def _check_moments(self) -> None:
         """Takes what a plan says that moments are kept in; an elastic run has that from its configuration."""
         plan, own = self.trainer.plan, getattr(self.optimizer, "moments_dtype", "")
-        planned = plan.moments if plan is not None else ""
+        planned = (plan.moments or "") if plan is not None else ""
         if self.trainer.elastic and (own is None or planned not in ("", own)):
             raise errors.elastic_moments(plan.source if plan is not None and planned else "", planned, own)
         if plan is not None and planned:

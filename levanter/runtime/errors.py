@@ -144,11 +144,14 @@ def microbatches_do_not_divide(batch: int, microbatches: int) -> UserError:
 
 def virtual_shards_do_not_divide(batch: int, shards: int, microbatches: int) -> UserError:
     per_shard = f"trainer.virtual_shards {shards}" + (f" of {microbatches} micro-batches" if microbatches > 1 else "")
-    largest = max((n for n in range(1, batch // microbatches + 1) if batch % (n * microbatches) == 0), default=1)
+    divisors = [n for n in range(2, shards, 2) if batch % (n * microbatches) == 0]
+    # A power of two can be shared out by most numbers of devices.
+    best = max(divisors, key=lambda n: (n & (n - 1) == 0, n), default=None)
+    of_parts = f" of {batch // microbatches}" if microbatches > 1 else ""
     return UserError(
         f"trainer.train_batch_size {batch} does not divide into {per_shard}, as trainer.deterministic elastic needs: "
-        f"set it to a multiple of {shards * microbatches}, or virtual_shards to a divisor, for example "
-        f"{min(largest, shards)}"
+        f"set it to a multiple of {shards * microbatches}"
+        + (f", or virtual_shards to a divisor{of_parts}, for example {best}" if best else "")
     )
 
 

@@ -96,7 +96,7 @@ class PlanDocument:
     """What the backward pass computes again: none, full, or names that are kept; left out, as the step has it."""
     microbatches: int | None = None
     """Parts of a batch that are computed one after another; left out, as the configuration says."""
-    moments: str = ""
+    moments: str | None = None
     """What the optimizer keeps its running means in, float32 or bfloat16; left out, as the configuration says."""
     padding: dict[str, int] = field(default_factory=dict[str, int])
     """Sizes that axes are padded to, so that mesh axes divide them."""
@@ -121,7 +121,7 @@ class PlanDocument:
         if self.microbatches is not None and self.microbatches < 1:
             expected = _EXPECTED["microbatches"]
             raise errors.document_value(self.source, "microbatches", str(self.microbatches), expected)
-        if self.moments and self.moments not in MOMENT_DTYPES:
+        if self.moments is not None and self.moments not in MOMENT_DTYPES:
             raise errors.document_value(self.source, "moments", self.moments, _EXPECTED["moments"])
         for key in CHOICES_OF_MEMORY:
             if getattr(self, key) not in CHOICES:

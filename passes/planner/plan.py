@@ -115,7 +115,7 @@ class Plan(Layouts):
             made,
             document=document,
             microbatches=document.microbatches,
-            moments=document.moments,
+            moments=document.moments or "",
             **document.choices,
         )
 
@@ -147,7 +147,7 @@ class Plan(Layouts):
             {where: list(names) for where, names in self.order_where.items()},
             list(self.remat),
             self.microbatches,
-            self.moments,
+            self.moments or None,
             dict(self.padding),
         )
 

@@ -349,12 +349,25 @@ def test_a_call_of_the_host_is_refused() -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
+    for sizes, advice in (
+        ("train_batch_size: 24", "a multiple of 16, or virtual_shards to a divisor, for example 8"),
+        ("train_batch_size: 12", "a multiple of 16, or virtual_shards to a divisor, for example 4"),
+        ("train_batch_size: 18", "a multiple of 16, or virtual_shards to a divisor, for example 2"),
+        ("train_batch_size: 7", "a multiple of 16"),
+    ):
+        with pytest.raises(UserError) as refused:
+            loads(f"trainer: {{deterministic: elastic, {sizes}}}")
+        assert str(refused.value).endswith(
+            "does not divide into trainer.virtual_shards 16, as trainer.deterministic elastic needs: set it to "
+            + advice
+        )
     with pytest.raises(UserError) as refused:
-        loads("trainer: {deterministic: elastic, train_batch_size: 24}")
-    assert (
-        "trainer.train_batch_size 24 does not divide into trainer.virtual_shards 16, as trainer.deterministic elastic "
-        "needs: set it to a multiple of 16, or virtual_shards to a divisor, for example 16"
-    ) in str(refused.value)
+        loads("trainer: {deterministic: elastic, train_batch_size: 24, microbatches: 2}")
+    assert str(refused.value) == (
+        "trainer.train_batch_size 24 does not divide into trainer.virtual_shards 16 of 2 micro-batches, as "
+        "trainer.deterministic elastic needs: set it to a multiple of 32, or virtual_shards to a divisor of 12, for "
+        "example 4"
+    )
 
 
 BY_HAND = {
