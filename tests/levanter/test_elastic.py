@@ -359,14 +359,14 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
             loads(f"trainer: {{deterministic: elastic, {sizes}}}")
         assert str(refused.value).endswith(
             "does not divide into trainer.virtual_shards 16, as trainer.deterministic elastic needs: set it to "
-            + advice
+            f"{advice} (set in config:1)"
         )
     with pytest.raises(UserError) as refused:
         loads("trainer: {deterministic: elastic, train_batch_size: 24, microbatches: 2}")
     assert str(refused.value) == (
         "trainer.train_batch_size 24 does not divide into trainer.virtual_shards 16 of 2 micro-batches, as "
         "trainer.deterministic elastic needs: set it to a multiple of 32, or virtual_shards to a divisor of 12, for "
-        "example 4"
+        "example 4 (set in config:1)"
     )
 
 
