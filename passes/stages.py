@@ -7,7 +7,7 @@ It is the body of a loop of one trip; that it is one, a number says that is know
 is one dim long, so that nothing around has a say in how it lies in memory.
 
 What the trips of such a loop give, and their sum in order is all that reads, the loop adds up as it makes it: of n
-trips log2(n) + 1 partial sums are in memory in place of n whole gradients.
+trips log2(n) partial sums are in memory in place of n whole gradients.
 """
 
 from collections.abc import Callable, Sequence

@@ -115,31 +115,37 @@ def _branch(function: Callable[[Sequence[Any]], list[Any]], stacked: Sequence[An
     """`tree_sum` of what a function gives for each slice, added as it is made.
 
     A binary counter of partial sums: row l of `rows` is the sum of the last 2^l slices that wait for as many. A new
-    slice takes up those of the rows below that are full, one after the other, so n slices need log2(n) + 1 rows in
-    memory and not n. What is odd of the number of slices is added one after the other in the last row.
+    slice takes up those of the rows below that are full, one after the other, so 2^k slices need k rows in memory.
+    Of an odd multiple of 2^k the sums of as many are added one after the other, in one more row. What the last slice
+    makes is the sum of all.
     """
     count = stacked[0].shape[0]
     last = (count & -count).bit_length() - 1
+    height = max(1, last + (count > 1 << last))
     shapes: list[Any] = jax.eval_shape(function, [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in stacked])
-    rows = [lax.full((last + 1, *each.shape), 0, each.dtype) for each in shapes]
+    rows = [lax.full((height, *each.shape), 0, each.dtype) for each in shapes]
 
-    def trip(rows: list[Any], at: tuple[Any, Sequence[Any]]) -> tuple[list[Any], None]:
-        position, slices = at
+    def trip(
+        state: tuple[list[Any], list[Any]], at: tuple[Any, Sequence[Any]]
+    ) -> tuple[tuple[list[Any], list[Any]], None]:
+        rows, (position, slices) = state[0], at
         done = position + 1
         row = jnp.minimum(lax.population_count((done & -done) - 1), last)
         sums = row + ((row == last) & (done > 1 << last))
 
         def add(state: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
             below, values = state
-            return below + 1, [
-                lax.dynamic_index_in_dim(r, below, 0, False) + v for r, v in zip(rows, values, strict=True)
-            ]
+            full = [lax.dynamic_index_in_dim(each, below, 0, False) for each in rows]
+            return below + 1, [first + second for first, second in zip(full, values, strict=True)]
 
         made = lax.while_loop(lambda state: state[0] < sums, add, (jnp.int32(0), function(slices)))[1]
-        return [lax.dynamic_update_index_in_dim(r, v, row, 0) for r, v in zip(rows, made, strict=True)], None
+        # There may be no row for the sum of all, which nothing waits for.
+        row = jnp.minimum(row, height - 1)
+        kept = [lax.dynamic_update_index_in_dim(each, value, row, 0) for each, value in zip(rows, made, strict=True)]
+        return (kept, made), None
 
-    kept, _ = lax.scan(trip, rows, (jnp.arange(count, dtype=jnp.int32), stacked))
-    return [row[last] for row in kept]
+    start = rows, [lax.full(each.shape, 0, each.dtype) for each in shapes]
+    return lax.scan(trip, start, (jnp.arange(count, dtype=jnp.int32), stacked))[0][1]
 
 
 def _flat(array: Any) -> Any:
