@@ -97,6 +97,8 @@ class Loop:
             self._tokens.while_waiting(stop.check)
         agreed = self._agreed(step, stop)
         while step < last and "stop" not in agreed:
+            if first and not self._alone:
+                self._compile_together(state, batch)
             watched = self._instruments.before_step(step + 1, state, batch)
             state, metrics = self._compiled.train_step(state, batch)
             metrics = {**metrics, **watched}
@@ -135,6 +137,13 @@ class Loop:
         self._save(step, state)
         self._instruments.end(step, state.step)
         return state, step
+
+    def _compile_together(self, state: TrainState, batch: LmBatch) -> None:
+        """Compile the step, and wait until all processes have: where they exchange data for the first time, gloo waits
+        half a minute for those that are behind, and no longer."""
+        step: Any = self._compiled.train_step
+        step.lower(state, batch).compile()  # the call finds this program
+        self._members.exchange("compiled")
 
     def _agreed(self, step: int, stop: StopSignal) -> set[str]:
         """What all processes do after `step` steps: "stop", "save"."""

@@ -104,6 +104,28 @@ def alone(folder: Path) -> Path:
     return folder / "alone"
 
 
+LATE = """
+import time
+
+import jax
+from levanter.runtime.callbacks import Callback
+
+
+class Late(Callback):
+    def on_start(self, run):
+        if jax.process_index() == 1:
+            time.sleep(35)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_comes_late_to_the_first_step_is_waited_for(folder: Path, alone: Path) -> None:
+    (folder / "late.py").write_text(LATE)
+    named = ["--trainer.callbacks", "[late.py:Late]"]
+    finished(started(folder, launched(2, train(folder, "late", "2", *named))))
+    same(folder / "late", alone)
+
+
 def test_two_processes_make_the_bits_of_one(folder: Path, alone: Path) -> None:
     output = finished(started(folder, launched(2, train(folder, "two", "2"))))
     same(folder / "two", alone)
