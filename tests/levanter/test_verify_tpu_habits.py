@@ -93,6 +93,30 @@ def test_a_collective_inside_of_several_fusions_is_one() -> None:
     assert [(each.instruction, each.bytes, each.dtype) for each in found] == [("g1", 128, "f32"), ("other", 128, "f32")]
 
 
+def test_nor_is_it_another_one_where_its_pieces_are_in_a_loop() -> None:
+    looped = CHAINED.replace("ENTRY", LOOP + "ENTRY").replace(
+        "%done = f32[32] fusion(%x), kind=kCustom, calls=%f2",
+        "%done = f32[8] while(%x), condition=%condition, body=%body",
+    )
+    assert [each.instruction for each in collectives(looped, {"data": 4})] == ["g1", "other"]
+    begun = looped.replace("  %start = f32[32] fusion(%x), kind=kCustom, calls=%f1\n", "")
+    assert [each.instruction for each in collectives(begun, {"data": 4})] == ["g2", "other"]
+
+
+LOOP = """%condition (c: f32[8]) -> pred[] {
+  %c = f32[8] parameter(0)
+  ROOT %true = pred[] constant(true)
+}
+
+%body (d: f32[8]) -> f32[8] {
+  %d = f32[8] parameter(0)
+  %next = f32[32] fusion(%d), kind=kCustom, calls=%f2
+  ROOT %same = f32[8] copy(%d)
+}
+
+"""
+
+
 def test_reduce_scattered_in_padded_pieces() -> None:
     before = [predicted("reduce_scatter", 4096, 8)]
     after = [compiled("reduce_scatter", 4096, 4), compiled("reduce_scatter", 4160, 4)]

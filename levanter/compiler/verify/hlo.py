@@ -97,17 +97,19 @@ class _Reader:
                     continue
                 yield from self._collective(scope.computation, instruction, kind, times, known)
             elif instruction.opcode == "while":
-                yield from self._loop(scope, instruction, times, known)
+                yield from self._loop(scope, instruction, times, known, chains)
             else:
                 for name in called(instruction):
                     yield from self.read(Scope(self.module.computations[name]), times, known, chains)
 
-    def _loop(self, scope: Scope, loop: Instruction, times: int, known: bool) -> Iterator[CompiledCollective]:
+    def _loop(
+        self, scope: Scope, loop: Instruction, times: int, known: bool, chains: set[str]
+    ) -> Iterator[CompiledCollective]:
         trips = trip_count(self.module, scope, loop)
         known, trips = known and trips is not None, 1 if trips is None else trips
         for attribute, runs in (("condition", trips + 1), ("body", trips)):
             computation = self.module.computations[loop.attributes[attribute].lstrip("%")]
-            yield from self.read(Scope(computation, loop, scope), times * runs, known)
+            yield from self.read(Scope(computation, loop, scope), times * runs, known, chains)
 
     def _collective(
         self, computation: Computation, instruction: Instruction, kind: str, times: int, known: bool
