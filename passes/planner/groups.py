@@ -29,7 +29,7 @@ from passes.planner.tables import (
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import Layout, Role, ShardingRules, Sizes, in_order
 
-_LARGE = 1 << 13
+_LARGE = 1 << 17
 """Classes of a group in which others are nested."""
 BOUNDS = 3
 """What is computed, what is sent, and a mean of the two: a step takes at least as long as any of them."""

@@ -11,7 +11,7 @@ It is searched where it is asked for, and where a step as it is fits in no way.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -25,7 +25,7 @@ from passes.pad_axes import padded
 from passes.placing import placed
 from passes.planner.constraints import ANY, PADDING, REMAT, Constraints, Given
 from passes.planner.explain import longer
-from passes.planner.layouts import ROUNDING, Search
+from passes.planner.fastest import fastest
 from passes.planner.paddings import paddings, written
 from passes.planner.plan import Plan
 from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
@@ -91,7 +91,8 @@ def best_plan(
         return replace(found, remat=remat)
 
     if given.remat == (ANY,):
-        return with_reason(graph, fastest({remat: lambda remat=remat: solved(remat) for remat in policies(graph)}))
+        found, _ = fastest({remat: partial(solved, remat) for remat in policies(graph)})
+        return with_reason(graph, found)
     if given.remat != AS_IT_IS:
         check_remat(graph, given.remat)
         return with_reason(graph, solved(given.remat), "pinned; ")
@@ -100,7 +101,7 @@ def best_plan(
     except errors.DoesNotFit as error:
         others = [remat for remat in policies(graph) if remat != NOTHING]
         try:
-            found = fastest({remat: lambda remat=remat: solved(remat) for remat in others})
+            found, _ = fastest({remat: partial(solved, remat) for remat in others})
         except errors.DoesNotFit:
             raise error from None
         return with_reason(graph, found, "nothing fits with none; ")
@@ -115,26 +116,29 @@ def _padded(
         PlanError: nothing fits, or a name is of nothing that could be padded.
     """
     rest = replace(given, padding=())
-    made: dict[tuple[str, ...], Plan] = {}
 
-    def solved(key: tuple[str, ...], sizes: Mapping[str, int]) -> Plan:
-        made[key] = replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
-        return made[key]
+    def solved(sizes: Mapping[str, int]) -> Plan:
+        return replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
 
     tried = {written(sizes): sizes for sizes in paddings(graph, layout, given)}
-    found = fastest({key: partial(solved, key, sizes) for key, sizes in tried.items()})
-    return replace(found, reasons={**found.reasons, PADDING: _why_padded(found, made, () in tried)})
+    found, steps = fastest({key: partial(solved, sizes) for key, sizes in tried.items()})
+    why = _why_padded(written(found.padding), steps, () in tried)
+    return replace(found, reasons={**found.reasons, PADDING: why})
 
 
-def _why_padded(chosen: Plan, made: Mapping[tuple[str, ...], Plan], may_be_none: bool) -> str:
-    """What the step takes without padding; where that is the best, with it."""
-    others = {key: step_of(plan) for key, plan in made.items() if bool(key) != bool(chosen.padding)}
+def _why_padded(chosen: tuple[str, ...], steps: Mapping[tuple[str, ...], float], may_be_none: bool) -> str:
+    """What the step takes without padding; where that is the best, with it.
+
+    Args:
+        steps: seconds under each padding that fits, none among them.
+    """
+    others = {key: step for key, step in steps.items() if bool(key) != bool(chosen)}
     if not others:
-        if chosen.padding:
+        if chosen:
             return "nothing fits without" if may_be_none else "what is pinned cannot be had without"
-        return "nothing else fits" if len(made) > 1 else ""
+        return "nothing else fits" if len(steps) > 1 else ""
     key = min(others, key=lambda key: others[key])
-    change = others[key] / step_of(chosen) - 1
+    change = others[key] / steps[chosen] - 1
     with_it = f"with {', '.join(key)}" if key else "without"
     return f"{with_it}, a step takes {longer(change) if change > _EVEN else 'the same time'}"
 
@@ -159,7 +163,7 @@ def plan_alone(graph: Graph, layout: DeviceMesh, hardware: str | Chip, remat: Re
     every = {remat: made(remat) for remat in policies(graph)}
     fitting = [remat for remat, plan in every.items() if fits(plan)]
     leanest = every.get(ALL, every[NOTHING])
-    chosen = fastest({remat: lambda remat=remat: every[remat] for remat in fitting}) if fitting else leanest
+    chosen = fastest({remat: partial(every.__getitem__, remat) for remat in fitting})[0] if fitting else leanest
     return replace(with_reason(graph, chosen), search=None)
 
 
@@ -230,47 +234,9 @@ def policies(graph: Graph) -> Iterator[Remat]:
         yield ALL
 
 
-def fastest(plans: dict[Remat, Callable[[], Plan]]) -> Plan:
-    """The fastest of the plans that policies have, each of which is made when its turn comes; of equal ones the first.
-
-    Raises:
-        DoesNotFit: none of them fits: what the first one says.
-    """
-    if not plans:
-        raise errors.DoesNotFit
-    found: list[tuple[Plan, float]] = []
-    refused: list[errors.DoesNotFit] = []
-    for solved in plans.values():
-        try:
-            plan = solved()
-        except errors.DoesNotFit as error:
-            refused.append(error)
-            continue
-        found.append((plan, step_of(plan)))
-    if not found:
-        raise refused[0]
-    least = min(step for _, step in found)
-    best, step = next(each for each in found if each[1] <= least * (1 + ROUNDING))
-    return replace(best, search=_searched(found, step))
-
-
-def step_of(plan: Plan) -> float:
-    """Seconds of a step under a plan that knows its step."""
-    assert plan.subject is not None
-    graph = plan.subject.graph
-    return times(graph, placed(graph, plan), plan).step
-
-
 def fits(plan: Plan) -> bool:
     """Whether a plan that knows its step fits in the memory of its chip."""
     assert plan.subject is not None
     graph = plan.subject.graph
     needs = memory(graph, plan, placed(graph, plan))
     return needs["peak"] <= needs["capacity"]
-
-
-def _searched(found: list[tuple[Plan, float]], step: float) -> Search:
-    """What there is to say of all searches together."""
-    each = [(plan.search, made) for plan, made in found if plan.search is not None]
-    bound = min((made * (1 - search.gap) for search, made in each), default=step)
-    return Search.joined([search for search, _ in each], step, bound)
