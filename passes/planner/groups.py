@@ -20,6 +20,7 @@ from passes.planner.tables import (
     Shape,
     Side,
     able_names,
+    any_go_together,
     has_room,
     legal,
     names_of,
@@ -331,9 +332,9 @@ def legal_group(space: PlanSpace, name: str, stored: str | None, names: Sequence
         return [np.where(np.isin(mask, options), 0.0, np.inf)] * BOUNDS
 
     asked = Asked(rows, ((shape, "compute" if stored is None else "storage"),))
-    able = [able_names(space, (name,), stored, axis) for axis in range(len(space.mesh.axes))]
-    if len(options) == prod(_both(*each).chosen.size for each in able):
+    if stored is None and any_go_together(options):
         return None
+    able = [able_names(space, (name,), stored, axis) for axis in range(len(space.mesh.axes))]
     sides = tuple(_both(*each) for each in able)
     return Group(-1, space, stored, (name,), (names.index(name),), sides, (asked,), None)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 from ir.graph import Graph
@@ -13,6 +14,7 @@ from passes.planner.constraints import Constraints
 from passes.planner.cost import step_seconds
 from passes.planner.errors import nothing_fits_with
 from passes.planner.explain import reason_of_order, reasons
+from passes.planner.fastest import fastest
 from passes.planner.layouts import ROUNDING, Search
 from passes.planner.orders import ORDER, in_each_order, orders
 from passes.planner.plan import Plan, RunnerUp
@@ -37,8 +39,14 @@ def solve(
     constraints: Constraints | None = None,
 ) -> Plan:
     """The fastest plan of a canonical graph as it is; see `passes.plan`. Raises `PlanError` where nothing fits."""
+    given = constraints or Constraints()
+    storing = partial(_solved_storing, graph, layout, hardware, time_limit, given)
     try:
-        return _solved(graph, layout, hardware, time_limit, constraints or Constraints())
+        if len(given.levels) == 1:
+            return storing(*given.levels)
+        # Of those that are as fast the first, which stores the most.
+        best, _ = fastest({stored: partial(storing, stored) for stored in given.levels})
+        return best
     except OverflowError:
         largest = max(graph.values(), key=lambda value: value.type.elements)
         raise errors.too_large_to_price(str(largest), largest.type.elements) from None
@@ -92,28 +100,6 @@ def _plan(
     )
 
 
-def _solved(
-    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, constraints: Constraints
-) -> Plan:
-    """The best over the kinds of state that may be stored; of equal ones the first, which stores the most."""
-    found: list[tuple[Plan, float, float]] = []
-    refused: list[errors.PlanError] = []
-    for stored in constraints.levels:
-        try:
-            found.append(_solved_storing(graph, layout, hardware, time_limit, constraints, stored))
-        except errors.PlanError as error:
-            refused.append(error)
-    if not found:
-        raise refused[0]
-    least = min(made for _, made, _ in found)
-    best, made, _ = next(each for each in found if each[1] <= least * (1 + ROUNDING))
-    if len(found) == 1:
-        return best
-    bound = min(bound for _, _, bound in found)
-    searches = [plan.search for plan, _, _ in found if plan.search is not None]
-    return replace(best, search=Search.joined(searches, made, bound))
-
-
 def _solved_storing(
     graph: Graph,
     layout: DeviceMesh,
@@ -121,8 +107,8 @@ def _solved_storing(
     time_limit: float | None,
     constraints: Constraints,
     stored: tuple[StateKind, ...],
-) -> tuple[Plan, float, float]:
-    """The best plan that stores some kinds of state, its seconds, and the fewest that any could take."""
+) -> Plan:
+    """The best plan that stores some kinds of state."""
     started, chip = perf_counter(), chip_of(hardware)
     own = chip if isinstance(hardware, Chip) else None
     regather = False
@@ -146,7 +132,7 @@ def _solved_storing(
                 problem, found, best, made = other, others, second, made_by_second
     best = replace(best, search=Search.of(problem.space.plans, perf_counter() - started, made, bound))
     why = _reasons(problem, best, found.best[0].seconds)
-    return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph)), made, bound
+    return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph))
 
 
 def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:

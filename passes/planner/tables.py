@@ -149,7 +149,7 @@ def _candidates(
     matter = seen is None or not all(sure.values())
     for name in there:
         if name in wishes:
-            if matter or seen is None or name in seen or not _free(space, space.options[name]):
+            if matter or seen is None or name in seen or not any_go_together(space.options[name]):
                 yield wishes[name] & free
             if sure[name]:
                 free = free & ~wishes[name]
@@ -157,8 +157,8 @@ def _candidates(
         yield wishes[EXTRA] & free
 
 
-def _free(space: PlanSpace, options: IntArray) -> bool:
-    """Whether any of the mesh axes that a name can have go together."""
+def any_go_together(options: IntArray) -> bool:
+    """Whether a name can have any of its mesh axes together, besides those that it has in each of its options."""
     every, always = int(np.bitwise_or.reduce(options)), int(np.bitwise_and.reduce(options))
     return len(options) == 1 << (every & ~always).bit_count()
 
