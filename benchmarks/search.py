@@ -58,6 +58,7 @@ MODELS = [
     ("mixtral_8x7b", "16x16", "v5p", 512),
     ("mixtral_8x7b", "2x16x16", "v5p", 512),
     ("mixtral_8x7b", NAMED, "v5p", 512),
+    ("gpt2_small", "a=2,b=2,c=2,d=2,e=2", "v5e", 32),
     ("llama3_8b", "2x2x2x2", "v5p", 256),
     ("mixtral_8x7b", "2x2x2x2", "v5p", 512),
     ("llama3_405b", NAMED, "v5e", 1024),
