@@ -84,7 +84,7 @@ def product_width(node: Node) -> int:
 def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0) -> Cost:
     """Price of resharding a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
     seconds: Any = 0.0
-    awaited = reshard.role == "compute" and reshard.target_role == "compute"
+    awaited = _awaited(reshard)
     for step in reshard_steps(
         reshard.value.type,
         reshard.source,
@@ -96,7 +96,20 @@ def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, activ
     ):
         if OPS[step.kind].communicates:
             seconds = seconds + network.seconds(step.kind, step.mask, step.bytes, awaited)
-    seconds = seconds * active
-    if awaited:
-        return Cost(activations=seconds)
-    return Cost(hidden=seconds)
+    return _sent(reshard, seconds * active)
+
+
+def permute_cost(reshard: Reshard, mask: Any, network: Network) -> Cost:
+    """Price of a permute along some mesh axes of a value as it is before it is resharded."""
+    size: Any = reshard.value.type.elements * item_size(reshard.value.type.dtype)
+    for sharded in reshard.source.values():
+        size = size // network.mesh.group(sharded)
+    return _sent(reshard, network.seconds("permute", mask, size, _awaited(reshard)))
+
+
+def _awaited(reshard: Reshard) -> bool:
+    return reshard.role == "compute" and reshard.target_role == "compute"
+
+
+def _sent(reshard: Reshard, seconds: Any) -> Cost:
+    return Cost(activations=seconds) if _awaited(reshard) else Cost(hidden=seconds)

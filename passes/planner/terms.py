@@ -19,7 +19,7 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim
 from passes.hardware.network import Network
-from passes.planner.cost import Cost, operation_seconds, product_width, reshard_cost, started
+from passes.planner.cost import Cost, operation_seconds, permute_cost, product_width, reshard_cost, started
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
@@ -34,6 +34,7 @@ from passes.sharding.iteration_space import (
 from passes.sharding.joined import joined_sums
 from passes.sharding.mesh import same_masks
 from passes.sharding.once import Once, gathers_once, sums_once
+from passes.sharding.reshard import reordered
 from passes.sharding.roles import Roles
 from passes.sharding.rules import ShardingRules, sizes_of
 
@@ -173,6 +174,8 @@ def _node_terms(
         alone = arithmetic if op_of(node).flops(node) else None
         start = started(node, moved, network.chip)
         yield (*key, start, tuple(_signature(value, roles) for value in moved)), Term(computed, times, arithmetic=alone)
+    if op_of(node).renames:
+        yield from _order_terms(node, roles, network, times)
     if all(_made_in_place(space, value, roles) for value in node.outputs):
         return
     other = space_of(first, roles) if first is not None else None
@@ -196,6 +199,25 @@ def _node_terms(
         tuple((reduced_in(node, space, value), _signature(value, roles)) for value in node.outputs),
     )
     yield key, Term(settled, times)
+
+
+def _order_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
+    """Where a dim gets another name, what it takes that the rules of this one have its mesh axes in another order."""
+    (value,), (result,) = node.value_inputs, node.outputs
+    dims = zip(value.type.dims, result.type.dims, strict=True)
+    names = [(a.name, b.name) for a, b in dims if a.name is not None and b.name is not None and a.name != b.name]
+    if not names:
+        return
+
+    def price(rules: ShardingRules) -> Cost:
+        layout = operand_reshards(node, roles, rules)[0].target
+        moved: Any = 0
+        for old, new in names:
+            moved = moved | reordered(rules.mesh, rules.compute, old, new, layout[old])
+        return permute_cost(result_reshards(node, roles, rules)[0], moved, network)
+
+    key = ("order", _signature(value, roles), _signature(result, roles))
+    yield key, Term(price, times, lent=tuple(dict.fromkeys(name for pair in names for name in pair)))
 
 
 def _made_in_place(space: Space, value: Value, roles: Roles) -> bool:

@@ -16,6 +16,7 @@ from math import prod
 
 import numpy as np
 
+from ir.names import whole
 from ir.types import SUM, SUMS, TensorType, item_size
 from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 from passes.sharding.rules import Layout
@@ -190,12 +191,37 @@ def _disordered(count: int) -> IntArray:
     for inner, kept, other in product(range(masks), repeat=3):
         if kept & other or not kept or not other:
             continue
-        in_order = sorted(range(count), key=lambda i, inner=inner: (inner >> i & 1, i))
-        there = [i for mask in (kept, other) for i in in_order if mask >> i & 1]
-        differ = [n for n, (i, j) in enumerate(zip(there, (i for i in in_order if i in there), strict=False)) if i != j]
+        there = [*_order(count, inner, kept), *_order(count, inner, other)]
+        in_order = _order(count, inner, kept | other)
+        differ = [n for n, (i, j) in enumerate(zip(there, in_order, strict=True)) if i != j]
         if differ:
             found[inner, kept, other] = sum({1 << i for i in there[differ[0] : differ[-1] + 1]})
     return found
+
+
+def reordered(mesh: DeviceMesh, computed: Mapping[str, Mask], old: str, new: str, mask: Mask) -> Mask:
+    """The mesh axes of a dim along which shards change places where it gets another name, whose compute axes, the outer
+    ones, are others."""
+    inner = [~np.asarray(computed.get(whole(name), 0)) & (mesh.masks - 1) for name in (old, new)]
+    return _reordered(len(mesh.axes))[inner[0], inner[1], mask]
+
+
+@lru_cache
+def _reordered(count: int) -> IntArray:
+    """[inner, inner of the new name, mask] → the mesh axes from the first to the last that have another place."""
+    masks = 1 << count
+    found: IntArray = np.zeros((masks, masks, masks), dtype=np.int64)
+    for before, after, mask in product(range(masks), repeat=3):
+        both = zip(*[_order(count, inner, mask) for inner in (before, after)], strict=True)
+        differ = [n for n, (i, j) in enumerate(both) if i != j]
+        if differ:
+            found[before, after, mask] = sum(1 << i for i in _order(count, before, mask)[differ[0] : differ[-1] + 1])
+    return found
+
+
+def _order(count: int, inner: int, mask: int) -> list[int]:
+    """The mesh axes of a mask, outermost first: those that are not inner ones, then these."""
+    return sorted([i for i in range(count) if mask >> i & 1], key=lambda i: (inner >> i & 1, i))
 
 
 def _any(mask: Mask) -> bool:

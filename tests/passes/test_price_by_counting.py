@@ -166,6 +166,25 @@ def test_gpt(mesh, hardware):
     check(pipeline.prepare(ir.trace(*raw_gpt())), mesh, CHIPS[hardware], random.Random(0))
 
 
+@pytest.mark.parametrize(
+    "compute",
+    [
+        {"position": ["replica", "model"], "key_position": ["model"]},
+        {"position": ["data", "model"], "key_position": ["replica", "data"]},
+        {"position": ["model"], "key_position": ["replica", "model"]},
+    ],
+    ids=["fewer", "others", "more"],
+)
+def test_a_name_whose_mesh_axes_come_in_another_order(compute):
+    """`raw_gpt` calls the positions of keys another name: where the rules of the two differ, shards change places."""
+    graph, mesh = pipeline.prepare(ir.trace(*raw_gpt())), {"replica": 2, "data": 2, "model": 2}
+    plan = passes.Plan.by_hand(mesh, compute, {}, "v5e", regather=False)
+    problem = Problem.of(graph, plan.mesh, plan.chip, once=False, stored=plan.stored)
+    cost, _ = problem.price(plan.rules)
+    priced = step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap)
+    assert float(priced) == pytest.approx(counted(graph, plan, plan.chip), rel=1e-9)
+
+
 @pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 15)) for seed in range(150)])
 def test_random_programs(seed, monkeypatch):
     rng = random.Random(seed)
