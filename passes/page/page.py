@@ -64,7 +64,7 @@ def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
                 "name": name,
                 "size": sizes[name],
                 "options": [int(mask) for mask in space.options.get(name, (0,))],
-                "storage": [each.mask for each in space.storage_choices if each.name == name],
+                "storage": [each.mask for each in space.storage_choices if each.names == (name,)],
                 "state": name in state,
                 "why": space.fixed.get(name, reasons.get(name, "")),
             }

@@ -49,12 +49,12 @@ def prices(problem: Problem, regather: bool) -> Row | None:
     ]
     asked = [_asked(term, [each[i] for each in split], problem) for i, term in enumerate(problem.terms)]
     entries = sizes(problem.memory, network.chip.memory, space)
-    stored = list(dict.fromkeys(choice.name for choice in space.storage_choices))
+    stored = list(dict.fromkeys(choice.names for choice in space.storage_choices if len(choice.names) < 2))
     time = _Shared(problem, asked, summed=True)
     memory = _Shared(problem, [each for each, _ in entries], summed=False)
     try:
-        of_time = {name or "": time.under(name) for name in stored}
-        of_memory = {name or "": memory.under(name) for name in stored}
+        of_time = {"".join(names): time.under(names) for names in stored}
+        of_memory = {"".join(names): memory.under(names) for names in stored}
     except _TooLarge:
         return None
     return {
@@ -108,13 +108,13 @@ class _Shared:
         self.known: dict[tuple[int, ...], int] = {}
         self.numbers = 0
 
-    def under(self, stored: str | None) -> list[int]:
+    def under(self, stored: tuple[str, ...]) -> list[int]:
         """The positions of the tables; where they are not summed, one for each that was asked for."""
         groups: dict[Any, list[tuple[int, Row]]] = {}
         for i, each in enumerate(self.asked):
-            own = stored is not None and stored in each.stored
+            own = bool(each.stored & {*stored})
             if not own and i not in self.tables:
-                self.tables[i] = _row(group_of(each, self.problem.space, None))
+                self.tables[i] = _row(group_of(each, self.problem.space, ()))
             row = _row(group_of(each, self.problem.space, stored)) if own else self.tables[i]
             key = (own, str(row["names"]), str(row["classes"])) if self.summed else i
             groups.setdefault(key, []).append((i if not own else -1 - i, row))

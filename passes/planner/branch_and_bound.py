@@ -161,10 +161,10 @@ class BranchAndBound:
             yield common
             return
         common = common.without(shared.arithmetic).split()
-        begun = [each.stored.name for _, each in self.first.best]
-        stored = reversed(dict.fromkeys(choice.name for choice in space.storage_choices))
-        for name in sorted(stored, key=lambda name: begun.index(name) if name in begun else len(begun)):
-            root, groups = shared.root(name)
+        begun = [each.stored.names for _, each in self.first.best]
+        stored = reversed(dict.fromkeys(choice.names for choice in space.storage_choices))
+        for names in sorted(stored, key=lambda names: begun.index(names) if names in begun else len(begun)):
+            root, groups = shared.root(names)
             ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=in_turn(groups)))
             if ready is not None:
                 yield ready

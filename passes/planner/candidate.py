@@ -64,9 +64,8 @@ def ranked(found: Sequence[Ranked], fastest: float) -> list[Ranked]:
 
 
 def _uses(candidate: Candidate) -> int:
-    return sum(mask.bit_count() for mask in (*candidate.masks.values(), candidate.stored.mask))
+    return sum(mask.bit_count() for mask in (*candidate.masks.values(), *candidate.stored.extra.values()))
 
 
 def _simplicity(candidate: Candidate) -> tuple[Any, ...]:
-    name = candidate.stored.name or ""
-    return (_uses(candidate), tuple(sorted(candidate.masks.items())), name, candidate.stored.mask)
+    return (_uses(candidate), tuple(sorted(candidate.masks.items())), candidate.stored.names, candidate.stored.mask)

@@ -93,7 +93,11 @@ class Constraints:
         for word, each in (("pin", self.pinned), ("forbid", self.forbidden)):
             for name, mask in each.items():
                 _check(word, name, mask, space, sizes, graph)
-        choices = [each for each in space.storage_choices if not each.mask & self.forbidden.get(each.name or "", 0)]
+        choices = [
+            each
+            for each in space.storage_choices
+            if not any(each.mask & self.forbidden.get(name, 0) for name in each.names)
+        ]
         options = _without(space.options, self.forbidden)
         found: dict[object, PlanSpace] = {}
         for stored, forbidden, computed in self._ways(space, shapes, choices):
@@ -110,11 +114,11 @@ class Constraints:
         """The ways to have every pinned name where it is pinned, each with what it forbids to others: all names by what
         they are computed over; or one of them, by a part of it, and stored over the rest."""
         pinned = [(name, mask, None) for name, mask in self.pinned.items()]
-        free = tuple(each for each in choices if each.name not in self.pinned)
+        free = tuple(each for each in choices if not {*each.names} & self.pinned.keys())
         yield from _forbidding(pinned, free, space, shapes)
         for i, (name, mask, _) in enumerate(pinned):
             for choice in choices:
-                if choice.name == name and choice.mask & ~mask == 0:
+                if choice.names == (name,) and choice.mask & ~mask == 0:
                     way = [(each[0], each[1], choice if i == j else None) for j, each in enumerate(pinned)]
                     yield from _forbidding(way, (choice,), space, shapes)
 

@@ -73,10 +73,8 @@ def _near(space: PlanSpace, choice: Choice) -> Iterator[Choice]:
 def rules_of_plans(space: PlanSpace, choices: Sequence[Choice]) -> ShardingRules:
     """The sharding rules of some plans, all at once."""
     compute = {name: np.array([masks[name] for _, masks in choices]) for name in space.options}
-    names = dict.fromkeys(stored.name for stored, _ in choices if stored.name is not None)
-    extra = {
-        name: np.array([stored.mask if stored.name == name else 0 for stored, _ in choices], np.int64) for name in names
-    }
+    names = dict.fromkeys(name for stored, _ in choices for name in stored.names)
+    extra = {name: np.array([stored.extra.get(name, 0) for stored, _ in choices], np.int64) for name in names}
     return remembering(ShardingRules(space.mesh, space.order, compute, extra, space.order_where))
 
 
@@ -167,11 +165,11 @@ def candidate(space: PlanSpace, choice: Choice, seconds: float, peak: float) -> 
 
 def _widest(space: PlanSpace) -> list[StorageAxes]:
     """Of each stored name the choice of the most devices."""
-    found: dict[str | None, StorageAxes] = {}
+    found: dict[tuple[str, ...], StorageAxes] = {}
     for choice in space.storage_choices:
-        before = found.get(choice.name)
+        before = found.get(choice.names)
         if before is None or space.mesh.group(choice.mask) > space.mesh.group(before.mask):
-            found[choice.name] = choice
+            found[choice.names] = choice
     return list(found.values())
 
 

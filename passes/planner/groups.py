@@ -75,7 +75,7 @@ class Group:
 
     number: int
     space: PlanSpace
-    extra: str | None
+    extra: tuple[str, ...]
     names: tuple[str, ...]
     bits: tuple[int, ...]
     sides: tuple[Side, ...]
@@ -184,7 +184,7 @@ def grouped(
     space: PlanSpace,
     functions: Sequence[Function],
     names: Sequence[str],
-    extra: str | None = None,
+    extra: tuple[str, ...] = (),
     known: Known | None = None,
 ) -> list[Group]:
     """The groups of some functions where storage axes go to the name `extra`; those that storage axes of other names
@@ -208,19 +208,19 @@ def grouped(
     return found
 
 
-def group_of(asked: Asked, space: PlanSpace, extra: str | None) -> Group:
+def group_of(asked: Asked, space: PlanSpace, extra: tuple[str, ...]) -> Group:
     """A function by itself, where storage axes go to the name `extra`. Raises `PlanError` where it depends on too many
     names."""
     return _group(space, [Function(asked)], (*space.names, EXTRA), extra, 0)
 
 
 def _group(
-    space: PlanSpace, several: Sequence[Function], names: Sequence[str], extra: str | None, number: int
+    space: PlanSpace, several: Sequence[Function], names: Sequence[str], extra: tuple[str, ...], number: int
 ) -> Group:
     first, axes = several[0].asked, range(len(space.mesh.axes))
-    stored = extra if extra is not None and extra in first.stored else None
+    stored = extra if first.stored & {*extra} else ()
     found = names_of(first.shapes, space)
-    wishing = (*found, EXTRA) if stored is not None else tuple(found)
+    wishing = (*found, EXTRA) if stored else tuple(found)
     able = [able_names(space, wishing, stored, axis) for axis in axes]
     made = {both: side_of(first, space, wishing, stored, *both) for both in dict.fromkeys(able)}
     rows = [row for each in several for row in each.at or ()]
@@ -293,10 +293,10 @@ def _classes_within(group: Group, other: Group) -> tuple[IntArray, ...] | None:
 class _Places:
     """What of a shape decides who gets a mesh axis in it."""
 
-    def __init__(self, space: PlanSpace, extra: str | None) -> None:
+    def __init__(self, space: PlanSpace, extra: tuple[str, ...]) -> None:
         self.space = space
         self.extra = extra
-        self.storable = frozenset(choice.name for choice in space.storage_choices if choice.name is not None)
+        self.storable = frozenset(name for choice in space.storage_choices for name in choice.names)
         self.known: dict[tuple[Shape, Role], Hashable] = {}
 
     def signature(self, asked: Asked) -> Hashable:
@@ -306,7 +306,7 @@ class _Places:
 
     def options(self, asked: Asked) -> Hashable:
         """The mesh axes that its names can have."""
-        stored = self.space.storage_choices if self.extra in asked.stored else ()
+        stored = self.space.storage_choices if asked.stored & {*self.extra} else ()
         names = names_of(asked.shapes, self.space)
         return tuple(self.space.options[name].tobytes() for name in names), stored
 
@@ -317,30 +317,31 @@ class _Places:
             sizes, space = dict(shape), self.space
             there = [name for name in in_order(sizes, space.order, space.order_where) if name in space.options]
             own = tuple((name, has_room(space, name, sizes[name])) for name in there)
-            self.known[shape, role] = (own, role == "storage" and self.extra in sizes)
+            stored = tuple(name for name in self.extra if name in sizes) if role == "storage" else ()
+            self.known[shape, role] = (own, len(stored) if len(self.extra) == 1 else stored)
         return self.known[shape, role]
 
 
-def legal_group(space: PlanSpace, name: str, stored: str | None, names: Sequence[str]) -> Group | None:
+def legal_group(space: PlanSpace, name: str, stored: tuple[str, ...], names: Sequence[str]) -> Group | None:
     """What a name costs besides: nothing, and infinitely much where it cannot have all of the mesh axes it wishes for;
-    None where it can have any of those that it can have one of. `stored` is the name that `EXTRA` stands for."""
-    options = space.options[name] if stored is None else _storing(space, stored)
-    shape = ((name if stored is None else stored, 1),)
+    None where it can have any of those that it can have one of. `stored` are the names that `EXTRA` stands for."""
+    options = _storing(space, stored) if stored else space.options[name]
+    shape = tuple((each, 1) for each in stored or (name,))
 
     def rows(rules: ShardingRules) -> list[Any]:
-        mask = rules.compute[name] if stored is None else rules.extra[stored]
+        mask = rules.extra[stored[0]] if stored else rules.compute[name]
         return [np.where(np.isin(mask, options), 0.0, np.inf)] * BOUNDS
 
-    asked = Asked(rows, ((shape, "compute" if stored is None else "storage"),))
-    if stored is None and any_go_together(options):
+    asked = Asked(rows, ((shape, "storage" if stored else "compute"),))
+    if not stored and any_go_together(options):
         return None
     able = [able_names(space, (name,), stored, axis) for axis in range(len(space.mesh.axes))]
     sides = tuple(_both(*each) for each in able)
     return Group(-1, space, stored, (name,), (names.index(name),), sides, (asked,), None)
 
 
-def _storing(space: PlanSpace, name: str) -> IntArray:
-    return np.array([choice.mask for choice in space.storage_choices if choice.name == name])
+def _storing(space: PlanSpace, names: tuple[str, ...]) -> IntArray:
+    return np.array([choice.mask for choice in space.storage_choices if choice.names == names])
 
 
 def _both(able: int, bound: int) -> Side:

@@ -124,6 +124,5 @@ def _held(plan: Candidate, space: PlanSpace, entries: Entries, moments: Moments)
 
 def _sizes(plan: Candidate, space: PlanSpace, entries: Entries) -> Float:
     """[entry, 1] the bytes of each entry under a plan."""
-    extra = {plan.stored.name: plan.stored.mask} if plan.stored.name is not None else {}
-    rules = ShardingRules(space.mesh, space.order, plan.masks, extra, plan.order_where)
+    rules = ShardingRules(space.mesh, space.order, plan.masks, plan.stored.extra, plan.order_where)
     return np.array([[float(size)] for asked, _ in entries for size in asked.rows(rules)])

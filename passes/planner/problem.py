@@ -107,9 +107,8 @@ class Problem:
 
     def rules(self, candidate: Candidate) -> ShardingRules:
         """The sharding rules of a candidate."""
-        stored = candidate.stored
-        extra = {stored.name: stored.mask} if stored.name is not None else {}
-        return ShardingRules(self.network.mesh, self.space.order, candidate.masks, extra, candidate.order_where)
+        mesh, extra = self.network.mesh, candidate.stored.extra
+        return ShardingRules(mesh, self.space.order, candidate.masks, extra, candidate.order_where)
 
     @cached_property
     def shapes(self) -> tuple[tuple[tuple[tuple[str, int], ...], Role], ...]:

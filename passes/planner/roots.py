@@ -23,7 +23,7 @@ _HEAVY = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class Root:
-    """A part of a space, where storage axes go to one name.
+    """A part of a space, where storage axes go to one name, or to some.
 
     Attributes:
         place: which of several spaces it is of.
@@ -33,14 +33,14 @@ class Root:
 
     space: PlanSpace
     place: int
-    stored: str | None
+    stored: tuple[str, ...]
     names: tuple[str, ...]
     groups: tuple[Group, ...]
 
     @cached_property
     def able(self) -> list[tuple[int, int]]:
         """For each mesh axis, as bits, the names that can wish for it, and those that cannot but do so."""
-        names = self.names if self.stored is not None else self.names[:-1]
+        names = self.names if self.stored else self.names[:-1]
         return [able_names(self.space, names, self.stored, axis) for axis in range(len(self.space.mesh.axes))]
 
     def seconds(self, sets: Sequence[IntArray]) -> float:
@@ -80,30 +80,31 @@ class Shared:
         known: Known,
     ) -> "Shared":
         """Of functions, and of those of arithmetic alone, with the groups that another space has."""
-        storable = {choice.name for choice in space.storage_choices}
-        plain = grouped(space, functions, names, None, known)
-        legal = [group for name in space.names if (group := legal_group(space, name, None, names)) is not None]
+        storable = {name for choice in space.storage_choices for name in choice.names}
+        plain = grouped(space, functions, names, (), known)
+        legal = [group for name in space.names if (group := legal_group(space, name, (), names)) is not None]
         stored = tuple(group for group in plain if group.asked[0].stored & storable)
         apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
         # What is in `apart` already is not to be counted twice.
-        floors = grouped(space, [each for each in alone if each.stored & storable], names, None, known)
+        floors = grouped(space, [each for each in alone if each.stored & storable], names, (), known)
         return cls(space, place, names, tuple(bundled(apart)), stored, tuple(bundled(floors)), tuple(functions), known)
 
     @property
     def before(self) -> Root:
         """What every root has, and what arithmetic takes in each of them."""
-        return Root(self.space, self.place, None, self.names, (*self.apart, *self.arithmetic))
+        return Root(self.space, self.place, (), self.names, (*self.apart, *self.arithmetic))
 
-    def root(self, name: str | None) -> tuple[Root, tuple[Group, ...]]:
-        """The root of a stored name, and the groups that are not in all of them."""
+    def root(self, stored: tuple[str, ...]) -> tuple[Root, tuple[Group, ...]]:
+        """The root of stored names, and the groups that are not in all of them."""
         own: list[Group] = []
-        if name is not None:
-            functions = [each for each in self.functions if name in each.asked.stored]
-            own = grouped(self.space, functions, self.names, name, self.known)
-            allowed = legal_group(self.space, EXTRA, name, self.names)
+        some = frozenset(stored)
+        if stored:
+            functions = [each for each in self.functions if some & each.asked.stored]
+            own = grouped(self.space, functions, self.names, stored, self.known)
+            allowed = legal_group(self.space, EXTRA, stored, self.names)
             own += [allowed] if allowed is not None else []
-        groups = bundled([*(group for group in self.stored if name not in group.asked[0].stored), *own])
-        return Root(self.space, self.place, name, self.names, (*self.apart, *groups)), tuple(groups)
+        groups = bundled([*(group for group in self.stored if not some & group.asked[0].stored), *own])
+        return Root(self.space, self.place, stored, self.names, (*self.apart, *groups)), tuple(groups)
 
 
 def in_turn(groups: Sequence[Group]) -> tuple[Group, ...]:

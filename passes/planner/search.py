@@ -76,7 +76,5 @@ def search(
 
 def _checked(candidate: Candidate, space: PlanSpace, memory: MemoryProgram, chip: Chip) -> Candidate:
     """A candidate with the peak that its rules have."""
-    stored = candidate.stored
-    extra = {stored.name: stored.mask} if stored.name is not None else {}
-    rules = ShardingRules(space.mesh, space.order, candidate.masks, extra, candidate.order_where)
+    rules = ShardingRules(space.mesh, space.order, candidate.masks, candidate.stored.extra, candidate.order_where)
     return replace(candidate, peak=int(memory.peak(rules, chip.memory)[0]))

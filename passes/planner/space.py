@@ -1,9 +1,10 @@
 """The space of plans of a graph on a mesh.
 
-Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on
-one name of the state. Other names are stored besides over mesh axes that the batch has wherever they are computed with:
-a rule for compute that only what is at rest follows. Names that a loop scans over are replicated: each iteration needs
-its slice on every device.
+Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on one
+name of the state, or, where no name is in most of it, on all of its names: each array is stored over the first that has
+room. Other names are stored besides over mesh axes that the batch has wherever they are computed with: a rule for
+compute that only what is at rest follows. Names that a loop scans over are replicated: each iteration needs its slice
+on every device.
 
 Names have a fixed priority order: first the leading names of the batch, then the others from the most specific to the
 most widespread (by how many values have them). So `mlp` or `heads` get a mesh axis before `position` does, and
@@ -11,6 +12,7 @@ most widespread (by how many values have them). So `mlp` or `heads` get a mesh a
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,13 +23,22 @@ from ir.types import SUMS
 from passes.sharding.mesh import DeviceMesh, IntArray
 from passes.sharding.rules import OrderWhere
 
+_MOST = 0.95
+"""Of the bytes of the state, what a name is in that is stored alone."""
+
 
 @dataclass(frozen=True)
 class StorageAxes:
-    """A storage choice: the storage (FSDP) axes of `mask` are added to `name` (None: nothing is added)."""
+    """A storage choice: the storage (FSDP) axes of `mask` are added to a name, or, of several, in each array to the
+    first that has room; to none where nothing is added."""
 
-    name: str | None
+    names: tuple[str, ...]
     mask: int
+
+    @property
+    def extra(self) -> dict[str, int]:
+        """The storage axes of each name."""
+        return dict.fromkeys(self.names, self.mask)
 
 
 @dataclass(frozen=True)
@@ -89,15 +100,25 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
             options[name] = np.array(dividing, dtype=np.int64)
     state = {name for before, _ in graph.carried for name in graph.inputs[before].type.names}
     names = [name for name in order if name in state and name not in scanned]
-    storage_choices = [StorageAxes(None, 0)]
+    storage_choices = [StorageAxes((), 0)]
     if shared:
         # A sum in order adds up along the innermost mesh axes first, so these are the ones that share it out.
         useful = [mask for mask in useful if mask in _innermost(mesh, idle)]
         names = names if not updates_whole(graph) else []
+    fitting = {name: mesh.fitting(sizes[name]) for name in names}
     for name in names:
-        fitting = mesh.fitting(sizes[name])
-        storage_choices += [StorageAxes(name, mask) for mask in useful if mask and fitting[mask] == mask]
+        storage_choices += [StorageAxes((name,), mask) for mask in useful if mask and fitting[name][mask] == mask]
+    if not shared and _needs_several(graph, names):
+        some = [mask for mask in useful if mask and any(each[mask] == mask for each in fitting.values())]
+        storage_choices += [StorageAxes(tuple(names), mask) for mask in some]
     return PlanSpace(mesh, order, options, tuple(storage_choices), fixed)
+
+
+def _needs_several(graph: Graph, names: Sequence[str]) -> bool:
+    """Whether no name alone is in most of the state."""
+    state = [graph.inputs[before].type for before, _ in graph.carried]
+    of = [sum(type_.bytes for type_ in state if name in type_.names) for name in names]
+    return max(of, default=0) < _MOST * sum(type_.bytes for type_ in state if {*type_.names} & {*names})
 
 
 def shared_trips(graph: Graph) -> set[str]:

@@ -96,9 +96,9 @@ def names_of(shapes: Iterable[tuple[Shape, Role]], space: PlanSpace) -> list[str
     return names
 
 
-def able_names(space: PlanSpace, names: tuple[str, ...], extra: str | None, axis: int) -> tuple[int, int]:
+def able_names(space: PlanSpace, names: tuple[str, ...], extra: tuple[str, ...], axis: int) -> tuple[int, int]:
     """The names that can wish for a mesh axis, and those that cannot but do so, as bits."""
-    stored = [choice.mask for choice in space.storage_choices if choice.name == extra]
+    stored = [choice.mask for choice in space.storage_choices if choice.names == extra]
     able = bound = 0
     for i, name in enumerate(names):
         wishes = (np.array(stored) if name == EXTRA else space.options[name]) >> axis & 1
@@ -107,7 +107,9 @@ def able_names(space: PlanSpace, names: tuple[str, ...], extra: str | None, axis
     return able, bound
 
 
-def side_of(asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: str | None, able: int, bound: int) -> Side:
+def side_of(
+    asked: Asked, space: PlanSpace, names: tuple[str, ...], extra: tuple[str, ...], able: int, bound: int
+) -> Side:
     """The classes of the sets of some names.
 
     Args:
@@ -137,7 +139,7 @@ def _candidates(
     seen: frozenset[str] | None,
     space: PlanSpace,
     wishes: Mapping[str, npt.NDArray[np.bool_]],
-    extra: str | None,
+    extra: tuple[str, ...],
 ) -> Iterator[npt.NDArray[np.bool_]]:
     """For each name that may get a mesh axis in a shape, whether it wishes for it and none before it is sure to have
     it. One is sure to have it where the shape has room for each of its options; whether any other gets it depends on
@@ -146,14 +148,15 @@ def _candidates(
     there = in_order(sizes, space.order, space.order_where)
     sure = {name: has_room(space, name, sizes[name]) for name in there}
     free = np.ones_like(next(iter(wishes.values()))) if wishes else np.ones(1, bool)
-    matter = seen is None or not all(sure.values())
+    stored = [name for name in extra if name in sizes] if role == "storage" else []
+    matter = seen is None or not all(sure.values()) or len(stored) > 1
     for name in there:
         if name in wishes:
             if matter or seen is None or name in seen or not any_go_together(space.options[name]):
                 yield wishes[name] & free
             if sure[name]:
                 free = free & ~wishes[name]
-    if role == "storage" and extra in sizes and EXTRA in wishes:
+    if stored and EXTRA in wishes:
         yield wishes[EXTRA] & free
 
 
@@ -169,12 +172,12 @@ def has_room(space: PlanSpace, name: str, size: int) -> bool:
 
 
 def rules_of(
-    names: tuple[str, ...], extra: str | None, chosen: Sequence[IntArray]
+    names: tuple[str, ...], extra: tuple[str, ...], chosen: Sequence[IntArray]
 ) -> tuple[dict[str, Mask], dict[str, Mask]]:
     """Compute and storage axes of the names over a grid with a dim for each mesh axis, along which `chosen` sets of
     them wish for it."""
     compute = {name: _mask(chosen, i) for i, name in enumerate(names)}
-    return compute, ({extra: compute.pop(EXTRA)} if extra is not None else {})
+    return compute, (dict.fromkeys(extra, compute.pop(EXTRA)) if extra else {})
 
 
 def _mask(chosen: Sequence[IntArray], bit: int) -> IntArray:
@@ -190,8 +193,8 @@ def legal(space: PlanSpace, compute: Mapping[str, Mask], added: Mapping[str, Mas
     found: Any = np.True_
     for name, mask in compute.items():
         found = found & _among(space.options[name], space)[mask]
-    for name, mask in added.items():
-        options = np.array([choice.mask for choice in space.storage_choices if choice.name == name])
+    for mask in [*added.values()][:1]:
+        options = np.array([choice.mask for choice in space.storage_choices if choice.names == tuple(added)])
         found = found & _among(options, space, 0)[mask]
     return np.asarray(found)
 

@@ -38,7 +38,7 @@ def every_plan(name: str) -> list[tuple[float, ShardingRules]]:
     problem, found = problem_of(name), []
     space, overlap = problem.space, CHIPS["v5e"].overlap
     for stored in space.storage_choices:
-        extra = {stored.name: stored.mask} if stored.name is not None else {}
+        extra = stored.extra
         for masks in product(*space.options.values()):
             compute = dict(zip(space.options, map(int, masks), strict=True))
             rules = ShardingRules(space.mesh, space.order, compute, extra)

@@ -63,13 +63,14 @@ def test_the_page_prices_as_the_planner_does(name: str, mesh: dict[str, int]) ->
         sizes = [row["axes"] for row in data["parameters"]]
         for _ in range(40):
             compute = {each: int(rng.choice(masks)) for each, masks in space.options.items()}
-            stored = rng.choice([s for s in space.storage_choices if not s.mask & compute.get(s.name or "", 0)])
-            rules = ShardingRules(space.mesh, space.order, compute, {stored.name: stored.mask} if stored.name else {})
+            movable = [s for s in space.storage_choices if len(s.names) < 2]
+            stored = rng.choice([s for s in movable if not any(s.mask & compute.get(n, 0) for n in s.names)])
+            rules = ShardingRules(space.mesh, space.order, compute, stored.extra)
             cost, peak = problem.price(rules)
             seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
             layouts = [{n: int(m) for n, m in rules.layout(each, "storage").items()} for each in sizes]
             expected.append((seconds, peak, float(cost.activations + cost.hidden), layouts))
-            plans.append({"compute": compute, "stored": {"name": stored.name, "mask": stored.mask}})
+            plans.append({"compute": compute, "stored": {"name": next(iter(stored.names), None), "mask": stored.mask}})
     found = priced(data, plans, sizes)
     for mine, (seconds, peak, sent, layouts) in zip(found, expected, strict=True):
         assert mine["legal"]

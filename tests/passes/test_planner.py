@@ -40,7 +40,7 @@ def every_plan(problem):
     prices = []
     with suppress_type_checks():  # thousands of plans: the checks would take most of the time
         for stored in space.storage_choices:
-            extra = {stored.name: stored.mask} if stored.name is not None else {}
+            extra = stored.extra
             for masks in product(*space.options.values()):
                 compute = dict(zip(space.options, map(int, masks), strict=True))
                 cost, peak = problem.price(ShardingRules(space.mesh, space.order, compute, extra))

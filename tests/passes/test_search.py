@@ -36,8 +36,8 @@ def every_price(problem, space):
     """Seconds and peaks of every plan of a space, all at once and through no table."""
     choices = list(product(space.storage_choices, product(*space.options.values())))
     compute = {name: np.array([masks[i] for _, masks in choices]) for i, name in enumerate(space.options)}
-    stored = dict.fromkeys(each.name for each in space.storage_choices if each.name is not None)
-    extra = {name: np.array([each.mask if each.name == name else 0 for each, _ in choices]) for name in stored}
+    stored = dict.fromkeys(name for each in space.storage_choices for name in each.names)
+    extra = {name: np.array([each.extra.get(name, 0) for each, _ in choices]) for name in stored}
     rules = ShardingRules(space.mesh, space.order, compute, extra, space.order_where)
     total = [0.0, 0.0, 0.0]
     for term in problem.terms:

@@ -51,11 +51,10 @@ def test_each_array_is_stored_over_a_name_that_it_has():
         problem = Problem.of(graph, mesh, chip)
         space, prices = problem.space, []
         for stored, masks in product(space.storage_choices, product(*space.options.values())):
-            extra = {stored.name: stored.mask} if stored.name is not None else {}
             compute = dict(zip(space.options, map(int, masks), strict=True))
-            cost, _ = problem.price(ShardingRules(mesh, space.order, compute, extra))
+            cost, _ = problem.price(ShardingRules(mesh, space.order, compute, stored.extra))
             seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap))
-            only = sum(bool(mask) for mask in masks[1:]) + (stored.name is not None) < 2
+            only = sum(bool(mask) for mask in masks[1:]) + len(stored.names) < 2
             prices.append((seconds, only))
     assert dict(plan.compute) == {"batch": ("data",)}
     assert {**plan.storage, "batch": ()} == {"first": ("data",), "third": ("data",), "batch": ()}

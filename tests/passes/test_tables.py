@@ -35,9 +35,9 @@ def test_a_table_has_the_price_of_its_term(name, mesh):
     for term in problem.terms:
         asked = asked_of(term, space, chip)
         for stored, masks in drawn:
-            extra = {} if stored.name is None else {stored.name: stored.mask}
+            extra = stored.extra
             cost = term.price(ShardingRules(layout, space.order, masks, extra))
-            group = group_of(asked, space, stored.name)
+            group = group_of(asked, space, stored.names)
             wishes = {**masks, EXTRA: stored.mask}
             sets = [
                 np.array(
