@@ -108,16 +108,17 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     fitting = {name: mesh.fitting(sizes[name]) for name in names}
     for name in names:
         storage_choices += [StorageAxes((name,), mask) for mask in useful if mask and fitting[name][mask] == mask]
-    if not shared and _needs_several(graph, names):
+    if not shared and _needs_several(graph, mesh, names):
         some = [mask for mask in useful if mask and any(each[mask] == mask for each in fitting.values())]
         storage_choices += [StorageAxes(tuple(names), mask) for mask in some]
     return PlanSpace(mesh, order, options, tuple(storage_choices), fixed)
 
 
-def _needs_several(graph: Graph, names: Sequence[str]) -> bool:
-    """Whether no name alone is in most of the state."""
+def _needs_several(graph: Graph, mesh: DeviceMesh, names: Sequence[str]) -> bool:
+    """Whether no name alone is in most of the state, with a size there that mesh axes divide."""
     state = [graph.inputs[before].type for before, _ in graph.carried]
-    of = [sum(type_.bytes for type_ in state if name in type_.names) for name in names]
+    divided = [{dim.name for dim in type_.dims if mesh.fitting(dim.size)[mesh.masks - 1]} for type_ in state]
+    of = [sum(type_.bytes for type_, there in zip(state, divided, strict=True) if name in there) for name in names]
     return max(of, default=0) < _MOST * sum(type_.bytes for type_ in state if {*type_.names} & {*names})
 
 
