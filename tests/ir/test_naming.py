@@ -309,7 +309,7 @@ class TestErrors:
             'as ("embed", None), with at most one `...`'
         )
         assert refused({"*.up.bias": 3}) == wording
-        assert "gets '... ...', which are no names" in refused({"*.up.bias": "... ..."})
+        assert "gets '... ...', which are not names" in refused({"*.up.bias": "... ..."})
         assert refused(["embed"]) == (
             "`names` is a list: give a mapping from path patterns to names, such as "
             '{"*.mlp.up.kernel": "embed mlp"}, or a function of path and shape that returns names or None'
