@@ -13,13 +13,13 @@ import passes
 from levanter.compiler import errors
 from levanter.compiler.elastic import BATCH_AXES
 from levanter.compiler.microbatches import counts, with_count
+from levanter.compiler.pins import taken
 from levanter.models.config import is_left_to_the_plan, left_to_the_plan
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.alternatives import Explanation, of_graphs
 from passes.as_planned import as_planned
 from passes.planner.constraints import ANY, MICROBATCHES, REMAT, Given
-from passes.planner.errors import pins_beside_a_plan
 
 if TYPE_CHECKING:
     from ir.graph import Graph
@@ -52,16 +52,9 @@ def asked_microbatches(
         UserError: it is no number, or the run is elastic.
         PlanError: there is a plan besides.
     """
-    if MICROBATCHES not in (pin or {}):
-        return None, pin
-    assert pin is not None
-    rest = {name: axes for name, axes in pin.items() if name != MICROBATCHES} or None
-    given = pin[MICROBATCHES]
-    written = given if isinstance(given, str) else ",".join(given)
-    if plan is not None:
-        raise pins_beside_a_plan(f"{MICROBATCHES}={written} pinned")
-    if config.trainer.elastic:
-        raise errors.elastic_microbatches()
+    written, rest = taken(MICROBATCHES, config, plan, pin, errors.elastic_microbatches)
+    if written is None:
+        return None, rest
     if written == ANY:
         return ANY, rest
     if not written.isascii() or not written.isdigit() or int(written) < 1:

@@ -171,25 +171,31 @@ def with_choices(
     def planned_so(each: TrainConfig, pins: Given | None) -> pipeline.Result:
         return planned(each, mesh, hardware, plan=plan, pin=pins, forbid=forbid, time_limit=time_limit)
 
+    def unlimited(each: TrainConfig, pins: Given | None) -> float:
+        asked, rest = remat_asked(each, plan, pins)
+        graph = pipeline.prepare(ir.trace(train_step_of(asked), state_shape(asked), batch_shape(asked)))
+        return unlimited_step(graph, passes.DeviceMesh.of(mesh), hardware, plan, rest, forbid)
+
     config, rest, moments = with_moments(config, plan, pin, planned_so)
-    config, rest, parts = _with_microbatches(
-        config, mesh, hardware, plan=plan, pin=rest, forbid=forbid, time_limit=time_limit
-    )
+    shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
+    config, rest, parts = _with_microbatches(config, plan, rest, shards, planned_so, unlimited)
     return config, rest, [each for each in (moments, parts) if each is not None]
 
 
 def _with_microbatches(
     config: TrainConfig,
-    mesh: Mapping[str, int],
-    hardware: str,
-    *,
-    plan: passes.Plan | None = None,
-    pin: Given | None = None,
-    forbid: Given | None = None,
-    time_limit: float | None = None,
+    plan: passes.Plan | None,
+    pin: Given | None,
+    shards: int,
+    planned_so: Callable[[TrainConfig, Given | None], pipeline.Result],
+    unlimited: Callable[[TrainConfig, Given | None], float],
 ) -> tuple[TrainConfig, Given | None, Chosen | None]:
     """The config with a number of micro-batches: that of the plan, that which is pinned, or the fastest where `any` is
     pinned or the config has null. The pins without it, and the choice, where it is not the config's.
+
+    Args:
+        shards: that the batch axes of the mesh cut a batch into.
+        planned_so, unlimited: the plan of a config, and the seconds of its step on unlimited memory, with some pins.
 
     Raises:
         UserError: no number of them fits the memory of a device; or what is pinned is none.
@@ -201,15 +207,7 @@ def _with_microbatches(
         return with_count(config, pinned), rest, Chosen(pinned, "pinned", {})
     if config.trainer.microbatches is not None and pinned is None:
         return config, rest, None
-    shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
-    how: dict[str, Any] = {"plan": plan, "pin": rest, "forbid": forbid, "time_limit": time_limit}
-
-    def unlimited(each: TrainConfig) -> float:
-        asked, pins = remat_asked(each, plan, rest)
-        graph = pipeline.prepare(ir.trace(train_step_of(asked), state_shape(asked), batch_shape(asked)))
-        return unlimited_step(graph, passes.DeviceMesh.of(mesh), hardware, plan, pins, forbid)
-
-    config, chosen = fastest(config, shards, lambda each: planned(each, mesh, hardware, **how), unlimited)
+    config, chosen = fastest(config, shards, lambda each: planned_so(each, rest), lambda each: unlimited(each, rest))
     return config, rest, chosen
 
 

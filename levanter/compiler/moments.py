@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ir
 from levanter.compiler import errors
+from levanter.compiler.pins import taken
 from levanter.errors import UserError
 from levanter.optim.config import MOMENT_DTYPES, MomentsConfig, with_moments_in
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
@@ -21,7 +22,6 @@ from passes.alternatives import Explanation, of_graphs
 from passes.as_planned import as_planned
 from passes.errors import gib
 from passes.planner.constraints import ANY, MOMENTS, Given
-from passes.planner.errors import pins_beside_a_plan
 from passes.summary import memory
 
 if TYPE_CHECKING:
@@ -63,10 +63,12 @@ def with_moments(
         UserError: nothing fits; or the optimizer keeps nothing whose dtype could be chosen, or the run is elastic.
         PlanError: what is pinned is no dtype, or there is a plan besides.
     """
-    pinned, rest = _pinned(config, plan, pin)
+    pinned, rest = taken(MOMENTS, config, plan, pin, errors.elastic_moments)
+    if pinned is not None and pinned not in (*MOMENT_DTYPES, ANY):
+        raise errors.pinned_moments(pinned)
     if plan is not None and plan.moments:
         return with_dtype(config, plan.moments, plan.document.source if plan.document else ""), rest, None
-    if pinned in MOMENT_DTYPES:
+    if pinned is not None and pinned != ANY:
         return with_dtype(config, pinned), rest, ChosenMoments(pinned, "pinned", {})
     if not pinned and not _is_open(config):
         return config, rest, None
@@ -106,22 +108,6 @@ def explained_moments(config: TrainConfig, result: pipeline.Result) -> Explanati
 
 def _is_open(config: TrainConfig) -> bool:
     return isinstance(config.optimizer, MomentsConfig) and config.optimizer.moments_dtype is None
-
-
-def _pinned(config: TrainConfig, plan: Plan | None, pin: Given | None) -> tuple[str, Given | None]:
-    if MOMENTS not in (pin or {}):
-        return "", pin
-    assert pin is not None
-    rest = {name: axes for name, axes in pin.items() if name != MOMENTS} or None
-    given = pin[MOMENTS]
-    written = given if isinstance(given, str) else ",".join(given)
-    if plan is not None:
-        raise pins_beside_a_plan(f"{MOMENTS}={written} pinned")
-    if config.trainer.elastic:
-        raise errors.elastic_moments()
-    if written not in (*MOMENT_DTYPES, ANY):
-        raise errors.pinned_moments(written)
-    return written, rest
 
 
 def _needs(result: pipeline.Result) -> Mapping[str, int]:

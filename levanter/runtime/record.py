@@ -114,7 +114,7 @@ def fixed_at_start(config: TrainConfig, before: Record, steps_before: int, threa
     }
 
 
-def left_to_the_plan(config: TrainConfig) -> tuple[str, ...]:
+def open_choices(config: TrainConfig) -> tuple[str, ...]:
     """The fields that are null for the plan to choose, by their dotted names."""
     moments = getattr(config.optimizer, "moments_dtype", "none")
     fields = {MICROBATCHES: config.trainer.microbatches, MOMENTS: moments}

@@ -56,7 +56,7 @@ def starting_state(
     def tell(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    now = environment.current()
+    now, config_text = environment.current(), dump(config)
     skipped = rewinds.read(run.path)
     course = Course(skipped, now, Watch(config.trainer.on_nonfinite, console))
     members = group()
@@ -68,7 +68,7 @@ def starting_state(
     def read_state(path: Location) -> tuple[Manifest, TrainState | None]:
         manifest = read_manifest(path)
         usable = _same_data(manifest, tokens) and manifest.step <= config.trainer.num_train_steps
-        usable = usable and not is_imported(manifest) and not elsewhere.differences(manifest, dump(config))
+        usable = usable and not is_imported(manifest) and not elsewhere.differences(manifest, config_text)
         return manifest, loaded(config, path, compiled) if usable else None
 
     problems: list[str] = []
@@ -84,7 +84,7 @@ def starting_state(
         return first_state(config, run, compiled), 0, course
 
     checkpoint, (manifest, state) = found
-    if others := elsewhere.differences(manifest, dump(config)):
+    if others := elsewhere.differences(manifest, config_text):
         raise errors.of_another_run(checkpoint, others)
     if not _same_data(manifest, tokens):
         raise errors.other_data(checkpoint)

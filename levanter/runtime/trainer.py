@@ -37,7 +37,7 @@ from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
 from levanter.runtime.pace import before
-from levanter.runtime.record import left_to_the_plan, with_fixed
+from levanter.runtime.record import open_choices, with_fixed
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
 from levanter.runtime.state import TrainState, evaluated_model
@@ -227,10 +227,10 @@ class _Attempt:
 
 def _chosen(config: TrainConfig, run: RunDirectory, console: Console) -> dict[str, Any]:
     """What the planner chooses of the configuration; a run that is resumed keeps what was chosen at its start."""
-    names = left_to_the_plan(config)
+    names = open_choices(config)
     known = {name: run.record.fixed[name] for name in names if run.record.fixed.get(name)}
     config = with_fixed(config, known)
-    if left_to_the_plan(config):
+    if open_choices(config):
         config, _, choices = with_choices(config, config.mesh.as_dict(), config.trainer.hardware)
         for each in choices:
             console.print(each.said, markup=False, highlight=False, soft_wrap=True)
