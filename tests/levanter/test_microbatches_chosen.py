@@ -3,76 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import io
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from made_up_chip import run, small_run, write_chip
 
 from levanter.compiler import microbatches
 from levanter.compiler.compile import planned, report, with_choices
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import PlanConfig, read_plan
 from levanter.config import TrainConfig
-from levanter.data import TextDataConfig
 from levanter.errors import UserError
-from levanter.models.gpt2.config import Gpt2Config
-from levanter.runtime.config import TrainerConfig
-from levanter.runtime.trainer import train
 from passes.report.explained import explained
 from passes.summary import memory, times
 
 pytestmark = pytest.mark.hurried
 
-CHIP = """
-small:
-  source: made up
-  bf16_tflops: 1
-  memory_gb: {gigabytes}
-  hbm_gb_per_s: 10
-  network: switched
-  link_gb_per_s: 1
-  host_chips: 8
-  host_gb_per_s: 1
-  overlap_state: 0
-  overlap_activations: 0
-"""
-
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
     """One whose step needs a chip with the memory of a step of two micro-batches, and has one."""
-    (tmp_path / "chips.yaml").write_text(CHIP.format(gigabytes=1))
-    (tmp_path / "text.txt").write_text("a text of a few words that says nothing, and says it again. " * 200)
-    model = Gpt2Config(seq_len=16, hidden_dim=8, num_heads=2, num_layers=1)
-    trainer = TrainerConfig(
-        train_batch_size=8,
-        num_train_steps=2,
-        eval_batches=0,
-        sample_tokens=0,
-        run_dir=str(tmp_path / "run"),
-        hardware=f"{tmp_path}/chips.yaml:small",
-    )
-    data = TextDataConfig(paths=[str(tmp_path / "text.txt")])
-    return TrainConfig(model=model, data=data, trainer=trainer)
+    return small_run(tmp_path, 8)
 
 
 def with_microbatches_of(config: TrainConfig, count: int | None) -> TrainConfig:
     return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, microbatches=count))
-
-
-def write_chip(config: TrainConfig, size: float) -> None:
-    file = Path(config.trainer.hardware.partition(":")[0])
-    file.write_text(CHIP.format(gigabytes=size / 1e9))
-
-
-def run(config: TrainConfig) -> list[str]:
-    out = io.StringIO()
-    train(config, Console(file=out, width=200))
-    return out.getvalue().splitlines()
 
 
 def test_the_fastest_that_fits_is_chosen(config: TrainConfig) -> None:

@@ -4,7 +4,7 @@ run, pinned, said by a plan."""
 from __future__ import annotations
 
 import dataclasses
-import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +14,34 @@ import numpy as np
 import optax
 import pytest
 import yaml
-from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from made_up_chip import run, small_run, write_chip
 
 from levanter.compiler.compile import planned, report, with_choices
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import PlanConfig, read_plan
 from levanter.config import TrainConfig
-from levanter.data import TextDataConfig
 from levanter.errors import UserError
-from levanter.models.gpt2.config import Gpt2Config
 from levanter.optim.adamw.config import AdamWConfig
 from levanter.optim.config import OptimizerConfig
 from levanter.optim.lion.config import LionConfig
 from levanter.optim.moments import kept_as
 from levanter.optim.muon.config import MuonConfig
 from levanter.optim.soap.config import SoapConfig
-from levanter.runtime.config import TrainerConfig
 from levanter.runtime.state import state_shape
-from levanter.runtime.trainer import train
 from passes.report.explained import explained
 from passes.summary import memory
-
-CHIP = """
-small:
-  source: made up
-  bf16_tflops: 1
-  memory_gb: {gigabytes}
-  hbm_gb_per_s: 10
-  network: switched
-  link_gb_per_s: 1
-  host_chips: 8
-  host_gb_per_s: 1
-  overlap_state: 0
-  overlap_activations: 0
-"""
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    (tmp_path / "chips.yaml").write_text(CHIP.format(gigabytes=1))
-    (tmp_path / "text.txt").write_text("a text of a few words that says nothing, and says it again. " * 200)
-    trainer = TrainerConfig(
-        train_batch_size=4,
-        num_train_steps=2,
-        eval_batches=0,
-        sample_tokens=0,
-        run_dir=str(tmp_path / "run"),
-        hardware=f"{tmp_path}/chips.yaml:small",
-    )
-    model = Gpt2Config(seq_len=16, hidden_dim=8, num_heads=2, num_layers=1)
-    return TrainConfig(model=model, data=TextDataConfig(paths=[str(tmp_path / "text.txt")]), trainer=trainer)
+    return small_run(tmp_path, 4)
 
 
 def with_dtype(config: TrainConfig, dtype: str | None) -> TrainConfig:
     return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, moments_dtype=dtype))
-
-
-def write_chip(config: TrainConfig, size: float) -> None:
-    Path(config.trainer.hardware.partition(":")[0]).write_text(CHIP.format(gigabytes=size / 1e9))
-
-
-def run(config: TrainConfig) -> list[str]:
-    out = io.StringIO()
-    train(config, Console(file=out, width=200))
-    return out.getvalue().splitlines()
 
 
 def test_each_step_is_that_of_float32_rounded() -> None:
