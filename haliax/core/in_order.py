@@ -24,7 +24,8 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import mlir
 
-from haliax.core.merged import Target, merging, run_merged
+from haliax.core.as_made import Order, as_made
+from haliax.core.merged import Target, merged, merging, run_merged
 
 each_p = Primitive("each")
 each_p.multiple_results = True
@@ -101,14 +102,22 @@ def squares_in_pieces(array: Any, along: int | None, pieces: int) -> Any:
 def _trips(*operands: Any, jaxpr: ClosedJaxpr, constants: int, summed: bool) -> Sequence[Any]:
     given, stacked = operands[:constants], operands[constants:]
     flat = [_flat(operand) for operand in given]
+    made, orders = as_made(merged(jaxpr))
 
     def results(slices: Sequence[Any]) -> list[Any]:
         whole = [array.reshape(operand.shape) for array, operand in zip(flat, given, strict=True)]
-        return [_flat(result) for result in run_merged(jaxpr, *whole, *slices)]
+        return [_flat(result) for result in run_merged(made, *whole, *slices)]
 
-    made = _branch(results, stacked) if summed else lax.map(results, stacked)
-    shapes = [aval.shape if summed else (stacked[0].shape[0], *aval.shape) for aval in jaxpr.out_avals]
-    return [array.reshape(shape) for array, shape in zip(made, shapes, strict=True)]
+    arrays = _branch(results, stacked) if summed else lax.map(results, stacked)
+    over = () if summed else stacked[0].shape[:1]
+    shaped = [array.reshape((*over, *aval.shape)) for array, aval in zip(arrays, made.out_avals, strict=True)]
+    return [_in_order(array, order) for array, order in zip(shaped, orders, strict=True)]
+
+
+def _in_order(array: Any, order: Order) -> Any:
+    """The last dims of an array in an order."""
+    first = array.ndim - len(order)
+    return lax.transpose(array, [*range(first), *(first + dim for dim in order)])
 
 
 def _branch(function: Callable[[Sequence[Any]], list[Any]], stacked: Sequence[Any]) -> list[Any]:
@@ -116,8 +125,8 @@ def _branch(function: Callable[[Sequence[Any]], list[Any]], stacked: Sequence[An
 
     A binary counter of partial sums: row l of `rows` is the sum of the last 2^l slices that wait for as many. A new
     slice takes up those of the rows below that are full, one after the other, so 2^k slices need k rows in memory.
-    Of an odd multiple of 2^k the sums of as many are added one after the other, in one more row. What the last slice
-    makes is the sum of all.
+    Of an odd multiple of 2^k the sums of as many are added one after the other, in one more row. The sum of all, which
+    nothing waits for, ends in the last row.
     """
     count = stacked[0].shape[0]
     last = (count & -count).bit_length() - 1
@@ -125,10 +134,8 @@ def _branch(function: Callable[[Sequence[Any]], list[Any]], stacked: Sequence[An
     shapes: list[Any] = jax.eval_shape(function, [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in stacked])
     rows = [lax.full((height, *each.shape), 0, each.dtype) for each in shapes]
 
-    def trip(
-        state: tuple[list[Any], list[Any]], at: tuple[Any, Sequence[Any]]
-    ) -> tuple[tuple[list[Any], list[Any]], None]:
-        rows, (position, slices) = state[0], at
+    def trip(rows: list[Any], at: tuple[Any, Sequence[Any]]) -> tuple[list[Any], None]:
+        position, slices = at
         done = position + 1
         row = jnp.minimum(lax.population_count((done & -done) - 1), last)
         sums = row + ((row == last) & (done > 1 << last))
@@ -139,13 +146,13 @@ def _branch(function: Callable[[Sequence[Any]], list[Any]], stacked: Sequence[An
             return below + 1, [first + second for first, second in zip(full, values, strict=True)]
 
         made = lax.while_loop(lambda state: state[0] < sums, add, (jnp.int32(0), function(slices)))[1]
-        # There may be no row for the sum of all, which nothing waits for.
         row = jnp.minimum(row, height - 1)
-        kept = [lax.dynamic_update_index_in_dim(each, value, row, 0) for each, value in zip(rows, made, strict=True)]
-        return (kept, made), None
+        return [
+            lax.dynamic_update_index_in_dim(each, value, row, 0) for each, value in zip(rows, made, strict=True)
+        ], None
 
-    start = rows, [lax.full(each.shape, 0, each.dtype) for each in shapes]
-    return lax.scan(trip, start, (jnp.arange(count, dtype=jnp.int32), stacked))[0][1]
+    rows = lax.scan(trip, rows, (jnp.arange(count, dtype=jnp.int32), stacked))[0]
+    return [each[-1] for each in rows]
 
 
 def _flat(array: Any) -> Any:

@@ -22,7 +22,7 @@ from jax.interpreters import mlir
 
 _CHECKPOINTS = ("remat2", "checkpoint")
 _CALLS = ("jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", *_CHECKPOINTS)
-_BROADCASTING = frozenset(
+BROADCASTING = frozenset(
     (
         *("add", "add_any", "sub", "mul", "div", "rem", "max", "min", "pow", "atan2", "nextafter", "select_n", "clamp"),
         *("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor"),
@@ -97,7 +97,7 @@ def _run(jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], known: dic
 
     for equation in jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
-        if equation.primitive.name in _BROADCASTING:
+        if equation.primitive.name in BROADCASTING:
             operands = [_repeated(operand, equation.outvars[0].aval.shape, known) for operand in operands]
         if equation.primitive.name in _CHECKPOINTS:
             operands = _held(equation, operands)

@@ -38,20 +38,7 @@ def loss_and_gradients(
     """
     if microbatches == 1:
         return jax.value_and_grad(loss_of)(parameters, batch, key)
-    Micro = Axis("microbatch", microbatches)
-    split = jax.tree.map(lambda each: _split(each, Micro), batch, is_leaf=_is_named)
-    total = jnp.maximum(_targets(batch), 1.0)
-
-    def step(carry: tuple[jax.Array, Any], micro: LmBatch, at: Any) -> tuple[jax.Array, Any]:
-        mean, sums = carry
-        own_key = None if key is None else jax.random.fold_in(key, at.scalar())
-        share = _targets(micro) / total
-        loss, gradients = jax.value_and_grad(loss_of)(parameters, micro, own_key)
-        summed = jax.tree.map(lambda total, each: total + share * each.astype(total.dtype), sums, gradients)
-        return mean + share * loss, summed
-
-    zeros = jax.tree.map(jnp.zeros_like, parameters)
-    return hax.fold(step, Micro)((jnp.zeros((), jnp.float32), zeros), split, hax.arange(Micro))
+    return _share(loss_of, parameters, batch, key, microbatches, jnp.maximum(_targets(batch), 1.0))
 
 
 def sharded_loss_and_gradients(
@@ -63,16 +50,36 @@ def sharded_loss_and_gradients(
         key: for dropout; each virtual shard drops by a key of its own.
         microbatches: how many there are in each virtual shard.
     """
+    total = jnp.maximum(_targets(batch), 1.0)
 
-    def of_shard(shard: LmBatch, at: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+    def of_shard(shard: LmBatch, at: jax.Array) -> tuple[jax.Array, Any]:
         own_key = None if key is None else jax.random.fold_in(key, at)
-        loss, gradients = loss_and_gradients(loss_of, parameters, shard, own_key, microbatches)
-        count = _targets(shard)
-        return count, count * loss, jax.tree.map(lambda each: count.astype(each.dtype) * each, gradients)
+        return _share(loss_of, parameters, shard, own_key, microbatches, total)
 
-    count, loss, gradients = sum_of_shards(of_shard, batch)
-    total = jnp.maximum(count, 1.0)
-    return loss / total, jax.tree.map(lambda each: each / total.astype(each.dtype), gradients)
+    return sum_of_shards(of_shard, batch)
+
+
+def _share(
+    loss_of: Loss, parameters: Any, batch: LmBatch, key: jax.Array | None, microbatches: int, total: jax.Array
+) -> tuple[jax.Array, Any]:
+    """What a part of a batch adds to the mean loss over `total` targets, and to its gradients.
+
+    The loss has its weight before it is differentiated: the gradients, which are many, need not be multiplied.
+    """
+    if microbatches == 1:
+        weight = _targets(batch) / total
+        return jax.value_and_grad(lambda given: weight * loss_of(given, batch, key))(parameters)
+    Micro = Axis("microbatch", microbatches)
+    split = jax.tree.map(lambda each: _split(each, Micro), batch, is_leaf=_is_named)
+
+    def step(carry: tuple[jax.Array, Any], micro: LmBatch, at: Any) -> tuple[jax.Array, Any]:
+        mean, sums = carry
+        own_key = None if key is None else jax.random.fold_in(key, at.scalar())
+        loss, gradients = _share(loss_of, parameters, micro, own_key, 1, total)
+        return mean + loss, jax.tree.map(lambda total, each: total + each.astype(total.dtype), sums, gradients)
+
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    return hax.fold(step, Micro)((jnp.zeros((), jnp.float32), zeros), split, hax.arange(Micro))
 
 
 def sharded_loss(loss_of: Callable[[Any], jax.Array], batch: LmBatch) -> jax.Array:
@@ -119,7 +126,7 @@ def _split(array: NamedArray, Micro: Axis) -> NamedArray:
 
 def _targets(batch: LmBatch) -> jax.Array:
     """How many targets count, as a float32 scalar."""
-    return hax.sum((batch.targets >= 0).astype(jnp.float32)).scalar()
+    return hax.sum((batch.targets >= 0).astype(jnp.int32)).scalar().astype(jnp.float32)
 
 
 def _is_named(leaf: Any) -> bool:
