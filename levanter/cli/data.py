@@ -10,7 +10,12 @@ import click
 from levanter.cli.group import Group
 from levanter.cli.options import OVERRIDES, ConfigCommand, config_options, debug, load_config
 
-_CACHE = click.option("--cache-dir", metavar="PATH", help="Folder of the cache. Left out: ~/.cache/levanter-compiler.")
+_CACHE = click.option(
+    *("--cache-dir", "--data.cache_dir"),
+    "cache_dir",
+    metavar="PATH",
+    help="Folder of the cache. Left out: ~/.cache/levanter-compiler.",
+)
 
 
 @click.group(cls=Group)

@@ -113,10 +113,7 @@ class _Checker:
         siblings = [*kinds.members(cls), "type"] if kinds.is_choice(kind) else list(kinds.members(cls))
         if owner is not None:
             own = kind.get_choice_name(cls)  # type: ignore[attr-defined]
-            akin = next((name for name in siblings if key in name.split("_")), None)
-            fix = f"it is a field of type `{owner}`, and this section is of type `{own}`" + (
-                f", where it is `{akin}`" if akin else ""
-            )
+            fix = f"it is a field of type `{owner}`, and this section is of type `{own}`"
         elif not mark.option and "." in key:
             fix = f"in a file keys are nested: write `{key.split('.')[0]}:` and the rest below it"
         elif meant := self.meant(path, siblings, bool(mark.option)):

@@ -6,14 +6,15 @@ Where both are given, the new one counts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from levanter.config import errors
-from levanter.config.document import Document, Key
+from levanter.config.document import Document, Key, Mark
 
 LOG_EVERY: Key = ("trackers", "console", "log_every")
 WANDB: Key = ("trackers", "wandb", "enabled")
+_HUB, _TEXT_COLUMN = "hf", "text_column"
 
 
 def renamed(document: Document) -> Document:
@@ -32,7 +33,37 @@ def renamed(document: Document) -> Document:
         marks.pop(old, None)
         if _put(values, new, converted):
             marks[new] = mark
+    for path, section in _sources(values):
+        _rename(section, path, _TEXT_COLUMN, "column", marks)
     return Document(values, marks)
+
+
+def _sources(values: Mapping[str, Any]) -> Iterator[tuple[Key, MutableMapping[str, Any]]]:
+    """The sections that may be of a data set of the hub, by their type or for want of one: `data`, and the sources of a
+    mixture."""
+    data = values.get("data")
+    if not isinstance(data, MutableMapping):
+        return
+    mixed = data.get("sources")
+    of_a_mixture = mixed.items() if isinstance(mixed, MutableMapping) else ()
+    for path, section in (
+        (("data",), data),
+        *((("data", "sources", str(name)), each) for name, each in of_a_mixture),
+    ):
+        if isinstance(section, MutableMapping) and section.get("type", _HUB) == _HUB:
+            yield path, section
+
+
+def _rename(section: MutableMapping[str, Any], path: Key, old: str, new: str, marks: dict[Key, Mark]) -> None:
+    """Give the value of `old` to `new`, where that has none."""
+    if old not in section:
+        return
+    value, mark = section.pop(old), marks.pop((*path, old), None)
+    if new in section:
+        return
+    section[new] = value
+    if mark is not None:
+        marks[*path, new] = mark
 
 
 def _wandb_enabled(value: Any, where: str) -> bool:

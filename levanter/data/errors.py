@@ -166,7 +166,7 @@ def _dataset(dataset: str, name: str | None) -> str:
 
 
 def unknown_column(column: str, known: Iterable[str]) -> UserError:
-    return UserError(f"the data set has no column '{column}' (data.text_column): {suggestion(column, known)}")
+    return UserError(f"the data set has no column '{column}' (data.column): {suggestion(column, known)}")
 
 
 def corpus_empty(source: str) -> UserError:

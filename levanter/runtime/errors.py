@@ -366,6 +366,17 @@ def no_window(text: str) -> UserError:
     return UserError(f"trainer.profile is '{text}': write FIRST:LAST, two steps counted from 1, such as 20:25")
 
 
+def window_cut(asked: range, traced: range, made: range) -> str:
+    """`traced` are the steps of the window `asked` that are among those that this start makes, `made`."""
+    window = f"trainer.profile {asked[0]}:{asked[-1]}"
+    what = f"traces {_steps(traced)} only" if traced else "traces nothing"
+    return f"{window} {what}: this start makes {_steps(made) if made else 'no step'}"
+
+
+def _steps(steps: range) -> str:
+    return f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+
+
 def no_policy(text: str, part: str, known: Mapping[str, Sequence[str]]) -> UserError:
     """`known` has the dtypes that each part of a policy can name."""
     choices = "; ".join(f"{name}: {', '.join(dtypes)}" for name, dtypes in known.items())

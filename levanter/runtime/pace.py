@@ -6,7 +6,7 @@ the list of them. All times are seconds of the wall clock, as one process sees t
     tokens_per_second         over the last 20 steps
     step_seconds              of this step, from the one before; evaluations, checkpoints and compilation apart
     flops_per_second          of the model's products, over the same steps, on all devices
-    mfu                       that as a share of what the devices could do in bf16; on a CPU there is none
+    mfu                       that as a share of what the devices could do in bf16, where that is known
     data_wait_seconds         at most this long the devices waited for the batch of the next step
     checkpoint_stall_seconds  this long the steps waited for checkpoints since the record before
     goodput                   the share of `run_seconds` that went into steps which count

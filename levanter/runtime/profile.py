@@ -15,6 +15,11 @@ STEP = "train"
 """What a step is called in a trace; it has a `step_num`, counted from 1."""
 
 
+def common(window: range, made: range) -> range:
+    """The steps of a window that are among those that are made."""
+    return range(max(window.start, made.start), min(window.stop, made.stop))
+
+
 class Profile:
     """Traces a window of steps into `folder`.
 

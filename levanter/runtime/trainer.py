@@ -37,6 +37,7 @@ from levanter.runtime.loop import Loop
 from levanter.runtime.nonfinite import NotFinite
 from levanter.runtime.opening import fixed_values, opened_run
 from levanter.runtime.pace import before
+from levanter.runtime.profile import common
 from levanter.runtime.record import open_choices, with_fixed
 from levanter.runtime.run_directory import RunDirectory
 from levanter.runtime.starting import starting_state
@@ -172,6 +173,10 @@ class _Attempt:
     ) -> tuple[TrainState, int, Loop, bool]:
         config, run = self.config, self._run
         kept = config.trainer.checkpoint
+        asked, made = config.trainer.profiled, range(step + 1, config.trainer.num_train_steps + 1)
+        if (traced := common(asked, made)) != asked:
+            line = errors.window_cut(asked, traced, made)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._run = run.started()
         recorded = step - 1 if course.unlogged is not None else step
         instruments = Instruments(

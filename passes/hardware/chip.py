@@ -51,6 +51,7 @@ class Chip:
         combined: bytes up to which XLA sends small collectives as one; 0: each alone.
         overlap: what share of its communication is trusted to be hidden.
         memory: how its memory takes arrays.
+        device_kind: parts of what JAX calls such a device (`jax.Device.device_kind`).
         source: where the numbers come from.
     """
 
@@ -73,6 +74,7 @@ class Chip:
     slow_launch: float = HOP_SECONDS
     hop: float = HOP_SECONDS
     combined: float = 0.0
+    device_kind: tuple[str, ...] = ()
 
     @property
     def switched(self) -> bool:
@@ -151,6 +153,7 @@ def _chip(name: str, row: ChipRow) -> Chip:
         slow_launch=numbers["host_launch_us"] * 1e-6,
         hop=numbers["hop_us"] * 1e-6,
         combined=numbers["combined_mb"] * 1e6,
+        device_kind=row.device_kind,
     )
 
 

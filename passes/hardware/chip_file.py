@@ -39,7 +39,9 @@ NUMBERS = {
 NETWORKS = ("torus", "switched")
 LARGEST = "slice"
 """The key of the chips along each dim of the largest slice."""
-KEYS = ("source", "network", LARGEST, *NUMBERS)
+DEVICE_KIND = "device_kind"
+"""The key of what JAX calls such a device."""
+KEYS = ("source", "network", LARGEST, DEVICE_KIND, *NUMBERS)
 DEFAULTS = {
     "f32_tflops": 0.0,
     "int8_tflops": 0.0,
@@ -58,12 +60,13 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class ChipRow:
-    """One chip of a file: where its numbers come from, the numbers by key, and the form of the largest slice, if any is
-    said. A switched network has no rings and no slices."""
+    """One chip of a file: where its numbers come from, the numbers by key, the form of the largest slice and parts of
+    what JAX calls such a device, if any is said. A switched network has no rings and no slices."""
 
     source: str
     numbers: dict[str, float]
     slice: tuple[int, ...] = ()
+    device_kind: tuple[str, ...] = ()
 
 
 def read_chips(text: str, path: str) -> dict[str, ChipRow]:
@@ -98,20 +101,23 @@ def _row(chip: str, line: int, node: Any, path: str) -> ChipRow:
         if key not in KEYS:
             raise errors.chip_unknown_key(path, place, chip, key, KEYS)
         values[key] = _value(key, place, value, chip, path)
-    needed = [key for key in KEYS if key not in DEFAULTS and key != LARGEST]
+    needed = [key for key in KEYS if key not in DEFAULTS and key not in (LARGEST, DEVICE_KIND)]
     if values.get("network") == "switched":
         needed.remove("ring_multiple")
     missing = [key for key in needed if key not in values]
     if missing:
         raise errors.chip_missing_keys(path, line, chip, missing)
     source, network, largest = values.pop("source"), values.pop("network"), values.pop(LARGEST, ())
+    device_kind = values.pop(DEVICE_KIND, ())
     if network == "switched":
         values.pop("ring_multiple", None)
         largest = ()
-    return ChipRow(source, {**DEFAULTS, **values}, largest)
+    return ChipRow(source, {**DEFAULTS, **values}, largest, device_kind)
 
 
 def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
+    if key == DEVICE_KIND:
+        return _device_kind(line, node, chip, path)
     written = node.value if isinstance(node, yaml.ScalarNode) else "a section"
     if key == "source":
         if not isinstance(node, yaml.ScalarNode) or not written.strip():
@@ -135,3 +141,13 @@ def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
     if not good:
         raise errors.chip_bad_value(path, line, chip, key, written, NUMBERS[key])
     return number
+
+
+def _device_kind(line: int, node: Any, chip: str, path: str) -> tuple[str, ...]:
+    """One text, or a list of them."""
+    parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    found = tuple(part.value.strip() for part in parts if isinstance(part, yaml.ScalarNode))
+    if len(found) < len(parts) or not all(found):
+        written = ", ".join(found) or ("a list" if isinstance(node, yaml.SequenceNode) else "a section")
+        raise errors.chip_bad_value(path, line, chip, DEVICE_KIND, written, "what JAX calls such a device, or a list")
+    return found

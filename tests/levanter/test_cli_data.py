@@ -46,7 +46,7 @@ def test_build_list_and_verify(arguments: list[str], tmp_path: Path, capsys: pyt
     assert main(["data", "build", *arguments]) == 0
     assert capsys.readouterr().out == out
     assert main(["data", "verify", cache]) == 0
-    assert main(["data", "verify", cache, "beef"]) == 2
+    assert main(["data", "verify", f"--data.cache_dir={tmp_path}/cache", "beef"]) == 2  # as `train` has it
     assert capsys.readouterr().err == (
         f"error: no corpus in {tmp_path}/cache has the identity 'beef': `levanter data ls` lists those there are\n"
     )

@@ -50,9 +50,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             "unknown key `data.name` (c.yaml:3): it is a field of type `hf`, and this section is of type `text`",
         ),
         (
-            "data:\n  type: hf\n  column: x\n",
-            "unknown key `data.column` (c.yaml:3): "
-            "it is a field of type `jsonl`, and this section is of type `hf`, where it is `text_column`",
+            "data:\n  type: jsonl\n  text_column: x\n",
+            "unknown key `data.text_column` (c.yaml:3): did you mean `data.column`?",
         ),
         ("model:\n  type: gtp2\n", "unknown value `gtp2` for `model.type` (c.yaml:2): did you mean `gpt2`?"),
         (

@@ -130,8 +130,8 @@ def test_a_data_set_of_the_datasets_library(here: Path, monkeypatch: pytest.Monk
     assert found == [Document("one", TRAIN), Document("two\n", TRAIN), Document("three", HELDOUT)]
     found = list(HfDataConfig(id=str(rows), heldout_split=None, rows="lines").corpus().documents())
     assert found == [Document("one\ntwo\n", None)]
-    assert message(HfDataConfig(id=str(rows), text_column="texts")) == (
-        "the data set has no column 'texts' (data.text_column): did you mean `text`?"
+    assert message(HfDataConfig(id=str(rows), column="texts")) == (
+        "the data set has no column 'texts' (data.column): did you mean `text`?"
     )
     assert message(HfDataConfig(id=str(rows), train_split="training")) == (
         f"the data set '{rows}' has no split 'training' (data.train_split): did you mean `train`?"

@@ -240,8 +240,8 @@ def test_a_data_set_in_batches(streaming: bool, datasets_cache: Path) -> None:
         f"the data set '{datasets_cache}', split train, row 2: `text` is null, not text (data.id): "
         "correct the row, or leave bad rows out with --data.bad_rows skip"
     )
-    assert message(HfDataConfig(id=str(datasets_cache), streaming=streaming, text_column="texts")) == (
-        "the data set has no column 'texts' (data.text_column): did you mean `text`?"
+    assert message(HfDataConfig(id=str(datasets_cache), streaming=streaming, column="texts")) == (
+        "the data set has no column 'texts' (data.column): did you mean `text`?"
     )
 
 
@@ -257,13 +257,13 @@ def test_a_data_set_that_was_saved_to_disk(streaming: bool, datasets_cache: Path
     datasets = pytest.importorskip("datasets")
     saved = datasets.Dataset.from_dict({"meta": [{"text": text} for text in TEXTS]})
     saved.save_to_disk("saved")
-    config = HfDataConfig(id="saved", text_column="meta.text", heldout_split=None, streaming=streaming)
+    config = HfDataConfig(id="saved", column="meta.text", heldout_split=None, streaming=streaming)
     assert found(config) == TEXTS
     assert message(dataclasses.replace(config, train_split="test")) == (
         "the data set 'saved' has no split 'test' (data.train_split): known: train"
     )
-    assert message(dataclasses.replace(config, text_column="meta.txet")) == (
-        "the data set has no column 'meta.txet' (data.text_column): did you mean `meta.text`?"
+    assert message(dataclasses.replace(config, column="meta.txet")) == (
+        "the data set has no column 'meta.txet' (data.column): did you mean `meta.text`?"
     )
 
 

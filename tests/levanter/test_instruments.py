@@ -22,9 +22,10 @@ from levanter.data import TextDataConfig, build
 from levanter.errors import UserError
 from levanter.models.gpt2.config import Gpt2Config
 from levanter.optim.adamw.config import AdamWConfig
+from levanter.runtime import errors
 from levanter.runtime.callbacks import Callback, RunStart, callbacks_of
 from levanter.runtime.config import TrainerConfig, WatchConfig
-from levanter.runtime.profile import STEP
+from levanter.runtime.profile import STEP, common
 from levanter.runtime.state import LmBatch, batch_axes, flat_names, init_state, train_step_of
 from levanter.runtime.trainer import train
 from levanter.runtime.watch import Watch
@@ -76,6 +77,7 @@ class Made:
     config: TrainConfig
     looked_at: Path
     alone: Path
+    said_alone: str
     weights: Weights
 
 
@@ -89,7 +91,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         data=TextDataConfig(paths=[str(folder / "text.txt")]),
         optimizer=AdamWConfig(learning_rate=0.01, warmup=2.0),
         trainer=TrainerConfig(
-            train_batch_size=4, num_train_steps=5, eval_batches=0, sample_tokens=0, run_dir=str(folder / "alone")
+            train_batch_size=4,
+            num_train_steps=5,
+            eval_batches=0,
+            sample_tokens=0,
+            run_dir=str(folder / "alone"),
+            profile="6:7",
         ),
     )
     trainer = dataclasses.replace(
@@ -101,9 +108,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
     config = dataclasses.replace(alone, trainer=trainer)
     weights = Weights()
-    train(alone, Console(file=io.StringIO()))
+    said = io.StringIO()
+    train(alone, Console(file=said, width=200))
     train(config, Console(file=io.StringIO()), callbacks=[weights])
-    return Made(config, folder / "run", folder / "alone", weights)
+    return Made(config, folder / "run", folder / "alone", said.getvalue(), weights)
 
 
 def test_looking_on_changes_no_bit(made: Made) -> None:
@@ -162,6 +170,26 @@ def test_a_window_of_steps_is_traced(made: Made) -> None:
     steps = [(each["args"]["step_num"], each["dur"] > 0) for each in events if each.get("name") == STEP]
     assert steps == [("3", True), ("4", True)]
     assert not (made.alone / "profile").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (0, None),
+        (2, None),
+        (3, "trainer.profile 3:4 traces step 4 only: this start makes steps 4 to 5"),
+        (4, "trainer.profile 3:4 traces nothing: this start makes step 5"),
+        (5, "trainer.profile 3:4 traces nothing: this start makes no step"),
+    ],
+)
+def test_steps_of_a_window_that_are_not_made_are_said(step: int, said: str | None) -> None:
+    asked, made = TrainerConfig(profile="3:4").profiled, range(step + 1, 6)
+    traced = common(asked, made)
+    assert (errors.window_cut(asked, traced, made) if traced != asked else None) == said
+
+
+def test_a_start_that_traces_nothing_says_so(made: Made) -> None:
+    assert "trainer.profile 6:7 traces nothing: this start makes steps 1 to 5" in made.said_alone.splitlines()
 
 
 @pytest.mark.parametrize("text", ["20", "5:4", "0:3", "a:b", ""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from levanter.runtime.config import TrainerConfig
 from levanter.runtime.pace import Before, Pace, before
 from levanter.trackers.records import TIMED, read, untimed
 from passes.arithmetic import arithmetic
+from passes.hardware.chip import CHIPS
 
 
 class Clocks:
@@ -93,12 +95,19 @@ def test_peaks_are_of_the_devices_at_hand() -> None:
     def devices(platform: str, *kinds: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(platform=platform, device_kind=kind) for kind in kinds]
 
-    assert peak_of(devices("cpu", "cpu"), 1.0) is None
-    assert peak_of(devices("tpu", "TPU v5 lite", "TPU v5 lite"), 1.0) == pytest.approx(2 * 197e12)
-    assert peak_of(devices("tpu", "TPU v5"), 1.0) == pytest.approx(459e12)
-    assert peak_of(devices("tpu", "TPU v6 lite"), 1.0) == pytest.approx(920e12)
-    assert peak_of(devices("gpu", "NVIDIA H100 80GB HBM3"), 1.0) == pytest.approx(990e12)
-    assert peak_of(devices("gpu", "NVIDIA B200"), 7.0) == 7.0
+    v5e = CHIPS["v5e"]
+    own = replace(v5e, name="my.yaml:own", flops=7.0, device_kind=())
+    assert peak_of(devices("cpu", "cpu"), own) is None
+    assert peak_of(devices("tpu", "TPU v5 lite", "TPU v5 lite"), own) == pytest.approx(2 * 197e12)
+    assert peak_of(devices("tpu", "TPU v5e"), own) == pytest.approx(197e12)
+    assert peak_of(devices("tpu", "TPU v5"), v5e) == pytest.approx(459e12)
+    assert peak_of(devices("tpu", "TPU v5 lite"), CHIPS["v5p"]) == pytest.approx(197e12)
+    assert peak_of(devices("tpu", "TPU v6 lite"), own) == pytest.approx(920e12)
+    assert peak_of(devices("gpu", "NVIDIA H100 80GB HBM3"), own) == pytest.approx(990e12)
+    assert peak_of(devices("gpu", "NVIDIA B200"), own) == 7.0
+    # A chip of one's own that says which device it is comes first.
+    assert peak_of(devices("cpu", "cpu", "cpu"), replace(own, device_kind=("cpu",))) == 14.0
+    assert peak_of(devices("gpu", "NVIDIA H100 80GB HBM3"), replace(own, device_kind=("H100",))) == 7.0
 
 
 def test_recomputing_is_no_arithmetic_of_the_model() -> None:

@@ -208,6 +208,26 @@ def test_a_training_step_is_laid_out_by_the_plan_of_its_configuration(here: Path
     ]
 
 
+def test_a_run_follows_the_plan_that_was_saved(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command that writes the file to a run, and to its resume, which reads what the run has kept of it."""
+    (here / "numbers.txt").write_text("one two three four five six seven eight. " * 300)
+    line = f"compile --config {TINY} --mesh data=2 --pin embed=data --save-plan saved.yaml --json"
+    code, printed, said = levanter(capsys, line)
+    assert (code, said) == (0, "")
+    storage = {name: tuple(axes) for name, axes in json.loads(printed)["plan"]["storage"].items()}
+    assert storage["embed"] == ("data",)
+    for steps in (1, 2):
+        options = ["--trainer.plan=saved.yaml", "--trainer.run_dir=run", f"--trainer.num_train_steps={steps}"]
+        out = io.StringIO()
+        with suppress_type_checks():
+            state = train(load(Path(TINY), options), Console(file=out, width=400))
+        assert "the plan is that of saved.yaml\n" in out.getvalue()
+        assert any("data" in str(leaf.sharding.spec) for leaf in _leaves(state.model))
+    assert "resuming from run/checkpoints/step-1\n" in out.getvalue()
+    assert read(Path("run/config.yaml").read_text()).history[0].changed.keys() == {"trainer.num_train_steps"}
+    assert load(Path("run/config.yaml")).trainer.plan == load(Path(TINY), options).trainer.plan
+
+
 @pytest.mark.slow
 def test_a_run_follows_a_plan_and_keeps_it(here: Path) -> None:
     """On four devices, with the parameters in shards; resumed with an edited plan, the values are the same."""

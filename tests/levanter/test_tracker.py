@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from levanter import config
 from levanter.errors import UserError, WorkFailed
-from levanter.runtime.run_directory import RunDirectory
+from levanter.runtime.run_directory import RunDirectory, differences_from
 from levanter.trackers.config import TrackedRun
 from levanter.trackers.console.progress import ConsoleProgress, duration
 from levanter.trackers.metrics_file.metrics_file import SYNC_SECONDS, MetricsFile
@@ -318,6 +319,20 @@ def test_fields_that_have_moved_are_read_under_their_old_names(tmp_path: Path) -
     both.write_text("extends: old.yaml\ntrackers:\n  console:\n    log_every: 5\n")
     assert config.load(both).trackers.console.log_every == 5
     assert config.loads(file.read_text()).trackers == old.trackers
+
+
+def test_the_column_of_a_data_set_has_the_name_that_it_has_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("data: {type: hf, id: x, text_column: body}\n")
+    assert config.load(file) == config.load(file, ["--data.text_column", "body"])
+    assert config.load(file).data.column == "body"
+    assert config.load(file, ["--data.column", "title"]).data.column == "title"
+    assert config.load("gpt2_nano", ["--data.type", "hf", "--data.text_column", "body"]).data.column == "body"
+    mixed = "data: {type: mixture, sources: {hub: {type: hf, id: x, text_column: body}}, weights: {hub: 1}}\n"
+    assert config.loads(mixed).data.parts()["hub"].column == "body"
+    # A run that was started with the old name is the same run.
+    now = config.dump(config.loads(mixed))
+    assert differences_from(yaml.safe_load(now.replace("column", "text_column")), now, ()) == []
 
 
 def test_an_old_name_with_no_counterpart_says_the_new_one(tmp_path: Path) -> None:

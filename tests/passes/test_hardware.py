@@ -303,6 +303,10 @@ def test_a_chip_of_your_own(write):
     assert (second.flops, second.overlap.state) == (2.96e14, 0.5)
     write(ROW)
     assert chip_of("my.yaml") == replace(first, name="my.yaml")  # one chip needs no name
+    assert first.device_kind == ()
+    for written, kinds in (("cpu", ("cpu",)), ("[H20, NVIDIA H20]", ("H20", "NVIDIA H20"))):
+        write(ROW + f"  device_kind: {written}\n")
+        assert chip_of("my.yaml").device_kind == kinds
 
 
 def test_a_plan_for_a_chip_of_your_own(write):
@@ -391,6 +395,16 @@ def test_activations_may_overlap_too():
             ROW + "  slice: 16 by 16\n",
             "my.yaml:h20",
             "my.yaml:10: `slice` of chip `h20` is `16 by 16`; expected chips along each dim, such as 16x16",
+        ),
+        (
+            ROW + "  device_kind: [A, [B]]\n",
+            "my.yaml:h20",
+            "my.yaml:10: `device_kind` of chip `h20` is `A`; expected what JAX calls such a device, or a list",
+        ),
+        (
+            ROW + "  device_kind: {}\n",
+            "my.yaml:h20",
+            "my.yaml:10: `device_kind` of chip `h20` is `a section`; expected what JAX calls such a device, or a list",
         ),
         (
             ROW + "  launch_us: -1\n",

@@ -27,8 +27,8 @@ class HfDataConfig(DataConfig):
     """Split of the training text."""
     heldout_split: str | None = "validation"
     """Split of the held-out text; null means a share of the training split is held out."""
-    text_column: str = "text"
-    """Column of the rows that has the text."""
+    column: str = "text"
+    """What the text of a row is called."""
     rows: str = word("documents", ROWS)
     """documents: each row is a document. lines: the rows of a split are one running text, as in WikiText."""
 
@@ -45,7 +45,7 @@ class HfDataConfig(DataConfig):
             self.name,
             self.train_split,
             self.heldout_split,
-            self.text_column,
+            self.column,
             self.rows,
             self.streaming,
             self.bad_rows,
