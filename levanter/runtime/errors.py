@@ -373,6 +373,11 @@ def window_cut(asked: range, traced: range, made: range) -> str:
     return f"{window} {what}: this start makes {_steps(made) if made else 'no step'}"
 
 
+def not_traced(folder: Path, error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return f"cannot write the trace of trainer.profile into {folder} ({reason}): the run continues without it"
+
+
 def _steps(steps: range) -> str:
     return f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
 

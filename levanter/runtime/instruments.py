@@ -31,6 +31,7 @@ class Instruments:
         before: what the run did before this process; default: nothing.
         programs: the cache of compiled programs, where one is used.
         callbacks: those of the caller; the configuration's come after them.
+        process: the number of this one, of several.
 
     Raises:
         UserError: the configuration names a callback or a parameter that there is not.
@@ -45,13 +46,14 @@ class Instruments:
         before: Before | None = None,
         programs: Programs | None = None,
         callbacks: Sequence[Callback] = (),
+        process: int = 0,
     ) -> None:
         from levanter.compiler.arithmetic import step_arithmetic
 
         self.pace = Pace(config.trainer.train_batch_size * config.model.seq_len, step_arithmetic(compiled), before)
         self._config, self._directory = config, directory
         self._watch = Watch(config, compiled)
-        self._profile = Profile(directory / PROFILE, config.trainer.profiled)
+        self._profile = Profile(directory / PROFILE, config.trainer.profiled, process)
         self._programs = programs
         self._callbacks = [*callbacks, *callbacks_of(config.trainer.callbacks)]
 

@@ -1,15 +1,21 @@
 """A trace of some steps, for XProf and Perfetto (`trainer.profile`, `levanter train --profile 20:25`).
 
 It lies in the folder `profile` of the run directory: `xprof RUN_DIR/profile` shows it, and so does
-https://ui.perfetto.dev with the file `perfetto_trace.json.gz` in it. Tracing changes no bits.
+https://ui.perfetto.dev with the file `perfetto_trace.json.gz` in it. Of several processes each traces itself, all but
+the first into a folder `process-N` of their own: where two write into one folder, JAX finds no trace that is its own.
+Tracing changes no bits, and a trace that cannot be written ends no run.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from levanter.runtime import errors
 
 STEP = "train"
 """What a step is called in a trace; it has a `step_num`, counted from 1."""
@@ -21,14 +27,16 @@ def common(window: range, made: range) -> range:
 
 
 class Profile:
-    """Traces a window of steps into `folder`.
+    """Traces a window of steps into a folder.
 
     Args:
+        folder: that of the run.
+        process: the number of this one.
         steps: those that are traced, counted from 1; of a resumed run those that are left of them.
     """
 
-    def __init__(self, folder: Path, steps: range) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, steps: range, process: int = 0) -> None:
+        self._folder = folder / f"process-{process}" if process else folder
         self._steps = steps
         self._tracing = False
         self._step: jax.profiler.StepTraceAnnotation | None = None
@@ -36,8 +44,7 @@ class Profile:
     def before(self, step: int) -> None:
         """Step `step` comes next: start, where it is the first of them."""
         if step in self._steps and not self._tracing:
-            jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
-            self._tracing = True
+            self._tracing = self._done(lambda: jax.profiler.start_trace(self._folder, create_perfetto_trace=True))
         if self._tracing:
             # XProf's pages of a step's time go by these annotations; what compiled programs say of themselves has no
             # numbers of steps.
@@ -49,19 +56,28 @@ class Profile:
         """Whether the trace ends with this step: its results are to be waited for, and `stop` called."""
         return self._tracing and step >= self._steps[-1]
 
-    def stop(self, results: Any = None) -> Path | None:
-        """Write the trace, where one is being made; gives its folder.
+    def stop(self, results: Any = None) -> None:
+        """Write the trace, where one is being made.
 
         Args:
             results: those of the last step, which are waited for.
         """
         if not self._tracing:
-            return None
+            return
         jax.block_until_ready(results)
         self._end_step()
-        jax.profiler.stop_trace()
+        self._done(jax.profiler.stop_trace)
         self._tracing, self._steps = False, range(0)
-        return self._folder
+
+    def _done(self, act: Callable[[], None]) -> bool:
+        """Whether the profiler did what it was asked to; where not, that is said, and nothing more is traced."""
+        try:
+            act()
+        except (OSError, RuntimeError, ValueError) as error:
+            print(errors.not_traced(self._folder, error), file=sys.stderr, flush=True)
+            self._steps = range(0)
+            return False
+        return True
 
     def _end_step(self) -> None:
         if self._step is not None:

@@ -186,6 +186,7 @@ class _Attempt:
             before=before(run.metrics_path, recorded, self._began),
             programs=self._programs,
             callbacks=self._callbacks,
+            process=self._members.index,
         )
         with (
             contextlib.nullcontext(self._stop) if self._stop is not None else StopSignal() as stop,

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -25,7 +26,7 @@ from levanter.optim.adamw.config import AdamWConfig
 from levanter.runtime import errors
 from levanter.runtime.callbacks import Callback, RunStart, callbacks_of
 from levanter.runtime.config import TrainerConfig, WatchConfig
-from levanter.runtime.profile import STEP, common
+from levanter.runtime.profile import STEP, Profile, common
 from levanter.runtime.state import LmBatch, batch_axes, flat_names, init_state, train_step_of
 from levanter.runtime.trainer import train
 from levanter.runtime.watch import Watch
@@ -190,6 +191,26 @@ def test_steps_of_a_window_that_are_not_made_are_said(step: int, said: str | Non
 
 def test_a_start_that_traces_nothing_says_so(made: Made) -> None:
     assert "trainer.profile 6:7 traces nothing: this start makes steps 1 to 5" in made.said_alone.splitlines()
+
+
+def test_a_trace_that_cannot_be_written_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the trace of another process than the first lies in a folder of its own."""
+    folders = []
+    monkeypatch.setattr("jax.profiler.start_trace", lambda folder, create_perfetto_trace: folders.append(folder))
+    monkeypatch.setattr("jax.profiler.stop_trace", Mock(side_effect=OSError(28, "No space left on device")))
+    profile = Profile(tmp_path, range(2, 4), process=3)
+    for step in range(1, 6):
+        profile.before(step)
+        if profile.ends_with(step):
+            profile.stop()
+    profile.stop()
+    assert folders == [tmp_path / "process-3"]
+    assert capsys.readouterr().err == (
+        f"cannot write the trace of trainer.profile into {tmp_path}/process-3 ([Errno 28] No space left on device): "
+        "the run continues without it\n"
+    )
 
 
 @pytest.mark.parametrize("text", ["20", "5:4", "0:3", "a:b", ""])
