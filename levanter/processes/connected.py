@@ -123,13 +123,17 @@ class Connected:
 
     def _watching(self) -> None:
         heard: dict[str, tuple[str, float]] = {}
-        count = 0
+        count, awake, before = 0, 0.0, time.monotonic()
         while not self._ended.wait(BEAT_SECONDS):
             count += 1
+            # Where all processes were stopped for a while (a machine that is moved, a container that is paused), nobody
+            # was lost: the time that this one was away itself does not count.
+            now = time.monotonic()
+            awake, before = awake + min(now - before, 2 * BEAT_SECONDS), now
             try:
                 self._client.key_value_set(f"{_ROOT}/alive/{self.index}", str(count), True)
                 if self.index == 0:
-                    self._look(heard)
+                    self._look(heard, awake)
                 verdict = self._verdict()
             except Exception:
                 verdict = errors.first_lost()
@@ -152,9 +156,8 @@ class Connected:
             time.sleep(3 * BEAT_SECONDS)
         self._leave(code)
 
-    def _look(self, heard: dict[str, tuple[str, float]]) -> None:
-        """Hold the signs of life of all processes against those of the last look."""
-        now = time.monotonic()
+    def _look(self, heard: dict[str, tuple[str, float]], now: float) -> None:
+        """Hold the signs of life of all processes against those of the last look; `now` in seconds of any clock."""
         place = f"{_ROOT}/alive/"
         signs = {name.removeprefix(place): sign for name, sign in self._client.key_value_dir_get(place)}
         for index in map(str, range(self.count)):

@@ -132,6 +132,29 @@ def test_a_process_that_is_gone_ends_the_others(
     )
 
 
+def test_nobody_is_lost_while_all_were_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paused machine: for the first process much time has passed at once, and the other has not come to beat yet."""
+    monkeypatch.setattr(connected, "BEAT_SECONDS", 0.01)
+    clock, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock() + ahead[0])
+    service, ended = Service(2), list[int]()
+    first = Connected(service, 0, 2, leave=ended.append)
+    service.key_value_set("levanter/alive/1", "7")
+    first.start()
+
+    def look_often() -> None:
+        seen = int(service.values.get("levanter/alive/0", "0"))
+        deadline = clock() + 30
+        while not ended and int(service.values.get("levanter/alive/0", "0")) < seen + 5 and clock() < deadline:
+            time.sleep(0.01)
+
+    look_often()
+    ahead[0] = 1000.0
+    look_often()
+    first.end()
+    assert ended == [] and int(service.values["levanter/alive/0"]) >= 10
+
+
 def test_they_end_where_nobody_reads_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
