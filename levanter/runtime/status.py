@@ -54,8 +54,8 @@ class Status:
         run = RunDirectory(path)
         try:
             config = yaml.safe_load(run.config_path.read_text(encoding="utf-8"))
-            total = config["trainer"]["num_train_steps"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError):
+            total = int(config["trainer"]["num_train_steps"])
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
             total = None
         if not run.config_path.is_file():
             raise errors.no_run(path)

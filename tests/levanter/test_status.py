@@ -129,6 +129,13 @@ def test_a_run_that_diverged_is_shown(run: Run) -> None:
     assert "  loss        nan, held-out 2.0827 at step 40" in list(found.lines())
 
 
+@pytest.mark.parametrize("config", [b"\xff\xfe\0bad", b"trainer: {num_train_steps: many}", b"trainer: [", b""])
+def test_a_run_whose_config_is_damaged_is_shown(run: Run, config: bytes) -> None:
+    path = run()
+    (path / "config.yaml").write_bytes(config)
+    assert list(Status.of(path).lines())[1].startswith("  step        40, the last one ")
+
+
 def test_several_runs_below_one_another(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [run("one", steps=0), run("two", steps=0)]
     assert main(["status", *map(str, paths)]) == 0
