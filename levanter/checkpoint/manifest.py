@@ -126,14 +126,18 @@ def read_manifest(path: Location | str) -> Manifest:
     content, checksum = (_read(place, file) for file in (_FILE, MARKER))
     if checksum != _checksum_line(content):
         raise errors.damaged(path, f"{_FILE} does not match {MARKER}")
-    fields = json.loads(content)
-    version = fields["format"]
-    if version not in (FORMAT_1, FORMAT):
-        raise errors.other_format(path, version, FORMAT)
-    check_name(path, fields["step"])
-    read = record_of_json if version == FORMAT else _record_of_format_1
-    arrays = {name: read(record) for name, record in fields["arrays"].items()}
-    return Manifest(fields["step"], fields["metadata"], arrays, fields.get("files", {}), version, fields.get("written"))
+    try:
+        fields = json.loads(content)
+        version = fields["format"]
+        if version not in (FORMAT_1, FORMAT):
+            raise errors.other_format(path, version, FORMAT)
+        check_name(path, fields["step"])
+        read = record_of_json if version == FORMAT else _record_of_format_1
+        arrays = {name: read(record) for name, record in fields["arrays"].items()}
+        metadata, files, written = fields["metadata"], fields.get("files", {}), fields.get("written")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise errors.damaged(path, f"{_FILE} is not that of a checkpoint") from error
+    return Manifest(fields["step"], metadata, arrays, files, version, written)
 
 
 def record_to_json(record: ArrayRecord) -> dict[str, Any]:

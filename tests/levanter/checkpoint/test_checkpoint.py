@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -331,6 +332,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
     path = fresh("manifest")
     (path / "manifest.json").write_text((path / "manifest.json").read_text().replace('"step": 1', '"step": 2'))
     assert damage_of(path) == "manifest.json does not match manifest.sha256"
+    for content in (b"[1]", b"{}", b"no JSON"):  # of some other program
+        (path / "manifest.json").write_bytes(content)
+        (path / "manifest.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  manifest.json\n")
+        assert damage_of(path) == "manifest.json is not that of a checkpoint"
     path = fresh("files")
     data = sorted((path / "data").iterdir())[0]
     size, file = data.stat().st_size, f"data/{data.name}"
