@@ -5,11 +5,13 @@ from __future__ import annotations
 import bz2
 import dataclasses
 import gzip
+import itertools
 import json
 import lzma
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import fsspec
 import numpy as np
@@ -214,6 +216,29 @@ def test_files_behind_urls(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert message(TextDataConfig(paths=["nowhere://x"])).startswith(
         "cannot read the file 'nowhere://x' (data.paths): Protocol not known: nowhere"
     )
+
+
+def test_errors_of_a_stores_own_are_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutOfReach(Exception):
+        """As `httpx` and `botocore` have them: of no kind that Python knows."""
+
+    (here / "a.jsonl").write_text('{"text": "a"}\n')
+    assert message(JsonlDataConfig(paths=["zip://b.jsonl::a.jsonl"])) == (
+        "cannot read the file 'zip://b.jsonl::a.jsonl' (data.paths): File is not a zip file"
+    )
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/kept", b"PAR1")
+    try:
+        for config, method in itertools.product(
+            (JsonlDataConfig, TextDataConfig, ParquetDataConfig), ("exists", "_open")
+        ):
+            with monkeypatch.context() as patched:
+                patched.setattr(type(memory), method, Mock(side_effect=OutOfReach("no route")))
+                assert message(config(paths=["memory:///kept"])) == (
+                    "cannot read the file 'memory:///kept' (data.paths): no route"
+                )
+    finally:
+        memory.store.clear()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from levanter.data import errors
 from levanter.data.corpus import Fingerprint
+from levanter.errors import UserError
 from levanter.optional import require
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
@@ -47,6 +48,12 @@ class File:
     @property
     def is_compressed(self) -> bool:
         return self.path.lower().endswith(COMPRESSED)
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What reaching or reading it may raise where it is damaged or out of reach. The libraries that reach remote
+        files have errors of their own, which have nothing in common."""
+        return (Exception,) if self.is_remote else (OSError, EOFError, lzma.LZMAError, ValueError)
 
     def size(self) -> int:
         """Bytes of the file as it lies there."""
@@ -189,7 +196,9 @@ def _told(file: File, attempt: Callable[[], Any]) -> Any:
         return attempt()
     except ImportError as error:  # fsspec says which package speaks to a kind of store
         raise errors.file_unreadable(file.field, file.path, str(error)) from error
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except file.failures as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise errors.file_unreadable(file.field, file.path, reason) from error
 
@@ -197,7 +206,3 @@ def _told(file: File, attempt: Callable[[], Any]) -> Any:
 def reading(file: File) -> Callable[[BaseException], Exception]:
     """What to raise for an error that reading `file` ended with."""
     return lambda error: errors.file_unreadable(file.field, file.path, str(error) or type(error).__name__)
-
-
-DAMAGED = (OSError, EOFError, lzma.LZMAError, ValueError)
-"""What reading a damaged compressed file raises."""

@@ -111,5 +111,5 @@ def _as_utf8(file: File, decoder: codecs.IncrementalDecoder, block: bytes, ends:
 def _block(file: File, content: Any) -> bytes:
     try:
         return content.read(_BLOCK_BYTES)
-    except files.DAMAGED as error:
+    except file.failures as error:
         raise files.reading(file)(error) from error

@@ -11,6 +11,7 @@ from levanter.data.sources import files
 from levanter.data.sources.columns import arrow_column, arrow_names, has_arrow, path_of
 from levanter.data.sources.files import PARQUET_ENDINGS, File
 from levanter.data.sources.rows import RowCorpus, not_text, texts_of
+from levanter.errors import UserError
 from levanter.optional import require
 
 _BATCH_ROWS = 1024
@@ -42,5 +43,7 @@ class ParquetCorpus(RowCorpus):
                             yield Stretch(text, side, file.path)
                         else:
                             self._bad(f"{file.path}, row {number}", file.field, not_text(self.column, text), reading)
-            except (pyarrow.lib.ArrowException, OSError) as error:
+            except UserError:
+                raise
+            except (pyarrow.lib.ArrowException, *file.failures) as error:
                 raise files.reading(file)(error) from error

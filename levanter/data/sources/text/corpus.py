@@ -121,5 +121,5 @@ def _texts(file: File, reading: Reading) -> Iterator[str]:
 def _block(file: File, content: IO[bytes], size: int) -> bytes:
     try:
         return content.read(size)
-    except files.DAMAGED as error:
+    except file.failures as error:
         raise files.reading(file)(error) from error
