@@ -67,8 +67,8 @@ def no_such_path(path: Location, beside: Sequence[str] = ()) -> UserError:
 
 def cannot_open_url(path: Location, reason: str) -> UserError:
     return UserError(
-        f"cannot open {path} ({reason}): s3:// and gs:// need the packages s3fs and gcsfs "
-        '(pip install "levanter-compiler[cloud]")'
+        f"cannot open {path} ({reason}): check the URL and what gives access to it; s3:// and gs:// need the packages "
+        's3fs and gcsfs (pip install "levanter-compiler[cloud]")'
     )
 
 

@@ -22,8 +22,8 @@ class RemotePlace(Place):
         self.path: Url = path
         try:
             self._fs, self._root = fsspec.core.url_to_fs(str(path))
-        except (ImportError, ValueError) as error:
-            raise errors.cannot_open_url(path, str(error)) from error
+        except Exception as error:  # clients look for credentials, with errors of their own kinds
+            raise errors.cannot_open_url(path, str(error) or type(error).__name__) from error
 
     def child(self, name: str) -> RemotePlace:
         return RemotePlace(self.path / name)

@@ -284,8 +284,8 @@ def test_a_kind_of_url_that_nobody_knows() -> None:
     with pytest.raises(UserError) as caught:
         checkpoint.load("nowhere://a/step-1")
     assert str(caught.value) == (
-        "cannot open nowhere://a/step-1 (Protocol not known: nowhere): s3:// and gs:// need the packages s3fs and "
-        'gcsfs (pip install "levanter-compiler[cloud]")'
+        "cannot open nowhere://a/step-1 (Protocol not known: nowhere): check the URL and what gives access to it; "
+        's3:// and gs:// need the packages s3fs and gcsfs (pip install "levanter-compiler[cloud]")'
     )
     with pytest.raises(
         UserError, match="^there is no checkpoint memory://nothing/step-1: no such folder; check the path"
