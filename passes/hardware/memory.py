@@ -88,15 +88,17 @@ class ChipMemory:
             elements = elements * length
         if self.tile == (1, 1) or not lengths:
             return elements
-        least: Any = None
-        for i, lane in enumerate(lengths):
-            if by_rows and i + 1 < len(lengths):
-                continue
-            across = _filled(lane, self.tile[1]) / np.maximum(lane, 1)
-            others = lengths[-2:-1] if by_rows else [*lengths[:i], *lengths[i + 1 :]]
-            rows = [_rows(row, self.tile[0]) / np.maximum(row, 1) for row in others]
-            wasted = across * _least(rows) if rows else across
-            least = wasted if least is None else np.minimum(least, wasted)
+        innermost = lengths[-1:] if by_rows else lengths
+        across = [_filled(length, self.tile[1]) / np.maximum(length, 1) for length in innermost]
+        rows = [
+            _rows(length, self.tile[0]) / np.maximum(length, 1) for length in (lengths[-2:] if by_rows else lengths)
+        ]
+        if by_rows:
+            least = across[0] * rows[0] if len(rows) > 1 else across[0]
+        elif len(rows) == 1:
+            least = across[0]
+        else:
+            least = _least([each * _least([*rows[:i], *rows[i + 1 :]]) for i, each in enumerate(across)])
         return np.rint(elements * least).astype(np.int64)
 
 
@@ -117,6 +119,5 @@ def _filled(length: Any, whole: int) -> Any:
 
 def _rows(length: Any, rows: int) -> Any:
     """A dim of fewer rows than a tile has is filled up to a power of two."""
-    few: Any = 2 ** np.ceil(np.log2(np.maximum(length, 1)))
-    is_short: Any = np.asarray(length) < rows
-    return few * is_short + _filled(length, rows) * (1 - is_short)
+    few = np.array([1 << max(each - 1, 0).bit_length() for each in range(rows)])
+    return np.where(np.asarray(length) < rows, few[np.minimum(length, rows - 1)], _filled(length, rows))

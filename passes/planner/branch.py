@@ -69,7 +69,12 @@ class Branch:
         wishes = [self.wishes(group, axis, *each) for axis, each in enumerate(able)]
         concerned = 0
         fixed: list[int] = []
+        looked_at: set[tuple[int, int, int]] = set()
         for side, (some, always) in zip(group.sides, wishes, strict=True):
+            fixed.append(always)
+            if (id(side), some, always) in looked_at:
+                continue
+            looked_at.add((id(side), some, always))
             sets = np.array([always])
             for bit in range(len(group.bits)):
                 if some >> bit & 1:
@@ -77,7 +82,6 @@ class Branch:
             for i, bit in enumerate(group.bits):
                 if some >> i & 1 and (side.classes[sets] != side.classes[sets ^ 1 << i]).any():
                     concerned |= 1 << bit
-            fixed.append(always)
         mine = [part for part in self.parts if part.names & concerned] if concerned else [self.parts[0]]
         new = concerned & ~sum(part.names for part in self.parts)
         if new:
@@ -94,7 +98,7 @@ class Branch:
                 if concerned >> bit & 1:
                     own = (own & ~(1 << i)) | (sets >> bit & 1) << i
             classes.append(side.classes[own])
-        there = [np.unique(each) for each in classes]
+        there = [np.flatnonzero(np.bincount(each)) for each in classes]
         if prod(len(each) for each in there) > MOST_ENTRIES:
             return None
         own_classes = tuple(np.searchsorted(left, each) for left, each in zip(there, classes, strict=True))

@@ -55,14 +55,17 @@ def local_bytes(value: Value, roles: Roles, rules: ShardingRules) -> Any:
     return size
 
 
-def operation_seconds(node: Node, moved: Iterable[Value], roles: Roles, rules: ShardingRules, chip: Chip) -> Any:
-    """Time of the operation itself: the larger of arithmetic and memory traffic, and the start of what is a kernel."""
+def operation_seconds(
+    node: Node, moved: Iterable[Value], roles: Roles, rules: ShardingRules, chip: Chip, space: Space | None = None
+) -> Any:
+    """Time of the operation itself: the larger of arithmetic and memory traffic, and the start of what is a kernel.
+    `space` is that of the node where it is known."""
     traffic: Any = 0
     for value in moved:
         traffic = traffic + local_bytes(value, roles, rules)
     flops: Any = float(op_of(node).flops(node))
     if flops:
-        space: Space = space_of(node, roles)
+        space = space or space_of(node, roles)
         for mask in rules.layout(space.sizes, space.role, space.blocked).values():
             flops = flops / rules.mesh.group(mask)
     return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + started(

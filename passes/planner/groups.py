@@ -276,18 +276,25 @@ def _classes_within(group: Group, other: Group) -> tuple[IntArray, ...] | None:
     if group.mask & ~other.mask:
         return None
     places = [other.names.index(name) for name in group.names]
-    found: list[IntArray] = []
-    for mine, its in zip(group.sides, other.sides, strict=True):
+    found: dict[tuple[int, int], IntArray] = {}
+    sides = list(zip(group.sides, other.sides, strict=True))
+    for mine, its in sides:
+        # Mesh axes that the same names can have share their sides.
+        if (id(mine), id(its)) in found:
+            continue
+        if len(mine.chosen) > len(its.chosen):
+            return None
         sets = np.flatnonzero(its.classes >= 0)
         own = np.zeros_like(sets)
         for i, place in enumerate(places):
             own |= (sets >> place & 1) << i
+        theirs, of_set = its.classes[sets], mine.classes[own]
         of_class = np.zeros(len(its.chosen), np.int64)
-        of_class[its.classes[sets]] = mine.classes[own]
-        if (of_class[its.classes[sets]] != mine.classes[own]).any() or (of_class < 0).any():
+        of_class[theirs] = of_set
+        if (of_class[theirs] != of_set).any() or (of_class < 0).any():
             return None
-        found.append(of_class)
-    return tuple(found)
+        found[id(mine), id(its)] = of_class
+    return tuple(found[id(mine), id(its)] for mine, its in sides)
 
 
 class _Places:

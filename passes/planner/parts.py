@@ -43,7 +43,7 @@ class Table:
             if not there.all():
                 classes = (np.cumsum(there) - 1)[classes]
                 values = np.compress(there, values, axis=axis + 1)
-        return replace(self, values=values, classes=(*self.classes[:axis], classes, *self.classes[axis + 1 :]))
+        return Table(values, (*self.classes[:axis], classes, *self.classes[axis + 1 :]), self.at, self.group)
 
     @cached_property
     def least(self) -> Float:

@@ -17,7 +17,7 @@ import numpy as np
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
-from ir.types import Dim
+from ir.types import Dim, item_size
 from passes.hardware.network import Network
 from passes.planner.cost import Cost, operation_seconds, permute_cost, product_width, reshard_cost, started
 from passes.planner.traffic import traffic
@@ -150,6 +150,12 @@ def _signature(value: Value, roles: Roles) -> Hashable:
     return (value.type, roles[value.id])
 
 
+def _bytes_signature(value: Value, roles: Roles) -> tuple[int, tuple[tuple[str, int], ...], str]:
+    """What decides how many bytes of a value a device has: all of them, its names, and its role."""
+    size = value.type.elements * item_size(value.type.dtype)
+    return size, tuple(sorted(sizes_of(value.type).items())), roles[value.id]
+
+
 def _node_terms(
     node: Node,
     moved: tuple[Value, ...],
@@ -164,16 +170,17 @@ def _node_terms(
     space = space_of(node, roles)
 
     def computed(rules: ShardingRules) -> Cost:
-        return Cost(compute=operation_seconds(node, moved, roles, rules, network.chip))
+        return Cost(compute=operation_seconds(node, moved, roles, rules, network.chip, space))
 
     def arithmetic(rules: ShardingRules) -> Any:
-        return operation_seconds(node, (), roles, rules, network.chip)
+        return operation_seconds(node, (), roles, rules, network.chip, space)
 
-    if flops := op_of(node).flops(node) or moved:
-        key = ("node", flops and (node.kind, flops, product_width(node)), space.key if flops else None)
-        alone = arithmetic if op_of(node).flops(node) else None
-        start = started(node, moved, network.chip)
-        yield (*key, start, tuple(_signature(value, roles) for value in moved)), Term(computed, times, arithmetic=alone)
+    flops = op_of(node).flops(node)
+    if flops or moved:
+        work = (flops, product_width(node), space.key) if flops else None
+        sizes = tuple(sorted(_bytes_signature(value, roles) for value in moved))
+        key = ("node", work, started(node, moved, network.chip), sizes)
+        yield key, Term(computed, times, arithmetic=arithmetic if flops else None)
     if op_of(node).renames:
         yield from _order_terms(node, roles, network, times)
     if all(_made_in_place(space, value, roles) for value in node.outputs):
@@ -182,10 +189,10 @@ def _node_terms(
 
     def settled(rules: ShardingRules) -> Cost:
         cost = Cost()
-        for reshard in result_reshards(node, roles, rules):
+        for reshard in result_reshards(node, roles, rules, space):
             active = once.share
             if first is not None:
-                active = active * (1.0 - _same_sum(reshard, result_reshards(first, roles, rules)[0]))
+                active = active * (1.0 - _same_sum(reshard, result_reshards(first, roles, rules, other)[0]))
             cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, active))
         return cost
 
@@ -271,13 +278,13 @@ def _reader_term(
     wanting = {key: node for key, node in distinct.items() if key != own}
     if not wanting:
         return
-    chosen = list(wanting.values())
+    chosen = [(node, None if entered(node) else space_of(node, roles)) for node in wanting.values()]
 
     def price(rules: ShardingRules) -> Cost:
         cost = Cost()
         earlier: list[Reshard] = []
-        for node in chosen:
-            for reshard in operand_reshards(node, roles, rules, only=value):
+        for node, space in chosen:
+            for reshard in operand_reshards(node, roles, rules, value, space):
                 fresh = np.float64(1.0)
                 for other in earlier:
                     fresh = fresh * (1.0 - _same_target(reshard, other))
@@ -287,10 +294,10 @@ def _reader_term(
 
     # What other names of a reader take is all that matters of them; where one name is read as another, and across the
     # border of a body, it is not.
-    plain = not any(entered(node) or op_of(node).renames for node in chosen)
+    plain = not any(entered(node) or op_of(node).renames for node, _ in chosen)
     seen = tuple(sizes_of(value.type)) if plain else None
     key = ("reader", _signature(value, roles), once, tuple(sorted(map(str, wanting))))
-    lent = tuple(dict.fromkeys(name for node in chosen for name in _renamed(node, value)))
+    lent = tuple(dict.fromkeys(name for node, _ in chosen for name in _renamed(node, value)))
     yield key, Term(price, times, seen, lent)
 
 

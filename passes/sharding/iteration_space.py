@@ -116,11 +116,13 @@ def pending_reductions(reduced: tuple[str, ...], layout: Layout) -> tuple[Mask, 
     return tuple(layout.get(name, 0) for name in reduced)
 
 
-def operand_reshards(node: Node, roles: Roles, rules: ShardingRules, only: Value | None = None) -> list[Reshard]:
+def operand_reshards(
+    node: Node, roles: Roles, rules: ShardingRules, only: Value | None = None, space: Space | None = None
+) -> list[Reshard]:
     """How the operands of a node, or `only` one of them, are resharded to what it asks for. Scalars need none of it and
-    are left out."""
+    are left out. `space` is its own one where that is known."""
     if not entered(node):
-        space = space_of(node, roles)
+        space = space or space_of(node, roles)
         layout = rules.layout(space.sizes, space.role, space.blocked)
         return [
             Reshard(
@@ -149,11 +151,12 @@ def body_reshards(node: Node, roles: Roles, rules: ShardingRules, only: Value | 
     return reshards
 
 
-def result_reshards(node: Node, roles: Roles, rules: ShardingRules) -> list[Reshard]:
-    """How the results of a node without bodies are resharded from how it computes them to how they are kept."""
+def result_reshards(node: Node, roles: Roles, rules: ShardingRules, space: Space | None = None) -> list[Reshard]:
+    """How the results of a node without bodies are resharded from how it computes them to how they are kept. `space` is
+    its own one where that is known."""
     if entered(node):
         return []
-    space = space_of(node, roles)
+    space = space or space_of(node, roles)
     layout = rules.layout(space.sizes, space.role, space.blocked)
     reshards: list[Reshard] = []
     for value in node.outputs:
