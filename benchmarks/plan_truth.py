@@ -40,7 +40,6 @@ from levanter.errors import UserError, WorkFailed
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import summary
 from passes.cpu_memory import cpu_peak
-from passes.hardware.network import Network
 from passes.pipeline import place, prepare
 
 HERE = Path(__file__).parent
@@ -143,7 +142,7 @@ def predict(cell: Cell) -> Cell:
 
 def sent_seconds(cell: Cell, plan: passes.Plan) -> float:
     """What the compiled collectives take, priced as the planned ones are: the compiler has no estimate for them."""
-    network = Network(plan.mesh, plan.chip)
+    network = plan.physical
     return sum(
         size["compiled_count"] * float(network.seconds(row["kind"], plan.mesh.mask(row["mesh_axes"]), size["bytes"]))
         for row in cell["collectives"]

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from ir.graph import Graph
 from passes import placing, summary
 from passes.as_planned import as_planned
+from passes.hardware.networks import networks
 from passes.pad_axes import padded
-from passes.planner.constraints import ANY, PADDING, REMAT, STORED, Constraints
+from passes.planner.constraints import ANY, NETWORK, PADDING, REMAT, STORED, Constraints
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
 from passes.planner.layouts import Layouts, Search
@@ -25,7 +26,7 @@ from passes.planner.space import plan_space, scanned_names
 from passes.planner.variants import policies
 from passes.rematerialize import rematerialized
 from passes.report.changes import collectives_changed
-from passes.report.units import ordered
+from passes.report.units import each_part, ordered
 from passes.sharding.roles import assign_roles
 from passes.sharding.rules import Role
 from passes.sharding.state import STAGES
@@ -43,10 +44,10 @@ class Alternative:
     the further mesh axes, `taken`; `padded` is the size that the name is padded to for this. In the role of state,
     `axes` are the kinds of it that are stored, in that of the order they say where that is another one, in that of
     remat they are the policy, in that of microbatches their number, in that of moments their dtype, in that of padding
-    names with sizes.
+    names with sizes, in that of network mesh axes with their parts.
     """
 
-    role: Role | Literal["state", "order", "remat", "microbatches", "moments", "padding"]
+    role: Role | Literal["state", "order", "remat", "microbatches", "moments", "padding", "network"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -88,6 +89,8 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
         return _of_state(graph, plan)
     if name == ORDER and name not in sizes:
         return _of_order(graph, plan)
+    if name == NETWORK and name not in sizes:
+        return _of_network(graph, plan)
     if name not in sizes:
         raise explained_name(name, tuple(sizes), graph.name)
     times, memory, collectives = _priced(graph, plan)
@@ -148,6 +151,21 @@ def _of_order(graph: Graph, plan: Layouts) -> Explanation:
             found.append(Alternative("order", (ordered(where),), "", other_times, other_memory, different))
     here = (ordered(plan.order_where),)
     return Explanation(ORDER, 0, (), here, plan.reasons.get(ORDER, ""), times, memory, tuple(found))
+
+
+def _of_network(graph: Graph, plan: Layouts) -> Explanation:
+    """What it costs that mesh axes have other parts of the physical network."""
+    times, memory, _ = _priced(graph, plan)
+    here, mesh = plan.physical.assignment, plan.mesh
+    found: list[Alternative] = []
+    for network in networks(mesh, plan.chip):
+        if network.assignment != here:
+            words = network.assignment.words(mesh)
+            search = plan.search or Search(0, 0.0, False)
+            other_times, other_memory, _ = _priced(graph, replace(plan, network=words, search=search))
+            found.append(Alternative(NETWORK, each_part(words), "", other_times, other_memory))
+    reason = plan.reasons.get(NETWORK, "")
+    return Explanation(NETWORK, 0, (), each_part(here.words(mesh)), reason, times, memory, tuple(found))
 
 
 def _of_remat(graph: Graph, plan: Layouts) -> Explanation:

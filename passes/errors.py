@@ -110,6 +110,42 @@ def unknown_mesh_axis(name: str, axes: Sequence[str]) -> PlanError:
     return PlanError(f"mesh axis {name!r}: this mesh has {', '.join(axes)}{nearest(name, axes)}")
 
 
+def network_axis(axis: str, axes: Sequence[str]) -> PlanError:
+    return PlanError(f"network: mesh axis {axis!r}: this mesh has {', '.join(axes)}{nearest(axis, axes)}")
+
+
+def network_lacks(axis: str, size: int) -> PlanError:
+    return PlanError(f"network: mesh axis {axis!r}, of {size} devices, is not in it; add it, or leave out `network`")
+
+
+def network_form(axis: str, written: str, kind: str, dims: int) -> PlanError:
+    inside = "x".join(["4"] * dims)
+    ways = f"{inside}, `2 {kind}s`, or `2 {kind}s x {inside}`"
+    along = f"devices along each of {dims} dims of a slice" if kind == "slice" else "devices of a node"
+    return PlanError(f"network of {axis!r}: expected {along}, such as {ways}; got {written!r}")
+
+
+def network_size(axis: str, size: int, written: str, found: int) -> PlanError:
+    return PlanError(
+        f"network of {axis!r}: {written!r} is {counted(found, 'device')}, and the mesh axis has {size}; the parts of "
+        "an axis multiply to its size"
+    )
+
+
+def network_slices(axis: str, size: int) -> PlanError:
+    return PlanError(
+        f"network of {axis!r}: on a TPU this mesh axis is the slices themselves; write `{size} slices`, or give the "
+        "mesh axis another name"
+    )
+
+
+def network_too_large(size: int, most: int, chip: str, kind: str) -> PlanError:
+    return PlanError(
+        f"network: {size:,} devices are in one {kind}, and a {kind} of {chip} has at most {most:,}; put some of an "
+        f"axis over several, such as `2 {kind}s`"
+    )
+
+
 def rules_kind(role: str, rules: object) -> PlanError:
     return PlanError(f"{role} {rules!r} ({_kind(rules)}): give mesh axes by name, such as {{'batch': 'data'}}")
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
-from passes.hardware.network import Network
 from passes.hoist_gathers import kept_bytes
 from passes.planner.allocations import memory_program
 from passes.planner.cost import operation_seconds
@@ -58,7 +57,7 @@ class Times:
 
 def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     """The collectives of a step, equal ones together, in program order."""
-    network = Network(plan.mesh, plan.chip)
+    network = plan.physical
     merged: dict[_Key, int] = {}
     _collect(placed, 1, merged, plan.mesh.as_dict())
     result: list[Collective] = []

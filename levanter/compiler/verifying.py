@@ -9,6 +9,7 @@ import passes
 from levanter.config import dump
 from passes import pipeline
 from passes.cpu_memory import cpu_peak
+from passes.hardware.arrange import arranged
 from passes.planner.document import CHOICES_OF_MEMORY
 from passes.planner.remat import remat_of
 from passes.sharding.state import kinds_of
@@ -55,13 +56,14 @@ def verified_plan(
     from levanter.compiler.verify.cycles import beside_cycles
     from levanter.compiler.verify.gpu_habits import settled as settled_on_gpus
     from levanter.compiler.verify.gpus import gpus_for
-    from levanter.compiler.verify.topology import topology_for
+    from levanter.compiler.verify.topology import topology_of
     from levanter.compiler.verify.tpu_habits import settled
 
     plan = result.plan
     mesh = plan.mesh.as_dict()
-    described = {"tpu": topology_for, "gpu": gpus_for}.get(platform)
-    topology = described(plan.hardware, mesh) if described is not None else None
+    topology = None
+    if platform != "cpu":
+        topology = topology_of(plan) if platform == "tpu" else gpus_for(plan.hardware, mesh)
     request = plan_request(subject, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
     compiled = read_collectives(program.text, mesh) if program.text else []
@@ -97,6 +99,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "order_where": _axes(plan.order_where),
         "remat": list(plan.remat),
         "padding": dict(plan.padding),
+        "network": dict(plan.network),
         "microbatches": plan.microbatches,
         "moments": plan.moments,
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
@@ -115,6 +118,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         order_where={where: tuple(names) for where, names in request["order_where"].items()},
         remat=remat_of(request["remat"]),
         padding=request["padding"],
+        network=tuple(request["network"].items()),
         microbatches=request["microbatches"],
         moments=request["moments"],
         **request["choices"],
@@ -125,13 +129,14 @@ def requested_devices(request: Mapping[str, Any]) -> list[Any] | None:
     """The devices that a request is compiled for: its GPUs or the chips of its TPU slice; None for those of this
     process."""
     from levanter.compiler.verify.gpus import GpuTopology, gpu_devices
-    from levanter.compiler.verify.topology import Topology, mesh_devices
+    from levanter.compiler.verify.topology import Topology, devices_of
 
     if "topology" not in request:
         return None
+    plan = requested_plan(request)
     if request["topology"].get("platform") == "gpu":
-        return gpu_devices(GpuTopology.of_json(request["topology"]))
-    return mesh_devices(Topology.of_json(request["topology"]), request["mesh"])
+        return arranged(gpu_devices(GpuTopology.of_json(request["topology"])), plan.physical)
+    return devices_of(Topology.of_json(request["topology"]), plan)
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

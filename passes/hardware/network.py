@@ -15,68 +15,74 @@ fast group then holds. No collective takes less than its launch, and on a torus 
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ir.ops import OPS
+from passes.hardware.assignment import SLOW_AXIS, Assignment, Islands, as_usual
 from passes.hardware.chip import Chip
-from passes.hardware.torus import Torus, torus_of
+from passes.hardware.torus import Torus
 from passes.sharding.mesh import DeviceMesh, Mask
 
-SLOW_AXIS = "replica"
+__all__ = ["SLOW_AXIS", "Network", "Rates"]
+
 MOST_COMBINED = 8
 """Collectives that are counted on to be sent as one."""
 _MOST_COUNTED = 1 << 16
 """Devices that are counted one by one where mesh axes do not fill islands evenly."""
+_OF_A_TORUS = 0.25
+"""Of the time of an all-gather on a torus, what an all-to-all takes."""
 
 
 @dataclass(frozen=True)
-class Islands:
-    """The devices of a mesh by island.
+class Rates:
+    """[mask] → what a collective over the mesh axes of the mask takes, each less the better.
 
     Attributes:
-        size: devices of a mesh on one island.
-        inside: for each mesh axis, how much of it lies within one.
+        launch, hops: seconds of the launch, and of the hops.
+        inside, between: seconds that a byte of the volume takes inside islands, and between them.
+        exchanged_hops, exchanged_inside, exchanged_between: the same of an all-to-all.
+        passed: seconds that a byte takes to the next device.
     """
 
-    size: int
-    inside: tuple[int, ...]
-
-    @property
-    def even(self) -> bool:
-        return prod(self.inside) == self.size
+    launch: Any
+    hops: Any
+    inside: Any
+    between: Any
+    exchanged_hops: Any
+    exchanged_inside: Any
+    exchanged_between: Any
+    passed: Any
 
 
 @dataclass(frozen=True)
 class Network:
-    """What collectives cost on a mesh of a chip: all figures by mask of mesh axes."""
+    """What collectives cost on a mesh of a chip: all figures by mask of mesh axes.
+
+    Attributes:
+        given: which part of the physical network each mesh axis has; left out, that of `as_usual`.
+    """
 
     mesh: DeviceMesh
     chip: Chip
+    given: Assignment | None = None
 
     @cached_property
+    def assignment(self) -> Assignment:
+        """Which part of the physical network each mesh axis has."""
+        return self.given or as_usual(self.mesh, self.chip)
+
+    @property
     def islands(self) -> Islands:
-        """The largest islands that all are filled alike."""
-        sizes = [1 if self._between(axis) else size for axis, size in self.mesh.as_dict().items()]
-        most = self.chip.host if self.chip.switched else self.chip.largest_slice
-        size = next(each for each in range(min(most, prod(sizes)), 0, -1) if prod(sizes) % each == 0)
-        inside, stride = [1] * len(sizes), 1
-        for i in reversed(range(len(sizes))):
-            inside[i] = gcd(sizes[i], max(1, size // stride))
-            stride *= sizes[i]
-        return Islands(size, tuple(inside))
+        """The devices by island."""
+        return self.assignment.islands
 
-    def _between(self, axis: str) -> bool:
-        return axis == SLOW_AXIS and not self.chip.switched
-
-    @cached_property
+    @property
     def torus(self) -> Torus | None:
-        """How mesh axes lie in one slice; None for a switched network."""
-        if self.chip.switched:
-            return None
-        return torus_of(self.islands.inside, self.chip.slice, self.chip.wraps_at)
+        """How mesh axes go along the dims of one slice; None for a switched network."""
+        return self.assignment.torus
 
     @cached_property
     def bandwidth(self) -> Any:
@@ -101,17 +107,20 @@ class Network:
         return max(int(each.max()) for each in counts), min(int(each.min()) for each in counts)
 
     @cached_property
-    def _tables(self) -> tuple[Any, ...]:
-        """[mask] → devices on an island; how many times as many there are in all; seconds of the launch, and of the
-        hops; seconds that a byte of the volume takes inside islands, and between them."""
+    def rates(self) -> Rates:
+        """What collectives take."""
         chip, masks = self.chip, range(self.mesh.masks)
         groups = [self._group(mask) if mask else (1, 1) for mask in masks]
         near, fewest = (np.array(column, float) for column in zip(*groups, strict=True))
         far = self.mesh.products / fewest
         launch = chip.launch * (near > 1) + chip.slow_launch * (far > 1)
-        hops = np.array([self.torus.hops(self._axes(mask)) if self.torus is not None else 0.0 for mask in masks])
-        between = (far - 1) / far / fewest / (chip.slow_per_host / chip.host)
-        return near, far, launch, chip.hop * hops, (near - 1) / near / self.bandwidth, between
+        links = [self.torus.hops(self._axes(mask)) if self.torus is not None else 0.0 for mask in masks]
+        hops, per_host = chip.hop * np.array(links), chip.slow_per_host / chip.host
+        inside = (near - 1) / near / self.bandwidth
+        between = (far - 1) / far / fewest / per_host
+        exchanged = 1.0 / near if chip.switched else np.full(len(near), _OF_A_TORUS)
+        passed = np.where(far > 1, 1 / per_host, 1 / self.bandwidth) * (near * far > 1)
+        return Rates(launch, hops, inside, between, hops * exchanged, inside * exchanged, between / far, passed)
 
     def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
         """Time of one collective over the axes of `mask`, `volume` bytes per group (after gathering, before reducing).
@@ -122,21 +131,16 @@ class Network:
             awaited: whether the next operation waits for it. XLA sends small ones that are not as one, up to so many
                 bytes (`Chip.combined`): each has its share of the launch and the hops, an eighth at least.
         """
-        near, far, launch, hops, per_byte, between = self._tables
-        move = OPS[kind]
+        rates, move = self.rates, OPS[kind]
+        launch = rates.launch[mask]
+        hops = (rates.exchanged_hops if move.exchanges else rates.hops)[mask]
         if not awaited and self.chip.combined and self._combines(kind):
             share = np.clip(volume / self.chip.combined, 1 / MOST_COMBINED, 1.0)
-            launch, hops = launch[mask] * share, hops[mask] * share
-        else:
-            launch, hops = launch[mask], hops[mask]
+            launch, hops = launch * share, hops * share
         if move.passes_on:
-            width = np.where(far[mask] > 1, self.chip.slow_per_host / self.chip.host, self.bandwidth[mask])
-            return (launch + np.maximum(hops, volume / width)) * (near[mask] * far[mask] > 1)
-        inside = np.maximum(hops, volume * per_byte[mask])
-        across = volume * between[mask]
-        if move.exchanges:
-            inside = inside / (near[mask] if self.chip.switched else 4.0)
-            across = across / far[mask]
+            return launch + np.maximum(hops, volume * rates.passed[mask])
+        inside = np.maximum(hops, volume * (rates.exchanged_inside if move.exchanges else rates.inside)[mask])
+        across = volume * (rates.exchanged_between if move.exchanges else rates.between)[mask]
         return launch + move.crossings * (inside + across)
 
     def _combines(self, kind: str) -> bool:

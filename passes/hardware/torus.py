@@ -1,24 +1,31 @@
 """How the axes of a mesh are laid out along the dims of a torus of chips.
 
 A slice of a TPU has two or three physical dims. A mesh axis owns some of them, or a part of one: 2,048 chips of a v5p
-are 16 × 16 × 8, and a gather over them goes along three dims at once. Where axes share a dim, the later (inner) one is
-made of neighbours, and the earlier one goes from one such group to the next.
+are 16 × 16 × 8, and a gather over them goes along three dims at once. Where axes share a dim, the inner one is made of
+neighbours, and the outer one goes from one such group to the next. A dim closes into a ring as a whole only: the inner
+one is an open chain then, and the chips of the outer one, as many apart as the inner one has, share the links between.
 
 Which form a slice has is chosen for the mesh, among those that can be had: of a torus of three dims multiples of the
 ring's size as soon as there are that many chips, else the squarest. Then dims are handed out so that few are shared,
 then for most bandwidth. Source: "How To Scale Your Model" (JAX team), chapter on TPUs; the forms are those of the Cloud
 TPU documentation.
+
+No more dims are shared than must be: an all-reduce over whole dims is compiled into a ring for each direction of each
+of them, and one over more than eight chips in parts of dims into a single ring (libtpu 0.0.35, `StrategyND` and
+`StrategyRing`), which is why JAX's `create_device_mesh` refuses to split dims unless it is told to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
+from itertools import permutations, product
 from math import log, prod
 
 Dims = tuple[int, ...]
+_MOST_ORDERED = 256
+"""Ways in which mesh axes go along dims of which each order is a way of its own."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +35,60 @@ class Torus:
     Attributes:
         form: chips along each physical dim.
         parts: for each mesh axis, outermost first, how many chips of it lie along each physical dim.
-        ring_multiple: chips along a dim, or a part of one, that close into a ring: multiples of this.
+        ring_multiple: a dim closes into a ring where its size is a multiple of this.
+        order: the mesh axes, outermost first, where they share dims; left out, as they are listed.
     """
 
     form: Dims
     parts: tuple[Dims, ...]
     ring_multiple: int
+    order: Dims = ()
+
+    @property
+    def nested(self) -> Dims:
+        """The mesh axes, outermost first."""
+        return self.order or tuple(range(len(self.parts)))
 
     def links(self, axes: Sequence[int]) -> float:
-        """Links that one chip receives by, over some of the mesh axes: two for a ring, one for an open chain; a chain
-        of chips that are no neighbours has its share of those in between."""
-        total = 0.0
-        for along, apart in self._along(axes):
-            total += 2.0 if self.closes(along) else 1.0 / apart
-        return total
+        """Links that one chip receives by, over some of the mesh axes: two for a ring, one for an open chain; chips
+        that are no neighbours have their share of those in between."""
+        return sum((2.0 if ring else 1.0) / apart for _, apart, ring in self._along(axes))
 
     def hops(self, axes: Sequence[int]) -> float:
         """Links from a chip to the farthest of its group, over some of the mesh axes."""
-        return sum(along / 2 if self.closes(along) else (along - 1) * apart for along, apart in self._along(axes))
+        return sum((along / 2 if ring else along - 1) * apart for along, apart, ring in self._along(axes))
 
-    def closes(self, along: int) -> bool:
-        return along % self.ring_multiple == 0
+    def closes(self, dim: int) -> bool:
+        """Whether a physical dim is a ring."""
+        return self.form[dim] % self.ring_multiple == 0
 
-    def _along(self, axes: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Of each physical dim that the axes go along: how many chips, and how far apart these are."""
-        for dim in range(len(self.form)):
-            mine = [axis for axis in axes if self.parts[axis][dim] > 1]
+    def _along(self, axes: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+        """Of each physical dim that the axes go along: how many chips, how far apart these are, and whether they close
+        into a ring, being all around it."""
+        for dim, size in enumerate(self.form):
+            mine = [axis for axis in self.nested if axis in axes and self.parts[axis][dim] > 1]
             if mine:
-                inner = (parts[dim] for axis, parts in enumerate(self.parts) if axis > min(mine) and axis not in axes)
-                yield prod(self.parts[axis][dim] for axis in mine), prod(inner)
+                within = self.nested[self.nested.index(mine[0]) :]
+                along = prod(self.parts[axis][dim] for axis in mine)
+                apart = prod(self.parts[axis][dim] for axis in within if axis not in axes)
+                yield along, apart, along * apart == size and self.closes(dim)
 
     @property
     def shared(self) -> int:
         """How many physical dims more than one mesh axis goes along."""
-        return sum(sum(parts[dim] > 1 for parts in self.parts) > 1 for dim in range(len(self.form)))
+        return sum(len(axes) > 1 for axes in self._on_dims())
+
+    def orders(self) -> Iterator[Torus]:
+        """The same with the mesh axes that share dims in each order."""
+        several = sorted({axis for axes in self._on_dims() if len(axes) > 1 for axis in axes})
+        for chosen in permutations(several):
+            turn = iter(chosen)
+            order = tuple(next(turn) if axis in several else axis for axis in range(len(self.parts)))
+            yield self if order == self.nested else replace(self, order=order)
+
+    def _on_dims(self) -> list[list[int]]:
+        """The mesh axes that go along each physical dim."""
+        return [[axis for axis, parts in enumerate(self.parts) if parts[dim] > 1] for dim in range(len(self.form))]
 
 
 def torus_of(sizes: Sequence[int], largest: Dims, ring_multiple: int) -> Torus:
@@ -78,6 +105,16 @@ def _torus_of(sizes: Dims, largest: Dims, ring_multiple: int) -> Torus:
     return min(layouts(sizes, largest, ring_multiple), key=_score)
 
 
+@lru_cache(maxsize=1024)
+def least_shared(sizes: Dims, largest: Dims, ring_multiple: int) -> tuple[Torus, ...]:
+    """The ways in which mesh axes share the fewest dims, the one of `torus_of` first; in each order where they do and
+    not too many ways are left."""
+    found = sorted(layouts(sizes, largest, ring_multiple), key=_score)
+    found = [each for each in found if each.shared == found[0].shared]
+    ordered = tuple(other for each in found for other in each.orders())
+    return ordered if len(ordered) <= _MOST_ORDERED else tuple(found)
+
+
 def layouts(sizes: Dims, largest: Dims, ring_multiple: int) -> Iterator[Torus]:
     """All ways of laying out mesh axes along the dims of slices that can be had."""
     for form in _forms(prod(sizes), largest, ring_multiple):
@@ -86,7 +123,8 @@ def layouts(sizes: Dims, largest: Dims, ring_multiple: int) -> Iterator[Torus]:
 
 
 def _score(torus: Torus) -> tuple[object, ...]:
-    """Less is better: few shared dims, then bandwidth over all axes, over the inner ones first, then few hops."""
+    """Less is better: few shared dims, then bandwidth over all axes, over the inner ones first, then few hops, then
+    parts that are alike."""
     axes = [axis for axis, parts in enumerate(torus.parts) if prod(parts) > 1]
     links = [torus.links([axis]) for axis in axes]
     hops = sum(torus.hops([axis]) for axis in axes)
@@ -95,6 +133,7 @@ def _score(torus: Torus) -> tuple[object, ...]:
         -round(sum(map(log, links)), 6),
         [-each for each in links[::-1]],
         hops,
+        sum(map(sum, torus.parts)),
         [[-part for part in parts] for parts in torus.parts],
     )
 
@@ -120,13 +159,14 @@ def _products(count: int, rank: int) -> Iterator[Dims]:
     if rank == 1:
         yield (count,)
         return
-    for first in _divisors(count):
+    for first in divisors(count):
         for rest in _products(count // first, rank - 1):
             yield (first, *rest)
 
 
 @lru_cache(maxsize=4096)
-def _divisors(count: int) -> tuple[int, ...]:
+def divisors(count: int) -> tuple[int, ...]:
+    """The divisors of a number, in order."""
     small = [each for each in range(1, int(count**0.5) + 1) if count % each == 0]
     return tuple(dict.fromkeys((*small, *(count // each for each in reversed(small)))))
 
@@ -137,7 +177,7 @@ def _parts(sizes: Dims, form: Dims) -> Iterator[tuple[Dims, ...]]:
         if prod(form) == 1:
             yield ()
         return
-    for mine in product(*(_divisors(size) for size in form)):
+    for mine in product(*(divisors(size) for size in form)):
         if prod(mine) == sizes[0]:
             for rest in _parts(sizes[1:], tuple(size // part for size, part in zip(form, mine, strict=True))):
                 yield (mine, *rest)

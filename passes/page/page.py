@@ -14,7 +14,6 @@ from typing import Any
 
 from ir.graph import Graph
 from passes import placing
-from passes.hardware.network import Network
 from passes.page.course import course
 from passes.page.prices import prices
 from passes.planner.layouts import Layouts
@@ -48,7 +47,7 @@ def page(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> str:
 def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
     """All that a page draws."""
     regather = regathers(graph, plan, assign_roles(graph, stored=plan.stored))
-    problem = Problem.of(graph, plan.mesh, plan.chip, regather, stored=plan.stored, order_where=plan.order_where)
+    problem = Problem.under(graph, plan)
     placed = placing.placed(graph, plan)
     mesh, space, sizes = plan.mesh, problem.space, graph.axis_sizes()
     reasons = {row["name"]: row["reason"] for row in report["axes"]}
@@ -83,7 +82,7 @@ def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
             for row in report["parameters"]
         ],
         "report": {key: report[key] for key in ("time", "memory", "collectives")},
-        "course": course(placed, graph, plan, Network(mesh, plan.chip)),
+        "course": course(placed, graph, plan, plan.physical),
         "prices": prices(problem, regather),
     }
 

@@ -43,7 +43,9 @@ def prices(problem: Problem, regather: bool) -> Row | None:
     network, space = problem.network, problem.space
     kinds = sorted(kind for kind, op in OPS.items() if op.communicates)
     split = [
-        cost_terms(problem.graph, problem.roles, _OneKind(network.mesh, network.chip, kind, counted), regather)
+        cost_terms(
+            problem.graph, problem.roles, _OneKind(network.mesh, network.chip, network.given, kind, counted), regather
+        )
         for kind in kinds
         for counted in (False, True)
     ]

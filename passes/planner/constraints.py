@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any, TypeAlias
 
 from passes.errors import rule_mesh_axis
+from passes.hardware.assignment import Words
 from passes.planner import errors
 from passes.planner.remat import AS_IT_IS, Remat, remat_of
 from passes.planner.space import PlanSpace, StorageAxes
@@ -26,10 +27,13 @@ Given: TypeAlias = Mapping[str, str | Sequence[str]]
 """Mesh axes by name, as a user writes them."""
 Shapes: TypeAlias = Sequence[tuple[tuple[tuple[str, int], ...], Role]]
 STORED, REMAT, MICROBATCHES, PADDING, ANY = "stored", "remat", "microbatches", "padding", "any"
-MOMENTS = "moments"
+MOMENTS, NETWORK = "moments", "network"
 """What is pinned to kinds of state, to what the backward pass computes again, to a number of parts of the batch, to
-names that are padded, and to what the optimizer keeps its running means in; and the word for whichever is best."""
-_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING, MOMENTS)
+names that are padded, to what the optimizer keeps its running means in, and to parts of the physical network; and the
+word for whichever is best."""
+USUAL = "usual"
+"""The word for the assignment of mesh axes to the physical network that a plan has that says nothing of it."""
+_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING, MOMENTS, NETWORK)
 _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 """Storage choices, mesh axes forbidden to names, and those that pinned names are computed over."""
 
@@ -37,13 +41,15 @@ _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 @dataclass(frozen=True)
 class Constraints:
     """Masks of the mesh axes that names are pinned to, and of those forbidden to them; and the sets of kinds of state
-    of which one is stored; what the backward pass computes again, or `any`; and the names that are padded, or `any`."""
+    of which one is stored; what the backward pass computes again, or `any`; the names that are padded, or `any`; and
+    the part of the physical network that each mesh axis has, nothing for the usual one, None for whichever is best."""
 
     pinned: Mapping[str, int] = field(default_factory=dict[str, int])
     forbidden: Mapping[str, int] = field(default_factory=dict[str, int])
     levels: tuple[tuple[StateKind, ...], ...] = (STATE_KINDS,)
     remat: Remat = AS_IT_IS
     padding: tuple[str, ...] = ()
+    network: Words | None = None
 
     @classmethod
     def of(cls, pin: Given | None, forbid: Given | None, mesh: DeviceMesh) -> Constraints:
@@ -60,10 +66,12 @@ class Constraints:
             raise errors.moments_are_traced()
         remat = remat_of(_words((pin or {}).get(REMAT, ())))
         padding = tuple(sorted(set(_words((pin or {}).get(PADDING, ())))))
-        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)), remat, padding)
+        network = _network((pin or {}).get(NETWORK, ANY))
+        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)), remat, padding, network)
 
     def __bool__(self) -> bool:
-        return self.of_names or self.levels != (STATE_KINDS,) or self.remat != AS_IT_IS or bool(self.padding)
+        of_state = self.levels != (STATE_KINDS,) or self.network is not None
+        return self.of_names or of_state or self.remat != AS_IT_IS or bool(self.padding)
 
     @property
     def of_names(self) -> bool:
@@ -77,6 +85,9 @@ class Constraints:
         kinds = [f"{STORED}={','.join(level)} pinned" for level in self.levels if self.levels != (STATE_KINDS,)]
         found += [f"{REMAT}={','.join(self.remat)} pinned"] if self.remat not in (AS_IT_IS, (ANY,)) else []
         found += [f"{PADDING}={','.join(self.padding)} pinned"] if self.padding not in ((), (ANY,)) else []
+        if self.network is not None:
+            parts = ",".join(f"{axis}:{part}" for axis, part in self.network)
+            found.append(f"{NETWORK}={parts or USUAL} pinned")
         return ", ".join([*found, *kinds[:1]] if len(self.levels) == 1 else found)
 
     def allowed(self, space: PlanSpace, shapes: Shapes, sizes: Mapping[str, int], graph: str) -> list[PlanSpace]:
@@ -134,6 +145,21 @@ class Constraints:
 def _levels(written: str | Sequence[str]) -> tuple[tuple[StateKind, ...], ...]:
     words = _words(written)
     return STAGES if words == [ANY] else (kinds_of(words),)
+
+
+def _network(written: str | Sequence[str]) -> Words | None:
+    words = _words(written)
+    if words in ([ANY], []):
+        return None
+    if words == [USUAL]:
+        return ()
+    found: list[tuple[str, str]] = []
+    for word in words:
+        axis, colon, part = word.partition(":")
+        if not colon:
+            raise errors.pinned_network(word)
+        found.append((axis.strip(), part.strip()))
+    return tuple(found)
 
 
 def _words(written: str | Sequence[str]) -> list[str]:

@@ -51,6 +51,8 @@ _MEANINGS = {
     "storage": "What is added at rest: in parameters, gradients and optimizer state (FSDP).",
     "stored": "Which of these it is added in: all three (ZeRO-3), gradients and optimizer (ZeRO-2), or optimizer "
     "(ZeRO-1).",
+    "network": "Which part of the physical network each mesh axis has: devices along each dim of a slice, or in a "
+    "node, and over how many of these it goes. Of axes that share a dim the lower one has neighbours.",
     "padding": "What axes are padded to where they are computed with, so that mesh axes divide them. State keeps its "
     "size.",
     "remat": "What the backward pass computes again: none of what it reads, full for all that loops over layers make, "
@@ -100,6 +102,8 @@ class PlanDocument:
     """What the optimizer keeps its running means in, float32 or bfloat16; left out, as the configuration says."""
     padding: dict[str, int] = field(default_factory=dict[str, int])
     """Sizes that axes are padded to, so that mesh axes divide them."""
+    network: dict[str, str] = field(default_factory=dict[str, str])
+    """The part of the physical network that each mesh axis has, outermost first; left out, the usual one."""
     source: str = "plan.yaml"
     """The file that the plan was read from, as messages call it."""
 
@@ -184,6 +188,11 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         yield ""
         yield from _comment(_MEANINGS["stored"])
         yield f"stored: {_flow(document.stored)}"
+    if document.network:
+        yield ""
+        yield from _comment(_MEANINGS["network"])
+        why = reasons.get("network", "") if "network" not in document.sizes else ""
+        yield f"network: {_flow(document.network)}{f'  # {why}' if why else ''}"
     if document.padding:
         yield ""
         yield from _comment(_MEANINGS["padding"])
@@ -284,6 +293,15 @@ def _sizes(node: Any, where: str, key: str) -> dict[str, int]:
     return found
 
 
+def _words(node: Any, where: str, key: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in _rows(node, where, key).items():
+        if not isinstance(value, yaml.ScalarNode) or not value.value:
+            raise errors.document_value(where, f"{key}.{name}", "a section or a list", "such as 4x4x1 or 2 nodes")
+        found[name] = str(value.value)
+    return found
+
+
 def _rules(node: Any, where: str, key: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, value in _rows(node, where, key).items():
@@ -337,6 +355,7 @@ _EXPECTED = {
     "remat": "none, full, or a list of names to keep, such as [mlp]",
     "microbatches": "a whole number of at least 1",
     "moments": "float32 or bfloat16",
+    "network": "devices by mesh axis, such as {data: 4x4x1, model: 1x1x4}",
     "padding": "sizes by name, such as {vocab: 50260}",
     "regather": "auto, true or false",
     "defer_sums": "auto, true or false",
@@ -354,6 +373,7 @@ _READERS = {
     "remat": _kinds,
     "microbatches": _number,
     "moments": _word,
+    "network": _words,
     "padding": _sizes,
     "regather": _choice,
     "defer_sums": _choice,

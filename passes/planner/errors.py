@@ -172,6 +172,13 @@ def state_undivided(sizes: Mapping[str, int], axis: str, devices: int, better: i
     return f"{axis}={factored(devices)} divides no axis of the state ({listed}): {held}{other}"
 
 
+def pinned_network(word: str) -> PlanError:
+    return PlanError(
+        f"pin of network to {word!r}: give each mesh axis its part, such as network=data:4x4x1,model:1x1x4; or pin "
+        "network=usual"
+    )
+
+
 def remat_beside(word: str, others: Sequence[str]) -> PlanError:
     listed = ", ".join(others)
     return PlanError(

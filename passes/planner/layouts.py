@@ -9,7 +9,9 @@ from functools import cached_property
 
 from ir.graph import Graph
 from ir.types import TensorType
+from passes.hardware.assignment import Words, assignment_of
 from passes.hardware.chip import Chip, chip_of
+from passes.hardware.network import Network
 from passes.planner.document import PlanDocument
 from passes.planner.remat import AS_IT_IS, Remat
 from passes.sharding.mesh import DeviceMesh
@@ -80,7 +82,8 @@ class Layouts:
     the file that the plan was read from; what of it a step cannot follow is an error. `remat` says what the backward
     pass computes again (`passes.rematerialize`), and `microbatches` in how many parts the batch is computed, where the
     plan says that; the step is traced so, as it is with `moments`, what the optimizer keeps its running means in.
-    `padding` says to what sizes names are padded (`passes.pad_axes`).
+    `padding` says to what sizes names are padded (`passes.pad_axes`). `network` says which part of the physical network
+    each mesh axis has (`passes.hardware.assignment`); left out, the usual one.
     """
 
     mesh: DeviceMesh
@@ -101,6 +104,7 @@ class Layouts:
     microbatches: int | None = None
     moments: str = ""
     padding: Mapping[str, int] = field(default_factory=dict[str, int])
+    network: Words = ()
     document: PlanDocument | None = field(default=None, compare=False, repr=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
 
@@ -108,6 +112,12 @@ class Layouts:
     def chip(self) -> Chip:
         """The chip that the plan is for."""
         return self.custom_chip or chip_of(self.hardware)
+
+    @cached_property
+    def physical(self) -> Network:
+        """The physical network. Raises `PlanError` where that of the plan is none of the chip."""
+        given = assignment_of(self.network, self.mesh, self.chip) if self.network else None
+        return Network(self.mesh, self.chip, given)
 
     @cached_property
     def rules(self) -> ShardingRules:

@@ -1,4 +1,5 @@
-"""Which mesh to make of some devices: every factoring into mesh axes is planned, and the fastest plan names the mesh.
+"""Which mesh to make of some devices: every factoring into mesh axes is planned, each with the parts of the physical
+network that are best for it, and the fastest plan names the mesh.
 
 `data` and `model` share the devices in every way. Where these are on several islands (slices or nodes), they do so too
 inside of one, with `replica` between: then a state can be stored over one island alone.
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from ir.graph import Graph
 from passes import errors
 from passes.as_planned import as_planned
+from passes.hardware.assignment import Words
 from passes.hardware.chip import Chip, chip_of
 from passes.hardware.network import SLOW_AXIS, Network
 from passes.placing import placed
@@ -21,12 +23,14 @@ from passes.summary import memory, times
 
 @dataclass(frozen=True)
 class MeshTried:
-    """A mesh and the seconds and peak bytes of its best plan; `refused` says why it has none."""
+    """A mesh and the seconds and peak bytes of its best plan, and the parts of the physical network that this gives to
+    mesh axes, where these are not the usual ones; `refused` says why it has none."""
 
     mesh: DeviceMesh
     step: float | None = None
     peak: int | None = None
     refused: str = ""
+    network: Words = ()
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,18 @@ def _planned(
         plan = best_plan(graph, mesh, hardware, time_limit, constraints)
     again = as_planned(graph, plan)
     done = placed(again, plan)
-    return MeshTried(mesh, times(again, done, plan).step, memory(again, plan, done)["peak"])
+    return MeshTried(mesh, times(again, done, plan).step, memory(again, plan, done)["peak"], network=plan.network)
 
 
 def rows(tried: Sequence[MeshTried]) -> list[dict[str, object]]:
     """What was tried, as JSON can hold it."""
     return [
-        {"mesh": each.mesh.as_dict(), "step": each.step, "peak": each.peak, "refused": each.refused} for each in tried
+        {
+            "mesh": each.mesh.as_dict(),
+            "step": each.step,
+            "peak": each.peak,
+            "refused": each.refused,
+            "network": dict(each.network),
+        }
+        for each in tried
     ]

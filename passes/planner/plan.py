@@ -10,6 +10,7 @@ from ir.graph import Graph
 from passes import errors, require
 from passes.as_planned import as_planned, own_sizes
 from passes.canonicalize import canonicalize
+from passes.hardware.assignment import assignment_of
 from passes.hardware.chip import Chip, chip_of
 from passes.partition import partition, partitioned
 from passes.planner import errors as document_errors
@@ -48,6 +49,7 @@ class Plan(Layouts):
         order_where: Mapping[str, Sequence[str]] | None = None,
         remat: Sequence[str] = (),
         padding: Mapping[str, int] | None = None,
+        network: Mapping[str, str] | None = None,
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
@@ -59,11 +61,15 @@ class Plan(Layouts):
         before `batch` in each array and operation that has `mlp`.
         `remat` says what the backward pass computes again: `["full"]`, or all but what products make of some names,
         `["mlp"]`; by default the step is left as it is. `padding` says to what sizes names are padded, so that mesh
-        axes divide them: `{"vocab": 50260}`.
+        axes divide them: `{"vocab": 50260}`. `network` says which part of the physical network each mesh axis has,
+        outermost first where they share a dim: `{"data": "4x4x1", "model": "1x1x4"}` on a v5p, `{"data": "2 nodes",
+        "model": "8"}` on GPUs.
 
-        Raises `PlanError` for an axis that the mesh does not have, a bad mesh and unknown hardware.
+        Raises `PlanError` for an axis that the mesh does not have, a bad mesh, unknown hardware and a network that it
+        does not have.
         """
         layout, chip = DeviceMesh.of(mesh), chip_of(hardware)
+        assigned = assignment_of(network or {}, layout, chip).words(layout) if network else ()
         used = _axes_by_name("compute", compute, layout)
         kept = _axes_by_name("storage", {} if storage is None else storage, layout)
         merged = {name: tuple(dict.fromkeys((*used.get(name, ()), *axes))) for name, axes in kept.items()}
@@ -79,6 +85,7 @@ class Plan(Layouts):
             order_where={where: tuple(names) for where, names in (order_where or {}).items()},
             remat=remat_of(remat),
             padding=dict(sorted((padding or {}).items())),
+            network=assigned,
         )
 
     @classmethod
@@ -101,6 +108,10 @@ class Plan(Layouts):
         """The plan that a document says. Raises `PlanError` for an unknown chip."""
         storage = {name: axes for name, axes in document.storage.items() if axes}
         chip = document.hardware if hardware is None else hardware
+        try:
+            assignment_of(document.network, document.device_mesh, chip_of(chip))
+        except errors.PlanError as error:
+            raise document_errors.in_document(document.source, error) from None
         made = cls.by_hand(
             document.device_mesh,
             document.compute,
@@ -110,6 +121,7 @@ class Plan(Layouts):
             order_where=document.order,
             remat=document.remat,
             padding=document.padding,
+            network=document.network,
         )
         return replace(
             made,
@@ -149,6 +161,7 @@ class Plan(Layouts):
             self.microbatches,
             self.moments or None,
             dict(self.padding),
+            dict(self.network),
         )
 
     def save(self, path: str | Path, model: str | None = None) -> None:

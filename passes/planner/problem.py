@@ -48,6 +48,7 @@ class Problem:
         once: bool = True,
         stored: Collection[StateKind] = STATE_KINDS,
         order_where: OrderWhere | None = None,
+        network: Network | None = None,
     ) -> "Problem":
         """The problem of a canonical graph.
 
@@ -56,8 +57,9 @@ class Problem:
             once: what loops need not do in every trip is done once (`passes.sharding.once`).
             stored: the kinds of state that storage axes shard.
             order_where: where the order of names is another one than that of the space.
+            network: the physical network; left out, the usual one of the mesh.
         """
-        network = Network(mesh, chip)
+        network = Network(mesh, chip) if network is None else network
         roles = assign_roles(graph, stored=stored)
         terms = cost_terms(graph, roles, network, regather, once)
         memory = memory_program(graph, roles, regather, chip.memory)
@@ -68,7 +70,8 @@ class Problem:
     def under(cls, graph: Graph, plan: Layouts) -> "Problem":
         """The problem that a plan of a canonical graph answers, with what it gathers again and what it stores."""
         again = regathers(graph, plan, assign_roles(graph, stored=plan.stored))
-        return cls.of(graph, plan.mesh, plan.chip, again, stored=plan.stored, order_where=plan.order_where)
+        how = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
+        return cls.of(graph, plan.mesh, plan.chip, again, **how)
 
     def price(self, rules: ShardingRules) -> tuple[Cost, int]:
         """Seconds by kind, and peak bytes, of a single plan."""

@@ -1,13 +1,17 @@
 """From a graph, a mesh and a chip to the best plan, its runner-up and the reasons."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from time import perf_counter
 
 from ir.graph import Graph
 from passes import errors
+from passes.hardware.assignment import assignment_of
 from passes.hardware.chip import Chip, chip_of
+from passes.hardware.network import Network
+from passes.hardware.networks import Bound, networks
 from passes.placing import placed
 from passes.planner.candidate import Candidate, Found
 from passes.planner.constraints import Constraints
@@ -16,6 +20,7 @@ from passes.planner.errors import nothing_fits_with
 from passes.planner.explain import reason_of_order, reasons
 from passes.planner.fastest import fastest
 from passes.planner.layouts import ROUNDING, Search
+from passes.planner.on_networks import over_networks, with_reason
 from passes.planner.orders import ORDER, in_each_order, orders
 from passes.planner.plan import Plan, RunnerUp
 from passes.planner.problem import Problem
@@ -40,7 +45,10 @@ def solve(
 ) -> Plan:
     """The fastest plan of a canonical graph as it is; see `passes.plan`. Raises `PlanError` where nothing fits."""
     given = constraints or Constraints()
-    storing = partial(_solved_storing, graph, layout, hardware, time_limit, given)
+
+    def storing(stored: tuple[StateKind, ...]) -> Plan:
+        return _solved(_Question(graph, hardware, time_limit, given, stored), layout)
+
     try:
         if len(given.levels) == 1:
             return storing(*given.levels)
@@ -52,87 +60,111 @@ def solve(
         raise errors.too_large_to_price(str(largest), largest.type.elements) from None
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What is searched: plans of a canonical graph on a mesh that store some kinds of state."""
+
+    graph: Graph
+    hardware: str | Chip
+    time_limit: float | None
+    constraints: Constraints
+    stored: tuple[StateKind, ...]
+
+
 def _searched(
-    graph: Graph,
-    layout: DeviceMesh,
-    chip: Chip,
-    regather: bool,
-    time_limit: float | None,
-    constraints: Constraints,
-    stored: tuple[StateKind, ...],
-    once: bool = True,
+    asked: _Question, network: Network, regather: bool, once: bool = True, limit: float = inf
 ) -> tuple[Problem, Found]:
-    problem = Problem.of(graph, layout, chip, regather, once, stored)
+    """The best plans on a network; where a `limit` is given, of those that take less.
+
+    Args:
+        once: what loops need not do in every trip is taken to be done once.
+    """
+    graph, constraints = asked.graph, asked.constraints
+    problem = Problem.of(graph, network.mesh, network.chip, regather, once, asked.stored, network=network)
     allowed = [problem.space]
     if constraints.of_names:
         allowed = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
     spaces = in_each_order(allowed, orders(graph, problem.roles, problem.space)[1:])
-    found = search(spaces, problem.terms, problem.memory, chip, time_limit)
+    found = search(spaces, problem.terms, problem.memory, network.chip, asked.time_limit, limit)
     if len(spaces) > 1 or constraints.of_names:
         problem = replace(problem, space=replace(problem.space, parts=tuple(spaces)))
     return problem, found
 
 
-def _plan(
-    problem: Problem,
-    best: list[Candidate],
-    hardware: str,
-    chip: Chip | None,
-    regather: bool,
-    stored: tuple[StateKind, ...],
-) -> Plan:
+def _plan(asked: _Question, problem: Problem, best: list[Candidate], regather: bool) -> Plan:
     """The best of some candidates, with the next as its runner-up."""
     compute, storage = problem.named(best[0])
     runner_up = None
     if len(best) > 1:
         runner_up = RunnerUp(*problem.named(best[1]), best[1].seconds, best[1].peak, best[1].order_where)
+    network = problem.network
     return Plan(
-        problem.network.mesh,
+        network.mesh,
         problem.space.order,
         compute,
         storage,
-        hardware,
-        custom_chip=chip,
+        network.chip.name,
+        custom_chip=asked.hardware if isinstance(asked.hardware, Chip) else None,
         runner_up=runner_up,
         regather=regather,
-        stored=stored,
+        stored=asked.stored,
         order_where=best[0].order_where,
+        network=network.given.words(network.mesh) if network.given is not None else (),
     )
 
 
-def _solved_storing(
-    graph: Graph,
-    layout: DeviceMesh,
-    hardware: str | Chip,
-    time_limit: float | None,
-    constraints: Constraints,
-    stored: tuple[StateKind, ...],
-) -> Plan:
-    """The best plan that stores some kinds of state."""
-    started, chip = perf_counter(), chip_of(hardware)
-    own = chip if isinstance(hardware, Chip) else None
+def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
+    """The best plan on the best of the networks that the mesh may have, or on the one that is pinned.
+
+    Raises:
+        PlanError: nothing fits, or the chip has no such network.
+    """
+    chip, pinned = chip_of(asked.hardware), asked.constraints.network
+    if pinned is not None:
+        given = assignment_of(pinned, layout, chip) if pinned else None
+        plan = _solved_on(asked, Network(layout, chip, given))
+        return with_reason(asked.graph, plan, "pinned; ") if given else plan
+    first = _solved_on(asked, Network(layout, chip))
+    others = networks(layout, chip)[1:]
+    if not others:
+        return first
+    bounded = partial(_bounded, asked, bool(first.regather))
+    return over_networks(asked.graph, first, others, partial(_solved_on, asked), bounded)
+
+
+def _bounded(asked: _Question, regather: bool, several: Sequence[Network], limit: float) -> tuple[Plan | None, float]:
+    """A plan that takes less than a limit where each collective takes the least that it takes on any of some networks,
+    or None; and the seconds that no plan on any of them can beat, where that is less than the limit."""
+    problem, found = _searched(asked, Bound.below(several), regather, limit=limit)
+    return (_plan(asked, problem, found.best, regather) if found.best else None), min(found.bound, limit)
+
+
+def _solved_on(asked: _Question, network: Network) -> Plan:
+    """The best plan on a network."""
+    started, graph = perf_counter(), asked.graph
     regather = False
-    problem, found = _searched(graph, layout, chip, regather, time_limit, constraints, stored)
+    problem, found = _searched(asked, network, regather)
     if not found.best:
         regather = True
-        problem, found = _searched(graph, layout, chip, regather, time_limit, constraints, stored)
+        problem, found = _searched(asked, network, regather)
     if not found.best:
-        refused = problem.does_not_fit(found.leanest)
+        refused, layout = problem.does_not_fit(found.leanest), network.mesh
+        constraints = asked.constraints
         raise nothing_fits_with(constraints.described(layout), refused) if constraints else refused
-    best = _plan(problem, found.best, chip.name, own, regather, stored)
+    best = _plan(asked, problem, found.best, regather)
     made, bound = found.best[0].seconds, found.bound
     if once_in_loops(graph, problem.roles):
         # The search took it that all that loops may do once is done so. There may be no room for that.
         made = times(graph, placed(graph, best), best).step
         if made > bound * (1 + ROUNDING):
-            other, others = _searched(graph, layout, chip, regather, time_limit, constraints, stored, once=False)
-            second = _plan(other, others.best, chip.name, own, regather, stored)
+            other, others = _searched(asked, network, regather, once=False)
+            second = _plan(asked, other, others.best, regather)
             made_by_second = times(graph, placed(graph, second), second).step
             if made_by_second < made:
                 problem, found, best, made = other, others, second, made_by_second
     best = replace(best, search=Search.of(problem.space.plans, perf_counter() - started, made, bound))
     why = _reasons(problem, best, found.best[0].seconds)
-    return replace(best, reasons=constraints.reasons(why, layout), subject=subject_of(graph))
+    return replace(best, reasons=asked.constraints.reasons(why, network.mesh), subject=subject_of(graph))
 
 
 def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
@@ -155,9 +187,8 @@ def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
 
 def with_reasons(graph: Graph, plan: Plan) -> Plan:
     """A plan that was not searched for, with the reason of every name: what it would cost to undo the choice alone."""
-    problem = Problem.of(
-        graph, plan.mesh, plan.chip, bool(plan.regather), stored=plan.stored, order_where=plan.order_where
-    )
+    how = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
+    problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather), **how)
     cost, _ = problem.price(plan.rules)
     seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
     return replace(plan, reasons=_reasons(problem, plan, seconds))

@@ -7,7 +7,7 @@ from typing import Any
 
 from passes.planner.remat import shown
 from passes.report.style import Printer
-from passes.report.units import format_bytes, format_change, format_seconds, ordered
+from passes.report.units import format_bytes, format_change, format_seconds, ordered, parts_of
 
 _VERBS = {"compute": "computed", "storage": "stored"}
 _LEFT_OUT = ("capacity", "on_chip")
@@ -37,6 +37,9 @@ def change_tables(changed: Mapping[str, Any], printer: Printer) -> None:
     if changed["padding"][0] != changed["padding"][1]:
         before, after = (_shown(sizes) or "nothing" for sizes in changed["padding"])
         lines.append(("padding", f"{after}, not {before}"))
+    if changed["network"][0] != changed["network"][1]:
+        before, after = (parts_of(words) or "as usual" for words in changed["network"])
+        lines.append(("network", f"{after}, not {before}"))
     if changed["regather"][0] != changed["regather"][1]:
         again = "gathered again in the backward pass"
         lines.append(("parameters", again if changed["regather"][1] else f"kept, and not {again}"))

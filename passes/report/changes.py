@@ -13,7 +13,7 @@ from passes.sharding.state import STATE_KINDS
 Row = dict[str, Any]
 
 ROLES = ("compute", "storage")
-CHOICES = {"remat": "policy", "microbatches": "count", "moments": "dtype", "padding": "sizes"}
+CHOICES = {"remat": "policy", "microbatches": "count", "moments": "dtype", "padding": "sizes", "network": "given"}
 TIMES = ("step", "compute", "communication", "exposed")
 _KEY = ("kind", "axis", "mesh_axes", "bytes", "phase", "moving", "source")
 

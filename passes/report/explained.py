@@ -15,6 +15,7 @@ _CHOICES = {
     "microbatches": "Parts in which the batch is computed",
     "moments": "What the optimizer keeps its running means in",
     "padding": "What axes are padded to",
+    "network": "The part of the physical network that each mesh axis has",
 }
 _NONE = {
     "stored": "none",
@@ -22,6 +23,7 @@ _NONE = {
     "microbatches": "as the step does",
     "moments": "as the step does",
     "padding": "nothing is padded",
+    "network": "one that is not filled evenly",
 }
 _EVEN = 5e-4
 _MOST = 3
@@ -77,6 +79,8 @@ def _choice(each: Mapping[str, Any]) -> str:
         return f"Remat {shown(each['axes'])}"
     if each["role"] == "padding":
         return f"Padded to {', '.join(each['axes'])}" if each["axes"] else "Without padding"
+    if each["role"] == "network":
+        return f"With {', '.join(each['axes'])}"
     if each["role"] == "moments":
         return f"Moments in {', '.join(each['axes'])}"
     if each["role"] == "microbatches":

@@ -9,7 +9,7 @@ from ir.graph import Graph, Value
 from passes import placing, summary
 from passes.as_planned import own_sizes
 from passes.hardware.network import Network
-from passes.planner.constraints import MICROBATCHES, MOMENTS, PADDING, REMAT
+from passes.planner.constraints import MICROBATCHES, MOMENTS, NETWORK, PADDING, REMAT
 from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
 from passes.planner.undivided import undivided_batch
@@ -54,7 +54,11 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
     lacks = memory["peak"] > memory["capacity"] > 0
     return {
         **question(plan),
-        "network": network_row(Network(plan.mesh, plan.chip)),
+        "network": {
+            **network_row(plan.physical),
+            "given": dict(plan.network),
+            "reason": plan.reasons.get(NETWORK, ""),
+        },
         "axes": _axis_rows(graph, plan),
         "order_reason": plan.reasons.get("order", "") if plan.order_where else "",
         "parameters": _parameter_rows(graph, placed, plan),

@@ -14,7 +14,7 @@ from passes.planner.remat import shown
 from passes.proof.proof import proof_lines
 from passes.report.explained import explained
 from passes.report.style import Printer
-from passes.report.units import format_bytes, format_change, format_percent, format_seconds, ordered
+from passes.report.units import format_bytes, format_change, format_percent, format_seconds, ordered, parts_of
 from passes.sharding.state import STATE_KINDS
 
 _NONE = "—"
@@ -83,6 +83,8 @@ def _network(network: Mapping[str, Any], hardware: str, printer: Printer) -> Non
         across = f"{place['across']} {kind}s" if place["across"] > 1 else ""
         parts.append(f"{axis} {' × '.join(each for each in (across, inside) if each) or '1'}")
     printer.heading("Network", f"{heading}: {', '.join(parts)}")
+    if network.get("reason"):
+        printer.rows([(f"chosen for the plan: {network['reason']}",)])
 
 
 def _meshes(meshes: Sequence[Mapping[str, Any]], devices: int, printer: Printer) -> None:
@@ -97,6 +99,7 @@ def _meshes(meshes: Sequence[Mapping[str, Any]], devices: int, printer: Printer)
         else:
             slower = each["step"] / fastest - 1 if fastest else 0.0
             why = "the fastest" if each is meshes[0] else f"{slower:.1%} slower" if slower >= 5e-4 else "the same time"
+            why += f"; {parts_of(each['network'])}" if each.get("network") else ""
             rows.append((mesh, format_seconds(each["step"]), format_bytes(each["peak"]), why))
     printer.table(("mesh", ">step", ">peak", "why"), rows)
 

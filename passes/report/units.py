@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import floor, log10
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -60,3 +60,13 @@ def ordered(order: Mapping[str, Sequence[str]]) -> str:
     """`experts before batch where mlp is`; of none that is another one somewhere, `one order everywhere`."""
     said = [f"{' before '.join(names)} where {where} is" for where, names in order.items()]
     return ", ".join(said) or "one order everywhere"
+
+
+def each_part(network: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """`data 4×4×1`, `model 2 nodes` for each mesh axis of an assignment to the physical network."""
+    return tuple(f"{axis} {part.replace(' x ', ' × ').replace('x', '×')}" for axis, part in network)
+
+
+def parts_of(network: Mapping[str, str]) -> str:
+    """`data 4×4×1, model 1×1×4`"""
+    return ", ".join(each_part(network.items()))

@@ -10,7 +10,6 @@ from ir import jax_api
 from ir.types import TensorType
 from passes import errors, require
 from passes.hardware.arrange import arranged
-from passes.hardware.network import Network
 from passes.planner.layouts import Layouts
 
 
@@ -28,7 +27,7 @@ def device_mesh(plan: Layouts, devices: Sequence[Any] | Mesh | None = None) -> M
     if len(found) != wanted:
         raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
     if given is None:
-        found = arranged(found, Network(plan.mesh, plan.chip)) if plan.hardware or plan.custom_chip else found
+        found = arranged(found, plan.physical) if plan.hardware or plan.custom_chip else found
     shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
     return Mesh(shape, plan.mesh.axes, axis_types=(AxisType.Auto,) * len(plan.mesh.axes))
 

@@ -11,11 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from levanter.compiler.verify import errors
 from levanter.optional import require
+from passes.hardware.arrange import arranged
 from passes.hardware.network import SLOW_AXIS
+
+if TYPE_CHECKING:
+    from passes import Plan
 
 TORUS_DIMS = {"v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}
 """How many dims a slice of each chip has."""
@@ -86,6 +90,30 @@ def topology_for(hardware: str, mesh: Mapping[str, int]) -> Topology:
     squarest = sorted(_forms(prod(inside), rank), key=lambda dims: (max(dims), dims))
     others = (Topology(chip, dims[::-1], slices, along_mesh=False) for dims in squarest)
     return next((each for each in others if each.is_whole_hosts), own)
+
+
+def topology_of(plan: Plan) -> Topology:
+    """The slice that a plan is compiled for: that of its mesh, or of the form that it gives to the physical network.
+
+    Raises:
+        UserError: the chip is no TPU, or libtpu is not installed.
+    """
+    found = topology_for(plan.hardware, plan.mesh.as_dict())
+    torus = plan.physical.torus
+    if not plan.network or torus is None:
+        return found
+    slices = plan.mesh.devices // plan.physical.islands.size
+    return Topology(found.chip, torus.form, slices, along_mesh=False)
+
+
+def devices_of(topology: Topology, plan: Plan) -> list[Any]:
+    """The described chips in the order of the mesh of a plan, row-major.
+
+    Raises:
+        UserError: libtpu has no such slice.
+    """
+    found = mesh_devices(topology, plan.mesh.as_dict())
+    return arranged(found, plan.physical) if plan.network else found
 
 
 def mesh_devices(topology: Topology, mesh: Mapping[str, int]) -> list[Any]:
