@@ -43,9 +43,10 @@ def over_networks(
     waiting = [list(others)]
     while waiting:
         group = waiting.pop()
-        near, least = bounded(group, step * (1 - ROUNDING))
+        limit = step * (1 - ROUNDING)
+        near, least = bounded(group, limit)
         if near is None:
-            bound = min(bound, least)
+            bound = min(bound, least if least < limit else step)
             continue
         best_first = _ranked(graph, near, group)
         plan = solved(best_first[0])

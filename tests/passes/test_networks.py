@@ -44,7 +44,7 @@ def gather(network: Network, *axes: str, volume: int = 1000 * MB) -> float:
 
 
 def test_a_whole_dim_beside_two_halves():
-    """On 4x4x4 v5p, `model` takes as long on a ring of 4 as on 2 x 2 of two rings, whose links it has to itself; but then
+    """On 4x4x4 v5p, `model` takes as long on a ring of 4 as on 2 x 2 of two rings, whose links it has to itself; then
     `data` goes two steps at a time, past the chips between."""
     mesh = DeviceMesh.of("16x4")
     whole, halves = on(V5P, mesh, data="4x4x1", model="1x1x4"), on(V5P, mesh, data="2x2x4", model="2x2x1")
@@ -278,8 +278,8 @@ def test_replica_is_the_slices():
     with pytest.raises(PlanError) as caught:
         assignment_of({"replica": "2x1", "data": "1x4", "model": "4x1"}, mesh, V5E)
     assert str(caught.value) == (
-        "network of 'replica': on a TPU this mesh axis is the slices themselves; write `2 slices`, or give the mesh axis "
-        "another name"
+        "network of 'replica': on a TPU this mesh axis is the slices themselves; write `2 slices`, or give the mesh "
+        "axis another name"
     )
     assert all("2 slices" in dict(each.words(mesh))["replica"] for each in every_assignment(mesh, V5E))
 
