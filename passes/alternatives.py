@@ -43,11 +43,11 @@ class Alternative:
     differ from the plan's (`passes.report.changes`). `taken_by` are other names of the same arrays that have some of
     the further mesh axes, `taken`; `padded` is the size that the name is padded to for this. In the role of state,
     `axes` are the kinds of it that are stored, in that of the order they say where that is another one, in that of
-    remat they are the policy, in that of microbatches their number, in that of moments their dtype, in that of padding
-    names with sizes, in that of network mesh axes with their parts.
+    remat they are the policy, in that of microbatches their number, in those of moments and gradients their dtype, in
+    that of padding names with sizes, in that of network mesh axes with their parts.
     """
 
-    role: Role | Literal["state", "order", "remat", "microbatches", "moments", "padding", "network"]
+    role: Role | Literal["state", "order", "remat", "microbatches", "moments", "gradients", "padding", "network"]
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -191,7 +191,7 @@ def _of_padding(graph: Graph, plan: Layouts) -> Explanation:
 
 
 def of_graphs(
-    name: Literal["remat", "microbatches", "moments", "padding"],
+    name: Literal["remat", "microbatches", "moments", "gradients", "padding"],
     chosen: tuple[str, ...],
     reason: str,
     graph: Graph,

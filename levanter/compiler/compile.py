@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,10 +18,12 @@ import jax
 import ir
 import passes
 from levanter.compiler.choices import asked_microbatches, explained_microbatches, remat_asked
+from levanter.compiler.dtypes import ChosenDtype, explained_dtype, with_dtype
 from levanter.compiler.elastic import BATCH_AXES, check_elastic, check_elastic_graph, check_elastic_plan
 from levanter.compiler.errors import elastic_needs_remat, elastic_padding, two_plans
+from levanter.compiler.gradients import GRADIENTS_DTYPE
 from levanter.compiler.microbatches import Chosen, fastest, with_count
-from levanter.compiler.moments import ChosenMoments, explained_moments, with_moments
+from levanter.compiler.moments import MOMENTS_DTYPE
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
 from levanter.compiler.user_errors import user_errors
@@ -31,7 +34,7 @@ from levanter.errors import batch_does_not_divide
 from levanter.runtime.state import LmBatch, Metrics, TrainState, batch_shape, state_shape, train_step_of
 from passes import pipeline
 from passes.alternatives import Explanation, explanation
-from passes.planner.constraints import MICROBATCHES, MOMENTS, PADDING, REMAT, Constraints, Given
+from passes.planner.constraints import GRADIENTS, MICROBATCHES, MOMENTS, PADDING, REMAT, Constraints, Given
 from passes.planner.variants import plan_alone, unlimited_step
 
 if TYPE_CHECKING:
@@ -39,9 +42,13 @@ if TYPE_CHECKING:
 
 ByHand = tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]
 """Sharding rules for compute and for storage."""
-Choice: TypeAlias = Chosen | ChosenMoments
+Choice: TypeAlias = Chosen | ChosenDtype
 """Of the configuration's, what a plan says."""
-_OF_THE_CONFIG = {MICROBATCHES: explained_microbatches, MOMENTS: explained_moments}
+_OF_THE_CONFIG = {
+    MICROBATCHES: explained_microbatches,
+    MOMENTS: partial(explained_dtype, MOMENTS_DTYPE),
+    GRADIENTS: partial(explained_dtype, GRADIENTS_DTYPE),
+}
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,8 @@ def with_choices(
     forbid: Given | None = None,
     time_limit: float | None = None,
 ) -> tuple[TrainConfig, Given | None, list[Choice]]:
-    """The config with what a plan chooses of it: the dtype of moments, and the number of micro-batches. The pins
-    without these, and the choices that are not the config's.
+    """The config with what a plan chooses of it: dtypes of moments and gradients, and the number of micro-batches. The
+    pins without these, and the choices that are not the config's.
 
     Raises:
         UserError: nothing fits the memory of a device; or what is pinned is no such choice.
@@ -176,10 +183,11 @@ def with_choices(
         graph = pipeline.prepare(ir.trace(train_step_of(asked), state_shape(asked), batch_shape(asked)))
         return unlimited_step(graph, passes.DeviceMesh.of(mesh), hardware, plan, rest, forbid)
 
-    config, rest, moments = with_moments(config, plan, pin, planned_so)
+    config, rest, moments = with_dtype(MOMENTS_DTYPE, config, plan, pin, planned_so)
+    config, rest, gradients = with_dtype(GRADIENTS_DTYPE, config, plan, rest, planned_so)
     shards = math.prod(mesh.get(axis, 1) for axis in BATCH_AXES)
     config, rest, parts = _with_microbatches(config, plan, rest, shards, planned_so, unlimited)
-    return config, rest, [each for each in (moments, parts) if each is not None]
+    return config, rest, [each for each in (moments, gradients, parts) if each is not None]
 
 
 def _with_microbatches(

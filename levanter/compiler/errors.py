@@ -119,18 +119,18 @@ def pinned_microbatches(written: str) -> UserError:
     return UserError(f"--pin microbatches={written}: expected a whole number of at least 1, or any")
 
 
-def chosen_moments(dtype: str, reason: str) -> str:
-    return f"optimizer.moments_dtype: {dtype}: {reason}"
+def chosen_dtype(field: str, dtype: str, reason: str) -> str:
+    return f"{field}: {dtype}: {reason}"
 
 
-def pinned_moments(written: str) -> UserError:
-    return UserError(f"--pin moments={written}: expected float32, bfloat16, or any")
+def pinned_dtype(name: str, written: str) -> UserError:
+    return UserError(f"--pin {name}={written}: expected float32, bfloat16, or any")
 
 
-def elastic_moments() -> UserError:
+def elastic_dtype(name: str, field: str) -> UserError:
     return UserError(
-        "moments cannot be pinned in an elastic run: its bits depend on them, and are the same under any plan; set "
-        "optimizer.moments_dtype"
+        f"{name} cannot be pinned in an elastic run: its bits depend on them, and are the same under any plan; set "
+        f"{field}"
     )
 
 

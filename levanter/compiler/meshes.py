@@ -13,7 +13,7 @@ from levanter.compiler.user_errors import user_errors
 from levanter.errors import UserError
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import pipeline
-from passes.planner.constraints import MICROBATCHES, MOMENTS
+from passes.planner.constraints import GRADIENTS, MICROBATCHES, MOMENTS
 from passes.planner.meshes import MeshChoice, choose_mesh, rows
 
 __all__ = ["MeshChoice", "answer_mesh", "mesh_for_config", "mesh_for_step", "rows"]
@@ -36,14 +36,14 @@ def mesh_for_config(config: TrainConfig, devices: int, hardware: str, **how: Any
     """
     check_hardware(hardware)
     config, pin = remat_asked(config, None, how.get("pin"))
-    choices = {name: each for name, each in (pin or {}).items() if name in (MICROBATCHES, MOMENTS)}
+    choices = {name: each for name, each in (pin or {}).items() if name in (GRADIENTS, MICROBATCHES, MOMENTS)}
     how |= {"pin": {name: each for name, each in (pin or {}).items() if name not in choices}}
-    graphs: dict[tuple[int | None, str | None], Graph] = {}
+    graphs: dict[tuple[object, ...], Graph] = {}
 
     def graph_for(mesh: DeviceMesh) -> Graph:
         fixed, _, _ = with_choices(config, mesh.as_dict(), hardware, pin=choices)
         check_mesh(fixed, mesh.as_dict())
-        key = fixed.trainer.microbatches, getattr(fixed.optimizer, "moments_dtype", None)
+        key = fixed.trainer.microbatches, fixed.trainer.gradients_dtype, getattr(fixed.optimizer, "moments_dtype", "")
         if key not in graphs:
             graphs[key] = pipeline.prepare(ir.trace(train_step_of(fixed), state_shape(fixed), batch_shape(fixed)))
         return graphs[key]

@@ -24,7 +24,7 @@ from levanter.compiler.target import Target, UserStep, load_step
 from levanter.compiler.user_errors import user_errors
 from levanter.compiler.verifying import Platform, plan_request, requested_devices, requested_plan, verified_plan
 from passes.planner.constraints import Given
-from passes.planner.errors import microbatches_are_traced, moments_are_traced
+from passes.planner.errors import gradients_are_traced, microbatches_are_traced, moments_are_traced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +93,8 @@ def report(
                 raise microbatches_are_traced(plan.source)
             if plan.moments:
                 raise moments_are_traced(plan.source)
+            if plan.gradients:
+                raise gradients_are_traced(plan.source)
             given = passes.Plan.of_document(plan, hardware)
         asked = {"plan": given, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
         result, found = explained(lambda: planned_graph(graph, mesh, hardware, **asked))

@@ -102,6 +102,7 @@ def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any
         "network": dict(plan.network),
         "microbatches": plan.microbatches,
         "moments": plan.moments,
+        "gradients": plan.gradients,
         "choices": {each: getattr(plan, each) for each in CHOICES_OF_MEMORY},
     }
 
@@ -121,6 +122,7 @@ def requested_plan(request: dict[str, Any]) -> passes.Plan:
         network=tuple(request["network"].items()),
         microbatches=request["microbatches"],
         moments=request["moments"],
+        gradients=request["gradients"],
         **request["choices"],
     )
 

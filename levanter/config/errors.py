@@ -132,12 +132,19 @@ def elastic_microbatches(source: str, planned: int, configured: int | None) -> U
 
 def elastic_moments(source: str, planned: str, configured: str | None) -> UserError:
     """`source` is the file of a plan that says what moments are kept in; without one the config leaves it open."""
+    return _elastic_dtype("moments", "optimizer.moments_dtype", source, planned, configured)
+
+
+def elastic_gradients(source: str, planned: str, configured: str | None) -> UserError:
+    """The same of gradients."""
+    return _elastic_dtype("gradients", "trainer.gradients_dtype", source, planned, configured)
+
+
+def _elastic_dtype(name: str, field: str, source: str, planned: str, configured: str | None) -> UserError:
     why = "the bits of an elastic run depend on it, and are the same under any plan"
     if not source:
-        return UserError(
-            f"optimizer.moments_dtype: null lets each plan choose, but {why}: set it to float32 or bfloat16"
-        )
+        return UserError(f"{field}: null lets each plan choose, but {why}: set it to float32 or bfloat16")
     return UserError(
-        f"{source}: `moments` is {planned}, and optimizer.moments_dtype is {configured}: {why}: leave it out of "
-        f"the plan, or set optimizer.moments_dtype to {planned} for the whole run"
+        f"{source}: `{name}` is {planned}, and {field} is {configured}: {why}: leave it out of the plan, or set {field} "
+        f"to {planned} for the whole run"
     )

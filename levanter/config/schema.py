@@ -45,6 +45,7 @@ class TrainConfig:
         if plan is not None and plan.microbatches is not None:
             self._follow(plan.source, plan.microbatches)
         self._check_moments()
+        self._check_gradients()
         if self.trainer.elastic and (plan is not None and plan.remat or is_left_to_the_plan(self.model)):
             raise errors.elastic_remat(plan.source if plan is not None and plan.remat else None)
         try:
@@ -69,6 +70,15 @@ class TrainConfig:
             raise errors.elastic_moments(plan.source if plan is not None and planned else "", planned, own)
         if plan is not None and planned:
             object.__setattr__(self, "optimizer", with_moments_in(self.optimizer, planned, plan.source))
+
+    def _check_gradients(self) -> None:
+        """The same of gradients."""
+        plan, own = self.trainer.plan, self.trainer.gradients_dtype
+        planned = (plan.gradients or "") if plan is not None else ""
+        if self.trainer.elastic and (own is None or planned not in ("", own)):
+            raise errors.elastic_gradients(plan.source if plan is not None and planned else "", planned, own)
+        if planned:
+            object.__setattr__(self, "trainer", replace(self.trainer, gradients_dtype=planned))
 
     @cached_property
     def mesh(self) -> DeviceMesh:

@@ -28,27 +28,41 @@ Loss = Callable[[Any, "LmBatch", jax.Array | None], jax.Array]
 
 
 def loss_and_gradients(
-    loss_of: Loss, parameters: Any, batch: LmBatch, key: jax.Array | None, microbatches: int
+    loss_of: Loss,
+    parameters: Any,
+    batch: LmBatch,
+    key: jax.Array | None,
+    microbatches: int,
+    dtype: str | None = None,
 ) -> tuple[jax.Array, Any]:
     """The mean loss over the targets of a batch, a float32 scalar, and its gradients.
 
     Args:
         key: for dropout; each micro-batch drops by a key of its own.
         microbatches: how many there are; they share out the axis `batch`.
+        dtype: of the gradients, of those that have more digits; None is that of the parameters.
     """
     if microbatches == 1:
-        return jax.value_and_grad(loss_of)(parameters, batch, key)
-    return _share(loss_of, parameters, batch, key, microbatches, jnp.maximum(_targets(batch), 1.0))
+        loss, gradients = jax.value_and_grad(loss_of)(parameters, batch, key)
+        return loss, _in_dtype(gradients, dtype)
+    total = jnp.maximum(_targets(batch), 1.0)
+    return _share(loss_of, parameters, batch, key, microbatches, total, dtype)
 
 
 def sharded_loss_and_gradients(
-    loss_of: Loss, parameters: Any, batch: LmBatch, key: jax.Array | None, microbatches: int
+    loss_of: Loss,
+    parameters: Any,
+    batch: LmBatch,
+    key: jax.Array | None,
+    microbatches: int,
+    dtype: str | None = None,
 ) -> tuple[jax.Array, Any]:
     """The same for a batch of virtual shards [virtual_shard, batch, position], in one order on any number of devices.
 
     Args:
         key: for dropout; each virtual shard drops by a key of its own.
         microbatches: how many there are in each virtual shard.
+        dtype: of the gradients once they are summed, as in `loss_and_gradients`.
     """
     total = jnp.maximum(_targets(batch), 1.0)
 
@@ -56,15 +70,25 @@ def sharded_loss_and_gradients(
         own_key = None if key is None else jax.random.fold_in(key, at)
         return _share(loss_of, parameters, shard, own_key, microbatches, total)
 
-    return sum_of_shards(of_shard, batch)
+    loss, gradients = sum_of_shards(of_shard, batch)
+    return loss, _in_dtype(gradients, dtype)
 
 
 def _share(
-    loss_of: Loss, parameters: Any, batch: LmBatch, key: jax.Array | None, microbatches: int, total: jax.Array
+    loss_of: Loss,
+    parameters: Any,
+    batch: LmBatch,
+    key: jax.Array | None,
+    microbatches: int,
+    total: jax.Array,
+    dtype: str | None = None,
 ) -> tuple[jax.Array, Any]:
     """What a part of a batch adds to the mean loss over `total` targets, and to its gradients.
 
     The loss has its weight before it is differentiated: the gradients, which are many, need not be multiplied.
+
+    Args:
+        dtype: that micro-batches are summed in, as in `loss_and_gradients`.
     """
     if microbatches == 1:
         weight = _targets(batch) / total
@@ -78,7 +102,7 @@ def _share(
         loss, gradients = _share(loss_of, parameters, micro, own_key, 1, total)
         return mean + loss, jax.tree.map(lambda total, each: total + each.astype(total.dtype), sums, gradients)
 
-    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    zeros = jax.tree.map(lambda each: jnp.zeros_like(each, _shorter(each.dtype, dtype)), parameters)
     return hax.fold(step, Micro)((jnp.zeros((), jnp.float32), zeros), split, hax.arange(Micro))
 
 
@@ -116,6 +140,15 @@ def first_microbatch(batch: LmBatch, microbatches: int) -> LmBatch:
         return batch
     Micro = Axis("microbatch", microbatches)
     return jax.tree.map(lambda each: _split(each, Micro)[Micro.name, 0], batch, is_leaf=_is_named)
+
+
+def _in_dtype(gradients: Any, dtype: str | None) -> Any:
+    return jax.tree.map(lambda each: each.astype(_shorter(each.dtype, dtype)), gradients)
+
+
+def _shorter(own: Any, dtype: str | None) -> Any:
+    """The dtype of a gradient whose parameter has its `own`: the other one where that has fewer digits."""
+    return dtype if dtype is not None and own == jnp.float32 else own
 
 
 def _split(array: NamedArray, Micro: Axis) -> NamedArray:

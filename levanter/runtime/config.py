@@ -12,6 +12,9 @@ from levanter.fields import COUNT, LARGEST_SIZE, SEED, SIZE, at_least, between, 
 from levanter.runtime import errors
 
 
+GRADIENT_DTYPES = ("float32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class WatchConfig:
     """Single parameters whose norms are logged: of the weight, of its gradient, and of its update."""
@@ -53,6 +56,9 @@ class TrainerConfig:
     microbatches: int | None = number(1, SIZE)
     """Parts of a batch whose gradients are made one after another and added: the same update in less memory. null is
     the number whose step is fastest of those that fit trainer.hardware; a run fixes that when it starts."""
+    gradients_dtype: str | None = word("float32", GRADIENT_DTYPES)
+    """What gradients are kept in until the update, and summed in over micro-batches: float32 or bfloat16; null leaves
+    it to the plan, which takes bfloat16 where nothing else fits the memory of a device."""
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
     starts, and half of the virtual shards of an elastic run. A run keeps the number where it resumes on more or fewer

@@ -28,7 +28,7 @@ from levanter.config.schema import TrainConfig
 
 SCHEDULE_STEPS, CPU_THREADS = "optimizer.schedule_steps", "trainer.cpu_threads"
 INITIALIZED, MICROBATCHES = "trainer.initialize_from", "trainer.microbatches"
-MOMENTS = "optimizer.moments_dtype"
+MOMENTS, GRADIENTS = "optimizer.moments_dtype", "trainer.gradients_dtype"
 
 NOT_SET = "(not set)"
 """In the place of a value that there is not."""
@@ -117,7 +117,8 @@ def fixed_at_start(config: TrainConfig, before: Record, steps_before: int, threa
 def open_choices(config: TrainConfig) -> tuple[str, ...]:
     """The fields that are null for the plan to choose, by their dotted names."""
     moments = getattr(config.optimizer, "moments_dtype", "none")
-    fields = {MICROBATCHES: config.trainer.microbatches, MOMENTS: moments}
+    trainer = config.trainer
+    fields = {MICROBATCHES: trainer.microbatches, MOMENTS: moments, GRADIENTS: trainer.gradients_dtype}
     return tuple(name for name, value in fields.items() if value is None)
 
 

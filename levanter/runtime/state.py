@@ -86,6 +86,7 @@ def make_train_step(
     seed: int,
     *,
     microbatches: int = 1,
+    gradients_dtype: str | None = None,
     virtual_shards: int | None = None,
     frozen: Frozen = nothing_frozen,
     adapter: AdapterConfig | None = None,
@@ -98,6 +99,7 @@ def make_train_step(
     Args:
         seed: of the run; dropout at a step depends on it and on the step's number only.
         microbatches: see `levanter.runtime.accumulate`.
+        gradients_dtype: what gradients are kept in until the update, which computes in the dtype of the parameters.
         virtual_shards: of an elastic run; None for any other.
         frozen: what of a model stays as it is.
         adapter: of the model, which may drop some of its inputs while training.
@@ -126,8 +128,9 @@ def make_train_step(
 
         scaling = Scaling(loss_scale, state.loss_scale)
         differentiate = loss_and_gradients if virtual_shards is None else sharded_loss_and_gradients
-        loss, gradients = differentiate(scaling.scaled(loss_of), trained, batch, key, microbatches)
-        loss, gradients = scaling.unscaled(loss, gradients)
+        loss, gradients = differentiate(scaling.scaled(loss_of), trained, batch, key, microbatches, gradients_dtype)
+        loss, kept = scaling.unscaled(loss, gradients)
+        gradients = jax.tree.map(lambda each, parameter: each.astype(parameter.dtype), kept, trained)
         norm = global_norm(gradients, virtual_shards)
         updates, opt_state = transform.update(
             gradients,
@@ -159,6 +162,7 @@ def train_step_of(config: TrainConfig, watch: Callable[..., Metrics] | None = No
         _optimizer(config),
         config.trainer.seed,
         microbatches=config.trainer.microbatches or 1,
+        gradients_dtype=config.trainer.gradients_dtype,
         virtual_shards=_virtual_shards(config),
         frozen=_frozen(config),
         adapter=config.adapter,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from passes.errors import rule_mesh_axis
 from passes.hardware.assignment import Words
@@ -27,13 +27,15 @@ Given: TypeAlias = Mapping[str, str | Sequence[str]]
 """Mesh axes by name, as a user writes them."""
 Shapes: TypeAlias = Sequence[tuple[tuple[tuple[str, int], ...], Role]]
 STORED, REMAT, MICROBATCHES, PADDING, ANY = "stored", "remat", "microbatches", "padding", "any"
-MOMENTS, NETWORK = "moments", "network"
+MOMENTS: Literal["moments"] = "moments"
+GRADIENTS: Literal["gradients"] = "gradients"
+NETWORK: Literal["network"] = "network"
 """What is pinned to kinds of state, to what the backward pass computes again, to a number of parts of the batch, to
-names that are padded, to what the optimizer keeps its running means in, and to parts of the physical network; and the
+names that are padded, to what running means and gradients are kept in, and to parts of the physical network; and the
 word for whichever is best."""
 USUAL = "usual"
 """The word for the assignment of mesh axes to the physical network that a plan has that says nothing of it."""
-_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING, MOMENTS, NETWORK)
+_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING, MOMENTS, GRADIENTS, NETWORK)
 _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 """Storage choices, mesh axes forbidden to names, and those that pinned names are computed over."""
 
@@ -64,6 +66,8 @@ class Constraints:
             raise errors.microbatches_are_traced()
         if MOMENTS in (pin or {}):
             raise errors.moments_are_traced()
+        if GRADIENTS in (pin or {}):
+            raise errors.gradients_are_traced()
         remat = remat_of(_words((pin or {}).get(REMAT, ())))
         padding = tuple(sorted(set(_words((pin or {}).get(PADDING, ())))))
         network = _network((pin or {}).get(NETWORK, ANY))

@@ -39,7 +39,9 @@ _yaml: Any = yaml
 WIDTH = 100
 CHOICES = {"auto": None, "true": True, "false": False}
 """The words of a choice that memory may be left to make, and what a plan has for each."""
-MOMENT_DTYPES = ("float32", "bfloat16")
+SHORT_DTYPES = ("float32", "bfloat16")
+DTYPES = ("moments", "gradients")
+"""The fields of a plan that are dtypes."""
 CHOICES_OF_MEMORY = ("regather", "defer_sums", "hoist_gathers")
 """The fields of a plan that are such choices."""
 
@@ -59,6 +61,7 @@ _MEANINGS = {
     "or names whose products are kept, the rest being computed again.",
     "microbatches": "Parts of a batch whose gradients are made one after another and added.",
     "moments": "What the optimizer keeps its running means of gradients in, between steps.",
+    "gradients": "What gradients are summed and kept in until the update.",
     "regather": "Whether parameters are gathered again in the backward pass (true) or kept from the forward pass "
     "(false); auto keeps them where there is room.",
     "defer_sums": "Whether gradients that a loop adds up are reduced once, after it; auto does as many as there is "
@@ -100,6 +103,8 @@ class PlanDocument:
     """Parts of a batch that are computed one after another; left out, as the configuration says."""
     moments: str | None = None
     """What the optimizer keeps its running means in, float32 or bfloat16; left out, as the configuration says."""
+    gradients: str | None = None
+    """What gradients are summed and kept in, float32 or bfloat16; left out, as the configuration says."""
     padding: dict[str, int] = field(default_factory=dict[str, int])
     """Sizes that axes are padded to, so that mesh axes divide them."""
     network: dict[str, str] = field(default_factory=dict[str, str])
@@ -125,8 +130,9 @@ class PlanDocument:
         if self.microbatches is not None and self.microbatches < 1:
             expected = _EXPECTED["microbatches"]
             raise errors.document_value(self.source, "microbatches", str(self.microbatches), expected)
-        if self.moments is not None and self.moments not in MOMENT_DTYPES:
-            raise errors.document_value(self.source, "moments", self.moments, _EXPECTED["moments"])
+        for key in DTYPES:
+            if getattr(self, key) not in (None, *SHORT_DTYPES):
+                raise errors.document_value(self.source, key, getattr(self, key), _EXPECTED[key])
         for key in CHOICES_OF_MEMORY:
             if getattr(self, key) not in CHOICES:
                 raise errors.document_choice(self.source, key, getattr(self, key), tuple(CHOICES))
@@ -192,7 +198,8 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         yield ""
         yield from _comment(_MEANINGS["network"])
         why = reasons.get("network", "") if "network" not in document.sizes else ""
-        yield f"network: {_flow(document.network)}{f'  # {why}' if why else ''}"
+        parts = {axis: int(part) if part.isdigit() else part for axis, part in document.network.items()}
+        yield f"network: {_flow(parts)}{f'  # {why}' if why else ''}"
     if document.padding:
         yield ""
         yield from _comment(_MEANINGS["padding"])
@@ -202,6 +209,7 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         ("remat", _words_of_remat(document)),
         ("microbatches", document.microbatches),
         ("moments", document.moments),
+        ("gradients", document.gradients),
     ):
         if written:
             yield ""
@@ -355,6 +363,7 @@ _EXPECTED = {
     "remat": "none, full, or a list of names to keep, such as [mlp]",
     "microbatches": "a whole number of at least 1",
     "moments": "float32 or bfloat16",
+    "gradients": "float32 or bfloat16",
     "network": "devices by mesh axis, such as {data: 4x4x1, model: 1x1x4}",
     "padding": "sizes by name, such as {vocab: 50260}",
     "regather": "auto, true or false",
@@ -373,6 +382,7 @@ _READERS = {
     "remat": _kinds,
     "microbatches": _number,
     "moments": _word,
+    "gradients": _word,
     "network": _words,
     "padding": _sizes,
     "regather": _choice,

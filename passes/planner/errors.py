@@ -229,6 +229,15 @@ def moments_are_traced(source: str = "") -> PlanError:
     )
 
 
+def gradients_are_traced(source: str = "") -> PlanError:
+    """`source` is the file of a plan that asks for them."""
+    return PlanError(
+        f"{source}{': ' * bool(source)}gradients: the step is planned as it was traced, and what gradients are kept "
+        "in is in it; set that in the step, or plan a model of a configuration: levanter compile --model NAME "
+        "--pin gradients=bfloat16"
+    )
+
+
 def microbatches_are_traced(source: str = "") -> PlanError:
     """`source` is the file of a plan that asks for them."""
     return PlanError(

@@ -81,8 +81,8 @@ class Layouts:
     alone ZeRO-1. `subject` is the step that was planned; a plan by hand has none until it is carried out. `document` is
     the file that the plan was read from; what of it a step cannot follow is an error. `remat` says what the backward
     pass computes again (`passes.rematerialize`), and `microbatches` in how many parts the batch is computed, where the
-    plan says that; the step is traced so, as it is with `moments`, what the optimizer keeps its running means in.
-    `padding` says to what sizes names are padded (`passes.pad_axes`). `network` says which part of the physical network
+    plan says that; the step is traced so, as it is with `moments`, what the optimizer keeps its running means in, and
+    `gradients`, the same of gradients. `padding` says to what sizes names are padded (`passes.pad_axes`). `network` says which part of the physical network
     each mesh axis has (`passes.hardware.assignment`); left out, the usual one.
     """
 
@@ -103,6 +103,7 @@ class Layouts:
     remat: Remat = AS_IT_IS
     microbatches: int | None = None
     moments: str = ""
+    gradients: str = ""
     padding: Mapping[str, int] = field(default_factory=dict[str, int])
     network: Words = ()
     document: PlanDocument | None = field(default=None, compare=False, repr=False)

@@ -128,6 +128,7 @@ class Plan(Layouts):
             document=document,
             microbatches=document.microbatches,
             moments=document.moments or "",
+            gradients=document.gradients or "",
             **document.choices,
         )
 
@@ -160,6 +161,7 @@ class Plan(Layouts):
             list(self.remat),
             self.microbatches,
             self.moments or None,
+            self.gradients or None,
             dict(self.padding),
             dict(self.network),
         )

@@ -31,9 +31,10 @@ def change_tables(changed: Mapping[str, Any], printer: Printer) -> None:
     if changed["microbatches"][0] != changed["microbatches"][1]:
         before, after = (count or "as the step has it" for count in changed["microbatches"])
         lines.append(("micro-batches", f"{after}, not {before}"))
-    if changed["moments"][0] != changed["moments"][1]:
-        before, after = (dtype or "as the step has it" for dtype in changed["moments"])
-        lines.append(("moments", f"{after}, not {before}"))
+    for key in ("moments", "gradients"):
+        if changed[key][0] != changed[key][1]:
+            before, after = (dtype or "as the step has it" for dtype in changed[key])
+            lines.append((key, f"{after}, not {before}"))
     if changed["padding"][0] != changed["padding"][1]:
         before, after = (_shown(sizes) or "nothing" for sizes in changed["padding"])
         lines.append(("padding", f"{after}, not {before}"))

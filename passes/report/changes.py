@@ -13,7 +13,14 @@ from passes.sharding.state import STATE_KINDS
 Row = dict[str, Any]
 
 ROLES = ("compute", "storage")
-CHOICES = {"remat": "policy", "microbatches": "count", "moments": "dtype", "padding": "sizes", "network": "given"}
+CHOICES = {
+    "remat": "policy",
+    "microbatches": "count",
+    "moments": "dtype",
+    "gradients": "dtype",
+    "padding": "sizes",
+    "network": "given",
+}
 TIMES = ("step", "compute", "communication", "exposed")
 _KEY = ("kind", "axis", "mesh_axes", "bytes", "phase", "moving", "source")
 

@@ -14,6 +14,7 @@ _CHOICES = {
     "remat": "What the backward pass computes again",
     "microbatches": "Parts in which the batch is computed",
     "moments": "What the optimizer keeps its running means in",
+    "gradients": "What gradients are kept in",
     "padding": "What axes are padded to",
     "network": "The part of the physical network that each mesh axis has",
 }
@@ -22,6 +23,7 @@ _NONE = {
     "remat": "what the step does",
     "microbatches": "as the step does",
     "moments": "as the step does",
+    "gradients": "as the step does",
     "padding": "nothing is padded",
     "network": "one that is not filled evenly",
 }
@@ -81,8 +83,8 @@ def _choice(each: Mapping[str, Any]) -> str:
         return f"Padded to {', '.join(each['axes'])}" if each["axes"] else "Without padding"
     if each["role"] == "network":
         return f"With {', '.join(each['axes'])}"
-    if each["role"] == "moments":
-        return f"Moments in {', '.join(each['axes'])}"
+    if each["role"] in ("moments", "gradients"):
+        return f"{each['role'].capitalize()} in {', '.join(each['axes'])}"
     if each["role"] == "microbatches":
         return f"Micro-batches {', '.join(each['axes'])}"
     verb = _VERBS[each["role"]]

@@ -129,9 +129,9 @@ def _choices(report: Mapping[str, Any], printer: Printer) -> None:
         rows.append(("remat", shown(remat["policy"]), remat["reason"]))
     if microbatches and microbatches["count"]:
         rows.append(("micro-batches", f"{microbatches['count']:,}", microbatches["reason"]))
-    moments = report.get("moments")
-    if moments and moments["dtype"]:
-        rows.append(("moments", moments["dtype"], moments["reason"]))
+    for key in ("moments", "gradients"):
+        if (kept := report.get(key)) and kept["dtype"]:
+            rows.append((key, kept["dtype"], kept["reason"]))
     padding = report.get("padding")
     if padding and (padding["sizes"] or padding["reason"]):
         sizes = ", ".join(f"{name}={size}" for name, size in padding["sizes"].items())
