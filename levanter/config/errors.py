@@ -145,6 +145,6 @@ def _elastic_dtype(name: str, field: str, source: str, planned: str, configured:
     if not source:
         return UserError(f"{field}: null lets each plan choose, but {why}: set it to float32 or bfloat16")
     return UserError(
-        f"{source}: `{name}` is {planned}, and {field} is {configured}: {why}: leave it out of the plan, or set {field} "
-        f"to {planned} for the whole run"
+        f"{source}: `{name}` is {planned}, and {field} is {configured}: {why}: leave it out of the plan, or set "
+        f"{field} to {planned} for the whole run"
     )

@@ -11,7 +11,6 @@ from levanter.compiler.question import PlanConfig
 from levanter.fields import COUNT, LARGEST_SIZE, SEED, SIZE, at_least, between, check, number, word
 from levanter.runtime import errors
 
-
 GRADIENT_DTYPES = ("float32", "bfloat16")
 
 

@@ -82,8 +82,8 @@ class Layouts:
     the file that the plan was read from; what of it a step cannot follow is an error. `remat` says what the backward
     pass computes again (`passes.rematerialize`), and `microbatches` in how many parts the batch is computed, where the
     plan says that; the step is traced so, as it is with `moments`, what the optimizer keeps its running means in, and
-    `gradients`, the same of gradients. `padding` says to what sizes names are padded (`passes.pad_axes`). `network` says which part of the physical network
-    each mesh axis has (`passes.hardware.assignment`); left out, the usual one.
+    `gradients`, the same of gradients. `padding` says to what sizes names are padded (`passes.pad_axes`). `network`
+    says which part of the physical network each mesh axis has (`passes.hardware.assignment`); left out, the usual one.
     """
 
     mesh: DeviceMesh

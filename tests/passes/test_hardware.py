@@ -83,7 +83,7 @@ def test_how_mesh_axes_lie(chip, sizes, form, parts):
 
 
 def test_a_chain_of_chips_that_are_no_neighbours_has_a_share_of_the_links():
-    """32 x 8 on 16 x 16: the inner axis is 8 neighbours; of the outer one, 2 lie 8 apart on that dim, both ways round."""
+    """32 x 8 on 16 x 16: the inner axis is 8 neighbours; of the outer one, 2 are 8 apart on that dim, both ways."""
     volume = 400 * MB
     outer, inner = (seconds("v5e", {"x": 32, "y": 8}, [axis], "all_gather", volume) for axis in "xy")
     assert outer == pytest.approx(31 / 32 * volume / (90e9 + 2 * 45e9 / 8))
