@@ -87,8 +87,8 @@ def as_usual(mesh: DeviceMesh, chip: Chip) -> Assignment:
 
 @lru_cache(maxsize=256)
 def every_assignment(mesh: DeviceMesh, chip: Chip) -> tuple[Assignment, ...]:
-    """The usual assignment, then all others: of mesh axes to islands that are filled evenly, and in a slice those that
-    share the fewest dims."""
+    """The usual assignment, then all others: of mesh axes to islands that are filled evenly, and in a slice those in
+    which the fewest mesh axes share dims."""
     usual = as_usual(mesh, chip)
     if not usual.islands.even:
         return (usual,)
@@ -129,10 +129,8 @@ def assignment_of(words: Mapping[str, str] | Words, mesh: DeviceMesh, chip: Chip
     if chip.switched:
         return Assignment(islands)
     form = tuple(prod(column) for column in zip(*parts, strict=True))
-    listed = [mesh.axes.index(axis) for axis in written]
-    order = (*(i for i in range(len(parts)) if i not in listed), *listed)
     torus = Torus(form, tuple(parts), chip.wraps_at)
-    return Assignment(islands, torus if order == torus.nested else Torus(form, tuple(parts), chip.wraps_at, order))
+    return Assignment(islands, torus.ordered([mesh.axes.index(axis) for axis in written]))
 
 
 def _read(axis: str, size: int, written: str, rank: int, chip: Chip) -> Dims:

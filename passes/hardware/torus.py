@@ -10,8 +10,8 @@ ring's size as soon as there are that many chips, else the squarest. Then dims a
 then for most bandwidth. Source: "How To Scale Your Model" (JAX team), chapter on TPUs; the forms are those of the Cloud
 TPU documentation.
 
-No more dims are shared than must be: an all-reduce over whole dims is compiled into a ring for each direction of each
-of them, and one over more than eight chips in parts of dims into a single ring (libtpu 0.0.35, `StrategyND` and
+No more mesh axes share dims than must: an all-reduce over whole dims is compiled into a ring for each direction of each
+of them, and one over more than eight chips in parts of dims into a single ring (libtpu 0.0.42, `StrategyND` and
 `StrategyRing`), which is why JAX's `create_device_mesh` refuses to split dims unless it is told to.
 """
 
@@ -78,13 +78,21 @@ class Torus:
         """How many physical dims more than one mesh axis goes along."""
         return sum(len(axes) > 1 for axes in self._on_dims())
 
-    def orders(self) -> Iterator[Torus]:
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        """The mesh axes that share a physical dim with another one."""
+        return tuple(sorted({axis for axes in self._on_dims() if len(axes) > 1 for axis in axes}))
+
+    def orders(self) -> Iterator["Torus"]:
         """The same with the mesh axes that share dims in each order."""
-        several = sorted({axis for axes in self._on_dims() if len(axes) > 1 for axis in axes})
-        for chosen in permutations(several):
-            turn = iter(chosen)
-            order = tuple(next(turn) if axis in several else axis for axis in range(len(self.parts)))
-            yield self if order == self.nested else replace(self, order=order)
+        yield from map(self.ordered, permutations(self.sharing))
+
+    def ordered(self, axes: Sequence[int]) -> "Torus":
+        """The same with the mesh axes that share dims in this order, outermost first; of others it does not matter."""
+        several = self.sharing
+        turn = iter([axis for axis in axes if axis in several])
+        order = tuple(next(turn) if axis in several else axis for axis in range(len(self.parts)))
+        return replace(self, order=() if list(order) == sorted(order) else order)
 
     def _on_dims(self) -> list[list[int]]:
         """The mesh axes that go along each physical dim."""
@@ -107,10 +115,11 @@ def _torus_of(sizes: Dims, largest: Dims, ring_multiple: int) -> Torus:
 
 @lru_cache(maxsize=1024)
 def least_shared(sizes: Dims, largest: Dims, ring_multiple: int) -> tuple[Torus, ...]:
-    """The ways in which mesh axes share the fewest dims, the one of `torus_of` first; in each order where they do and
-    not too many ways are left."""
+    """The ways in which the fewest mesh axes share dims, few dims first; in each order where they do and not too many
+    ways are left."""
     found = sorted(layouts(sizes, largest, ring_multiple), key=_score)
-    found = [each for each in found if each.shared == found[0].shared]
+    least = min(len(each.sharing) for each in found)
+    found = [each for each in found if len(each.sharing) == least]
     ordered = tuple(other for each in found for other in each.orders())
     return ordered if len(ordered) <= _MOST_ORDERED else tuple(found)
 

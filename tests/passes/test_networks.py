@@ -195,7 +195,7 @@ def test_a_plan_says_it_and_is_followed(tmp_path):
     plan = by_hand(data="4", model="2 nodes")
     assert plan.network == (("data", "4"), ("model", "2 nodes")) and by_hand().network == ()
     plan.save(file)
-    assert "\nnetwork: {data: '4', model: 2 nodes}\n" in file.read_text()
+    assert "\nnetwork: {data: 4, model: 2 nodes}\n" in file.read_text()
     again = passes.Plan.load(file, NODES_OF_4)
     assert again.network == plan.network and again.as_document().network == {"data": "4", "model": "2 nodes"}
     ids = [device.id for device in passes.device_mesh(again).devices.flat]

@@ -41,6 +41,7 @@ def test_a_report_is_the_json_of_compile() -> None:
             "padding",
             "microbatches",
             "moments",
+            "gradients",
             "network",
             "axes",
             "order_reason",
