@@ -83,11 +83,11 @@ class Torus:
         """The mesh axes that share a physical dim with another one."""
         return tuple(sorted({axis for axes in self._on_dims() if len(axes) > 1 for axis in axes}))
 
-    def orders(self) -> Iterator["Torus"]:
+    def orders(self) -> Iterator[Torus]:
         """The same with the mesh axes that share dims in each order."""
         yield from map(self.ordered, permutations(self.sharing))
 
-    def ordered(self, axes: Sequence[int]) -> "Torus":
+    def ordered(self, axes: Sequence[int]) -> Torus:
         """The same with the mesh axes that share dims in this order, outermost first; of others it does not matter."""
         several = self.sharing
         turn = iter([axis for axis in axes if axis in several])
