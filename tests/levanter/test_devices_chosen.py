@@ -28,12 +28,15 @@ def test_compile_takes_the_fastest_mesh(capsys: pytest.CaptureFixture[str]) -> N
         "step": None,
         "peak": None,
         "refused": "trainer.train_batch_size=6 does not divide over data=4: use 4 or 8, or a mesh with data=3",
+        "network": {},
     }
     assert found["network"] == {
         "islands": 1,
         "island": 4,
         "form": [2, 2],
         "axes": {"data": {"inside": [2, 1], "across": 1}, "model": {"inside": [1, 2], "across": 1}},
+        "given": {},
+        "reason": "",
     }
 
 
