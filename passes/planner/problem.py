@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from ir.graph import Graph
 from ir.ops import entered
@@ -70,7 +71,7 @@ class Problem:
     def under(cls, graph: Graph, plan: Layouts) -> "Problem":
         """The problem that a plan of a canonical graph answers, with what it gathers again and what it stores."""
         again = regathers(graph, plan, assign_roles(graph, stored=plan.stored))
-        how = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
+        how: dict[str, Any] = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
         return cls.of(graph, plan.mesh, plan.chip, again, **how)
 
     def price(self, rules: ShardingRules) -> tuple[Cost, int]:

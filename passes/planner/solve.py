@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from time import perf_counter
+from typing import Any
 
 from ir.graph import Graph
 from passes import errors
@@ -187,7 +188,7 @@ def _reasons(problem: Problem, plan: Plan, seconds: float) -> dict[str, str]:
 
 def with_reasons(graph: Graph, plan: Plan) -> Plan:
     """A plan that was not searched for, with the reason of every name: what it would cost to undo the choice alone."""
-    how = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
+    how: dict[str, Any] = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
     problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather), **how)
     cost, _ = problem.price(plan.rules)
     seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
