@@ -98,4 +98,6 @@ def child_failed(index: int, code: int) -> str:
 
 
 def children_killed(indices: list[int], seconds: float) -> str:
+    if len(indices) == 1:
+        return f"process {indices[0]} did not stop within {seconds:.0f} s and was killed"
     return f"processes {', '.join(map(str, indices))} did not stop within {seconds:.0f} s and were killed"

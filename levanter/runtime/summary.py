@@ -19,6 +19,8 @@ from levanter.runtime.command import Command
 PROMPT = "The"
 _DEVICES = 8
 """That a CPU is asked to stand in for."""
+_OF_A_RUN = ("--run-dir", "--plan", "--profile", "--devices", "--coordinator", "--processes", "--process-id")
+"""Options of `train` that `compile` has not, or not beside a mesh."""
 
 
 def ended(
@@ -58,13 +60,13 @@ def next_commands(command: Command, config: TrainConfig, path: Path) -> list[tup
         mesh, does = spread
         found.append((command.text(mesh=mesh, run_dir=f"{path}-{mesh}"), does))
     if elastic:
-        planned = command.text("compile", leave_out=("--run-dir", "--plan"), mesh=f"{elastic[-1]}")
+        planned = command.text("compile", leave_out=_OF_A_RUN, mesh=f"{elastic[-1]}")
         return [*found, (planned, f"how this model would be stored on {elastic[-1]} chips, and why")]
     if command.is_bare:
         planned = "levanter compile --model gpt2_small --mesh 8x4"
         return [*found, (planned, "how a larger model would be sharded over 32 chips, and why")]
     data = math.gcd(batch, 8)
-    planned = command.text("compile", leave_out=("--run-dir", "--plan"), mesh=f"{data}x4")
+    planned = command.text("compile", leave_out=_OF_A_RUN, mesh=f"{data}x4")
     return [*found, (planned, f"how this model would be sharded over {data * 4} chips, and why")]
 
 

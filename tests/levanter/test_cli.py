@@ -16,10 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 import pytest
 
 from levanter.cli.main import levanter as group
 from levanter.cli.main import main
+from levanter.config import load
+from levanter.runtime.command import Command
+from levanter.runtime.summary import next_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVANTER = [sys.executable, "-m", "levanter.cli.main"]
@@ -288,3 +292,14 @@ def test_the_script_finds_the_packages_of_its_checkout(tmp_path: Path) -> None:
     # -S leaves site-packages out, and with it an editable install; the dependencies come back without it.
     done = run(sys.executable, "-S", script, "--help", cwd=tmp_path, PYTHONPATH=packages)
     assert done.returncode == 0 and "--config_path" in done.stdout
+
+
+def test_what_to_try_next_has_no_option_that_its_command_has_not() -> None:
+    def options(command: click.Command) -> set[str]:
+        return {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+
+    of_a_run = options(group.commands["train"]) - options(group.commands["compile"])
+    assert {"--run-dir", "--profile", "--processes"} <= of_a_run
+    typed = Command(("train", *(part for name in sorted(of_a_run) for part in (name, "2"))))
+    *_, (line, _) = next_commands(typed, load("gpt2_nano"), Path("a"))
+    assert line == "levanter compile --mesh 8x4"
