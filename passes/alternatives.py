@@ -158,7 +158,7 @@ def _of_network(graph: Graph, plan: Layouts) -> Explanation:
     times, memory, _ = _priced(graph, plan)
     here, mesh = plan.physical.assignment, plan.mesh
     found: list[Alternative] = []
-    for network in networks(mesh, plan.chip):
+    for network in networks(mesh, plan.chip, alike=False):
         if network.assignment != here:
             words = network.assignment.words(mesh)
             search = plan.search or Search(0, 0.0, False)

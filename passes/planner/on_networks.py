@@ -1,8 +1,8 @@
 """The search over how mesh axes are assigned to the physical network (`passes.hardware.assignment`).
 
-The plan on the usual network is known when it begins. All others are bounded together by one on which each collective
-takes the least that it takes on any of them: where no plan on that is faster, none is on any of them. Where one is, the
-network on which it comes out fastest is searched by itself, and the rest are bounded in halves.
+The plan on the usual network is known when it begins. On each other one only plans that are faster than the best so far
+are looked for, on that first on which the collectives of the known plan take least: where there are none, that is
+proven as the optimum of one network is.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from passes.planner.plan import Plan
 from passes.summary import awaited, collectives, times
 
 _EVEN = 0.005
-Bounded = Callable[[Sequence[Network], float], tuple[Plan | None, float]]
-"""From networks and a limit to a plan that takes less where each collective takes the least that it takes on any of
-them, if there is one, and the seconds that none can beat."""
+Bounded = Callable[[Network, float], tuple[bool, float]]
+"""From a network and a limit: whether there is a plan that takes less, and the seconds that none can beat."""
 
 
 def over_networks(
@@ -40,23 +39,18 @@ def over_networks(
     assert first.search is not None
     started, best, step = perf_counter(), first, step_of(first)
     bound = step * (1 - first.search.gap)
-    waiting = [list(others)]
-    while waiting:
-        group = waiting.pop()
+    for network in _ranked(graph, first, others):
         limit = step * (1 - ROUNDING)
-        near, least = bounded(group, limit)
-        if near is None:
+        faster, least = bounded(network, limit)
+        if not faster:
             bound = min(bound, least if least < limit else step)
             continue
-        best_first = _ranked(graph, near, group)
-        plan = solved(best_first[0])
+        plan = solved(network)
         assert plan.search is not None
         made = step_of(plan)
         bound = min(bound, made * (1 - plan.search.gap))
-        if made < step * (1 - ROUNDING):
+        if made < limit:
             best, step = plan, made
-        rest, middle = best_first[1:], len(best_first) // 2
-        waiting += [half for half in (rest[middle:], rest[:middle]) if half]
     plans, seconds = first.search.plans * (1 + len(others)), first.search.seconds + perf_counter() - started
     best = replace(best, search=Search.of(plans, seconds, step, bound))
     return best if best.network == first.network else with_reason(graph, best)

@@ -1,10 +1,10 @@
 """From a graph, a mesh and a chip to the best plan, its runner-up and the reasons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from ir.graph import Graph
@@ -12,7 +12,7 @@ from passes import errors
 from passes.hardware.assignment import assignment_of
 from passes.hardware.chip import Chip, chip_of
 from passes.hardware.network import Network
-from passes.hardware.networks import Bound, networks
+from passes.hardware.networks import networks
 from passes.placing import placed
 from passes.planner.candidate import Candidate, Found
 from passes.planner.constraints import Constraints
@@ -125,19 +125,20 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
         given = assignment_of(pinned, layout, chip) if pinned else None
         plan = _solved_on(asked, Network(layout, chip, given))
         return with_reason(asked.graph, plan, "pinned; ") if given else plan
+    ends = None if asked.time_limit is None else process_time() + asked.time_limit
     first = _solved_on(asked, Network(layout, chip))
-    others = networks(layout, chip)[1:]
+    others = networks(layout, chip, alike=not asked.constraints.of_names)[1:]
     if not others:
         return first
-    bounded = partial(_bounded, asked, bool(first.regather))
-    return over_networks(asked.graph, first, others, partial(_solved_on, asked), bounded)
 
+    def in_time() -> _Question:
+        return asked if ends is None else replace(asked, time_limit=max(0.0, ends - process_time()))
 
-def _bounded(asked: _Question, regather: bool, several: Sequence[Network], limit: float) -> tuple[Plan | None, float]:
-    """A plan that takes less than a limit where each collective takes the least that it takes on any of some networks,
-    or None; and the seconds that no plan on any of them can beat, where that is less than the limit."""
-    problem, found = _searched(asked, Bound.below(several), regather, limit=limit)
-    return (_plan(asked, problem, found.best, regather) if found.best else None), min(found.bound, limit)
+    def bounded(network: Network, limit: float) -> tuple[bool, float]:
+        _, found = _searched(in_time(), network, bool(first.regather), limit=limit)
+        return bool(found.best), min(found.bound, limit)
+
+    return over_networks(asked.graph, first, others, lambda network: _solved_on(in_time(), network), bounded)
 
 
 def _solved_on(asked: _Question, network: Network) -> Plan:

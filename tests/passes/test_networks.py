@@ -22,7 +22,7 @@ from passes.hardware.arrange import arranged
 from passes.hardware.assignment import as_usual, assignment_of, every_assignment
 from passes.hardware.chip import CHIPS, Chip
 from passes.hardware.network import Network
-from passes.hardware.networks import Bound, networks
+from passes.hardware.networks import networks
 from passes.planner.cost import step_seconds
 from passes.planner.problem import Problem
 from passes.report.changes import changes
@@ -91,9 +91,15 @@ def test_the_axis_within_a_node_is_fast():
 )
 def test_what_a_mesh_may_have(chip, mesh, found):
     layout = DeviceMesh.of(mesh)
-    assert [list(dict(each.assignment.words(layout)).items()) for each in networks(layout, chip)] == [
-        list(words.items()) for words in found
+    assert [each.assignment.words(layout) for each in networks(layout, chip, alike=False)] == [
+        tuple(words.items()) for words in found
     ]
+
+
+def test_axes_of_one_size_may_change_places():
+    """Where `data` has what `model` has on another network, the plans of the two are the same but for the names."""
+    for mesh, chip, count in (("16x16", V5P, 1), ("4x4", H100, 1), ("8x2", H100, 2), ("a=2,b=2,c=2,d=2", V5P, 1)):
+        assert len(networks(DeviceMesh.of(mesh), chip)) == count
 
 
 SIZES = st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=4)
@@ -105,16 +111,14 @@ def test_every_assignment_reads_back_and_none_beats_those_that_are_kept(sizes, n
     chip = CHIPS[name]
     names = ("replica" if slices else "a", "b", "c", "d")[: len(sizes)]
     mesh = DeviceMesh(names, tuple(sizes))
-    kept = networks(mesh, chip)
+    kept = networks(mesh, chip, alike=False)
     every = [Network(mesh, chip, each) for each in every_assignment(mesh, chip)][:40]
     for network in every:
         assert assignment_of(network.assignment.words(mesh), mesh, chip) == network.assignment
     masks, volumes = np.arange(mesh.masks), (8, MB, 1000 * MB)
-    bound = Bound.below(kept)
     for kind, volume, awaited in product(KINDS, volumes, (True, False)):
         prices = [np.asarray(each.seconds(kind, masks, volume, awaited)) for each in kept]
         least = np.min(prices, axis=0)
-        assert (np.asarray(bound.seconds(kind, masks, volume, awaited)) <= least * (1 + 1e-9)).all()
         for network in every:
             assert (least <= np.asarray(network.seconds(kind, masks, volume, awaited)) * (1 + 1e-6)).all()
 
