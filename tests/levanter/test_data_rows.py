@@ -330,6 +330,12 @@ def test_columns_below_others(here: Path) -> None:
     (here / "b.jsonl").write_text(json.dumps({"a.b": "whole", "a": {"b": "below"}, "c.d": {"e": "deep"}}) + "\n")
     assert found(JsonlDataConfig(paths=["b.jsonl"], column="a.b")) == ["whole"]
     assert found(JsonlDataConfig(paths=["b.jsonl"], column="c.d.e")) == ["deep"]
+    dotted = {"meta": {"a.b": "x", "a": {"b": "y", "c.d": {"e": "z"}}}}
+    (here / "e.jsonl").write_text(json.dumps(dotted) + "\n")
+    write_parquet(here / "e.parquet", {"meta": [dotted["meta"]]})
+    for column, text in (("meta.a.b", "x"), ("meta.a.c.d.e", "z")):
+        assert found(JsonlDataConfig(paths=["e.jsonl"], column=column)) == [text]
+        assert found(ParquetDataConfig(paths=["e.parquet"], column=column)) == [text]
     (here / "c.jsonl").write_text('{"meta": null}\n{"meta": {"txet": "x"}}\n{"meta": {"text": 3}}\n[1]\n')
     reading = Reading()
     corpus = JsonlDataConfig(paths=["c.jsonl"], column="meta.text", bad_rows="skip").corpus()

@@ -25,11 +25,13 @@ def value_at(row: Any, column: str) -> Any:
     """
     if not isinstance(row, dict):
         raise TypeError
-    for name in path_of(column, row):
-        if not isinstance(row, dict):
-            raise KeyError(column)
-        row = row[name]
-    return row
+    first, *rest = path_of(column, row)
+    found = row[first]
+    if not rest:
+        return found
+    if not isinstance(found, dict):
+        raise KeyError(column)
+    return value_at(found, ".".join(rest))
 
 
 def names_in(row: Mapping[str, Any], before: str = "") -> Iterator[str]:
@@ -49,6 +51,16 @@ def arrow_names(fields: Any, before: str = "") -> Iterator[str]:
             yield from arrow_names(below, f"{before}{field.name}.")
         else:
             yield f"{before}{field.name}"
+
+
+def arrow_path(fields: Any, column: str) -> list[str]:
+    """The names that lead to a column of an Arrow schema or of a struct type, where there is such a way."""
+    kinds = {field.name: field.type for field in fields}
+    first, *rest = path_of(column, kinds)
+    if not rest or not _is_struct(kind := kinds[first]):
+        return [first, *rest]
+    inside = [kind.field(at) for at in range(kind.num_fields)]
+    return [first, *arrow_path(inside, ".".join(rest))]
 
 
 def has_arrow(schema: Any, path: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from levanter.data import corpus, errors
 from levanter.data.corpus import HELDOUT, TRAIN, Document, Fingerprint, Reading, Stretch
 from levanter.data.sources import files
-from levanter.data.sources.columns import arrow_column, arrow_names, has_arrow, path_of
+from levanter.data.sources.columns import arrow_column, arrow_names, arrow_path, has_arrow, path_of
 from levanter.data.sources.files import File
 from levanter.data.sources.rows import SKIP, not_text, texts_of
 from levanter.errors import UserError
@@ -93,7 +93,7 @@ class HfCorpus:
                     raise errors.unknown_column(self.text_column, known)
                 rows = rows.select_columns(first)
             for batch in rows.with_format("arrow").iter(_BATCH_ROWS):
-                path = path_of(self.text_column, batch.column_names)
+                path = arrow_path(batch.schema, self.text_column)
                 if not has_arrow(batch.schema, path):
                     raise errors.unknown_column(self.text_column, arrow_names(batch.schema))
                 for text in texts_of(arrow_column(batch, path)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from levanter.data import errors
 from levanter.data.corpus import Reading, Stretch
 from levanter.data.sources import files
-from levanter.data.sources.columns import arrow_column, arrow_names, has_arrow, path_of
+from levanter.data.sources.columns import arrow_column, arrow_names, arrow_path, has_arrow
 from levanter.data.sources.files import PARQUET_ENDINGS, File
 from levanter.data.sources.rows import RowCorpus, not_text, texts_of
 from levanter.errors import UserError
@@ -30,7 +30,7 @@ class ParquetCorpus(RowCorpus):
             try:
                 opened = parquet.ParquetFile(content, buffer_size=1 << 20, pre_buffer=False)
                 schema = opened.schema_arrow
-                path = path_of(self.column, schema.names)
+                path = arrow_path(schema, self.column)
                 if not has_arrow(schema, path):
                     raise errors.unknown_column_of(f"the file '{file.path}'", self.column, arrow_names(schema))
                 number = 0
