@@ -82,7 +82,7 @@ def test_the_solver_finds_what_trying_every_plan_finds(name):
         best = min(fitting)
         second = [seconds for seconds in fitting if seconds > best * (1 + 1e-6)]
         with suppress_type_checks():
-            plan = passes.plan(graph, mesh, replace(chip, capacity=capacity))
+            plan = passes.plan(graph, mesh, replace(chip, capacity=capacity), pin={"network": "usual"})
         cost, peak = problem.price(plan.rules)
         assert seconds_of(cost) == pytest.approx(best, rel=1e-9)
         assert peak <= capacity
