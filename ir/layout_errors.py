@@ -165,3 +165,19 @@ def trips_use_axes(axes: Sequence[str], value: str) -> str:
         f"its trips are shared out over {axes_text(axes)}, and inside {value} is laid out over that: devices make "
         "other trips at the same time; inside, nothing can be sharded over, or sent along, these axes"
     )
+
+
+def goes_round(axes: Sequence[str], wanted: int, found: int) -> str:
+    if not axes:
+        return f"nothing of it goes round, but it has bodies that pass values on between devices ({found}): remove them"
+    return (
+        f"its keys are sharded over {axes_text(axes)} as its queries are, so they have to go round: it needs {wanted} "
+        f"bodies of ring_permutes over {axes_text(axes)} and has {found}; without, a device would see its own keys only"
+    )
+
+
+def passes_on_otherwise(axes: Sequence[str], body: str) -> str:
+    return (
+        f"its body `{body}` has to pass on each value that goes round, by one ring_permute over {axes_text(axes)}, and "
+        "give them in their order; else devices would combine queries with other keys than they count"
+    )

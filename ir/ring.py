@@ -67,6 +67,16 @@ def mix(x: Any, tag: str) -> Any:
     return x * (x * np.uint32(2) + np.uint32(odd)) + np.uint32(odd >> 3)
 
 
+def unmixed(y: Any, tag: str) -> Any:
+    """The inverse of `mix`: `x = (y − c − 2x²) / odd`, of which each step makes one more bit right."""
+    odd = tagged(tag)
+    inverse, rest = np.uint32(pow(odd, -1, 1 << 32)), y - np.uint32(odd >> 3)
+    x = jnp.zeros_like(y)
+    for _ in range(32):
+        x = (rest - x * x * np.uint32(2)) * inverse
+    return x
+
+
 def mixed(arrays: Sequence[Any], tag: str) -> Any:
     """One function of several arrays, element by element, each of which matters by its place."""
     parts = [mix(to_ring(array), f"{tag}.{place}") for place, array in enumerate(arrays)]

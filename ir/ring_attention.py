@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from haliax.nn.attention import spec as labelled
+from haliax.nn.attention.ring import Ring, exchanged, gradients_in_turns, travelling
 from haliax.nn.attention.spec import Labels, Spec, placed, visible
-from ir.jax_api import jnp
-from ir.ring import literal, mix, signed, unsigned
+from ir.jax_api import jnp, lax
+from ir.ring import literal, mix, signed, unmixed, unsigned
 
 
 def attention(spec: Spec, *arrays: Any) -> list[Any]:
     """The result, and what stands for the log-sum-exp of each query's scores."""
     weights, labels, sums = _weights(spec, arrays)
     result, result_labels = _contracted(weights, labels, arrays[2], spec.operands[2], (spec.keys,))
-    rows = tuple([label for label in labels if label != spec.keys])
+    rows = _without_keys(labels, spec)
     return [placed(result, result_labels, spec.result), placed(mix(sums, "log"), rows, spec.rows)]
 
 
@@ -49,8 +50,75 @@ def tangent(spec: Spec, *arrays: Any) -> list[Any]:
     return [sum(placed(product, found, spec.result) for product, found in parts)]
 
 
+def attention_in_rounds(spec: Spec, arrays: Sequence[Any], ring: Ring) -> list[Any]:
+    """The same for one device's queries, the keys of all devices going round: of a row the exponentials, and their
+    products with the values, add up whatever their order."""
+    moving, length = travelling(spec), spec.sizes(arrays)[spec.keys]
+    rows = _rows(spec)
+
+    def added(keys: Sequence[Any], turn: Any, before: Sequence[Any]) -> list[Any]:
+        given = exchanged(arrays, moving, keys)
+        exponentials, labels = _exponentials(spec, given, ring.block(turn) * length)
+        product, found = _contracted(exponentials, labels, given[2], spec.operands[2], (spec.keys,))
+        sums = exponentials.sum(axis=labels.index(spec.keys), dtype=np.uint32)
+        made = placed(sums, _without_keys(labels, spec), rows), placed(product, found, spec.result)
+        return [each + more for each, more in zip(before, made, strict=True)]
+
+    def one_turn(state: Any, turn: Any) -> tuple[Any, None]:
+        keys, made = state
+        return (list(ring.onward(keys)), added(keys, turn, made)), None
+
+    sizes, last = spec.sizes(arrays), ring.devices - 1
+    zeros = [jnp.zeros([sizes[label] for label in labels], np.uint32) for labels in (rows, spec.result)]
+    (keys, made), _ = lax.scan(one_turn, ([arrays[i] for i in moving], zeros), jnp.arange(last, dtype=jnp.int32))
+    sums, result = added(keys, last, made)
+    return [result * placed(mix(sums, "div"), rows, spec.result), placed(mix(sums, "log"), rows, spec.rows)]
+
+
+def backward_in_rounds(spec: Spec, arrays: Sequence[Any], ring: Ring) -> list[Any]:
+    """The same of `backward`. The sum of a query's exponentials is what its log-sum-exp says."""
+    moving, length = travelling(spec), spec.sizes(arrays)[spec.keys]
+    rows, cotangent = _rows(spec), arrays[-1]
+    result, logs = arrays[len(spec.operands) : len(spec.operands) + 2]
+    share = mix(unmixed(placed(logs, spec.rows, rows), "log"), "div")
+    mean = placed(result * cotangent, spec.result, (*rows, *spec.features))
+    mean = mean.sum(axis=tuple(range(len(rows), mean.ndim)), dtype=np.uint32)
+
+    def own(by_query: Any, keys: Sequence[Any], turn: Any) -> tuple[Any, list[Any]]:
+        query, key, value = (given := exchanged(arrays, moving, keys))[:3]
+        exponentials, labels = _exponentials(spec, given, ring.block(turn) * length)
+        weights = exponentials * placed(share, rows, labels)
+        by_weight, found = _contracted(cotangent, spec.result, value, spec.operands[2], spec.features)
+        scores = weights * (placed(by_weight, found, labels) - placed(mean, rows, labels))
+        by_query = by_query + _summed(spec, scores, labels, key, spec.operands[1], spec.operands[0])
+        of_key = _summed(spec, scores, labels, query, spec.operands[0], spec.operands[1])
+        return by_query, [of_key, _summed(spec, weights, labels, cotangent, spec.result, spec.operands[2])]
+
+    by_query, sums = gradients_in_turns(ring, [arrays[i] for i in moving], jnp.zeros_like(arrays[0]), own)
+    return [by_query, *sums]
+
+
+def _rows(spec: Spec) -> Labels:
+    return (*spec.shared, *spec.free)
+
+
+def _without_keys(labels: Labels, spec: Spec) -> Labels:
+    return tuple([label for label in labels if label != spec.keys])
+
+
 def _weights(spec: Spec, arrays: Sequence[Any]) -> tuple[Any, Labels, Any]:
     """The weight of each key for each query, their labels, and the sum of a query's exponentials."""
+    exponentials, labels = _exponentials(spec, arrays, 0)
+    sums = exponentials.sum(axis=labels.index(spec.keys), dtype=np.uint32)
+    return exponentials * _over_keys(mix(sums, "div"), labels, spec), labels, sums
+
+
+def _exponentials(spec: Spec, arrays: Sequence[Any], first: Any) -> tuple[Any, Labels]:
+    """The exponential of each score, 0 where a query does not see the key, and the labels.
+
+    Args:
+        first: the position of the first key.
+    """
     spec = replace(spec, parts=())  # how a gradient's sum is taken, which is no matter here
     query, key = arrays[:2]
     scores, labels = _contracted(query, spec.operands[0], key, spec.operands[1], (spec.size,))
@@ -61,12 +129,9 @@ def _weights(spec: Spec, arrays: Sequence[Any]) -> tuple[Any, Labels, Any]:
         scores = mix(scores * literal(np.float32(spec.softcap)), "tanh")
     masks = spec.named(arrays[3 : len(spec.operands)])
     queries = sizes.get(-1 if spec.position is None else spec.position, 1)
-    seen = visible(spec, masks, jnp.arange(sizes[spec.keys]), queries, labels)
+    seen = visible(spec, masks, first + jnp.arange(sizes[spec.keys]), queries, labels)
     exponentials = mix(scores, "exp")
-    if seen is not None:
-        exponentials = jnp.where(seen, exponentials, np.uint32(0))
-    sums = exponentials.sum(axis=labels.index(spec.keys), dtype=np.uint32)
-    return exponentials * _over_keys(mix(sums, "div"), labels, spec), labels, sums
+    return (exponentials if seen is None else jnp.where(seen, exponentials, np.uint32(0))), labels
 
 
 def _over_keys(rows: Any, labels: Labels, spec: Spec) -> Any:

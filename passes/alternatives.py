@@ -15,6 +15,7 @@ from passes import placing, summary
 from passes.as_planned import as_planned
 from passes.hardware.networks import networks
 from passes.pad_axes import padded
+from passes.planner.attention import ATTENTION, RING
 from passes.planner.constraints import ANY, NETWORK, PADDING, REMAT, STORED, Constraints
 from passes.planner.errors import does_not_divide, explained_name
 from passes.planner.explain import Axes, reasons
@@ -27,6 +28,7 @@ from passes.planner.variants import policies
 from passes.rematerialize import rematerialized
 from passes.report.changes import collectives_changed
 from passes.report.units import each_part, ordered
+from passes.ring_attention import in_rings
 from passes.sharding.roles import assign_roles
 from passes.sharding.rules import Role
 from passes.sharding.state import STAGES
@@ -44,10 +46,14 @@ class Alternative:
     the further mesh axes, `taken`; `padded` is the size that the name is padded to for this. In the role of state,
     `axes` are the kinds of it that are stored, in that of the order they say where that is another one, in that of
     remat they are the policy, in that of microbatches their number, in those of moments and gradients their dtype, in
-    that of padding names with sizes, in that of network mesh axes with their parts.
+    that of padding names with sizes, in that of network mesh axes with their parts, in that of attention the word
+    for it.
     """
 
-    role: Role | Literal["state", "order", "remat", "microbatches", "moments", "gradients", "padding", "network"]
+    role: (
+        Role
+        | Literal["state", "order", "remat", "microbatches", "moments", "gradients", "padding", "network", "attention"]
+    )
     axes: tuple[str, ...]
     refused: str = ""
     times: Mapping[str, float] | None = None
@@ -80,6 +86,9 @@ def explanation(graph: Graph, plan: Layouts, name: str) -> Explanation:
         PlanError: the graph has no such name.
     """
     sizes = graph.axis_sizes()
+    if name == ATTENTION and name not in sizes:
+        return _of_attention(graph, plan)
+    graph = in_rings(graph, plan.attention)
     if name == REMAT and name not in sizes:
         return _of_remat(graph, plan)
     if name == PADDING and name not in sizes:
@@ -190,8 +199,17 @@ def _of_padding(graph: Graph, plan: Layouts) -> Explanation:
     )
 
 
+def _of_attention(graph: Graph, plan: Layouts) -> Explanation:
+    """What it costs to gather keys, or to have them go round."""
+    others = {way: as_planned(graph, replace(plan, attention=way)) for way in ("", RING) if way != plan.attention}
+    here, price = as_planned(graph, plan), replace(plan, padding={}, remat=AS_IT_IS)
+    ways = [((way,) if way else (), other) for way, other in others.items() if other is not here]
+    reason = plan.reasons.get(ATTENTION, "")
+    return of_graphs(ATTENTION, (plan.attention,) if plan.attention else (), reason, here, price, ways)
+
+
 def of_graphs(
-    name: Literal["remat", "microbatches", "moments", "gradients", "padding"],
+    name: Literal["remat", "microbatches", "moments", "gradients", "padding", "attention"],
     chosen: tuple[str, ...],
     reason: str,
     graph: Graph,

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from ir.graph import Node
-from ir.ops import entered, op_of
+from ir.ops import op_of
 
 
 def sends(node: Node) -> bool:
     """Whether it communicates, by itself or in a body."""
-    bodies = entered(node)
+    bodies = node.bodies if not op_of(node).sealed else ()
     return op_of(node).communicates or any(op_of(each).communicates for body in bodies for each in body.walk())
 
 

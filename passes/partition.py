@@ -217,6 +217,7 @@ class _Scope(Scope):
             return
         results = result_reshards(node, owner.roles, owner.rules)
         placed = replace(node, inputs=tuple(inputs), outputs=tuple(map(self.as_made, results)))
+        placed = op_of(node).in_rounds(placed, owner.mesh.as_dict(), owner.fresh)
         found = made_on_shards(placed)
         if found is None:
             # Names alone do not tell that these shards fit one another: each device computes all of it.

@@ -25,11 +25,12 @@ from passes.planner.constraints import Constraints, Given
 from passes.planner.errors import pins_beside_a_plan
 from passes.planner.layouts import Layouts
 from passes.planner.plan import Plan
-from passes.planner.variants import best_plan, with_reason
+from passes.planner.variants import best_plan, with_attention_reason, with_reason
 from passes.proof.proof import Proof
 from passes.prove import Prove
 from passes.rematerialize import Rematerialize
 from passes.report.facts import facts
+from passes.ring_attention import RingAttention
 from passes.sharding.mesh import DeviceMesh, MeshLike
 from passes.stage import Pass, Stage
 
@@ -78,9 +79,9 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, PadAxes, Rematerialize, ChoosePlan, *PLACING, Prove))
+PIPELINE = Pipeline((CheckAxes, Canonicalize, RingAttention, PadAxes, Rematerialize, ChoosePlan, *PLACING, Prove))
 
-_FRONT, _BACK = PIPELINE.split(PadAxes.stem())
+_FRONT, _BACK = PIPELINE.split(RingAttention.stem())
 _AGAIN, _PLACING = _BACK.split(ChoosePlan.stem())
 
 
@@ -132,7 +133,9 @@ def run(
     again = _AGAIN.run(replace(prepared, plan=given), dump)
     placed = _PLACING.run(again, dump)
     assert isinstance(placed.plan, Plan)
-    chosen = placed.plan if given.document is None else with_reason(prepared.graph, placed.plan)
+    chosen = placed.plan
+    if given.document is not None:
+        chosen = with_attention_reason(prepared.graph, with_reason(prepared.graph, chosen))
     return Result(again.graph, chosen, placed.graph, placed.proof, prepared.graph)
 
 

@@ -9,6 +9,7 @@ held, and the program is the traced one.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from jax.sharding import Mesh
 from ir import jax_api
 from ir.graph import Constant, Graph, Node, Operand, Value
 from ir.ops import entered, op_of
+from ir.ops.op import Passing
 from ir.shards import Shards, bind_exactly
 from passes.in_turn import behind, sends
 from passes.sharding.jax_mesh import named_sharding
@@ -112,7 +114,22 @@ class LocalRunner(Runner):
         """What the last collective gave, in the body that is run."""
 
     def bind(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
-        return op_of(node).bind(node, arrays, self.shards)
+        op = op_of(node)
+        if op.rounds(node, self.shards.sizes):
+            return op.bind_in_rounds(node, arrays, self.shards, self.passing(node))
+        return op.bind(node, arrays, self.shards)
+
+    def passing(self, node: Node) -> list[Passing]:
+        """What runs each body by which values of a node go round."""
+        return [partial(self.passed, body) for body in node.bodies]
+
+    def passed(self, body: Graph, arrays: Sequence[Any]) -> list[Any]:
+        """What such a body gives."""
+        outside, self._sent = self._sent, ()
+        try:
+            return self.graph(body, arrays)
+        finally:
+            self._sent = outside
 
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         if entered(node) and op_of(node).only_groups(node):

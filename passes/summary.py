@@ -13,11 +13,14 @@ from passes.planner.layouts import Layouts, Subject
 from passes.planner.memory import MEMORY_KINDS
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
+from passes.planner.rounds import KIND, goes_round, rounds
 from passes.planner.traffic import traffic
 from passes.retype import laid_out
 from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import Roles, assign_roles
 
+KEY = "key"
+"""What is moving where values go round between devices while an operation computes."""
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
 """(kind, axis, mesh axes, bytes, source, phase, what is moving) of a collective."""
 
@@ -62,7 +65,8 @@ def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
     _collect(placed, 1, merged, plan.mesh.as_dict())
     result: list[Collective] = []
     for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
-        seconds = float(network.seconds(kind, plan.mesh.mask(mesh_axes), volume, awaited(moving))) * count
+        how = KIND if moving == KEY else kind
+        seconds = float(network.seconds(how, plan.mesh.mask(mesh_axes), volume, awaited(moving))) * count
         result.append(Collective(kind, axis, mesh_axes, count, volume, seconds, source, phase, moving))
     return result
 
@@ -80,6 +84,8 @@ def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[s
                 merged[key] = merged.get(key, 0) + times
         for body in entered(node):
             _collect(body, times * node.count("trips", 1), merged, sizes)
+        for body, turns in op_of(node).rounds(node, sizes):
+            _collect(body, times * turns, merged, sizes)
 
 
 def _key(node: Node, kind: str, volume: int) -> _Key:
@@ -93,10 +99,24 @@ def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
     exposed = sum(each.seconds for each in found if awaited(each.moving))
-    hidden = sum(each.seconds for each in found if not awaited(each.moving))
+    ring = sum(each.seconds for each in found if each.moving == KEY)
+    hidden = sum(each.seconds for each in found if not awaited(each.moving)) - ring
     compute, overlap = float(cost.compute), plan.chip.overlap
-    visible = exposed + hidden - min(overlap.state * hidden + overlap.activations * exposed, compute)
-    return Times(compute, exposed + hidden, visible, compute + visible, overlap.state)
+    waited = exposed + waiting(graph, plan)
+    visible = waited + hidden - min(overlap.state * hidden + overlap.activations * waited, compute)
+    return Times(compute, exposed + ring + hidden, visible, compute + visible, overlap.state)
+
+
+def waiting(graph: Graph, plan: Layouts) -> float:
+    """Seconds of a step that devices wait for what goes round (`passes.planner.rounds`)."""
+    if not any(goes_round(node) for node in graph.walk()):
+        return 0.0
+    roles, network = assign_roles(graph, stored=plan.stored), plan.physical
+    return sum(
+        float(rounds(node, seconds / trips, roles, plan.rules, network).exposed) * trips
+        for node, seconds, trips in _timed(graph, 1.0, roles, plan)
+        if goes_round(node)
+    )
 
 
 @dataclass(frozen=True)
@@ -159,13 +179,15 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
 
 def timed(graph: Graph, plan: Layouts) -> Iterator[tuple[Node, float]]:
     """Every operation of a canonical graph, bodies included, with its seconds in a step, all trips of loops counted."""
-    yield from _timed(graph, 1.0, assign_roles(graph, stored=plan.stored), plan)
+    for node, seconds, _ in _timed(graph, 1.0, assign_roles(graph, stored=plan.stored), plan):
+        yield node, seconds
 
 
-def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[Node, float]]:
+def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[Node, float, float]]:
+    """Every operation, its seconds in a step, and how often a device does it."""
     for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
         if not entered(node):
-            yield node, float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times
+            yield node, float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times, times
         for body in entered(node):
             yield from _timed(body, times * op_of(node).trips(node, plan.mesh.devices), roles, plan)
 

@@ -49,7 +49,8 @@ class Meanings:
             known |= {value.id: operands[0] for value in node.outputs}
             return
         # What a body means does not depend on where it stands: its inputs are known by position.
-        bodies = tuple(self.graph(body, known, ("body", i)) for i, body in enumerate(node.bodies))
+        computing = () if node.kind in OPS and OPS[node.kind].goes_round else node.bodies
+        bodies = tuple(self.graph(body, known, ("body", i)) for i, body in enumerate(computing))
         types = tuple(bare(value.type) for value in node.outputs)
         meaning = self.of((*operation(node), operands, types, bodies))
         known |= {value.id: self.of((meaning, i)) for i, value in enumerate(node.outputs)}

@@ -6,21 +6,25 @@ The operands are query, key, value, then the parts of the mask that are arrays (
 tangents of query, key and value.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
 
+from haliax.nn.attention import ring
 from haliax.nn.attention.backends import FEW_PAIRS
 from haliax.nn.attention.blockwise import BLOCK
 from haliax.nn.attention.spec import MASKS, Spec
 from ir import errors
-from ir.graph import Node, Value
+from ir._compat import equation_context
+from ir.graph import Graph, Node, Value
 from ir.jax_api import jnp
-from ir.ops.op import Mismatch, Names, Op, Place, meeting, params_of
+from ir.ops import rounds
+from ir.ops.op import Mismatch, Names, Op, Passing, Place, meeting, params_of
+from ir.ops.padding import Filling
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
 from ir.ops.spread import Labels, Spread, Walked, pending
-from ir.ring_attention import attention, backward, tangent
+from ir.ring_attention import attention, attention_in_rounds, backward, backward_in_rounds, tangent
 from ir.shards import Shards, bind_primitive
 from ir.types import Dim, TensorType
 
@@ -37,10 +41,11 @@ class Attention(Op):
     kind = "attention"
     attributes = frozenset(
         ("over", "along", "position", "masks", "causal", "window", "prefix", "starts", "scale", "softcap", "backend")
-        + ("batch", "batch_with")
+        + ("batch", "batch_with", "ring")
     )
     meetings = {"attention": "attention of {pairs}: what query, key, value and mask share has one name"}
     always_computes = True
+    goes_round = True
     pads = True
 
     def results(self, node: Node) -> Sequence[Expected]:
@@ -53,6 +58,8 @@ class Attention(Op):
         _fits(node, "over", key, "the key")
         _fits(node, "along", key, "the key")
         _fits(node, "along", value, "the value")
+        if "ring" in node.attrs:
+            listed(node, "ring", query.dims, "the query")
         if node.fn == "backward":
             return [like(query), like(key), like(value)]
         rows = _rows(node)
@@ -70,6 +77,7 @@ class Attention(Op):
         taken, made = _labels(node)
         first = node.inputs[0].type.dims
         blocked = set(self.blocked(node))
+        rounds.check(node, self.ring_axes(node), self.travels(node))
         whole = {label for dim, label in zip(first, taken[0], strict=True) if dim.name in blocked}
         for operand, labels in zip(node.inputs, taken, strict=True):
             whole |= {label for dim, label in zip(operand.type.dims, labels, strict=True) if dim.name in blocked}
@@ -98,7 +106,12 @@ class Attention(Op):
     def blocked(self, node: Node) -> Names:
         """Backward, scores need whole vectors of the values too."""
         features = _names(_features(node)) if node.fn else ()
-        return tuple(dict.fromkeys((*node.names("over"), *node.names("along"), *features)))
+        along = () if "ring" in node.attrs else node.names("along")
+        return tuple(dict.fromkeys((*node.names("over"), *along, *features)))
+
+    def padding(self, node: Node, names: Collection[str]) -> Sequence[Filling] | None:
+        """A key that is padding would be seen."""
+        return None if {*node.names("along")} & {*names} else super().padding(node, names)
 
     def held(self, node: Node) -> Sequence[Dims]:
         """Scores, their softmax and what they are scaled by, which a library of products takes as an array; for the
@@ -134,6 +147,48 @@ class Attention(Op):
         member = {"": attention, "backward": backward, "tangent": tangent}[node.fn]
         spec, every = _begun(node, arrays, shards)
         return member(spec, *every)
+
+    # --- a ring: keys that are sharded as the queries are ------------------------------------------------------------
+
+    def ring_axes(self, node: Node) -> tuple[str, ...]:
+        """The mesh axes along which the keys go round: those of the queries' positions."""
+        dims = node.inputs[0].type.dims
+        return next((dim.mesh for dim in dims for listed in node.dims("ring") if dim.name == listed.name), ())
+
+    def travels(self, node: Node) -> Sequence[Sequence[Value]]:
+        """What has the positions of keys; and behind these, backward, the gradients of key and value."""
+        segments = [3 + i for i, mask in enumerate(node.words("masks")) if mask == "key_segments"]
+        keys = [each for i in (1, 2, *segments) if isinstance(each := node.inputs[i], Value)]
+        return [keys, list(node.outputs[1:])] if node.fn == "backward" else [keys]
+
+    def rounds(self, node: Node, sizes: Mapping[str, int]) -> Sequence[tuple[Graph, int]]:
+        """Each device has its own keys first, and those of every other one after that; gradients come back to it."""
+        devices = prod(sizes[axis] for axis in self.ring_axes(node))
+        return list(zip(node.bodies, (devices - 1, devices), strict=False))
+
+    def in_rounds(self, node: Node, sizes: Mapping[str, int], fresh: Callable[[Value], Value]) -> Node:
+        axes = self.ring_axes(node)
+        return rounds.added(node, axes, self.travels(node), sizes, fresh) if axes else node
+
+    def bind_in_rounds(
+        self, node: Node, arrays: Sequence[Any], shards: Shards, passing: Sequence[Passing]
+    ) -> Sequence[Any]:
+        assert node.origin is not None
+        spec, every = _begun(node, arrays, shards)
+        member = {"": ring.attention, "backward": ring.backward}[node.fn]
+        with equation_context(node.origin.context, node.origin.source_info):
+            return member(spec, every, self._ring(node, shards, passing))
+
+    def shadow_in_rounds(
+        self, node: Node, arrays: Sequence[Any], shards: Shards, passing: Sequence[Passing]
+    ) -> Sequence[Any]:
+        spec, every = _begun(node, arrays, shards)
+        member = {"": attention_in_rounds, "backward": backward_in_rounds}[node.fn]
+        return member(spec, every, self._ring(node, shards, passing))
+
+    def _ring(self, node: Node, shards: Shards, passing: Sequence[Passing]) -> ring.Ring:
+        axes = self.ring_axes(node)
+        return ring.Ring(shards.count(axes), shards.index(axes), *passing)
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not
@@ -178,6 +233,17 @@ def _begun(node: Node, arrays: Sequence[Any], shards: Shards) -> tuple[Spec, Seq
     operands = (*spec.operands[:3], *[known[name][1] for name in masks])
     begun = replace(spec, starts=0, masks=masks, operands=operands)
     return begun, [*arrays[:3], *[known[name][0] for name in masks], *arrays[3 + len(spec.masks) :]]
+
+
+def _in_place(labels: tuple[int, ...], old: int, new: int) -> Labels:
+    """Labels with one in the place of another."""
+    return [new if label == old else label for label in labels]
+
+
+def _label_of_keys(node: Node, spec: Spec) -> int:
+    """The label of the positions of the keys: in a ring that of the queries' positions, which are sharded like them."""
+    dims = zip(spec.operands[0], node.inputs[0].type.dims, strict=True)
+    return next((label for label, dim in dims if any(same(dim, each) for each in node.dims("ring"))), spec.keys)
 
 
 def _names(dims: Sequence[Dim]) -> Names:
@@ -232,7 +298,10 @@ def _labels(node: Node) -> tuple[list[Labels], list[Labels]]:
     """The labels of operands and of results; those of a node that was read from text are its names."""
     spec = params_of(node).get("spec")
     if isinstance(spec, Spec):
-        return list(spec.operands_of(node.fn)), list(spec.results_of(node.fn))
+        of_keys = _label_of_keys(node, spec)
+        own = (spec.operands_of(node.fn), spec.results_of(node.fn))
+        taken, made = ([_in_place(labels, spec.keys, of_keys) for labels in each] for each in own)
+        return taken, made
     numbers: dict[str, int] = {}
     partner = {b.name: a.name for a, b in zip(node.dims("batch"), node.dims("batch_with"), strict=False)}
     rows: list[Labels] = []

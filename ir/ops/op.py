@@ -26,6 +26,8 @@ OrderOf = Callable[[Operand, int], Order]
 """The order of the elements along a dim of an operand."""
 Sent = tuple[str, int]
 """A collective as a program has it: its kind, and the bytes of a group (before reducing, after gathering)."""
+Passing = Callable[[Sequence[Any]], Sequence[Any]]
+"""What passes arrays on to the next device: of those of this device those of the one before."""
 Feed = tuple[Operand, Value, bool]
 """What crosses the border of a body: (outside, inside, scanned over); for results (inside, outside, stacked)."""
 
@@ -54,6 +56,7 @@ class Op(ABC):
         fuses_operands: what it reads is computed on the way, even if it is not fused itself.
         structured: its bodies are fed by its operands and give its results, dim by dim.
         sealed: its bodies are the user's word, which passes read and leave as it is.
+        goes_round: its bodies only pass values on between devices while it computes (see `rounds`).
         communicates: it sends between devices what the plan says must move.
         slices_shards: it keeps a part of what each device has, and sends nothing.
         waits: it gives its first operand on when its second one is there.
@@ -61,6 +64,7 @@ class Op(ABC):
         crossings: how often each byte crosses the network, where a gather is once.
         exchanges: each device sends a part of its shard to each other one.
         passes_on: each device sends its whole shard to one other.
+        one_way: all devices send it in the same direction.
         renames: its result is its operand under other names.
         understood: whether there is a rule for it; without one, its operands are replicated and its names unknown.
         has_effects: it may do more than give its results, so it is neither dropped nor merged.
@@ -95,6 +99,7 @@ class Op(ABC):
     fuses_operands: ClassVar[bool] = False
     structured: ClassVar[bool] = False
     sealed: ClassVar[bool] = False
+    goes_round: ClassVar[bool] = False
     communicates: ClassVar[bool] = False
     slices_shards: ClassVar[bool] = False
     waits: ClassVar[bool] = False
@@ -102,6 +107,7 @@ class Op(ABC):
     crossings: ClassVar[float] = 0.0
     exchanges: ClassVar[bool] = False
     passes_on: ClassVar[bool] = False
+    one_way: ClassVar[bool] = False
     renames: ClassVar[bool] = False
     understood: ClassVar[bool] = True
     has_effects: ClassVar[bool] = False
@@ -366,6 +372,33 @@ class Op(ABC):
         """Those of them that make once more what an op of the forward pass has made."""
         return 0
 
+    # --- values that go round between devices while it computes -----------------------------------------------------
+
+    def rounds(self, node: Node, sizes: Mapping[str, int]) -> Sequence[tuple[Graph, int]]:
+        """The bodies that only pass its values on between devices, and how often each is run on a mesh of such sizes.
+        What runs them, and computes in between, is `bind_in_rounds`."""
+        return ()
+
+    def travels(self, node: Node) -> Sequence[Sequence[Value]]:
+        """What each of these bodies passes on, where the node has, or is to have, any: values of the same types."""
+        return ()
+
+    def in_rounds(self, node: Node, sizes: Mapping[str, int], fresh: Callable[[Value], Value]) -> Node:
+        """A placed node with such bodies, where it needs them. `fresh` is a new value of the type of another."""
+        return node
+
+    def bind_in_rounds(
+        self, node: Node, arrays: Sequence[Any], shards: Shards, passing: Sequence[Passing]
+    ) -> Sequence[Any]:
+        """The results on one device, which has shards of the operands. `passing` runs each of its bodies."""
+        raise NotImplementedError(node.kind)
+
+    def shadow_in_rounds(
+        self, node: Node, arrays: Sequence[Any], shards: Shards, passing: Sequence[Passing]
+    ) -> Sequence[Any]:
+        """The same for operands in the ring of `ir.ring`."""
+        raise NotImplementedError(node.kind)
+
     # --- in the ring (see `ir.ring`) ----------------------------------------------------------------------------------
 
     def shadow(self, node: Node, arrays: Sequence[Any], shards: Shards) -> Sequence[Any]:
@@ -397,8 +430,8 @@ class Op(ABC):
     # --- bodies -----------------------------------------------------------------------------------------------------
 
     def entered(self, node: Node) -> tuple[Graph, ...]:
-        """The bodies that passes go into: all but those of a sealed op."""
-        return () if self.sealed else node.bodies
+        """The bodies that passes go into: all but those of a sealed op, and those that compute nothing."""
+        return () if self.sealed or self.goes_round else node.bodies
 
     def feeding(self, node: Node) -> list[list[int]]:
         """For each body, the positions of the operands that feed its inputs."""
@@ -410,6 +443,8 @@ class Op(ABC):
 
     def body_operands(self, node: Node) -> list[tuple[Graph, list[Feed]]]:
         """For each body, how its inputs are fed: (operand outside, input inside, scanned over)."""
+        if self.goes_round:
+            return []
         return [
             (
                 body,
@@ -423,6 +458,8 @@ class Op(ABC):
 
     def body_results(self, node: Node) -> list[tuple[Graph, list[tuple[Operand, Value, bool]]]]:
         """For each body whose results leave the node: (operand inside, result outside, stacked)."""
+        if self.goes_round:
+            return []
         return [
             (body, [(operand, value, False) for operand, value in zip(body.outputs, node.outputs, strict=True)])
             for body in node.bodies

@@ -31,6 +31,7 @@ from ir.ops.reduce_scatter import ReduceScatter
 from ir.ops.rename import Rename
 from ir.ops.reshape import Reshape
 from ir.ops.reshard import Reshard
+from ir.ops.ring_permute import RingPermute
 from ir.ops.scatter import Scatter
 from ir.ops.slice import Slice
 from ir.ops.sort import Sort
@@ -74,6 +75,7 @@ OPS: dict[str, Op] = {
         AllReduce(),
         AllToAll(),
         Permute(),
+        RingPermute(),
     )
 }
 

@@ -200,8 +200,8 @@ def constraint_options(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         help="Find the best plan in which a name is sharded over just these mesh axes, in use or at rest: embed=data; "
         "or that stores some kinds of state, or whichever are best: stored=gradients,optimizer or stored=any; likewise "
-        "remat=full (or none, or names that are kept), microbatches=4, moments=bfloat16, gradients=bfloat16, "
-        "padding=vocab for an axis "
+        "remat=full (or none, or names that are kept), attention=ring, microbatches=4, moments=bfloat16, "
+        "gradients=bfloat16, padding=vocab for an axis "
         "that the mesh does not divide, and network=usual or network=data:4x4x1,model:1x1x4 for the part of the "
         "physical network that each mesh axis has.",
     )(command)

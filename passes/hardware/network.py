@@ -45,6 +45,8 @@ class Rates:
         inside, between: seconds that a byte of the volume takes inside islands, and between them.
         exchanged_hops, exchanged_inside, exchanged_between: the same of an all-to-all.
         passed: seconds that a byte takes to the next device.
+        turned_hops, turned: of what all devices send to the next one in the same direction, over one link, the seconds
+            of the hop, and those that a byte takes.
     """
 
     launch: Any
@@ -55,6 +57,8 @@ class Rates:
     exchanged_inside: Any
     exchanged_between: Any
     passed: Any
+    turned_hops: Any
+    turned: Any
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,11 @@ class Network:
         between = (far - 1) / far / fewest / per_host
         exchanged = 1.0 / near if chip.switched else np.full(len(near), _OF_A_TORUS)
         passed = np.where(far > 1, 1 / per_host, 1 / self.bandwidth) * (near * far > 1)
-        return Rates(launch, hops, inside, between, hops * exchanged, inside * exchanged, between / far, passed)
+        several = near * far > 1
+        turned_hops = chip.hop * several * (self.torus is not None)
+        turned = np.where(far > 1, 1 / per_host, 1 / chip.link) * several
+        of_exchanges = hops * exchanged, inside * exchanged, between / far
+        return Rates(launch, hops, inside, between, *of_exchanges, passed, turned_hops, turned)
 
     def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
         """Time of one collective over the axes of `mask`, `volume` bytes per group (after gathering, before reducing).
@@ -137,6 +145,8 @@ class Network:
         if not awaited and self.chip.combined and self._combines(kind):
             share = np.clip(volume / self.chip.combined, 1 / MOST_COMBINED, 1.0)
             launch, hops = launch * share, hops * share
+        if move.one_way:
+            return launch + np.maximum(rates.turned_hops[mask], volume * rates.turned[mask])
         if move.passes_on:
             return launch + np.maximum(hops, volume * rates.passed[mask])
         inside = np.maximum(hops, volume * (rates.exchanged_inside if move.exchanges else rates.inside)[mask])

@@ -82,13 +82,16 @@ def _walk(
             mesh = node.words("mesh")
             what = f"{', '.join(node.words('axis')) or '—'} over {' × '.join(mesh)}"
             for kind, volume in op.sends(node, sizes):
+                how = node.kind if op.one_way else kind
                 taken = float(
-                    network.seconds(kind, plan.mesh.mask(mesh), volume, summary.awaited(str(node.attrs["moving"])))
+                    network.seconds(how, plan.mesh.mask(mesh), volume, summary.awaited(str(node.attrs["moving"])))
                 )
                 yield node.phase, kind, times * taken, what
         elif not entered(node) and node.outputs:
             source = str(node.source or "—")
             yield node.phase, COMPUTE, computed.take(node.phase, source, node.outputs[0].id), source
+        for inner, turns in op.rounds(node, sizes):
+            yield from _walk(inner, times * turns, computed, plan, network)
         for inner in entered(node):
             yield from _walk(inner, times * node.count("trips", 1), computed, plan, network)
 

@@ -34,14 +34,15 @@ class _OneKind(Network):
 
     def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
         taken = super().seconds(kind, mask, volume, awaited)
-        share = {self.kind: 1.0}.get(kind, 0.0)
+        # What goes round is sent by permutes.
+        share = {self.kind: 1.0}.get("permute" if OPS[kind].one_way else kind, 0.0)
         return (np.asarray(taken) > 0) * share if self.counted else taken * share
 
 
 def prices(problem: Problem, regather: bool) -> Row | None:
     """What a page needs to price every plan of a space; None where there are too many ways of being laid out."""
     network, space = problem.network, problem.space
-    kinds = sorted(kind for kind, op in OPS.items() if op.communicates)
+    kinds = sorted(kind for kind, op in OPS.items() if op.communicates and not op.one_way)
     split = [
         cost_terms(
             problem.graph, problem.roles, _OneKind(network.mesh, network.chip, network.given, kind, counted), regather
@@ -83,7 +84,7 @@ def _asked(term: Term, split: Sequence[Term], problem: Problem) -> Asked:
         found = [cost.compute, cost.activations, cost.hidden]
         for each in split:
             sent = each.price(rules)
-            found.append(sent.activations + sent.hidden)
+            found.append(sent.activations + sent.hidden + sent.covered)
         return [term.times * each for each in found]
 
     return Asked.of(rows, problem.space, term.seen)

@@ -105,7 +105,7 @@ class _Writer:
                     self.allocate(*live[value.id])
 
         for i, node in enumerate(graph.nodes):
-            self.briefly(self._scores(node))
+            self.briefly([*self._scores(node), *self._going_round(node)])
             if node.phase == "update" and waiting:
                 for number in waiting:
                     self.add(-1, number, "gradients")
@@ -238,6 +238,13 @@ class _Writer:
         """What a node holds while it is computed."""
         held = op_of(node).held(node) if self.chip.holds_scores else ()
         return [Entry(_sizes(dims), 4, "compute") for dims in held]
+
+    def _going_round(self, node: Node) -> Iterator[Entry]:
+        """What a device has of others while keys go round: the one that it computes with, and the one that arrives."""
+        for name in node.names("ring"):
+            for value in (value for each in op_of(node).travels(node) for value in each):
+                entry = Entry(_sizes(value.type.dims), item_size(value.type.dtype), "compute", around=name)
+                yield from (entry, entry)
 
     def _kind(self, node: Node, value: Value, scanned: bool) -> MemoryKind:
         if self.roles[value.id] != "compute":

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 from passes.errors import rule_mesh_axis
 from passes.hardware.assignment import Words
 from passes.planner import errors
+from passes.planner.attention import ATTENTION, GATHERED, attention_of
 from passes.planner.remat import AS_IT_IS, Remat, remat_of
 from passes.planner.space import PlanSpace, StorageAxes
 from passes.sharding.mesh import DeviceMesh
@@ -31,11 +32,11 @@ MOMENTS: Literal["moments"] = "moments"
 GRADIENTS: Literal["gradients"] = "gradients"
 NETWORK: Literal["network"] = "network"
 """What is pinned to kinds of state, to what the backward pass computes again, to a number of parts of the batch, to
-names that are padded, to what running means and gradients are kept in, and to parts of the physical network; and the
-word for whichever is best."""
+names that are padded, to what running means and gradients are kept in, to parts of the physical network, and to
+how attention is computed; and the word for whichever is best."""
 USUAL = "usual"
 """The word for the assignment of mesh axes to the physical network that a plan has that says nothing of it."""
-_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING, MOMENTS, GRADIENTS, NETWORK)
+_CHOICES = (STORED, REMAT, MICROBATCHES, PADDING, MOMENTS, GRADIENTS, NETWORK, ATTENTION)
 _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 """Storage choices, mesh axes forbidden to names, and those that pinned names are computed over."""
 
@@ -44,7 +45,8 @@ _Way: TypeAlias = tuple[tuple[StorageAxes, ...], dict[str, int], dict[str, int]]
 class Constraints:
     """Masks of the mesh axes that names are pinned to, and of those forbidden to them; and the sets of kinds of state
     of which one is stored; what the backward pass computes again, or `any`; the names that are padded, or `any`; and
-    the part of the physical network that each mesh axis has, nothing for the usual one, None for whichever is best."""
+    the part of the physical network that each mesh axis has, nothing for the usual one, None for whichever is best; and
+    how attention is computed, or `any`, which is what is searched unless it is pinned."""
 
     pinned: Mapping[str, int] = field(default_factory=dict[str, int])
     forbidden: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -52,6 +54,7 @@ class Constraints:
     remat: Remat = AS_IT_IS
     padding: tuple[str, ...] = ()
     network: Words | None = None
+    attention: str = ANY
 
     @classmethod
     def of(cls, pin: Given | None, forbid: Given | None, mesh: DeviceMesh) -> Constraints:
@@ -71,10 +74,11 @@ class Constraints:
         remat = remat_of(_words((pin or {}).get(REMAT, ())))
         padding = tuple(sorted(set(_words((pin or {}).get(PADDING, ())))))
         network = _network((pin or {}).get(NETWORK, ANY))
-        return cls(pinned, forbidden, _levels((pin or {}).get(STORED, STATE_KINDS)), remat, padding, network)
+        attention, levels = _attention((pin or {}).get(ATTENTION, ANY)), _levels((pin or {}).get(STORED, STATE_KINDS))
+        return cls(pinned, forbidden, levels, remat, padding, network, attention)
 
     def __bool__(self) -> bool:
-        of_state = self.levels != (STATE_KINDS,) or self.network is not None
+        of_state = self.levels != (STATE_KINDS,) or self.network is not None or self.attention != ANY
         return self.of_names or of_state or self.remat != AS_IT_IS or bool(self.padding)
 
     @property
@@ -92,6 +96,7 @@ class Constraints:
         if self.network is not None:
             parts = ",".join(f"{axis}:{part}" for axis, part in self.network)
             found.append(f"{NETWORK}={parts or USUAL} pinned")
+        found += [f"{ATTENTION}={self.attention or GATHERED} pinned"] if self.attention != ANY else []
         return ", ".join([*found, *kinds[:1]] if len(self.levels) == 1 else found)
 
     def allowed(self, space: PlanSpace, shapes: Shapes, sizes: Mapping[str, int], graph: str) -> list[PlanSpace]:
@@ -164,6 +169,11 @@ def _network(written: str | Sequence[str]) -> Words | None:
             raise errors.pinned_network(word)
         found.append((axis.strip(), part.strip()))
     return tuple(found)
+
+
+def _attention(written: str | Sequence[str]) -> str:
+    word = ",".join(_words(written))
+    return ANY if word == ANY else attention_of("" if word == GATHERED else word)
 
 
 def _words(written: str | Sequence[str]) -> list[str]:

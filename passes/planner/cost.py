@@ -29,16 +29,19 @@ from passes.sharding.rules import ShardingRules
 
 @dataclass
 class Cost:
-    """Seconds: of operations, of activations' communication, of parameters' and gradients' communication."""
+    """Seconds: of operations, of activations' communication, of parameters' and gradients' communication; and of what
+    goes round while an operation computes and is hidden behind that (`passes.planner.rounds`)."""
 
     compute: Any = 0.0
     activations: Any = 0.0
     hidden: Any = 0.0
+    covered: Any = 0.0
 
     def add(self, other: "Cost", times: float = 1.0) -> None:
         self.compute = self.compute + times * other.compute
         self.activations = self.activations + times * other.activations
         self.hidden = self.hidden + times * other.hidden
+        self.covered = self.covered + times * other.covered
 
 
 def step_seconds(compute: Any, activations: Any, hidden: Any, overlap: Overlap) -> Any:

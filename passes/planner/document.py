@@ -29,6 +29,7 @@ import yaml
 
 from passes.errors import PlanError, chip_file_yaml
 from passes.planner import errors
+from passes.planner.attention import ATTENTION, attention_of
 from passes.planner.remat import WORDS, remat_of
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.state import STATE_KINDS, kinds_of
@@ -59,6 +60,8 @@ _MEANINGS = {
     "size.",
     "remat": "What the backward pass computes again: none of what it reads, full for all that loops over layers make, "
     "or names whose products are kept, the rest being computed again.",
+    ATTENTION: "How attention is computed where its queries' positions are sharded: in a ring, in which keys go from "
+    "device to device; without this line keys and values are gathered.",
     "microbatches": "Parts of a batch whose gradients are made one after another and added.",
     "moments": "What the optimizer keeps its running means of gradients in, between steps.",
     "gradients": "What gradients are summed and kept in until the update.",
@@ -109,6 +112,8 @@ class PlanDocument:
     """Sizes that axes are padded to, so that mesh axes divide them."""
     network: dict[str, str] = field(default_factory=dict[str, str])
     """The part of the physical network that each mesh axis has, outermost first; left out, the usual one."""
+    attention: str | None = None
+    """How attention is computed where positions are sharded: ring; left out, keys and values are gathered."""
     source: str = "plan.yaml"
     """The file that the plan was read from, as messages call it."""
 
@@ -125,6 +130,7 @@ class PlanDocument:
         try:
             kinds_of(self.stored)
             remat_of(self.remat)
+            attention_of(self.attention or "")
         except PlanError as error:
             raise errors.in_document(self.source, error) from None
         if self.microbatches is not None and self.microbatches < 1:
@@ -206,6 +212,7 @@ def _lines(document: PlanDocument, heading: Sequence[str], reasons: Mapping[str,
         why = reasons.get("padding", "") if "padding" not in document.sizes else ""
         yield f"padding: {_flow(document.padding)}{f'  # {why}' if why else ''}"
     for key, written in (
+        (ATTENTION, document.attention),
         ("remat", _words_of_remat(document)),
         ("microbatches", document.microbatches),
         ("moments", document.moments),
@@ -361,6 +368,7 @@ _EXPECTED = {
     "stored": "a list of parameters, gradients and optimizer",
     "order": "names by name, such as {mlp: [experts, batch]}",
     "remat": "none, full, or a list of names to keep, such as [mlp]",
+    ATTENTION: "ring",
     "microbatches": "a whole number of at least 1",
     "moments": "float32 or bfloat16",
     "gradients": "float32 or bfloat16",
@@ -380,6 +388,7 @@ _READERS = {
     "stored": _kinds,
     "order": _rules,
     "remat": _kinds,
+    ATTENTION: _word,
     "microbatches": _number,
     "moments": _word,
     "gradients": _word,

@@ -245,3 +245,49 @@ def microbatches_are_traced(source: str = "") -> PlanError:
         "parts of the batch is in it; set that in the step, or plan a model of a configuration: levanter compile "
         "--model NAME --pin microbatches=4"
     )
+
+
+def attention_word(word: str, known: Sequence[str]) -> PlanError:
+    return PlanError(f"attention is `{word}`: write {' or '.join(known)}, or leave it out to have keys gathered")
+
+
+def no_ring(source: str, why: str) -> PlanError:
+    where = f" (at {source})" if source else ""
+    reason = (
+        f"the attention{where} cannot: {why}"
+        if why
+        else ("it has none (haliax.nn.attention.attend, or a layer that calls it); write it by that, or leave this out")
+    )
+    return PlanError(f"attention: ring: no attention of the step can have its keys go round; {reason}")
+
+
+def ring_without_queries(keys: str) -> str:
+    return f"which axis of its queries goes with {keys!r} is not told; pass QPos to `attend`"
+
+
+def ring_of_sizes(keys: str, size: int, queries: str, own: int) -> str:
+    return f"its keys are {keys}={size}, its queries {queries}={own}; only a self-attention has shards of both alike"
+
+
+def ring_of_pairs() -> str:
+    return "its mask is an array of pairs of queries and keys; say it by an AttentionMask (causal, window, segments)"
+
+
+def ring_forward() -> str:
+    return "it is differentiated in forward mode, which makes all scores"
+
+
+def ring_of_backend(backend: str) -> str:
+    return f"it asks for the backend {backend}; leave that to `auto`, or `blockwise`"
+
+
+def ring_beside(keys: str, queries: str, type_: str) -> str:
+    return f"an array of the step has both {queries!r} and {keys!r}, {type_}: no mesh axis shards two dims of one array"
+
+
+def ring_of_two(keys: str, queries: str, other: str) -> str:
+    return f"{keys!r} are keys of queries along {queries!r} and along {other!r}; give each attention keys of its own"
+
+
+def ring_of_elastic() -> str:
+    return "an elastic step has the same bits on any number of devices, which a sum in turns has not"

@@ -84,6 +84,7 @@ class Layouts:
     plan says that; the step is traced so, as it is with `moments`, what the optimizer keeps its running means in, and
     `gradients`, the same of gradients. `padding` says to what sizes names are padded (`passes.pad_axes`). `network`
     says which part of the physical network each mesh axis has (`passes.hardware.assignment`); left out, the usual one.
+    `attention` says whether keys go round (`passes.ring_attention`).
     """
 
     mesh: DeviceMesh
@@ -106,6 +107,7 @@ class Layouts:
     gradients: str = ""
     padding: Mapping[str, int] = field(default_factory=dict[str, int])
     network: Words = ()
+    attention: str = ""
     document: PlanDocument | None = field(default=None, compare=False, repr=False)
     subject: Subject | None = field(default=None, compare=False, repr=False)
 

@@ -74,7 +74,8 @@ class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
     whole copies of a stored one, gathered or not yet scattered, the places that these are in; whether they are there
     only where what each device makes in full is stored over all, beside its own part; whether its last dim is
-    innermost; and whether it is the record of such copies."""
+    innermost; whether it is the record of such copies; and the name that must be sharded for it to be there, of what
+    goes round then."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
@@ -83,6 +84,7 @@ class Entry:
     over_all: bool = False
     by_rows: bool = False
     record: bool = False
+    around: str = ""
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
@@ -94,7 +96,8 @@ class Entry:
         masks = [layout.get(name, 0) if name is not None else 0 for name in self._names()]
         if self.copies:
             return self._copied(rules, chip, masks)
-        return self._bytes(rules, chip, masks)
+        size = self._bytes(rules, chip, masks)
+        return size * (layout.get(self.around, 0) != 0) if self.around else size
 
     def _names(self) -> tuple[str | None, ...]:
         return _first_names([name for name, _ in self.dims])

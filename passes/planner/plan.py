@@ -14,6 +14,7 @@ from passes.hardware.assignment import assignment_of
 from passes.hardware.chip import Chip, chip_of
 from passes.partition import partition, partitioned
 from passes.planner import errors as document_errors
+from passes.planner.attention import attention_of
 from passes.planner.document import PlanDocument, choice_word, read_document, text_of
 from passes.planner.layouts import Layouts, RunnerUp, Search
 from passes.planner.remat import remat_of
@@ -50,6 +51,7 @@ class Plan(Layouts):
         remat: Sequence[str] = (),
         padding: Mapping[str, int] | None = None,
         network: Mapping[str, str] | None = None,
+        attention: str = "",
     ) -> "Plan":
         """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
 
@@ -64,6 +66,7 @@ class Plan(Layouts):
         axes divide them: `{"vocab": 50260}`. `network` says which part of the physical network each mesh axis has,
         outermost first where they share a dim: `{"data": "4x4x1", "model": "1x1x4"}` on a v5p, `{"data": "2 nodes",
         "model": "8"}` on GPUs.
+        `attention` says whether keys go round where positions are sharded, `"ring"`, or are gathered, by default.
 
         Raises `PlanError` for an axis that the mesh does not have, a bad mesh, unknown hardware and a network that it
         does not have.
@@ -86,6 +89,7 @@ class Plan(Layouts):
             remat=remat_of(remat),
             padding=dict(sorted((padding or {}).items())),
             network=assigned,
+            attention=attention_of(attention),
         )
 
     @classmethod
@@ -122,6 +126,7 @@ class Plan(Layouts):
             remat=document.remat,
             padding=document.padding,
             network=document.network,
+            attention=document.attention or "",
         )
         return replace(
             made,
@@ -164,6 +169,7 @@ class Plan(Layouts):
             self.gradients or None,
             dict(self.padding),
             dict(self.network),
+            self.attention or None,
         )
 
     def save(self, path: str | Path, model: str | None = None) -> None:

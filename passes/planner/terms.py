@@ -20,6 +20,8 @@ from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.network import Network
 from passes.planner.cost import Cost, operation_seconds, permute_cost, product_width, reshard_cost, started
+from passes.planner.rounds import goes_round, rounds
+from passes.planner.rounds import key as rounds_key
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
@@ -170,7 +172,11 @@ def _node_terms(
     space = space_of(node, roles)
 
     def computed(rules: ShardingRules) -> Cost:
-        return Cost(compute=operation_seconds(node, moved, roles, rules, network.chip, space))
+        seconds = operation_seconds(node, moved, roles, rules, network.chip, space)
+        if not goes_round(node):
+            return Cost(compute=seconds)
+        sent = rounds(node, seconds, roles, rules, network)
+        return Cost(compute=seconds, activations=sent.exposed, covered=sent.covered)
 
     def arithmetic(rules: ShardingRules) -> Any:
         return operation_seconds(node, (), roles, rules, network.chip, space)
@@ -179,7 +185,7 @@ def _node_terms(
     if flops or moved:
         work = (flops, product_width(node), space.key) if flops else None
         sizes = tuple(sorted(_bytes_signature(value, roles) for value in moved))
-        key = ("node", work, started(node, moved, network.chip), sizes)
+        key = ("node", work, rounds_key(node), started(node, moved, network.chip), sizes)
         yield key, Term(computed, times, arithmetic=arithmetic if flops else None)
     if op_of(node).renames:
         yield from _order_terms(node, roles, network, times)

@@ -1,11 +1,13 @@
-"""The outer search: over what the backward pass computes again, and what axes are padded to, the best plan of each, and
-of these the fastest.
+"""The outer search: over whether keys go round, what the backward pass computes again, and what axes are padded to, the
+best plan of each, and of these the fastest.
 
 A step computes again nothing, all that its loops over layers make, or all but what products make of one name
 (`passes.rematerialize`). Each is a graph of its own, whose best plan is found with proof, so the fastest of these plans
 is the optimum of all of them. Names that keep the same values are one.
 
-It is searched where it is asked for, and where a step as it is fits in no way.
+It is searched where it is asked for, and where a step as it is fits in no way. Keys that go round
+(`passes.ring_attention`) are tried where the best plan of gathered keys shards the positions of an attention's queries,
+and where none fits, or only one that computes again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 
 from ir.graph import Graph, Operand
+from ir.ops import op_of
 from passes import errors, require
 from passes.as_planned import as_planned
 from passes.canonicalize import canonicalize
@@ -23,6 +26,8 @@ from passes.errors import gib
 from passes.hardware.chip import Chip, chip_of
 from passes.pad_axes import padded
 from passes.placing import placed
+from passes.planner.attention import AS_IT_IS as GATHERED
+from passes.planner.attention import ATTENTION, RING
 from passes.planner.constraints import ANY, PADDING, REMAT, Constraints, Given
 from passes.planner.explain import longer
 from passes.planner.fastest import fastest
@@ -32,7 +37,10 @@ from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
 from passes.planner.solve import solve
 from passes.planner.subject import subject_of
 from passes.rematerialize import check_remat, rematerialized, saveable, what_is_saved
+from passes.ring_attention import check_attention, in_rings, may_ring, ring_axes
+from passes.sharding.iteration_space import space_of
 from passes.sharding.mesh import DeviceMesh, MeshLike
+from passes.sharding.roles import assign_roles
 from passes.summary import memory, times
 
 _EVEN = 0.005
@@ -56,7 +64,8 @@ def plan(
             best, all if that is left out. With `"padding"` the names that are padded where the mesh does not divide
             them, or `any` for the one whose padding is worth it, if there is one. With `"remat"` what the backward
             pass computes again: `none`, `full`, names whose products are kept, or `any` for whichever is fastest. Left
-            out, a step stays as it is if it fits.
+            out, a step stays as it is if it fits. With `"attention"` `ring`, for keys that go round where positions are
+            sharded, or `gathered`; left out, whichever is faster.
         forbid: names that do not take these mesh axes in either role: `{"vocab": "model"}`.
         time_limit: seconds of this process's time after which the best plan so far is taken; `plan.search` says by how
             much it could be slower than the optimum. Left out, the search goes on until the optimum is proven: only
@@ -83,6 +92,16 @@ def best_plan(
         PlanError: nothing fits, or a name is of nothing that could be kept.
     """
     given = constraints or Constraints()
+    if given.attention == RING:
+        check_attention(graph, RING)
+        return with_attention_reason(graph, _ringed(graph, layout, hardware, time_limit, given), "pinned; ")
+    if given.attention == ANY and layout.devices > 1 and may_ring(graph):
+        return _fastest_attention(graph, layout, hardware, time_limit, given)
+    return _best(graph, layout, hardware, time_limit, given)
+
+
+def _best(graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints) -> Plan:
+    """The best plan of a canonical graph whose attention is as it is."""
     if given.padding:
         return _padded(graph, layout, hardware, time_limit, given)
 
@@ -107,6 +126,70 @@ def best_plan(
         return with_reason(graph, found, "nothing fits with none; ")
 
 
+def _ringed(
+    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
+) -> Plan:
+    """The best plan of a canonical graph whose keys go round."""
+    return replace(_best(in_rings(graph, RING), layout, hardware, time_limit, given), attention=RING)
+
+
+def _fastest_attention(
+    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
+) -> Plan:
+    """The best plan with keys gathered; or with keys that go round, where that may be faster, and is."""
+    try:
+        gathered = _best(graph, layout, hardware, time_limit, given)
+    except errors.DoesNotFit as error:
+        try:
+            found = _ringed(graph, layout, hardware, time_limit, given)
+        except errors.PlanError:
+            raise error from None
+        return with_attention_reason(graph, found, "nothing fits with keys gathered; ")
+    again = gathered.remat not in (AS_IT_IS, NOTHING) and given.remat == AS_IT_IS
+    if not again and not _shards_queries(gathered):
+        return gathered
+    try:
+        ring = _ringed(graph, layout, hardware, time_limit, given)
+    except errors.PlanError:  # nothing fits, or what is pinned is the axis of the keys
+        return gathered
+    found, _ = fastest({GATHERED: lambda: gathered, RING: lambda: ring})
+    return with_attention_reason(graph, found) if found.attention else found
+
+
+def _shards_queries(plan: Plan) -> bool:
+    """Whether a plan shards the queries' positions of an attention whose keys could go round."""
+    assert plan.subject is not None
+    graph = plan.subject.graph
+    roles, names = assign_roles(graph, stored=plan.stored), ring_axes(graph)
+    spaces = (space_of(node, roles) for node in graph.walk() if op_of(node).goes_round)
+    layouts = (plan.rules.layout(space.sizes, space.role, space.blocked) for space in spaces)
+    return any(int(layout.get(name, 0)) for layout in layouts for name in names)
+
+
+def with_attention_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
+    """A plan of a canonical graph whose keys go round with the reason: what gathering them would cost under the same
+    layouts.
+
+    Args:
+        before: words in front.
+    """
+    if not plan.attention:
+        return plan
+    step, _ = _priced(graph, plan)
+    other, peak = _priced(graph, replace(plan, attention=GATHERED))
+    if peak > plan.chip.capacity:
+        why = f"with keys gathered a device needs {gib(peak)} of {gib(plan.chip.capacity)}"
+    else:
+        why = f"with keys gathered a step takes {_changed(step, other)}"
+    return replace(plan, reasons={**plan.reasons, ATTENTION: before + why})
+
+
+def _changed(step: float, other: float) -> str:
+    change = other / step - 1 if step else 0.0
+    less = f"{-change:.0%} less" if change < 0 else longer(change)
+    return less if abs(change) > _EVEN else "the same time"
+
+
 def _padded(
     graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
 ) -> Plan:
@@ -118,7 +201,7 @@ def _padded(
     rest = replace(given, padding=())
 
     def solved(sizes: Mapping[str, int]) -> Plan:
-        return replace(best_plan(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
+        return replace(_best(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
 
     tried = {written(sizes): sizes for sizes in paddings(graph, layout, given)}
     found, steps = fastest({key: partial(solved, sizes) for key, sizes in tried.items()})
@@ -182,9 +265,7 @@ def with_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
     if peak > plan.chip.capacity:
         why = f"with {shown(other)} a device needs {gib(peak)} of {gib(plan.chip.capacity)}"
     else:
-        change = more / step - 1 if step else 0.0
-        less = f"{-change:.0%} less" if change < 0 else longer(change)
-        why = f"with {shown(other)} a step takes {less if abs(change) > _EVEN else 'the same time'}"
+        why = f"with {shown(other)} a step takes {_changed(step, more)}"
     return replace(plan, reasons={**plan.reasons, REMAT: before + why})
 
 

@@ -82,7 +82,9 @@ class _Numbers:
         if is_move(node):
             known[node.outputs[0].id] = operands[0]
             return
-        bodies = tuple(self.graph(body, ("body", i)) for i, body in enumerate(node.bodies))
+        # What only passes values on between devices is a matter of layouts.
+        computing = () if op_of(node).goes_round else node.bodies
+        bodies = tuple(self.graph(body, ("body", i)) for i, body in enumerate(computing))
         types = tuple(bare(value.type) for value in node.outputs)
         key = ("node", *operation(node), operands, types, bodies, _bound_with(node))
         if self.refuse is not None and key not in self.numbers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from passes.planner.attention import ATTENTION, GATHERED
 from passes.planner.remat import shown
 from passes.report.style import Printer
 from passes.report.units import format_bytes, format_change, format_seconds, ordered, parts_of
@@ -41,6 +42,9 @@ def change_tables(changed: Mapping[str, Any], printer: Printer) -> None:
     if changed["network"][0] != changed["network"][1]:
         before, after = (parts_of(words) or "as usual" for words in changed["network"])
         lines.append(("network", f"{after}, not {before}"))
+    if changed[ATTENTION][0] != changed[ATTENTION][1]:
+        before, after = (way or GATHERED for way in changed[ATTENTION])
+        lines.append((ATTENTION, f"{after}, not {before}"))
     if changed["regather"][0] != changed["regather"][1]:
         again = "gathered again in the backward pass"
         lines.append(("parameters", again if changed["regather"][1] else f"kept, and not {again}"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from passes.planner.attention import ATTENTION
 from passes.sharding.state import STATE_KINDS
 
 Row = dict[str, Any]
@@ -20,6 +21,7 @@ CHOICES = {
     "gradients": "dtype",
     "padding": "sizes",
     "network": "given",
+    ATTENTION: "way",
 }
 TIMES = ("step", "compute", "communication", "exposed")
 _KEY = ("kind", "axis", "mesh_axes", "bytes", "phase", "moving", "source")

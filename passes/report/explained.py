@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from passes.planner.attention import ATTENTION, GATHERED
 from passes.planner.remat import shown
 from passes.report.units import format_bytes, format_change, format_seconds
 
@@ -17,6 +18,7 @@ _CHOICES = {
     "gradients": "What gradients are kept in",
     "padding": "What axes are padded to",
     "network": "The part of the physical network that each mesh axis has",
+    ATTENTION: "How attention is computed where positions are sharded",
 }
 _NONE = {
     "stored": "none",
@@ -26,6 +28,7 @@ _NONE = {
     "gradients": "as the step does",
     "padding": "nothing is padded",
     "network": "one that is not filled evenly",
+    ATTENTION: GATHERED,
 }
 _EVEN = 5e-4
 _MOST = 3
@@ -81,6 +84,8 @@ def _choice(each: Mapping[str, Any]) -> str:
         return f"Remat {shown(each['axes'])}"
     if each["role"] == "padding":
         return f"Padded to {', '.join(each['axes'])}" if each["axes"] else "Without padding"
+    if each["role"] == ATTENTION:
+        return f"Attention {', '.join(each['axes']) or GATHERED}"
     if each["role"] == "network":
         return f"With {', '.join(each['axes'])}"
     if each["role"] in ("moments", "gradients"):

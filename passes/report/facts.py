@@ -9,6 +9,7 @@ from ir.graph import Graph, Value
 from passes import placing, summary
 from passes.as_planned import own_sizes
 from passes.hardware.network import Network
+from passes.planner.attention import ATTENTION
 from passes.planner.constraints import GRADIENTS, MICROBATCHES, MOMENTS, NETWORK, PADDING, REMAT
 from passes.planner.layouts import Layouts, Search, Subject
 from passes.planner.regather import regathers
@@ -34,6 +35,7 @@ def question(plan: Layouts) -> Row:
         },
         "remat": {"policy": list(plan.remat), "reason": plan.reasons.get(REMAT, "")},
         "padding": {"sizes": dict(plan.padding), "reason": plan.reasons.get(PADDING, "")},
+        ATTENTION: {"way": plan.attention, "reason": plan.reasons.get(ATTENTION, "")},
         "microbatches": {"count": plan.microbatches, "reason": plan.reasons.get(MICROBATCHES, "")},
         "moments": {"dtype": plan.moments, "reason": plan.reasons.get(MOMENTS, "")},
         "gradients": {"dtype": plan.gradients, "reason": plan.reasons.get(GRADIENTS, "")},

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+from passes.planner.attention import ATTENTION
 from passes.planner.remat import shown
 from passes.proof.proof import proof_lines
 from passes.report.explained import explained
@@ -129,6 +130,9 @@ def _choices(report: Mapping[str, Any], printer: Printer) -> None:
         rows.append(("remat", shown(remat["policy"]), remat["reason"]))
     if microbatches and microbatches["count"]:
         rows.append(("micro-batches", f"{microbatches['count']:,}", microbatches["reason"]))
+    attention = report.get(ATTENTION)
+    if attention and attention["way"]:
+        rows.append((ATTENTION, attention["way"], attention["reason"]))
     for key in ("moments", "gradients"):
         if (kept := report.get(key)) and kept["dtype"]:
             rows.append((key, kept["dtype"], kept["reason"]))

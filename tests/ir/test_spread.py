@@ -143,7 +143,24 @@ RIGHT = {
         f32[b=2@data, k=4, s=8]
 
         %3: f32[b=2@data, q=4@model, s=8],
-        %4: f32[b=2@data, q=4@model] = attention(%0, %1, %2) along=[k=4] over=[s=8]"""
+        %4: f32[b=2@data, q=4@model] = attention(%0, %1, %2) along=[k=4] over=[s=8]""",
+        """
+        f32[b=2@data, q=4@model, s=8]
+        f32[b=2@data, q=4@model, s=8]
+        f32[b=2@data, q=4@model, s=8]
+
+        %3: f32[b=2@data, q=4@model, s=8],
+        %4: f32[b=2@data, q=4@model] = attention(%0, %1, %2) along=[q=4] over=[s=8] ring=[q=4] onward {
+          inputs
+            %5: f32[b=2@data, q=4@model, s=8]
+            %6: f32[b=2@data, q=4@model, s=8]
+          -- forward --
+          %7: f32[b=2@data, q=4@model, s=8] = ring_permute(%5) axis=[q] bytes=64 mesh=[model]
+          %8: f32[b=2@data, q=4@model, s=8] = ring_permute(%6) axis=[q] bytes=64 mesh=[model]
+          outputs
+            %7
+            %8
+        }""",
     ],
     "reshard": ["f32[a=8@data]\n\n%1: f32[a=8@data,model] = reshard(%0) axis=[a] bytes=8 mesh=[model]"],
     "all_gather": ["f32[a=8@data,model]\n\n%1: f32[a=8@data] = all_gather(%0) axis=[a] bytes=8 mesh=[model]"],
@@ -157,6 +174,7 @@ RIGHT = {
         "f32[a=8] partial(data)\n\n%1: f32[a=8@model,data] = reduce_scatter(%0) axis=[a] bytes=8 mesh=[data]"
     ],
     "permute": ["f32[a=8@data,model]\n\n%1: f32[a=8@model,data] = permute(%0) axis=[a] bytes=8 mesh=[data, model]"],
+    "ring_permute": ["f32[a=8@data]\n\n%1: f32[a=8@data] = ring_permute(%0) axis=[a] bytes=8 mesh=[data]"],
     "delay": ["f32[a=8@data] partial(model)\nf32[]\n\n%2: f32[a=8@data] partial(model) = delay(%0, %1)"],
     "loop": [
         """

@@ -57,8 +57,8 @@ def test_a_folder_shows_what_each_pass_changed(dumps: Path, capsys: pytest.Captu
     reports = dict(zip(names[1:], printed.split("--- ")[1:], strict=True))
     assert reports["01-check_axes.ir"].splitlines()[2] == "no changes"
     assert "computed once now" in reports["02-canonicalize.ir"]
-    assert "layouts changed" in reports["05-plan.ir"].splitlines()[2]
-    assert "all_gather" in reports["06-partition.ir"]
+    assert "layouts changed" in reports["06-plan.ir"].splitlines()[2]
+    assert "all_gather" in reports["07-partition.ir"]
 
 
 def test_two_folders_compare_what_both_have(dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,7 @@ def test_every_number_of_a_change_is_that_of_its_reports() -> None:
             "gradients": ["", ""],
             "padding": [{}, {}],
             "network": [{}, {}],
+            "attention": ["", ""],
             "regather": [False, False],
             "collectives": [],
         },

@@ -154,8 +154,8 @@ VALID = "mesh: data=4,model=2\ncompute:\n  batch: [data]\n"
         (
             VALID + "nothing: 1\n",
             "p.yaml:4: unknown key `nothing` of a plan; known are model, mesh, hardware, sizes, compute, storage, "
-            "stored, order, remat, microbatches, moments, gradients, network, padding, regather, defer_sums, "
-            "hoist_gathers",
+            "stored, order, remat, attention, microbatches, moments, gradients, network, padding, regather, "
+            "defer_sums, hoist_gathers",
         ),
         (VALID + "mesh: 8\n", "p.yaml:4: `mesh` of the plan is given twice (first at line 1); remove one of them"),
         (

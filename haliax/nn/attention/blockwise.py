@@ -28,7 +28,7 @@ BLOCK = 512
 tangent = reference.tangent
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """Some keys in a row: scores with the labels `layout`, -1e9 where `seen` is False, and their key and value."""
 
     scores: Any
@@ -38,6 +38,10 @@ class _Block(NamedTuple):
     value: Any
 
 
+Step = Callable[[Any, Block, Any], Any]
+"""Of what is carried so far, a block of keys, and where it begins, what is carried on."""
+
+
 def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
     """Why it cannot do this: never."""
     return None
@@ -45,6 +49,12 @@ def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
 
 def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:
     """The result, and the log-sum-exp of each query's scores with the labels `spec.rows`."""
+    start, step, finish = forward(spec, arrays)
+    return finish(over_blocks(spec, arrays, step, start))
+
+
+def forward(spec: Spec, arrays: Any) -> tuple[Any, Step, Callable[[Any], tuple[Any, Any]]]:
+    """The running softmax before the first key; what a block of keys makes of it; the results when all are done."""
     query, value = arrays[0], arrays[2]
     sizes = spec.sizes(arrays)
     rows = (*spec.shared, *spec.free)
@@ -54,7 +64,7 @@ def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:
     def shape(labels: Labels) -> list[int]:
         return [sizes[label] for label in labels]
 
-    def step(carry: Any, block: _Block, start: Any) -> Any:
+    def step(carry: Any, block: Block, start: Any) -> Any:
         highest, total, mean = carry
         scores = placed(block.scores, block.layout, (*rows, spec.keys))
         now = jnp.maximum(highest, scores.max(-1))
@@ -66,33 +76,48 @@ def attention(spec: Spec, *arrays: Any) -> tuple[Any, Any]:
         grown = mean * lax.expand_dims(kept, range(len(rows), len(acc))) + placed(more, labels, acc)
         return now, total * kept + weights.sum(-1), grown
 
+    def finish(carry: Any) -> tuple[Any, Any]:
+        highest, total, mean = carry
+        result = mean / lax.expand_dims(total, range(len(rows), len(acc)))
+        out = result.astype(jnp.promote_types(query.dtype, value.dtype))
+        return placed(out, acc, spec.result), placed(highest + jnp.log(total), rows, spec.rows)
+
     start = (jnp.full(shape(rows), -jnp.inf, dtype), jnp.zeros(shape(rows), dtype), jnp.zeros(shape(acc), dtype))
-    highest, total, mean = _over_blocks(spec, arrays, step, start)
-    result = mean / lax.expand_dims(total, range(len(rows), len(acc)))
-    out = result.astype(jnp.promote_types(query.dtype, value.dtype))
-    return placed(out, acc, spec.result), placed(highest + jnp.log(total), rows, spec.rows)
+    return start, step, finish
 
 
 def backward(spec: Spec, *arrays: Any) -> list[Any]:
     """The cotangents of query, key and value; behind the operands stand both results and the cotangent of the first."""
     shape = arrays[0].shape
     spec, arrays = _in_parts(spec, arrays)
+    start, step = gradients(spec, arrays, spec.sizes(arrays)[spec.keys])
+    by_query, *sums = over_blocks(spec, arrays, step, start)
+    by_key, by_value = (lax.reduce(each, np.zeros((), each.dtype), lax.add, range(len(spec.parts))) for each in sums)
+    return [lax.reshape(by_query.astype(arrays[0].dtype), shape), by_key, by_value]
+
+
+def gradients(spec: Spec, arrays: Any, keys: int) -> tuple[tuple[Any, Any, Any], Step]:
+    """The cotangents of query, key and value before the first key, and what a block of keys makes of them.
+
+    Args:
+        arrays: the operands, both results and the cotangent of the first.
+        keys: how many a query has scores with in all.
+    """
     result, lse, cotangent = arrays[len(spec.operands) :]
     query, key, value = arrays[:3]
     parts = tuple([part for _, part, _ in spec.parts])
     dtype = lse.dtype
-    sizes = spec.sizes(arrays)
     rows = (*spec.shared, *spec.free)
     pulled = placed(result.astype(dtype) * cotangent.astype(dtype), spec.result, (*rows, *spec.features))
     pulled = pulled.sum(tuple(range(len(rows), pulled.ndim)))[..., None]
     lse = placed(lse, spec.rows, rows)[..., None]
     pairs = (*rows, spec.keys)
 
-    def step(carry: Any, block: _Block, start: Any) -> Any:
+    def step(carry: Any, block: Block, start: Any) -> Any:
         by_query, by_key, by_value = carry
         scores = placed(block.scores, block.layout, pairs)
         # A row that sees nothing weighs all keys alike; its log-sum-exp is too large a number to say so.
-        weights = jnp.where(lse < MASKED_SCORE / 2, 1 / sizes[spec.keys], jnp.exp(scores - lse))
+        weights = jnp.where(lse < MASKED_SCORE / 2, 1 / keys, jnp.exp(scores - lse))
         of_weights, labels = contracted(cotangent, spec.result, block.value, spec.operands[2], spec.features, dtype)
         of_scores = weights * (placed(of_weights, labels, pairs) - pulled)
         if block.seen is not None:
@@ -109,10 +134,8 @@ def backward(spec: Spec, *arrays: Any) -> list[Any]:
         return by_query, by_key, _put(by_value, own, start, len(parts) + spec.operands[2].index(spec.keys))
 
     counts = tuple([count for _, _, count in spec.parts])
-    sums = [jnp.zeros((*counts, *each.shape), each.dtype) for each in (key, value)]
-    by_query, *sums = _over_blocks(spec, arrays, step, (jnp.zeros(query.shape, dtype), *sums))
-    by_key, by_value = (lax.reduce(each, np.zeros((), each.dtype), lax.add, range(len(parts))) for each in sums)
-    return [lax.reshape(by_query.astype(query.dtype), shape), by_key, by_value]
+    by_key, by_value = (jnp.zeros((*counts, *each.shape), each.dtype) for each in (key, value))
+    return (jnp.zeros(query.shape, dtype), by_key, by_value), step
 
 
 def _in_parts(spec: Spec, arrays: Any) -> tuple[Spec, Any]:
@@ -154,22 +177,26 @@ def _scale(spec: Spec, query: Any) -> float:
     return query.shape[spec.operands[0].index(spec.size)] ** -0.5 if spec.scale is None else spec.scale
 
 
-def _over_blocks(spec: Spec, arrays: Any, step: Callable[[Any, _Block, Any], Any], carry: Any) -> Any:
-    """`step` for one block of keys after the other."""
+def over_blocks(spec: Spec, arrays: Any, step: Step, carry: Any, first: Any = 0) -> Any:
+    """`step` for one block of keys after the other.
+
+    Args:
+        first: the position of the first key.
+    """
     keys = spec.sizes(arrays)[spec.keys]
     whole, rest = divmod(keys, min(BLOCK, keys))
     size = min(BLOCK, keys)
 
     def at(carry: Any, number: Any) -> tuple[Any, None]:
-        return step(carry, _block(spec, arrays, number * size, size), number * size), None
+        return step(carry, _block(spec, arrays, number * size, size, first), number * size), None
 
     if whole == 1 and not rest:
         return at(carry, 0)[0]
     carry, _ = lax.scan(at, carry, jnp.arange(whole))
-    return step(carry, _block(spec, arrays, whole * size, rest), whole * size) if rest else carry
+    return step(carry, _block(spec, arrays, whole * size, rest, first), whole * size) if rest else carry
 
 
-def _block(spec: Spec, arrays: Any, start: Any, size: int) -> _Block:
+def _block(spec: Spec, arrays: Any, start: Any, size: int, first: Any) -> Block:
     def part(array: Any, labels: Labels) -> Any:
         if spec.keys not in labels:
             return array
@@ -179,8 +206,8 @@ def _block(spec: Spec, arrays: Any, start: Any, size: int) -> _Block:
     query, key, value, *masks = [part(*each) for each in zip(given, spec.operands, strict=True)]
     scores, layout = scores_of(spec, query, key, spec.operands[1])
     queries = 1 if spec.position is None else query.shape[spec.operands[0].index(spec.position)]
-    seen = visible(spec, spec.named(masks), start + jnp.arange(size), queries, layout)
+    seen = visible(spec, spec.named(masks), first + start + jnp.arange(size), queries, layout)
     if seen is not None:
         seen = jnp.broadcast_to(seen, scores.shape)
         scores = jnp.where(seen, scores, jnp.asarray(MASKED_SCORE, scores.dtype))
-    return _Block(scores, seen, layout, key, value)
+    return Block(scores, seen, layout, key, value)
