@@ -25,6 +25,7 @@ from levanter.compiler.question import PlanConfig, read_plan
 from levanter.config import TrainConfig
 from levanter.errors import UserError
 from levanter.runtime.accumulate import loss_and_gradients, sharded_loss_and_gradients
+from levanter.runtime.record import open_choices, with_fixed
 from levanter.runtime.state import LmBatch
 from passes.report.explained import explained
 from passes.summary import memory
@@ -148,7 +149,13 @@ def test_an_elastic_run_has_one_dtype(config: TrainConfig) -> None:
     )
 
 
-@pytest.mark.hurried
+def test_a_run_fixes_what_is_open(config: TrainConfig) -> None:
+    assert open_choices(changed(config, gradients_dtype=None)) == ("trainer.gradients_dtype",)
+    fixed = with_fixed(changed(config, gradients_dtype=None), {"trainer.gradients_dtype": "bfloat16"})
+    assert fixed.trainer.gradients_dtype == "bfloat16" and open_choices(fixed) == ()
+
+
+@pytest.mark.slow
 def test_a_run_keeps_what_was_chosen(config: TrainConfig, tmp_path: Path) -> None:
     config = changed(config, microbatches=2)
     found = planned(changed(config, gradients_dtype="bfloat16"), {"data": 1}, config.trainer.hardware)
