@@ -66,7 +66,7 @@ def verified_plan(
         topology = topology_of(plan) if platform == "tpu" else gpus_for(plan.hardware, mesh)
     request = plan_request(subject, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
-    compiled = read_collectives(program.text, mesh) if program.text else []
+    compiled = read_collectives(program.text, mesh, program.chips) if program.text else []
     # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
     predicted_peak = found["memory"]["peak"] if topology else cpu_peak(result.placed, mesh)
     answer = compare(

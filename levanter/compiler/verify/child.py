@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from levanter.compiler.verify.topology import Topology, slices_in_order
 from levanter.errors import EXIT_USER_ERROR, UserError
 
 OPTIMIZED = "optimized.txt"
@@ -50,7 +51,7 @@ def _called(function: str, request: dict[str, Any]) -> Any:
 
 def _compiled_for(request: dict[str, Any], lowered: Any) -> dict[str, Any]:
     if "topology" in request["request"]:
-        return _compiled_ahead(lowered, request["dump"], request["request"]["topology"]["platform"])
+        return _compiled_ahead(lowered, request["dump"], request["request"])
     return _compiled(lowered, request["dump"])
 
 
@@ -67,8 +68,9 @@ def _compiled(lowered: Any, dump: str) -> dict[str, Any]:
     return _memory(lowered.compile(compiler_options=options))
 
 
-def _compiled_ahead(lowered: Any, dump: str, platform: str) -> dict[str, Any]:
+def _compiled_ahead(lowered: Any, dump: str, request: dict[str, Any]) -> dict[str, Any]:
     """What runs on a TPU or a GPU is the optimized module, which the compiled program has itself."""
+    platform = request["topology"]["platform"]
     buffers = Path(dump, _BUFFERS)
     buffers.mkdir(parents=True)
     options = {"xla_dump_to": str(buffers), "xla_dump_hlo_as_text": True} if platform == "tpu" else None
@@ -76,7 +78,11 @@ def _compiled_ahead(lowered: Any, dump: str, platform: str) -> dict[str, Any]:
     Path(dump, OPTIMIZED).write_text(compiled.as_text())
     found = _memory(compiled)
     assigned = [int(size) for report in _reports(buffers) for size in _ASSIGNED.findall(report)]
-    return {"memory": {**found["memory"], "assigned": max(assigned)}} if assigned else found
+    if not assigned:
+        return found
+    topology = Topology.of_json(request["topology"])
+    chips = slices_in_order(topology, request["mesh"]).flatten() if topology.slices > 1 else []
+    return {"memory": {**found["memory"], "assigned": max(assigned)}, "chips": [chip.id for chip in chips]}
 
 
 def _reports(buffers: Path) -> Iterator[str]:

@@ -6,13 +6,16 @@ does it (loops included), and the source line it came from.
 
 Bytes are per group, as docs/compile.md has them: an all-gather's result; an all-reduce's or reduce-scatter's operand;
 an all-to-all's or permute's operand, which is one device's part.
+
+A program for several TPU slices is that of one of them, whose partition ids are the places in the mesh without the axis
+of the slices; see `levanter.compiler.verify.slices`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path, PurePath
 
@@ -21,6 +24,8 @@ from levanter.compiler.verify.groups import Groups, MeshAxes, parse_groups, pars
 from levanter.compiler.verify.hlo_text import Computation, Instruction, Module, parse, split
 from levanter.compiler.verify.loops import Scope, trip_count
 from levanter.compiler.verify.shards import read_in_shards
+from levanter.compiler.verify.slices import Across, crossings
+from passes.hardware.network import SLOW_AXIS
 
 KINDS = {
     "all-gather": "all_gather",
@@ -62,40 +67,63 @@ class CompiledCollective:
     dtype: str = ""
 
 
-def collectives(text: str, mesh: Mapping[str, int]) -> list[CompiledCollective]:
+def collectives(text: str, mesh: Mapping[str, int], chips: Sequence[int] = ()) -> list[CompiledCollective]:
     """The collectives in the text of a partitioned module, in program order, those over one device left out.
 
     Args:
         text: the HLO module, as XLA dumps it after `spmd-partitioning`.
         mesh: axis name → size, in mesh order; partition ids are row-major over it.
+        chips: of several TPU slices, the numbers of the chips of the mesh, slice by slice.
 
     Raises:
         WorkFailed: the text is not HLO as this reader knows it.
     """
     module = parse(text)
-    reader = _Reader(module, MeshAxes(mesh), max(module.num_partitions, prod(mesh.values())))
+    slices = mesh.get(SLOW_AXIS, 1)
+    inside = {axis: size for axis, size in mesh.items() if axis != SLOW_AXIS}
+    if slices > 1 and module.num_partitions * slices == prod(mesh.values()):
+        whole = MeshAxes({SLOW_AXIS: slices, **inside})
+        reader = _Reader(module, MeshAxes(inside), module.num_partitions, tuple(mesh), whole, chips)
+    else:
+        reader = _Reader(module, MeshAxes(mesh), max(module.num_partitions, prod(mesh.values())), tuple(mesh))
     return list(reader.read(Scope(module.computations[module.entry]), times=1, known=True))
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Walks the computations as the program runs them, multiplying counts by trip counts."""
+    """Walks the computations as the program runs them, multiplying counts by trip counts.
+
+    Attributes:
+        axes: of the mesh that the program is for, which is that of one slice where there are several.
+        order: the axes of the whole mesh.
+        across: its axes, where there are several slices.
+        chips: their numbers, slice by slice.
+        parts: by name and result, collectives of the slice that are parts of others.
+    """
 
     module: Module
     axes: MeshAxes
     partitions: int
+    order: tuple[str, ...]
+    across: MeshAxes | None = None
+    chips: Sequence[int] = ()
+    parts: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
     def read(
         self, scope: Scope, times: int, known: bool, chains: set[str] | None = None
     ) -> Iterator[CompiledCollective]:
         """The collectives of a computation and of those that it runs. `chains` are those begun before, by their id."""
         chains = set() if chains is None else chains
+        crossed = crossings(self.module, scope.computation, self.chips, self.parts) if self.across is not None else {}
         for instruction in scope.computation.instructions.values():
             kind = KINDS.get(instruction.opcode.removesuffix("-start"))
             if kind is not None:
                 if _goes_on(instruction, chains):
                     continue
-                yield from self._collective(scope.computation, instruction, kind, times, known)
+                found = self._collective(scope.computation, instruction, kind, times, known)
+                yield from (each for i, each in enumerate(found) if (instruction.name, i) not in self.parts)
+            elif instruction.name in crossed:
+                yield self._between_slices(instruction, crossed[instruction.name], times, known)
             elif instruction.opcode == "while":
                 yield from self._loop(scope, instruction, times, known, chains)
             else:
@@ -114,15 +142,8 @@ class _Reader:
     def _collective(
         self, computation: Computation, instruction: Instruction, kind: str, times: int, known: bool
     ) -> Iterator[CompiledCollective]:
-        if kind == "permute":
-            groups = parse_pairs(instruction.attributes["source_target_pairs"])
-            alone = all(source == target for source, target in groups)
-            axes = () if alone else self.axes.of_pairs(groups)
-        else:
-            groups = parse_groups(instruction.attributes.get("replica_groups", ""), self.partitions)
-            alone = all(len(group) == 1 for group in groups)
-            axes = self.axes.of_groups(groups)
-        if alone or times == 0:
+        groups, axes = self._over(instruction, kind)
+        if all(len(set(group)) == 1 for group in groups) or times == 0:
             return
         dtype = next((shape.dtype for shape in instruction.shapes if shape.bytes), "")
         for element, size in enumerate(_sizes(computation, instruction, kind)):
@@ -137,6 +158,32 @@ class _Reader:
                 known,
                 dtype,
             )
+
+    def _over(self, instruction: Instruction, kind: str) -> tuple[Groups, tuple[str, ...]]:
+        """The groups of a collective, and the mesh axes that these are."""
+        if kind == "permute":
+            pairs = parse_pairs(instruction.attributes["source_target_pairs"])
+            return pairs, self.axes.of_pairs(pairs)
+        groups = parse_groups(instruction.attributes.get("replica_groups", ""), self.partitions)
+        return groups, self.axes.of_groups(groups)
+
+    def _between_slices(self, send: Instruction, across: Across, times: int, known: bool) -> CompiledCollective:
+        assert self.across is not None
+        recognized = self.across.of_pairs if across.kind == "permute" else self.across.of_groups
+        axes = set(recognized(across.groups))
+        if across.inside is not None:
+            axes.update(self._over(across.inside, across.kind)[1])
+        return CompiledCollective(
+            across.kind,
+            tuple(axis for axis in self.order if axis in axes),
+            across.bytes,
+            times,
+            source_of(self.module.frames(across.inside or send)),
+            (across.inside or send).op_name,
+            send.name,
+            known,
+            across.dtype,
+        )
 
     def _kind(self, computation: Computation, instruction: Instruction, element: int, kind: str, groups: Groups) -> str:
         if kind == "all_reduce" and read_in_shards(computation, instruction, element, groups, self.partitions):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,13 @@ class CompiledProgram:
         memory: bytes per device: `arguments`, `outputs`, `aliased` (outputs in the place of arguments), `temporaries`;
             of a program for a TPU also `assigned`, all that it takes of HBM.
         seconds: how long the child process took.
+        chips: of a program for several TPU slices, the numbers of the chips of the mesh, slice by slice.
     """
 
     text: str
     memory: Mapping[str, int]
     seconds: float
+    chips: Sequence[int] = ()
 
     @property
     def peak(self) -> int:
@@ -90,7 +92,7 @@ def compile_in_child(
         text = _partitioned(dump)
     if devices > 1 and not text:
         raise errors.no_partitioned_module(devices)
-    return CompiledProgram(text, result["memory"], time.perf_counter() - started)
+    return CompiledProgram(text, result["memory"], time.perf_counter() - started, result.get("chips", ()))
 
 
 def answer_in_child(

@@ -2,7 +2,7 @@
 
 `libtpu` describes the chips of any slice (`jax.experimental.topologies`), and a step compiled for them is compiled as
 on the real ones. A slice has two or three dims, which the axes of the mesh are laid out along: outermost first,
-neighbours joined where there are more axes than dims. The axis `replica` is the slices themselves.
+neighbours joined where there are more axes than dims. The axis `replica`, wherever it stands, is the slices themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from levanter.compiler.verify import errors
 from levanter.optional import require
@@ -122,6 +124,18 @@ def mesh_devices(topology: Topology, mesh: Mapping[str, int]) -> list[Any]:
     Raises:
         UserError: libtpu has no such slice.
     """
+    inside = [size for axis, size in mesh.items() if axis != SLOW_AXIS]
+    place = list(mesh).index(SLOW_AXIS) if SLOW_AXIS in mesh else 0
+    chips = slices_in_order(topology, mesh).reshape(-1, *inside)
+    return list(np.moveaxis(chips, 0, place).flatten())
+
+
+def slices_in_order(topology: Topology, mesh: Mapping[str, int]) -> Any:
+    """[slice, place] the chips of each slice in the order of the axes of a mesh inside of it.
+
+    Raises:
+        UserError: libtpu has no such slice.
+    """
     from jax.experimental import mesh_utils, topologies
 
     options: dict[str, Any] = dict(_ONE_DEVICE_A_CHIP.get(topology.chip, {}))
@@ -136,14 +150,17 @@ def mesh_devices(topology: Topology, mesh: Mapping[str, int]) -> list[Any]:
     found = list(described.devices)
     if len(found) != prod(mesh.values()):
         raise errors.topology_devices(topology.name, len(found), prod(mesh.values()))
-    if topology.along_mesh:
-        return sorted(found, key=lambda chip: (getattr(chip, "slice_index", 0) or 0, *chip.coords))
-    inside = [size for axis, size in mesh.items() if axis != SLOW_AXIS]
     by_slice: dict[int, list[Any]] = {}
     for chip in found:
         by_slice.setdefault(getattr(chip, "slice_index", 0) or 0, []).append(chip)
-    ordered = [mesh_utils.create_device_mesh(inside, by_slice[i], allow_split_physical_axes=True) for i in by_slice]
-    return [chip for each in ordered for chip in each.flatten()]
+    inside = [size for axis, size in mesh.items() if axis != SLOW_AXIS]
+    ordered = np.empty((len(by_slice), prod(inside)), object)
+    for i, (_, chips) in enumerate(sorted(by_slice.items())):
+        if topology.along_mesh:
+            ordered[i] = sorted(chips, key=lambda chip: chip.coords)
+        else:
+            ordered[i] = mesh_utils.create_device_mesh(inside, chips, allow_split_physical_axes=True).flatten()
+    return ordered
 
 
 def _folded(sizes: Sequence[int], rank: int) -> tuple[int, ...]:
