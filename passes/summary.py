@@ -1,6 +1,6 @@
 """What a placed graph says in numbers: its collectives, its memory, its predicted time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ir.graph import Graph, Node
@@ -23,6 +23,8 @@ KEY = "key"
 """What is moving where values go round between devices while an operation computes."""
 _Key = tuple[str, str, tuple[str, ...], int, str, str, str]
 """(kind, axis, mesh axes, bytes, source, phase, what is moving) of a collective."""
+Sent = Callable[[Node, str, int, int], tuple[str, int]]
+"""From a node, kind and bytes of a collective that it makes, and how often, to the kind and bytes that are sent."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,20 @@ class Times:
         return "compute" if self.compute >= self.exposed else "communication"
 
 
-def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
-    """The collectives of a step, equal ones together, in program order."""
+def as_printed(node: Node, kind: str, volume: int, times: int) -> tuple[str, int]:
+    """Kind and bytes of a collective of a node that is made so many times a step: those of the program."""
+    return kind, volume
+
+
+def collectives(placed: Graph, plan: Layouts, sent: Sent = as_printed) -> list[Collective]:
+    """The collectives of a step, equal ones together, in program order.
+
+    Args:
+        sent: what is sent for one, where that is something else than what is printed.
+    """
     network = plan.physical
     merged: dict[_Key, int] = {}
-    _collect(placed, 1, merged, plan.mesh.as_dict())
+    _collect(placed, 1, merged, plan.mesh.as_dict(), sent)
     result: list[Collective] = []
     for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
         how = KIND if moving == KEY else kind
@@ -76,16 +87,16 @@ def awaited(moving: str) -> bool:
     return moving == "activation"
 
 
-def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int]) -> None:
+def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int], sent: Sent) -> None:
     for node in graph.nodes:
         if op_of(node).communicates:
             for kind, volume in op_of(node).sends(node, sizes):
-                key = _key(node, kind, volume)
+                key = _key(node, *sent(node, kind, volume, times))
                 merged[key] = merged.get(key, 0) + times
         for body in entered(node):
-            _collect(body, times * node.count("trips", 1), merged, sizes)
+            _collect(body, times * node.count("trips", 1), merged, sizes, sent)
         for body, turns in op_of(node).rounds(node, sizes):
-            _collect(body, times * turns, merged, sizes)
+            _collect(body, times * turns, merged, sizes, sent)
 
 
 def _key(node: Node, kind: str, volume: int) -> _Key:

@@ -56,8 +56,9 @@ def verified_plan(
     from levanter.compiler.verify.cycles import beside_cycles
     from levanter.compiler.verify.gpu_habits import settled as settled_on_gpus
     from levanter.compiler.verify.gpus import gpus_for
-    from levanter.compiler.verify.topology import topology_of
+    from levanter.compiler.verify.topology import Topology, topology_of
     from levanter.compiler.verify.tpu_habits import settled
+    from levanter.compiler.verify.tpu_sends import sent_rows
 
     plan = result.plan
     mesh = plan.mesh.as_dict()
@@ -69,14 +70,18 @@ def verified_plan(
     compiled = read_collectives(program.text, mesh, program.chips) if program.text else []
     # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
     predicted_peak = found["memory"]["peak"] if topology else cpu_peak(result.placed, mesh)
+    predicted, differing = found["collectives"], list[dict[str, str]]()
+    if isinstance(topology, Topology):
+        predicted, differing = sent_rows(result.placed, plan, topology)
     answer = compare(
-        found["collectives"],
+        predicted,
         compiled,
         mesh,
         predicted_peak=predicted_peak,
         compiled_peak=program.peak,
         habits={"tpu": settled, "gpu": settled_on_gpus}.get(platform),
     )
+    answer["explained"] = [*differing, *answer["explained"]]
     if topology is None:
         answer["explained"].append({"what": "peak memory", "reason": PEAK_DIFFERS})
         return {"platform": platform, **answer}

@@ -16,9 +16,9 @@ from dataclasses import replace
 
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
-from ir.ops.op import params_of
 from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
+from passes.planner.halves import halved, read_in_halves
 from passes.planner.memory import Entry, Event, MemoryKind, MemoryProgram, Place
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role, space_of
@@ -183,7 +183,7 @@ class _Writer:
                 by_rows = self.chip.copies_rows and op_of(node).by_row(node) and value is node.inputs[0]
                 key = (value.id, self.regather and node.phase == "backward", by_rows)
                 _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
-                halved = halved and _read_in_halves(node, value, graph)
+                halved = halved and read_in_halves(node, value, graph)
                 last = first if by_rows else max(last, computed[i])
                 spans[key] = (value, {**places, place: None}, first, last, halved)
         begun: _At = {}
@@ -200,7 +200,7 @@ class _Writer:
         if not self.chip.halves_products:
             return set()
         made = [value for node in graph.nodes if op_of(node).fusible for value in node.outputs if value.id in kept]
-        return {value.id for value in made if _halved(value, graph)}
+        return {value.id for value in made if halved(value, graph)}
 
     def _read_in_use(self, node: Node) -> Iterator[tuple[Value, Place]]:
         """Operands that a node computes with elsewhere than they are, and where: stored ones, and activations whose
@@ -250,26 +250,6 @@ class _Writer:
         if self.roles[value.id] != "compute":
             return "gradients" if node.phase == "backward" else "temporaries"
         return "temporaries" if scanned or node.phase != "forward" else "activations"
-
-
-def _read_in_halves(node: Node, value: Value, graph: Graph) -> bool:
-    """Whether a node of a body only multiplies a float32, and at JAX's default precision: a TPU takes that as bfloat16.
-    What only delays it leaves that to what comes next."""
-    if value.type.dtype != "float32":
-        return False
-    if op_of(node).waits:
-        return node.inputs[0] == value and _halved(node.outputs[0], graph)
-    if not entered(node):
-        return op_of(node).multiplies and params_of(node).get("precision") is None
-    for body, feeds in op_of(node).body_operands(node):
-        if not all([_halved(inside, body) for operand, inside, _ in feeds if operand == value]):
-            return False
-    return True
-
-
-def _halved(value: Value, graph: Graph) -> bool:
-    readers = [node for node in graph.nodes if value in node.inputs]
-    return value not in graph.outputs and all([_read_in_halves(node, value, graph) for node in readers])
 
 
 def stacked_results(node: Node) -> set[int]:

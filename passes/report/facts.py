@@ -6,6 +6,7 @@ from typing import Any
 
 from haliax.core.staging import WRAPPERS
 from ir.graph import Graph, Value
+from ir.names import whole
 from passes import placing, summary
 from passes.as_planned import own_sizes
 from passes.hardware.network import Network
@@ -21,15 +22,19 @@ from passes.sharding.roles import assign_roles, read_by_passes
 Row = dict[str, Any]
 
 
-def question(plan: Layouts) -> Row:
-    """What a plan alone says: the mesh, the chip, the layouts."""
+def question(plan: Layouts, stored: Mapping[str, tuple[str, ...]] | None = None) -> Row:
+    """What a plan alone says: the mesh, the chip, the layouts.
+
+    Args:
+        stored: what it says of storage, where that is known better.
+    """
     return {
         "mesh": plan.mesh.as_dict(),
         "devices": plan.mesh.devices,
         "hardware": plan.hardware,
         "plan": {
             "compute": _axes(plan.compute),
-            "storage": _axes(plan.storage),
+            "storage": _axes(plan.storage if stored is None else stored),
             "stored": list(plan.stored),
             "order": _axes(plan.order_where),
         },
@@ -55,14 +60,15 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         proof = prove(placed, graph, plan.mesh)
     times, memory = summary.times(graph, placed, plan), summary.memory(graph, plan, placed)
     lacks = memory["peak"] > memory["capacity"] > 0
+    stored = stored_axes(graph, plan)
     return {
-        **question(plan),
+        **question(plan, stored),
         "network": {
             **network_row(plan.physical),
             "given": dict(plan.network),
             "reason": plan.reasons.get(NETWORK, ""),
         },
-        "axes": _axis_rows(graph, plan),
+        "axes": _axis_rows(graph, plan, stored),
         "order_reason": plan.reasons.get("order", "") if plan.order_where else "",
         "parameters": _parameter_rows(graph, placed, plan),
         "collectives": [
@@ -107,17 +113,26 @@ def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
     return {name: list(axes) for name, axes in mapping.items()}
 
 
-def _axis_rows(graph: Graph, plan: Layouts) -> list[Row]:
+def stored_axes(graph: Graph, plan: Layouts) -> dict[str, tuple[str, ...]]:
+    """The storage axes of a plan, of the names that something stored has. A plan by hand, or of a file, says of every
+    name how it is stored."""
+    roles = assign_roles(graph, stored=plan.stored)
+    dims = (dim for value in graph.values() if roles[value.id] == "storage" for dim in value.type.dims)
+    names = {whole(dim.name) for dim in dims if dim.name is not None}
+    return {name: axes for name, axes in plan.storage.items() if name in names or plan.search is not None}
+
+
+def _axis_rows(graph: Graph, plan: Layouts, stored: Mapping[str, tuple[str, ...]]) -> list[Row]:
     """Every axis of the step, those with a place on the mesh first."""
     sizes = own_sizes(graph, plan)
-    placed = [name for name in plan.order if name in sizes and (name in plan.compute or name in plan.storage)]
+    placed = [name for name in plan.order if name in sizes and (name in plan.compute or name in stored)]
     rest = [name for name in sizes if name not in placed]
     return [
         {
             "name": name,
             "size": sizes[name],
             "compute": list(plan.compute.get(name, ())),
-            "storage": list(plan.storage.get(name, ())),
+            "storage": list(stored.get(name, ())),
             "reason": plan.reasons.get(name, "one device" if plan.mesh.devices == 1 else "given"),
         }
         for name in (*placed, *rest)

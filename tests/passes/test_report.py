@@ -83,6 +83,17 @@ def test_a_name_of_a_plan_by_hand_that_the_step_lacks_has_no_row() -> None:
     assert "experts" not in {row["name"] for row in plan.report(prepared("mlp"))["axes"]}
 
 
+def test_a_plan_that_was_given_says_of_stored_names_alone_how_they_are_stored() -> None:
+    plan = Plan.by_hand({"data": 4, "model": 2}, {"batch": ["data"], "mlp": ["model"]}, {"embed": ["data"]})
+    report = plan.report(prepared("mlp"))
+    assert report["plan"]["storage"] == {"mlp": ["model"], "embed": ["data"]}
+    assert {row["name"]: row["storage"] for row in report["axes"]} == {
+        "batch": [],
+        "mlp": ["model"],
+        "embed": ["data"],
+    }
+
+
 def test_a_plan_stays_data() -> None:
     plan = passes.plan(traced("mlp"), {"data": 4, "model": 2}, "h100")
     for other in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan)):

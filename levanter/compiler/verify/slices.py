@@ -51,6 +51,9 @@ _REDUCES = frozenset({"all-reduce", "reduce-scatter"})
 _GATHERS = frozenset({"all-gather"})
 _PERMUTES = ("collective-permute", "collective-permute-start")
 
+_SLICE = 100_000
+"""What the number of a slice is multiplied by in the numbers of its chips."""
+
 
 @dataclass(frozen=True)
 class Across:
@@ -117,7 +120,8 @@ def groups_of(target: str, chips: Sequence[int]) -> Groups:
     slices, crossed, inside = target.partition("}x{")
     if crossed:
         numbers, places = _numbers(slices.lstrip("{")), _numbers(inside.rstrip("}"))
-        return [tuple((number - 1) * len(places) + place for number in numbers) for place in places]
+        each = sum(chip // _SLICE == chips[0] // _SLICE for chip in chips)
+        return [tuple((number - 1) * each + place for number in numbers) for place in places]
     at = {chip: place for place, chip in enumerate(chips)}
     groups = [group.strip("{}").replace("->", ",").split(",") for group in split(target[1:-1])]
     return [tuple(at[int(chip)] for chip in group) for group in groups]

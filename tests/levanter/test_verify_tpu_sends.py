@@ -1,0 +1,77 @@
+"""What a TPU sends for the collectives of a printed program, where that can be told from the program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import ir
+import passes
+from levanter.compiler.verify.topology import Topology
+from levanter.compiler.verify.tpu_habits import HALVED
+from levanter.compiler.verify.tpu_sends import VECTOR, WHOLE, sent_rows
+from passes.pipeline import place, prepare
+
+MESH = {"data": 2, "sequence": 2, "model": 2}
+EMBED, MLP, BATCH = 64, 256, 32
+MATRIX, F32, BF16 = EMBED * MLP, 4, 2
+
+
+def step(layer: dict[str, jax.Array], x: jax.Array, precision: Any = None) -> tuple[Any, jax.Array]:
+    def loss(layer: dict[str, jax.Array]) -> jax.Array:
+        hidden = jnp.dot(x + layer["bias"], layer["up"], precision=precision)
+        return jnp.mean(jnp.square(jnp.tanh(hidden) @ layer["down"]))
+
+    value, grads = jax.value_and_grad(loss)(layer)
+    return jax.tree.map(lambda weight, grad: weight - grad, layer, grads), value
+
+
+def rows(topology: Topology, mesh: dict[str, int] = MESH, precision: Any = None) -> Any:
+    shapes = {"bias": (EMBED,), "up": (EMBED, MLP), "down": (MLP, EMBED)}
+    layer = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    names = {"*.bias": "embed", "*.up": "embed mlp", "*.down": "mlp embed", "*": "batch embed"}
+    traced = ir.trace(
+        lambda layer, x: step(layer, x, precision),
+        layer,
+        jax.ShapeDtypeStruct((BATCH, EMBED), jnp.float32),
+        names=names,
+    )
+    graph = prepare(traced)
+    plan = passes.Plan.by_hand(mesh, {"batch": list(mesh)}, {"embed": list(mesh)}, topology.chip)
+    found, explained = sent_rows(place(graph, plan), plan, topology)
+    sent: dict[tuple[str, int], int] = {}
+    for row in found:
+        assert row["bytes"] == F32 or row["mesh_axes"] == list(mesh)
+        sent[row["kind"], row["bytes"]] = sent.get((row["kind"], row["bytes"]), 0) + row["count"]
+    return sent, {each["reason"] for each in explained}
+
+
+def test_over_a_whole_slice_of_three_dims_all_is_reduced_everywhere() -> None:
+    sent, reasons = rows(Topology("v5p", (2, 2, 2)))
+    assert sent == {
+        ("all_gather", MATRIX * BF16): 2,
+        ("all_reduce", MATRIX * F32): 2,
+        ("all_reduce", EMBED * F32): 2,  # the bias, gathered, and its gradient
+        ("all_reduce", F32): 1,
+    }
+    assert reasons == {HALVED, VECTOR, WHOLE}
+
+
+def test_over_a_slice_of_two_dims_matrices_are_scattered() -> None:
+    sent, reasons = rows(Topology("v5e", (4, 2)), {"data": 4, "model": 2})
+    assert sent[("reduce_scatter", MATRIX * F32)] == 2 and sent[("all_reduce", EMBED * F32)] == 2
+    assert reasons == {HALVED, VECTOR}
+
+
+@pytest.mark.parametrize(("dims", "whole"), [((2, 2), False), ((8, 4), False), ((4, 4), True), ((16, 16), True)])
+def test_slices_of_two_dims(dims: tuple[int, int], whole: bool) -> None:
+    sent, _ = rows(Topology("v5e", dims), {"data": 4, "model": 2})
+    assert (("reduce_scatter", MATRIX * F32) not in sent) is whole
+
+
+def test_what_is_multiplied_at_a_precision_of_its_own_is_gathered_as_it_is() -> None:
+    sent, _ = rows(Topology("v5p", (2, 2, 2)), precision=jax.lax.Precision.HIGHEST)
+    assert sent[("all_gather", MATRIX * F32)] == sent[("all_gather", MATRIX * BF16)] == 1
