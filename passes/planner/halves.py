@@ -1,7 +1,7 @@
 """Which float32 values products take as bfloat16, and nothing else reads.
 
 A TPU multiplies float32 as bfloat16 unless a precision is asked for, so its compiler brings such values there in half
-the bytes.
+the bytes; kernels, such as that of products in groups of rows, read them as they are.
 """
 
 from ir.graph import Graph, Node, Value
@@ -19,7 +19,8 @@ def read_in_halves(node: Node, value: Value, graph: Graph) -> bool:
     if op_of(node).moves_data_only:
         return halved(node.outputs[0], graph)
     if not entered(node):
-        return op_of(node).multiplies and params_of(node).get("precision") is None
+        in_kernel = bool(op_of(node).by_rows(node))
+        return op_of(node).multiplies and not in_kernel and params_of(node).get("precision") is None
     for body, feeds in op_of(node).body_operands(node):
         if not all([halved(inside, body) for operand, inside, _ in feeds if operand == value]):
             return False

@@ -14,7 +14,7 @@ of the slices; see `levanter.compiler.verify.slices`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path, PurePath
@@ -83,7 +83,7 @@ def collectives(text: str, mesh: Mapping[str, int], chips: Sequence[int] = ()) -
     inside = {axis: size for axis, size in mesh.items() if axis != SLOW_AXIS}
     if slices > 1 and module.num_partitions * slices == prod(mesh.values()):
         whole = MeshAxes({SLOW_AXIS: slices, **inside})
-        reader = _Reader(module, MeshAxes(inside), module.num_partitions, tuple(mesh), whole, chips)
+        reader = _Reader(module, MeshAxes(inside), module.num_partitions, tuple(mesh), whole, *crossings(module, chips))
     else:
         reader = _Reader(module, MeshAxes(mesh), max(module.num_partitions, prod(mesh.values())), tuple(mesh))
     return list(reader.read(Scope(module.computations[module.entry]), times=1, known=True))
@@ -97,8 +97,8 @@ class _Reader:
         axes: of the mesh that the program is for, which is that of one slice where there are several.
         order: the axes of the whole mesh.
         across: its axes, where there are several slices.
-        chips: their numbers, slice by slice.
-        parts: by name and result, collectives of the slice that are parts of others.
+        crossed: by the name of a `send`, what leaves the slice.
+        parts: by name and result, collectives of the slice that are parts of these.
     """
 
     module: Module
@@ -106,15 +106,14 @@ class _Reader:
     partitions: int
     order: tuple[str, ...]
     across: MeshAxes | None = None
-    chips: Sequence[int] = ()
-    parts: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    crossed: Mapping[str, Across] = field(default_factory=dict[str, Across])
+    parts: Collection[tuple[str, int]] = ()
 
     def read(
         self, scope: Scope, times: int, known: bool, chains: set[str] | None = None
     ) -> Iterator[CompiledCollective]:
         """The collectives of a computation and of those that it runs. `chains` are those begun before, by their id."""
         chains = set() if chains is None else chains
-        crossed = crossings(self.module, scope.computation, self.chips, self.parts) if self.across is not None else {}
         for instruction in scope.computation.instructions.values():
             kind = KINDS.get(instruction.opcode.removesuffix("-start"))
             if kind is not None:
@@ -122,8 +121,8 @@ class _Reader:
                     continue
                 found = self._collective(scope.computation, instruction, kind, times, known)
                 yield from (each for i, each in enumerate(found) if (instruction.name, i) not in self.parts)
-            elif instruction.name in crossed:
-                yield self._between_slices(instruction, crossed[instruction.name], times, known)
+            elif instruction.name in self.crossed:
+                yield self._between_slices(instruction, self.crossed[instruction.name], times, known)
             elif instruction.opcode == "while":
                 yield from self._loop(scope, instruction, times, known, chains)
             else:

@@ -39,6 +39,11 @@ class Shape:
         return count
 
     @property
+    def item(self) -> int:
+        """Bytes of an element; 1 where it has fewer bits."""
+        return max(1, _bits(self.dtype) // 8)
+
+    @property
     def bytes(self) -> int:
         return (self.elements * _bits(self.dtype) + 7) // 8
 

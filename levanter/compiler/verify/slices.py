@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from levanter.compiler.verify.groups import Groups, parse_groups
-from levanter.compiler.verify.hlo_text import Computation, Instruction, Module, split
+from levanter.compiler.verify.hlo_text import Computation, Instruction, Module, Shape, split
 
 _KINDS = {
     "ALL_REDUCE": "all_reduce",
@@ -46,6 +46,7 @@ _MOVES = _SAME_ARRAY | {
     "dynamic-update-slice",
     "select",
     "opt-barrier",
+    "convert",
 }
 _REDUCES = frozenset({"all-reduce", "reduce-scatter"})
 _GATHERS = frozenset({"all-gather"})
@@ -89,24 +90,37 @@ class Part:
         return self.instruction.operands[self.result]
 
     @property
-    def gathered(self) -> int:
-        """The bytes of what it gathers. The asynchronous form returns (operands, results)."""
-        return self.instruction.shapes[-1].bytes
+    def array(self) -> Shape:
+        """Its operand, as it is in the program."""
+        return self.computation.instructions[self.operand].shapes[0]
+
+    @property
+    def reduced(self) -> int:
+        """The elements of what it reduces."""
+        return _elements(self.computation, self.operand)
+
+    @property
+    def gathered(self) -> Shape:
+        """What it gathers. The asynchronous form returns (operands, results)."""
+        return self.instruction.shapes[-1]
 
 
-def crossings(
-    module: Module, computation: Computation, chips: Sequence[int], parts: set[tuple[str, int]]
-) -> dict[str, Across]:
-    """What leaves the slice in a computation of a program for several slices, by the name of its `send`.
+def crossings(module: Module, chips: Sequence[int]) -> tuple[dict[str, Across], set[tuple[str, int]]]:
+    """What leaves the slice in a program for several, by the name of its `send`; and the collectives inside of the
+    slice that are parts of it: the name of each, and which of its results.
 
     Args:
         chips: the numbers of the chips of the mesh, slice by slice.
-        parts: takes up the collectives inside of the slice that are parts of one of them: the name of each, and which
-            of its results.
     """
-    reader = _Reader(module, computation, chips, parts)
-    sends = [each for each in computation.instructions.values() if each.opcode == "send"]
-    return {each.name: reader.across(each) for each in sends if "_xla_megascale_transfer_type" in each.attribute_text}
+    found: dict[str, Across] = {}
+    parts: set[tuple[str, int]] = set()
+    loops = _loops(module)
+    for computation in module.computations.values():
+        reader = _Reader(module, computation, chips, parts, loops)
+        for each in computation.instructions.values():
+            if each.opcode == "send" and "_xla_megascale_transfer_type" in each.attribute_text:
+                found[each.name] = reader.across(each)
+    return found, parts
 
 
 def groups_of(target: str, chips: Sequence[int]) -> Groups:
@@ -133,6 +147,7 @@ class _Reader:
     computation: Computation
     chips: Sequence[int]
     parts: set[tuple[str, int]]
+    loops: Mapping[str, tuple[Computation, Instruction]]
 
     def across(self, send: Instruction) -> Across:
         """What a `send` is, or is a part of."""
@@ -141,34 +156,36 @@ class _Reader:
         groups = groups_of(attributes["_xla_megascale_target"], self.chips)
         source = send.operands[0]
         shape = self.computation.instructions[source].shapes[0]
-        sent = _bytes(self.computation, source)
-        alone = Across(kind, sent, shape.dtype, groups)
+        sent = _elements(self.computation, source)
+        alone = Across(kind, sent * shape.item, shape.dtype, groups)
         if kind == "permute":
             return self.permuted(send, alone)
         if kind == "all_gather":
-            return self.gathered(attributes, replace(alone, bytes=sent * len(groups[0])))
+            received = sent * len(groups[0])
+            return self.gathered(attributes, replace(alone, bytes=received * shape.item), received)
         if kind == "all_to_all":
             return alone
-        before = list(self.before(source))
+        before = self.before(source)
         after = list(self.after(attributes)) if kind == "all_reduce" else []
         if not before:
-            return self.gathered(attributes, alone) if after and self.amid_zeros(source) else alone
-        whole = sum(_bytes(each.computation, each.operand) for each in before)
-        filled = sum(each.computation.instructions[each.operand].shapes[0].bytes for each in before)
-        together = replace(alone, bytes=whole, inside=before[0].instruction)
+            return self.gathered(attributes, alone, sent) if after and self.amid_zeros(source) else alone
+        whole, array = sum(each.reduced for each in before), before[0].array
+        together = Across(kind, whole * array.item, array.dtype, groups, before[0].instruction)
         if kind == "reduce_scatter":
             return self.joined(together, before) if whole <= sent * self.size(before[0]) < 2 * whole else alone
         if after:
-            fits = sent < whole <= sum(each.gathered for each in after)
+            fits = sent < whole <= sum(each.gathered.elements for each in after)
             return self.joined(together, [*before, *after]) if fits else alone
-        return self.joined(together, before) if shape.bytes == filled else alone
+        filled = sum(each.array.elements for each in before)
+        return self.joined(together, before) if shape.elements == filled else alone
 
-    def gathered(self, attributes: Mapping[str, str], alone: Across) -> Across:
-        """What is gathered inside of the slice after it came from the others."""
+    def gathered(self, attributes: Mapping[str, str], alone: Across, received: int) -> Across:
+        """What is gathered inside of the slice after so many elements came from the others."""
         after = list(self.after(attributes))
-        size = sum(each.gathered for each in after)
-        if after and size == alone.bytes * self.size(after[0]):
-            return self.joined(replace(alone, bytes=size, inside=after[0].instruction), after)
+        if after and sum(each.gathered.elements for each in after) == received * self.size(after[0]):
+            array = after[0].gathered
+            size = sum(each.gathered.bytes for each in after)
+            return self.joined(Across(alone.kind, size, array.dtype, alone.groups, after[0].instruction), after)
         return alone
 
     def permuted(self, send: Instruction, alone: Across) -> Across:
@@ -189,25 +206,41 @@ class _Reader:
         text = part.instruction.attributes.get("replica_groups", "")
         return len(parse_groups(text, self.module.num_partitions)[0])
 
-    def before(self, name: str) -> Iterator[Part]:
-        """The reductions inside of the slice that an array is moved from."""
-        seen: set[tuple[str, int]] = set()
-        waiting = [(name, 0)]
+    def before(self, name: str) -> list[Part]:
+        """The reductions inside of the slice that an array is moved from. Where a loop hands it on from trip to trip,
+        that of the trip before; that before the loop is then a part too."""
+        found: list[Part] = []
+        seen: set[tuple[str, str, int]] = set()
+        waiting = [(self.computation, name, 0, True)]
         while waiting:
-            name, result = waiting.pop()
-            instruction = self.computation.instructions[name]
-            if (name, result) in seen:
+            computation, name, result, counts = waiting.pop()
+            instruction = computation.instructions[name]
+            if (computation.name, name, result) in seen:
                 continue
-            seen.add((name, result))
-            found = [replace(each, result=result) for each in self.within(instruction, _REDUCES)]
-            if found:
-                yield from (each for each in found if each.key not in self.parts)
+            seen.add((computation.name, name, result))
+            inside = [replace(each, result=result) for each in self.within(computation, instruction, _REDUCES)]
+            if inside and counts:
+                found += inside
+            elif inside:
+                self.parts.update(each.key for each in inside)
             elif instruction.opcode == "get-tuple-element":
-                waiting.append((instruction.operands[0], int(instruction.attributes["index"])))
+                element = int(instruction.attributes["index"])
+                source = computation.instructions[instruction.operands[0]]
+                if source.opcode == "parameter" and computation.name in self.loops:
+                    around, loop = self.loops[computation.name]
+                    start = around.instructions[loop.operands[0]]
+                    waiting += [(around, each, 0, False) for each in start.operands[element : element + 1]]
+                    waiting += [(computation, each, 0, counts) for each in _given(computation, element)]
+                elif source.opcode == "while":
+                    body = self.module.computations[source.attributes["body"].lstrip("%")]
+                    waiting += [(body, each, 0, counts) for each in _given(body, element)]
+                else:
+                    waiting.append((computation, source.name, element, counts))
             elif instruction.opcode.removesuffix("-done") in _REDUCES:
-                waiting.append((instruction.operands[0], result))
-            elif self.moves(instruction):
-                waiting += [(operand, 0) for operand in instruction.operands]
+                waiting.append((computation, instruction.operands[0], result, counts))
+            elif self.moves(computation, instruction):
+                waiting += [(computation, operand, 0, counts) for operand in instruction.operands]
+        return found
 
     def after(self, attributes: Mapping[str, str]) -> Iterator[Part]:
         """The gathers inside of the slice that what comes back is moved to."""
@@ -220,27 +253,28 @@ class _Reader:
                 if user.name in seen:
                     continue
                 seen.add(user.name)
-                found = list(self.within(user, _GATHERS))
+                found = list(self.within(self.computation, user, _GATHERS))
                 if found:
-                    yield from (each for each in found if each.key not in self.parts)
-                elif user.opcode == "recv-done" or self.moves(user):
+                    yield from found
+                elif user.opcode == "recv-done" or self.moves(self.computation, user):
                     waiting.append(user.name)
 
-    def within(self, instruction: Instruction, kinds: frozenset[str]) -> Iterator[Part]:
+    def within(self, computation: Computation, instruction: Instruction, kinds: frozenset[str]) -> Iterator[Part]:
         """A collective of some kinds, by itself or in a fusion with moves."""
         if instruction.opcode.removesuffix("-start") in kinds:
-            yield Part(self.computation, instruction)
+            yield Part(computation, instruction)
         elif instruction.opcode == "fusion":
             body = self.body(instruction)
             inside = [each for each in body.instructions.values() if each.opcode in kinds]
-            if all(_moves(each) or each in inside for each in body.instructions.values()):
+            if all(_moves(each, body) or each in inside for each in body.instructions.values()):
                 yield from (Part(body, each) for each in inside)
 
-    def moves(self, instruction: Instruction) -> bool:
+    def moves(self, computation: Computation, instruction: Instruction) -> bool:
         """Whether an operation computes nothing of the arrays that it reads."""
         if instruction.opcode != "fusion":
-            return _moves(instruction)
-        return all(_moves(each) for each in self.body(instruction).instructions.values())
+            return _moves(instruction, computation)
+        body = self.body(instruction)
+        return all(_moves(each, body) for each in body.instructions.values())
 
     def body(self, fusion: Instruction) -> Computation:
         return self.module.computations[fusion.attributes["calls"].lstrip("%")]
@@ -252,6 +286,21 @@ class _Reader:
         return opcode in ("dynamic-update-slice", "pad")
 
 
+def _loops(module: Module) -> dict[str, tuple[Computation, Instruction]]:
+    """Of each body of a loop, by name, the loop and the computation that it is in."""
+    found: dict[str, tuple[Computation, Instruction]] = {}
+    for computation in module.computations.values():
+        for each in computation.instructions.values():
+            if each.opcode == "while":
+                found[each.attributes["body"].lstrip("%")] = computation, each
+    return found
+
+
+def _given(body: Computation, element: int) -> tuple[str, ...]:
+    """What a trip of a loop gives as an element of its state; nothing where it does not say."""
+    return body.root.operands[element : element + 1] if body.root.opcode == "tuple" else ()
+
+
 def _same(computation: Computation, name: str) -> Iterator[Instruction]:
     """An instruction, and those above it that give the same array in another layout or less filled up."""
     instruction = computation.instructions[name]
@@ -261,9 +310,9 @@ def _same(computation: Computation, name: str) -> Iterator[Instruction]:
         yield instruction
 
 
-def _bytes(computation: Computation, name: str) -> int:
-    """The bytes of an array without what fills it up to whole tiles."""
-    return min(instruction.shapes[0].bytes for instruction in _same(computation, name))
+def _elements(computation: Computation, name: str) -> int:
+    """The elements of an array without those that fill it up to whole tiles."""
+    return min(instruction.shapes[0].elements for instruction in _same(computation, name))
 
 
 def _whole(computation: Computation, name: str) -> str:
@@ -271,8 +320,11 @@ def _whole(computation: Computation, name: str) -> str:
     return [instruction.name for instruction in _same(computation, name)][-1]
 
 
-def _moves(instruction: Instruction) -> bool:
+def _moves(instruction: Instruction, computation: Computation) -> bool:
     of_numbers = all(not shape.dims or shape.dtype[0] in "sup" for shape in instruction.shapes)
+    if instruction.opcode == "maximum":  # of arrays amid minus infinity: these one after the other
+        parts = [computation.instructions[operand].opcode for operand in instruction.operands]
+        return of_numbers or all(part in ("pad", "maximum") for part in parts)
     return instruction.opcode in _MOVES or of_numbers or _FILLS_UP in instruction.attribute_text
 
 

@@ -6,7 +6,8 @@
   whole slice of two or more dims no reduce-scatter at all; else it reduces the whole value on every device, which are
   the same bytes of an all-reduce.
 - It gathers in bf16 what only products read that take bf16, as those of f32 values do at JAX's default precision: half
-  the bytes.
+  the bytes. That is predicted (`levanter.compiler.verify.tpu_sends`) of what is gathered for products alone, and done
+  with more than that, and not with all of it.
 - Where two values of one type are reduced and then added, it adds first and reduces once.
 - It computes a product in pieces while it reduce-scatters them, fills each up to whole tiles, and sends on what it
   filled in by permutes.
@@ -28,6 +29,10 @@ REDUCED = (
     "of two or more dims: here it reduces the whole value on every device"
 )
 HALVED = "the TPU compiler gathers in bf16 what only products read that take bf16 (JAX's default precision)"
+KEPT = (
+    "the TPU compiler gathers in bf16 what only products read that take bf16, but where it computes with it in another "
+    "way"
+)
 PADDED = (
     "the TPU compiler reduce-scatters a product in pieces while it computes them, filled up to whole tiles, and shifts "
     "by permutes what it filled in"
@@ -56,6 +61,10 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
     if halved:
         missing["all_gather"] -= halved
         reasons["all_gather"] = HALVED
+    kept = _kept(kinds["all_gather"]) if "all_gather" in kinds else 0
+    if kept:
+        missing["all_gather"] += kept
+        reasons["all_gather"] = KEPT
     if {"reduce_scatter", "permute"} <= kinds.keys() and _padded(kinds["reduce_scatter"], kinds["permute"]):
         missing |= {"reduce_scatter": 0, "permute": 0}
         reasons |= {"reduce_scatter": PADDED, "permute": PADDED}
@@ -87,6 +96,13 @@ def _halved(gathers: Mapping[str, Any]) -> int:
         left[2 * size] = left.get(2 * size, 0) - halves
         saved += halves * size
     return saved
+
+
+def _kept(gathers: Mapping[str, Any]) -> int:
+    """The bytes that gathers in f32 take beyond those that were predicted of half the size."""
+    over = {size["bytes"]: size["compiled_count"] - size["predicted_count"] for size in gathers["sizes"]}
+    wide = {size["bytes"]: min(over[size["bytes"]], size["dtypes"].get("f32", 0)) for size in gathers["sizes"]}
+    return sum(max(0, min(-over.get(size // 2, 0), count)) * (size // 2) for size, count in wide.items())
 
 
 def _padded(scatters: Mapping[str, Any], permutes: Mapping[str, Any]) -> bool:
