@@ -32,6 +32,8 @@ _KINDS = {
 }
 _FILLS_UP = 'custom_call_target="ZeroCrop"'
 """What fills an array up to whole tiles."""
+_BEGINS = 'custom_call_target="AsyncCollective'
+"""What begins and ends a collective that runs beside other operations."""
 _SAME_ARRAY = frozenset({"bitcast", "copy", "copy-start", "copy-done", "reshape", "transpose"})
 _MOVES = _SAME_ARRAY | {
     "parameter",
@@ -165,19 +167,23 @@ class _Reader:
             return self.gathered(attributes, replace(alone, bytes=received * shape.item), received)
         if kind == "all_to_all":
             return alone
-        before = self.before(source)
+        before, earlier = self.before(source)
         after = list(self.after(attributes)) if kind == "all_reduce" else []
         if not before:
             return self.gathered(attributes, alone, sent) if after and self.amid_zeros(source) else alone
         whole, array = sum(each.reduced for each in before), before[0].array
         together = Across(kind, whole * array.item, array.dtype, groups, before[0].instruction)
         if kind == "reduce_scatter":
-            return self.joined(together, before) if whole <= sent * self.size(before[0]) < 2 * whole else alone
+            return (
+                self.joined(together, [*before, *earlier])
+                if whole <= sent * self.size(before[0]) < 2 * whole
+                else alone
+            )
         if after:
             fits = sent < whole <= sum(each.gathered.elements for each in after)
-            return self.joined(together, [*before, *after]) if fits else alone
+            return self.joined(together, [*before, *earlier, *after]) if fits else alone
         filled = sum(each.array.elements for each in before)
-        return self.joined(together, before) if shape.elements == filled else alone
+        return self.joined(together, [*before, *earlier]) if shape.elements == filled else alone
 
     def gathered(self, attributes: Mapping[str, str], alone: Across, received: int) -> Across:
         """What is gathered inside of the slice after so many elements came from the others."""
@@ -206,10 +212,11 @@ class _Reader:
         text = part.instruction.attributes.get("replica_groups", "")
         return len(parse_groups(text, self.module.num_partitions)[0])
 
-    def before(self, name: str) -> list[Part]:
+    def before(self, name: str) -> tuple[list[Part], list[Part]]:
         """The reductions inside of the slice that an array is moved from. Where a loop hands it on from trip to trip,
-        that of the trip before; that before the loop is then a part too."""
+        these are those of the trip before, and besides there are those before the loop."""
         found: list[Part] = []
+        earlier: list[Part] = []
         seen: set[tuple[str, str, int]] = set()
         waiting = [(self.computation, name, 0, True)]
         while waiting:
@@ -219,10 +226,8 @@ class _Reader:
                 continue
             seen.add((computation.name, name, result))
             inside = [replace(each, result=result) for each in self.within(computation, instruction, _REDUCES)]
-            if inside and counts:
-                found += inside
-            elif inside:
-                self.parts.update(each.key for each in inside)
+            if inside:
+                (found if counts else earlier).extend(inside)
             elif instruction.opcode == "get-tuple-element":
                 element = int(instruction.attributes["index"])
                 source = computation.instructions[instruction.operands[0]]
@@ -240,7 +245,7 @@ class _Reader:
                 waiting.append((computation, instruction.operands[0], result, counts))
             elif self.moves(computation, instruction):
                 waiting += [(computation, operand, 0, counts) for operand in instruction.operands]
-        return found
+        return found, earlier
 
     def after(self, attributes: Mapping[str, str]) -> Iterator[Part]:
         """The gathers inside of the slice that what comes back is moved to."""
@@ -266,7 +271,7 @@ class _Reader:
         elif instruction.opcode == "fusion":
             body = self.body(instruction)
             inside = [each for each in body.instructions.values() if each.opcode in kinds]
-            if all(_moves(each, body) or each in inside for each in body.instructions.values()):
+            if all(each in inside or self.moves(body, each) for each in body.instructions.values()):
                 yield from (Part(body, each) for each in inside)
 
     def moves(self, computation: Computation, instruction: Instruction) -> bool:
@@ -274,16 +279,24 @@ class _Reader:
         if instruction.opcode != "fusion":
             return _moves(instruction, computation)
         body = self.body(instruction)
-        return all(_moves(each, body) for each in body.instructions.values())
+        return all(self.moves(body, each) for each in body.instructions.values())
 
     def body(self, fusion: Instruction) -> Computation:
         return self.module.computations[fusion.attributes["calls"].lstrip("%")]
 
     def amid_zeros(self, name: str) -> bool:
-        """Whether an array is a shard in its place among zeros."""
+        """Whether an array is made of shards in their places among zeros."""
         made = self.computation.instructions[_whole(self.computation, name)]
-        opcode = self.body(made).root.opcode if made.opcode == "fusion" else made.opcode
-        return opcode in ("dynamic-update-slice", "pad")
+        if made.opcode in ("dynamic-update-slice", "pad"):
+            return True
+        if made.opcode == "fusion":
+            body = self.body(made)
+            if body.root.opcode in ("dynamic-update-slice", "pad"):
+                return True
+            joined = self.moves(self.computation, made)
+            arrays = [each for each in made.operands if self.computation.instructions[each].shapes[0].dims]
+            return joined and bool(arrays) and all(self.amid_zeros(each) for each in arrays)
+        return False
 
 
 def _loops(module: Module) -> dict[str, tuple[Computation, Instruction]]:
@@ -325,7 +338,10 @@ def _moves(instruction: Instruction, computation: Computation) -> bool:
     if instruction.opcode == "maximum":  # of arrays amid minus infinity: these one after the other
         parts = [computation.instructions[operand].opcode for operand in instruction.operands]
         return of_numbers or all(part in ("pad", "maximum") for part in parts)
-    return instruction.opcode in _MOVES or of_numbers or _FILLS_UP in instruction.attribute_text
+    if instruction.opcode == "reduce":  # of a dim of one element
+        return instruction.shapes[0].elements == computation.instructions[instruction.operands[0]].shapes[0].elements
+    helps = any(mark in instruction.attribute_text for mark in (_FILLS_UP, _BEGINS))
+    return instruction.opcode in _MOVES or of_numbers or helps
 
 
 def _frontend(instruction: Instruction) -> dict[str, str]:

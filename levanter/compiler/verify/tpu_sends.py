@@ -88,7 +88,7 @@ class TpuSends:
         local = [self._local(dim) for dim in result.type.dims]
         if scatters and self.whole and self.whole == over:
             return "all_reduce", volume, WHOLE
-        vector = sum(size > 1 for size in local) == 1 and SLOW_AXIS not in over
+        vector = sum(size > 1 for size in local) <= 1 and SLOW_AXIS not in over
         if vector and (scatters or self._shard(node) % _LANES):
             return "all_reduce", volume, VECTOR
         if gathers and result.id in self.narrow and over != {SLOW_AXIS}:
