@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from levanter.compiler.verify.topology import Topology, slices_in_order
 from levanter.errors import EXIT_USER_ERROR, UserError
+from passes.hardware.network import SLOW_AXIS
 
 OPTIMIZED = "optimized.txt"
 """The file with the module of a program for a TPU or a GPU."""
@@ -51,7 +51,7 @@ def _called(function: str, request: dict[str, Any]) -> Any:
 
 def _compiled_for(request: dict[str, Any], lowered: Any) -> dict[str, Any]:
     if "topology" in request["request"]:
-        return _compiled_ahead(lowered, request["dump"], request["request"])
+        return _compiled_ahead(lowered, request["dump"], request["request"]["topology"]["platform"])
     return _compiled(lowered, request["dump"])
 
 
@@ -68,9 +68,8 @@ def _compiled(lowered: Any, dump: str) -> dict[str, Any]:
     return _memory(lowered.compile(compiler_options=options))
 
 
-def _compiled_ahead(lowered: Any, dump: str, request: dict[str, Any]) -> dict[str, Any]:
+def _compiled_ahead(lowered: Any, dump: str, platform: str) -> dict[str, Any]:
     """What runs on a TPU or a GPU is the optimized module, which the compiled program has itself."""
-    platform = request["topology"]["platform"]
     buffers = Path(dump, _BUFFERS)
     buffers.mkdir(parents=True)
     options = {"xla_dump_to": str(buffers), "xla_dump_hlo_as_text": True} if platform == "tpu" else None
@@ -80,9 +79,19 @@ def _compiled_ahead(lowered: Any, dump: str, request: dict[str, Any]) -> dict[st
     assigned = [int(size) for report in _reports(buffers) for size in _ASSIGNED.findall(report)]
     if not assigned:
         return found
-    topology = Topology.of_json(request["topology"])
-    chips = slices_in_order(topology, request["mesh"]).flatten() if topology.slices > 1 else []
-    return {"memory": {**found["memory"], "assigned": max(assigned)}, "chips": [chip.id for chip in chips]}
+    return {"memory": {**found["memory"], "assigned": max(assigned)}, "chips": _chips(compiled)}
+
+
+def _chips(compiled: Any) -> list[int]:
+    """The numbers of the chips of a mesh over several slices, slice by slice; none of another mesh."""
+    import jax
+    import numpy as np
+
+    meshes = [getattr(each, "mesh", None) for each in jax.tree.leaves(compiled.input_shardings)]
+    mesh = next((each for each in meshes if each is not None and SLOW_AXIS in each.axis_names), None)
+    if mesh is None:
+        return []
+    return [chip.id for chip in np.moveaxis(mesh.devices, mesh.axis_names.index(SLOW_AXIS), 0).flatten()]
 
 
 def _reports(buffers: Path) -> Iterator[str]:
