@@ -9,7 +9,6 @@ import passes
 from levanter.config import dump
 from passes import pipeline
 from passes.cpu_memory import cpu_peak
-from passes.hardware.arrange import arranged
 from passes.planner.document import CHOICES_OF_MEMORY
 from passes.planner.remat import remat_of
 from passes.sharding.state import kinds_of
@@ -138,14 +137,13 @@ def requested_devices(request: Mapping[str, Any]) -> list[Any] | None:
     """The devices that a request is compiled for: its GPUs or the chips of its TPU slice; None for those of this
     process."""
     from levanter.compiler.verify.gpus import GpuTopology, gpu_devices
-    from levanter.compiler.verify.topology import Topology, devices_of
+    from levanter.compiler.verify.topology import Topology, mesh_devices
 
     if "topology" not in request:
         return None
-    plan = requested_plan(request)
     if request["topology"].get("platform") == "gpu":
-        return arranged(gpu_devices(GpuTopology.of_json(request["topology"])), plan.physical)
-    return devices_of(Topology.of_json(request["topology"]), plan)
+        return gpu_devices(GpuTopology.of_json(request["topology"]))
+    return mesh_devices(Topology.of_json(request["topology"]), request["mesh"])
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

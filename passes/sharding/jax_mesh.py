@@ -17,7 +17,9 @@ def device_mesh(plan: Layouts, devices: Sequence[Any] | Mesh | None = None) -> M
     """The JAX mesh of a plan, row-major over `devices` (default: the first of `jax.devices()`, chips of a TPU in the
     order in which the plan was priced, each mesh axis along its own dims of the torus).
 
-    `devices` may be a sequence, an array of devices or a `jax.sharding.Mesh`, whose devices are taken in its order.
+    `devices` may be a sequence, an array of devices or a `jax.sharding.Mesh`, whose devices are taken in its order; a
+    sequence under a plan that says which part of the physical network each mesh axis has (`network`) in that of the
+    plan, GPUs being listed node by node.
 
     Raises `PlanError` where there are too few devices, or not as many are given as the mesh has.
     """
@@ -26,7 +28,7 @@ def device_mesh(plan: Layouts, devices: Sequence[Any] | Mesh | None = None) -> M
     found = given if given is not None else jax_api.devices()[:wanted]
     if len(found) != wanted:
         raise errors.wrong_devices(wanted, len(found), found[0].platform if found else "cpu")
-    if given is None:
+    if given is None or (plan.network and not isinstance(devices, Mesh)):
         found = arranged(found, plan.physical) if plan.hardware or plan.custom_chip else found
     shape = np.array(found, dtype=object).reshape(plan.mesh.sizes)
     return Mesh(shape, plan.mesh.axes, axis_types=(AxisType.Auto,) * len(plan.mesh.axes))

@@ -205,6 +205,8 @@ def test_a_plan_says_it_and_is_followed(tmp_path):
     ids = [device.id for device in passes.device_mesh(again).devices.flat]
     first = [device.id for device in jax.devices()[:8]]
     assert ids == [first[i] for i in (0, 4, 1, 5, 2, 6, 3, 7)]
+    given = passes.device_mesh(again, jax.devices()[:8])
+    assert given == passes.device_mesh(again) == passes.device_mesh(again, given)
     row = again.report(graph)["network"]
     assert row["given"] == {"data": "4", "model": "2 nodes"} and row["axes"]["model"] == {"inside": [1], "across": 2}
 

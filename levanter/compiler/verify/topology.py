@@ -17,7 +17,6 @@ import numpy as np
 
 from levanter.compiler.verify import errors
 from levanter.optional import require
-from passes.hardware.arrange import arranged
 from passes.hardware.network import SLOW_AXIS
 
 if TYPE_CHECKING:
@@ -106,16 +105,6 @@ def topology_of(plan: Plan) -> Topology:
         return found
     slices = plan.mesh.devices // plan.physical.islands.size
     return Topology(found.chip, torus.form, slices, along_mesh=False)
-
-
-def devices_of(topology: Topology, plan: Plan) -> list[Any]:
-    """The described chips in the order of the mesh of a plan, row-major.
-
-    Raises:
-        UserError: libtpu has no such slice.
-    """
-    found = mesh_devices(topology, plan.mesh.as_dict())
-    return arranged(found, plan.physical) if plan.network else found
 
 
 def mesh_devices(topology: Topology, mesh: Mapping[str, int]) -> list[Any]:
