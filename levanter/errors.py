@@ -23,6 +23,10 @@ class WorkFailed(Exception):
     """The input was right and the work failed: the message is shown alone, without a traceback; exit code 1."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C has stopped a run, in all of its processes, and everything is saved; exit code 130."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` most likely meant, or None when nothing is close."""
     from haliax.errors import nearest_name  # brings JAX along, which a command that goes well need not wait for

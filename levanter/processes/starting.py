@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from levanter.errors import UserError, WorkFailed
+from levanter.errors import Interrupted, UserError, WorkFailed
 from levanter.processes import errors
 from levanter.processes.connected import Connected
 from levanter.processes.group import ALONE, Group
@@ -155,6 +155,9 @@ def working(members: Group) -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) or _OF_A_RUNTIME.match(str(error)):
             raise members.explained(error) from error
         members.fail(f"{type(error).__name__}: {error}")
+        raise
+    except Interrupted:  # all have stopped, and those to whom no Ctrl-C came wait for this one to take its leave
+        members.end()
         raise
     except (UserError, WorkFailed) as error:
         members.fail(str(error))

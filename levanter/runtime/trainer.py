@@ -22,7 +22,7 @@ from levanter.checkpoint.directory import followed, keep_elsewhere
 from levanter.compiler.compile import compile_training, with_choices
 from levanter.compiler.plan_files import plan_followed
 from levanter.config import TrainConfig
-from levanter.errors import UserError
+from levanter.errors import Interrupted, UserError
 from levanter.models.errors import vocabulary_too_small
 from levanter.processes.arrays import by_the_first, check_devices
 from levanter.processes.group import Group
@@ -70,7 +70,7 @@ def train(
             which may be more in a process with others.
 
     Raises:
-        KeyboardInterrupt: the run was stopped with Ctrl-C; everything is saved.
+        Interrupted: the run was stopped with Ctrl-C; everything is saved.
         UserError: the data, the run directory or a checkpoint cannot be used.
         WorkFailed: the loss is no longer a number, or a checkpoint cannot be written.
     """
@@ -110,7 +110,7 @@ def train(
             # By a signal, which may have come to another process alone.
             summary.stopped(console, run.path, step, config.trainer.num_train_steps)
             if interrupted:
-                raise KeyboardInterrupt
+                raise Interrupted
             return state
         heldout_loss = loop.final_heldout_loss(state)
         model = evaluated_model(config, state) if config.trainer.sample_tokens else None

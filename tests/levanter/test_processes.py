@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from levanter.errors import UserError, WorkFailed
+from levanter.errors import Interrupted, UserError, WorkFailed
 from levanter.processes import connected, starting
 from levanter.processes.agreement import AHEAD, Agreement
 from levanter.processes.connected import Connected
@@ -176,6 +176,21 @@ def test_a_process_whose_run_has_failed_does_not_wait_for_the_others(monkeypatch
         raise UserError("wrong")
     starting.leave_if_failed(2)
     assert left == [2]
+
+
+def test_a_run_that_ctrl_c_has_stopped_in_all_processes_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    service = Service(2)
+    member = Connected(service, 1, 2, leave=left.append)
+    monkeypatch.setattr(starting, "_connected", [member])
+    with pytest.raises(KeyboardInterrupt), starting.working(member), starting.working(member):
+        raise Interrupted
+    starting.leave_if_failed(130)
+    assert left == [] and service.values == {}
+    with pytest.raises(KeyboardInterrupt), starting.working(member):
+        raise KeyboardInterrupt  # a second one, of this process alone
+    starting.leave_if_failed(130)
+    assert left == [130] and "KeyboardInterrupt" in service.values["levanter/verdict/1"]
 
 
 def test_where_the_first_process_is_gone_the_others_end(
