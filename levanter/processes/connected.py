@@ -47,6 +47,8 @@ class Connected:
         self._ended = threading.Event()
         self.failed = False
         """Whether the run ends here because something went wrong, in this process or in another one."""
+        self.leaving: int | None = None
+        """The exit code of this process, where it is about to leave."""
         self._watch = threading.Thread(target=self._watching, name="processes", daemon=True)
 
     def exchange(self, topic: str, value: str = "") -> list[str]:
@@ -102,6 +104,8 @@ class Connected:
 
     def aborting(self) -> None:
         """This process is about to abort: end it with the reason instead, where that is that the first one is gone."""
+        if self.leaving is not None:
+            self._leave(self.leaving)
         if not answers():
             self._end_with(errors.first_lost())
 
@@ -143,7 +147,7 @@ class Connected:
 
     def _end_with(self, verdict: WorkFailed) -> None:
         with self._lock:
-            if self._ended.is_set():
+            if self._ended.is_set() or self.leaving is not None:
                 return
             self._ended.set()
         with contextlib.suppress(OSError):  # whoever has read it is gone too

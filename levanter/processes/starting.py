@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from levanter.errors import Interrupted, UserError, WorkFailed
@@ -24,6 +25,7 @@ _STEPS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _PLACES = (("SLURM_NTASKS", "SLURM_PROCID"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
 """Variables that have how many there are, and the number of each."""
 _CONNECT_SECONDS = 300
+_TELL_SECONDS = 0.5
 _OF_A_RUNTIME = re.compile("(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ")
 """How an error of XLA's runtime begins. Where the value of an array is read, JAX raises it as a ValueError."""
 
@@ -131,6 +133,22 @@ def leave_if_failed(code: int) -> None:
                 with contextlib.suppress(OSError):
                     stream.flush()
             each.leave(code)
+
+
+def leave_early(code: int, reason: str, leave: Callable[[int], object] = os._exit) -> None:
+    """End this process at once, before there is anything to save; the others of its run hear why, if they can.
+
+    They meet at the first process, which therefore waits a moment: a signal comes to all of them mostly.
+    """
+    for each in _connected:
+        each.leaving = code
+        if each.index > 0:
+            telling = threading.Thread(target=each.fail, args=(reason,), daemon=True)
+            telling.start()
+            telling.join(_TELL_SECONDS)
+        else:
+            time.sleep(_TELL_SECONDS)
+    leave(code)
 
 
 _connected: list[Connected] = []

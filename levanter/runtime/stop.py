@@ -17,6 +17,7 @@ from typing import Any
 
 from levanter.errors import EXIT_INTERRUPTED
 from levanter.processes.group import Group
+from levanter.processes.starting import leave_early
 from levanter.runtime import errors
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -175,6 +176,7 @@ class ProcessStop(StopSignal):
             # One that came while steps were made may be read when they are over: it is answered already.
             if number in self._before and not self._saving.is_set() and not self._answered:
                 # Straight to the file: whoever holds a lock of `sys.stderr` may be waiting for the compiler.
-                os.write(2, f"{errors.stopped_early(signal.Signals(number).name)}\n".encode())
-                self._leave(EXIT_INTERRUPTED if number == signal.SIGINT else 0)
+                said = errors.stopped_early(signal.Signals(number).name)
+                os.write(2, f"{said}\n".encode())
+                leave_early(EXIT_INTERRUPTED if number == signal.SIGINT else 0, said, self._leave)
         os.close(read)

@@ -178,6 +178,23 @@ def test_a_process_whose_run_has_failed_does_not_wait_for_the_others(monkeypatch
     assert left == [2]
 
 
+def test_a_process_that_a_signal_ends_before_the_first_step_tells_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    service = Service(2)
+    monkeypatch.setattr(starting, "_connected", [Connected(service, 1, 2)])
+    starting.leave_early(0, "stopped by SIGTERM with nothing to save", left.append)
+    ends = Connected(service, 1, 2, leave=left.append)
+    monkeypatch.setattr(starting, "_connected", [ends])
+    starting.leave_early(0, "again", left.append)
+    monkeypatch.setattr(connected, "answers", lambda: True)
+    ends.aborting()  # the first process was faster
+    assert left == [0, 0, 0]
+    other = Connected(service, 0, 2)
+    assert str(other.explained(RuntimeError("closed"))) == (
+        "process 1 of this run has stopped, so all of them stop: stopped by SIGTERM with nothing to save"
+    )
+
+
 def test_a_run_that_ctrl_c_has_stopped_in_all_processes_has_not_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     service = Service(2)
