@@ -39,6 +39,7 @@ def test_a_report_is_the_json_of_compile() -> None:
             "plan",
             "remat",
             "padding",
+            "attention",
             "microbatches",
             "moments",
             "gradients",
