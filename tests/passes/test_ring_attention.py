@@ -17,10 +17,13 @@ import haliax as hax
 import ir
 import passes
 from haliax.nn.attention import AttentionMask, attend, blockwise
+from ir.ring import mix, unmixed
 from levanter.compiler.verify import collectives, compare
 from passes import Plan, PlanError, pipeline, summary
+from passes.alternatives import explanation
 from passes.as_planned import as_planned
 from passes.planner.constraints import Constraints
+from passes.report.explained import explained
 from passes.ring_attention import in_rings, may_ring
 from passes.shadow import alone
 
@@ -236,6 +239,28 @@ def test_what_is_refused():
         return attend(q, keys, keys, Key="size", KPos="key_position").sum().scalar() + bias.sum().scalar()
 
     assert "an array of the step has both 'position' and 'key_position'" in refusal(biased, query, query)
+
+    def among_two(q, k):
+        return attend(q, k, k, Key="size", KPos="memory").sum().scalar()
+
+    assert refusal(
+        among_two, shaped("batch row column size", 4, 2, 8, 8), shaped("batch memory size", 4, 8, 8)
+    ).endswith("cannot: which axis of its queries goes with 'memory' is not told; pass QPos to `attend`")
+
+    def two(q, other, k):
+        return sum(attend(each, k, k, Key="size", KPos="memory").sum().scalar() for each in (q, other))
+
+    keys = shaped("batch memory size", 4, 8, 8)
+    assert refusal(two, query, shaped("batch place size", 4, 8, 8), keys).endswith(
+        "cannot: 'memory' are keys of queries along 'position' and along 'place'; give each attention keys of its own"
+    )
+
+    def forward(q, k):
+        return jax.jvp(lambda q: attend(q, k, k, Key="size", KPos="memory"), (q,), (q,))[1].sum().scalar()
+
+    assert refusal(forward, query, keys).endswith(
+        "cannot: it is differentiated in forward mode, which makes all scores"
+    )
     with pytest.raises(PlanError, match="attention is `rings`: write ring, or leave it out to have keys gathered"):
         Plan.by_hand(MESH, LAYOUT, attention="rings")
 
@@ -279,6 +304,23 @@ def test_the_search_takes_it_where_it_is_faster():
     again = Plan.of_document(found.plan.as_document())
     assert again.attention == "ring"
     assert pipeline.place(found.canonical, again) == found.placed
+
+
+def test_what_the_other_way_costs_is_told():
+    plan, _ = placed_by(GRAPH)
+    asked = explanation(GRAPH, plan, "attention")
+    (gathered,) = asked.alternatives
+    assert (asked.storage, gathered.axes, gathered.role) == (("ring",), (), "attention")
+    assert {each["kind"] for each in gathered.collectives} >= {"permute", "all_gather"}
+    said = explained(asdict(asked))
+    assert said[0] == "How attention is computed where positions are sharded: ring."
+    assert said[-1].startswith("Attention gathered: a step takes ")
+    assert "permute of keys over sequence" in said[-1]
+
+
+def test_the_sum_of_exponentials_is_read_off_their_logarithm():
+    numbers = np.random.default_rng(0).integers(0, 1 << 32, 100, dtype=np.uint32)
+    np.testing.assert_array_equal(unmixed(mix(jnp.asarray(numbers), "log"), "log"), numbers)
 
 
 def test_a_pin_has_two_words():
