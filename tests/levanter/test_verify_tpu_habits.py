@@ -7,7 +7,7 @@ from typing import Any
 
 from levanter.compiler.verify import CompiledCollective, compare
 from levanter.compiler.verify.hlo import collectives
-from levanter.compiler.verify.tpu_habits import HALVED, JOINED, PADDED, REDUCED, SUMMED, settled
+from levanter.compiler.verify.tpu_habits import HALVED, JOINED, PADDED, PASSED, REDUCED, SUMMED, settled
 
 MESH = {"data": 4, "model": 2}
 
@@ -51,6 +51,13 @@ def test_gathered_in_bf16() -> None:
     halves = [compiled("all_gather", 2048, 16, "bf16"), compiled("all_gather", 1024, 16, "bf16")]
     assert verified(two, halves) == ([HALVED], 0)
     assert verified(two, [halves[0], compiled("all_gather", 2048, 16)]) == ([HALVED], 0)
+
+
+def test_keys_go_round_in_bf16_and_their_gradients_do_not() -> None:
+    before = [predicted("permute", 4096, 14)]
+    after = [compiled("permute", 2048, 6, "bf16"), compiled("permute", 4096, 8)]
+    assert verified(before, after) == ([PASSED], 0)
+    assert verified(before, [after[0], compiled("permute", 4096, 7)])[1] > 0
 
 
 def test_added_before_it_is_reduced() -> None:

@@ -8,6 +8,7 @@
 - It gathers in bf16 what only products read that take bf16, as those of f32 values do at JAX's default precision: half
   the bytes. That is predicted (`levanter.compiler.verify.tpu_sends`) of what is gathered for products alone, and done
   with more than that, and not with all of it.
+- It permutes in bf16 what only such products read, as keys that go round do.
 - Where two values of one type are reduced and then added, it adds first and reduces once.
 - It computes a product in pieces while it reduce-scatters them, fills each up to whole tiles, and sends on what it
   filled in by permutes.
@@ -29,6 +30,7 @@ REDUCED = (
     "of two or more dims: here it reduces the whole value on every device"
 )
 HALVED = "the TPU compiler gathers in bf16 what only products read that take bf16 (JAX's default precision)"
+PASSED = "the TPU compiler passes on in bf16 what only products read that take bf16, as keys that go round"
 KEPT = (
     "the TPU compiler gathers in bf16 what only products read that take bf16, but where it computes with it in another "
     "way"
@@ -61,6 +63,10 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
     if halved:
         missing["all_gather"] -= halved
         reasons["all_gather"] = HALVED
+    passed = _halved(kinds["permute"]) if "permute" in kinds else 0
+    if passed:
+        missing["permute"] -= passed
+        reasons["permute"] = PASSED
     kept = _kept(kinds["all_gather"]) if "all_gather" in kinds else 0
     if kept:
         missing["all_gather"] += kept
@@ -83,9 +89,9 @@ def _settled(kinds: Mapping[str, Mapping[str, Any]], axes: tuple[str, ...]) -> d
     }
 
 
-def _halved(gathers: Mapping[str, Any]) -> int:
-    """The bytes that gathers in bf16 save beside those that were predicted of twice the size."""
-    sizes = gathers["sizes"]
+def _halved(row: Mapping[str, Any]) -> int:
+    """The bytes that gathers, or permutes, in bf16 save beside those that were predicted of twice the size."""
+    sizes = row["sizes"]
     bf16 = {size["bytes"]: size["dtypes"].get("bf16", 0) for size in sizes}
     # What was compiled in another type is what was predicted of that size.
     left = {size["bytes"]: size["predicted_count"] - size["compiled_count"] + bf16[size["bytes"]] for size in sizes}
