@@ -67,13 +67,15 @@ def operation_seconds(
     for value in moved:
         traffic = traffic + local_bytes(value, roles, rules)
     flops: Any = float(op_of(node).flops(node))
+    start: Any = started(node, moved, chip)
     if flops:
         space = space or space_of(node, roles)
-        for mask in rules.layout(space.sizes, space.role, space.blocked).values():
+        layout = rules.layout(space.sizes, space.role, space.blocked)
+        for mask in layout.values():
             flops = flops / rules.mesh.group(mask)
-    return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + started(
-        node, moved, chip
-    )
+        for name in node.names("ring"):  # each turn is a kernel of its own
+            start = start * rules.mesh.group(layout[name])
+    return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + start
 
 
 def started(node: Node, moved: Iterable[Value], chip: Chip) -> float:
