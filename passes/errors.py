@@ -121,7 +121,7 @@ def network_lacks(axis: str, size: int) -> PlanError:
 def network_form(axis: str, written: str, kind: str, dims: int) -> PlanError:
     inside = "x".join(["4"] * dims)
     ways = f"{inside}, `2 {kind}s`, or `2 {kind}s x {inside}`"
-    along = f"devices along each of {dims} dims of a slice" if kind == "slice" else "devices of a node"
+    along = "devices of a node" if kind == "node" else f"devices along each of {dims} dims of a slice"
     return PlanError(f"network of {axis!r}: expected {along}, such as {ways}; got {written!r}")
 
 
