@@ -48,10 +48,16 @@ HOMES = tuple(
 # wordings of errors.
 INTERNAL = (
     *("_compat", "compat", "_src", "_src.dot", "_src.einsum", "_src.rearrange", "_src.scan", "_src.state_dict"),
-    *("_src.util", "core.explicit", "core.in_order", "core.merged", "core.printing", "core.sizes", "core.staging"),
-    *("core.stale", "nn._inputs"),
+    *("_src.util", "core.as_made", "core.explicit", "core.in_order", "core.merged", "core.printing", "core.sizes"),
+    *("core.staging", "core.stale", "nn._inputs"),
     *("nn.attention", "nn.attention.backends", "nn.attention.blockwise", "nn.attention.layout", "nn.attention.library"),
-    *("nn.attention.primitive", "nn.attention.reference", "nn.attention.spec", "nn.attention.splash"),
+    *(
+        "nn.attention.primitive",
+        "nn.attention.reference",
+        "nn.attention.ring",
+        "nn.attention.spec",
+        "nn.attention.splash",
+    ),
     *("hof.slices", "ops.eager", "ops.foreign", "ops.gathering", "ops.methods", "ops.namesakes", "ops.stubs"),
     "version",
     *("errors.axes", "errors.foreign", "errors.indexing", "errors.kinds", "errors.partitioning", "errors.structure"),
