@@ -42,12 +42,14 @@ HARDWARE = ("v5e",)
 
 
 def candidates(graph: Graph, mesh: DeviceMesh, hardware: str) -> dict[str, Plan]:
-    """Ours, and the plans of others that fit, by who writes them."""
-    problem = Problem.of(graph, mesh, chip_of(hardware), False)
+    """Ours, and the plans of others that fit, by who writes them. A plan that is written down stores no name whose size
+    does not divide."""
+    problem, sizes = Problem.of(graph, mesh, chip_of(hardware), False), graph.axis_sizes()
     found = {"ours": solve(graph, mesh, hardware)}
     for who, compute, storage in experts(graph, mesh):
-        known = {name: axes for name, axes in compute.items() if name in graph.axis_sizes()}
-        plan = Plan.by_hand(mesh, known, storage, hardware)
+        known = {name: axes for name, axes in compute.items() if name in sizes}
+        stored = {name: axes for name, axes in storage.items() if sizes[name] % mesh.group(mesh.mask(axes)) == 0}
+        plan = Plan.by_hand(mesh, known, stored, hardware)
         if problem.price(plan.rules)[1] <= problem.network.chip.capacity:
             found[who] = plan
     return found
