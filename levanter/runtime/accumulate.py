@@ -158,7 +158,7 @@ def _split(array: NamedArray, Micro: Axis) -> NamedArray:
 
 
 def _targets(batch: LmBatch) -> jax.Array:
-    """How many targets count, as a float32 scalar."""
+    """How many targets count, as a float32 scalar. Whole numbers are added, which gives the same in any order."""
     return hax.sum((batch.targets >= 0).astype(jnp.int32)).scalar().astype(jnp.float32)
 
 

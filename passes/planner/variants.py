@@ -175,19 +175,19 @@ def with_attention_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
     """
     if not plan.attention:
         return plan
-    step, _ = _priced(graph, plan)
-    other, peak = _priced(graph, replace(plan, attention=GATHERED))
-    if peak > plan.chip.capacity:
-        why = f"with keys gathered a device needs {gib(peak)} of {gib(plan.chip.capacity)}"
-    else:
-        why = f"with keys gathered a step takes {_changed(step, other)}"
+    why = _beside(graph, plan, "keys gathered", replace(plan, attention=GATHERED))
     return replace(plan, reasons={**plan.reasons, ATTENTION: before + why})
 
 
-def _changed(step: float, other: float) -> str:
-    change = other / step - 1 if step else 0.0
+def _beside(graph: Graph, plan: Plan, what: str, other: Plan) -> str:
+    """What another plan, one with `what`, needs where that is too much; else how long its step is beside this one's."""
+    step, _ = _priced(graph, plan)
+    its, peak = _priced(graph, other)
+    if peak > plan.chip.capacity:
+        return f"with {what} a device needs {gib(peak)} of {gib(plan.chip.capacity)}"
+    change = its / step - 1 if step else 0.0
     less = f"{-change:.0%} less" if change < 0 else longer(change)
-    return less if abs(change) > _EVEN else "the same time"
+    return f"with {what} a step takes {less if abs(change) > _EVEN else 'the same time'}"
 
 
 def _padded(
@@ -260,12 +260,7 @@ def with_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
     if plan.remat == AS_IT_IS:
         return plan
     other = ALL if plan.remat == NOTHING else NOTHING
-    step, _ = _priced(graph, plan)
-    more, peak = _priced(graph, replace(plan, remat=other))
-    if peak > plan.chip.capacity:
-        why = f"with {shown(other)} a device needs {gib(peak)} of {gib(plan.chip.capacity)}"
-    else:
-        why = f"with {shown(other)} a step takes {_changed(step, more)}"
+    why = _beside(graph, plan, shown(other), replace(plan, remat=other))
     return replace(plan, reasons={**plan.reasons, REMAT: before + why})
 
 
