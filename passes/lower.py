@@ -25,6 +25,7 @@ from passes import errors, require
 from passes.arguments import difference
 from passes.as_traced import as_traced
 from passes.canonicalize import canonicalize
+from passes.for_tpu import for_tpu
 from passes.pipeline import place
 from passes.planner.plan import Plan
 from passes.retype import whole
@@ -132,10 +133,11 @@ def program(
     shards = Shards({str(axis): size for axis, size in mesh.shape.items()}, ordered=ordered_sums)
 
     target = Target(mesh.devices.flat[0].platform, 1)
+    compiled = for_tpu(placed) if target.platform == "tpu" else placed
 
     def local(*leaves: Any) -> tuple[Any, ...]:
         with merging(target):
-            return tuple(on_shards(shards).graph(placed, leaves))
+            return tuple(on_shards(shards).graph(compiled, leaves))
 
     return jax_api.shard_map(
         local,
