@@ -140,18 +140,24 @@ class Network:
                 bytes (`Chip.combined`): each has its share of the launch and the hops, an eighth at least.
         """
         rates, move = self.rates, OPS[kind]
-        launch = rates.launch[mask]
-        hops = (rates.exchanged_hops if move.exchanges else rates.hops)[mask]
+        launch = self.of(rates.launch, mask)
+        hops = self.of(rates.exchanged_hops if move.exchanges else rates.hops, mask)
         if not awaited and self.chip.combined and self._combines(kind):
             share = np.clip(volume / self.chip.combined, 1 / MOST_COMBINED, 1.0)
             launch, hops = launch * share, hops * share
         if move.one_way:
-            return launch + np.maximum(rates.turned_hops[mask], volume * rates.turned[mask])
+            return launch + np.maximum(self.of(rates.turned_hops, mask), volume * self.of(rates.turned, mask))
         if move.passes_on:
-            return launch + np.maximum(hops, volume * rates.passed[mask])
-        inside = np.maximum(hops, volume * (rates.exchanged_inside if move.exchanges else rates.inside)[mask])
-        across = volume * (rates.exchanged_between if move.exchanges else rates.between)[mask]
+            return launch + np.maximum(hops, volume * self.of(rates.passed, mask))
+        inside = rates.exchanged_inside if move.exchanges else rates.inside
+        across = rates.exchanged_between if move.exchanges else rates.between
+        inside = np.maximum(hops, volume * self.of(inside, mask))
+        across = volume * self.of(across, mask)
         return launch + move.crossings * (inside + across)
+
+    def of(self, rate: Any, mask: Mask) -> Any:
+        """One of the rates over the axes of some masks."""
+        return rate[mask]
 
     def _combines(self, kind: str) -> bool:
         """XLA combines all-reduces; on GPUs all-gathers and reduce-scatters as well."""

@@ -7,9 +7,9 @@ axis, another plan has on the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
 from itertools import permutations
 from typing import Any
 
@@ -18,9 +18,31 @@ import numpy as np
 from passes.hardware.assignment import every_assignment
 from passes.hardware.chip import Chip
 from passes.hardware.network import Network, Rates
-from passes.sharding.mesh import DeviceMesh, IntArray
+from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 
 _ROUNDING = 1 + 1e-9
+
+
+@dataclass(frozen=True)
+class Networks(Network):
+    """Several networks of a mesh, to be priced at once: all that collectives take has a dim in front, the network."""
+
+    several: tuple[Network, ...] = ()
+
+    @classmethod
+    def of_all(cls, several: Sequence[Network]) -> Networks:
+        """Those of one mesh."""
+        return cls(several[0].mesh, several[0].chip, None, tuple(several))
+
+    @cached_property
+    def rates(self) -> Rates:
+        """[network, mask] → what collectives take."""
+        names = [each.name for each in fields(Rates)]
+        return Rates(**{name: np.stack([getattr(each.rates, name) for each in self.several]) for name in names})
+
+    def of(self, rate: Any, mask: Mask) -> Any:
+        """[network, …] one of the rates over the axes of some masks."""
+        return rate[:, np.atleast_1d(mask)]
 
 
 @lru_cache(maxsize=256)

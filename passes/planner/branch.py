@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from passes.planner.groups import MOST_ENTRIES, Group
+from passes.planner.groups import MOST_ENTRIES, Group, worst
 from passes.planner.parts import BOUNDS, HUGE, Part, Table
 from passes.planner.peaks import Moments
 from passes.planner.tables import Float
@@ -29,16 +29,18 @@ _MOST_SETS = 1 << 18
 @dataclass(frozen=True, eq=False)
 class Branch:
     """What may still be decided, and its prices: parts that have no name in common, and groups that have yet to be
-    taken in. `root` is where the branch comes from."""
+    taken in. `root` is where the branch comes from, `networks` are those of which one is to be decided on."""
 
     root: int
     parts: tuple[Part, ...]
     waiting: tuple[Group, ...] = ()
+    networks: tuple[int, ...] = (0,)
 
     @classmethod
-    def empty(cls, root: int, axes: int) -> "Branch":
+    def empty(cls, root: int, axes: int, networks: int = 1) -> "Branch":
         """A branch of which nothing is known."""
-        return cls(root, (Part.of_names(0, (np.zeros(1, np.int64),) * axes),))
+        part = Part.of_names(0, (np.zeros(1, np.int64),) * axes, BOUNDS * networks)
+        return cls(root, (part,), networks=tuple(range(networks)))
 
     @property
     def plans(self) -> int:
@@ -57,8 +59,17 @@ class Branch:
 
     @property
     def least(self) -> Float:
-        """[bound] what no plan can beat."""
-        return sum((part.least for part in self.parts), np.zeros(BOUNDS))
+        """[bound and network] what no plan can beat."""
+        return sum((part.least for part in self.parts), np.zeros(BOUNDS * len(self.networks)))
+
+    def on(self, networks: Sequence[int]) -> "Branch":
+        """The branch on some of its networks."""
+        rows = self._rows([self.networks.index(each) for each in networks], len(self.networks))
+        return replace(self, parts=tuple(part.on(rows) for part in self.parts), networks=tuple(networks))
+
+    def _rows(self, places: Sequence[int], networks: int) -> IntArray:
+        """The rows of some of so many networks."""
+        return np.arange(BOUNDS * networks).reshape(BOUNDS, -1)[:, list(places)].reshape(-1)
 
     def taken_in(self, group: Group, able: Sequence[tuple[int, int]]) -> "Branch | None":
         """The branch with the prices of a group; None where they would be too many.
@@ -85,7 +96,7 @@ class Branch:
         mine = [part for part in self.parts if part.names & concerned] if concerned else [self.parts[0]]
         new = concerned & ~sum(part.names for part in self.parts)
         if new:
-            mine.append(Part.of_names(new, [_sets_of(group, new, *each) for each in wishes]))
+            mine.append(Part.of_names(new, [_sets_of(group, new, *each) for each in wishes], self.parts[0].rows))
         if any(prod(len(part.sets[axis]) for part in mine) > _MOST_SETS for axis in range(len(able))):
             return None
         part = mine[0]
@@ -102,7 +113,10 @@ class Branch:
         if prod(len(each) for each in there) > MOST_ENTRIES:
             return None
         own_classes = tuple(np.searchsorted(left, each) for left, each in zip(there, classes, strict=True))
-        part = part.priced(Table(group.values(there), own_classes, group.at, group))
+        values = group.values(there)
+        if group.at is None and len(values) > part.rows:
+            values = values[self._rows(self.networks, len(values) // BOUNDS)]
+        part = part.priced(Table(values, own_classes, group.at, group))
         rest = [each for each in self.parts if not any(each is one for one in mine)]
         return replace(self, parts=(*rest, part) if concerned else (part, *rest))
 
@@ -112,7 +126,8 @@ class Branch:
         wishes = [self.wishes(group, axis, *each) for axis, each in enumerate(able)]
         for bit in group.bits:
             if not any(part.names >> bit & 1 for part in parts):
-                parts.append(Part.of_names(1 << bit, [_sets_of(group, 1 << bit, *each) for each in wishes]))
+                sets = [_sets_of(group, 1 << bit, *each) for each in wishes]
+                parts.append(Part.of_names(1 << bit, sets, self.parts[0].rows))
         return replace(self, parts=tuple(parts))
 
     def without(self, groups: Sequence[Group]) -> "Branch":
@@ -139,7 +154,7 @@ class Branch:
         found: list[list[Float]] = []
         for part in self.parts:
             rest = total - part.least if np.isfinite(total).all() else total
-            found.append([(bounds + rest[:, None]).max(axis=0) for bounds in part.bounds])
+            found.append([worst(bounds + rest[:, None]) for bounds in part.bounds])
         return found
 
     def peaks(self, moments: Moments) -> list[list[Float]]:

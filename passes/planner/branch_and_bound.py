@@ -18,7 +18,7 @@ from passes.planner.candidate import DISTINCT, SAME, Candidate, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
 from passes.planner.first import First
 from passes.planner.frontier import Frontier
-from passes.planner.groups import Function, Group, Known
+from passes.planner.groups import Function, Group, Known, by_network, worst
 from passes.planner.peaks import Moments
 from passes.planner.roots import Root, Shared, heavy_weight, in_turn, with_mean
 from passes.planner.space import PlanSpace, StorageAxes
@@ -54,6 +54,7 @@ class BranchAndBound:
         known: float = np.inf,
         deadline: float | None = None,
         margin: float | None = None,
+        networks: int = 1,
     ) -> None:
         """Args:
         functions: each gives what is computed and what is sent; what a plan takes is the larger of the two sums.
@@ -63,6 +64,7 @@ class BranchAndBound:
         deadline: of this process's time, after which the search ends with what it has.
         margin: the share by which a plan must be better than the best so far; left out, the next best of another
             price is looked for too.
+        networks: on how many what is sent is priced at once, one of which a plan is on.
         """
         self.spaces = spaces
         self.names = (*spaces[0].names, EXTRA)
@@ -75,7 +77,8 @@ class BranchAndBound:
         self.known = known
         self.deadline = deadline
         self.margin = margin
-        self.first = First(functions, entries, moments, capacity)
+        self.networks = networks
+        self.first = First(functions, entries, moments, capacity, networks)
         self.best: list[Ranked] = []
         self.fastest = self.left_out = np.inf
         self.looked_at = self.until_best = 0
@@ -134,8 +137,8 @@ class BranchAndBound:
     def added(self) -> tuple[list[Function], list[Function]]:
         """All that is added up, and what arithmetic alone takes of it."""
         share = self.first.share
-        means = [with_mean(asked, share) for asked in self.functions]
-        floors = [with_mean(asked, share) if asked is not None else None for asked in self.floors]
+        means = [with_mean(asked, share, self.networks) for asked in self.functions]
+        floors = [with_mean(asked, share, self.networks) if asked is not None else None for asked in self.floors]
         each_term = list(zip(means, floors, self.first.weights, self.first.spreads, strict=True))
         functions = [Function(asked, None, weight, spread=spread) for asked, _, weight, spread in each_term]
         alone = [
@@ -153,7 +156,7 @@ class BranchAndBound:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
         all of them, and until then what arithmetic alone takes stands for the rest."""
         functions, alone = self.added
-        shared = Shared.of(space, place, self.names, functions, alone, self.groups)
+        shared = Shared.of(space, place, self.names, functions, alone, self.groups, self.networks)
         common = self.taken_in(self.branch(shared.before, shared.before.groups), memory=False)
         if common is None:
             return
@@ -167,12 +170,21 @@ class BranchAndBound:
             root, groups = shared.root(names)
             ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=in_turn(groups)))
             if ready is not None:
+                yield from [ready] if len(ready.networks) == 1 else self.on_each(ready)
+
+    def on_each(self, branch: Branch) -> Iterator[Branch]:
+        """A branch on each of its networks."""
+        each = [branch.on([network]) for network in branch.networks]
+        for one in sorted(each, key=self.bound):
+            ready = self.ready(one)
+            if ready is not None:
                 yield ready
 
     def branch(self, root: Root, groups: Sequence[Group]) -> Branch:
         """A branch of a root with nothing taken in yet."""
         self.all_roots.append(root)
-        return replace(Branch.empty(len(self.all_roots) - 1, len(root.space.mesh.axes)), waiting=in_turn(groups))
+        empty = Branch.empty(len(self.all_roots) - 1, len(root.space.mesh.axes), self.networks)
+        return replace(empty, waiting=in_turn(groups))
 
     def taken_in(self, branch: Branch, memory: bool = True) -> Branch | None:
         """A branch with all groups that are not too large; None where nothing in it can be better."""
@@ -215,7 +227,12 @@ class BranchAndBound:
         return None
 
     def cut(self, branch: Branch, memory: bool = True) -> Branch | None:
-        """A branch without the sets that no better plan has; None where none is left."""
+        """A branch without the sets and the networks that no better plan has; None where none is left."""
+        if len(branch.networks) > 1:
+            able = np.flatnonzero(by_network(branch.least) < self.limit)
+            if not len(able):
+                return None
+            branch = branch.on([branch.networks[i] for i in able]) if len(able) < len(branch.networks) else branch
         within = branch.kept([[each < self.limit for each in of_part] for of_part in branch.bounds()])
         if within is None or not memory or not within.sized:
             return within
@@ -232,7 +249,7 @@ class BranchAndBound:
 
     def bound(self, branch: Branch) -> float:
         """Seconds that no plan of a branch can beat."""
-        return float(branch.least.max())
+        return float(worst(branch.least))
 
     def children(self, branch: Branch) -> list[tuple[float, Branch]]:
         """The two branches of one that may have a better plan, with their bounds; none where its plans were priced one
@@ -292,14 +309,14 @@ class BranchAndBound:
             for these in two_prices(seconds[some]):
                 sets = wishing(branch, plans[:, :, some[these]])
                 simplest = by_simplicity(root, sets)[:1]
-                found = self.candidate(root, [each[simplest] for each in sets])
+                found = self.candidate(root, [each[simplest] for each in sets], branch.networks[0])
                 if found.seconds < self.known * (1 - SAME):
                     self.fastest = min(self.fastest, float(seconds[some[0]]), found.seconds)
                     self.best = ranked([*self.best, (root.place, found)], self.fastest)
 
-    def candidate(self, root: Root, sets: Sequence[IntArray]) -> Candidate:
-        """A plan with its price, of the one set of names that wishes for each mesh axis; its peak is added when it is
-        handed out."""
+    def candidate(self, root: Root, sets: Sequence[IntArray], network: int) -> Candidate:
+        """A plan with its price on a network, of the one set of names that wishes for each mesh axis; its peak is added
+        when it is handed out."""
         masks = dict(zip(self.names, (int(mask[0]) for mask in masks_of(root, sets)), strict=True))
         # A name of which nothing was open wishes for what it has in each of its options.
         whole = [
@@ -307,4 +324,4 @@ class BranchAndBound:
             for axis in range(len(sets))
         ]
         stored = StorageAxes(root.stored, masks.pop(EXTRA))
-        return Candidate(root.seconds(whole), 0, stored, masks, root.space.order_where)
+        return Candidate(root.seconds(whole, network), 0, stored, masks, root.space.order_where, network)

@@ -15,14 +15,15 @@ SAME = 1e-9
 
 @dataclass(frozen=True)
 class Candidate:
-    """A complete plan: predicted seconds, peak bytes, storage choice, mask of every name with options, and where the
-    order of names is another one than that of the space."""
+    """A complete plan: predicted seconds, peak bytes, storage choice, mask of every name with options, where the order
+    of names is another one than that of the space, and which of several networks it is on."""
 
     seconds: float
     peak: int
     stored: StorageAxes
     masks: dict[str, int]
     order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
+    network: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ again from the best of those, as long as any is better.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -38,6 +39,17 @@ def usual_plans(space: PlanSpace) -> Iterator[Choice]:
             masks = {name: int(each[over if name == first else rest]) for name, each in fitting.items()}
             for choice in stored:
                 yield choice, masks
+
+
+def exchanged_plans(space: PlanSpace) -> Iterator[Choice]:
+    """Plans for which a space has another order: a name that comes before one of the batch, both of them on some of the
+    same mesh axes, and no other name on any."""
+    nothing = {name: _fitting(space, options)[0] for name, options in space.options.items()}
+    for name, before in dict.fromkeys(space.order_where.values()):
+        for mask, over in product(space.options[name].tolist(), space.options[before].tolist()):
+            if mask & over:
+                for choice in _widest(space):
+                    yield choice, {**nothing, name: mask, before: over}
 
 
 def near_plans(space: PlanSpace, choice: Choice) -> list[Choice]:
@@ -93,14 +105,17 @@ class First:
         entries: Sequence[tuple[Asked, list[int]]],
         moments: Moments,
         capacity: float,
+        networks: int = 1,
     ) -> None:
         """Args:
         moments: with the entries in their order.
+        networks: how many the terms are priced on at once.
         """
         self.terms = terms
         self.entries = entries
         self.moments = moments
         self.capacity = capacity
+        self.networks = networks
         self.best: list[Ranked] = []
         self.leanest: Ranked | None = None
         self.weights = np.full(len(terms), np.inf)
@@ -113,19 +128,22 @@ class First:
         were known."""
         before = min((each.seconds for _, each in self.best), default=np.inf), np.inf
         for _ in range(_STEPS):
-            both, peaks = self._prices(space, choices)
+            both, on, peaks = self._prices(space, choices)
             seconds = both.max(axis=0)
+
+            def priced(i: int, on: IntArray = on, seconds: Float = seconds, peaks: Float = peaks) -> Candidate:
+                return candidate(space, choices[i], float(seconds[i]), float(peaks[i]), int(on[i]))
+
             lean = int(np.argmin(peaks))
             if self.leanest is None or peaks[lean] < self.leanest[1].peak:
-                self.leanest = place, candidate(space, choices[lean], float(seconds[lean]), float(peaks[lean]))
+                self.leanest = place, priced(lean)
             fitting = np.flatnonzero(peaks <= self.capacity)
             fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
             self._fitting.append(both[:, fitting])
             for these in two_prices(seconds[fitting]):
                 i = int(fitting[these[0]])
                 self._fastest = min(self._fastest, float(seconds[fitting[0]]))
-                found = candidate(space, choices[i], float(seconds[i]), float(peaks[i]))
-                self.best = ranked([*self.best, (place, found)], self._fastest)
+                self.best = ranked([*self.best, (place, priced(i))], self._fastest)
             now = (seconds[fitting].min(initial=np.inf), peaks[lean] if not len(fitting) else 0.0)
             if now >= before:
                 return
@@ -142,10 +160,11 @@ class First:
         least = [(share * tried[0] + (1.0 - share) * tried[1]).min() for share in shares]
         return float(shares[int(np.argmax(least))])
 
-    def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> tuple[Float, Float]:
-        """[computed or sent, plan] seconds, and [plan] peak bytes, all at once."""
+    def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> tuple[Float, IntArray, Float]:
+        """[computed or sent, plan] seconds on the best network, [plan] which that is, and [plan] peak bytes, all at
+        once."""
         rules = rules_of_plans(space, choices)
-        total = np.zeros((2, len(choices)))
+        total = np.zeros((2, self.networks, len(choices)))
         for i, asked in enumerate(self.terms):
             rows = asked.rows(rules)
             each = np.maximum(*rows)
@@ -155,12 +174,13 @@ class First:
                 row += more
         sizes = [np.broadcast_to(row, len(choices)) for asked, _ in self.entries for row in asked.rows(rules)]
         peaks = self.moments.peak(np.stack(sizes).astype(np.float64)) if sizes else np.zeros(len(choices))
-        return total, peaks
+        on = np.argmin(total.max(axis=0), axis=0)
+        return total[:, on, np.arange(len(choices))], on, peaks
 
 
-def candidate(space: PlanSpace, choice: Choice, seconds: float, peak: float) -> Candidate:
+def candidate(space: PlanSpace, choice: Choice, seconds: float, peak: float, network: int = 0) -> Candidate:
     stored, masks = choice
-    return Candidate(float(seconds), round(float(peak)), stored, masks, space.order_where)
+    return Candidate(float(seconds), round(float(peak)), stored, masks, space.order_where, network)
 
 
 def _widest(space: PlanSpace) -> list[StorageAxes]:

@@ -38,6 +38,18 @@ MOST_ENTRIES = 1 << 18
 """Of one table: what has more waits until enough is decided."""
 
 
+def worst(rows: Float) -> Float:
+    """[bound and network, …] → the most that any bound says, of the network where that is least."""
+    found: Float = rows.max(axis=0) if len(rows) == BOUNDS else by_network(rows).min(axis=0)
+    return found
+
+
+def by_network(rows: Float) -> Float:
+    """[bound and network, …] → [network, …] the most that any bound says."""
+    found: Float = rows.reshape(BOUNDS, -1, *rows.shape[1:]).max(axis=0)
+    return found
+
+
 class _Remembering(ShardingRules):
     """Sharding rules that make each layout once."""
 
@@ -158,6 +170,7 @@ class Group:
         for asked in self.asked[1:]:
             more = asked.rows(rules)
             rows = [mine + its for mine, its in zip(rows, more, strict=True)] if self.at is None else [*rows, *more]
+        rows = [one for row in rows for one in np.atleast_2d(row)]
         values = np.full((len(rows), prod(shape)), np.inf)
         for row, of_row in zip(rows, values, strict=True):
             of_row[allowed] = row
@@ -329,7 +342,9 @@ class _Places:
         return self.known[shape, role]
 
 
-def legal_group(space: PlanSpace, name: str, stored: tuple[str, ...], names: Sequence[str]) -> Group | None:
+def legal_group(
+    space: PlanSpace, name: str, stored: tuple[str, ...], names: Sequence[str], networks: int = 1
+) -> Group | None:
     """What a name costs besides: nothing, and infinitely much where it cannot have all of the mesh axes it wishes for;
     None where it can have any of those that it can have one of. `stored` are the names that `EXTRA` stands for."""
     options = _storing(space, stored) if stored else space.options[name]
@@ -337,7 +352,7 @@ def legal_group(space: PlanSpace, name: str, stored: tuple[str, ...], names: Seq
 
     def rows(rules: ShardingRules) -> list[Any]:
         mask = rules.extra[stored[0]] if stored else rules.compute[name]
-        return [np.where(np.isin(mask, options), 0.0, np.inf)] * BOUNDS
+        return [np.where(np.isin(mask, options), 0.0, np.inf)] * (BOUNDS * networks)
 
     asked = Asked(rows, ((shape, "storage" if stored else "compute"),))
     if not stored and any_go_together(options):

@@ -1,8 +1,8 @@
 """The search over how mesh axes are assigned to the physical network (`passes.hardware.assignment`).
 
-The plan on the usual network is known when it begins. On each other one only plans that are faster than the best so far
-are looked for, on that first on which the collectives of the known plan take least: where there are none, that is
-proven as the optimum of one network is.
+The plan on the usual network is known when it begins. On all others at once only plans that are faster than the best so
+far are looked for: each operation and each collective is priced on all of them together, and a network is left out as
+soon as no plan on it can be faster. Where there is none, that is proven as the optimum of one network is.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from passes.planner.explain import longer
 from passes.planner.fastest import step_of
 from passes.planner.layouts import ROUNDING, Search
 from passes.planner.plan import Plan
-from passes.summary import awaited, collectives, times
+from passes.summary import times
 
 _EVEN = 0.005
-Bounded = Callable[[Network, float], tuple[bool, float]]
-"""From a network and a limit: whether there is a plan that takes less, and the seconds that none can beat."""
+Faster = Callable[[Sequence[Network], float], tuple[Network | None, float]]
+"""From networks and a limit: that of the fastest plan which takes less, None where there is none, and the seconds that
+no plan on any of them can beat."""
 
 
 def over_networks(
-    graph: Graph, first: Plan, others: Sequence[Network], solved: Callable[[Network], Plan], bounded: Bounded
+    graph: Graph, first: Plan, others: Sequence[Network], solved: Callable[[Network], Plan], faster: Faster
 ) -> Plan:
     """The fastest plan on any of several networks of a mesh; of equal ones that on the first.
 
@@ -38,19 +39,23 @@ def over_networks(
     """
     assert first.search is not None
     started, best, step = perf_counter(), first, step_of(first)
-    bound = step * (1 - first.search.gap)
-    for network in _ranked(graph, first, others):
+    bound, left = step * (1 - first.search.gap), list(others)
+    while left:
         limit = step * (1 - ROUNDING)
-        faster, least = bounded(network, limit)
-        if not faster:
+        network, least = faster(left, limit)
+        if network is None:
             bound = min(bound, least if least < limit else step)
-            continue
+            break
         plan = solved(network)
         assert plan.search is not None
         made = step_of(plan)
         bound = min(bound, made * (1 - plan.search.gap))
         if made < limit:
             best, step = plan, made
+        if made <= least * (1 + ROUNDING):
+            break
+        # It takes longer than it seemed, so another network may be better.
+        left.remove(network)
     plans, seconds = first.search.plans * (1 + len(others)), first.search.seconds + perf_counter() - started
     best = replace(best, search=Search.of(plans, seconds, step, bound))
     return best if best.network == first.network else with_reason(graph, best)
@@ -69,19 +74,3 @@ def with_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
     slower = longer(change) if change > 0 else f"{-change:.0%} less"
     why = f"as usual, a step takes {slower if abs(change) > _EVEN else 'as long'}"
     return replace(plan, reasons={**plan.reasons, NETWORK: before + why})
-
-
-def _ranked(graph: Graph, plan: Plan, several: Sequence[Network]) -> list[Network]:
-    """Networks by what the collectives of a plan take on them, the least first."""
-    sent = collectives(placed(graph, plan), plan)
-    overlap, mesh = plan.chip.overlap, plan.mesh
-
-    def taken(network: Network) -> float:
-        total = 0.0
-        for each in sent:
-            share = 1.0 - (overlap.activations if awaited(each.moving) else overlap.state)
-            mask = mesh.mask(each.mesh_axes)
-            total += share * each.count * float(network.seconds(each.kind, mask, each.bytes, awaited(each.moving)))
-        return total
-
-    return sorted(several, key=taken)

@@ -82,8 +82,8 @@ class Part:
 
     Attributes:
         sets: for each mesh axis, sets of names as bits.
-        common: [bound, set] for each mesh axis, what was moved there.
-        bounds: [bound, set] for each mesh axis, what no plan with a set can beat.
+        common: [bound and network, set] for each mesh axis, what was moved there.
+        bounds: [bound and network, set] for each mesh axis, what no plan with a set can beat.
         names: those that the sets are of, as bits.
         times, sizes: seconds, and bytes of the entries of memory.
     """
@@ -96,9 +96,13 @@ class Part:
     sizes: tuple[Table, ...] = ()
 
     @classmethod
-    def of_names(cls, names: int, sets: Sequence[IntArray]) -> "Part":
-        """A part of which only the sets are known."""
-        nothing = tuple(np.zeros((BOUNDS, len(each))) for each in sets)
+    def of_names(cls, names: int, sets: Sequence[IntArray], rows: int = BOUNDS) -> "Part":
+        """A part of which only the sets are known.
+
+        Args:
+            rows: bounds, times the networks.
+        """
+        nothing = tuple(np.zeros((rows, len(each))) for each in sets)
         return cls(tuple(sets), nothing, nothing, names)
 
     @property
@@ -110,6 +114,17 @@ class Part:
     def wishing(self) -> list[tuple[int, int]]:
         """For each mesh axis, as bits, the names that are in some of the sets, and those that are in all."""
         return [(int(np.bitwise_or.reduce(sets)), int(np.bitwise_and.reduce(sets))) for sets in self.sets]
+
+    @property
+    def rows(self) -> int:
+        """The bounds, times the networks."""
+        return len(self.common[0])
+
+    def on(self, rows: IntArray) -> "Part":
+        """The part with these rows alone: on some of its networks."""
+        times = tuple(replace(table, values=table.values[rows]) for table in self.times)
+        common, bounds = (tuple(each[rows] for each in every) for every in (self.common, self.bounds))
+        return replace(self, common=common, bounds=bounds, times=times)
 
     @property
     def least(self) -> Float:
@@ -151,7 +166,7 @@ class Part:
     def renewed(self) -> "Part":
         """The part with the bounds of the sets that are left."""
         least = [each.min(axis=1) for each in self.common]
-        total = sum((table.least for table in self.times), sum(least, np.zeros(BOUNDS)))
+        total = sum((table.least for table in self.times), sum(least, np.zeros(self.rows)))
         if not np.isfinite(total).all():
             return replace(self, bounds=tuple(np.full(each.shape, np.inf) for each in self.common))
         found: list[Float] = []
@@ -250,7 +265,7 @@ class Part:
             first.append([each[1] for each in found])
         result: list[Part] = []
         for i, names in enumerate(parts):
-            part = Part.of_names(names, [sets[i] for sets in own])
+            part = Part.of_names(names, [sets[i] for sets in own], self.rows)
             of_times: list[Table] = []
             of_sizes: list[Table] = []
             for table, place in zip(tables, places, strict=True):
@@ -263,14 +278,14 @@ class Part:
     def prices(self) -> Float:
         """[bound, plan] the seconds of every plan."""
         shape = tuple(len(sets) for sets in self.sets)
-        total: Float = np.zeros((BOUNDS, *shape))
+        total: Float = np.zeros((self.rows, *shape))
         for axis, common in enumerate(self.common):
             ones = [1] * len(shape)
             ones[axis] = -1
-            total = total + common.reshape(BOUNDS, *ones)
+            total = total + common.reshape(self.rows, *ones)
         for table in self.times:
             total = total + table.spread()
-        return total.reshape(BOUNDS, -1)
+        return total.reshape(self.rows, -1)
 
     def bytes(self, rows: Float, axis: int) -> Float:
         """[entry, set] what each entry of memory takes at least, where what other parts take is known."""

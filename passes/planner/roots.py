@@ -43,9 +43,10 @@ class Root:
         names = self.names if self.stored else self.names[:-1]
         return [able_names(self.space, names, self.stored, axis) for axis in range(len(self.space.mesh.axes))]
 
-    def seconds(self, sets: Sequence[IntArray]) -> float:
-        """Those of one plan, of which the set of names that wish for each mesh axis is given alone."""
-        parts = [group.of(sets) for group in self.groups if group.at is None]
+    def seconds(self, sets: Sequence[IntArray], network: int = 0) -> float:
+        """Those of one plan on one of the networks, of which the set of names that wish for each mesh axis is given
+        alone."""
+        parts = [group.of(sets).reshape(BOUNDS, -1)[:, network] for group in self.groups if group.at is None]
         return max(fsum(part[row] for part in parts) for row in range(BOUNDS - 1))
 
 
@@ -58,6 +59,7 @@ class Shared:
         stored: what they have a part in, as it is where they go to another name.
         arithmetic: what of that arithmetic alone takes, which depends on no storage axes.
         functions: all of it, one by one.
+        networks: how many each of them is priced on.
     """
 
     space: PlanSpace
@@ -68,6 +70,7 @@ class Shared:
     arithmetic: tuple[Group, ...]
     functions: tuple[Function, ...]
     known: Known
+    networks: int
 
     @classmethod
     def of(
@@ -78,16 +81,19 @@ class Shared:
         functions: Sequence[Function],
         alone: Sequence[Function],
         known: Known,
+        networks: int = 1,
     ) -> "Shared":
         """Of functions, and of those of arithmetic alone, with the groups that another space has."""
         storable = {name for choice in space.storage_choices for name in choice.names}
         plain = grouped(space, functions, names, (), known)
-        legal = [group for name in space.names if (group := legal_group(space, name, (), names)) is not None]
+        each_legal = (legal_group(space, name, (), names, networks) for name in space.names)
+        legal = [group for group in each_legal if group is not None]
         stored = tuple(group for group in plain if group.asked[0].stored & storable)
         apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
         # What is in `apart` already is not to be counted twice.
         floors = grouped(space, [each for each in alone if each.stored & storable], names, (), known)
-        return cls(space, place, names, tuple(bundled(apart)), stored, tuple(bundled(floors)), tuple(functions), known)
+        groups = tuple(bundled(apart)), stored, tuple(bundled(floors))
+        return cls(space, place, names, *groups, tuple(functions), known, networks)
 
     @property
     def before(self) -> Root:
@@ -101,7 +107,7 @@ class Shared:
         if stored:
             functions = [each for each in self.functions if some & each.asked.stored]
             own = grouped(self.space, functions, self.names, stored, self.known)
-            allowed = legal_group(self.space, EXTRA, stored, self.names)
+            allowed = legal_group(self.space, EXTRA, stored, self.names, self.networks)
             own += [allowed] if allowed is not None else []
         groups = bundled([*(group for group in self.stored if not some & group.asked[0].stored), *own])
         return Root(self.space, self.place, stored, self.names, (*self.apart, *groups)), tuple(groups)
@@ -123,12 +129,18 @@ def heavy_weight(groups: Sequence[Group]) -> float:
     return _HEAVY * max((group.weight for group in groups), default=0.0)
 
 
-def with_mean(asked: Asked, share: float) -> Asked:
+def with_mean(asked: Asked, share: float, networks: int = 1) -> Asked:
     """A function that gives what is computed and what is sent, with the mean of the two in which the first has a share:
-    where the one can be traded for the other, that has no bound as tight of its own."""
+    where the one can be traded for the other, that has no bound as tight of its own.
+
+    Args:
+        networks: those of several that it is priced on at once, each of which has its rows.
+    """
 
     def rows(rules: ShardingRules) -> list[Any]:
         computed, sent = asked.rows(rules)
+        if networks > 1:
+            computed, sent = (each + np.zeros((networks, 1)) for each in (computed, sent))
         return [computed, sent, share * computed + (1.0 - share) * sent]
 
     return replace(asked, rows=rows)

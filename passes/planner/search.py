@@ -18,7 +18,7 @@ import numpy as np
 from passes.hardware.chip import Chip
 from passes.planner.branch_and_bound import BranchAndBound
 from passes.planner.candidate import DISTINCT, SAME, Candidate, Found
-from passes.planner.first import near_plans, usual_plans
+from passes.planner.first import exchanged_plans, near_plans, usual_plans
 from passes.planner.leanest import leanest
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
@@ -37,6 +37,7 @@ def search(
     chip: Chip,
     time_limit: float | None = None,
     limit: float = np.inf,
+    networks: int = 1,
 ) -> Found:
     """The best candidates.
 
@@ -45,6 +46,8 @@ def search(
         time_limit: seconds of this process's time after which the search ends with what it has.
         limit: seconds of a plan that is known already. Only faster ones are looked for; where there is none, nothing is
             found.
+        networks: on how many the terms are priced at once (`passes.hardware.networks.Networks`): where there are
+            several, the best plan on any of them alone is found, and no runner-up.
     """
     several = [spaces] if isinstance(spaces, PlanSpace) else list(spaces)
     terms_asked = [asked_of(term, several[0], chip) for term in terms]
@@ -52,10 +55,11 @@ def search(
     entries = sizes(memory, chip.memory, several[0])
     moments = Moments.of(memory, chip.memory).ordered([i for _, group in entries for i in group])
     deadline = None if time_limit is None else process_time() + time_limit
-    plans = BranchAndBound(several, terms_asked, arithmetic, entries, moments, chip.capacity, limit, deadline)
+    which = {"margin": None if networks == 1 else 0.0, "networks": networks}
+    plans = BranchAndBound(several, terms_asked, arithmetic, entries, moments, chip.capacity, limit, deadline, **which)
     for place, space in enumerate(several):
         near = [each for _, best in plans.first.best[:1] for each in near_plans(space, (best.stored, best.masks))]
-        plans.first.climb(place, space, near or list(usual_plans(space)))
+        plans.first.climb(place, space, [*(near or usual_plans(space)), *exchanged_plans(space)])
     lean: Candidate | None = None
     if not plans.first.best and np.isinf(limit) and plans.first.leanest is not None:
         # Nothing fits that anyone would think of: whether anything does, decides memory alone.
@@ -65,7 +69,10 @@ def search(
         plans.first.climb(place, several[place], [(lean.stored, lean.masks)])
     plans.run()
     kept = plans.best or ([] if np.isinf(plans.left_out) else plans.first.best)
-    if len(kept) == 1:
+    if networks > 1:
+        every = sorted((*plans.first.best, *plans.best), key=lambda each: each[1].seconds)
+        kept = [each for each in every if each[1].seconds < limit][:1]
+    elif len(kept) == 1:
         # Too many plans are as fast as the best to look at all of them: the next that is known stands for the next.
         over, below = kept[0][1].seconds * (1 + DISTINCT), limit * (1 - SAME)
         kept = [*kept, *[each for each in plans.first.best if over < each[1].seconds < below][:1]]

@@ -1,6 +1,6 @@
 """From a graph, a mesh and a chip to the best plan, its runner-up and the reasons."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -12,7 +12,7 @@ from passes import errors
 from passes.hardware.assignment import assignment_of
 from passes.hardware.chip import Chip, chip_of
 from passes.hardware.network import Network
-from passes.hardware.networks import networks
+from passes.hardware.networks import Networks, networks
 from passes.placing import placed
 from passes.planner.candidate import Candidate, Found
 from passes.planner.constraints import Constraints
@@ -75,18 +75,19 @@ class _Question:
 def _searched(
     asked: _Question, network: Network, regather: bool, once: bool = True, limit: float = inf
 ) -> tuple[Problem, Found]:
-    """The best plans on a network; where a `limit` is given, of those that take less.
+    """The best plans on a network, or on one of several; where a `limit` is given, of those that take less.
 
     Args:
         once: what loops need not do in every trip is taken to be done once.
     """
     graph, constraints = asked.graph, asked.constraints
+    count = len(network.several) if isinstance(network, Networks) else 1
     problem = Problem.of(graph, network.mesh, network.chip, regather, once, asked.stored, network=network)
     allowed = [problem.space]
     if constraints.of_names:
         allowed = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
     spaces = in_each_order(allowed, orders(graph, problem.roles, problem.space)[1:])
-    found = search(spaces, problem.terms, problem.memory, network.chip, asked.time_limit, limit)
+    found = search(spaces, problem.terms, problem.memory, network.chip, asked.time_limit, limit, count)
     if len(spaces) > 1 or constraints.of_names:
         problem = replace(problem, space=replace(problem.space, parts=tuple(spaces)))
     return problem, found
@@ -134,11 +135,12 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
     def in_time() -> _Question:
         return asked if ends is None else replace(asked, time_limit=max(0.0, ends - process_time()))
 
-    def bounded(network: Network, limit: float) -> tuple[bool, float]:
-        _, found = _searched(in_time(), network, bool(first.regather), limit=limit)
-        return bool(found.best), min(found.bound, limit)
+    def faster(several: Sequence[Network], limit: float) -> tuple[Network | None, float]:
+        every = Networks.of_all(several) if len(several) > 1 else several[0]
+        _, found = _searched(in_time(), every, bool(first.regather), limit=limit)
+        return several[found.best[0].network] if found.best else None, min(found.bound, limit)
 
-    return over_networks(asked.graph, first, others, lambda network: _solved_on(in_time(), network), bounded)
+    return over_networks(asked.graph, first, others, lambda network: _solved_on(in_time(), network), faster)
 
 
 def _solved_on(asked: _Question, network: Network) -> Plan:
