@@ -212,7 +212,7 @@ class BranchAndBound:
 
     def ready(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""
-        found, first = self.taken_in(branch), bool(branch.waiting)
+        found, first = self.taken_in(branch, memory=False), bool(branch.waiting)
         while found is not None:
             before = found.plans
             if not found.waiting:

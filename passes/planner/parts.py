@@ -21,6 +21,8 @@ from passes.planner.tables import Float
 from passes.sharding.mesh import IntArray
 
 HUGE = 1e30
+_MOST_KEYS = 1 << 62
+"""Numbers that columns of classes are told apart by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +207,7 @@ class Part:
             simple = _simplest_first(sets, by_name)
             rows = [table.classes[axis][simple] for table in every if table.values.shape[axis + 1] > 1]
             if rows and not all(_even(table) for table in every):
-                _, first = np.unique(np.stack(rows), axis=1, return_index=True)
-                kept.append(np.sort(simple[first]))
+                kept.append(np.sort(simple[_first_of_each(rows)]))
             else:
                 kept.append(simple[:1])
         part = self.keep(kept)
@@ -340,6 +341,19 @@ def _add(values: Float, change: Float, axis: int) -> None:
     shape = [1] * values.ndim
     shape[0], shape[axis + 1] = change.shape
     values += change.reshape(shape)
+
+
+def _first_of_each(rows: Sequence[IntArray]) -> IntArray:
+    """The first position of each distinct column."""
+    keys, size = np.zeros(len(rows[0]), np.int64), 1
+    for row in rows:
+        count = int(row.max()) + 1
+        if size * count > _MOST_KEYS:
+            there, keys = np.unique(keys, return_inverse=True)
+            size = len(there)
+        keys, size = keys * count + row, size * count
+    _, first = np.unique(keys, return_index=True)
+    return first
 
 
 def _simplest_first(sets: IntArray, by_name: Sequence[int]) -> IntArray:
