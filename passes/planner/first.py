@@ -1,11 +1,12 @@
 """Plans to begin a search with: the better they are, the more of the space is ruled out before it is looked at.
 
 First those that people write down: the batch over some of the mesh axes, and all other names over the others or over
-all; with nothing stored, or one name over all mesh axes. Then those that differ from the best of these in one name, and
+all; with nothing stored, or one name over all mesh axes; in another order, what that is for. Then those that differ from the best of these in one name, and
 again from the best of those, as long as any is better.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -128,22 +129,18 @@ class First:
         were known."""
         before = min((each.seconds for _, each in self.best), default=np.inf), np.inf
         for _ in range(_STEPS):
-            both, on, peaks = self._prices(space, choices)
-            seconds = both.max(axis=0)
-
-            def priced(i: int, on: IntArray = on, seconds: Float = seconds, peaks: Float = peaks) -> Candidate:
-                return candidate(space, choices[i], float(seconds[i]), float(peaks[i]), int(on[i]))
-
+            prices = self._prices(space, choices)
+            seconds, peaks = prices.both.max(axis=0), prices.peaks
             lean = int(np.argmin(peaks))
             if self.leanest is None or peaks[lean] < self.leanest[1].peak:
-                self.leanest = place, priced(lean)
+                self.leanest = place, prices.candidate(space, choices, lean)
             fitting = np.flatnonzero(peaks <= self.capacity)
             fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
-            self._fitting.append(both[:, fitting])
+            self._fitting.append(prices.both[:, fitting])
             for these in two_prices(seconds[fitting]):
                 i = int(fitting[these[0]])
                 self._fastest = min(self._fastest, float(seconds[fitting[0]]))
-                self.best = ranked([*self.best, (place, priced(i))], self._fastest)
+                self.best = ranked([*self.best, (place, prices.candidate(space, choices, i))], self._fastest)
             now = (seconds[fitting].min(initial=np.inf), peaks[lean] if not len(fitting) else 0.0)
             if now >= before:
                 return
@@ -160,9 +157,8 @@ class First:
         least = [(share * tried[0] + (1.0 - share) * tried[1]).min() for share in shares]
         return float(shares[int(np.argmax(least))])
 
-    def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> tuple[Float, IntArray, Float]:
-        """[computed or sent, plan] seconds on the best network, [plan] which that is, and [plan] peak bytes, all at
-        once."""
+    def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> "_Prices":
+        """Those of some plans, all at once."""
         rules = rules_of_plans(space, choices)
         total = np.zeros((2, self.networks, len(choices)))
         for i, asked in enumerate(self.terms):
@@ -175,12 +171,23 @@ class First:
         sizes = [np.broadcast_to(row, len(choices)) for asked, _ in self.entries for row in asked.rows(rules)]
         peaks = self.moments.peak(np.stack(sizes).astype(np.float64)) if sizes else np.zeros(len(choices))
         on = np.argmin(total.max(axis=0), axis=0)
-        return total[:, on, np.arange(len(choices))], on, peaks
+        return _Prices(total[:, on, np.arange(len(choices))], on, peaks)
 
 
-def candidate(space: PlanSpace, choice: Choice, seconds: float, peak: float, network: int = 0) -> Candidate:
-    stored, masks = choice
-    return Candidate(float(seconds), round(float(peak)), stored, masks, space.order_where, network)
+@dataclass(frozen=True)
+class _Prices:
+    """Of some plans, [computed or sent, plan] seconds on the best network, [plan] which that is, and [plan] peak
+    bytes."""
+
+    both: Float
+    on: IntArray
+    peaks: Float
+
+    def candidate(self, space: PlanSpace, choices: Sequence[Choice], i: int) -> Candidate:
+        """One of the plans."""
+        stored, masks = choices[i]
+        seconds, peak = float(self.both[:, i].max()), round(float(self.peaks[i]))
+        return Candidate(seconds, peak, stored, masks, space.order_where, int(self.on[i]))
 
 
 def _widest(space: PlanSpace) -> list[StorageAxes]:

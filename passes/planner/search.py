@@ -55,8 +55,9 @@ def search(
     entries = sizes(memory, chip.memory, several[0])
     moments = Moments.of(memory, chip.memory).ordered([i for _, group in entries for i in group])
     deadline = None if time_limit is None else process_time() + time_limit
-    which = {"margin": None if networks == 1 else 0.0, "networks": networks}
-    plans = BranchAndBound(several, terms_asked, arithmetic, entries, moments, chip.capacity, limit, deadline, **which)
+    margin = None if networks == 1 else 0.0
+    room = entries, moments, chip.capacity
+    plans = BranchAndBound(several, terms_asked, arithmetic, *room, limit, deadline, margin, networks)
     for place, space in enumerate(several):
         near = [each for _, best in plans.first.best[:1] for each in near_plans(space, (best.stored, best.masks))]
         plans.first.climb(place, space, [*(near or usual_plans(space)), *exchanged_plans(space)])
