@@ -1,8 +1,8 @@
 """Plans to begin a search with: the better they are, the more of the space is ruled out before it is looked at.
 
 First those that people write down: the batch over some of the mesh axes, and all other names over the others or over
-all; with nothing stored, or one name over all mesh axes; in another order, what that is for. Then those that differ from the best of these in one name, and
-again from the best of those, as long as any is better.
+all, with nothing stored, or one name over all mesh axes; in another order, what that is for. Then those that differ
+from the best of these in one name, and again from the best of those, as long as any is better.
 """
 
 from collections.abc import Iterator, Sequence
