@@ -22,9 +22,11 @@ from passes.hardware.arrange import arranged
 from passes.hardware.assignment import as_usual, assignment_of, every_assignment
 from passes.hardware.chip import CHIPS, Chip
 from passes.hardware.network import Network
-from passes.hardware.networks import networks
+from passes.hardware.networks import Networks, networks
+from passes.planner.candidate import Found
 from passes.planner.cost import step_seconds
 from passes.planner.problem import Problem
+from passes.planner.search import search
 from passes.report.changes import changes
 from passes.report.explained import explained
 from passes.sharding.rules import ShardingRules
@@ -166,6 +168,26 @@ def test_the_best_of_all_plans_on_all_networks(chip, mesh, sizes, gains):
         assert bool(plan.network) == gains == (step < usual.report()["time"]["step"] * (1 - 1e-6))
     if not plan.network:
         assert replace(plan, search=None) == replace(usual, search=None, reasons=plan.reasons)
+
+
+@pytest.mark.parametrize("slow", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("sizes", [(4096, 512, 2048), (64, 4096, 8192)], ids=["wide batch", "wide model"])
+def test_all_networks_at_once_have_the_best_of_each(sizes, slow):
+    chip = replace(NODES_OF_4, slow_per_host=NODES_OF_4.slow_per_host * slow)
+    layout = DeviceMesh.of("replica=2,data=8,model=4")
+    graph = pipeline.prepare(ir.trace(*mlp_step(*sizes)))
+    every = networks(layout, chip)
+    assert len(every) >= 4
+
+    def found(network: Network, limit: float = np.inf, count: int = 1) -> Found:
+        problem = Problem.of(graph, layout, chip, network=network)
+        return search(problem.space, problem.terms, problem.memory, chip, None, limit, count)
+
+    alone = [found(network).best[0].seconds for network in every]
+    best = found(Networks.of_all(every), count=len(every)).best[0]
+    assert best.seconds == pytest.approx(min(alone), rel=1e-6)
+    assert alone[best.network] == pytest.approx(min(alone), rel=1e-6)
+    assert not found(Networks.of_all(every), min(alone) * (1 - 1e-6), len(every)).best
 
 
 def test_gpus_are_taken_node_by_node():
