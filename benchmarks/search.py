@@ -33,10 +33,13 @@ from ir.graph import Graph
 from levanter.config import load
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes.hardware.chip import chip_of
+from passes.hardware.networks import networks
 from passes.pipeline import prepare
+from passes.planner.fastest import step_of
 from passes.planner.orders import in_each_order, orders
 from passes.planner.problem import Problem
 from passes.planner.search import search
+from passes.planner.solve import solve
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import ShardingRules
 
@@ -64,6 +67,14 @@ MODELS = [
     ("llama3_405b", NAMED, "v5e", 1024),
 ]
 """Model, mesh, hardware, batch. The last three do not fit. Of Mixtral two orders of names are searched."""
+SEVERAL = [
+    ("llama3_8b", "16x16", "h100", 256),
+    ("llama3_8b", "data=2,fsdp=16,sequence=4,model=4", "v5p", 512),
+    ("llama3_8b", NAMED, "h100", 512),
+    ("llama3_70b", NAMED, "h100", 1024),
+    ("mixtral_8x7b", NAMED, "h100", 512),
+]
+"""The same, where a mesh may lie on the physical network in several ways."""
 AXES = ("a", "b", "c", "d", "e")
 PRICES = 20
 
@@ -115,15 +126,28 @@ def measure(graph: Graph, mesh: str, hardware: str) -> Cell:
     }
 
 
+def measure_networks(graph: Graph, mesh: str, hardware: str) -> Cell:
+    """A plan on the best of the networks that a mesh may have, all that it says of itself included."""
+    layout, chip = DeviceMesh.of(mesh), chip_of(hardware)
+    started = process_time()
+    plan = solve(graph, layout, chip)
+    seconds = process_time() - started
+    assert plan.search is not None
+    usual = measure(graph, mesh, hardware)
+    plans, each = plan.search.plans, usual["every"] / usual["plans"]
+    return {**usual, "seconds": seconds, "plans": plans, "every": each * plans, "step": step_of(plan)}
+
+
 def in_a_process(kind: str, *arguments: Any) -> Cell:
     command = [sys.executable, __file__, "--cell", json.dumps([kind, *arguments])]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def cell(kind: str, *arguments: Any) -> Cell:
-    if kind == "model":
+    if kind in ("model", "networks"):
         model, mesh, hardware, batch = arguments
-        return measure(config_graph(model, batch), mesh, hardware)
+        measured = measure if kind == "model" else measure_networks
+        return measured(config_graph(model, batch), mesh, hardware)
     names, layers, mesh = arguments
     return measure(chain(names, layers), mesh, "v5p")
 
@@ -169,6 +193,14 @@ def main() -> None:
     if "models" in options.only:
         rows = [(f"{m[0]}, {m[1]}, {m[2]}, batch {m[3]}", lambda m=m: in_a_process("model", *m)) for m in MODELS]
         lines += table("Models", rows)
+        rows = [
+            (
+                f"{m[0]}, {m[1]}, {m[2]}, batch {m[3]}, {len(networks(DeviceMesh.of(m[1]), chip_of(m[2])))} networks",
+                lambda m=m: in_a_process("networks", *m),
+            )
+            for m in SEVERAL
+        ]
+        lines += table("Meshes with several networks, the whole of `passes.plan`", rows)
     if "growth" in options.only:
         chains = [(f"{n} names", (n, n, of_mesh(2))) for n in range(2, 11, 2)]
         lines += table("More names, on 2x2", [(label, lambda a=a: in_a_process("chain", *a)) for label, a in chains])
