@@ -19,6 +19,18 @@ class DoesNotFit(PlanError):
     """No plan of a step fits in the memory of a device."""
 
 
+class NothingFaster(DoesNotFit):
+    """No plan of a step that fits takes less than a limit that the search was given.
+
+    Attributes:
+        bound: seconds that none of them can beat: the limit, where the search came to its end.
+    """
+
+    def __init__(self, bound: float) -> None:
+        self.bound = bound
+        super().__init__(f"no plan that fits takes less than {bound:.6g} s")
+
+
 class AxisErrors(Exception):
     """All axis errors of a graph. `findings` holds them one by one, warnings not among them."""
 

@@ -19,7 +19,7 @@ from ir import errors
 from ir._compat import equation_context
 from ir.graph import Graph, Node, Value
 from ir.jax_api import jnp
-from ir.ops import rounds
+from ir.ops import attention_kernel, rounds
 from ir.ops.op import Mismatch, Names, Op, Passing, Place, meeting, params_of
 from ir.ops.padding import Filling
 from ir.ops.rule import Expected, Piece, has, like, listed, must, operands, same, without
@@ -115,12 +115,22 @@ class Attention(Op):
 
     def held(self, node: Node) -> Sequence[Dims]:
         """Scores, their softmax and what they are scaled by, which a library of products takes as an array; for the
-        gradient the softmax, its cotangent and that of the scores. Of many pairs, those of a block of keys."""
+        gradient the softmax, its cotangent and that of the scores. Of many pairs, those of a block of keys, and so in
+        each turn of a ring."""
         rows, keys = _rows(node), node.dims("along")
         queries = max((dim.size for dim in rows if dim.name not in _names(node.inputs[1].type.dims)), default=1)
-        if len(keys) == 1 and queries * keys[0].size > FEW_PAIRS:
+        if len(keys) == 1 and ("ring" in node.attrs or queries * keys[0].size > FEW_PAIRS):
             keys = (replace(keys[0], size=min(keys[0].size, BLOCK)),)
         return [(*rows, *keys)] * (3 if node.fn == "backward" or "scale" in node.attrs else 2)
+
+    def by_kernel(self, node: Node, kernel: str) -> Names | None:
+        return attention_kernel.replicated(node, _spec(node), kernel)
+
+    def kernel_flops(self, node: Node, kernel: str) -> int:
+        return attention_kernel.flops(node, _spec(node), kernel)
+
+    def spilled(self, node: Node) -> int:
+        return attention_kernel.spilled(node, _spec(node))
 
     def bound(self, node: Node, params: Mapping[str, Any], shards: Mapping[str, int]) -> Mapping[str, Any]:
         """The gradient is told what a mesh shards that gradients of keys and values are sums over."""
@@ -233,6 +243,44 @@ def _begun(node: Node, arrays: Sequence[Any], shards: Shards) -> tuple[Spec, Seq
     operands = (*spec.operands[:3], *[known[name][1] for name in masks])
     begun = replace(spec, starts=0, masks=masks, operands=operands)
     return begun, [*arrays[:3], *[known[name][0] for name in masks], *arrays[3 + len(spec.masks) :]]
+
+
+def _spec(node: Node) -> Spec:
+    """What is computed; of a node that was read from text, as its names and attributes have it."""
+    known = params_of(node).get("spec")
+    if isinstance(known, Spec):
+        return known
+    taken, made = _labels(node)
+    unnamed = iter(range(-1, -1 - sum(len(each) for each in taken + made), -1))
+    rows = [tuple([next(unnamed) if label is None else label for label in each]) for each in (*taken, *made)]
+    masks = node.words("masks")
+
+    def label(key: str, operand: int) -> int:
+        dims, wanted = node.inputs[operand].type.dims, node.dims(key)
+        return next(
+            own for own, dim in zip(rows[operand], dims, strict=True) if any(same(dim, each) for each in wanted)
+        )
+
+    return Spec(
+        tuple(rows[: 3 + len(masks)]),
+        masks,
+        rows[0] if node.fn else rows[len(taken)],
+        label("over", 0),
+        label("along", 1),
+        label("position", 0) if node.dims("position") else None,
+        causal=bool(node.attrs.get("causal", False)),
+        window=node.count("window", 0),
+        prefix=node.count("prefix", 0),
+        starts=node.count("starts", 0),
+        scale=_number(node, "scale"),
+        softcap=_number(node, "softcap"),
+        backend=str(node.attrs.get("backend", "auto")),
+    )
+
+
+def _number(node: Node, key: str) -> float | None:
+    value = node.attrs.get(key)
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _in_place(labels: tuple[int, ...], old: int, new: int) -> Labels:

@@ -356,6 +356,19 @@ class Op(ABC):
         """The dims of each array of 32 bits that is held while the node is computed, where no kernel does without."""
         return ()
 
+    def by_kernel(self, node: Node, kernel: str) -> Names | None:
+        """The names that must be replicated for a kernel of this name (`Chip.kernel`) to compute it; None where it does
+        not."""
+        return None
+
+    def kernel_flops(self, node: Node, kernel: str) -> int:
+        """Floating-point operations of the whole op where that kernel computes it."""
+        return self.flops(node)
+
+    def spilled(self, node: Node) -> int:
+        """Bytes that it writes to memory and reads again on the way, in the whole op, where no kernel does without."""
+        return 0
+
     def by_rows(self, node: Node) -> Sequence[Value]:
         """The operands and results that a kernel takes and gives row by row: their last dim is innermost."""
         return ()

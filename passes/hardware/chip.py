@@ -143,7 +143,9 @@ def _chip(name: str, row: ChipRow) -> Chip:
         slow_per_host=numbers["host_gb_per_s"] * 1e9,
         host=int(numbers["host_chips"]),
         overlap=Overlap(numbers["overlap_state"], numbers["overlap_activations"]),
-        memory=ChipMemory(round(numbers["on_chip_mb"] * 1e6), (int(numbers["tile_rows"]), int(numbers["tile_lanes"]))),
+        memory=ChipMemory(
+            round(numbers["on_chip_mb"] * 1e6), (int(numbers["tile_rows"]), int(numbers["tile_lanes"])), row.kernel
+        ),
         source=row.source,
         slice=row.slice or ANY_SLICE,
         f32_flops=numbers["f32_tflops"] * 1e12,

@@ -41,7 +41,12 @@ LARGEST = "slice"
 """The key of the chips along each dim of the largest slice."""
 DEVICE_KIND = "device_kind"
 """The key of what JAX calls such a device."""
-KEYS = ("source", "network", LARGEST, DEVICE_KIND, *NUMBERS)
+KERNEL = "attention_kernel"
+"""The key of the library's kernel that computes attention there."""
+KERNELS = ("splash", "cudnn")
+KEYS = ("source", "network", LARGEST, DEVICE_KIND, KERNEL, *NUMBERS)
+_WORDS = {"network": NETWORKS, KERNEL: KERNELS}
+_OPTIONAL = (LARGEST, DEVICE_KIND, KERNEL)
 DEFAULTS = {
     "f32_tflops": 0.0,
     "int8_tflops": 0.0,
@@ -60,13 +65,15 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class ChipRow:
-    """One chip of a file: where its numbers come from, the numbers by key, the form of the largest slice and parts of
-    what JAX calls such a device, if any is said. A switched network has no rings and no slices."""
+    """One chip of a file: where its numbers come from, the numbers by key, the form of the largest slice, parts of what
+    JAX calls such a device, and the kernel that computes attention there, if any is said. A switched network has no
+    rings and no slices."""
 
     source: str
     numbers: dict[str, float]
     slice: tuple[int, ...] = ()
     device_kind: tuple[str, ...] = ()
+    kernel: str = ""
 
 
 def read_chips(text: str, path: str) -> dict[str, ChipRow]:
@@ -101,18 +108,18 @@ def _row(chip: str, line: int, node: Any, path: str) -> ChipRow:
         if key not in KEYS:
             raise errors.chip_unknown_key(path, place, chip, key, KEYS)
         values[key] = _value(key, place, value, chip, path)
-    needed = [key for key in KEYS if key not in DEFAULTS and key not in (LARGEST, DEVICE_KIND)]
+    needed = [key for key in KEYS if key not in DEFAULTS and key not in _OPTIONAL]
     if values.get("network") == "switched":
         needed.remove("ring_multiple")
     missing = [key for key in needed if key not in values]
     if missing:
         raise errors.chip_missing_keys(path, line, chip, missing)
     source, network, largest = values.pop("source"), values.pop("network"), values.pop(LARGEST, ())
-    device_kind = values.pop(DEVICE_KIND, ())
+    device_kind, kernel = values.pop(DEVICE_KIND, ()), values.pop(KERNEL, "")
     if network == "switched":
         values.pop("ring_multiple", None)
         largest = ()
-    return ChipRow(source, {**DEFAULTS, **values}, largest, device_kind)
+    return ChipRow(source, {**DEFAULTS, **values}, largest, device_kind, kernel)
 
 
 def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
@@ -123,9 +130,9 @@ def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:
         if not isinstance(node, yaml.ScalarNode) or not written.strip():
             raise errors.chip_bad_value(path, line, chip, key, written, "the page or file that the numbers come from")
         return written
-    if key == "network":
-        if written not in NETWORKS:
-            raise errors.chip_bad_value(path, line, chip, key, written, " or ".join(NETWORKS))
+    if key in _WORDS:
+        if written not in _WORDS[key]:
+            raise errors.chip_bad_value(path, line, chip, key, written, " or ".join(_WORDS[key]))
         return written
     if key == LARGEST:
         if not re.fullmatch(r"[1-9][0-9]{0,4}(x[1-9][0-9]{0,4}){0,2}", written):

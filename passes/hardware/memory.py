@@ -19,20 +19,17 @@ class ChipMemory:
     """Attributes:
     on_chip: bytes of temporaries that stay on the chip.
     tile: rows and lanes of a tile; (1, 1) where arrays are kept as they are.
+    kernel: the library's kernel that computes attention without an array of scores: `splash`, `cudnn`, or none.
     """
 
     on_chip: int = 0
     tile: tuple[int, int] = (1, 1)
+    kernel: str = ""
 
     @property
     def into_products(self) -> bool:
         """Whether products compute elementwise chains that they read on the way: what keeps arrays in tiles is a matrix
         unit that XLA writes the products of."""
-        return self.tile != (1, 1)
-
-    @property
-    def holds_scores(self) -> bool:
-        """Whether attention holds scores: where XLA computes it, which cannot divide a TPU's kernel over a mesh."""
         return self.tile != (1, 1)
 
     @property

@@ -235,9 +235,12 @@ class _Writer:
                 self.add(sign, number, "temporaries")
 
     def _scores(self, node: Node) -> list[Entry]:
-        """What a node holds while it is computed."""
-        held = op_of(node).held(node) if self.chip.holds_scores else ()
-        return [Entry(_sizes(dims), 4, "compute") for dims in held]
+        """What a node holds while it is computed: where a kernel does without, only if a mesh axis has what that needs
+        replicated."""
+        held = op_of(node).held(node)
+        replicated = op_of(node).by_kernel(node, self.chip.kernel) if held else None
+        around = ("",) if replicated is None else replicated
+        return [Entry(_sizes(dims), 4, "compute", around=name) for dims in held for name in around]
 
     def _going_round(self, node: Node) -> Iterator[Entry]:
         """What a device has of others while keys go round: the one that it computes with, and the one that arrives."""

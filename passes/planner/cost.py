@@ -12,6 +12,7 @@ trusted to hide behind its computing (`Chip.overlap`).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ from passes.hardware.network import Network
 from passes.sharding.iteration_space import Reshard, Space, space_of, value_layout
 from passes.sharding.reshard import reshard_steps
 from passes.sharding.roles import Roles
-from passes.sharding.rules import ShardingRules
+from passes.sharding.rules import Layout, ShardingRules
+
+_HELD = 4
+"""Bytes of an element of what an operation holds (`Op.held`)."""
 
 
 @dataclass
@@ -59,23 +63,72 @@ def local_bytes(value: Value, roles: Roles, rules: ShardingRules) -> Any:
 
 
 def operation_seconds(
-    node: Node, moved: Iterable[Value], roles: Roles, rules: ShardingRules, chip: Chip, space: Space | None = None
+    node: Node,
+    moved: Iterable[Value],
+    roles: Roles,
+    rules: ShardingRules,
+    chip: Chip,
+    space: Space | None = None,
+    work: "Work | None" = None,
 ) -> Any:
     """Time of the operation itself: the larger of arithmetic and memory traffic, and the start of what is a kernel.
-    `space` is that of the node where it is known."""
+    `space` and `work` are those of the node where they are known."""
     traffic: Any = 0
     for value in moved:
         traffic = traffic + local_bytes(value, roles, rules)
-    flops: Any = float(op_of(node).flops(node))
+    work = work or Work.of(node, chip.memory.kernel)
+    flops: Any = work.flops
     start: Any = started(node, moved, chip)
     if flops:
         space = space or space_of(node, roles)
         layout = rules.layout(space.sizes, space.role, space.blocked)
+        flops, spilled = work.under(layout)
+        held: Any = work.held
         for mask in layout.values():
-            flops = flops / rules.mesh.group(mask)
+            parts = rules.mesh.group(mask)
+            flops, spilled, held = flops / parts, spilled / parts, held / parts
+        traffic = traffic + spilled * (held > chip.memory.on_chip)
         for name in node.names("ring"):  # each turn is a kernel of its own
             start = start * rules.mesh.group(layout[name])
     return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + start
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an operation does besides reading and writing its operands and results.
+
+    Attributes:
+        flops, spilled: its arithmetic, and the bytes that it writes and reads on the way, as XLA computes it.
+        held: the bytes that it holds on the way: where they fit on the chip, nothing is spilled.
+        kernel_flops: its arithmetic where a kernel of the chip computes it, which spills nothing.
+        replicated: the names that must be replicated for that; None where no kernel does.
+    """
+
+    flops: float
+    spilled: float = 0.0
+    held: float = 0.0
+    kernel_flops: float = 0.0
+    replicated: tuple[str, ...] | None = None
+
+    @staticmethod
+    def of(node: Node, kernel: str) -> "Work":
+        """Args:
+        kernel: that of the chip, if there is one.
+        """
+        op = op_of(node)
+        flops, spilled = float(op.flops(node)), float(op.spilled(node))
+        held = float(sum(_HELD * prod(dim.size for dim in dims) for dims in op.held(node)))
+        replicated = op.by_kernel(node, kernel) if spilled else None
+        if replicated is None:
+            return Work(flops, spilled, held)
+        return Work(flops, spilled, held, float(op.kernel_flops(node, kernel)), replicated)
+
+    def under(self, layout: Layout) -> tuple[Any, Any]:
+        """Operations and spilled bytes of the whole op under a layout of its iteration space."""
+        if self.replicated is None:
+            return self.flops, self.spilled
+        by_kernel: Any = sum((np.asarray(layout.get(name, 0)) for name in self.replicated), np.asarray(0)) == 0
+        return np.where(by_kernel, self.kernel_flops, self.flops), np.where(by_kernel, 0.0, self.spilled)
 
 
 def started(node: Node, moved: Iterable[Value], chip: Chip) -> float:

@@ -1,6 +1,6 @@
 """From a graph, a mesh and a chip to the best plan, its runner-up and the reasons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -43,12 +43,21 @@ def solve(
     hardware: str | Chip,
     time_limit: float | None = None,
     constraints: Constraints | None = None,
+    limit: float = inf,
 ) -> Plan:
-    """The fastest plan of a canonical graph as it is; see `passes.plan`. Raises `PlanError` where nothing fits."""
+    """The fastest plan of a canonical graph as it is; see `passes.plan`.
+
+    Args:
+        limit: seconds of a step that is known already: only faster ones are looked for.
+
+    Raises:
+        DoesNotFit: nothing fits; `NothingFaster` where there is a limit and nothing that fits takes less.
+        PlanError: see `passes.plan`.
+    """
     given = constraints or Constraints()
 
     def storing(stored: tuple[StateKind, ...]) -> Plan:
-        return _solved(_Question(graph, hardware, time_limit, given, stored), layout)
+        return _solved(_Question(graph, hardware, time_limit, given, stored, limit), layout)
 
     try:
         if len(given.levels) == 1:
@@ -70,6 +79,7 @@ class _Question:
     time_limit: float | None
     constraints: Constraints
     stored: tuple[StateKind, ...]
+    limit: float = inf
 
 
 def _searched(
@@ -87,6 +97,7 @@ def _searched(
     if constraints.of_names:
         allowed = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
     spaces = in_each_order(allowed, orders(graph, problem.roles, problem.space)[1:])
+    limit = min(limit, asked.limit)
     found = search(spaces, problem.terms, problem.memory, network.chip, asked.time_limit, limit, count)
     if len(spaces) > 1 or constraints.of_names:
         problem = replace(problem, space=replace(problem.space, parts=tuple(spaces)))
@@ -127,13 +138,14 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
         plan = _solved_on(asked, Network(layout, chip, given))
         return with_reason(asked.graph, plan, "pinned; ") if given else plan
     ends = None if asked.time_limit is None else process_time() + asked.time_limit
-    first = _solved_on(asked, Network(layout, chip))
-    others = networks(layout, chip, alike=not asked.constraints.of_names)[1:]
-    if not others:
-        return first
+    usual, *others = networks(layout, chip, alike=not asked.constraints.of_names)
 
     def in_time() -> _Question:
         return asked if ends is None else replace(asked, time_limit=max(0.0, ends - process_time()))
+
+    first, others = _first_of(in_time, [usual, *others]) if asked.limit < inf else (_solved_on(asked, usual), others)
+    if not others:
+        return first
 
     def faster(several: Sequence[Network], limit: float) -> tuple[Network | None, float]:
         every = Networks.of_all(several) if len(several) > 1 else several[0]
@@ -143,14 +155,36 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
     return over_networks(asked.graph, first, others, lambda network: _solved_on(in_time(), network), faster)
 
 
+def _first_of(asked: Callable[[], _Question], several: Sequence[Network]) -> tuple[Plan, Sequence[Network]]:
+    """The best plan on the first of some networks on which any takes less than the limit, and the networks behind it.
+
+    Raises:
+        NothingFaster: there is none.
+    """
+    bound = inf
+    for place, network in enumerate(several):
+        try:
+            plan = _solved_on(asked(), network)
+        except errors.NothingFaster as error:
+            bound = min(bound, error.bound)
+        else:
+            assert plan.search is not None and plan.subject is not None
+            plan = with_reason(plan.subject.graph, plan) if plan.network else plan
+            return plan, several[place + 1 :]
+    raise errors.NothingFaster(bound)
+
+
 def _solved_on(asked: _Question, network: Network) -> Plan:
     """The best plan on a network."""
     started, graph = perf_counter(), asked.graph
     regather = False
     problem, found = _searched(asked, network, regather)
+    least = found.bound
     if not found.best:
         regather = True
         problem, found = _searched(asked, network, regather)
+    if not found.best and asked.limit < inf:
+        raise errors.NothingFaster(min(least, found.bound, asked.limit))
     if not found.best:
         refused, layout = problem.does_not_fit(found.leanest), network.mesh
         constraints = asked.constraints
@@ -162,10 +196,11 @@ def _solved_on(asked: _Question, network: Network) -> Plan:
         made = times(graph, placed(graph, best), best).step
         if made > bound * (1 + ROUNDING):
             other, others = _searched(asked, network, regather, once=False)
-            second = _plan(asked, other, others.best, regather)
-            made_by_second = times(graph, placed(graph, second), second).step
-            if made_by_second < made:
-                problem, found, best, made = other, others, second, made_by_second
+            if others.best:
+                second = _plan(asked, other, others.best, regather)
+                made_by_second = times(graph, placed(graph, second), second).step
+                if made_by_second < made:
+                    problem, found, best, made = other, others, second, made_by_second
     best = replace(best, search=Search.of(problem.space.plans, perf_counter() - started, made, bound))
     why = _reasons(problem, best, found.best[0].seconds)
     return replace(best, reasons=asked.constraints.reasons(why, network.mesh), subject=subject_of(graph))

@@ -19,7 +19,7 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.network import Network
-from passes.planner.cost import Cost, operation_seconds, permute_cost, product_width, reshard_cost, started
+from passes.planner.cost import Cost, Work, operation_seconds, permute_cost, product_width, reshard_cost, started
 from passes.planner.rounds import goes_round, rounds
 from passes.planner.rounds import key as rounds_key
 from passes.planner.traffic import traffic
@@ -170,23 +170,23 @@ def _node_terms(
     """The price of a node, and apart from it, since it depends on more, that of its results' reductions: after a loop
     if these wait for one, none if its sum is added to that of the node `first`."""
     space = space_of(node, roles)
+    work = Work.of(node, network.chip.memory.kernel)
 
     def computed(rules: ShardingRules) -> Cost:
-        seconds = operation_seconds(node, moved, roles, rules, network.chip, space)
+        seconds = operation_seconds(node, moved, roles, rules, network.chip, space, work)
         if not goes_round(node):
             return Cost(compute=seconds)
         sent = rounds(node, seconds, roles, rules, network)
         return Cost(compute=seconds, activations=sent.exposed, covered=sent.covered)
 
     def arithmetic(rules: ShardingRules) -> Any:
-        return operation_seconds(node, (), roles, rules, network.chip, space)
+        return operation_seconds(node, (), roles, rules, network.chip, space, work)
 
-    flops = op_of(node).flops(node)
-    if flops or moved:
-        work = (flops, product_width(node), space.key) if flops else None
+    if work.flops or moved:
+        arithmetic_key = (work, product_width(node), space.key) if work.flops else None
         sizes = tuple(sorted(_bytes_signature(value, roles) for value in moved))
-        key = ("node", work, rounds_key(node), started(node, moved, network.chip), sizes)
-        yield key, Term(computed, times, arithmetic=arithmetic if flops else None)
+        key = ("node", arithmetic_key, rounds_key(node), started(node, moved, network.chip), sizes)
+        yield key, Term(computed, times, arithmetic=arithmetic if work.flops else None)
     if op_of(node).renames:
         yield from _order_terms(node, roles, network, times)
     if all(_made_in_place(space, value, roles) for value in node.outputs):

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from math import inf
 
 from ir.graph import Graph, Operand
 from ir.ops import op_of
@@ -30,7 +31,8 @@ from passes.planner.attention import AS_IT_IS as GATHERED
 from passes.planner.attention import ATTENTION, RING
 from passes.planner.constraints import ANY, PADDING, REMAT, Constraints, Given
 from passes.planner.explain import longer
-from passes.planner.fastest import fastest
+from passes.planner.fastest import fastest, step_of
+from passes.planner.layouts import Search
 from passes.planner.paddings import paddings, written
 from passes.planner.plan import Plan
 from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
@@ -100,13 +102,20 @@ def best_plan(
     return _best(graph, layout, hardware, time_limit, given)
 
 
-def _best(graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints) -> Plan:
-    """The best plan of a canonical graph whose attention is as it is."""
+def _best(
+    graph: Graph,
+    layout: DeviceMesh,
+    hardware: str | Chip,
+    time_limit: float | None,
+    given: Constraints,
+    limit: float = inf,
+) -> Plan:
+    """The best plan of a canonical graph whose attention is as it is; of those that take less than a limit."""
     if given.padding:
         return _padded(graph, layout, hardware, time_limit, given)
 
     def solved(remat: Remat) -> Plan:
-        found = solve(rematerialized(graph, remat), layout, hardware, time_limit, given)
+        found = solve(rematerialized(graph, remat), layout, hardware, time_limit, given, limit)
         return replace(found, remat=remat)
 
     if given.remat == (ANY,):
@@ -127,10 +136,15 @@ def _best(graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: fl
 
 
 def _ringed(
-    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
+    graph: Graph,
+    layout: DeviceMesh,
+    hardware: str | Chip,
+    time_limit: float | None,
+    given: Constraints,
+    limit: float = inf,
 ) -> Plan:
-    """The best plan of a canonical graph whose keys go round."""
-    return replace(_best(in_rings(graph, RING), layout, hardware, time_limit, given), attention=RING)
+    """The best plan of a canonical graph whose keys go round; of those that take less than a limit."""
+    return replace(_best(in_rings(graph, RING), layout, hardware, time_limit, given, limit), attention=RING)
 
 
 def _fastest_attention(
@@ -149,11 +163,21 @@ def _fastest_attention(
     if not again and not _shards_queries(gathered):
         return gathered
     try:
-        ring = _ringed(graph, layout, hardware, time_limit, given)
-    except errors.PlanError:  # nothing fits, or what is pinned is the axis of the keys
+        ring = _ringed(graph, layout, hardware, time_limit, given, step_of(gathered))
+    except errors.NothingFaster as error:
+        return _not_beaten(gathered, error.bound)
+    except errors.PlanError:  # what is pinned is the axis of the keys
         return gathered
     found, _ = fastest({GATHERED: lambda: gathered, RING: lambda: ring})
     return with_attention_reason(graph, found) if found.attention else found
+
+
+def _not_beaten(plan: Plan, bound: float) -> Plan:
+    """A plan, when others that none takes less than `bound` have been searched too."""
+    if plan.search is None:
+        return plan
+    step = step_of(plan)
+    return replace(plan, search=Search.joined([plan.search], step, min(bound, step * (1 - plan.search.gap))))
 
 
 def _shards_queries(plan: Plan) -> bool:

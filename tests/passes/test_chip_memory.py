@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import ir
 import passes
 from levanter.config import load
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
+from passes import Plan
 from passes.hardware.chip import CHIPS
 from passes.hardware.memory import ChipMemory
 from passes.planner.allocations import memory_program
@@ -256,17 +259,20 @@ def test_what_is_scattered_into_is_changed_in_place() -> None:
     assert int(peak) < 2.1 * 4096 * 64 * 4  # the table and one array beside it
 
 
-def test_scores_of_attention_are_held_where_xla_computes_it() -> None:
+def test_scores_of_attention_are_held_where_no_kernel_computes_it() -> None:
+    """Splash Attention makes masks for all positions, so not where these are sharded."""
     config = load("gpt2_nano", [])
     graph = passes.canonicalize(ir.trace(train_step_of(config), state_shape(config), batch_shape(config)))
     roles = assign_roles(graph)
     scores = (("batch", 16), ("heads", 4), ("position", 128), ("key_position", 128))
-    for chip, held in ((TILED, True), (ChipMemory(), False)):
-        dims = {tuple(sorted(entry.dims, key=str)) for entry in memory_program(graph, roles, chip=chip).entries}
-        assert (tuple(sorted(scores, key=str)) in dims) == held
+    whole, sharded = (Plan.by_hand({"model": 2}, {name: "model"}).rules for name in ("heads", "position"))
+    for kernel, rules, held in (("splash", whole, False), ("splash", sharded, True), ("", whole, True)):
+        program = memory_program(graph, roles, chip=replace(TILED, kernel=kernel))
+        found = [entry for entry in program.entries if sorted(entry.dims, key=str) == sorted(scores, key=str)]
+        assert found and all((int(entry.local(rules)) > 0) == held for entry in found), (kernel, held)
 
 
 def test_the_chips() -> None:
-    assert CHIPS["v5e"].memory == ChipMemory(117_400_000, (8, 128))
-    assert CHIPS["v5p"].memory == ChipMemory(0, (8, 128))
-    assert CHIPS["h100"].memory == ChipMemory()
+    assert CHIPS["v5e"].memory == ChipMemory(117_400_000, (8, 128), "splash")
+    assert CHIPS["v5p"].memory == ChipMemory(0, (8, 128), "splash")
+    assert CHIPS["h100"].memory == ChipMemory(kernel="cudnn")

@@ -104,3 +104,6 @@ def test_of_many_pairs_only_those_of_a_block_of_keys_are_held() -> None:
     attrs: dict[str, Any] = {"over": (Dim("size", 8),), "along": (Dim("keys", 2048),)}
     node = Node("attention", "", (Value(0, query), Value(1, key), Value(2, key)), (Value(3, query),), attrs)
     assert [tuple(each) for each in OPS["attention"].held(node)] == [(Dim("position", 2048), Dim("keys", 512))] * 2
+    round_ = {"over": (Dim("size", 8),), "along": (Dim("position", 2048),), "ring": (Dim("position", 2048),)}
+    node = Node("attention", "", (Value(0, query), Value(1, query), Value(2, query)), (Value(3, query),), round_)
+    assert [tuple(each) for each in OPS["attention"].held(node)] == [(Dim("position", 2048), Dim("position", 512))] * 2

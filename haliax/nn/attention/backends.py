@@ -2,7 +2,8 @@
 
 - GPU: cuDNN's kernel, by `jax.nn.dot_product_attention`, where it can do what is asked; it takes causal masks and
   windows that are constants, in half precision.
-- TPU: Splash Attention, where the program is for one device: XLA cannot partition a kernel.
+- TPU: Splash Attention, where the program is for one device: XLA cannot partition a kernel. So is a program on shards,
+  as plans are carried out (`jax.shard_map`).
 - Else, and on CPUs: the definition while all pairs of a query and a key are few, block by block from there on. On
   CPUs both take the same time at 256 to 512 positions; at 2048, block by block takes 0.8 times as long, forward and
   backward together, and a ninth of the memory at 8192.
@@ -24,6 +25,23 @@ of a `Library`), and `refusal`, which says in words why it cannot do what is ask
 
 FEW_PAIRS = 512 * 512
 """Up to so many pairs of a query and a key, for each head of each batch, their scores may as well be an array."""
+
+
+def kernel(spec: Spec, arrays: Sequence[Any], platform: str) -> str:
+    """The kernel of a platform that computes an attention on one device: `cudnn`, `splash`, or none (``).
+
+    It is what `chosen` takes, as far as that can be said where there is no such device.
+
+    Args:
+        spec: the attention.
+        arrays: query, key and value, for their shapes and dtypes.
+        platform: as JAX calls it.
+    """
+    by_library = spec.backend in ("auto", "jax") and platform == "cuda"
+    if by_library and library.refusal(spec, arrays, platform) is None and library.fits_cudnn(spec, arrays):
+        return "cudnn"
+    by_splash = spec.backend in ("auto", "splash") and platform == "tpu"
+    return "splash" if by_splash and splash.refusal(spec, arrays, platform) is None else ""
 
 
 def chosen(spec: Spec, arrays: Sequence[Any], platform: str, devices: int | None = 1) -> Any:

@@ -28,7 +28,7 @@ class Library:
     def on(platform: str, spec: Spec, arrays: Sequence[Any]) -> Library:
         """By cuDNN where this is a GPU of NVIDIA and the kernel takes this dtype, size and mask."""
         cudnn = Library("cudnn")
-        fits = platform == "cuda" and _fits_cudnn(spec, arrays) and cudnn.runs(spec, arrays)
+        fits = platform == "cuda" and fits_cudnn(spec, arrays) and cudnn.runs(spec, arrays)
         return cudnn if fits else Library("xla")
 
     def runs(self, spec: Spec, arrays: Sequence[Any]) -> bool:
@@ -84,7 +84,8 @@ def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
 _VECTORS = "it takes values whose vectors are as long as those of the keys"
 
 
-def _fits_cudnn(spec: Spec, arrays: Sequence[Any]) -> bool:
+def fits_cudnn(spec: Spec, arrays: Sequence[Any]) -> bool:
+    """Whether cuDNN's kernel takes this dtype, size and mask, on a GPU that has it."""
     sizes = spec.sizes(arrays)
     halves = all(array.dtype in (jnp.bfloat16, jnp.float16) for array in arrays[:3])
     length = 1 if spec.position is None else sizes[spec.position]

@@ -1,7 +1,7 @@
 """Attention by Splash Attention, the TPU kernel that comes with JAX; it skips blocks of keys that a mask hides.
 
-XLA cannot partition a kernel, so `auto` takes it for programs of one device only. Its gradient runs the forward kernel
-again.
+XLA cannot partition a kernel, so `auto` takes it for programs of one device, or on shards, only. Its gradient runs the
+forward kernel again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ LANES = 128
 """What its blocks, and so the lengths of sequences, are multiples of."""
 
 tangent = reference.tangent
+
+
+def block(length: int) -> int:
+    """How many queries, or keys, of so many it takes at a time."""
+    return next(size for size in (512, 256, LANES) if length % size == 0)
 
 
 def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
@@ -98,8 +103,7 @@ def _kernel(spec: Spec, q: Any, k: Any, *, save_residuals: bool) -> Any:
         mask = splash.LocalMask(shape, (spec.window - 1, 0), spec.starts)
     else:
         mask = splash.CausalMask(shape, spec.starts) if spec.causal else splash.FullMask(shape)
-    block = {length: next(n for n in (512, 256, 128) if length % n == 0) for length in shape}
-    queries, keys = (block[length] for length in shape)
+    queries, keys = map(block, shape)
     return splash.make_splash_mha(
         splash.MultiHeadMask([mask] * q.shape[1]),
         head_shards=1,
