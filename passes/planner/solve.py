@@ -138,7 +138,7 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
         plan = _solved_on(asked, Network(layout, chip, given))
         return with_reason(asked.graph, plan, "pinned; ") if given else plan
     ends = None if asked.time_limit is None else process_time() + asked.time_limit
-    usual, *others = networks(layout, chip, alike=not asked.constraints.of_names)
+    usual, others = Network(layout, chip), networks(layout, chip, alike=not asked.constraints.of_names)[1:]
 
     def in_time() -> _Question:
         return asked if ends is None else replace(asked, time_limit=max(0.0, ends - process_time()))
