@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import equinox
 import jax
 import jax._src.source_info_util as source_info_util  # `jax.extend.source_info_util` has no `user_context`
 import jaxlib
@@ -22,7 +23,9 @@ def _folder(module: Any) -> str:
     return os.path.dirname(module.__file__) + os.sep
 
 
-_MACHINERY = tuple(_folder(module) for module in (jax, jaxlib, haliax)) + (os.path.dirname(__file__) + os.sep,)
+# Of Equinox the folder that calls the methods of every module, those of haliax.nn among them.
+_EQUINOX = _folder(equinox) + "_module" + os.sep
+_MACHINERY = (*map(_folder, (jax, jaxlib, haliax)), _EQUINOX, os.path.dirname(__file__) + os.sep)
 _PYTHON = sysconfig.get_path("stdlib") + os.sep
 _kinds: dict[str, str] = {}
 

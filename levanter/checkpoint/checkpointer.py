@@ -71,8 +71,8 @@ class Checkpointer:
         Args:
             by_time: whether its time has come; default: by the clock of this process. All processes must agree.
         """
-        every = self._config.every_steps
-        by_steps = every is not None and step % every == 0
+        multiples = self._config.every_steps, self._config.keep_every
+        by_steps = any(every is not None and step % every == 0 for every in multiples)
         return (
             step > 0 and step != self._last_step and (by_steps or (self.due_by_time() if by_time is None else by_time))
         )

@@ -18,7 +18,7 @@ class CheckpointConfig:
     keep: int = number(2, SIZE)
     """How many of the newest checkpoints stay on the disk."""
     keep_every: int | None = number(None, SIZE)
-    """Checkpoints of multiples of so many steps stay for good; null keeps the newest alone."""
+    """Multiples of so many steps are saved, and stay for good; null keeps the newest alone."""
     directory: str | None = None
     """Folder or URL (gs://, s3://) for the checkpoints; null keeps them in the run directory."""
 

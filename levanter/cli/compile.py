@@ -25,6 +25,7 @@ from levanter.cli.options import (
     json_option,
     load_config,
     mesh_option,
+    of_a_run,
     only_devices,
     place_given,
     plan_option,
@@ -91,6 +92,7 @@ PLAIN_WIDTH = 120
     show_default=True,
     help="What to compile for: CPU devices, or ahead of time the TPU slice or the GPUs of --hardware.",
 )
+@of_a_run
 @click.option(
     "--partitioner",
     type=click.Choice(["explicit", "xla"]),

@@ -141,6 +141,13 @@ def not_assigned(option: str, text: str) -> UserError:
     return UserError(f"{option} {text}: write NAME=VALUE, such as {_ASSIGNED[option]}")
 
 
+def pinned_to_nothing(name: str) -> UserError:
+    return UserError(
+        f"--pin {name}=: write what it is to be, such as --pin {name}=data; a name is replicated where every mesh axis is "
+        f"forbidden to it: --forbid {name}=data,model"
+    )
+
+
 def not_a_size(text: str) -> UserError:
     return UserError(f"--max-shard-size {text}: write a number of bytes, such as 5GB or 500MB")
 

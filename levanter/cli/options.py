@@ -181,6 +181,18 @@ def plan_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+OF_A_RUN = ("--run-dir", "--profile", "--coordinator", "--processes", "--process-id")
+"""Options of `levanter train` that say nothing of its step."""
+
+
+def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Takes the options of `OF_A_RUN` and does nothing with them, so that a command line of `train` can be planned as it
+    is."""
+    for name in OF_A_RUN:
+        command = click.option(name, hidden=True, expose_value=False)(command)
+    return command
+
+
 def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --compute and --storage, a plan by hand."""
     command = click.option("--storage", metavar="NAME=AXES", multiple=True, help="The same for state at rest.")(command)
@@ -219,6 +231,8 @@ def constraints(pin: Sequence[str], forbid: Sequence[str]) -> dict[str, dict[str
         pinned = found.setdefault("pin", {})
         if name in pinned:
             raise errors.pinned_twice(name, ",".join(pinned[name]), over)
+        if not over:
+            raise errors.pinned_to_nothing(name)
         pinned[name] = _listed(over)
     for each in forbid:
         name, over = assigned(each, "--forbid")

@@ -18,6 +18,7 @@ from levanter.compiler.user_errors import user_errors
 from levanter.compiler.user_step import graph_of
 from levanter.config.schema import TrainConfig
 from levanter.hf.table import table_of
+from levanter.models.config import ModelConfig
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes.canonicalize import canonicalize
 from passes.errors import PlanError
@@ -91,21 +92,24 @@ def _graph(step: Step, mesh: Mapping[str, int], hardware: str) -> tuple[Graph, S
         return graph_of(load_step(step)), ()
     config, _, _ = with_choices(step, mesh, hardware)
     state = state_shape(config)
-    return ir.trace(train_step_of(config), state, batch_shape(config)), list(_modules(config, state))
+    return ir.trace(train_step_of(config), state, batch_shape(config)), list(modules_of(config.model, state.model))
 
 
-def _modules(config: TrainConfig, state: Any) -> Iterator[Module]:
-    """The tensors of a Hugging Face file of the model; none where its family has no such files."""
-    if config.model.hf() is None:
+def modules_of(config: ModelConfig, model: Any) -> Iterator[Module]:
+    """The tensors of a Hugging Face file of the model, by the modules of the file and by those of a loaded model; none
+    where its family has no such files."""
+    if config.hf() is None:
         return
-    for entry in table_of(config.model, state.model).entries:
-        tensor = entry.weight.tensor(**dict.fromkeys(entry.weight.placeholders, 0))
-        yield Module(
-            tensor.removesuffix(".weight"),
-            f"model.{entry.weight.path}",
-            entry.weight.parsed.dims,
-            entry.weight.path.startswith("embeddings."),
-        )
+    table = table_of(config, model)
+    for entry in table.entries:
+        own = entry.weight.tensor(**dict.fromkeys(entry.weight.placeholders, 0)).removesuffix(".weight")
+        for module in dict.fromkeys((own, table.family.loaded(own))):
+            yield Module(
+                module,
+                f"model.{entry.weight.path}",
+                entry.weight.parsed.dims,
+                entry.weight.path.startswith("embeddings."),
+            )
 
 
 def _best(

@@ -75,6 +75,8 @@ class HfFamily:
         base_prefix: what stands before all names but the head's, and is missing in old files.
         tied: pairs (head, embedding) of tensors that are one where `tie_word_embeddings` is true.
         ignored: patterns of tensors in old files that are no parameters.
+        joined: patterns of modules of a file, and what a loaded model calls the module that has them, where
+            `transformers` joins the tensors of several.
     """
 
     model_types: tuple[str, ...]
@@ -85,10 +87,17 @@ class HfFamily:
     base_prefix: str = "model"
     tied: tuple[tuple[str, str], ...] = (("lm_head.weight", "model.embed_tokens.weight"),)
     ignored: tuple[str, ...] = (r"(^|\.)rotary_emb\.inv_freq$",)
+    joined: tuple[tuple[str, str], ...] = ()
 
     def ignores(self, tensor: str) -> bool:
         """Whether the tensor is no parameter."""
         return any(re.search(pattern, tensor) for pattern in self.ignored)
+
+    def loaded(self, module: str) -> str:
+        """What a loaded model calls a module of a file."""
+        for pattern, name in self.joined:
+            module = re.sub(pattern, name, module)
+        return module
 
 
 def families() -> Iterator[HfFamily]:

@@ -239,10 +239,15 @@ def _vectors(held: Held) -> Iterator[Finding]:
 
 
 def _never(held: Held) -> Iterator[Finding]:
-    """Rules that lose everywhere. One that is a second choice may."""
+    """Rules that lose everywhere. One that is a second choice may, and one whose second choice has what it wanted."""
     tried: dict[tuple[str, str], list[Tried]] = {}
-    for _, each in held.tried:
-        tried.setdefault((each.rule.where, each.rule.name), []).append(each)
+    missed: set[tuple[str, str]] = set()
+    for _, found in (*held.at_rest, *held.in_use):
+        for each in found.tried:
+            key = each.rule.where, each.rule.name
+            tried.setdefault(key, []).append(each)
+            if not {*held.real(each.rule.axes)} <= {*found.axes.get(each.name, ())}:
+                missed.add(key)
     seen: set[str] = set()
     for rule in held.rules.rules:
         rows = tried.get((rule.where, rule.name), [])
@@ -252,9 +257,10 @@ def _never(held: Held) -> Iterator[Finding]:
             continue
         by = next(each for each in rows if each.by is not None)
         assert by.by is not None
-        if not held_by_name(rule):
+        if not held_by_name(rule) or (rule.where, rule.name) not in missed:
             continue
-        yield Finding("never", rule.where, *wording.never_taken(shown(rule), by.name, by.by_name, shown(by.by)))
+        axis = next(axis for axis in rule.axes if axis in by.by.axes)
+        yield Finding("never", rule.where, *wording.never_taken(shown(rule), by.name, by.by_name, shown(by.by), axis))
 
 
 def _replicated(held: Held) -> Iterator[Finding]:

@@ -279,7 +279,8 @@ def _transformers(plan: Marked, source: str, subject: Subject) -> ForeignRules:
             raise errors.tp_style(where, pattern, style, sorted(_STYLES))
         named = Rule(pattern, (axis,), where)
         matched = [each for each in subject.modules if _matches(pattern, each.path)]
-        if not matched:
+        inside = style in REPLICATED_STYLES and any(_holds(pattern, each.path) for each in subject.modules)
+        if not matched and not inside:
             unknown.append(named)
         for each in matched if style not in REPLICATED_STYLES else ():
             if names := _dim(style, each):
@@ -301,6 +302,12 @@ def _matches(pattern: str, path: str) -> bool:
         if len(parts) <= len(whole) and all(map(fnmatchcase, whole[-len(parts) :], parts)):
             return True
     return False
+
+
+def _holds(pattern: str, path: str) -> bool:
+    """Whether a pattern names a module that has this one in it."""
+    parts = path.split(".")
+    return any(_matches(pattern, ".".join(parts[:end])) for end in range(1, len(parts)))
 
 
 def _dim(style: str, module: Module) -> tuple[str, ...]:
@@ -331,8 +338,10 @@ def _partition_specs(specs: Marked, source: str, subject: Subject) -> ForeignRul
     for section, listed in sections.items():
         for path, spec in listed.entries().items():
             where = f"{source}:{spec.line}"
-            dims = [each.words() for each in spec.items()] if spec.value is not None else []
-            if any(each is None for each in dims) or isinstance(spec.value, str | dict):
+            # Of a single axis the mesh axes may stand there alone.
+            alone = section == "activations" and isinstance(spec.value, str) and " " not in path
+            dims = [each.words() for each in ([spec] if alone else spec.items())]
+            if any(each is None for each in dims) or (isinstance(spec.value, str | dict) and not alone):
                 raise errors.no_spec(where, path)
             names = _names_of(path, section, arrays, subject)
             if names is None:

@@ -75,9 +75,9 @@ def replicated(count: int, all_: int, size: str, share: str, devices: int, examp
     )
 
 
-def never_taken(rule: str, name: str, by: str, by_rule: str) -> Said:
+def never_taken(rule: str, name: str, by: str, by_rule: str, axis: str) -> Said:
     return (
-        f"{rule} never applies: in every array with {name}, {by_rule} takes the mesh axis for {by} first",
+        f"{rule} never applies: in every array with {name}, {by_rule} takes `{axis}` for {by} first",
         "remove it, or place it before the other",
     )
 

@@ -186,6 +186,8 @@ def _masks(word: str, given: Given, mesh: DeviceMesh) -> dict[str, int]:
     for name, written in given.items():
         axes = [written] if isinstance(written, str) else list(written)
         for axis in axes:
+            if axis not in mesh.axes and word == "forbid" and name in _CHOICES:
+                raise errors.choice_forbidden(name)
             if axis not in mesh.axes:
                 raise rule_mesh_axis(word, name, axis, mesh.axes)
         found[name] = mesh.mask(axes)

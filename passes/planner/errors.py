@@ -111,6 +111,12 @@ def pinned_and_forbidden(name: str, axes: Sequence[str]) -> PlanError:
     return PlanError(f"{name!r} is pinned to {', '.join(axes)} and forbidden there; remove one of the two")
 
 
+def choice_forbidden(name: str) -> PlanError:
+    return PlanError(
+        f"forbid of {name!r}: only mesh axes can be forbidden, to the name of an axis; pin {name!r} to what it is to be"
+    )
+
+
 def constraint_name(word: str, name: str, known: Sequence[str], graph: str) -> PlanError:
     fix = nearest(name, known) or f"; it has {', '.join(known)}"
     return PlanError(f"{word} of {name!r}: {graph!r} has no axis of that name{fix}")

@@ -87,7 +87,7 @@ def _collectives(rows: Sequence[Mapping[str, Any]], printer: Printer) -> None:
         printer.rows([("the same",)])
         return
     printer.table(
-        ("", "kind", "axis", "over", ">bytes", ">before", ">after", ">time", "phase", "=from"),
+        ("", "=kind", "axis", "over", ">bytes", ">before", ">after", ">time", "phase", "=from"),
         [
             (
                 "+" if row["count"][1] > row["count"][0] else "−",

@@ -200,7 +200,7 @@ def _collectives(collectives: Sequence[Mapping[str, Any]], printer: Printer) -> 
         )
         for item in collectives
     ]
-    printer.table(("kind", "axis", "over", ">bytes", ">times", ">time", "phase", "=from"), rows)
+    printer.table(("=kind", "axis", "over", ">bytes", ">times", ">time", "phase", "=from"), rows)
 
 
 def _memory(memory: Mapping[str, Any], again: bool, printer: Printer) -> None:

@@ -72,8 +72,8 @@ CASES = {
         "that are "
         "left, or null where that is meant",
         "rules.yaml:6: never: `head_size: tensor` never applies: in every array with head_size, `heads: "
-        "tensor` takes the "
-        "mesh axis for heads first; fix: remove it, or place it before the other",
+        "tensor` takes "
+        "`tensor` for heads first; fix: remove it, or place it before the other",
     ),
     "the scale of a norm": (
         "- [activation_batch, fsdp]\n- [activation_mlp, tensor]\n- [mlp, tensor]\n- [vocab, tensor]\n- [heads, "
@@ -111,6 +111,20 @@ CASES = {
         "- [activation_batch, data]\n- [activation_position, data]\n- [embed, data]\n- "
         "[activation_key_position, data]\n",
         "data=4",
+    ),
+    "a second choice that has what the first one wanted": (
+        "- [activation_batch, fsdp]\n- [activation_mlp, tensor]\n- [norm, null]\n- [mlp, [fsdp_transpose, tensor]]\n- [position, fsdp_transpose]\n"
+        "- [heads, [fsdp_transpose, tensor]]\n- [vocab, [fsdp_transpose, tensor]]\n- [embed, [fsdp, fsdp_transpose]]\n"
+        "- [embed, fsdp]\n",
+        "fsdp=4,tensor=2",
+    ),
+    "a first choice that is lost": (
+        "- [activation_batch, fsdp]\n- [activation_mlp, tensor]\n- [norm, null]\n- [mlp, [fsdp_transpose, tensor]]\n- [position, fsdp_transpose]\n"
+        "- [heads, [fsdp_transpose, tensor]]\n- [vocab, [fsdp_transpose, tensor]]\n- [embed, [fsdp, fsdp_transpose]]\n"
+        "- [embed, null]\n",
+        "fsdp=4,tensor=2",
+        "rules.yaml:8: never: `embed: [fsdp, fsdp_transpose]` never applies: in every array with embed, `mlp: "
+        "[fsdp_transpose, tensor]` takes `fsdp_transpose` for mlp first; fix: remove it, or place it before the other",
     ),
     "parameters that no rule is about": (
         "compute_axis_mapping: {batch: [data, model]}\nparameter_axis_mapping: {vocab: data}\n",

@@ -40,13 +40,15 @@ def transformer(
     heads: int = 8,
     mlp: int = 128,
     softmax: Any = jax.nn.softmax,
+    tied: bool = True,
 ) -> Step:
-    """PartIR's T32, unrolled: of each block nine parameters, four of them matrices, and one tied embedding."""
+    """PartIR's T32, unrolled: of each block nine parameters, four of them matrices, and one tied embedding (or two)."""
     vocab, head_size = 256, embed // heads
     vectors = ("norm1", "shift1", "norm2", "shift2", "bias")
 
     def parameters() -> dict[str, Any]:
         found: dict[str, Any] = {"tokens": shaped("vocab embed", vocab, embed)}
+        found |= {} if tied else {"head": shaped("vocab embed", vocab, embed)}
         for i in range(blocks):
             found[f"qkv{i}"] = shaped("embed qkv heads head_size", embed, 3, heads, head_size)
             found[f"out{i}"] = shaped("heads head_size embed", heads, head_size, embed)
@@ -71,7 +73,7 @@ def transformer(
         x = p["tokens"].array.at[batch["tokens"].array].get(mode="clip")
         for i in range(blocks):
             x = block(x, {key: p[f"{key}{i}"].array for key in ("qkv", "out", "up", "down", *vectors)})
-        logits = jnp.einsum("bse,ve->bsv", x, p["tokens"].array)
+        logits = jnp.einsum("bse,ve->bsv", x, p["tokens" if tied else "head"].array)
         is_target = jnp.arange(vocab) == batch["targets"].array[..., None]
         return jnp.mean(jax.nn.logsumexp(logits, -1) - jnp.sum(jnp.where(is_target, logits, 0), -1))
 
@@ -108,9 +110,10 @@ def test_partir_counts(blocks):
     """32 blocks: batch parallel 290 all-reduces (289 parameters and the loss); + Megatron 418; + ZeRO-2 129
     all-gathers, 289 all-reduces, 129 reduce-scatters; + ZeRO-3 259, 289, 129.
 
-    Ours differ in one all-gather of the tied embedding: under ZeRO-3 PartIR gathers it for each of three uses, here
-    what the forward pass gathered serves both of its places there. All-gathers of ZeRO-2 come before the forward pass;
-    PartIR has them behind the update.
+    Ours differ in one all-gather of the tied embedding: 259 = 2 · 128 + 3 are two for each matrix of the blocks and one
+    for each use of the embedding: the lookup, the logits, and the gradient of what the logits are made of. Here what the
+    lookup gathered serves the logits as well, 258; with a matrix of its own for the logits there is nothing to share, and
+    it is 259. All-gathers of ZeRO-2 come before the forward pass; PartIR has them behind the update.
     """
     step = transformer(blocks)
     graph = ir.trace(step.function, step.state, step.batch)
@@ -121,7 +124,11 @@ def test_partir_counts(blocks):
     assert counts(graph, MEGATRON, ZERO) == {**zero, "all_gather": matrices}
     again = {"all_gather": 2 * matrices, "reduce_scatter": matrices}
     assert counts(graph, MEGATRON, ZERO, regather=True) == {**zero, **again}
+    untied = transformer(blocks, tied=False)
+    graph = ir.trace(untied.function, untied.state, untied.batch)
+    assert counts(graph, MEGATRON, ZERO, regather=True)["all_gather"] == 8 * blocks + 3
     if blocks == 32:
+        assert 8 * blocks + 3 == 259
         assert (arrays + 1, arrays + 1 + 4 * blocks, matrices, zero["all_reduce"]) == (290, 418, 129, 289)
 
 

@@ -51,4 +51,15 @@ def _weights(config: MixtralConfig) -> list[Weight]:
     ]
 
 
-FAMILY = HfFamily(("mixtral",), "MixtralForCausalLM", _from_hf, _to_hf, _weights)
+FAMILY = HfFamily(
+    ("mixtral",),
+    "MixtralForCausalLM",
+    _from_hf,
+    _to_hf,
+    _weights,
+    joined=(
+        (r"\.block_sparse_moe\.gate$", ".mlp.gate"),
+        (r"\.block_sparse_moe\.experts\.\d+\.w[13]$", ".mlp.experts.gate_up_proj"),
+        (r"\.block_sparse_moe\.experts\.\d+\.w2$", ".mlp.experts.down_proj"),
+    ),
+)

@@ -192,6 +192,11 @@ def test_when_a_save_is_due(tmp_path: Path) -> None:
     assert [path.name for path in checkpoint.committed(tmp_path)] == ["step-21"]
     with Checkpointer(tmp_path, CheckpointConfig(every_steps=None, every_minutes=None), resumed_step=21) as saver:
         assert not any(saver.due(step) for step in range(0, 5000))
+    # What is to stay for good is saved, whether or not the newest are saved at its multiples.
+    for every, due in ((10, [10, 15, 20, 30]), (None, [15, 30])):
+        config = CheckpointConfig(every_steps=every, every_minutes=None, keep_every=15)
+        with Checkpointer(tmp_path / "kept", config, resumed_step=None) as saver:
+            assert [step for step in range(31) if saver.due(step)] == due
 
 
 def test_the_clock_does_not_wait_for_a_save_in_the_air(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
