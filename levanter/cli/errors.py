@@ -143,8 +143,8 @@ def not_assigned(option: str, text: str) -> UserError:
 
 def pinned_to_nothing(name: str) -> UserError:
     return UserError(
-        f"--pin {name}=: write what it is to be, such as --pin {name}=data; a name is replicated where every mesh axis is "
-        f"forbidden to it: --forbid {name}=data,model"
+        f"--pin {name}=: write what it is to be, such as --pin {name}=data; a name is replicated where every mesh axis "
+        f"is forbidden to it: --forbid {name}=data,model"
     )
 
 

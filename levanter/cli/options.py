@@ -186,8 +186,7 @@ OF_A_RUN = ("--run-dir", "--profile", "--coordinator", "--processes", "--process
 
 
 def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Takes the options of `OF_A_RUN` and does nothing with them, so that a command line of `train` can be planned as it
-    is."""
+    """Takes the options of `OF_A_RUN` and does nothing with them: a command line of `train` can be planned as it is."""
     for name in OF_A_RUN:
         command = click.option(name, hidden=True, expose_value=False)(command)
     return command

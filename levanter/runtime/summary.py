@@ -20,7 +20,7 @@ PROMPT = "The"
 _DEVICES = 8
 """That a CPU is asked to stand in for."""
 _OF_A_RUN = ("--run-dir", "--plan", "--profile", "--devices", "--coordinator", "--processes", "--process-id")
-"""Options of `train` that `compile` has not, or not beside a mesh."""
+"""Options of `train` that `compile` has no use for, or not beside a mesh."""
 
 
 def ended(

@@ -1,10 +1,10 @@
 """From a graph, a mesh and a chip to the best plan, its runner-up and the reasons."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 from ir.graph import Graph
@@ -27,6 +27,7 @@ from passes.planner.plan import Plan, RunnerUp
 from passes.planner.problem import Problem
 from passes.planner.search import search
 from passes.planner.subject import subject_of
+from passes.planner.time_left import TimeLeft, time_left
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.once import once_in_loops
 from passes.sharding.state import StateKind
@@ -54,10 +55,10 @@ def solve(
         DoesNotFit: nothing fits; `NothingFaster` where there is a limit and nothing that fits takes less.
         PlanError: see `passes.plan`.
     """
-    given = constraints or Constraints()
+    given, left = constraints or Constraints(), time_left(time_limit)
 
     def storing(stored: tuple[StateKind, ...]) -> Plan:
-        return _solved(_Question(graph, hardware, time_limit, given, stored, limit), layout)
+        return _solved(_Question(graph, hardware, left, given, stored, limit), layout)
 
     try:
         if len(given.levels) == 1:
@@ -76,7 +77,7 @@ class _Question:
 
     graph: Graph
     hardware: str | Chip
-    time_limit: float | None
+    left: TimeLeft
     constraints: Constraints
     stored: tuple[StateKind, ...]
     limit: float = inf
@@ -98,7 +99,7 @@ def _searched(
         allowed = constraints.allowed(problem.space, problem.shapes, graph.axis_sizes(), graph.name)
     spaces = in_each_order(allowed, orders(graph, problem.roles, problem.space)[1:])
     limit = min(limit, asked.limit)
-    found = search(spaces, problem.terms, problem.memory, network.chip, asked.time_limit, limit, count)
+    found = search(spaces, problem.terms, problem.memory, network.chip, asked.left(), limit, count)
     if len(spaces) > 1 or constraints.of_names:
         problem = replace(problem, space=replace(problem.space, parts=tuple(spaces)))
     return problem, found
@@ -137,25 +138,21 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
         given = assignment_of(pinned, layout, chip) if pinned else None
         plan = _solved_on(asked, Network(layout, chip, given))
         return with_reason(asked.graph, plan, "pinned; ") if given else plan
-    ends = None if asked.time_limit is None else process_time() + asked.time_limit
     usual, others = Network(layout, chip), networks(layout, chip, alike=not asked.constraints.of_names)[1:]
 
-    def in_time() -> _Question:
-        return asked if ends is None else replace(asked, time_limit=max(0.0, ends - process_time()))
-
-    first, others = _first_of(in_time, [usual, *others]) if asked.limit < inf else (_solved_on(asked, usual), others)
+    first, others = _first_of(asked, [usual, *others]) if asked.limit < inf else (_solved_on(asked, usual), others)
     if not others:
         return first
 
     def faster(several: Sequence[Network], limit: float) -> tuple[Network | None, float]:
         every = Networks.of_all(several) if len(several) > 1 else several[0]
-        _, found = _searched(in_time(), every, bool(first.regather), limit=limit)
+        _, found = _searched(asked, every, bool(first.regather), limit=limit)
         return several[found.best[0].network] if found.best else None, min(found.bound, limit)
 
-    return over_networks(asked.graph, first, others, lambda network: _solved_on(in_time(), network), faster)
+    return over_networks(asked.graph, first, others, lambda network: _solved_on(asked, network), faster)
 
 
-def _first_of(asked: Callable[[], _Question], several: Sequence[Network]) -> tuple[Plan, Sequence[Network]]:
+def _first_of(asked: _Question, several: Sequence[Network]) -> tuple[Plan, Sequence[Network]]:
     """The best plan on the first of some networks on which any takes less than the limit, and the networks behind it.
 
     Raises:
@@ -164,7 +161,7 @@ def _first_of(asked: Callable[[], _Question], several: Sequence[Network]) -> tup
     bound = inf
     for place, network in enumerate(several):
         try:
-            plan = _solved_on(asked(), network)
+            plan = _solved_on(asked, network)
         except errors.NothingFaster as error:
             bound = min(bound, error.bound)
         else:

@@ -38,6 +38,7 @@ from passes.planner.plan import Plan
 from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
 from passes.planner.solve import solve
 from passes.planner.subject import subject_of
+from passes.planner.time_left import TimeLeft, time_left
 from passes.rematerialize import check_remat, rematerialized, saveable, what_is_saved
 from passes.ring_attention import check_attention, in_rings, may_ring, ring_axes
 from passes.sharding.iteration_space import space_of
@@ -93,29 +94,29 @@ def best_plan(
     Raises:
         PlanError: nothing fits, or a name is of nothing that could be kept.
     """
-    given = constraints or Constraints()
+    given, left = constraints or Constraints(), time_left(time_limit)
     if given.attention == RING:
         check_attention(graph, RING)
-        return with_attention_reason(graph, _ringed(graph, layout, hardware, time_limit, given), "pinned; ")
+        return with_attention_reason(graph, _ringed(graph, layout, hardware, left, given), "pinned; ")
     if given.attention == ANY and layout.devices > 1 and may_ring(graph):
-        return _fastest_attention(graph, layout, hardware, time_limit, given)
-    return _best(graph, layout, hardware, time_limit, given)
+        return _fastest_attention(graph, layout, hardware, left, given)
+    return _best(graph, layout, hardware, left, given)
 
 
 def _best(
     graph: Graph,
     layout: DeviceMesh,
     hardware: str | Chip,
-    time_limit: float | None,
+    left: TimeLeft,
     given: Constraints,
     limit: float = inf,
 ) -> Plan:
     """The best plan of a canonical graph whose attention is as it is; of those that take less than a limit."""
     if given.padding:
-        return _padded(graph, layout, hardware, time_limit, given)
+        return _padded(graph, layout, hardware, left, given)
 
     def solved(remat: Remat) -> Plan:
-        found = solve(rematerialized(graph, remat), layout, hardware, time_limit, given, limit)
+        found = solve(rematerialized(graph, remat), layout, hardware, left(), given, limit)
         return replace(found, remat=remat)
 
     if given.remat == (ANY,):
@@ -139,23 +140,23 @@ def _ringed(
     graph: Graph,
     layout: DeviceMesh,
     hardware: str | Chip,
-    time_limit: float | None,
+    left: TimeLeft,
     given: Constraints,
     limit: float = inf,
 ) -> Plan:
     """The best plan of a canonical graph whose keys go round; of those that take less than a limit."""
-    return replace(_best(in_rings(graph, RING), layout, hardware, time_limit, given, limit), attention=RING)
+    return replace(_best(in_rings(graph, RING), layout, hardware, left, given, limit), attention=RING)
 
 
 def _fastest_attention(
-    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
+    graph: Graph, layout: DeviceMesh, hardware: str | Chip, left: TimeLeft, given: Constraints
 ) -> Plan:
     """The best plan with keys gathered; or with keys that go round, where that may be faster, and is."""
     try:
-        gathered = _best(graph, layout, hardware, time_limit, given)
+        gathered = _best(graph, layout, hardware, left, given)
     except errors.DoesNotFit as error:
         try:
-            found = _ringed(graph, layout, hardware, time_limit, given)
+            found = _ringed(graph, layout, hardware, left, given)
         except errors.PlanError:
             raise error from None
         return with_attention_reason(graph, found, "nothing fits with keys gathered; ")
@@ -163,7 +164,7 @@ def _fastest_attention(
     if not again and not _shards_queries(gathered):
         return gathered
     try:
-        ring = _ringed(graph, layout, hardware, time_limit, given, step_of(gathered))
+        ring = _ringed(graph, layout, hardware, left, given, step_of(gathered))
     except errors.NothingFaster as error:
         return _not_beaten(gathered, error.bound)
     except errors.PlanError:  # what is pinned is the axis of the keys
@@ -215,7 +216,7 @@ def _beside(graph: Graph, plan: Plan, what: str, other: Plan) -> str:
 
 
 def _padded(
-    graph: Graph, layout: DeviceMesh, hardware: str | Chip, time_limit: float | None, given: Constraints
+    graph: Graph, layout: DeviceMesh, hardware: str | Chip, left: TimeLeft, given: Constraints
 ) -> Plan:
     """The best plan of a canonical graph some of whose axes may be padded.
 
@@ -225,7 +226,7 @@ def _padded(
     rest = replace(given, padding=())
 
     def solved(sizes: Mapping[str, int]) -> Plan:
-        return replace(_best(padded(graph, sizes), layout, hardware, time_limit, rest), padding=sizes)
+        return replace(_best(padded(graph, sizes), layout, hardware, left, rest), padding=sizes)
 
     tried = {written(sizes): sizes for sizes in paddings(graph, layout, given)}
     found, steps = fastest({key: partial(solved, sizes) for key, sizes in tried.items()})

@@ -39,8 +39,8 @@ class Printer:
     def table(self, columns: Sequence[str], rows: Sequence[tuple[str, ...]], total: tuple[str, ...] = ()) -> None:
         """A table with a ruled head, and a total at its foot.
 
-        A column named `>name` holds numbers (to the right, never broken), `=name` holds words or paths (never broken either);
-        all others wrap where the console is too narrow.
+        A column named `>name` holds numbers (to the right, never broken), `=name` holds words or paths (never broken
+        either); all others wrap where the console is too narrow.
         """
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         table.add_column(width=0)

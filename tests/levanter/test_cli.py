@@ -21,6 +21,7 @@ import pytest
 
 from levanter.cli.main import levanter as group
 from levanter.cli.main import main
+from levanter.cli.options import OF_A_RUN
 from levanter.config import load
 from levanter.runtime.command import Command
 from levanter.runtime.summary import next_commands
@@ -197,6 +198,14 @@ def test_compile_json_is_one_object_and_nothing_else() -> None:
     }
 
 
+def test_compile_takes_the_command_line_of_a_run() -> None:
+    of_a_run = ["--run-dir", "runs/a", "--profile=1:2", "--processes", "2", "--process-id", "0", "--coordinator", "a:1"]
+    done = work("compile", "--mesh", "2x4", *of_a_run, "--trainer.num_train_steps", "5", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["mesh"] == {"data": 2, "model": 4}
+    assert set(each for option in of_a_run if (each := option.split("=")[0]).startswith("--")) == {*OF_A_RUN}
+    assert not any(option in work("compile", "--help").stdout for option in OF_A_RUN)
+
+
 def test_compile_without_a_mesh_is_one_device() -> None:
     assert json.loads(work("compile", "--json").stdout)["mesh"] == {"data": 1}
     assert json.loads(work("compile", "--json", "--trainer.mesh", "2x2").stdout)["mesh"] == {"data": 2, "model": 2}
@@ -296,7 +305,8 @@ def test_the_script_finds_the_packages_of_its_checkout(tmp_path: Path) -> None:
 
 def test_what_to_try_next_has_no_option_that_its_command_has_not() -> None:
     def options(command: click.Command) -> set[str]:
-        return {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+        shown = [each for each in command.params if not getattr(each, "hidden", False)]
+        return {name for parameter in shown for name in parameter.opts if name.startswith("--")}
 
     of_a_run = options(group.commands["train"]) - options(group.commands["compile"])
     assert {"--run-dir", "--profile", "--processes"} <= of_a_run

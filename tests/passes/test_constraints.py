@@ -104,6 +104,12 @@ def test_a_pin_is_said_where_the_plan_gives_its_reasons() -> None:
         ({"embed": "modle"}, {}, "pin of 'embed': mesh axis 'modle': this mesh has data, model; did you mean 'model'?"),
         ({}, {"embed": "x"}, "forbid of 'embed': mesh axis 'x': this mesh has data, model"),
         (
+            {},
+            {"remat": "full"},
+            "forbid of 'remat': only mesh axes can be forbidden, to the name of an axis; pin 'remat' to what it is "
+            "to be",
+        ),
+        (
             {"embed": ["data", "model"]},
             {"embed": "model"},
             "'embed' is pinned to model and forbidden there; remove one of the two",

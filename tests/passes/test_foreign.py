@@ -52,6 +52,16 @@ def test_levanter_that_is_right() -> None:
 
 
 DOWN = "`params.down` [layers=2, mlp=128, embed=32]"
+CHOICES = """\
+- [activation_batch, fsdp]
+- [activation_mlp, tensor]
+- [norm, null]
+- [mlp, [fsdp_transpose, tensor]]
+- [position, fsdp_transpose]
+- [heads, [fsdp_transpose, tensor]]
+- [vocab, [fsdp_transpose, tensor]]
+- [embed, [fsdp, fsdp_transpose]]
+"""
 CASES = {
     "several FSDP axes of one array": (
         "trainer:\n  fsdp_axis: [embed, vocab, mlp]\n  tensor_parallel_axes: heads\n",
@@ -112,19 +122,13 @@ CASES = {
         "[activation_key_position, data]\n",
         "data=4",
     ),
-    "a second choice that has what the first one wanted": (
-        "- [activation_batch, fsdp]\n- [activation_mlp, tensor]\n- [norm, null]\n- [mlp, [fsdp_transpose, tensor]]\n- [position, fsdp_transpose]\n"
-        "- [heads, [fsdp_transpose, tensor]]\n- [vocab, [fsdp_transpose, tensor]]\n- [embed, [fsdp, fsdp_transpose]]\n"
-        "- [embed, fsdp]\n",
-        "fsdp=4,tensor=2",
-    ),
+    "a second choice that has what the first one wanted": (f"{CHOICES}- [embed, fsdp]\n", "fsdp=4,tensor=2"),
     "a first choice that is lost": (
-        "- [activation_batch, fsdp]\n- [activation_mlp, tensor]\n- [norm, null]\n- [mlp, [fsdp_transpose, tensor]]\n- [position, fsdp_transpose]\n"
-        "- [heads, [fsdp_transpose, tensor]]\n- [vocab, [fsdp_transpose, tensor]]\n- [embed, [fsdp, fsdp_transpose]]\n"
-        "- [embed, null]\n",
+        f"{CHOICES}- [embed, null]\n",
         "fsdp=4,tensor=2",
         "rules.yaml:8: never: `embed: [fsdp, fsdp_transpose]` never applies: in every array with embed, `mlp: "
-        "[fsdp_transpose, tensor]` takes `fsdp_transpose` for mlp first; fix: remove it, or place it before the other",
+        "[fsdp_transpose, tensor]` takes `fsdp_transpose` for mlp first; fix: remove it, or place it before the "
+        "other",
     ),
     "parameters that no rule is about": (
         "compute_axis_mapping: {batch: [data, model]}\nparameter_axis_mapping: {vocab: data}\n",

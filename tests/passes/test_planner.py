@@ -1,5 +1,7 @@
 """The planner: as good as trying every plan, and the plans that people would choose."""
 
+import importlib
+import itertools
 import json
 import os
 import re
@@ -11,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 import jax
+import numpy as np
 import pytest
 from step_models import mlp_step, named_gpt2, prepared, raw_gpt, shaped, step_of
 from typeguard import suppress_type_checks
@@ -153,6 +156,23 @@ def test_a_search_that_is_cut_short_says_by_how_much_it_could_be_better():
     assert 0 < soon.search.gap < 1
     assert "this one is the best found; the optimum is at most " in str(soon)
     assert best.search.optimal
+
+
+def test_the_searches_of_one_question_share_its_time_limit(monkeypatch):
+    """A second passes whenever the clock is read, and two kinds of state stored are searched one after the other."""
+    clock, limits = itertools.count(), []
+    solving = importlib.import_module("passes.planner.solve")
+    search = solving.search
+
+    def recorded(spaces, terms, memory, chip, time_limit=None, limit=np.inf):
+        limits.append(time_limit)
+        return search(spaces, terms, memory, chip, None, limit)
+
+    monkeypatch.setattr(solving, "search", recorded)
+    monkeypatch.setattr(importlib.import_module("passes.planner.time_left"), "process_time", lambda: float(next(clock)))
+    with suppress_type_checks():
+        passes.plan(prepared("named"), "data=2", pin={"stored": "any"}, time_limit=100.0)
+    assert len(limits) >= 3 and limits[0] < 100 and limits == sorted(set(limits), reverse=True)
 
 
 def test_the_leanest_plan_is_named_where_nothing_fits():
