@@ -261,7 +261,7 @@ if (plan) {
 if (!plan) {
   document.getElementById("said").textContent = data.plan
     ? "Nothing can be moved here: on so many mesh axes the tables are too large for a page."
-    : "Nothing can be moved here: several names are stored over mesh axes that they are not computed over.";
+    : "Nothing can be moved here: several names are stored over mesh axes that they could have in use.";
   document.getElementById("memory").remove();
   document.getElementById("plans").closest("section").remove();
   document.getElementById("reset").closest("p").remove();

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -37,7 +38,7 @@ def page(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> str:
         folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "pricing.js", "page.css", "page.js")
     )
     # A name may hold what would end the script that the data stand in.
-    data = json.dumps(page_data(report, graph, plan), allow_nan=False).replace("<", "\\u003c")
+    data = json.dumps(page_data(report, graph, plan), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
     parts = {"STYLE": style, "PRICING": pricing, "DATA": data, "SCRIPT": script}
     for name, text in parts.items():
         template = template.replace(f"/*{name}*/", text)
@@ -69,7 +70,7 @@ def page_data(report: Mapping[str, Any], graph: Graph, plan: Layouts) -> Row:
             }
             for name in space.order
         ],
-        "plan": _masks(plan),
+        "plan": _masks(problem, plan),
         "rules": {
             "compute": {name: mesh.mask(axes) for name, axes in plan.compute.items()},
             "storage": {name: mesh.mask(axes) for name, axes in plan.storage.items()},
@@ -92,12 +93,23 @@ def _layout(row: Mapping[str, Any], mesh: DeviceMesh) -> dict[str, int]:
     return {name: mesh.mask(axes) for name, axes in zip(row["axes"], row["layout"], strict=False) if axes}
 
 
-def _masks(plan: Layouts) -> Row | None:
-    """The plan as the page has it; None where several names are stored over axes that they are not computed over."""
-    rules = plan.rules
+def _masks(problem: Problem, plan: Layouts) -> Row | None:
+    """The plan as the page has it, with at most one name that is stored over axes of its own; None where there are more.
+
+    A name whose mesh axes another has wherever it is computed with is stored over them as well as computed over them.
+    """
+    rules, space = plan.rules, problem.space
     extra = {name: int(mask) for name, mask in rules.extra.items() if mask}
-    if len(extra) > 1:
-        return None
-    (stored,) = extra.items() or ((None, 0),)
     compute = {name: int(mask) for name, mask in rules.compute.items() if mask}
-    return {"compute": compute, "stored": {"name": stored[0], "mask": stored[1]}}
+    if len(extra) < 2:
+        (stored,) = extra.items() or ((None, 0),)
+        return {"compute": compute, "stored": {"name": stored[0], "mask": stored[1]}}
+    choices = {(each.names, each.mask) for each in space.storage_choices}
+    for name, mask in (*extra.items(), (None, 0)):
+        used = compute | {each: compute.get(each, 0) | extra[each] for each in extra if each != name}
+        alone = {name: mask} if name is not None else {}
+        if (tuple(alone), mask) not in choices or any(each not in space.options[key] for key, each in used.items()):
+            continue
+        if problem.laid_out(replace(rules, compute=used, extra=alone)) == problem.laid_out(rules):
+            return {"compute": used, "stored": {"name": name, "mask": mask}}
+    return None

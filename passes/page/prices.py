@@ -90,8 +90,10 @@ def _asked(term: Term, split: Sequence[Term], problem: Problem) -> Asked:
     return Asked.of(rows, problem.space, term.seen)
 
 
-MOST_NUMBERS = 1_500_000
-"""Of all tables of a page, which then has about 20 MB."""
+MOST_NUMBERS = 10_000_000
+"""Of all tables of a page, which then has about 20 MB; rows of zeros do not count."""
+_FIRST_CODE, _CODES = 0x5D, 0xD000
+"""Code points that stand for places in a list: from `]` on, without what JSON or HTML reads as something else."""
 
 
 class _TooLarge(Exception):
@@ -130,14 +132,25 @@ class _Shared:
         if shared and key in self.known:
             return self.known[key]
         total = np.sum([np.array(row["values"]) for _, row in group], axis=0)
-        values = [[float(f"{each:.12g}") for each in row] for row in total.tolist()]
+        values = [_packed(row) for row in total]
         self.rows.append({**group[0][1], "values": values})
-        self.numbers += total.size
+        self.numbers += sum(total[0].size for row in values if row)
         if self.numbers > MOST_NUMBERS:
             raise _TooLarge
         if shared:
             self.known[key] = len(self.rows) - 1
         return len(self.rows) - 1
+
+
+def _packed(row: Any) -> Any:
+    """The values of a row: the different ones, and a character for each place that says which of them is there; a list
+    where they are too many, and 0 for a row of zeros."""
+    values, which = np.unique([float(f"{each:.12g}") for each in row.tolist()], return_inverse=True)
+    if not values.any():
+        return 0
+    if len(values) > _CODES:
+        return values[which].tolist()
+    return {"of": values.tolist(), "at": "".join(chr(_FIRST_CODE + int(each)) for each in which)}
 
 
 def _row(group: Group) -> Row:

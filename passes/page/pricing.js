@@ -18,13 +18,21 @@ const Pricing = (() => {
     return index;
   }
 
+  // A value of a row as `prices._packed` writes it.
+  const FIRST_CODE = 0x5d;
+  function at(table, row, index) {
+    const found = table.values[row];
+    if (!found) return 0;
+    return Array.isArray(found) ? found[index] : found.of[found.at.charCodeAt(index) - FIRST_CODE];
+  }
+
   function added(data, plan, tables, positions, rows) {
     const total = new Array(rows).fill(0);
     for (const position of positions) {
       const table = tables[position];
       const index = entry(table, plan, data.axes.length);
       if (index < 0) return null;
-      for (let row = 0; row < rows; row++) total[row] += table.values[row][index];
+      for (let row = 0; row < rows; row++) total[row] += at(table, row, index);
     }
     return total;
   }
@@ -55,7 +63,7 @@ const Pricing = (() => {
       const table = entries[positions[i]];
       const index = entry(table, plan, data.axes.length);
       if (index < 0) return null;
-      places[i].forEach((place, row) => (bytes[place] = table.values[row][index]));
+      places[i].forEach((place, row) => (bytes[place] = at(table, row, index)));
     }
     // What stays in the memory of the device, what passes, what loops stack, and what is in them: `ChipMemory.off_chip`.
     const held = [0, 1, 2, 3].map(() => memoryKinds.map(() => 0));

@@ -91,8 +91,8 @@ def test_a_plan_is_written_and_followed(here: Path, capsys: pytest.CaptureFixtur
         ),
         (
             "compile toy.py:train --mesh 4x2 --pin embed=",
-            "--pin embed=: write what it is to be, such as --pin embed=data; a name is replicated where every mesh axis "
-            "is forbidden to it: --forbid embed=data,model",
+            "--pin embed=: write what it is to be, such as --pin embed=data; a name is replicated where every mesh "
+            "axis is forbidden to it: --forbid embed=data,model",
         ),
         ("compile toy.py:train --forbid =x", "--forbid =x: write NAME=VALUE, such as --forbid vocab=model"),
         (

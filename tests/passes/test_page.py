@@ -50,7 +50,12 @@ def priced(data: dict[str, Any], plans: list[Any], sizes: list[Any]) -> list[Any
 @needs_node
 @pytest.mark.parametrize(
     ("name", "mesh"),
-    [("mlp", {"data": 4, "model": 2}), ("mlp", {"replica": 2, "data": 2, "model": 2}), ("raw", {"data": 2})],
+    [
+        ("mlp", {"data": 4, "model": 2}),
+        ("mlp", {"replica": 2, "data": 2, "model": 2}),
+        ("mlp", {"replica": 2, "data": 2, "sequence": 2, "model": 2}),
+        ("raw", {"data": 2}),
+    ],
 )
 def test_the_page_prices_as_the_planner_does(name: str, mesh: dict[str, int]) -> None:
     graph = pipeline.prepare(ir.trace(*mlp_step(16, 64, 256))) if name == "mlp" else prepared(name)
@@ -117,6 +122,24 @@ def test_a_page_stands_alone_whatever_names_are_in_it() -> None:
     assert data["plan"] is None
     assert data["rules"] == {"compute": {}, "storage": {"embed": 1, "mlp": 2}}
     assert [row["layout"] for row in data["parameters"]] == [{"mlp": 2, "embed": 1}, {"embed": 1, "mlp": 2}]
+
+
+@needs_node
+def test_a_plan_of_the_search_that_stores_several_names_can_be_moved() -> None:
+    """What the batch leaves a name at rest alone is said as storage; the page says it as the search does."""
+    graph = pipeline.prepare(ir.trace(*mlp_step(16, 64, 256)))
+    plan = Plan.by_hand({"data": 2, "model": 2}, {"batch": ["data", "model"]}, {"mlp": "model", "embed": "data"})
+    with suppress_type_checks():
+        report = plan.report(graph)
+        data = page_data({**report, "model": "several"}, graph, plan)
+    assert data["plan"]["compute"]["batch"] == 3 and {*data["rules"]["storage"]} >= {"mlp", "embed"}
+    (found,) = priced(data, [data["plan"]], [row["axes"] for row in data["parameters"]])
+    assert found["legal"]
+    assert found["time"]["step"] == pytest.approx(report["time"]["step"], rel=1e-9)
+    assert found["memory"]["peak"] == report["memory"]["peak"]
+    assert found["layouts"] == [
+        {name: row["layout"].get(name, 0) for name in row["axes"]} for row in data["parameters"]
+    ]
 
 
 def test_tables_that_are_too_large_stay_out_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,10 +110,10 @@ def test_partir_counts(blocks):
     """32 blocks: batch parallel 290 all-reduces (289 parameters and the loss); + Megatron 418; + ZeRO-2 129
     all-gathers, 289 all-reduces, 129 reduce-scatters; + ZeRO-3 259, 289, 129.
 
-    Ours differ in one all-gather of the tied embedding: 259 = 2 · 128 + 3 are two for each matrix of the blocks and one
-    for each use of the embedding: the lookup, the logits, and the gradient of what the logits are made of. Here what the
-    lookup gathered serves the logits as well, 258; with a matrix of its own for the logits there is nothing to share, and
-    it is 259. All-gathers of ZeRO-2 come before the forward pass; PartIR has them behind the update.
+    Ours differ in one all-gather of the tied embedding. 259 = 2 · 128 + 3 are two for each matrix of the blocks and one
+    for each use of the embedding: the lookup, the logits, and the gradient of what the logits are made of. Here what
+    the lookup gathered serves the logits as well: 258. With a matrix of its own for the logits nothing is shared: 259.
+    All-gathers of ZeRO-2 come before the forward pass; PartIR has them behind the update.
     """
     step = transformer(blocks)
     graph = ir.trace(step.function, step.state, step.batch)
