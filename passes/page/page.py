@@ -94,7 +94,7 @@ def _layout(row: Mapping[str, Any], mesh: DeviceMesh) -> dict[str, int]:
 
 
 def _masks(problem: Problem, plan: Layouts) -> Row | None:
-    """The plan as the page has it, with at most one name that is stored over axes of its own; None where there are more.
+    """The plan as the page has it, with at most one name stored over axes of its own; None where it has more.
 
     A name whose mesh axes another has wherever it is computed with is stored over them as well as computed over them.
     """
