@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,10 @@ from levanter.runtime.accumulate import sharded_loss
 from levanter.runtime.state import VIRTUAL_SHARD, LmBatch, TrainState, evaluated_model, segments_of
 
 EvalStep = Callable[[Any, LmBatch], jax.Array]
+AHEAD = 2
+"""Batches that are dispatched before the result of the first of them is waited for. A device of XLA for CPUs has at
+most 32 programs in flight, and the thread that would start another waits until one has ended: with all threads at that,
+those are missing that must meet in a collective, and nothing ends any more."""
 
 
 def eval_step(model: LmModel, batch: LmBatch) -> jax.Array:
@@ -46,13 +51,21 @@ def heldout_loss(
         model: its first argument.
         check: called between batches; what it raises ends the evaluation.
     """
-    losses = []
-    for batch in batches:  # every one is dispatched before the first result is waited for
+    running: deque[tuple[jax.Array, jax.Array]] = deque()
+    sums: list[float] = []
+    counts: list[int] = []
+
+    def fetch() -> None:
+        loss, count = running.popleft()
+        counts.append(int(count))
+        sums.append(float(loss) * counts[-1])
+
+    for batch in batches:
         check()
-        losses.append((evaluate(model, batch), jnp.sum(batch.targets.array >= 0)))
-    counts = [int(count) for _, count in losses]
-    sums = []
-    for (loss, _), count in zip(losses, counts, strict=True):
+        running.append((evaluate(model, batch), jnp.sum(batch.targets.array >= 0)))
+        if len(running) > AHEAD:
+            fetch()
+    while running:
         check()
-        sums.append(float(loss) * count)
+        fetch()
     return math.fsum(sums) / max(sum(counts), 1)

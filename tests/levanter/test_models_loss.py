@@ -14,7 +14,7 @@ import haliax as hax
 from haliax import Axis, NamedArray
 from levanter.models.gpt2.config import Gpt2Config
 from levanter.models.loss import IGNORED, LOWEST, mean_loss, next_token_loss, output_logits
-from levanter.runtime.evaluate import eval_step, heldout_loss
+from levanter.runtime.evaluate import AHEAD, eval_step, heldout_loss
 from levanter.runtime.state import LmBatch
 
 pytestmark = pytest.mark.hurried
@@ -139,3 +139,25 @@ def test_heldout_loss_counts_targets_not_batches() -> None:
 
     assert heldout_loss(evaluate, None, batches) == pytest.approx((4 * 1 + 5) / 5)
     assert heldout_loss(evaluate, None, batches[2:]) == 0.0
+
+
+def test_few_batches_of_an_evaluation_are_in_flight() -> None:
+    """XLA's threads for CPU devices come to a stop where a device has more than 32 programs to run."""
+    axes = (Axis("batch", 1), Axis("position", 4))
+    batches = [LmBatch(hax.zeros(axes), hax.ones(axes)) for _ in range(20)]
+    running, most = set[int](), 0
+
+    class Loss:
+        def __init__(self, at: int) -> None:
+            nonlocal most
+            self.at = at
+            running.add(at)
+            most = max(most, len(running))
+
+        def __float__(self) -> float:
+            running.remove(self.at)
+            return float(self.at)
+
+    made = iter(range(20))
+    assert heldout_loss(lambda model, batch: Loss(next(made)), None, batches) == pytest.approx(9.5)  # pyright: ignore
+    assert not running and most == AHEAD + 1 < 8
