@@ -215,9 +215,7 @@ def _beside(graph: Graph, plan: Plan, what: str, other: Plan) -> str:
     return f"with {what} a step takes {less if abs(change) > _EVEN else 'the same time'}"
 
 
-def _padded(
-    graph: Graph, layout: DeviceMesh, hardware: str | Chip, left: TimeLeft, given: Constraints
-) -> Plan:
+def _padded(graph: Graph, layout: DeviceMesh, hardware: str | Chip, left: TimeLeft, given: Constraints) -> Plan:
     """The best plan of a canonical graph some of whose axes may be padded.
 
     Raises:

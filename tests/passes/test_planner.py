@@ -13,7 +13,6 @@ from pathlib import Path
 from time import perf_counter
 
 import jax
-import numpy as np
 import pytest
 from step_models import mlp_step, named_gpt2, prepared, raw_gpt, shaped, step_of
 from typeguard import suppress_type_checks
@@ -164,9 +163,9 @@ def test_the_searches_of_one_question_share_its_time_limit(monkeypatch):
     solving = importlib.import_module("passes.planner.solve")
     search = solving.search
 
-    def recorded(spaces, terms, memory, chip, time_limit=None, limit=np.inf):
+    def recorded(spaces, terms, memory, chip, time_limit, *rest):
         limits.append(time_limit)
-        return search(spaces, terms, memory, chip, None, limit)
+        return search(spaces, terms, memory, chip, None, *rest)
 
     monkeypatch.setattr(solving, "search", recorded)
     monkeypatch.setattr(importlib.import_module("passes.planner.time_left"), "process_time", lambda: float(next(clock)))
