@@ -3,15 +3,17 @@
     python benchmarks/plan_quality.py [--models gpt2_small …] [--meshes 4x2 …] [--hardware v5e …]
 
 On every mesh of every chip each expert's rules are priced by the model that the search minimizes, with and without
-gathering parameters again in the backward pass; the better of those that fit counts. *Regret* is how much slower ours
-is than the best expert: at most 0 if the search is exact and its space has the expert's plan. A row says which expert
-came nearest. The table is written to benchmarks/results/plan_quality-DATE.md, all figures to the .json beside it.
+gathering parameters again in the backward pass, on every part of the network that the mesh axes may have; the fastest
+of those that fit counts. Where ours computes again in the backward pass, experts may too. *Regret* is how much slower
+ours is than the best expert: at most 0 if the search is exact and its space has the expert's plan. A row says which
+expert came nearest. Each problem is added to benchmarks/results/plan_quality-DATE.jsonl when it is done, so that the
+command can be interrupted and given again; the table is written to the .md beside it.
 
 The experts, on the mesh axes `data` and `model` (`data` alone on a mesh of one axis):
 
 - data parallel: the batch over everything.
-- ZeRO-1: besides, the state is stored over `data`, and gathered once a step. The space stores parameters, gradients and
-  optimizer alike, so this is its traffic with less memory than ZeRO-1 has.
+- ZeRO-1: besides, the optimizer's state is stored over `data`; or all state is, which has the same traffic and needs
+  less memory.
 - FSDP: the batch over everything, the state over everything (`embed`; without one, the name of most of the state).
 - FSDP, all: the state over everything, each array of it along any name that has room.
 - HSDP: the state over `model` alone, which lies inside.
@@ -29,6 +31,7 @@ import datetime
 import json
 import os
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -43,12 +46,17 @@ from levanter.config import load
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from passes import Plan, PlanError
 from passes.hardware.chip import chip_of
+from passes.hardware.networks import networks
 from passes.pipeline import prepare
 from passes.planner.cost import step_seconds
+from passes.planner.fastest import step_of
 from passes.planner.problem import Problem
-from passes.planner.solve import solve
+from passes.planner.remat import AS_IT_IS
 from passes.planner.space import scanned_names
+from passes.planner.variants import best_plan
+from passes.rematerialize import rematerialized
 from passes.sharding.mesh import DeviceMesh
+from passes.sharding.state import STATE_KINDS, StateKind
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
@@ -87,16 +95,34 @@ def experts(graph: Graph, mesh: DeviceMesh) -> Iterator[tuple[str, Rules, Rules]
     yield "MaxText", {**megatron, "embed": ("model",)}, {"embed": ("data",)}
 
 
-def priced(problems: list[Problem], plans: list[Plan]) -> tuple[float, bool] | None:
-    """Seconds of the fastest of some plans that fits, or, where none does, of the fastest; and whether it fits."""
+def problems(graphs: list[Graph], mesh: DeviceMesh, hardware: str) -> dict[bool, list[Problem]]:
+    """Every problem that an expert's rules may answer, by whether the optimizer's state alone is stored."""
+    chip = chip_of(hardware)
+    ways: list[tuple[tuple[StateKind, ...], bool]] = [
+        (STATE_KINDS, False),
+        (STATE_KINDS, True),
+        (("optimizer",), False),
+    ]
+    found: dict[bool, list[Problem]] = {False: [], True: []}
+    for graph in graphs:
+        for network in networks(mesh, chip):
+            for stored, regather in ways:
+                made = Problem.of(graph, mesh, chip, regather, stored=stored, network=network)
+                found[stored != STATE_KINDS].append(made)
+    return found
+
+
+def priced(several: list[Problem], plan: Plan) -> dict[str, Any]:
+    """Seconds of a plan's rules where they are fastest among the problems in which they fit, or, where they fit in
+    none, where they are fastest; and whether they fit."""
     found: list[tuple[bool, float]] = []
-    for problem, plan in zip(problems, plans, strict=True):
+    for problem in several:
         cost, peak = problem.price(plan.rules)
         chip = problem.network.chip
         seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, chip.overlap))
         found.append((peak > chip.capacity, seconds))
     lacks, seconds = min(found)
-    return seconds, not lacks
+    return {"step": seconds, "fits": not lacks}
 
 
 def traced(model: str, devices: int) -> Graph:
@@ -110,22 +136,26 @@ def traced(model: str, devices: int) -> Graph:
 
 def cell(model: str, graph: Graph, mesh: DeviceMesh, hardware: str) -> Row:
     """One model on one mesh of one chip."""
-    started, chip = process_time(), chip_of(hardware)
-    problems = [Problem.of(graph, mesh, chip, regather) for regather in (False, True)]
-    row: Row = {"model": model, "mesh": str(mesh), "hardware": hardware, "experts": {}}
+    started = process_time()
+    row: Row = {"model": model, "mesh": str(mesh), "hardware": hardware, "ours": None, "experts": {}}
+    graphs = [graph]
+    try:
+        ours = best_plan(graph, mesh, hardware)
+    except PlanError as error:
+        row |= {"refused": str(error).partition(";")[0]}
+    else:
+        row |= {"ours": step_of(ours), "optimal": ours.search is not None and ours.search.optimal}
+        row |= {"compute": ours.compute, "storage": ours.storage, "regather": ours.regather, "remat": ours.remat}
+        row |= {"network": ours.network, "attention": ours.attention}
+        if ours.remat != AS_IT_IS:
+            graphs.append(rematerialized(graph, ours.remat))
+    row["cpu"] = process_time() - started
+    asked = problems(graphs, mesh, hardware)
     for who, compute, storage in experts(graph, mesh):
         known = {name: axes for name, axes in compute.items() if name in graph.axis_sizes()}
-        plans = [Plan.by_hand(mesh, known, storage, hardware, regather=again) for again in (False, True)]
-        found = priced(problems, plans)
-        row["experts"][who] = {"step": found[0], "fits": found[1]} if found else None
-    try:
-        ours = solve(graph, mesh, hardware)
-    except PlanError as error:
-        return {**row, "ours": None, "refused": str(error).partition(";")[0], "cpu": process_time() - started}
-    again = bool(ours.regather)
-    step, _ = priced([problems[again]], [ours]) or (0.0, True)
-    optimal = ours.search is not None and ours.search.optimal
-    return {**row, "ours": step, "optimal": optimal, "cpu": process_time() - started}
+        plan = Plan.by_hand(mesh, known, storage, hardware)
+        row["experts"][who] = priced([*asked[False], *(asked[True] if who == "ZeRO-1" else [])], plan)
+    return row
 
 
 def told(row: Row) -> list[str]:
@@ -135,12 +165,19 @@ def told(row: Row) -> list[str]:
     head = [row["model"], row["mesh"], row["hardware"]]
     if row["ours"] is None:
         return [*head, "nothing fits", "none fits" if best is None else f"**{best} fits**", ""]
-    ours = f"{1e3 * row['ours']:,.2f}"
+    ours = f"{1e3 * row['ours']:,.2f}" + ("" if row["optimal"] else ", not proven")
     if best is None:
         return [*head, ours, "none fits", ""]
-    row["regret"] = row["ours"] / fitting[best] - 1
     others = [f"{who} {step / row['ours']:.2f}" for who, step in sorted(fitting.items(), key=lambda item: item[1])]
-    return [*head, ours, f"{best}, {row['regret']:+.1%}", ", ".join(others)]
+    return [*head, ours, f"{best}, {regret(row) or 0.0:+.1%}", ", ".join(others)]
+
+
+def regret(row: Row) -> float | None:
+    """How much longer ours takes than the best expert that fits: infinite where only that fits, None where none does."""
+    fitting = [each["step"] for each in row["experts"].values() if each["fits"]]
+    if not fitting:
+        return None
+    return inf if row["ours"] is None else row["ours"] / min(fitting) - 1
 
 
 def main() -> None:
@@ -148,37 +185,57 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--meshes", nargs="+", default=MESHES)
     parser.add_argument("--hardware", nargs="+", default=HARDWARE)
-    parser.add_argument("--out", default=str(HERE / "results" / f"plan_quality-{datetime.date.today()}"))
+    parser.add_argument("--again", action="store_true", help="plan anew what was planned already")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / f"plan_quality-{datetime.date.today()}")
     chosen = parser.parse_args()
-    rows: list[Row] = []
-    heads = ["model", "mesh", "chip", "ours, ms", "best expert, ours against it", "experts that fit, ours = 1"]
-    lines = ["| " + " | ".join(heads) + " |", "|---|---|---|---:|---|---|"]
+    kept: Path = chosen.out.with_suffix(".jsonl")
+    rows: dict[tuple[str, str, str], Row] = {}
+    for line in kept.read_text().splitlines() if kept.exists() else ():
+        row = json.loads(line)
+        rows[row["model"], row["mesh"], row["hardware"]] = row
     for model in chosen.models:
         graphs: dict[int, Graph] = {}
         for text in chosen.meshes:
             mesh = DeviceMesh.of(text)
-            graph = graphs.get(mesh.devices) or graphs.setdefault(mesh.devices, traced(model, mesh.devices))
             for hardware in chosen.hardware:
-                rows.append(cell(model, graph, mesh, hardware))
-                lines.append("| " + " | ".join(told(rows[-1])) + " |")
-                print(lines[-1], flush=True)
-                written(Path(chosen.out), rows, lines)
+                key = (model, str(mesh), hardware)
+                if key in rows and not chosen.again:
+                    continue
+                graph = graphs.get(mesh.devices) or graphs.setdefault(mesh.devices, traced(model, mesh.devices))
+                rows[key] = cell(model, graph, mesh, hardware)
+                with kept.open("a") as file:
+                    file.write(json.dumps(rows[key]) + "\n")
+                print("| " + " | ".join(told(rows[key])) + " |", flush=True)
+    chosen.out.with_suffix(".md").write_text("\n".join(page(rows)) + "\n")
 
 
-def written(out: Path, rows: list[Row], lines: list[str]) -> None:
-    """The files so far: a run that is ended early leaves what it has."""
-    regrets = [row["regret"] for row in rows if "regret" in row]
-    worst = f"{max(regrets):+.2%}" if regrets else "none"
-    title = [
+def page(rows: dict[tuple[str, str, str], Row]) -> list[str]:
+    """The table of all problems that are known, in the order of the command's defaults."""
+    places = [list(MODELS), [str(DeviceMesh.of(text)) for text in MESHES], list(HARDWARE)]
+
+    def order(key: tuple[str, str, str]) -> tuple[int, ...]:
+        return tuple(
+            place.index(each) if each in place else len(place) for place, each in zip(places, key, strict=True)
+        )
+
+    ordered = [rows[key] for key in sorted(rows, key=order)]
+    regrets = [found for row in ordered if (found := regret(row)) is not None]
+    alone = sum(row["ours"] is not None and regret(row) is None for row in ordered)
+    heads = ["model", "mesh", "chip", "ours, ms", "best expert, ours against it", "experts that fit, ours = 1"]
+    return [
         f"# Plans beside experts', {datetime.date.today()}",
         "",
-        f"`python benchmarks/plan_quality.py`: {len(rows)} problems, {SEQUENCES} sequences a device. Largest regret "
-        f"{worst}; in {sum(row['ours'] is not None and 'regret' not in row for row in rows)} no expert fits and ours "
-        "does. Seconds are the model's.",
+        f"`python benchmarks/plan_quality.py`: {len(ordered)} problems, {SEQUENCES} sequences or images a device. In",
+        f"{len(regrets)} an expert's plan fits: the largest regret is {max(regrets, default=0.0):+.2%}, and ours is faster",
+        f"by more than 0.5 % in {sum(each < -0.005 for each in regrets)}. In {alone} ours fits and no expert's; in",
+        f"{sum(row['ours'] is None for row in ordered)} nothing fits, which is proven. {sum(row.get('optimal', True) for row in ordered)}"
+        f" are solved to the optimum. A search took {max((row['cpu'] for row in ordered), default=0.0):.1f} s of CPU at most",
+        f"({sum(row['cpu'] for row in ordered) / max(1, len(ordered)):.1f} on average). Seconds of steps are the model's.",
         "",
+        "| " + " | ".join(heads) + " |",
+        "|---|---|---|---:|---|---|",
+        *["| " + " | ".join(told(row)) + " |" for row in ordered],
     ]
-    out.with_suffix(".md").write_text("\n".join([*title, *lines]) + "\n")
-    out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
