@@ -15,7 +15,7 @@ The experts, on the mesh axes `data` and `model` (`data` alone on a mesh of one 
 - ZeRO-1: besides, the optimizer's state is stored over `data`; or all state is, which has the same traffic and needs
   less memory.
 - FSDP: the batch over everything, the state over everything (`embed`; without one, the name of most of the state).
-- FSDP, all: the state over everything, each array of it along any name that has room.
+- FSDP, all: the state over everything, each array of it along its name that most of the state has and that divides.
 - HSDP: the state over `model` alone, which lies inside.
 - Megatron: `mlp`, heads and `vocab` over `model`, the batch over `data`; +SP: `position` over `model` where free.
 - 2D: Megatron, and the state over `data`.
@@ -76,12 +76,13 @@ def experts(graph: Graph, mesh: DeviceMesh) -> Iterator[tuple[str, Rules, Rules]
     every, names = mesh.axes, set(graph.axis_sizes())
     state = [graph.inputs[before].type for before, _ in graph.carried]
     bytes_of = {name: sum(type_.bytes for type_ in state if name in type_.names) for name in sorted(names)}
+    widely = sorted(names, key=lambda name: (-bytes_of[name], name))
     scanned = scanned_names(graph)
     widest = "embed" if "embed" in names else max(bytes_of, key=bytes_of.__getitem__)
     yield "data parallel", {"batch": every}, {}
     yield "ZeRO-1", {"batch": every}, {widest: ("data",)}
     yield "FSDP", {"batch": every}, {widest: every}
-    yield "FSDP, all", {"batch": every}, {name: every for name in names if bytes_of[name] and name not in scanned}
+    yield "FSDP, all", {"batch": every}, {name: every for name in widely if bytes_of[name] and name not in scanned}
     if "model" not in every:
         return
     yield "HSDP", {"batch": every}, {widest: ("model",)}
@@ -173,7 +174,7 @@ def told(row: Row) -> list[str]:
 
 
 def regret(row: Row) -> float | None:
-    """How much longer ours takes than the best expert that fits: infinite where only that fits, None where none does."""
+    """How much longer ours takes than the best expert: infinite where only an expert fits, None where none does."""
     fitting = [each["step"] for each in row["experts"].values() if each["fits"]]
     if not fitting:
         return None
@@ -222,15 +223,20 @@ def page(rows: dict[tuple[str, str, str], Row]) -> list[str]:
     regrets = [found for row in ordered if (found := regret(row)) is not None]
     alone = sum(row["ours"] is not None and regret(row) is None for row in ordered)
     heads = ["model", "mesh", "chip", "ours, ms", "best expert, ours against it", "experts that fit, ours = 1"]
+    average = sum(row["cpu"] for row in ordered) / max(1, len(ordered))
     return [
         f"# Plans beside experts', {datetime.date.today()}",
         "",
-        f"`python benchmarks/plan_quality.py`: {len(ordered)} problems, {SEQUENCES} sequences or images a device. In",
-        f"{len(regrets)} an expert's plan fits: the largest regret is {max(regrets, default=0.0):+.2%}, and ours is faster",
-        f"by more than 0.5 % in {sum(each < -0.005 for each in regrets)}. In {alone} ours fits and no expert's; in",
-        f"{sum(row['ours'] is None for row in ordered)} nothing fits, which is proven. {sum(row.get('optimal', True) for row in ordered)}"
-        f" are solved to the optimum. A search took {max((row['cpu'] for row in ordered), default=0.0):.1f} s of CPU at most",
-        f"({sum(row['cpu'] for row in ordered) / max(1, len(ordered)):.1f} on average). Seconds of steps are the model's.",
+        f"`python benchmarks/plan_quality.py`: {len(ordered)} problems, {SEQUENCES} sequences or images a device.",
+        "",
+        f"- In {len(regrets)} an expert's plan fits. The largest regret is {max(regrets, default=0.0):+.2%}; in "
+        f"{sum(each < -0.005 for each in regrets)} ours is faster by more than 0.5 %.",
+        f"- In {alone} ours fits and none of the experts'.",
+        f"- In {sum(row['ours'] is None for row in ordered)} nothing fits, as is proven.",
+        f"- {sum(row.get('optimal', True) for row in ordered)} are solved to the proven optimum. A search takes "
+        f"{average:.1f} s of CPU on average, {max((row['cpu'] for row in ordered), default=0.0):.1f} at most.",
+        "",
+        "Seconds of steps are the model's.",
         "",
         "| " + " | ".join(heads) + " |",
         "|---|---|---|---:|---|---|",

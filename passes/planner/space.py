@@ -1,10 +1,10 @@
 """The space of plans of a graph on a mesh.
 
 Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on one
-name of the state, or, where no name is in most of it, on all of its names: each array is stored over the first that has
-room. Other names are stored besides over mesh axes that the batch has wherever they are computed with: a rule for
-compute that only what is at rest follows. Names that a loop scans over are replicated: each iteration needs its slice
-on every device.
+name of the state, or, where no name is in most of it, on all of its names: each array is stored over the first that
+divides by all of them. Other names are stored besides over mesh axes that the batch has wherever they are computed
+with: a rule for compute that only what is at rest follows. Names that a loop scans over are replicated: each iteration
+needs its slice on every device.
 
 Names have a fixed priority order: first the leading names of the batch, then the others from the most specific to the
 most widespread (by how many values have them). So `mlp` or `heads` get a mesh axis before `position` does, and
@@ -30,7 +30,7 @@ _MOST = 0.95
 @dataclass(frozen=True)
 class StorageAxes:
     """A storage choice: the storage (FSDP) axes of `mask` are added to a name, or, of several, in each array to the
-    first that has room; to none where nothing is added."""
+    first that divides by all of them; to none where nothing is added."""
 
     names: tuple[str, ...]
     mask: int

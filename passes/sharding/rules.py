@@ -2,8 +2,9 @@
 
 Names have a priority order. Going through the names of a value in that order, a name takes the mesh axes of its rule
 that no earlier name of the value has taken, and that divide its size. In the storage role (parameters, gradients and
-optimizer state at rest) a second round then gives the storage-only axes out of what is left, so a stored value is
-always a refinement of the same value in use: going from one to the other is an all-gather, never a shuffle.
+optimizer state at rest) a second round then gives the storage-only axes out of what is left, first to names that divide
+by all of theirs, so a stored value is always a refinement of the same value in use: going from one to the other is an
+all-gather, never a shuffle.
 
 The order may be another one where a name is (`OrderWhere`): with `{"mlp": ("experts", "batch")}` the experts of a
 mixture come before the batch in the products of their weights, and nowhere else, so tokens that are sharded over the
@@ -78,13 +79,14 @@ class ShardingRules:
             used = used | taken
             result[name] = taken
         if role == "storage":
-            for name in names:
-                wanted = self.extra.get(name)
-                if wanted is None:
-                    continue
-                both = self.mesh.fitted(sizes[name], result[name] | (wanted & ~used))
+            stored = [name for name in names if name in self.extra]
+            # Of several names those that can have all of their storage axes come first.
+            for name, whole_only in [(name, True) for name in stored if len(stored) > 1] + [(n, False) for n in stored]:
+                asked = result[name] | (self.extra[name] & ~used)
+                both = self.mesh.fitted(sizes[name], asked)
                 # Where the two together do not divide the dim, it stays where it is used.
-                taken = result[name] | both * ((both & result[name]) == result[name])
+                follows = both == asked if whole_only else (both & result[name]) == result[name]
+                taken = result[name] | both * follows
                 used = used | taken
                 result[name] = taken
         for name in blocked:

@@ -94,6 +94,15 @@ def test_the_type_says_what_the_layout_says(rules, dims, role):
         assert len(set(dim.mesh)) == len(dim.mesh)
 
 
+def test_of_several_stored_names_one_that_divides_by_all_storage_axes_comes_first():
+    """Rather than one that divides by some of them, whatever the order: a single gather instead of two."""
+    mesh = DeviceMesh.of({"x": 4, "y": 2})
+    rules = ShardingRules(mesh, ("a", "b", "c"), {}, dict.fromkeys("abc", 3))
+    assert rules.layout({"a": 4, "b": 64, "c": 64}, "storage") == {"a": 0, "b": 3, "c": 0}
+    assert rules.layout({"a": 4, "b": 2}, "storage") == {"a": 1, "b": 2}
+    assert rules.layout({"a": 4, "b": 6}, "storage") == {"a": 1, "b": 2}
+
+
 def test_of_a_name_that_occurs_twice_the_first_is_sharded():
     rules = ShardingRules(DeviceMesh.of({"x": 2}), ("a",), {"a": 1}, {})
     type_ = tensor([("a", 4), ("a", 4)])
