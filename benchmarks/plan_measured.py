@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--meshes", nargs="+", default=MESHES)
     parser.add_argument("--hardware", nargs="+", default=HARDWARE)
-    parser.add_argument("--within", type=float, default=1.5)
+    parser.add_argument("--within", type=float, default=1.2)
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"plan_measured-{datetime.date.today()}")
     options = parser.parse_args()
     kept: Path = options.out.with_suffix(".jsonl")

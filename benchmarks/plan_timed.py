@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--meshes", nargs="+", default=MESHES)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--within", type=float, default=1.5)
+    parser.add_argument("--within", type=float, default=1.2)
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"plan_timed-{datetime.date.today()}")
     options = parser.parse_args()
     chip: Path = options.out.with_suffix(".yaml")
