@@ -231,8 +231,8 @@ def page(rows: dict[tuple[str, str, str], Row]) -> list[str]:
     return [
         f"# Plans beside experts', {datetime.date.today()}",
         "",
-        f"`python benchmarks/plan_quality.py`: {len(ordered)} problems, of {SEQUENCES[0]} sequences or images a device, "
-        f"or {SEQUENCES[1]} where nothing fits with these (the column *each*).",
+        f"`python benchmarks/plan_quality.py`: {len(ordered)} problems, of {SEQUENCES[0]} sequences or images a "
+        f"device, or {SEQUENCES[1]} where nothing fits with these (the column *each*).",
         "",
         f"- In {len(regrets)} an expert's plan fits. The largest regret is {max(regrets, default=0.0):+.2%}; in "
         f"{sum(each < -0.005 for each in regrets)} ours is faster by more than 0.5 %.",
