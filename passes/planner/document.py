@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from ir.names import is_part
 from passes.errors import PlanError, chip_file_yaml
 from passes.planner import errors
 from passes.planner.attention import ATTENTION, attention_of
@@ -327,7 +328,7 @@ def _rules(node: Any, where: str, key: str) -> dict[str, list[str]]:
             found[name] = [str(each.value) for each in value.value]
         else:
             raise errors.document_value(place, f"{key}.{name}", "a section", _LISTED[key])
-    return {name: axes for name, axes in found.items() if axes}
+    return {name: axes for name, axes in found.items() if axes or is_part(name)}
 
 
 def _kinds(node: Any, where: str, key: str) -> list[str]:

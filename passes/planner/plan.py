@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ir.graph import Graph
+from ir.names import is_part
 from passes import errors, require
 from passes.as_planned import as_planned, own_sizes
 from passes.canonicalize import canonicalize
@@ -143,7 +144,8 @@ class Plan(Layouts):
         Args:
             model: what the step is called. Left out: as the file has it that the plan was read from, or the graph.
         """
-        mesh, compute = self.mesh, {name: self.compute[name] for name in self.order if self.compute.get(name)}
+        said = [name for name in self.order if self.compute.get(name) or (name in self.compute and is_part(name))]
+        mesh, compute = self.mesh, {name: self.compute[name] for name in said}
         kept = {name: self.storage[name] for name in self.order if self.storage.get(name)}
         extra = {name: [axis for axis in axes if axis not in compute.get(name, ())] for name, axes in kept.items()}
         graph = self.subject.graph if self.subject is not None else None

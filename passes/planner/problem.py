@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from ir.graph import Graph
+from ir.names import is_part, whole
 from ir.ops import entered
 from ir.types import TensorType
 from passes import errors
@@ -102,6 +103,9 @@ class Problem:
             kept |= {name: mask for name, mask in rules.extra.items() if name not in used}
         compute = {name: mesh.names(used[name]) for name in self.space.order if used.get(name)}
         storage = {name: mesh.names(kept[name]) for name in self.space.order if kept.get(name)}
+        # A part that is left out is sharded as the axis that it was cut from.
+        parts = [name for name in self.space.order if is_part(name) and not (used.get(name) or kept.get(name))]
+        compute |= {name: () for name in parts if used.get(whole(name)) or kept.get(whole(name))}
         return compute, storage
 
     def laid_out(self, rules: ShardingRules) -> list[dict[str, tuple[str, ...]]]:

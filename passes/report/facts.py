@@ -110,7 +110,7 @@ def network_row(network: Network) -> Row:
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    return {name: list(axes) for name, axes in mapping.items()}
+    return {name: list(axes) for name, axes in mapping.items() if axes}
 
 
 def stored_axes(graph: Graph, plan: Layouts) -> dict[str, tuple[str, ...]]:

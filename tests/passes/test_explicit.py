@@ -15,15 +15,11 @@ import ir
 import passes
 
 QUICK, ALL = 8, 320
-MERGED = {199: "the program sums a value and the same under another name, which for the compiler are one sum"}
 
 
-def _marks(seed: int) -> list[pytest.MarkDecorator]:
-    merged = [pytest.mark.xfail(reason=MERGED[seed], strict=True)] if seed in MERGED else []
-    return merged + ([pytest.mark.slow] if seed >= QUICK else [])
-
-
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=_marks(seed)) for seed in range(ALL)])
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= QUICK)) for seed in range(ALL)]
+)
 def test_a_random_program_under_a_random_plan(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with suppress_type_checks():
         step, arguments = random_plans.program(seed, random_plans.long_axes(monkeypatch))

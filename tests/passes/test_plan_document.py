@@ -291,3 +291,14 @@ def test_a_document_has_at_least_one_micro_batch() -> None:
     with pytest.raises(passes.PlanError) as caught:
         PlanDocument(mesh="2", microbatches=0)
     assert str(caught.value) == "plan.yaml: `microbatches` is 0; expected a whole number of at least 1"
+
+
+def test_a_part_that_is_replicated_is_said(tmp_path: Path) -> None:
+    """Left out, it would be sharded as the axis that it was cut from."""
+    plan = Plan.by_hand("data=2,model=2", {"batch": "model", "batch[0:2]": ()})
+    plan.save(tmp_path / "plan.yaml")
+    assert "  batch[0:2]: []\n" in (tmp_path / "plan.yaml").read_text()
+    again = Plan.load(tmp_path / "plan.yaml")
+    sizes = {"batch[0:2]": 2, "embed": 4}
+    for each in (plan, again):
+        assert each.order == ("batch", "batch[0:2]") and int(each.rules.layout(sizes, "compute")["batch[0:2]"]) == 0
