@@ -57,7 +57,8 @@ class TrainerConfig:
     the number whose step is fastest of those that fit trainer.hardware; a run fixes that when it starts."""
     gradients_dtype: str | None = word("float32", GRADIENT_DTYPES)
     """What gradients are kept in until the update, and summed in over micro-batches: float32 or bfloat16; null leaves
-    it to the plan, which takes bfloat16 where nothing else fits the memory of a device."""
+    it to the plan, which takes bfloat16 where nothing else fits the memory of a device. Between devices a gradient is
+    reduced in the dtype of the product that makes it, model.compute_dtype."""
     cpu_threads: int | None = number(None, SIZE)
     """Threads that XLA cuts its work for on a CPU, on which bits depend; null is the cores that there are when the run
     starts, and half of the virtual shards of an elastic run. A run keeps the number where it resumes on more or fewer

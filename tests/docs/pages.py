@@ -22,7 +22,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+import pytest
+
 from haliax import errors
+
+as_traced = pytest.mark.skipif(
+    jax.__version_info__ >= (0, 11), reason="the page shows what JAX 0.10 traces: 0.12 has another gradient of tanh"
+)
+"""For a page that shows the operations of a step, or what they cost."""
 
 _FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

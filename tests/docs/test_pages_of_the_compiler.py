@@ -11,7 +11,9 @@ import pytest
 PAGES = [Path(__file__).parents[2] / "docs" / f"{name}.md" for name in ("partition", "proof_by_values", "elastic")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.stem, marks=[pages.as_traced] * (page.stem == "partition")) for page in PAGES]
+)
 def test_a_page_shows_what_its_code_gives(page: Path, request: pytest.FixtureRequest) -> None:
     pages.held(page, request.config.getoption("--update-golden"))
 

@@ -13,6 +13,7 @@ from levanter.cli.main import levanter
 PAGE = Path(__file__).parents[2] / "docs" / "plans.md"
 
 
+@pages.as_traced
 def test_the_page_shows_what_its_code_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
