@@ -206,7 +206,7 @@ def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[
 def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:
     """What is held on one device when most is, the most first."""
     roles = assign_roles(graph, stored=plan.stored)
-    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory)
+    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory, plan.mesh)
     return filling(program, plan.rules, plan.chip)
 
 
@@ -226,7 +226,7 @@ def memory(graph: Graph, plan: Layouts, placed: Graph | None = None) -> dict[str
     """
     roles = assign_roles(graph, stored=plan.stored)
     chip = plan.chip.memory
-    program = memory_program(graph, roles, regathers(graph, plan, roles), chip)
+    program = memory_program(graph, roles, regathers(graph, plan, roles), chip, plan.mesh)
     peak, parts = program.peak(plan.rules, chip)
     found = {kind: int(parts[kind]) for kind in MEMORY_KINDS}
     if placed is not None:

@@ -18,10 +18,12 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
+from passes.planner.crossings import Crossing, added_first, over_slices
 from passes.planner.halves import halved, read_in_halves
 from passes.planner.memory import Entry, Event, MemoryKind, MemoryProgram, Place
 from passes.planner.traffic import traffic
-from passes.sharding.iteration_space import node_role, space_of
+from passes.sharding.iteration_space import node_role, reduced_in, space_of
+from passes.sharding.mesh import DeviceMesh
 from passes.sharding.roles import Roles, read_by_passes
 from passes.sharding.rules import sizes_of
 
@@ -30,12 +32,17 @@ _At = dict[int, list[int]]
 
 
 def memory_program(
-    graph: Graph, roles: Roles, regather: bool = False, chip: ChipMemory = PLAIN_MEMORY
+    graph: Graph,
+    roles: Roles,
+    regather: bool = False,
+    chip: ChipMemory = PLAIN_MEMORY,
+    mesh: DeviceMesh | None = None,
 ) -> MemoryProgram:
     """The memory program of a whole step. Parameters that are gathered live from their first reader to their last one,
-    or with `regather` to the last one of the forward pass, and again for those of the backward pass."""
+    or with `regather` to the last one of the forward pass, and again for those of the backward pass. With a `mesh` over
+    several slices, what goes between them is counted."""
     program = MemoryProgram()
-    writer = _Writer(program, roles, read_by_passes(graph), regather, chip)
+    writer = _Writer(program, roles, read_by_passes(graph), regather, chip, over_slices(mesh, chip))
     state = {graph.inputs[before].id for before, _ in graph.carried}
     writer.kernels(graph)
     if chip.record:
@@ -52,8 +59,15 @@ def memory_program(
 
 class _Writer:
     def __init__(
-        self, program: MemoryProgram, roles: Roles, parameters: set[int], regather: bool, chip: ChipMemory
+        self,
+        program: MemoryProgram,
+        roles: Roles,
+        parameters: set[int],
+        regather: bool,
+        chip: ChipMemory,
+        over_slices: bool,
     ) -> None:
+        self.over_slices = over_slices
         self.chip = chip
         self.program = program
         self.roles = roles
@@ -95,8 +109,10 @@ class _Writer:
         self.halved |= self._regrouped(graph, kept)
         last, computed = _last_use(graph, kept)
         begun, ended = self._gathers(graph, computed)
+        added = added_first(graph.nodes) if self.over_slices else set[int]()
         live: dict[int, tuple[Value, MemoryKind]] = {}
         waiting: list[int] = []
+        arrived: list[int] = []
 
         def begin(node: Node, values: Sequence[Value]) -> None:
             for value in values:
@@ -110,11 +126,18 @@ class _Writer:
                 for number in waiting:
                     self.add(-1, number, "gradients")
                 waiting = []
+            if node.phase == "update":
+                for number in arrived:
+                    self.add(-1, number, "gradients", stays=True)
+                arrived = []
             whole = [self.entry(value, [Place.of(value, node, self.roles)]) for value in self._unscattered(node)]
             for number in whole:
                 self.sent(number)
             for number in (*begun.get(i, ()), *whole):
                 self.add(1, number, "temporaries")
+            if self.over_slices:
+                sums = () if id(node) in added else self._sums(node)
+                arrived += self.crossing(sums, begun.get(i, ()), outermost)
             stacks = stacked_results(node)
             self.stacked.update(stacks)
             begin(node, [value for value in node.outputs if value.id in stacks])
@@ -142,6 +165,8 @@ class _Writer:
             self.free(value, kind)
         for number in waiting:
             self.add(-1, number, "gradients")
+        for number in arrived:
+            self.add(-1, number, "gradients", stays=True)
 
     def kernels(self, graph: Graph) -> None:
         """Notes which values are kept row by row: those of kernels, what is computed from them element by element, and
@@ -174,6 +199,34 @@ class _Writer:
         if self.chip.record and self.loops:
             record = replace(self.program.entries[number], record=True)
             self.add(1, self.numbered(record), "temporaries", stays=True)
+
+    def _sums(self, node: Node) -> list[Crossing]:
+        """The results of a node that are sums over names."""
+        if entered(node) or node_role(node, self.roles) != "compute":
+            return []
+        found: list[Crossing] = []
+        space = space_of(node, self.roles)
+        for value in (value for value in node.outputs if value.type.dims):
+            summed = reduced_in(node, space, value)
+            if summed:
+                entry, place = self.program.entries[self.entry(value)], Place.of(value, node, self.roles)
+                found.append(Crossing(entry.dims, entry.item, entry.role, (place,), summed=summed))
+        return found
+
+    def crossing(self, sums: Sequence[Crossing], gathered: Sequence[int], outermost: bool) -> list[int]:
+        """What is summed, and gathered, of several slices; the entries of gradients that wait there for the update."""
+        found = [self.program.entries[number] for number in gathered]
+        arriving = [Crossing(each.dims, each.item, each.role, each.copies) for each in found]
+        for each in (*arriving, *sums):
+            self.add(1, self.numbered(replace(each, part="records")), "temporaries", stays=True)
+        sent = [self.numbered(replace(each, part="sent")) for each in sums]
+        arrived = [self.numbered(each) for each in (*arriving, *sums)]
+        for number in (*sent, *arrived):
+            self.add(1, number, "gradients", stays=True)
+        wait = [self.numbered(each) for each in sums if outermost and each.role == "storage" and self.chip.on_chip]
+        for number in [*sent, *(number for number in arrived if number not in wait)]:
+            self.add(-1, number, "gradients", stays=True)
+        return wait
 
     def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
         """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""

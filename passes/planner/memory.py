@@ -93,16 +93,23 @@ class Entry:
             if name is not None:
                 sizes.setdefault(name, size)
         layout = rules.layout(sizes, self.role)
-        masks = [layout.get(name, 0) if name is not None else 0 for name in self._names()]
+        masks = [layout.get(name, 0) if name is not None else 0 for name in self.own_names()]
         if self.copies:
             return self._copied(rules, chip, masks)
-        size = self._bytes(rules, chip, masks)
+        size = self.bytes_of(rules, chip, masks)
         return size * (layout.get(self.around, 0) != 0) if self.around else size
 
-    def _names(self) -> tuple[str | None, ...]:
+    @property
+    def depends_on(self) -> tuple[Any, ...]:
+        """Equal for entries whose bytes are asked of rules in the same way."""
+        return (tuple(dict(reversed(self.dims)).items()), self.role, self.copies, self.over_all)
+
+    def own_names(self) -> tuple[str | None, ...]:
+        """The names of its dims, none for one whose name occurred before: that is not sharded."""
         return _first_names([name for name, _ in self.dims])
 
-    def _bytes(self, rules: ShardingRules, chip: ChipMemory, masks: Sequence[Any]) -> Any:
+    def bytes_of(self, rules: ShardingRules, chip: ChipMemory, masks: Sequence[Any]) -> Any:
+        """Bytes on one device where its dims are sharded so."""
         lengths = [size // rules.mesh.group(mask) for (_, size), mask in zip(self.dims, masks, strict=True)]
         return chip.bytes(lengths, self.item, self.by_rows)
 
@@ -113,18 +120,18 @@ class Entry:
             layout = rules.layout(dict(place.sizes), place.role, place.blocked)
             fitted = [
                 rules.mesh.fitted(size, layout.get(name, 0)) if own is not None and name is not None else 0
-                for own, name, (_, size) in zip(self._names(), place.names, self.dims, strict=True)
+                for own, name, (_, size) in zip(self.own_names(), place.names, self.dims, strict=True)
             ]
             fresh: Any = np.ones((), bool)
             for other in there:
                 fresh = fresh & ~same_masks(zip(fitted, other, strict=True))
             if self.over_all:
                 alone = fresh & (sum(stored) == rules.mesh.masks - 1) & (sum(fitted) == 0)
-                total = total + (self._bytes(rules, chip, fitted) - self._bytes(rules, chip, stored)) * alone
+                total = total + (self.bytes_of(rules, chip, fitted) - self.bytes_of(rules, chip, stored)) * alone
                 continue
-            size = self._bytes(rules, chip, fitted)
+            size = self.bytes_of(rules, chip, fitted)
             if self.by_rows:
-                plain = replace(self, by_rows=False)._bytes(rules, chip, fitted)
+                plain = replace(self, by_rows=False).bytes_of(rules, chip, fitted)
                 late: Any = sum(fitted[:-1]) == 0
                 size = size * late + plain * (1 - late)
                 fresh = fresh | (size > plain)

@@ -75,8 +75,7 @@ def sizes(program: MemoryProgram, chip: ChipMemory, space: PlanSpace) -> list[tu
     and sizes together, one in each row, and which they are."""
     groups: dict[object, list[int]] = {}
     for i, entry in enumerate(program.entries):
-        key = (tuple(dict(reversed(entry.dims)).items()), entry.role, entry.copies, entry.over_all)
-        groups.setdefault(key, []).append(i)
+        groups.setdefault(entry.depends_on, []).append(i)
 
     def asked(group: list[int]) -> Asked:
         return Asked.of(lambda rules: [program.entries[i].local(rules, chip) for i in group], space)

@@ -64,7 +64,7 @@ class Problem:
         network = Network(mesh, chip) if network is None else network
         roles = assign_roles(graph, stored=stored)
         terms = cost_terms(graph, roles, network, regather, once)
-        memory = memory_program(graph, roles, regather, chip.memory)
+        memory = memory_program(graph, roles, regather, chip.memory, mesh)
         space = replace(plan_space(graph, mesh), order_where=order_where or {})
         return cls(graph, network, roles, space, terms, memory)
 

@@ -19,5 +19,5 @@ def regathers(graph: Graph, plan: Layouts, roles: Roles) -> bool:
         return bool(plan.regather)
     if "parameters" not in plan.stored or not any(plan.rules.extra.values()):
         return False
-    peak, _ = memory_program(graph, roles, chip=plan.chip.memory).peak(plan.rules, plan.chip.memory)
+    peak, _ = memory_program(graph, roles, chip=plan.chip.memory, mesh=plan.mesh).peak(plan.rules, plan.chip.memory)
     return int(peak) > plan.chip.capacity

@@ -14,6 +14,6 @@ def room(stage: Stage) -> int | None:
     if plan is None or graph is None or not (plan.hardware or plan.custom_chip):
         return None
     roles = assign_roles(graph, stage.at_rest, plan.stored)
-    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory)
+    program = memory_program(graph, roles, regathers(graph, plan, roles), plan.chip.memory, plan.mesh)
     peak, _ = program.peak(plan.rules, plan.chip.memory)
     return plan.chip.capacity - int(peak) - pending_bytes(stage.graph, plan.mesh.as_dict())
