@@ -68,6 +68,7 @@ class _Writer:
         over_slices: bool,
     ) -> None:
         self.over_slices = over_slices
+        self.arriving: dict[int, Crossing] = {}
         self.chip = chip
         self.program = program
         self.roles = roles
@@ -215,8 +216,7 @@ class _Writer:
 
     def crossing(self, sums: Sequence[Crossing], gathered: Sequence[int], outermost: bool) -> list[int]:
         """What is summed, and gathered, of several slices; the entries of gradients that wait there for the update."""
-        found = [self.program.entries[number] for number in gathered]
-        arriving = [Crossing(each.dims, each.item, each.role, each.copies) for each in found]
+        arriving = [self.arriving[number] for number in gathered]
         for each in (*arriving, *sums):
             self.add(1, self.numbered(replace(each, part="records")), "temporaries", stays=True)
         sent = [self.numbered(replace(each, part="sent")) for each in sums]
@@ -244,6 +244,9 @@ class _Writer:
         for (_, _, by_rows), (value, places, first, last, halved) in spans.items():
             number = self.entry(value, list(places), halved, by_rows)
             self.sent(number)
+            if self.over_slices:  # in full: it is made narrow inside of a slice
+                dims, item = _sizes(value.type.dims), item_size(value.type.dtype)
+                self.arriving[number] = Crossing(dims, item, self.roles[value.id], tuple(places))
             begun.setdefault(first, []).append(number)
             ended.setdefault(last, []).append(number)
         return begun, ended

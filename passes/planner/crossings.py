@@ -1,9 +1,9 @@
 """What goes between slices goes through the memory of the device, whatever else stays on the chip.
 
 The network between slices is reached through the host, which reads and writes HBM: what a device sends is written
-there, and what it has of other slices is read from there, a gradient as late as in the update. A sum is made inside of a
-slice first, so each device sends its share of what the slice has; a gather begins between slices, so what arrives is
-the shards of all slices. What is sent and what arrives has a record each, and so has the end of it (`ChipMemory.record`).
+there, and what it has of other slices is read from there, a gradient as late as in the update. A sum is made inside of
+a slice first, so each device sends its share of what the slice has; a gather begins between slices, so what arrives is
+the shards of all of them. What is sent has a record, what arrives has one, and so has its end (`ChipMemory.record`).
 """
 
 from collections.abc import Sequence
