@@ -9,14 +9,15 @@ more than they save, by its own estimates as well, and the program need not leav
   are exchanged, and the sums are the same sums of the same products.
 - What products compute on the way (`traffic`) need not exist, unless XLA finds that it takes too long to be computed
   twice, as an exponential does: the gradient of the logits was written though the logits are there. Here each product
-  has a chain of its own, of values that are in memory anyway.
+  has a chain of its own, of values that are in memory anyway, unless what it makes can stay on the chip.
 
 Collectives, their order and their bytes stay as they are printed.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from ir.graph import Attr, Graph, Node, Origin, Value
@@ -24,16 +25,33 @@ from ir.jax_api import lax, make_jaxpr
 from ir.ops import op_of
 from ir.ops.products import product_labels
 from ir.rewrite import Rewriter, Scope
+from ir.types import item_size
+from passes.hardware.memory import ChipMemory
+from passes.planner.layouts import Layouts
 from passes.planner.traffic import traffic
 
-LANES = 128
+_UNKNOWN = ChipMemory(tile=(8, 128))
 _BARRIER: Any = make_jaxpr(lax.optimization_barrier)(0.0).eqns[0].primitive
 
 
-def for_tpu(graph: Graph) -> Graph:
+def for_tpu(graph: Graph, plan: Layouts) -> Graph:
     """A placed graph as a TPU's compiler is given it, bodies included."""
     graph = _in_read_order(graph)
-    return _on_the_way(graph, Rewriter(graph))
+    memory = plan.chip.memory if plan.hardware or plan.custom_chip else _UNKNOWN
+    return _on_the_way(graph, Rewriter(graph), _Room(plan.mesh.as_dict(), memory))
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What a chip can hold."""
+
+    sizes: Mapping[str, int]
+    memory: ChipMemory
+
+    def has(self, value: Value) -> bool:
+        """Whether a value can stay on the chip, where it costs less to write than to compute twice."""
+        lengths = [dim.size // prod(self.sizes[axis] for axis in dim.mesh) for dim in value.type.dims]
+        return int(self.memory.bytes(lengths, item_size(value.type.dtype))) <= self.memory.on_chip
 
 
 # --- products with their dims in the order in which they are read ---------------------------------------------------
@@ -116,8 +134,8 @@ def _exchanged(product: Node) -> Node:
 # --- what several products compute on the way -----------------------------------------------------------------------
 
 
-def _on_the_way(graph: Graph, rewriter: Rewriter) -> Graph:
-    kept = traffic(graph, True, LANES).kept
+def _on_the_way(graph: Graph, rewriter: Rewriter, room: _Room) -> Graph:
+    kept = traffic(graph, True, room.memory.tile[1]).kept
     makers = {value.id: node for node in graph.nodes for value in node.outputs}
     readers: dict[int, list[Node]] = {}
     for node in graph.nodes:
@@ -126,10 +144,10 @@ def _on_the_way(graph: Graph, rewriter: Rewriter) -> Graph:
     begun: set[int] = set()
     scope = Scope()
     for node in graph.nodes:
-        node = scope.current(node, lambda body: _on_the_way(body, rewriter))
+        node = scope.current(node, lambda body: _on_the_way(body, rewriter, room))
         inputs = list(node.inputs)
         for at, operand in enumerate(node.inputs if op_of(node).multiplies else ()):
-            if not isinstance(operand, Value) or operand.id in kept:
+            if not isinstance(operand, Value) or operand.id in kept or room.has(operand):
                 continue
             chain = _chain(operand, kept, makers)
             if not _takes_long(operand, chain) or not _is_there_anyway(operand, chain, readers):

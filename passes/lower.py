@@ -84,7 +84,9 @@ def lower_placed(
     mesh = device_mesh(require.plan(plan, "lower_placed"), devices)
     require.partitioner(partitioner, "lower")
     alone = mesh.size == 1 and not in_stages(placed)
-    run = (as_traced(placed) if alone else None) or program(placed, mesh, partitioner, ordered_sums=ordered_sums)
+    on_tpu = mesh.devices.flat[0].platform == "tpu" and partitioner == "explicit" and not alone
+    made = for_tpu(placed, plan) if on_tpu else placed
+    run = (as_traced(placed) if alone else None) or program(made, mesh, partitioner, ordered_sums=ordered_sums)
     return jitted(placed, mesh, run, donate=donate)
 
 
@@ -133,11 +135,10 @@ def program(
     shards = Shards({str(axis): size for axis, size in mesh.shape.items()}, ordered=ordered_sums)
 
     target = Target(mesh.devices.flat[0].platform, 1)
-    compiled = for_tpu(placed) if target.platform == "tpu" else placed
 
     def local(*leaves: Any) -> tuple[Any, ...]:
         with merging(target):
-            return tuple(on_shards(shards).graph(compiled, leaves))
+            return tuple(on_shards(shards).graph(placed, leaves))
 
     return jax_api.shard_map(
         local,

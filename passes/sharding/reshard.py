@@ -3,9 +3,10 @@
 Each step is one collective, or none, of one value; a partitioned graph has these as nodes, and so has the compiled
 program. Their order is fixed: what is replicated and will not be is cut first, so that least is sent; then pending
 reductions, as a reduce-scatter where a dim of the result takes over mesh axes, as one all-reduce where none does; then
-axes that move from one dim to another (all-to-all); then all-gathers. Shards are contiguous, the outermost mesh axis
-first: where an outer axis of a dim comes or goes, shards change places besides (permute). Bytes are those of a group:
-before reducing, after gathering.
+axes that move from one dim to another (all-to-all); then all-gathers. Of several dims the one that is sharded between
+slices is scattered last and gathered first, so that least is sent over the slow network. Shards are contiguous, the
+outermost mesh axis first: where an outer axis of a dim comes or goes, shards change places besides (permute). Bytes are
+those of a group: before reducing, after gathering.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 
 from ir.names import whole
 from ir.types import SUM, SUMS, TensorType, item_size
+from passes.hardware.network import SLOW_AXIS
 from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 from passes.sharding.rules import Layout
 
@@ -129,8 +131,18 @@ class _Walk:
                 yield self.step("reshard", name, sliced, self.local())
                 yield from self.permute(name, disorder)
 
+    def slow(self, masks: Sequence[Mask]) -> list[Mask]:
+        """For each of some masks 1 where it has the axis between slices: what crosses that is to be the least, so it
+        is scattered last and gathered first."""
+        slow = self.mesh.mask([SLOW_AXIS]) if SLOW_AXIS in self.mesh.axes else 0
+        return [(mask & slow != 0) * 1 for mask in masks]
+
     def scatters(self, scattered: Mapping[str, Mask]) -> Iterator[Step]:
-        for name, mask in scattered.items():
+        late = dict(zip(scattered, self.slow(list(scattered.values())), strict=True))
+        several = sum(_any(mask) for mask in scattered.values()) > 1
+        inside = {name: mask * (1 - late[name]) for name, mask in scattered.items()} if several else {}
+        across = {name: mask * late[name] for name, mask in scattered.items()} if several else scattered
+        for name, mask in (*inside.items(), *across.items()):
             if _any(mask):
                 free = self.free(name) * (mask != 0)
                 volume = self.local() // self.mesh.group(free)
@@ -160,6 +172,9 @@ class _Walk:
                     yield from self.permute(name, disorder)
 
     def gathers(self) -> Iterator[Step]:
+        due = [self.now[name] & ~self.target[name] for name in self.names]
+        for name, mask, first in zip(self.names, due, self.slow(due), strict=True):
+            yield from self.gather(name, mask * first)
         for name in self.names:
             yield from self.gather(name, self.now[name] & ~self.target[name])
 

@@ -16,8 +16,15 @@ from passes.prove import prove
 MESH = {"data": 2, "model": 2}
 
 
-def placed_of(graph, compute, storage=None):
-    return pipeline.place(graph, passes.Plan.by_hand(MESH, compute, storage or {}))
+def plan_of(compute, storage=None, hardware="v5p"):
+    return passes.Plan.by_hand(MESH, compute, storage or {}, hardware)
+
+
+def placed_and_given(graph, *rules, **hardware):
+    """The printed program, and what a TPU's compiler is given."""
+    plan = plan_of(*rules, **hardware)
+    placed = pipeline.place(graph, plan)
+    return placed, for_tpu(placed, plan)
 
 
 def step_of_classes(loss_of):
@@ -57,8 +64,7 @@ def count(graph, **wanted):
 )
 def test_it_computes_the_same(loss_of, compute, storage):
     graph = step_of_classes(loss_of)
-    placed = placed_of(graph, compute, storage)
-    given = for_tpu(placed)
+    placed, given = placed_and_given(graph, compute, storage)
     verify(given)
     assert not prove(given, mesh=MESH).assumptions
     arrays = simulated_devices.inputs(placed)
@@ -68,8 +74,9 @@ def test_it_computes_the_same(loss_of, compute, storage):
 
 
 def test_collectives_stay_as_they_are_printed():
-    placed = pipeline.place(prepared("named_checkpoint"), hand_plan("mixed_sp"))
-    given = for_tpu(placed)
+    plan = hand_plan("mixed_sp")
+    placed = pipeline.place(prepared("named_checkpoint"), plan)
+    given = for_tpu(placed, plan)
     verify(given)
     assert [(node.kind, node.attrs) for node in collectives_of(given)] == [
         (node.kind, node.attrs) for node in collectives_of(placed)
@@ -78,8 +85,7 @@ def test_collectives_stay_as_they_are_printed():
 
 
 def test_a_gradient_is_made_with_its_dims_as_the_update_reads_them():
-    placed = placed_of(step_of_classes(square_loss), {"batch": ["data"]})
-    given = for_tpu(placed)
+    placed, given = placed_and_given(step_of_classes(square_loss), {"batch": ["data"]})
     assert count(placed, fn="transpose") == 2
     assert count(given, fn="transpose") == 0
     made = [str(node.outputs[0].type) for node in given.nodes if node.kind == "all_reduce"]
@@ -87,16 +93,18 @@ def test_a_gradient_is_made_with_its_dims_as_the_update_reads_them():
 
 
 def test_each_product_makes_the_gradient_of_a_softmax_of_its_own():
-    placed = placed_of(step_of_classes(softmax_loss), {"batch": ["data"], "vocab": ["model"]})
-    given = for_tpu(placed)
+    graph, rules = step_of_classes(softmax_loss), {"batch": ["data"], "vocab": ["model"]}
+    placed, given = placed_and_given(graph, rules)
     assert count(placed, fn="optimization_barrier") == 0
     assert count(given, fn="optimization_barrier") == 1
     assert count(given, fn="exp") == count(placed, fn="exp") + 1
+    _, on_chip = placed_and_given(graph, rules, hardware="v5e")  # it has room for it
+    assert count(on_chip, fn="optimization_barrier") == 0
 
 
 def test_what_is_made_for_the_products_alone_is_made_once():
-    placed = placed_of(step_of_classes(square_loss), {"batch": ["data"], "vocab": ["model"]})
-    assert count(for_tpu(placed), fn="optimization_barrier") == 0
+    _, given = placed_and_given(step_of_classes(square_loss), {"batch": ["data"], "vocab": ["model"]})
+    assert count(given, fn="optimization_barrier") == 0
 
 
 def test_a_transpose_of_other_dims_stays():
@@ -110,5 +118,5 @@ def test_a_transpose_of_other_dims_stays():
         array((4, 2, 6), jnp.float32),
         names={"x": "batch embed", "w": "embed heads size"},
     )
-    placed = placed_of(pipeline.prepare(graph), {"batch": ["data"]})
-    assert count(for_tpu(placed), fn="transpose") == count(placed, fn="transpose") == 1
+    placed, given = placed_and_given(pipeline.prepare(graph), {"batch": ["data"]})
+    assert count(given, fn="transpose") == count(placed, fn="transpose") == 1

@@ -18,7 +18,9 @@ from passes.sharding.rules import ShardingRules, sizes_of, with_layout
 
 NAMES = ("a", "b", "c", "d")
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-MESHES = st.sampled_from([{"x": 2}, {"x": 4, "y": 2}, {"x": 2, "y": 3}, {"r": 2, "x": 2, "y": 2}, {"x": 1, "y": 4}])
+MESHES = st.sampled_from(
+    [{"x": 2}, {"x": 4, "y": 2}, {"x": 2, "y": 3}, {"replica": 2, "x": 2, "y": 2}, {"x": 1, "y": 4}]
+)
 TYPES = st.lists(
     st.tuples(st.sampled_from(NAMES), st.sampled_from(SIZES)), min_size=1, max_size=4, unique_by=lambda d: d[0]
 )
@@ -330,3 +332,17 @@ def test_an_unknown_mesh_axis_is_refused_with_the_nearest():
     with pytest.raises(PlanError) as caught:
         DeviceMesh.of({"data": 4, "model": 2}).mask(["modle"])
     assert str(caught.value) == "mesh axis 'modle': this mesh has data, model; did you mean 'model'?"
+
+
+@pytest.mark.parametrize("dims", [[("a", 16), ("b", 16)], [("b", 16), ("a", 16)]])
+def test_between_slices_the_least_is_sent(dims):
+    """Gathered there first and scattered there last, whichever dim comes first."""
+    mesh, type_ = DeviceMesh.of({"replica": 4, "data": 4}), tensor(dims)
+    slow, fast = mesh.mask(["replica"]), mesh.mask(["data"])
+    apart, together = {"a": fast, "b": slow}, {"a": 0, "b": 0}
+    gathers = [(step.kind, step.mask, step.bytes) for step in reshard_steps(type_, apart, (), together, mesh)]
+    assert gathers == [("all_gather", slow, 256), ("all_gather", fast, 1024)]
+    scatters = [
+        (step.kind, step.mask, step.bytes) for step in reshard_steps(type_, together, (slow | fast,), apart, mesh)
+    ]
+    assert scatters == [("reduce_scatter", fast, 1024), ("reduce_scatter", slow, 256)]

@@ -5,8 +5,8 @@ tiles. Compiled for a TPU, three things about it are certain:
 
 - what only products read that take bfloat16, as those of float32 values do at JAX's default precision, is gathered in
   bfloat16 inside of a slice;
-- a vector is gathered inside of a slice in shards of whole rows of 128 lanes, and never scattered: in place of either
-  it is reduced on every device, amid zeros or in full;
+- a vector is gathered inside of a slice, or between slices alone, in shards of whole rows of 128 lanes, and never
+  scattered inside of one: in place of either it is reduced on every device, amid zeros or in full;
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice.
 
@@ -88,8 +88,9 @@ class TpuSends:
         local = [self._local(dim) for dim in result.type.dims]
         if scatters and self.whole and self.whole == over:
             return "all_reduce", volume, WHOLE
-        vector = sum(size > 1 for size in local) <= 1 and SLOW_AXIS not in over
-        if vector and (scatters or self._shard(node) % _LANES):
+        vector = sum(size > 1 for size in local) <= 1
+        inside, between = SLOW_AXIS not in over, over == {SLOW_AXIS}
+        if vector and (scatters and inside or gathers and (inside or between) and self._shard(node) % _LANES):
             return "all_reduce", volume, VECTOR
         if gathers and result.id in self.narrow and over != {SLOW_AXIS}:
             return kind, volume * item_size("bfloat16") // item_size(result.type.dtype), HALVED
