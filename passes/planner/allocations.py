@@ -219,12 +219,15 @@ class _Writer:
         arriving = [self.arriving[number] for number in gathered]
         for each in (*arriving, *sums):
             self.add(1, self.numbered(replace(each, part="records")), "temporaries", stays=True)
-        sent = [self.numbered(replace(each, part="sent")) for each in sums]
-        arrived = [self.numbered(each) for each in (*arriving, *sums)]
-        for number in (*sent, *arrived):
+        wait: list[int] = []
+        brief: list[int] = []
+        for each in (*arriving, *sums):
+            waits = each in sums and outermost and each.role == "storage" and self.chip.on_chip > 0
+            parts = [each, replace(each, part="sent")] if each.summed else [each]
+            (wait if waits else brief).extend([self.numbered(part) for part in parts])
+        for number in (*brief, *wait):
             self.add(1, number, "gradients", stays=True)
-        wait = [self.numbered(each) for each in sums if outermost and each.role == "storage" and self.chip.on_chip]
-        for number in [*sent, *(number for number in arrived if number not in wait)]:
+        for number in brief:
             self.add(-1, number, "gradients", stays=True)
         return wait
 

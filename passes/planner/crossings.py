@@ -1,9 +1,10 @@
 """What goes between slices goes through the memory of the device, whatever else stays on the chip.
 
 The network between slices is reached through the host, which reads and writes HBM: what a device sends is written
-there, and what it has of other slices is read from there, a gradient as late as in the update. A sum is made inside of
-a slice first, so each device sends its share of what the slice has; a gather begins between slices, so what arrives is
-the shards of all of them. What is sent has a record, what arrives has one, and so has its end (`ChipMemory.record`).
+there, and what it has of other slices is read from there. Gradients wait for it until the update: the network is slow,
+so what is sent of one is still there when the next one is made. A sum is made inside of a slice first, so each device
+sends its share of what the slice has; a gather begins between slices, so what arrives is the shards of all of them.
+What is sent has a record, what arrives has one, and so has its end (`ChipMemory.record`).
 """
 
 from collections.abc import Sequence

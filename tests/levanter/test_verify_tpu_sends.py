@@ -12,7 +12,7 @@ import ir
 import passes
 from levanter.compiler.verify.topology import Topology
 from levanter.compiler.verify.tpu_habits import HALVED
-from levanter.compiler.verify.tpu_sends import VECTOR, WHOLE, sent_rows
+from levanter.compiler.verify.tpu_sends import JOINT, VECTOR, WHOLE, sent_rows
 from passes.pipeline import place, prepare
 
 MESH = {"data": 2, "sequence": 2, "model": 2}
@@ -75,3 +75,61 @@ def test_slices_of_two_dims(dims: tuple[int, int], whole: bool) -> None:
 def test_what_is_multiplied_at_a_precision_of_its_own_is_gathered_as_it_is() -> None:
     sent, _ = rows(Topology("v5p", (2, 2, 2)), precision=jax.lax.Precision.HIGHEST)
     assert sent[("all_gather", MATRIX * F32)] == sent[("all_gather", MATRIX * BF16)] == 1
+
+
+def sent_over_slices(step: Any, arguments: tuple[Any, ...], names: dict[str, str], *rules: dict[str, list[str]]) -> Any:
+    """(kind, mesh axes, bytes) of what is sent on four slices of four, and the reasons."""
+    plan = passes.Plan.by_hand({"replica": 4, "data": 4}, *rules, "v5e")
+    placed = place(prepare(ir.trace(step, *arguments, names=names)), plan)
+    found, explained = sent_rows(placed, plan, Topology("v5e", (2, 2), slices=4))
+    sent = {(row["kind"], tuple(row["mesh_axes"]), row["bytes"]) for row in found if row["bytes"] > F32}
+    return sent, {each["reason"] for each in explained}
+
+
+def test_over_slices_and_inside_of_them_it_is_one_collective() -> None:
+    """A weight whose dims are stored one between slices and one inside: each of the two printed for it follows on the
+    other."""
+
+    def update(weight: jax.Array, x: jax.Array) -> jax.Array:
+        return weight - jax.grad(lambda weight: jnp.mean(jnp.square(jnp.sin(x) @ jnp.sin(weight))))(weight)
+
+    arguments = jax.ShapeDtypeStruct((EMBED, MLP), jnp.float32), jax.ShapeDtypeStruct((BATCH, EMBED), jnp.float32)
+    names = {"weight": "embed mlp", "x": "batch embed"}
+    both = ("replica", "data")
+    rules = {"batch": ["data", "replica"]}, {"embed": ["replica"], "mlp": ["data"]}
+    sent, reasons = sent_over_slices(update, arguments, names, *rules)
+    assert {each for each in sent if each[0] != "all_reduce"} == {
+        ("all_gather", both, MATRIX * BF16),
+        ("reduce_scatter", both, MATRIX * F32),
+    }
+    assert JOINT in reasons
+
+
+def test_between_slices_alone_a_vector_is_reduced_in_place_of_a_gather() -> None:
+    def shift(bias: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return bias * 2.0, x + bias
+
+    arguments = jax.ShapeDtypeStruct((EMBED,), jnp.float32), jax.ShapeDtypeStruct((BATCH, EMBED), jnp.float32)
+    names = {"bias": "embed", "x": "batch embed"}
+    sent, reasons = sent_over_slices(shift, arguments, names, {"batch": ["data"]}, {"embed": ["replica"]})
+    assert sent == {("all_reduce", ("replica",), EMBED * F32)} and reasons == {VECTOR}
+
+
+def test_nothing_is_sent_of_what_is_one_number_everywhere() -> None:
+    """The zeros that rows of a gradient are added to."""
+
+    def update(table: jax.Array, rows: jax.Array, x: jax.Array) -> jax.Array:
+        return table - jax.grad(lambda table: jnp.mean(table[rows] * x))(table)
+
+    shapes = ((MLP, EMBED), jnp.float32), ((BATCH,), jnp.int32), ((BATCH, EMBED), jnp.float32)
+    arguments = tuple(jax.ShapeDtypeStruct(*each) for each in shapes)
+    names = {"table": "vocab embed", "rows": "batch", "x": "batch embed"}
+    rules = {"batch": ["data", "replica"], "vocab": ["data"]}, {"embed": ["replica"]}
+    plan = passes.Plan.by_hand({"replica": 4, "data": 4}, *rules, "v5e")
+    placed = place(prepare(ir.trace(update, *arguments, names=names)), plan)
+    makers = {value.id: node for node in placed.nodes for value in node.outputs}
+    gathers = [node for node in placed.nodes if node.kind == "all_gather"]
+    of_zeros = [node for node in gathers if makers.get(node.inputs[0].id, node).kind == "broadcast"]
+    sent, _ = sent_over_slices(update, arguments, names, *rules)
+    assert len(of_zeros) == 1
+    assert ("all_gather", of_zeros[0].words("mesh"), of_zeros[0].count("bytes")) not in sent

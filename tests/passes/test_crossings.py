@@ -43,8 +43,8 @@ def crossing(program, compute, storage):
     "compute, storage, parts",
     [
         # Each device of a slice sends half of the sum that the slice has made, and has it of the other.
-        ({"batch": [SLOW_AXIS, "data"]}, {}, [("records", 3 * 2**14), ("sent", FULL // 2), ("arrived", FULL // 2)]),
-        ({"batch": [SLOW_AXIS]}, {}, [("records", 3 * 2**14), ("sent", FULL), ("arrived", FULL)]),
+        ({"batch": [SLOW_AXIS, "data"]}, {}, [("records", 3 * 2**14), ("arrived", FULL // 2), ("sent", FULL // 2)]),
+        ({"batch": [SLOW_AXIS]}, {}, [("records", 3 * 2**14), ("arrived", FULL), ("sent", FULL)]),
         ({"batch": ["data"]}, {}, []),
         ({"batch": ["data"]}, {"mlp": ["data"]}, []),
         # Gathered between slices first; of the sum each slice keeps its half.
@@ -53,7 +53,7 @@ def crossing(program, compute, storage):
             {"embed": [SLOW_AXIS, "data"]},
             [
                 *[("records", 3 * 2**14), ("arrived", FULL // 2)],
-                *[("records", 3 * 2**14), ("sent", FULL // 2), ("arrived", FULL // 4)],
+                *[("records", 3 * 2**14), ("arrived", FULL // 4), ("sent", FULL // 2)],
             ],
         ),
     ],

@@ -10,15 +10,21 @@ tiles. Compiled for a TPU, three things about it are certain:
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice.
 
-Each of them was seen of programs of one collective, compiled for v4, v5e, v5p and v6e. So the prediction that is set
-beside the compiled program says what is sent. Other habits depend on the layouts that the compiler chooses:
+Over several slices a gather between them that one inside of each follows, and a reduce-scatter inside that one between
+them follows, are one collective over both: no compiled program tells the two from one of a single dim.
+
+Nothing is sent of what is one number everywhere.
+
+Each of the three was seen of programs of one collective, compiled for v4, v5e, v5p and v6e. So the prediction that is
+set beside the compiled program says what is sent. Other habits depend on the layouts that the compiler chooses:
 `levanter.compiler.verify.tpu_habits`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -41,6 +47,7 @@ WHOLE = (
     "the TPU compiler reduce-scatters nothing over a whole slice of three dims, or of two alike of four chips or more: "
     "here it reduces the whole value on every device"
 )
+JOINT = "a collective inside of a slice and one between slices, one right after the other, are one over both"
 _LANES = 128
 _SQUARE = 4
 """Chips along both dims of a slice over which nothing is reduce-scattered."""
@@ -54,20 +61,23 @@ class TpuSends:
         narrow: numbers of the gathered values that only products read, which take them as bfloat16.
         whole: the mesh axes of a whole slice over which nothing is reduce-scattered; empty where there is no such.
         sizes: of each mesh axis.
+        joint: numbers of the results of two collectives that are one.
         differing: how many there were of each (kind, mesh axes, bytes) printed and (kind, bytes) sent, and why.
     """
 
     narrow: frozenset[int]
     whole: frozenset[str]
     sizes: Mapping[str, int]
+    joint: frozenset[int] = frozenset()
     differing: dict[tuple[str, tuple[str, ...], int, str, int, str], int] = field(
         default_factory=dict[tuple[str, tuple[str, ...], int, str, int, str], int]
     )
 
     @classmethod
-    def of(cls, placed: Graph, plan: Layouts, topology: Topology) -> TpuSends:
+    def of(cls, placed: Graph, plan: Layouts, topology: Topology, joint: Iterable[int] = ()) -> TpuSends:
         inside = frozenset(axis for axis, size in plan.mesh.as_dict().items() if axis != SLOW_AXIS and size > 1)
-        return cls(frozenset(narrowed(placed)), inside if _all_reduces(topology) else frozenset(), plan.mesh.as_dict())
+        whole = inside if _all_reduces(topology) else frozenset[str]()
+        return cls(frozenset(narrowed(placed)), whole, plan.mesh.as_dict(), frozenset(joint))
 
     def sent(self, node: Node, kind: str, volume: int, times: int) -> tuple[str, int]:
         """Kind and bytes of a collective of a node that is made so many times a step."""
@@ -94,7 +104,7 @@ class TpuSends:
             return "all_reduce", volume, VECTOR
         if gathers and result.id in self.narrow and over != {SLOW_AXIS}:
             return kind, volume * item_size("bfloat16") // item_size(result.type.dtype), HALVED
-        return None
+        return (kind, volume, JOINT) if result.id in self.joint else None
 
     def _local(self, dim: Dim) -> int:
         return dim.size // prod(self.sizes[axis] for axis in dim.mesh)
@@ -118,9 +128,40 @@ def sent_rows(placed: Graph, plan: Layouts, topology: Topology) -> tuple[list[di
     Args:
         placed: the program of one device.
     """
-    sends = TpuSends.of(placed, plan, topology)
+    joint: set[int] = set()
+    placed = _joined(placed, plan.mesh.axes, joint)
+    sends = TpuSends.of(placed, plan, topology, joint)
     rows = [{**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in collectives(placed, plan, sends.sent)]
     return rows, sends.explained()
+
+
+def _joined(graph: Graph, axes: Sequence[str], joint: set[int]) -> Graph:
+    """A placed graph, for counting, with each pair of collectives that are one as one of them (`joint` gets their
+    results), and without gathers of what is one number everywhere: a compiler makes that where it is."""
+    reads = Counter(value.id for node in graph.nodes for value in node.value_inputs)
+    reads.update(operand.id for operand in graph.outputs if isinstance(operand, Value))
+    nodes: dict[int, Node] = {}
+    for node in graph.nodes:
+        before = nodes.get(node.value_inputs[0].id) if node.value_inputs else None
+        if before is not None and reads[before.outputs[0].id] == 1 and _are_one(before, node):
+            over = {*before.words("mesh"), *node.words("mesh")}
+            larger = max(before.count("bytes"), node.count("bytes"))
+            mesh = tuple(axis for axis in axes if axis in over)
+            node = replace(node, inputs=before.inputs, attrs={**node.attrs, "mesh": mesh, "bytes": larger})
+            del nodes[before.outputs[0].id]
+            joint.add(node.outputs[0].id)
+        if before is not None and node.kind == "all_gather" and before.kind == "broadcast" and not before.value_inputs:
+            continue
+        node = replace(node, bodies=tuple(_joined(body, axes, joint) for body in node.bodies))
+        nodes[node.outputs[0].id if node.outputs else -len(nodes) - 1] = node
+    return replace(graph, nodes=tuple(nodes.values()))
+
+
+def _are_one(before: Node, node: Node) -> bool:
+    """Whether a node gathers, or scatters, inside of slices what one just before did between them, or the reverse."""
+    first, second = (SLOW_AXIS in each.words("mesh") for each in (before, node))
+    order = {"all_gather": (True, False), "reduce_scatter": (False, True)}
+    return before.kind == node.kind and order.get(node.kind) == (first, second)
 
 
 def narrowed(graph: Graph) -> list[int]:
