@@ -72,9 +72,9 @@ def may_ring(graph: Graph) -> bool:
     return bool(_Axes.of(graph).together) or any(node.dims("ring") for node in _attentions(graph))
 
 
-def ring_axes(graph: Graph) -> set[str]:
-    """The axes of queries that keys would be sharded like."""
-    return set(_Axes.of(graph).together.values())
+def ring_axes(graph: Graph) -> dict[str, str]:
+    """The axes of keys that would be sharded like those of queries, and these."""
+    return _Axes.of(graph).together
 
 
 def _attentions(graph: Graph) -> Iterator[Node]:

@@ -38,7 +38,7 @@ _SCORE = 4
 def replicated(node: Node, spec: Spec, kernel: str) -> Names | None:
     """The names that no mesh axis may take for a kernel to compute it: the positions of its queries, for masks are made
     for all of them. None where it does not."""
-    if kernel not in PLATFORMS or node.fn not in _PRODUCTS[kernel] or "ring" in node.attrs:
+    if kernel not in PLATFORMS or node.fn not in _PRODUCTS[kernel]:
         return None
     if backends.kernel(spec, _arrays(node), PLATFORMS[kernel]) != kernel:
         return None

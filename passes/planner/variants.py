@@ -6,8 +6,8 @@ A step computes again nothing, all that its loops over layers make, or all but w
 is the optimum of all of them. Names that keep the same values are one.
 
 It is searched where it is asked for, and where a step as it is fits in no way. Keys that go round
-(`passes.ring_attention`) are tried where the best plan of gathered keys shards the positions of an attention's queries,
-and where none fits, or only one that computes again.
+(`passes.ring_attention`) are tried where the best plan of gathered keys shards the positions of an attention, and where
+none fits, or only one that computes again; of their plans only faster ones are looked for.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from passes.placing import placed
 from passes.planner.attention import AS_IT_IS as GATHERED
 from passes.planner.attention import ATTENTION, RING
 from passes.planner.constraints import ANY, PADDING, REMAT, Constraints, Given
+from passes.planner.cost import step_seconds
 from passes.planner.explain import longer
 from passes.planner.fastest import fastest, step_of
 from passes.planner.layouts import Search
 from passes.planner.paddings import paddings, written
 from passes.planner.plan import Plan
+from passes.planner.problem import Problem
 from passes.planner.remat import ALL, AS_IT_IS, NOTHING, Remat, shown
 from passes.planner.solve import solve
 from passes.planner.subject import subject_of
@@ -161,16 +163,27 @@ def _fastest_attention(
             raise error from None
         return with_attention_reason(graph, found, "nothing fits with keys gathered; ")
     again = gathered.remat not in (AS_IT_IS, NOTHING) and given.remat == AS_IT_IS
-    if not again and not _shards_queries(gathered):
+    if not again and not _shards_positions(gathered):
         return gathered
     try:
-        ring = _ringed(graph, layout, hardware, left, given, step_of(gathered))
+        ring = _ringed(graph, layout, hardware, left, given, _searched_for(gathered))
     except errors.NothingFaster as error:
         return _not_beaten(gathered, error.bound)
     except errors.PlanError:  # what is pinned is the axis of the keys
         return gathered
+    if not _shards_positions(ring):  # nothing goes round
+        return _not_beaten(gathered, step_of(gathered))
     found, _ = fastest({GATHERED: lambda: gathered, RING: lambda: ring})
     return with_attention_reason(graph, found) if found.attention else found
+
+
+def _searched_for(plan: Plan) -> float:
+    """What a search took a plan to need, or what it needs if that is more: where more sums are joined than a search
+    reckons with, a step is faster than it is priced."""
+    assert plan.subject is not None
+    cost, _ = Problem.under(plan.subject.graph, plan).price(plan.rules)
+    priced = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
+    return max(priced, step_of(plan))
 
 
 def _not_beaten(plan: Plan, bound: float) -> Plan:
@@ -178,15 +191,21 @@ def _not_beaten(plan: Plan, bound: float) -> Plan:
     if plan.search is None:
         return plan
     step = step_of(plan)
-    return replace(plan, search=Search.joined([plan.search], step, min(bound, step * (1 - plan.search.gap))))
+    found = step * (1 - plan.search.gap)
+    return replace(plan, search=Search.joined([plan.search], step, min(bound, found) if bound < step else found))
 
 
-def _shards_queries(plan: Plan) -> bool:
-    """Whether a plan shards the queries' positions of an attention whose keys could go round."""
+def _shards_positions(plan: Plan) -> bool:
+    """Whether a plan shards the positions of an attention whose keys could go round: those of its queries, or of its
+    keys, as where there is no room for all of them on one device."""
     assert plan.subject is not None
     graph = plan.subject.graph
-    roles, names = assign_roles(graph, stored=plan.stored), ring_axes(graph)
-    spaces = (space_of(node, roles) for node in graph.walk() if op_of(node).goes_round)
+    roles, axes = assign_roles(graph, stored=plan.stored), ring_axes(graph)
+    if any(plan.compute.get(keys) for keys in axes):
+        return True
+    nodes = [node for node in graph.walk() if op_of(node).goes_round]
+    names = {*axes.values(), *(name for node in nodes for name in node.names("ring"))}
+    spaces = (space_of(node, roles) for node in nodes)
     layouts = (plan.rules.layout(space.sizes, space.role, space.blocked) for space in spaces)
     return any(int(layout.get(name, 0)) for layout in layouts for name in names)
 
