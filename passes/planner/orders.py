@@ -51,12 +51,13 @@ def orders(graph: Graph, roles: Roles, space: PlanSpace) -> tuple[OrderWhere, ..
 
 def _exchanged(node: Node, roles: Roles, batch: Mapping[str, int]) -> Iterator[tuple[_Pair, set[str]]]:
     """Pairs of names that an operand and the result of a product have, and its weights only the first of; with the
-    names of the weights."""
+    names of the weights. The window of a convolution is no axis of what it goes over, whatever its name."""
     tensors = [(set(value.type.names), roles[value.id]) for value in node.value_inputs if value.type.dims]
     results = set[str]().union(*(value.type.names for value in node.outputs))
+    window = set(node.names("window"))
     for weights in (names for names, role in tensors if role != "compute"):
         for others in (names & results for names, role in tensors if role == "compute"):
-            for name, before in product(sorted(weights & others - {*batch}), batch):
+            for name, before in product(sorted(weights & others - {*batch} - window), batch):
                 if before in others - weights:
                     yield (name, before), weights
 
