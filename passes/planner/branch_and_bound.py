@@ -19,6 +19,7 @@ from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of,
 from passes.planner.first import First
 from passes.planner.frontier import Frontier
 from passes.planner.groups import Function, Group, Known, by_network, worst
+from passes.planner.parts import added
 from passes.planner.peaks import Moments
 from passes.planner.roots import Root, Shared, heavy_weight, in_turn, with_mean
 from passes.planner.space import PlanSpace, StorageAxes
@@ -32,6 +33,8 @@ _DENSE = 1 << 15
 """Plans of a branch that are priced one by one."""
 _SOME = 1 << 12
 """Plans that are looked at together; sets that are made before it is worth to rule out what can be."""
+_ROUNDS = 4
+"""Of tight bounds, as long as each leaves no more than half of the plans."""
 _A_TABLE = 200
 """Sets that are worth a table."""
 
@@ -212,7 +215,7 @@ class BranchAndBound:
 
     def ready(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""
-        found, first = self.taken_in(branch, memory=False), bool(branch.waiting)
+        found, first = self.taken_in_turn(branch), bool(branch.waiting)
         while found is not None:
             before = found.plans
             if not found.waiting:
@@ -225,6 +228,35 @@ class BranchAndBound:
             if found is None or found.plans > before / 2:
                 return found
         return None
+
+    def taken_in_turn(self, branch: Branch) -> Branch | None:
+        """A branch with its groups taken in, those of memory for what the others leave alone."""
+        sized = tuple(group for group in branch.waiting if group.at is not None)
+        if not sized:
+            return self.taken_in(branch, memory=False)
+        rest = tuple(group for group in branch.waiting if group.at is None)
+        found = self.taken_in(replace(branch, waiting=rest), memory=False)
+        found = self.narrowed(found) if found is not None else None
+        if found is None:
+            return None
+        return self.taken_in(replace(found, waiting=(*found.waiting, *sized)), memory=False)
+
+    def narrowed(self, branch: Branch) -> Branch | None:
+        """A branch without the sets that tight bounds rule out, its tables as they are; None where none is left."""
+        tight = branch
+        for _ in range(_ROUNDS):
+            before = tight.plans
+            parts = (replace(part, times=tuple(added(part.times))).tightened() for part in tight.parts)
+            found = self.cut(replace(tight, parts=tuple(parts)), memory=False)
+            if found is None:
+                return None
+            tight = found
+            if tight.plans > before / 2:
+                break
+        pairs = list(zip(branch.parts, tight.parts, strict=True))
+        return branch.on(tight.networks).kept(
+            [[np.isin(mine, its) for mine, its in zip(part.sets, small.sets, strict=True)] for part, small in pairs]
+        )
 
     def cut(self, branch: Branch, memory: bool = True) -> Branch | None:
         """A branch without the sets and the networks that no better plan has; None where none is left."""

@@ -211,7 +211,7 @@ class Part:
             else:
                 kept.append(simple[:1])
         part = self.keep(kept)
-        return replace(part, times=tuple(_added(part.times)))
+        return replace(part, times=tuple(added(part.times)))
 
     def gathered(self) -> "Part":
         """The same with tables of seconds over the same classes added up."""
@@ -363,7 +363,7 @@ def _simplest_first(sets: IntArray, by_name: Sequence[int]) -> IntArray:
     return np.lexsort([*reversed(bits), count])
 
 
-def _added(tables: Iterable[Table]) -> list[Table]:
+def added(tables: Iterable[Table]) -> list[Table]:
     """Tables added up where the classes of one tell those of another apart."""
     kept: list[Table] = []
     for table in sorted(tables, key=lambda table: -table.values.size):

@@ -16,7 +16,8 @@ from passes import PlanError, pipeline, summary
 from passes.alternatives import explanation
 from passes.hardware.chip import CHIPS
 from passes.planner.document import read_document, text_of
-from passes.planner.orders import orders
+from passes.planner.first import exchanged_plans
+from passes.planner.orders import in_each_order, orders
 from passes.planner.problem import Problem
 from passes.planner.search import search
 from passes.report.changes import changes
@@ -97,6 +98,30 @@ def test_only_what_is_exchanged_is_searched(graph):
     assert searched(graph, "16") == ({},)
     for step in (mlp_step(8, 16, 32), raw_gpt()):
         assert searched(pipeline.prepare(ir.trace(*step)), "4x2") == ({},)
+
+
+def test_a_window_is_no_axis_to_exchange():
+    # The kernel of a convolution has dims of its own, of the size of its window, by the names of what it goes over.
+    def step(w, batch):
+        def loss_of(w):
+            made = jax.lax.conv(batch["x"].array, w["kernel"].array, (1, 1), "SAME")
+            return jnp.mean(jnp.square(made))
+
+        loss, grads = jax.value_and_grad(loss_of)(w)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, w, grads), loss
+
+    state = {"kernel": shaped("made colors height width", 16, 8, 4, 4)}
+    image = Step(step, state, {"x": shaped("batch colors height width", 32, 8, 16, 16)})
+    problem = Problem.of(pipeline.prepare(ir.trace(*image)), DeviceMesh.of("4"), CHIPS["v5e"])
+    assert orders(problem.graph, problem.roles, problem.space) == ({},)
+
+
+def test_a_search_begins_with_what_an_order_is_for(graph):
+    problem = Problem.of(graph, DeviceMesh.of("4x2"), CHIPS["v5e"])
+    space = in_each_order([problem.space], [WHERE])[-1]
+    begun = [(stored.names, masks["experts"], masks["batch"]) for stored, masks in exchanged_plans(space)]
+    assert ((), 2, 3) in begun and (("embed",), 1, 1) in begun
+    assert all(experts & batch for _, experts, batch in begun)
 
 
 def test_the_best_of_all_orders_is_found(graph):
