@@ -131,18 +131,18 @@ class _Walk:
                 yield self.step("reshard", name, sliced, self.local())
                 yield from self.permute(name, disorder)
 
-    def slow(self, masks: Sequence[Mask]) -> list[Mask]:
-        """For each of some masks 1 where it has the axis between slices: what crosses that is to be the least, so it
-        is scattered last and gathered first."""
+    def across(self, mask: Mask) -> Mask:
+        """A mask that has the axis between slices, 0 for one that has not: what crosses is to be the least, so it is
+        scattered last and gathered first."""
         slow = self.mesh.mask([SLOW_AXIS]) if SLOW_AXIS in self.mesh.axes else 0
-        return [(mask & slow != 0) * 1 for mask in masks]
+        return mask * (mask & slow != 0)
 
     def scatters(self, scattered: Mapping[str, Mask]) -> Iterator[Step]:
-        late = dict(zip(scattered, self.slow(list(scattered.values())), strict=True))
-        several = sum(_any(mask) for mask in scattered.values()) > 1
-        inside = {name: mask * (1 - late[name]) for name, mask in scattered.items()} if several else {}
-        across = {name: mask * late[name] for name, mask in scattered.items()} if several else scattered
-        for name, mask in (*inside.items(), *across.items()):
+        in_turn = list(scattered.items())
+        if SLOW_AXIS in self.mesh.axes and sum(_any(mask) for mask in scattered.values()) > 1:
+            late = [(name, self.across(mask)) for name, mask in in_turn]
+            in_turn = [(name, mask & ~across) for (name, mask), (_, across) in zip(in_turn, late, strict=True)] + late
+        for name, mask in in_turn:
             if _any(mask):
                 free = self.free(name) * (mask != 0)
                 volume = self.local() // self.mesh.group(free)
@@ -172,9 +172,8 @@ class _Walk:
                     yield from self.permute(name, disorder)
 
     def gathers(self) -> Iterator[Step]:
-        due = [self.now[name] & ~self.target[name] for name in self.names]
-        for name, mask, first in zip(self.names, due, self.slow(due), strict=True):
-            yield from self.gather(name, mask * first)
+        for name in self.names if SLOW_AXIS in self.mesh.axes else ():
+            yield from self.gather(name, self.across(self.now[name] & ~self.target[name]))
         for name in self.names:
             yield from self.gather(name, self.now[name] & ~self.target[name])
 
