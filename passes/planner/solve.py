@@ -64,7 +64,7 @@ def solve(
         if len(given.levels) == 1:
             return storing(*given.levels)
         # Of those that are as fast the first, which stores the most.
-        best, _ = fastest({stored: partial(storing, stored) for stored in given.levels})
+        best, _ = fastest({stored: partial(storing, stored) for stored in given.levels}, left)
         return best
     except OverflowError:
         largest = max(graph.values(), key=lambda value: value.type.elements)

@@ -9,7 +9,13 @@ TimeLeft = Callable[[], float | None]
 """The seconds of this process's time that are left; None where there is no limit."""
 
 
+def unlimited() -> None:
+    """What is left where there is no limit."""
+
+
 def time_left(limit: float | None) -> TimeLeft:
     """What is left of a limit that begins now."""
-    ends = None if limit is None else process_time() + limit
-    return lambda: None if ends is None else max(0.0, ends - process_time())
+    if limit is None:
+        return unlimited
+    ends = process_time() + limit
+    return lambda: max(0.0, ends - process_time())

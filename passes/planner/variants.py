@@ -122,7 +122,7 @@ def _best(
         return replace(found, remat=remat)
 
     if given.remat == (ANY,):
-        found, _ = fastest({remat: partial(solved, remat) for remat in policies(graph)})
+        found, _ = fastest({remat: partial(solved, remat) for remat in policies(graph)}, left)
         return with_reason(graph, found)
     if given.remat != AS_IT_IS:
         check_remat(graph, given.remat)
@@ -132,7 +132,7 @@ def _best(
     except errors.DoesNotFit as error:
         others = [remat for remat in policies(graph) if remat != NOTHING]
         try:
-            found, _ = fastest({remat: partial(solved, remat) for remat in others})
+            found, _ = fastest({remat: partial(solved, remat) for remat in others}, left)
         except errors.DoesNotFit:
             raise error from None
         return with_reason(graph, found, "nothing fits with none; ")
@@ -246,7 +246,7 @@ def _padded(graph: Graph, layout: DeviceMesh, hardware: str | Chip, left: TimeLe
         return replace(_best(padded(graph, sizes), layout, hardware, left, rest), padding=sizes)
 
     tried = {written(sizes): sizes for sizes in paddings(graph, layout, given)}
-    found, steps = fastest({key: partial(solved, sizes) for key, sizes in tried.items()})
+    found, steps = fastest({key: partial(solved, sizes) for key, sizes in tried.items()}, left)
     why = _why_padded(written(found.padding), steps, () in tried)
     return replace(found, reasons={**found.reasons, PADDING: why})
 

@@ -281,7 +281,10 @@ def _search(report: Mapping[str, Any], printer: Printer) -> None:
         return
     proof = "this one is provably optimal"
     if not search["optimal"]:
-        proof = f"this one is the best found; the optimum is at most {search['gap']:.1%} faster"
+        share = (
+            f"the optimum is at most {search['gap']:.1%} faster" if search["gap"] < 1 else "not all choices were tried"
+        )
+        proof = f"this one is the best found; {share}"
     printer.heading("Search", f"{search['plans']:,} plans in {format_seconds(search['seconds'])}; {proof}")
     if not runner_up or not runner_up.get("plan"):
         printer.rows([("no other plan is possible",)])

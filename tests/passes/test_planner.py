@@ -174,6 +174,21 @@ def test_the_searches_of_one_question_share_its_time_limit(monkeypatch):
     assert len(limits) >= 3 and limits[0] < 100 and limits == sorted(set(limits), reverse=True)
 
 
+def test_choices_that_are_left_when_time_is_up_are_not_tried(monkeypatch):
+    solving = importlib.import_module("passes.planner.solve")
+    search, searched = solving.search, []
+
+    def recorded(*given):
+        searched.append(given)
+        return search(*given)
+
+    monkeypatch.setattr(solving, "search", recorded)
+    with suppress_type_checks():
+        plan = passes.plan(prepared("named"), "data=2", pin={"stored": "any"}, time_limit=1e-9)
+    assert plan.search.gap == 1 and not plan.search.optimal and len(searched) <= 2
+    assert "this one is the best found; not all choices were tried" in str(plan)
+
+
 def test_the_leanest_plan_is_named_where_nothing_fits():
     step = raw_gpt(layers=4, batch=8, position=513, embed=4 * 513, heads=4, vocab=50303)
     graph, mesh, chip = graph_of(step), {"data": 2}, replace(CHIPS["v5e"], capacity=10**9)
