@@ -139,35 +139,36 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
         plan = _solved_on(asked, Network(layout, chip, given))
         return with_reason(asked.graph, plan, "pinned; ") if given else plan
     usual, others = Network(layout, chip), networks(layout, chip, alike=not asked.constraints.of_names)[1:]
-
-    first, others = _first_of(asked, [usual, *others]) if asked.limit < inf else (_solved_on(asked, usual), others)
     if not others:
-        return first
-
-    def faster(several: Sequence[Network], limit: float) -> tuple[Network | None, float]:
-        every = Networks.of_all(several) if len(several) > 1 else several[0]
-        _, found = _searched(asked, every, bool(first.regather), limit=limit)
-        return several[found.best[0].network] if found.best else None, min(found.bound, limit)
-
+        return _solved_on(asked, usual)
+    first, others = _first_of(asked, [usual, *others]) if asked.limit < inf else (_solved_on(asked, usual), others)
+    faster = partial(_faster, asked, bool(first.regather))
     return over_networks(asked.graph, first, others, lambda network: _solved_on(asked, network), faster)
 
 
+def _faster(asked: _Question, regather: bool, several: Sequence[Network], limit: float) -> tuple[Network | None, float]:
+    """Of some networks that of the fastest plan that takes less than a limit, None where there is none; and the seconds
+    that no plan on any of them can beat."""
+    every = Networks.of_all(several) if len(several) > 1 else several[0]
+    _, found = _searched(asked, every, regather, limit=limit)
+    return several[found.best[0].network] if found.best else None, min(found.bound, limit)
+
+
 def _first_of(asked: _Question, several: Sequence[Network]) -> tuple[Plan, Sequence[Network]]:
-    """The best plan on the first of some networks on which any takes less than the limit, and the networks behind it.
+    """The best plan on the best of some networks, where any takes less than the limit, and the other networks.
 
     Raises:
         NothingFaster: there is none.
     """
     bound = inf
-    for place, network in enumerate(several):
-        try:
+    for regather in (False, True):
+        network, least = _faster(asked, regather, several, asked.limit)
+        bound = min(bound, least)
+        if network is not None:
             plan = _solved_on(asked, network)
-        except errors.NothingFaster as error:
-            bound = min(bound, error.bound)
-        else:
-            assert plan.search is not None and plan.subject is not None
+            assert plan.subject is not None
             plan = with_reason(plan.subject.graph, plan) if plan.network else plan
-            return plan, several[place + 1 :]
+            return plan, [other for other in several if other is not network]
     raise errors.NothingFaster(bound)
 
 
