@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from haliax.nn.attention import spec as labelled
-from haliax.nn.attention.ring import Ring, exchanged, gradients_in_turns, travelling
+from haliax.nn.attention.ring import Ring, cut, exchanged, gradients_in_turns, joined, travelling
 from haliax.nn.attention.spec import Labels, Spec, placed, visible
 from ir.jax_api import jnp, lax
 from ir.ring import literal, mix, signed, unmixed, unsigned
@@ -57,12 +57,15 @@ def attention_in_rounds(spec: Spec, arrays: Sequence[Any], ring: Ring) -> list[A
     rows = _rows(spec)
 
     def added(keys: Sequence[Any], turn: Any, before: Sequence[Any]) -> list[Any]:
-        given = exchanged(arrays, moving, keys)
-        exponentials, labels = _exponentials(spec, given, ring.block(turn) * length)
-        product, found = _contracted(exponentials, labels, given[2], spec.operands[2], (spec.keys,))
-        sums = exponentials.sum(axis=labels.index(spec.keys), dtype=np.uint32)
-        made = placed(sums, _without_keys(labels, spec), rows), placed(product, found, spec.result)
-        return [each + more for each, more in zip(before, made, strict=True)]
+        made = list(before)
+        for begin, end, first in ring.parts(length, turn):
+            given = exchanged(arrays, moving, cut(spec, keys, begin, end))
+            exponentials, labels = _exponentials(spec, given, first)
+            product, found = _contracted(exponentials, labels, given[2], spec.operands[2], (spec.keys,))
+            sums = exponentials.sum(axis=labels.index(spec.keys), dtype=np.uint32)
+            more = placed(sums, _without_keys(labels, spec), rows), placed(product, found, spec.result)
+            made = [each + some for each, some in zip(made, more, strict=True)]
+        return made
 
     def one_turn(state: Any, turn: Any) -> tuple[Any, None]:
         keys, made = state
@@ -85,14 +88,17 @@ def backward_in_rounds(spec: Spec, arrays: Sequence[Any], ring: Ring) -> list[An
     mean = mean.sum(axis=tuple(range(len(rows), mean.ndim)), dtype=np.uint32)
 
     def own(by_query: Any, keys: Sequence[Any], turn: Any) -> tuple[Any, list[Any]]:
-        query, key, value = (given := exchanged(arrays, moving, keys))[:3]
-        exponentials, labels = _exponentials(spec, given, ring.block(turn) * length)
-        weights = exponentials * placed(share, rows, labels)
-        by_weight, found = _contracted(cotangent, spec.result, value, spec.operands[2], spec.features)
-        scores = weights * (placed(by_weight, found, labels) - placed(mean, rows, labels))
-        by_query = by_query + _summed(spec, scores, labels, key, spec.operands[1], spec.operands[0])
-        of_key = _summed(spec, scores, labels, query, spec.operands[0], spec.operands[1])
-        return by_query, [of_key, _summed(spec, weights, labels, cotangent, spec.result, spec.operands[2])]
+        parts: list[list[Any]] = []
+        for begin, end, first in ring.parts(length, turn):
+            query, key, value = (given := exchanged(arrays, moving, cut(spec, keys, begin, end)))[:3]
+            exponentials, labels = _exponentials(spec, given, first)
+            weights = exponentials * placed(share, rows, labels)
+            by_weight, found = _contracted(cotangent, spec.result, value, spec.operands[2], spec.features)
+            scores = weights * (placed(by_weight, found, labels) - placed(mean, rows, labels))
+            by_query = by_query + _summed(spec, scores, labels, key, spec.operands[1], spec.operands[0])
+            of_key = _summed(spec, scores, labels, query, spec.operands[0], spec.operands[1])
+            parts.append([of_key, _summed(spec, weights, labels, cotangent, spec.result, spec.operands[2])])
+        return by_query, joined(spec, parts)
 
     by_query, sums = gradients_in_turns(ring, [arrays[i] for i in moving], jnp.zeros_like(arrays[0]), own)
     return [by_query, *sums]

@@ -97,6 +97,11 @@ class _Partitioner:
         self.roles = roles
         self.regather = regather
         self.fresh = rewriter.fresh
+        self.network = plan.physical
+
+    def both_ways(self, axes: Sequence[str]) -> bool:
+        """Whether what goes round some mesh axes goes half each way: along rings of a torus."""
+        return bool(self.network.both_ways[self.mesh.mask(axes)])
 
     def placed(self, value: Value) -> Value:
         """The value in the place that its role gives it."""
@@ -217,7 +222,7 @@ class _Scope(Scope):
             return
         results = result_reshards(node, owner.roles, owner.rules)
         placed = replace(node, inputs=tuple(inputs), outputs=tuple(map(self.as_made, results)))
-        placed = op_of(node).in_rounds(placed, owner.mesh.as_dict(), owner.fresh)
+        placed = op_of(node).in_rounds(placed, owner.mesh.as_dict(), owner.fresh, owner.both_ways)
         found = made_on_shards(placed)
         if found is None:
             # Names alone do not tell that these shards fit one another: each device computes all of it.

@@ -176,9 +176,15 @@ class Attention(Op):
         devices = prod(sizes[axis] for axis in self.ring_axes(node))
         return list(zip(node.bodies, (devices - 1, devices), strict=False))
 
-    def in_rounds(self, node: Node, sizes: Mapping[str, int], fresh: Callable[[Value], Value]) -> Node:
+    def in_rounds(
+        self,
+        node: Node,
+        sizes: Mapping[str, int],
+        fresh: Callable[[Value], Value],
+        both_ways: Callable[[Sequence[str]], bool] = lambda axes: False,
+    ) -> Node:
         axes = self.ring_axes(node)
-        return rounds.added(node, axes, self.travels(node), sizes, fresh) if axes else node
+        return rounds.added(node, axes, self.travels(node), sizes, fresh, both_ways(axes)) if axes else node
 
     def bind_in_rounds(
         self, node: Node, arrays: Sequence[Any], shards: Shards, passing: Sequence[Passing]
@@ -198,7 +204,7 @@ class Attention(Op):
 
     def _ring(self, node: Node, shards: Shards, passing: Sequence[Passing]) -> ring.Ring:
         axes = self.ring_axes(node)
-        return ring.Ring(shards.count(axes), shards.index(axes), *passing)
+        return ring.Ring(shards.count(axes), shards.index(axes), *passing, both=rounds.go_both_ways(node))
 
     def flops(self, node: Node) -> int:
         """Two products of all queries with all keys forward; five backward, where scores are made again; masks are not

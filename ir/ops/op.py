@@ -396,8 +396,19 @@ class Op(ABC):
         """What each of these bodies passes on, where the node has, or is to have, any: values of the same types."""
         return ()
 
-    def in_rounds(self, node: Node, sizes: Mapping[str, int], fresh: Callable[[Value], Value]) -> Node:
-        """A placed node with such bodies, where it needs them. `fresh` is a new value of the type of another."""
+    def in_rounds(
+        self,
+        node: Node,
+        sizes: Mapping[str, int],
+        fresh: Callable[[Value], Value],
+        both_ways: Callable[[Sequence[str]], bool] = lambda axes: False,
+    ) -> Node:
+        """A placed node with such bodies, where it needs them.
+
+        Args:
+            fresh: a new value of the type of another.
+            both_ways: whether half of a value may go round some mesh axes each way, by other links.
+        """
         return node
 
     def bind_in_rounds(

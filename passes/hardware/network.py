@@ -46,7 +46,7 @@ class Rates:
         exchanged_hops, exchanged_inside, exchanged_between: the same of an all-to-all.
         passed: seconds that a byte takes to the next device.
         turned_hops, turned: of what all devices send to the next one in the same direction, over one link, the seconds
-            of the hop, and those that a byte takes.
+            of the hop, and those that a byte takes; where half goes each way, half of both.
     """
 
     launch: Any
@@ -93,6 +93,17 @@ class Network:
         """[mask] → bytes per second that one device receives from its island over the axes of the mask."""
         return self.chip.link * np.array([self._links(mask) or 1.0 for mask in range(self.mesh.masks)])
 
+    @cached_property
+    def both_ways(self) -> Any:
+        """[mask] → whether what goes round the axes of the mask from device to device goes half each way: by the links
+        of both directions of a ring."""
+        axes, size = [self._axes(mask) for mask in range(self.mesh.masks)], self.islands.inside
+        within = [all(size[i] == self.mesh.sizes[i] for i in each) for each in axes]
+        torus = self.torus
+        return np.array(
+            [torus is not None and near and torus.rings(each) for each, near in zip(axes, within, strict=True)]
+        )
+
     def _links(self, mask: int) -> float:
         return self.torus.links(self._axes(mask)) if self.torus is not None else 1.0
 
@@ -125,8 +136,8 @@ class Network:
         exchanged = 1.0 / near if chip.switched else np.full(len(near), _OF_A_TORUS)
         passed = np.where(far > 1, 1 / per_host, 1 / self.bandwidth) * (near * far > 1)
         several = near * far > 1
-        turned_hops = chip.hop * several * (self.torus is not None)
-        turned = np.where(far > 1, 1 / per_host, 1 / chip.link) * several
+        turned_hops = chip.hop * several * (self.torus is not None) / (1 + self.both_ways)
+        turned = np.where(far > 1, 1 / per_host, 1 / chip.link) * several / (1 + self.both_ways)
         of_exchanges = hops * exchanged, inside * exchanged, between / far
         return Rates(launch, hops, inside, between, *of_exchanges, passed, turned_hops, turned)
 

@@ -58,6 +58,11 @@ class Torus:
         """Links from a chip to the farthest of its group, over some of the mesh axes."""
         return sum((along / 2 if ring else along - 1) * apart for along, apart, ring in self._along(axes))
 
+    def rings(self, axes: Sequence[int]) -> bool:
+        """Whether all dims that some mesh axes go along are rings of neighbours, with links in both directions."""
+        along = list(self._along(axes))
+        return bool(along) and all(ring and apart == 1 for _, apart, ring in along)
+
     def closes(self, dim: int) -> bool:
         """Whether a physical dim is a ring."""
         return self.form[dim] % self.ring_multiple == 0

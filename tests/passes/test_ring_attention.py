@@ -74,27 +74,41 @@ def kinds(placed):
     return Counter(node.kind for node in placed.walk() if "mesh" in node.attrs)
 
 
+RINGS = replace(CHIPS["v5p"], wraps_at=2)
+"""A chip each dim of whose torus is a ring, so that half of what goes round goes each way."""
+
+
+def ways(placed):
+    """Whether what goes round goes both ways, of each that does."""
+    passed = [each for node in placed.walk() if node.kind == "attention" for body in node.bodies for each in body.nodes]
+    return {bool(each.attrs.get("both")) for each in passed}
+
+
 # What runs.
 
 
-@pytest.mark.parametrize("mask", MASKS)
-def test_any_layout_gives_the_bits_of_one_device_in_the_ring(mask):
+@pytest.mark.parametrize(
+    ("mask", "chip"), [(mask, RINGS if mask in ("causal", "segments and a prefix") else "v5e") for mask in MASKS]
+)
+def test_any_layout_gives_the_bits_of_one_device_in_the_ring(mask, chip):
     graph = pipeline.prepare(ir.trace(step_of(MASKS[mask]), *arguments()))
     arrays = simulated_devices.inputs(graph)
     wanted = alone(graph)(*jax.tree.unflatten(graph.trees.arguments, arrays))
     for sizes in ({"data": 2, "sequence": 4}, {"data": 1, "sequence": 2}):
-        _, placed = placed_by(graph, {"kv_heads": ("data",), "position": ("sequence",)}, sizes)
+        _, placed = placed_by(graph, {"kv_heads": ("data",), "position": ("sequence",)}, sizes, hardware=chip)
         assert kinds(placed)["ring_permute"] and not kinds(placed)["all_gather"]
+        assert ways(placed) == {chip is RINGS}
         found = simulated_devices.run(placed, sizes, arrays)
         for one, other in zip(found, jax.tree.leaves(wanted), strict=True):
             np.testing.assert_array_equal(one, np.asarray(other))
 
 
-@pytest.mark.parametrize("over", [("sequence",), ("data", "sequence")])
-def test_on_eight_devices(over, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("over", "chip"), [(("sequence",), RINGS), (("data", "sequence"), "v5e")])
+def test_on_eight_devices(over, chip, monkeypatch, tmp_path):
     """The values of one device, in blocks that do not divide a shard; and what is printed is compiled."""
     monkeypatch.setattr(blockwise, "BLOCK", 3)
-    plan, placed = placed_by(GRAPH, {"position": over, **({"batch": ("data",)} if len(over) == 1 else {})})
+    layout = {"position": over, **({"batch": ("data",)} if len(over) == 1 else {})}
+    plan, placed = placed_by(GRAPH, layout, hardware=chip)
     values = filled(arguments(), high=3)
     with suppress_type_checks():
         options = {"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd.*", "xla_dump_hlo_as_text": True}
@@ -110,15 +124,16 @@ def test_on_eight_devices(over, monkeypatch, tmp_path):
     for each in summary.collectives(placed, plan):
         sent[each.phase] += each.count * (each.kind == "permute")
     # Forward keys, values and segments to all other devices; backward these again, and two gradients once more often.
-    others = 3 if len(over) == 1 else 7
-    assert sent == {"forward": 3 * others, "backward": 3 * others + 2 * (others + 1)}
+    others, each_way = (3, 2) if len(over) == 1 else (7, 1)
+    assert sent == {"forward": each_way * 3 * others, "backward": each_way * (3 * others + 2 * (others + 1))}
 
 
 # What is proved.
 
 
-def test_it_is_proved_and_prints_as_it_is():
-    plan, placed = placed_by(GRAPH)
+@pytest.mark.parametrize("chip", ["v5e", RINGS])
+def test_it_is_proved_and_prints_as_it_is(chip):
+    plan, placed = placed_by(GRAPH, hardware=chip)
     proof = passes.prove(placed, as_planned(GRAPH, plan), plan.mesh)
     assert not proof.assumptions
     assert ir.parse(str(ir.verify(placed))) == placed
@@ -145,9 +160,15 @@ def over_another_axis(node):
     return replace(node, bodies=(replace(body, nodes=nodes), *node.bodies[1:]))
 
 
+def back_the_other_way(node):
+    nodes = tuple(replace(each, attrs={**each.attrs, "both": True}) for each in node.bodies[-1].nodes[:1])
+    return replace(node, bodies=(*node.bodies[:-1], replace(node.bodies[-1], nodes=nodes + node.bodies[-1].nodes[1:])))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (back_the_other_way, "its body `onward` has to pass on each value that goes round"),
         (
             without_bodies,
             "its keys are sharded over sequence as its queries are, so they have to go round: it needs 1 bodies of "
@@ -287,6 +308,21 @@ def test_the_price_is_that_of_the_permutes_that_are_not_hidden():
             assert waited == pytest.approx(total - plan.chip.overlap.state * (total - last)) and computed > total
         else:
             assert waited == pytest.approx(total - 0.75 * computed)
+
+
+def test_both_ways_take_half_the_time():
+    """What is waited for, and what is printed: two permutes of half the bytes."""
+    long = pipeline.prepare(ir.trace(STEP, *arguments(1 << 17)))
+    waited, taken, volumes = {}, {}, {}
+    for wraps in (2, 16):
+        plan, placed = placed_by(long, hardware=replace(RINGS, wraps_at=wraps))
+        sent = [each for each in summary.collectives(placed, plan) if each.kind == "permute"]
+        taken[wraps] = sum(each.seconds for each in sent)
+        waited[wraps] = summary.waiting(as_planned(long, plan), plan)
+        volumes[wraps] = sum(each.count * each.bytes for each in sent)
+    assert volumes[2] == volumes[16]
+    assert taken[2] == pytest.approx(taken[16] / 2)
+    assert waited[2] == pytest.approx(waited[16] / 2)
 
 
 def test_the_search_takes_it_where_it_is_faster():

@@ -3,7 +3,8 @@
 Each device has the queries of its own positions, and the keys and values of one device after the other: it takes what
 these add to its softmax, as from any block of keys (`blockwise`), and passes them on to the next. No device ever has
 all keys, or scores with all of them; passing on needs nothing that is being computed. In the backward pass the
-gradients of keys and values go round with them, and each device adds its part.
+gradients of keys and values go round with them, and each device adds its part. Where the links of both directions are
+free, the first half of each device's keys goes the one way and the second half the other.
 
 Source: Liu et al., "Ring Attention with Blockwise Transformers for Near-Infinite Context", arXiv:2310.01889.
 """
@@ -33,16 +34,23 @@ class Ring:
         place: this device's place among them, an int32 scalar: it has that part of all positions.
         onward: passes on what has the positions of keys (`travelling`).
         back: passes on the gradients of key and value: from the last device to add to them to the one whose they are.
+        both: whether second halves go the other way.
     """
 
     devices: int
     place: Any
     onward: Passing
     back: Passing | None = None
+    both: bool = False
 
-    def block(self, turn: Any) -> Any:
-        """Of which device the keys are that this one has at a turn."""
-        return (self.place - turn) % self.devices
+    def parts(self, length: int, turn: Any) -> list[tuple[int, int, Any]]:
+        """The keys that this device has at a turn, so many: from where and up to where they are of one device, and the
+        position of the first of these."""
+        before, half = (self.place - turn) % self.devices, length // 2
+        if not self.both or not half:
+            return [(0, length, before * length)]
+        behind = (self.place + turn) % self.devices
+        return [(0, half, before * length), (half, length, behind * length + half)]
 
 
 def travelling(spec: Spec) -> tuple[int, ...]:
@@ -56,6 +64,18 @@ def exchanged(arrays: Sequence[Any], positions: Sequence[int], others: Sequence[
     return [there.get(i, array) for i, array in enumerate(arrays)]
 
 
+def cut(spec: Spec, keys: Sequence[Any], start: int, end: int) -> list[Any]:
+    """Some of the keys of what has the positions of keys (`travelling`)."""
+    axes = [spec.operands[i].index(spec.keys) for i in travelling(spec)]
+    return [lax.slice_in_dim(array, start, end, axis=axis) for array, axis in zip(keys, axes, strict=True)]
+
+
+def joined(spec: Spec, parts: Sequence[Sequence[Any]]) -> list[Any]:
+    """The gradients of key and value, from those of some of the keys each."""
+    axes = [spec.operands[i].index(spec.keys) for i in (1, 2)]
+    return [jnp.concatenate(each, axis) for each, axis in zip(zip(*parts, strict=True), axes, strict=True)]
+
+
 def attention(spec: Spec, arrays: Sequence[Any], ring: Ring) -> tuple[Any, Any]:
     """The result for this device's queries, and the log-sum-exp of the scores of each.
 
@@ -67,8 +87,10 @@ def attention(spec: Spec, arrays: Sequence[Any], ring: Ring) -> tuple[Any, Any]:
     moving, length = travelling(spec), spec.sizes(arrays)[spec.keys]
 
     def attended(carry: Any, keys: Sequence[Any], turn: Any) -> Any:
-        first = ring.block(turn) * length
-        return blockwise.over_blocks(spec, exchanged(arrays, moving, keys), step, carry, first)
+        for begin, end, first in ring.parts(length, turn):
+            given = exchanged(arrays, moving, cut(spec, keys, begin, end))
+            carry = blockwise.over_blocks(spec, given, step, carry, first)
+        return carry
 
     def one_turn(state: Any, turn: Any) -> tuple[Any, None]:
         carry, keys = state
@@ -90,10 +112,13 @@ def backward(spec: Spec, arrays: Sequence[Any], ring: Ring) -> list[Any]:
     (start, *zeros), step = blockwise.gradients(spec, arrays, length * ring.devices)
 
     def own(by_query: Any, keys: Sequence[Any], turn: Any) -> tuple[Any, list[Any]]:
-        first = ring.block(turn) * length
-        given = exchanged(arrays, moving, keys)
-        by_query, *made = blockwise.over_blocks(spec, given, step, (by_query, *zeros), first)
-        return by_query, made
+        parts: list[list[Any]] = []
+        for begin, end, first in ring.parts(length, turn):
+            given = exchanged(arrays, moving, cut(spec, keys, begin, end))
+            none = [jnp.zeros_like(given[i], each.dtype) for i, each in zip((1, 2), zeros, strict=True)]
+            by_query, *made = blockwise.over_blocks(spec, given, step, (by_query, *none), first)
+            parts.append(made)
+        return by_query, joined(spec, parts)
 
     by_query, sums = gradients_in_turns(ring, [arrays[i] for i in moving], start, own)
     return [by_query.astype(arrays[0].dtype), *sums]
