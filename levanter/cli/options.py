@@ -226,7 +226,7 @@ def constraints(pin: Sequence[str], forbid: Sequence[str]) -> dict[str, dict[str
     """
     found: dict[str, dict[str, list[str]]] = {}
     for each in pin:
-        name, over = assigned(each, "--pin")
+        name, over = assigned(each, "--pin", empty=True)
         pinned = found.setdefault("pin", {})
         if name in pinned:
             raise errors.pinned_twice(name, ",".join(pinned[name]), over)
@@ -253,10 +253,10 @@ def rules_by_hand(compute: Sequence[str], storage: Sequence[str]) -> tuple[Rules
     return first, second
 
 
-def assigned(text: str, option: str) -> tuple[str, str]:
-    """The two sides of NAME=VALUE. Raises `UserError` where it is not that."""
+def assigned(text: str, option: str, empty: bool = False) -> tuple[str, str]:
+    """The two sides of NAME=VALUE. Raises `UserError` where it is not that, or the value is `empty` and may not be."""
     name, equals, value = (part.strip() for part in text.partition("="))
-    if not (name and equals):
+    if not (name and equals and (value or empty)):
         raise errors.not_assigned(option, text)
     return name, value
 

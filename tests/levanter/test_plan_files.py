@@ -94,6 +94,10 @@ def test_a_plan_is_written_and_followed(here: Path, capsys: pytest.CaptureFixtur
             "--pin embed=: write what it is to be, such as --pin embed=data; a name is replicated where every mesh "
             "axis is forbidden to it: --forbid embed=data,model",
         ),
+        (
+            "compile toy.py:train --mesh 4x2 --compute batch=",
+            "--compute batch=: write NAME=VALUE, such as --compute mlp=model",
+        ),
         ("compile toy.py:train --forbid =x", "--forbid =x: write NAME=VALUE, such as --forbid vocab=model"),
         (
             "compile toy.py:train --mesh 4x2 --pin embed=data --pin embed=model",
