@@ -7,7 +7,8 @@ Each plan of `plan_quality.py` that fits is compiled ahead of time for the TPU s
 to take more than `--within` times as long as ours are left out. What a plan takes is put together from the compiled
 program alone: the cycles that XLA estimates for its operations, and its collectives, priced as the planned ones are,
 since libtpu has no estimate for them. Those that it runs inside of fusions are hidden behind operations, all others are
-waited for. Plans of the same rules are compiled once. What was compiled is kept in
+waited for. It is given the flags under which it hides what plans trust it to, unless LIBTPU_INIT_ARGS says others
+(docs/getting-started-tpu-vm.md). Plans of the same rules are compiled once. What was compiled is kept in
 benchmarks/results/plan_measured-DATE.jsonl, so that it can be interrupted; the table is written to the .md beside it.
 """
 
@@ -27,6 +28,13 @@ from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault(
+    "LIBTPU_INIT_ARGS",
+    "--xla_tpu_enable_async_collective_fusion=true --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true "
+    "--xla_tpu_enable_async_collective_fusion_fuse_all_reduce=true --xla_enable_async_all_reduce=true "
+    "--xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter=true --xla_tpu_overlap_compute_collective_tc=true "
+    "--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true",
+)
 
 from plan_quality import experts
 from plan_truth import CLOCK
@@ -140,7 +148,8 @@ def measured(model: str, mesh: str, hardware: str, within: float, known: dict[st
     graph = prepare(subject(model)[0])
     for who, plan in candidates(graph, DeviceMesh.of(mesh), hardware, within).items():
         rules = [plan.rules.compute, plan.rules.extra, plan.order, plan.order_where, plan.remat, plan.attention]
-        key = json.dumps([model, mesh, hardware, *map(str, rules), str(plan.regather), str(plan.network)])
+        how = [str(plan.regather), str(plan.network), os.environ["LIBTPU_INIT_ARGS"]]
+        key = json.dumps([model, mesh, hardware, *map(str, rules), *how])
         if key not in known:
             known[key] = compiled(model, plan)
             with kept.open("a") as file:
