@@ -18,10 +18,11 @@ from types import CodeType, ModuleType
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
 # On a busy machine the devices of a collective may meet later than after the 40 s at which XLA ends the process.
-for _flag in ("force_host_platform_device_count=8", "cpu_collective_call_terminate_timeout_seconds=600"):
-    if _flag.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_{_flag}".strip()
+if "terminate_timeout" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 # What tests tokenize and compile is shared by all processes of a session, and by none of another session.
 if "LEVANTER_TESTS_CACHE" not in os.environ:
     os.environ.setdefault("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
