@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import product
 from math import gcd, prod
 
-from passes import errors
+from passes.hardware import errors
 from passes.hardware.chip import Chip
 from passes.hardware.torus import Dims, Torus, divisors, least_shared, torus_of
 from passes.sharding.mesh import DeviceMesh

@@ -10,7 +10,7 @@ from importlib.resources import files
 from math import prod
 from pathlib import Path
 
-from passes import errors
+from passes.hardware import errors
 from passes.hardware.chip_file import ChipRow, read_chips
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 

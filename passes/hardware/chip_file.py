@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from passes import errors
+from passes.errors import not_yaml
+from passes.hardware import errors
 from passes.yaml_text import composed
 
 NUMBERS = {
@@ -83,7 +84,7 @@ def read_chips(text: str, path: str) -> dict[str, ChipRow]:
         PlanError: the text is no YAML or no mapping of chips, or a chip has an unknown key, lacks one, or has one twice
             or with a bad value. The message has the file and the line.
     """
-    root = composed(text, partial(errors.chip_file_yaml, path))
+    root = composed(text, partial(not_yaml, path))
     if not isinstance(root, yaml.MappingNode) or not root.value:
         raise errors.chip_file_empty(path)
     return {name: _row(name, line, node, path) for name, line, node in _entries(root, path, None)}

@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from ir.names import is_part
-from passes.errors import PlanError, chip_file_yaml
+from passes.errors import PlanError, not_yaml
 from passes.planner import errors
 from passes.planner.attention import ATTENTION, attention_of
 from passes.planner.remat import WORDS, remat_of
@@ -260,7 +260,7 @@ def read_document(text: str, source: str) -> PlanDocument:
         PlanError: the text is no YAML, or no plan; a key is unknown, is given twice or has a bad value. The message has
             the file and the line.
     """
-    root = composed(text, partial(chip_file_yaml, source))
+    root = composed(text, partial(not_yaml, source))
     if not isinstance(root, yaml.MappingNode) or not root.value:
         raise errors.document_empty(source)
     found: dict[str, Any] = {}
