@@ -20,6 +20,7 @@ from passes.planner.allocations import stacked_results
 from passes.planner.layouts import Layouts
 from passes.planner.regather import regathers
 from passes.retype import laid_out, without_layout
+from passes.sharding.detours import without_detours
 from passes.sharding.iteration_space import (
     Reshard,
     body_reshards,
@@ -62,8 +63,9 @@ class Partition(Pass):
         if not stage.plan.compute and not stage.plan.storage:
             return replace(stage, graph=graph, unplaced=graph)  # replicated all of it: nothing has to move
         again = regathers(graph, stage.plan, roles)
-        placed = _Partitioner(stage.plan, roles, Rewriter(graph), again).graph(graph, outermost=True)
-        return replace(stage, graph=placed, unplaced=graph)
+        rewriter = Rewriter(graph)
+        placed = _Partitioner(stage.plan, roles, rewriter, again).graph(graph, outermost=True)
+        return replace(stage, graph=without_detours(placed, rewriter), unplaced=graph)
 
 
 def partition(graph: Graph, plan: Layouts) -> Graph:
