@@ -19,7 +19,6 @@ import datetime
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -74,6 +73,7 @@ MESHES = ("8", "4x2", "2x4")
 HARDWARE = ("v5e", "v5p")
 MEASURES = {"step": 1e3, "serial": 1e3, "operations": 1e3, "bytes": 1e-6, "peak": 1e-6, "predicted": 1e3}
 """And how many of its units a column has."""
+_CELL = "cell"
 _IN_FUSIONS = re.compile(r'\s*(?:ROOT )?%([\w.-]+) = .*(?:chain_id|async_collective_name)="?')
 
 
@@ -163,6 +163,9 @@ def told(model: str, mesh: str, hardware: str, cell: Row) -> str:
     ours, others = cell["ours"], {who: each for who, each in cell.items() if who != "ours"}
     columns = [model, mesh, hardware, str(len(others))]
     for of, unit in MEASURES.items():
+        if not others:
+            columns.append(f"{ours[of] * unit:,.3f}")
+            continue
         best = min(others, key=lambda who: others[who][of])
         regret = ours[of] / others[best][of] - 1 if others[best][of] else 0.0
         columns.append(f"{ours[of] * unit:,.3f} ({best}, {regret:+.1%})")
@@ -179,24 +182,36 @@ def main() -> None:
     options = parser.parse_args()
     kept: Path = options.out.with_suffix(".jsonl")
     known: dict[str, Row] = dict(map(json.loads, kept.read_text().splitlines())) if kept.exists() else {}
-    heads = ["model", "mesh", "chip", "others", "step, ms", "one after the other, ms", "operations, ms", "MB sent"]
-    lines = [
-        f"# Plans beside experts', as compiled, {datetime.date.today()}",
-        "",
-        f"`{' '.join(['python benchmarks/plan_measured.py', *sys.argv[1:]])}`: ours, and in brackets the best of the",
-        "others by that measure and how much more ours has. Operations are XLA's estimate in cycles. The step is these",
-        "and the compiled collectives, those hidden that libtpu runs inside of fusions, or none (one after the other).",
-        "The planner minimizes the last column.",
-        "",
-        "| " + " | ".join([*heads, "peak MB", "predicted step, ms"]) + " |",
-        "|---|---|---|---:|" + "---|" * len(MEASURES),
-    ]
     for model in options.models:
         for mesh in options.meshes:
             for hardware in options.hardware:
-                lines.append(told(model, mesh, hardware, measured(model, mesh, hardware, options.within, known, kept)))
-                print(lines[-1], flush=True)
-                options.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+                cell = measured(model, mesh, hardware, options.within, known, kept)
+                key = " ".join([_CELL, hardware, mesh, model])
+                if known.get(key) != cell:
+                    known[key] = cell
+                    with kept.open("a") as file:
+                        file.write(json.dumps([key, cell]) + "\n")
+                print(told(model, mesh, hardware, cell), flush=True)
+    options.out.with_suffix(".md").write_text("\n".join(page(known, options.within)) + "\n")
+
+
+def page(known: dict[str, Row], within: float) -> list[str]:
+    """The table of all cells that are known."""
+    heads = ["model", "mesh", "chip", "others", "step, ms", "one after the other, ms", "operations, ms", "MB sent"]
+    cells = [(key.split(" ", 3), cell) for key, cell in sorted(known.items()) if key.startswith(_CELL)]
+    return [
+        f"# Plans beside experts', as compiled, {datetime.date.today()}",
+        "",
+        f"`python benchmarks/plan_measured.py --within {within}`, cell by cell: ours, and in brackets the best of the",
+        "others by that measure and how much more ours has. Others are those that are predicted to take at most",
+        f"{within} times as long. Operations are XLA's estimate in cycles. The step is these and the compiled",
+        "collectives, those hidden that libtpu runs inside of fusions, or none (one after the other). The planner",
+        "minimizes the last column.",
+        "",
+        "| " + " | ".join([*heads, "peak MB", "predicted step, ms"]) + " |",
+        "|---|---|---|---:|" + "---|" * len(MEASURES),
+        *[told(model, mesh, hardware, cell) for (_, hardware, mesh, model), cell in cells],
+    ]
 
 
 if __name__ == "__main__":
