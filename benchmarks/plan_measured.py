@@ -97,7 +97,8 @@ def candidates(graph: Graph, mesh: DeviceMesh, hardware: str, within: float) -> 
     ours = step_of(found["ours"])
     for who, compute, storage in experts(graph, mesh):
         known = {name: axes for name, axes in compute.items() if name in sizes}
-        stored = {name: axes for name, axes in storage.items() if sizes[name] % mesh.group(mesh.mask(axes)) == 0}
+        divides = {name: size % mesh.group(mesh.mask(storage.get(name, ()))) == 0 for name, size in sizes.items()}
+        stored = {name: axes for name, axes in storage.items() if divides.get(name)}
         plan = Plan.by_hand(mesh, known, stored, hardware)
         cost, peak = problem.price(plan.rules)
         step = step_seconds(cost.compute, cost.activations, cost.hidden, problem.network.chip.overlap)
