@@ -129,6 +129,8 @@ def _best(
         return with_reason(graph, solved(given.remat), "pinned; ")
     try:
         return solved(AS_IT_IS)
+    except errors.NothingFaster:
+        raise
     except errors.DoesNotFit as error:
         others = [remat for remat in policies(graph) if remat != NOTHING]
         try:
@@ -166,7 +168,7 @@ def _fastest_attention(
     if not again and not _shards_positions(gathered):
         return gathered
     try:
-        ring = _ringed(graph, layout, hardware, left, given, _searched_for(gathered))
+        ring = _ring_that_beats(graph, layout, hardware, left, given, gathered, again)
     except errors.NothingFaster as error:
         return _not_beaten(gathered, error.bound)
     except errors.PlanError:  # what is pinned is the axis of the keys
@@ -175,6 +177,26 @@ def _fastest_attention(
         return _not_beaten(gathered, step_of(gathered))
     found, _ = fastest({GATHERED: lambda: gathered, RING: lambda: ring})
     return with_attention_reason(graph, found) if found.attention else found
+
+
+def _ring_that_beats(
+    graph: Graph, layout: DeviceMesh, hardware: str | Chip, left: TimeLeft, given: Constraints, plan: Plan, again: bool
+) -> Plan:
+    """The best plan whose keys go round, of those that take less than another plan.
+
+    Args:
+        again: whether the other one computes something again because nothing else fits. Then this may, too.
+
+    Raises:
+        NothingFaster: there is none.
+    """
+    limit = _searched_for(plan)
+    try:
+        return _ringed(graph, layout, hardware, left, given, limit)
+    except errors.NothingFaster:
+        if not again:
+            raise
+    return _ringed(graph, layout, hardware, left, replace(given, remat=(ANY,)), limit)
 
 
 def _searched_for(plan: Plan) -> float:

@@ -311,6 +311,9 @@ def test_a_chip_of_your_own(write):
     for written, kinds in (("cpu", ("cpu",)), ("[H20, NVIDIA H20]", ("H20", "NVIDIA H20"))):
         write(ROW + f"  device_kind: {written}\n")
         assert chip_of("my.yaml").device_kind == kinds
+    assert first.memory.kernel == ""
+    write(ROW + "  attention_kernel: cudnn\n")
+    assert chip_of("my.yaml").memory.kernel == "cudnn"
 
 
 def test_a_plan_for_a_chip_of_your_own(write):
@@ -409,6 +412,11 @@ def test_activations_may_overlap_too():
             ROW + "  device_kind: {}\n",
             "my.yaml:h20",
             "my.yaml:10: `device_kind` of chip `h20` is `a section`; expected what JAX calls such a device, or a list",
+        ),
+        (
+            ROW + "  attention_kernel: flash\n",
+            "my.yaml:h20",
+            "my.yaml:10: `attention_kernel` of chip `h20` is `flash`; expected splash or cudnn",
         ),
         (
             ROW + "  launch_us: -1\n",
