@@ -23,6 +23,7 @@ from passes import Plan, PlanError, pipeline, summary
 from passes.alternatives import explanation
 from passes.as_planned import as_planned
 from passes.hardware.chip import CHIPS
+from passes.planner import variants
 from passes.planner.constraints import Constraints
 from passes.report.explained import explained
 from passes.ring_attention import in_rings, may_ring
@@ -343,6 +344,14 @@ def test_the_search_takes_it_where_it_is_faster():
     again = replace(Plan.of_document(found.plan.as_document()), custom_chip=chip)
     assert again.attention == "ring"
     assert pipeline.place(found.canonical, again) == found.placed
+
+
+def test_a_step_that_fits_computes_nothing_again_for_a_ring(monkeypatch):
+    """Where gathered keys fit as the step is, a ring that is no faster as it is ends the search."""
+    asked = []
+    monkeypatch.setattr(variants, "policies", lambda graph: asked.append(graph) or iter(()))
+    found = passes.plan(GRAPH, MESH, pin={"position": "sequence"})
+    assert (found.attention, found.remat, found.search.optimal, asked) == ("", (), True, [])
 
 
 def test_what_the_other_way_costs_is_told():
