@@ -350,7 +350,8 @@ def test_a_step_that_fits_computes_nothing_again_for_a_ring(monkeypatch):
     """Where gathered keys fit as the step is, a ring that is no faster as it is ends the search."""
     asked = []
     monkeypatch.setattr(variants, "policies", lambda graph: asked.append(graph) or iter(()))
-    found = passes.plan(GRAPH, MESH, pin={"position": "sequence"})
+    graph = pipeline.prepare(ir.trace(STEP, *arguments(2048)))
+    found = passes.plan(graph, MESH, pin={"position": "sequence"})
     assert (found.attention, found.remat, found.search.optimal, asked) == ("", (), True, [])
 
 
