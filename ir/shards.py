@@ -25,11 +25,14 @@ class Shards:
     Args:
         ordered: whether sums over devices are made in the order of the devices: by an exchange of data and sums on each
             device, not by a library whose order depends on how many processes the devices are in.
+        in_turn: whether no loop that communicates may run beside a collective outside of it (XLA for CPUs in one
+            process, which has one thread for each device).
     """
 
-    def __init__(self, sizes: Mapping[str, int], *, ordered: bool = False) -> None:
+    def __init__(self, sizes: Mapping[str, int], *, ordered: bool = False, in_turn: bool = False) -> None:
         self.sizes = dict(sizes)
         self.ordered = ordered
+        self.in_turn = in_turn
 
     def count(self, axes: Sequence[str]) -> int:
         """How many devices some mesh axes have together."""

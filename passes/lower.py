@@ -132,9 +132,9 @@ def program(
         warnings.warn(errors.left_to_the_compiler(whole), errors.PlanWarning, stacklevel=3)
     if partitioner == "xla" or whole is not None:
         return lambda *leaves: on_whole(mesh).graph(placed, leaves)
-    shards = Shards({str(axis): size for axis, size in mesh.shape.items()}, ordered=ordered_sums)
-
     target = Target(mesh.devices.flat[0].platform, 1)
+    sizes = {str(axis): size for axis, size in mesh.shape.items()}
+    shards = Shards(sizes, ordered=ordered_sums, in_turn=target.platform == "cpu" and not ordered_sums)
 
     def local(*leaves: Any) -> tuple[Any, ...]:
         with merging(target):

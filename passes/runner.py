@@ -111,7 +111,9 @@ class LocalRunner(Runner):
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
         self._sent: Sequence[Any] = ()
-        """What the last collective gave, in the body that is run."""
+        """What the last collective gave, in the body that is run; in one process all since the last loop."""
+        self._loop: Sequence[Any] = ()
+        """What the last loop with collectives gave."""
 
     def bind(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         op = op_of(node)
@@ -125,26 +127,40 @@ class LocalRunner(Runner):
 
     def passed(self, body: Graph, arrays: Sequence[Any]) -> list[Any]:
         """What such a body gives."""
-        outside, self._sent = self._sent, ()
+        outside = self._sent, self._loop
+        self._sent = self._loop = ()
         try:
             return self.graph(body, arrays)
         finally:
-            self._sent = outside
+            self._sent, self._loop = outside
 
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         if entered(node) and op_of(node).only_groups(node):
             return self.graph(node.bodies[0], arrays)
+        if self.shards.in_turn and sends(node):
+            return self._beside_no_loop(node, arrays)
         if not (self.shards.ordered and sends(node)):
             return super().node(node, arrays)
         self._sent = super().node(node, behind(arrays, self._sent))
         return self._sent
 
+    def _beside_no_loop(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
+        """What a collective, or a loop that has some, gives: the loop behind all collectives before it, and these behind
+        the loop. XLA has collectives in one order that are in no loop."""
+        if node.bodies:
+            self._sent = self._loop = super().node(node, behind(arrays, self._sent))
+            return self._sent
+        results = super().node(node, behind(arrays, self._loop))
+        self._sent = [*self._sent, *results]
+        return results
+
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
-        outside, self._sent = self._sent, ()
+        outside = self._sent, self._loop
+        self._sent = self._loop = ()
         try:
             return super().closed(body, avals)
         finally:
-            self._sent = outside
+            self._sent, self._loop = outside
 
     def shape(self, value: Value, aval: Any) -> tuple[int, ...]:
         return self.shards.shape(value.type)
