@@ -145,8 +145,8 @@ class LocalRunner(Runner):
         return self._sent
 
     def _beside_no_loop(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
-        """What a collective, or a loop that has some, gives: the loop behind all collectives before it, and these behind
-        the loop. XLA has collectives in one order that are in no loop."""
+        """What a collective, or a loop that has some, gives: a loop behind all before it, and all after it behind the
+        loop. Collectives beside one another come in the same order on all devices, by XLA itself."""
         if node.bodies:
             self._sent = self._loop = super().node(node, behind(arrays, self._sent))
             return self._sent

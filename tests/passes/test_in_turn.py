@@ -43,9 +43,9 @@ def compiled(ordered: bool) -> str:
     return made.lower(state, x).compile().as_text()
 
 
-def early(text: str) -> tuple[int, list[str]]:
-    """How many collectives, and loops with some, a compiled program has; and those that nothing holds back until what
-    is before them has ended."""
+def early(text: str) -> tuple[int, list[str], list[str]]:
+    """How many collectives, and loops with some, a compiled program has; those that nothing holds back until what is
+    before them has ended; and those of which one that is held back from neither is a loop."""
     bodies = {
         found[1]: block.splitlines()
         for block in text.split("\n\n")
@@ -57,10 +57,11 @@ def early(text: str) -> tuple[int, list[str]]:
         - sending
     ):
         sending |= more
-    count, found = 0, []
+    count, found, beside = 0, [], []
     for name in sending:
         behind: dict[str, set[str]] = {}
         last: str | None = None
+        before: dict[str, bool] = {}
         for line in bodies[name]:
             if (defined := _DEFINED.match(line)) is None:
                 continue
@@ -71,14 +72,18 @@ def early(text: str) -> tuple[int, list[str]]:
                 if last is not None and last not in behind[defined[1]]:
                     found.append(defined[1])
                 last = defined[1]
-    return count, found
+                loop = bool(sending & set(_RUNS.findall(line)))
+                beside += [last for each, its in before.items() if (loop or its) and each not in behind[last]]
+                before[last] = loop
+    return count, found, beside
 
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_each_collective_is_behind_the_one_before(ordered: bool) -> None:
-    count, found = early(compiled(ordered))
+    count, found, beside = early(compiled(ordered))
     assert count > 5
     assert bool(found) != ordered
+    assert beside == []  # in one process too, whose threads are as many as its devices
 
 
 def test_the_values_are_the_same() -> None:
