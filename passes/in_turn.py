@@ -6,7 +6,7 @@ for another: the process is ended, or, where the sizes agree, the numbers are wr
 collective, and each loop that has some, takes its operands behind what the one before has given: through a loop that
 makes no trip, which a number says that is known at run time only. The values stay as they are.
 
-In one process devices may take a loop and a collective beside it in different orders, and with a thread for each device they
+In one process devices may take a loop and a collective beside it in different orders, and with a thread for each they
 wait for one another for ever (jaxlib 0.10). There a loop that communicates is behind all before it, and what follows is
 behind the loop; collectives outside of loops come in one order by XLA itself.
 """
