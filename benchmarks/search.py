@@ -2,7 +2,8 @@
 
     python benchmarks/search.py [--only models growth]
 
-Each row is a process of its own. The search alone is timed: not tracing, not checking, not writing the plan down.
+Each row is a process of its own. The search alone is timed: not tracing, not checking, not writing the plan down. It
+ends after 30 s, with what it has proven by then.
 Beside it stands what trying every plan would take: as many prices as there are plans, one by one, of which a few are
 timed. The table is written to benchmarks/results/search-DATE.md.
 """
@@ -77,6 +78,8 @@ SEVERAL = [
 """The same, where a mesh may lie on the physical network in several ways."""
 AXES = ("a", "b", "c", "d", "e")
 PRICES = 20
+LIMIT = 30.0
+"""Seconds after which a search ends with the best that it has, and says how much faster the optimum could be."""
 
 
 def config_graph(model: str, batch: int) -> Graph:
@@ -109,7 +112,7 @@ def measure(graph: Graph, mesh: str, hardware: str) -> Cell:
     started = process_time()
     problem = Problem.of(graph, layout, chip)
     spaces = in_each_order([problem.space], orders(graph, problem.roles, problem.space)[1:])
-    found = search(spaces, problem.terms, problem.memory, chip)
+    found = search(spaces, problem.terms, problem.memory, chip, LIMIT)
     seconds = process_time() - started
     rng, space = random.Random(0), problem.space
     started = process_time()
@@ -123,6 +126,7 @@ def measure(graph: Graph, mesh: str, hardware: str) -> Cell:
         "plans": sum(part.plans for part in spaces),
         "every": each * sum(part.plans for part in spaces),
         "step": found.best[0].seconds if found.best else None,
+        "gap": 1 - found.bound / found.best[0].seconds if found.best else 0.0,
     }
 
 
@@ -158,6 +162,8 @@ def row(label: str, found: Cell) -> str:
         f"{every:,.1f} s" if every < 600 else f"{every / 86400 / 365:,.0f} years" if every > 1e8 else f"{every:,.0f} s"
     )
     step = "nothing fits" if found["step"] is None else f"{found['step'] * 1e3:,.2f} ms"
+    if found["gap"] > 1e-9:
+        step += f", at most {found['gap']:.1%} from the optimum"
     numbers = f"{found['plans']:.3g} | {found['seconds']:.2f} | {found['megabytes']:,.0f} | {long} | {step} |"
     line = f"| {label} | {numbers}"
     print(line, flush=True)
