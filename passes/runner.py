@@ -7,7 +7,8 @@ held, and the program is the traced one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -127,12 +128,8 @@ class LocalRunner(Runner):
 
     def passed(self, body: Graph, arrays: Sequence[Any]) -> list[Any]:
         """What such a body gives."""
-        outside = self._sent, self._loop
-        self._sent = self._loop = ()
-        try:
+        with self._inside():
             return self.graph(body, arrays)
-        finally:
-            self._sent, self._loop = outside
 
     def node(self, node: Node, arrays: list[Any]) -> Sequence[Any]:
         if entered(node) and op_of(node).only_groups(node):
@@ -155,10 +152,16 @@ class LocalRunner(Runner):
         return results
 
     def closed(self, body: Graph, avals: Sequence[Any]) -> ClosedJaxpr:
+        with self._inside():
+            return super().closed(body, avals)
+
+    @contextmanager
+    def _inside(self) -> Generator[None]:
+        """A body, in which nothing has been sent yet."""
         outside = self._sent, self._loop
         self._sent = self._loop = ()
         try:
-            return super().closed(body, avals)
+            yield
         finally:
             self._sent, self._loop = outside
 

@@ -181,7 +181,7 @@ class Attention(Op):
         node: Node,
         sizes: Mapping[str, int],
         fresh: Callable[[Value], Value],
-        both_ways: Callable[[Sequence[str]], bool] = lambda axes: False,
+        both_ways: Callable[[Sequence[str]], bool],
     ) -> Node:
         axes = self.ring_axes(node)
         return rounds.added(node, axes, self.travels(node), sizes, fresh, both_ways(axes)) if axes else node

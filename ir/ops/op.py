@@ -401,7 +401,7 @@ class Op(ABC):
         node: Node,
         sizes: Mapping[str, int],
         fresh: Callable[[Value], Value],
-        both_ways: Callable[[Sequence[str]], bool] = lambda axes: False,
+        both_ways: Callable[[Sequence[str]], bool],
     ) -> Node:
         """A placed node with such bodies, where it needs them.
 

@@ -34,15 +34,11 @@ class Crossing(Entry):
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device."""
         slow = rules.mesh.mask([SLOW_AXIS])
-        own = rules.layout({name: size for name, size in reversed(self.dims) if name is not None}, self.role)
-        stored = [own.get(name, 0) if name is not None else 0 for name in self.own_names()]
+        stored = self.masks(self.stored_in(rules))
         total: Any = 0
         for place in self.copies:
             layout = rules.layout(dict(place.sizes), place.role, place.blocked)
-            there = [
-                rules.mesh.fitted(size, layout.get(name, 0)) if own is not None and name is not None else 0
-                for own, name, (_, size) in zip(self.own_names(), place.names, self.dims, strict=True)
-            ]
+            there = self.masks_in(rules, place, layout)
             pending: Any = 0
             for name in self.summed:
                 pending = pending | layout.get(name, 0)

@@ -15,7 +15,7 @@ from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.sharding.iteration_space import space_of
 from passes.sharding.mesh import same_masks
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
 MemoryKind = Literal["parameters", "optimizer", "gradients", "activations", "temporaries"]
 MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", "activations", "temporaries")
@@ -88,16 +88,30 @@ class Entry:
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
+        layout = self.stored_in(rules)
+        if self.copies:
+            return self._copied(rules, chip, self.masks(layout))
+        size = self.bytes_of(rules, chip, self.masks(layout))
+        return size * (layout.get(self.around, 0) != 0) if self.around else size
+
+    def stored_in(self, rules: ShardingRules) -> Layout:
+        """The layout that rules give it."""
         sizes: dict[str, int] = {}
         for name, size in self.dims:
             if name is not None:
                 sizes.setdefault(name, size)
-        layout = rules.layout(sizes, self.role)
-        masks = [layout.get(name, 0) if name is not None else 0 for name in self.own_names()]
-        if self.copies:
-            return self._copied(rules, chip, masks)
-        size = self.bytes_of(rules, chip, masks)
-        return size * (layout.get(self.around, 0) != 0) if self.around else size
+        return rules.layout(sizes, self.role)
+
+    def masks(self, layout: Layout) -> list[Any]:
+        """The mesh axes of each of its dims."""
+        return [layout.get(name, 0) if name is not None else 0 for name in self.own_names()]
+
+    def masks_in(self, rules: ShardingRules, place: Place, layout: Layout) -> list[Any]:
+        """The mesh axes that each of its dims has in a place with this layout."""
+        return [
+            rules.mesh.fitted(size, layout.get(name, 0)) if own is not None and name is not None else 0
+            for own, name, (_, size) in zip(self.own_names(), place.names, self.dims, strict=True)
+        ]
 
     @property
     def depends_on(self) -> tuple[Any, ...]:
@@ -117,11 +131,7 @@ class Entry:
         total: Any = 0
         there = [stored]
         for place in self.copies:
-            layout = rules.layout(dict(place.sizes), place.role, place.blocked)
-            fitted = [
-                rules.mesh.fitted(size, layout.get(name, 0)) if own is not None and name is not None else 0
-                for own, name, (_, size) in zip(self.own_names(), place.names, self.dims, strict=True)
-            ]
+            fitted = self.masks_in(rules, place, rules.layout(dict(place.sizes), place.role, place.blocked))
             fresh: Any = np.ones((), bool)
             for other in there:
                 fresh = fresh & ~same_masks(zip(fitted, other, strict=True))
