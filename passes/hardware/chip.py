@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 from passes.hardware import errors
-from passes.hardware.chip_file import ChipRow, read_chips
+from passes.hardware.chip_file import ChipRow, chips_in
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 
 HOP_SECONDS = 1e-6
@@ -95,8 +95,8 @@ def chip_of(hardware: str | Chip) -> Chip:
     """The chip that `hardware` names: one of `CHIPS` in any case, or `PATH.yaml:NAME` for one in a file of your own
     (`PATH.yaml` alone where it has one chip). The path is relative to the working directory.
 
-    Raises `PlanError` for an unknown chip, a file that cannot be read, and a key that is unknown, missing or has a bad
-    value.
+    Raises `PlanError` for an unknown chip, a file that cannot be read, and a key of this chip that is unknown, missing
+    or has a bad value; what is wrong with other chips of the file is not asked.
     """
     if isinstance(hardware, Chip):
         return hardware
@@ -107,12 +107,12 @@ def chip_of(hardware: str | Chip) -> Chip:
     path, name = _file_and_name(hardware)
     if not path:
         raise errors.unknown_hardware(hardware, tuple(CHIPS))
-    rows = read_chips(_text(hardware, path), path)
-    if not name and len(rows) == 1:
-        name = next(iter(rows))
-    if name not in rows:
-        raise errors.unknown_chip(hardware, path, name, tuple(rows))
-    return _chip(hardware, rows[name])
+    sections = chips_in(_text(hardware, path), path)
+    if not name and len(sections) == 1:
+        name = next(iter(sections))
+    if name not in sections:
+        raise errors.unknown_chip(hardware, path, name, tuple(sections))
+    return _chip(hardware, sections[name].row())
 
 
 def _file_and_name(hardware: str) -> tuple[str, str]:
@@ -160,8 +160,8 @@ def _chip(name: str, row: ChipRow) -> Chip:
 
 
 CHIPS: dict[str, Chip] = {
-    name: _chip(name, row)
-    for name, row in read_chips(
+    name: _chip(name, section.row())
+    for name, section in chips_in(
         (files("passes.hardware") / "chips.yaml").read_text(encoding="utf-8"), "chips.yaml"
     ).items()
 }

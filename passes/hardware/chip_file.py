@@ -77,20 +77,46 @@ class ChipRow:
     kernel: str = ""
 
 
-def read_chips(text: str, path: str) -> dict[str, ChipRow]:
+@dataclass(frozen=True)
+class ChipSection:
+    """What a file has of one chip, not yet read: a mistake in it is no matter to who asks for another one."""
+
+    path: str
+    name: str
+    line: int
+    node: Any
+    first: int = 0
+    """The line at which the same name was given before; 0: nowhere."""
+
+    def row(self) -> ChipRow:
+        """Its numbers.
+
+        Raises:
+            PlanError: the chip is given twice, has an unknown key, lacks one, or has one twice or with a bad value. The
+                message has the file and the line.
+        """
+        if self.first:
+            raise errors.chip_key_twice(self.path, self.line, self.name, None, self.first)
+        return _row(self.name, self.line, self.node, self.path)
+
+
+def chips_in(text: str, path: str) -> dict[str, ChipSection]:
     """The chips of a YAML file by name, in order; `path` is the file as messages call it.
 
     Raises:
-        PlanError: the text is no YAML or no mapping of chips, or a chip has an unknown key, lacks one, or has one twice
-            or with a bad value. The message has the file and the line.
+        PlanError: the text is no YAML or no mapping of chips.
     """
     root = composed(text, partial(not_yaml, path))
     if not isinstance(root, yaml.MappingNode) or not root.value:
         raise errors.chip_file_empty(path)
-    return {name: _row(name, line, node, path) for name, line, node in _entries(root, path, None)}
+    found: dict[str, ChipSection] = {}
+    for key, value in root.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        found[name] = ChipSection(path, name, line, value, found[name].line if name in found else 0)
+    return found
 
 
-def _entries(node: Any, path: str, chip: str | None) -> Iterator[tuple[str, int, Any]]:
+def _entries(node: Any, path: str, chip: str) -> Iterator[tuple[str, int, Any]]:
     """(key, line, value) of a mapping; a key given twice, which YAML itself lets pass, is an error."""
     seen: dict[str, int] = {}
     for key, value in node.value:

@@ -447,3 +447,11 @@ def test_a_chip_file_that_is_wrong(write, text, hardware, message):
     with pytest.raises(PlanError) as caught:
         chip_of(hardware)
     assert str(caught.value) == message
+
+
+def test_a_bad_row_is_refused_where_it_is_asked_for(write):
+    bad = ROW.replace("h20", "h21").replace("96", "-96")
+    write(ROW + bad)
+    assert chip_of("my.yaml:h20").capacity == 96e9
+    with pytest.raises(PlanError, match="my.yaml:13: `memory_gb` of chip `h21` is `-96`; expected a number above 0"):
+        chip_of("my.yaml:h21")
