@@ -247,8 +247,11 @@ def shard_next(name: str, role: str, axis: str, saves: int, costs: float, fits: 
 
 
 def gib(count: float) -> str:
-    """Bytes as people read them: `14.90 GiB`, `12.50 MiB`."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.2f} MiB"
+    """Bytes as people read them: `14.90 GiB`, `12.50 MiB`, `2.05 KiB`, `80 B`."""
+    for unit, size, least in (("GiB", 2**30, 2**30 / 10), ("MiB", 2**20, 2**20 / 10), ("KiB", 2**10, 2**10)):
+        if count >= least:
+            return f"{count / size:.2f} {unit}"
+    return f"{count:.0f} B"
 
 
 def _sized(sizes: Mapping[str, int]) -> str:

@@ -63,7 +63,7 @@ def test_the_fastest_that_fits_is_chosen(config: TrainConfig) -> None:
         fitting = {count: step for count, (step, peak) in made.items() if peak <= capacity}
         assert chosen.count == min(fitting, key=lambda count: fitting[count])
         assert asked == [1, 2, 4, 8]
-    assert chosen.reason == "with 4 nothing fits, a device needs 0.00 MiB of 0.00 MiB"
+    assert chosen.reason == "with 4 nothing fits, a device needs 200 B of 150 B"
     assert choose(350, 0.5).reason == "with 2 a step takes 9% longer"
     with pytest.raises(UserError) as caught:
         choose(50, 0.5)
