@@ -10,7 +10,7 @@ activations, and O the communication of parameters and gradients. `o` and `a` ar
 trusted to hide behind its computing (`Chip.overlap`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -23,12 +23,15 @@ from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
 from passes.hardware.network import Network
 from passes.sharding.iteration_space import Reshard, Space, space_of, value_layout
-from passes.sharding.reshard import reshard_steps
+from passes.sharding.mesh import DeviceMesh
+from passes.sharding.reshard import Step, reshard_steps
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, ShardingRules
 
 _HELD = 4
 """Bytes of an element of what an operation holds (`Op.held`)."""
+_WAYS = (1 << 50) - 27
+"""A prime: numbers below it, times 4093, are 64 bits."""
 
 
 @dataclass
@@ -142,21 +145,49 @@ def product_width(node: Node) -> int:
     return max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
 
 
-def reshard_cost(reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0) -> Cost:
-    """Price of resharding a value from one layout to another, scaled by `active` (0 where an earlier copy serves)."""
+class Sent:
+    """The steps that copies of a value have made already: what begins with the same ones goes on from there. A way is
+    known by a number, which each of its steps changes."""
+
+    def __init__(self, mesh: DeviceMesh) -> None:
+        self.mesh = mesh
+        self.before: list[Any] = []
+        self.words: dict[tuple[str, str | None], int] = {}
+
+    def ways(self, steps: Sequence[Step]) -> list[Any]:
+        """Of each step whether it is new, 1 or 0. They count as made from then on."""
+        fresh: list[Any] = []
+        way: Any = np.int64(0)
+        made: list[Any] = []
+        for step in steps:
+            word = self.words.setdefault((step.kind, step.name), len(self.words))
+            mask = np.asarray(step.mask, np.int64)
+            way = np.where(mask != 0, (way * 4093 + word * self.mesh.masks + mask) % _WAYS, way)
+            new: Any = 1.0
+            for other in self.before:
+                new = new * (way != other)
+            fresh.append(new)
+            made.append(way)
+        self.before += made
+        return fresh
+
+
+def reshard_cost(
+    reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0, sent: Sent | None = None
+) -> Cost:
+    """Price of resharding a value from one layout to another, scaled by `active` (0 where an earlier copy serves).
+
+    Args:
+        sent: what other copies of the value have made of the way already, which costs nothing again.
+    """
     seconds: Any = 0.0
     awaited = _awaited(reshard)
-    for step in reshard_steps(
-        reshard.value.type,
-        reshard.source,
-        reshard.pending,
-        reshard.target,
-        network.mesh,
-        reshard.reduction,
-        rules.compute,
-    ):
+    way = reshard.value.type, reshard.source, reshard.pending, reshard.target
+    steps = list(reshard_steps(*way, network.mesh, reshard.reduction, rules.compute))
+    fresh = sent.ways(steps) if sent is not None else [1.0] * len(steps)
+    for step, new in zip(steps, fresh, strict=True):
         if OPS[step.kind].communicates:
-            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes, awaited)
+            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes, awaited) * new
     return _sent(reshard, seconds * active)
 
 

@@ -19,7 +19,7 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.network import Network
-from passes.planner.cost import Cost, Work, operation_seconds, permute_cost, product_width, reshard_cost, started
+from passes.planner.cost import Cost, Sent, Work, operation_seconds, permute_cost, product_width, reshard_cost, started
 from passes.planner.rounds import goes_round, rounds
 from passes.planner.rounds import key as rounds_key
 from passes.planner.traffic import traffic
@@ -276,7 +276,8 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
 def _reader_term(
     value: Value, nodes: list[Node], roles: Roles, network: Network, times: float, once: Once
 ) -> Iterator[tuple[Hashable, Term]]:
-    """A value on its way to all its readers: readers that want it in the same place share one copy."""
+    """A value on its way to all its readers: those that want it in the same place share one copy, and the others the
+    steps that begin their ways."""
     distinct: dict[Hashable, Node] = {}
     for node in nodes:
         distinct.setdefault(_reader_key(node, value, roles), node)
@@ -287,15 +288,10 @@ def _reader_term(
     chosen = [(node, None if entered(node) else space_of(node, roles)) for node in wanting.values()]
 
     def price(rules: ShardingRules) -> Cost:
-        cost = Cost()
-        earlier: list[Reshard] = []
-        for node, space in chosen:
-            for reshard in operand_reshards(node, roles, rules, value, space):
-                fresh = np.float64(1.0)
-                for other in earlier:
-                    fresh = fresh * (1.0 - _same_target(reshard, other))
-                cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, fresh), once.share)
-                earlier.append(reshard)
+        ways = [each for node, space in chosen for each in operand_reshards(node, roles, rules, value, space)]
+        cost, sent = Cost(), Sent(network.mesh) if len(ways) > 1 else None
+        for reshard in ways:
+            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, sent=sent), once.share)
         return cost
 
     # What other names of a reader take is all that matters of them; where one name is read as another, and across the
