@@ -23,7 +23,7 @@ from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
 from passes.hardware.network import Network
 from passes.sharding.iteration_space import Reshard, Space, space_of, value_layout
-from passes.sharding.mesh import DeviceMesh
+from passes.sharding.mesh import DeviceMesh, IntArray
 from passes.sharding.reshard import Step, reshard_steps
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, ShardingRules
@@ -151,18 +151,19 @@ class Sent:
 
     def __init__(self, mesh: DeviceMesh) -> None:
         self.mesh = mesh
-        self.before: list[Any] = []
+        self.before: list[IntArray] = []
         self.words: dict[tuple[str, str | None], int] = {}
 
     def ways(self, steps: Sequence[Step]) -> list[Any]:
         """Of each step whether it is new, 1 or 0. They count as made from then on."""
         fresh: list[Any] = []
-        way: Any = np.int64(0)
-        made: list[Any] = []
+        way: IntArray = np.zeros((), np.int64)
+        made: list[IntArray] = []
         for step in steps:
             word = self.words.setdefault((step.kind, step.name), len(self.words))
-            mask = np.asarray(step.mask, np.int64)
-            way = np.where(mask != 0, (way * 4093 + word * self.mesh.masks + mask) % _WAYS, way)
+            mask: IntArray = np.asarray(step.mask, np.int64)
+            after: IntArray = (way * 4093 + word * self.mesh.masks + mask) % _WAYS
+            way = np.where(mask != 0, after, way)
             new: Any = 1.0
             for other in self.before:
                 new = new * (way != other)
@@ -184,7 +185,7 @@ def reshard_cost(
     awaited = _awaited(reshard)
     way = reshard.value.type, reshard.source, reshard.pending, reshard.target
     steps = list(reshard_steps(*way, network.mesh, reshard.reduction, rules.compute))
-    fresh = sent.ways(steps) if sent is not None else [1.0] * len(steps)
+    fresh: list[Any] = [1.0] * len(steps) if sent is None else sent.ways(steps)
     for step, new in zip(steps, fresh, strict=True):
         if OPS[step.kind].communicates:
             seconds = seconds + network.seconds(step.kind, step.mask, step.bytes, awaited) * new
