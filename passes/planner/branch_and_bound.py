@@ -35,6 +35,8 @@ _SOME = 1 << 12
 """Plans that are looked at together; sets that are made before it is worth to rule out what can be."""
 _ROUNDS = 4
 """Of tight bounds, as long as each leaves no more than half of the plans."""
+_SOON = 1 << 14
+"""Classes of a group that are priced even if there is no time left, so that bounds say something."""
 _A_TABLE = 200
 """Sets that are worth a table."""
 
@@ -90,7 +92,7 @@ class BranchAndBound:
 
     def run(self) -> None:
         """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
-        frontier = Frontier(self.children)
+        frontier = Frontier(self.children, lambda: self.late)
         for place in self.in_turn():
             for branch in self.roots(place, self.spaces[place]):
                 if self.best or self.late:
@@ -166,10 +168,14 @@ class BranchAndBound:
         if self.late:
             yield common
             return
+        every = common
         common = common.without(shared.arithmetic).split()
         begun = [each.stored.names for _, each in self.first.best]
         stored = reversed(dict.fromkeys(choice.names for choice in space.storage_choices))
         for names in sorted(stored, key=lambda names: begun.index(names) if names in begun else len(begun)):
+            if self.late:
+                yield every
+                return
             root, groups = shared.root(names)
             ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=in_turn(groups)))
             if ready is not None:
@@ -190,13 +196,14 @@ class BranchAndBound:
         return replace(empty, waiting=in_turn(groups))
 
     def taken_in(self, branch: Branch, memory: bool = True) -> Branch | None:
-        """A branch with all groups that are not too large; None where nothing in it can be better."""
+        """A branch with all groups that are not too large, without those that take long to price where no time is left;
+        None where nothing in it can be better."""
         able = self.all_roots[branch.root].able
         waiting: list[Group] = []
         heavy = heavy_weight(branch.waiting)
         since = 0
         for group in branch.waiting:
-            more = branch.taken_in(group, able)
+            more = None if self.late and group.grid > _SOON else branch.taken_in(group, able)
             if more is None:
                 waiting.append(group)
                 continue
@@ -216,7 +223,7 @@ class BranchAndBound:
     def ready(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""
         found, first = self.taken_in_turn(branch), bool(branch.waiting)
-        while found is not None:
+        while found is not None and not self.late:
             before = found.plans
             if not found.waiting:
                 if found.sized and found.most(self.moments) <= self.capacity:
@@ -227,7 +234,7 @@ class BranchAndBound:
             found = self.cut(replace(found, parts=tuple(part.tightened() for part in found.parts)))
             if found is None or found.plans > before / 2:
                 return found
-        return None
+        return found
 
     def taken_in_turn(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in, those of memory for what the others leave alone."""

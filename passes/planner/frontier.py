@@ -13,10 +13,14 @@ class Frontier(Generic[_T]):
 
     Args:
         children: the parts of a branch, each with its bound; none of one that has been looked at to its end.
+        late: whether there is no time left: then all parts of a branch wait.
     """
 
-    def __init__(self, children: Callable[[_T], list[tuple[float, _T]]]) -> None:
+    def __init__(
+        self, children: Callable[[_T], list[tuple[float, _T]]], late: Callable[[], bool] = lambda: False
+    ) -> None:
         self._children = children
+        self._late = late
         self._waiting: list[tuple[float, int, _T]] = []
         self._numbers = count()
 
@@ -36,6 +40,9 @@ class Frontier(Generic[_T]):
         children = self._children(branch)
         while children:
             children.sort(key=lambda child: child[0])
-            for bound, other in children[1:]:
+            late = self._late()
+            for bound, other in children if late else children[1:]:
                 self.add(bound, other)
+            if late:
+                return
             children = self._children(children[0][1])

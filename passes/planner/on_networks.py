@@ -19,6 +19,7 @@ from passes.planner.explain import longer
 from passes.planner.fastest import step_of
 from passes.planner.layouts import ROUNDING, Search
 from passes.planner.plan import Plan
+from passes.planner.time_left import TimeLeft, unlimited
 from passes.summary import times
 
 _EVEN = 0.005
@@ -28,7 +29,12 @@ no plan on any of them can beat."""
 
 
 def over_networks(
-    graph: Graph, first: Plan, others: Sequence[Network], solved: Callable[[Network], Plan], faster: Faster
+    graph: Graph,
+    first: Plan,
+    others: Sequence[Network],
+    solved: Callable[[Network], Plan],
+    faster: Faster,
+    time: TimeLeft = unlimited,
 ) -> Plan:
     """The fastest plan on any of several networks of a mesh; of equal ones that on the first.
 
@@ -36,6 +42,7 @@ def over_networks(
         first: the best plan on the usual network.
         others: the other networks.
         solved: the best plan on one of them.
+        time: where none is left, they are searched no more than once.
     """
     assert first.search is not None
     started, best, step = perf_counter(), first, step_of(first)
@@ -53,6 +60,9 @@ def over_networks(
         if made < limit:
             best, step = plan, made
         if made <= least * (1 + ROUNDING):
+            break
+        if time() == 0.0:
+            bound = min(bound, least)
             break
         # It takes longer than it seemed, so another network may be better.
         left.remove(network)

@@ -143,7 +143,7 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
         return _solved_on(asked, usual)
     first, others = _first_of(asked, [usual, *others]) if asked.limit < inf else (_solved_on(asked, usual), others)
     faster = partial(_faster, asked, bool(first.regather))
-    return over_networks(asked.graph, first, others, lambda network: _solved_on(asked, network), faster)
+    return over_networks(asked.graph, first, others, lambda network: _solved_on(asked, network), faster, asked.left)
 
 
 def _faster(asked: _Question, regather: bool, several: Sequence[Network], limit: float) -> tuple[Network | None, float]:
@@ -192,7 +192,7 @@ def _solved_on(asked: _Question, network: Network) -> Plan:
     if once_in_loops(graph, problem.roles):
         # The search took it that all that loops may do once is done so. There may be no room for that.
         made = times(graph, placed(graph, best), best).step
-        if made > bound * (1 + ROUNDING):
+        if made > bound * (1 + ROUNDING) and asked.left() != 0.0:
             other, others = _searched(asked, network, regather, once=False)
             if others.best:
                 second = _plan(asked, other, others.best, regather)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import random
 from dataclasses import replace
 from itertools import product
@@ -95,3 +97,24 @@ def test_random_programs(seed, monkeypatch):
         if sum(space.plans for space in spaces) > MOST:
             pytest.skip("too many plans to try")
         check(problem, spaces, chip)
+
+
+@pytest.mark.parametrize("seed", [2, 15, 40])
+def test_a_search_that_ends_at_any_moment_is_right_about_what_it_left(seed, monkeypatch):
+    """A second passes whenever the clock is read."""
+    graph = prepared_program(seed, monkeypatch)
+    problem = Problem.of(graph, DeviceMesh.of({"a": 2, "b": 2, "c": 2}), CHIPS["v5e"])
+    spaces = in_each_order([problem.space], orders(graph, problem.roles, problem.space)[1:])
+    given = (spaces, problem.terms, problem.memory, CHIPS["v5e"])
+    with suppress_type_checks():
+        best = search(*given).best[0].seconds
+        monkeypatch.setattr(importlib.import_module("passes.planner.search"), "process_time", lambda: 0.0)
+        bounds = []
+        for seconds in (0.5, 1.5, 3.5, 8.5, 20.5, 50.5, 1e9):
+            clock = itertools.count(1)
+            module = importlib.import_module("passes.planner.branch_and_bound")
+            monkeypatch.setattr(module, "process_time", lambda clock=clock: float(next(clock)))
+            found = search(*given, seconds)
+            assert found.bound <= best * (1 + DISTINCT) <= found.best[0].seconds * (1 + 2 * DISTINCT)
+            bounds.append(found.bound / best)
+    assert bounds[0] < 1 - DISTINCT and bounds[-1] >= 1 - DISTINCT
