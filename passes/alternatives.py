@@ -252,7 +252,7 @@ def _reason(graph: Graph, plan: Layouts, name: str, step: float) -> str:
 def _priced(graph: Graph, plan: Layouts) -> tuple[dict[str, float], dict[str, int], list[dict[str, Any]]]:
     placed = placing.placed(graph, plan)
     times = asdict(summary.times(graph, placed, plan))
-    collectives = [{**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)]
+    collectives = [each.row() for each in summary.collectives(placed, plan)]
     return times, summary.memory(graph, plan, placed), collectives
 
 

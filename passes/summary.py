@@ -1,7 +1,8 @@
 """What a placed graph says in numbers: its collectives, its memory, its predicted time."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
@@ -16,21 +17,21 @@ from passes.planner.regather import regathers
 from passes.planner.rounds import KIND, goes_round, rounds
 from passes.planner.traffic import traffic
 from passes.retype import laid_out
+from passes.sent import Sending, Sent
 from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import Roles, assign_roles
 
 KEY = "key"
 """What is moving where values go round between devices while an operation computes."""
-_Key = tuple[str, str, tuple[str, ...], int, str, str, str]
-"""(kind, axis, mesh axes, bytes, source, phase, what is moving) of a collective."""
-Sent = Callable[[Node, str, int, int], tuple[str, int]]
-"""From a node, kind and bytes of a collective that it makes, and how often, to the kind and bytes that are sent."""
+_Key = tuple[str, str, tuple[str, ...], int, str, str, str, Sent | None]
+"""(kind, axis, mesh axes, bytes, source, phase, what is moving, what is sent) of a collective."""
 
 
 @dataclass(frozen=True)
 class Collective:
     """Equal collectives of a step: `bytes` per group and occurrence (before reducing, after gathering), `count` with
-    loop trips, `seconds` for all of them together."""
+    loop trips; what is `sent` for each, None where that is sent with another or nothing is; `seconds` of what is sent
+    for all of them together."""
 
     kind: str
     axis: str
@@ -41,6 +42,12 @@ class Collective:
     source: str
     phase: str
     moving: str
+    sent: Sent | None
+
+    def row(self) -> dict[str, Any]:
+        """As JSON can hold it: a row of docs/compile.md."""
+        sent = {**asdict(self.sent), "mesh_axes": list(self.sent.mesh_axes)} if self.sent is not None else None
+        return {**asdict(self), "mesh_axes": list(self.mesh_axes), "sent": sent}
 
 
 @dataclass(frozen=True)
@@ -60,25 +67,23 @@ class Times:
         return "compute" if self.compute >= self.exposed else "communication"
 
 
-def as_printed(node: Node, kind: str, volume: int, times: int) -> tuple[str, int]:
-    """Kind and bytes of a collective of a node that is made so many times a step: those of the program."""
-    return kind, volume
-
-
-def collectives(placed: Graph, plan: Layouts, sent: Sent = as_printed) -> list[Collective]:
+def collectives(placed: Graph, plan: Layouts, form: Sequence[int] | None = None) -> list[Collective]:
     """The collectives of a step, equal ones together, in program order.
 
     Args:
-        sent: what is sent for one, where that is something else than what is printed.
+        form: chips along each dim of a slice; left out, that of the plan's network.
     """
     network = plan.physical
     merged: dict[_Key, int] = {}
-    _collect(placed, 1, merged, plan.mesh.as_dict(), sent)
+    _collect(placed, 1, merged, plan.mesh.as_dict(), Sending.of(placed, plan, form))
     result: list[Collective] = []
-    for (kind, axis, mesh_axes, volume, source, phase, moving), count in merged.items():
-        how = KIND if moving == KEY else kind
-        seconds = float(network.seconds(how, plan.mesh.mask(mesh_axes), volume, awaited(moving))) * count
-        result.append(Collective(kind, axis, mesh_axes, count, volume, seconds, source, phase, moving))
+    for key, count in merged.items():
+        kind, axis, mesh_axes, volume, source, phase, moving, sent = key
+        seconds = 0.0
+        if sent is not None:
+            how, mask = KIND if moving == KEY else sent.kind, plan.mesh.mask(sent.mesh_axes)
+            seconds = float(network.seconds(how, mask, sent.bytes, awaited(moving))) * count
+        result.append(Collective(kind, axis, mesh_axes, count, volume, seconds, source, phase, moving, sent))
     return result
 
 
@@ -87,21 +92,21 @@ def awaited(moving: str) -> bool:
     return moving == "activation"
 
 
-def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int], sent: Sent) -> None:
+def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int], sending: Sending) -> None:
     for node in graph.nodes:
         if op_of(node).communicates:
-            for kind, volume in op_of(node).sends(node, sizes):
-                key = _key(node, *sent(node, kind, volume, times))
+            for kind, volume, sent in sending.for_node(node):
+                key = _key(node, kind, volume, sent)
                 merged[key] = merged.get(key, 0) + times
         for body in entered(node):
-            _collect(body, times * node.count("trips", 1), merged, sizes, sent)
+            _collect(body, times * node.count("trips", 1), merged, sizes, sending)
         for body, turns in op_of(node).rounds(node, sizes):
-            _collect(body, times * turns, merged, sizes, sent)
+            _collect(body, times * turns, merged, sizes, sending)
 
 
-def _key(node: Node, kind: str, volume: int) -> _Key:
+def _key(node: Node, kind: str, volume: int, sent: Sent | None) -> _Key:
     names, source, moving = ",".join(node.words("axis")), str(node.source or ""), str(node.attrs["moving"])
-    return (kind, names, node.words("mesh"), volume, source, node.phase, moving)
+    return (kind, names, node.words("mesh"), volume, source, node.phase, moving, sent)
 
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:

@@ -15,6 +15,7 @@ class AllGather(Move):
 
     kind = "all_gather"
     communicates = True
+    gathers = True
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:
         return "" if lost == mesh and not gained and not paid else "a dim to leave the axes of `mesh`, and no more"

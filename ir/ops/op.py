@@ -62,6 +62,8 @@ class Op(ABC):
         waits: it gives its first operand on when its second one is there.
         completes_sums: it pays a pending reduction.
         crossings: how often each byte crosses the network, where a gather is once.
+        gathers: each device gets the shards of all others.
+        scatters: it is a sum of which each device keeps its shard.
         exchanges: each device sends a part of its shard to each other one.
         passes_on: each device sends its whole shard to one other.
         one_way: all devices send it in the same direction.
@@ -105,6 +107,8 @@ class Op(ABC):
     waits: ClassVar[bool] = False
     completes_sums: ClassVar[bool] = False
     crossings: ClassVar[float] = 0.0
+    gathers: ClassVar[bool] = False
+    scatters: ClassVar[bool] = False
     exchanges: ClassVar[bool] = False
     passes_on: ClassVar[bool] = False
     one_way: ClassVar[bool] = False

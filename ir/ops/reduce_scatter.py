@@ -19,6 +19,7 @@ class ReduceScatter(Move):
 
     kind = "reduce_scatter"
     communicates = True
+    scatters = True
     completes_sums = True
 
     def lays(self, gained: set[str], lost: set[str], paid: set[str], mesh: set[str]) -> str:

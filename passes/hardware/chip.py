@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 from passes.hardware import errors
-from passes.hardware.chip_file import ChipRow, chips_in
+from passes.hardware.chip_file import COMPILERS, ChipRow, chips_in
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 
 HOP_SECONDS = 1e-6
@@ -51,6 +51,8 @@ class Chip:
         combined: bytes up to which XLA sends small collectives as one; 0: each alone.
         overlap: what share of its communication is trusted to be hidden.
         memory: how its memory takes arrays.
+        compiler: what compiles programs for it: `libtpu` sends other collectives than are printed
+            (`passes.hardware.sends`).
         device_kind: parts of what JAX calls such a device (`jax.Device.device_kind`).
         source: where the numbers come from.
     """
@@ -75,6 +77,7 @@ class Chip:
     hop: float = HOP_SECONDS
     combined: float = 0.0
     device_kind: tuple[str, ...] = ()
+    compiler: str = COMPILERS[0]
 
     @property
     def switched(self) -> bool:
@@ -156,6 +159,7 @@ def _chip(name: str, row: ChipRow) -> Chip:
         hop=numbers["hop_us"] * 1e-6,
         combined=numbers["combined_mb"] * 1e6,
         device_kind=row.device_kind,
+        compiler=row.compiler,
     )
 
 

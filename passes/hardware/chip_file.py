@@ -45,9 +45,13 @@ DEVICE_KIND = "device_kind"
 KERNEL = "attention_kernel"
 """The key of the library's kernel that computes attention there."""
 KERNELS = ("splash", "cudnn")
-KEYS = ("source", "network", LARGEST, DEVICE_KIND, KERNEL, *NUMBERS)
-_WORDS = {"network": NETWORKS, KERNEL: KERNELS}
-_OPTIONAL = (LARGEST, DEVICE_KIND, KERNEL)
+COMPILER = "compiler"
+"""The key of what compiles programs for it, where that is known to send other collectives than are printed."""
+LIBTPU = "libtpu"
+COMPILERS = ("xla", LIBTPU)
+KEYS = ("source", "network", LARGEST, DEVICE_KIND, KERNEL, COMPILER, *NUMBERS)
+_WORDS = {"network": NETWORKS, KERNEL: KERNELS, COMPILER: COMPILERS}
+_OPTIONAL = (LARGEST, DEVICE_KIND, KERNEL, COMPILER)
 DEFAULTS = {
     "f32_tflops": 0.0,
     "int8_tflops": 0.0,
@@ -67,14 +71,15 @@ DEFAULTS = {
 @dataclass(frozen=True)
 class ChipRow:
     """One chip of a file: where its numbers come from, the numbers by key, the form of the largest slice, parts of what
-    JAX calls such a device, and the kernel that computes attention there, if any is said. A switched network has no
-    rings and no slices."""
+    JAX calls such a device, the kernel that computes attention there, if any is said, and what compiles for it. A
+    switched network has no rings and no slices."""
 
     source: str
     numbers: dict[str, float]
     slice: tuple[int, ...] = ()
     device_kind: tuple[str, ...] = ()
     kernel: str = ""
+    compiler: str = COMPILERS[0]
 
 
 @dataclass(frozen=True)
@@ -143,10 +148,11 @@ def _row(chip: str, line: int, node: Any, path: str) -> ChipRow:
         raise errors.chip_missing_keys(path, line, chip, missing)
     source, network, largest = values.pop("source"), values.pop("network"), values.pop(LARGEST, ())
     device_kind, kernel = values.pop(DEVICE_KIND, ()), values.pop(KERNEL, "")
+    compiler = values.pop(COMPILER, COMPILERS[0])
     if network == "switched":
         values.pop("ring_multiple", None)
         largest = ()
-    return ChipRow(source, {**DEFAULTS, **values}, largest, device_kind, kernel)
+    return ChipRow(source, {**DEFAULTS, **values}, largest, device_kind, kernel, compiler)
 
 
 def _value(key: str, line: int, node: Any, chip: str, path: str) -> Any:

@@ -86,9 +86,10 @@ class ChipMemory:
         if self.tile == (1, 1) or not lengths:
             return elements
         innermost = lengths[-1:] if by_rows else lengths
-        across = [_filled(length, self.tile[1]) / np.maximum(length, 1) for length in innermost]
+        across = [filled(length, self.tile[1]) / np.maximum(length, 1) for length in innermost]
         rows = [
-            _rows(length, self.tile[0]) / np.maximum(length, 1) for length in (lengths[-2:] if by_rows else lengths)
+            filled_rows(length, self.tile[0]) / np.maximum(length, 1)
+            for length in (lengths[-2:] if by_rows else lengths)
         ]
         if by_rows:
             least = across[0] * rows[0] if len(rows) > 1 else across[0]
@@ -110,11 +111,12 @@ def _least(values: Sequence[Any]) -> Any:
     return least
 
 
-def _filled(length: Any, whole: int) -> Any:
+def filled(length: Any, whole: int) -> Any:
+    """A length filled up to whole ones."""
     return -(-length // whole) * whole
 
 
-def _rows(length: Any, rows: int) -> Any:
+def filled_rows(length: Any, rows: int) -> Any:
     """A dim of fewer rows than a tile has is filled up to a power of two."""
     few = np.array([1 << max(each - 1, 0).bit_length() for each in range(rows)])
-    return np.where(np.asarray(length) < rows, few[np.minimum(length, rows - 1)], _filled(length, rows))
+    return np.where(np.asarray(length) < rows, few[np.minimum(length, rows - 1)], filled(length, rows))

@@ -23,6 +23,8 @@ import numpy as np
 from ir.ops import OPS
 from passes.hardware.assignment import SLOW_AXIS, Assignment, Islands, as_usual
 from passes.hardware.chip import Chip
+from passes.hardware.chip_file import LIBTPU
+from passes.hardware.sends import REDUCE, Printed, Sends, in_halves, squared, unscattered, where
 from passes.hardware.torus import Torus
 from passes.sharding.mesh import DeviceMesh, Mask
 
@@ -59,6 +61,8 @@ class Rates:
     passed: Any
     turned_hops: Any
     turned: Any
+    unscattered: Any
+    squared: Any
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,31 @@ class Network:
         turned_hops = chip.hop * several * (self.torus is not None) / (1 + self.both_ways)
         turned = np.where(far > 1, 1 / per_host, 1 / chip.link) * several / (1 + self.both_ways)
         of_exchanges = hops * exchanged, inside * exchanged, between / far
-        return Rates(launch, hops, inside, between, *of_exchanges, passed, turned_hops, turned)
+        turns = passed, turned_hops, turned
+        return Rates(launch, hops, inside, between, *of_exchanges, *turns, *[each * 1 for each in self._sent_apart()])
+
+    def _sent_apart(self) -> tuple[Any, Any]:
+        torus = self.torus if self.sends is not None else None
+        return unscattered(self.mesh, torus.form if torus is not None else ()), squared(self.mesh, torus)
+
+    @cached_property
+    def sends(self) -> Sends | None:
+        """What is sent in place of what is printed; None where that is the same."""
+        return Sends.on(self.mesh, self.chip.memory.tile) if self.chip.compiler == LIBTPU else None
+
+    def sent_seconds(self, each: Printed, awaited: bool = True) -> Any:
+        """Time of a collective of the partitioned program, as it is sent."""
+        if self.sends is None:
+            return self.seconds(each.kind, each.mask, each.bytes, awaited)
+        apart = [self.of(rate, each.mask) for rate in (self.rates.unscattered, self.rates.squared)]
+        reduced = self.sends.reduced(each, *apart)
+        narrowed = self.sends.narrowed(each)
+        volume = where(narrowed, in_halves(each.bytes), each.bytes) if np.any(narrowed) else each.bytes
+        taken: Any = self.seconds(each.kind, each.mask, volume, awaited)
+        if not np.any(reduced):
+            return taken
+        instead: Any = self.seconds(REDUCE, each.mask, each.bytes, awaited)
+        return where(reduced, instead, taken)
 
     def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
         """Time of one collective over the axes of `mask`, `volume` bytes per group (after gathering, before reducing).

@@ -13,6 +13,7 @@ from ir.ops import entered, op_of
 from passes import summary
 from passes.hardware.network import Network
 from passes.planner.layouts import Layouts
+from passes.sent import Sending
 
 COMPUTE = "compute"
 MOST = 400
@@ -34,7 +35,7 @@ def course(placed: Graph, graph: Graph, plan: Layouts, network: Network) -> list
         if node.outputs:
             computed.add(node.phase, str(node.source or "—"), node.outputs[0].id, taken)
     pieces: list[Row] = []
-    for phase, kind, taken, what in _walk(placed, 1.0, computed, plan, network):
+    for phase, kind, taken, what in _walk(placed, 1.0, computed, plan, network, Sending.of(placed, plan)):
         if taken <= 0:
             continue
         last = pieces[-1] if pieces else None
@@ -72,7 +73,7 @@ class _Computed:
 
 
 def _walk(
-    body: Graph, times: float, computed: _Computed, plan: Layouts, network: Network
+    body: Graph, times: float, computed: _Computed, plan: Layouts, network: Network, sending: Sending
 ) -> Iterator[tuple[str, str, float, str]]:
     """Phase, kind, seconds and what it is, of all that happens, in order."""
     sizes = plan.mesh.as_dict()
@@ -81,19 +82,19 @@ def _walk(
         if op.communicates:
             mesh = node.words("mesh")
             what = f"{', '.join(node.words('axis')) or '—'} over {' × '.join(mesh)}"
-            for kind, volume in op.sends(node, sizes):
-                how = node.kind if op.one_way else kind
-                taken = float(
-                    network.seconds(how, plan.mesh.mask(mesh), volume, summary.awaited(str(node.attrs["moving"])))
-                )
-                yield node.phase, kind, times * taken, what
+            for _, _, sent in sending.for_node(node):
+                if sent is not None:
+                    how = node.kind if op.one_way else sent.kind
+                    over, moving = plan.mesh.mask(sent.mesh_axes), str(node.attrs["moving"])
+                    taken = float(network.seconds(how, over, sent.bytes, summary.awaited(moving)))
+                    yield node.phase, sent.kind, times * taken, what
         elif not entered(node) and node.outputs:
             source = str(node.source or "—")
             yield node.phase, COMPUTE, computed.take(node.phase, source, node.outputs[0].id), source
         for inner, turns in op.rounds(node, sizes):
-            yield from _walk(inner, times * turns, computed, plan, network)
+            yield from _walk(inner, times * turns, computed, plan, network, sending)
         for inner in entered(node):
-            yield from _walk(inner, times * node.count("trips", 1), computed, plan, network)
+            yield from _walk(inner, times * node.count("trips", 1), computed, plan, network, sending)
 
 
 def _last_of(pieces: list[Row], phase: str) -> int:

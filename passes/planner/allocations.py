@@ -19,7 +19,7 @@ from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.crossings import Crossing, added_first, over_slices
-from passes.planner.halves import halved, read_in_halves
+from passes.planner.halves import Halves
 from passes.planner.memory import Entry, Event, MemoryKind, MemoryProgram, Place
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role, reduced_in, space_of
@@ -234,12 +234,13 @@ class _Writer:
     def _gathers(self, graph: Graph, computed: Sequence[int]) -> tuple[_At, _At]:
         """Where gathered copies of stored values begin and end: at the first and last node that reads them in use."""
         spans: dict[tuple[int, bool, bool], tuple[Value, dict[Place, None], int, int, bool]] = {}
+        halves = Halves.of(graph)
         for i, node in enumerate(graph.nodes):
             for value, place in self._read_in_use(node):
                 by_rows = self.chip.copies_rows and op_of(node).by_row(node) and value is node.inputs[0]
                 key = (value.id, self.regather and node.phase == "backward", by_rows)
                 _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
-                halved = halved and read_in_halves(node, value, graph)
+                halved = halved and halves.read(node, value)
                 last = first if by_rows else max(last, computed[i])
                 spans[key] = (value, {**places, place: None}, first, last, halved)
         begun: _At = {}
@@ -259,7 +260,8 @@ class _Writer:
         if not self.chip.halves_products:
             return set()
         made = [value for node in graph.nodes if op_of(node).fusible for value in node.outputs if value.id in kept]
-        return {value.id for value in made if halved(value, graph)}
+        halves = Halves.of(graph)
+        return {value.id for value in made if halves.take(value)}
 
     def _read_in_use(self, node: Node) -> Iterator[tuple[Value, Place]]:
         """Operands that a node computes with elsewhere than they are, and where: stored ones, and activations whose

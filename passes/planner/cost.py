@@ -10,7 +10,7 @@ activations, and O the communication of parameters and gradients. `o` and `a` ar
 trusted to hide behind its computing (`Chip.overlap`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -22,6 +22,7 @@ from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
 from passes.hardware.network import Network
+from passes.planner.sending import SentOf, SentSteps, sent_steps
 from passes.sharding.iteration_space import Reshard, Space, space_of, value_layout
 from passes.sharding.mesh import DeviceMesh, IntArray
 from passes.sharding.reshard import Step, reshard_steps
@@ -145,18 +146,16 @@ def product_width(node: Node) -> int:
     return max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
 
 
-class Sent:
-    """The steps that copies of a value have made already: what begins with the same ones goes on from there. A way is
-    known by a number, which each of its steps changes."""
+class Ways:
+    """The ways that copies of a value go: what begins with the same steps has these in common. How far a copy has come
+    is known by a number, which each of its steps changes."""
 
     def __init__(self, mesh: DeviceMesh) -> None:
         self.mesh = mesh
-        self.before: list[IntArray] = []
         self.words: dict[tuple[str, str | None], int] = {}
 
-    def ways(self, steps: Sequence[Step]) -> list[Any]:
-        """Of each step whether it is new, 1 or 0. They count as made from then on."""
-        fresh: list[Any] = []
+    def numbers(self, steps: Sequence[Step]) -> list[IntArray]:
+        """Where a copy is after each step."""
         way: IntArray = np.zeros((), np.int64)
         made: list[IntArray] = []
         for step in steps:
@@ -164,32 +163,97 @@ class Sent:
             mask: IntArray = np.asarray(step.mask, np.int64)
             after: IntArray = (way * 4093 + word * self.mesh.masks + mask) % _WAYS
             way = np.where(mask != 0, after, way)
-            new: Any = 1.0
-            for other in self.before:
-                new = new * (way != other)
-            fresh.append(new)
             made.append(way)
-        self.before += made
-        return fresh
+        return made
+
+    def fresh(self, numbers: Sequence[Sequence[IntArray]], i: int) -> list[Any]:
+        """Of each step of a copy whether no copy before has made it, 1 or 0."""
+        return [1.0 * ~self.among(number, numbers[:i]) for number in numbers[i]]
+
+    def going_on(self, numbers: Sequence[Sequence[IntArray]], i: int) -> list[Any]:
+        """Of each step of a copy whether all copies that are where it began make it."""
+        found: list[Any] = []
+        before: IntArray = np.zeros((), np.int64)
+        for number in numbers[i]:
+            every: Any = np.asarray(True)
+            for k, each in enumerate(numbers):
+                if k != i:
+                    every = every & (~self.among(before, [each]) | self.among(number, [each]))
+            found.append(every)
+            before = number
+        return found
+
+    def among(self, number: IntArray, others: Sequence[Sequence[IntArray]]) -> Any:
+        """Whether some copies come by there."""
+        found: Any = np.asarray(False)
+        for each in others:
+            for there in each:
+                found = found | (number == there)
+        return found
 
 
 def reshard_cost(
-    reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0, sent: Sent | None = None
+    reshard: Reshard, rules: ShardingRules, network: Network, active: Any = 1.0, halved: Any = False
 ) -> Cost:
     """Price of resharding a value from one layout to another, scaled by `active` (0 where an earlier copy serves).
 
     Args:
-        sent: what other copies of the value have made of the way already, which costs nothing again.
+        halved: whether only products read the result that take it as bfloat16.
     """
-    seconds: Any = 0.0
-    awaited = _awaited(reshard)
+    return copies_cost([Copy(reshard, halved)], rules, network, active)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A value on its way to another layout, and whether only products read it there that take it as bfloat16."""
+
+    reshard: Reshard
+    halved: bool = False
+
+
+def copies_cost(
+    copies: Sequence[Copy],
+    rules: ShardingRules,
+    network: Network,
+    active: Any = 1.0,
+    wide: Sequence[Reshard] = (),
+    uniform: bool = False,
+) -> Cost:
+    """Price of copies of a value, each of which goes on from where others have gone the same way.
+
+    Args:
+        active: scales it.
+        wide: copies that are priced elsewhere, and are read by something else than products.
+        uniform: whether the value is one number everywhere.
+    """
+    cost, ways = Cost(), Ways(network.mesh)
+    every = [*copies, *[Copy(each) for each in wide]]
+    steps = [list(_steps(each.reshard, rules)) for each in every]
+    alone = len(every) == 1
+    numbers = [[] if alone else ways.numbers(each) for each in steps]
+    for i, copy in enumerate(copies):
+        awaited = _awaited(copy.reshard)
+        fresh: list[Any] = [1.0] * len(steps[i]) if alone else ways.fresh(numbers, i)
+        if network.sends is None:
+            made = [(step, new) for step, new in zip(steps[i], fresh, strict=True) if OPS[step.kind].communicates]
+            seconds = [network.seconds(step.kind, step.mask, step.bytes, awaited) * new for step, new in made]
+            found = SentSteps(sum(seconds, 0.0), 0.0)
+        else:
+            halved = [np.asarray(copy.halved)] * len(steps[i])
+            others = [numbers[k] for k, each in enumerate(every) if not each.halved]
+            if copy.halved and others:
+                halved = [~ways.among(number, others) for number in numbers[i]]
+            goes_on = [] if alone else ways.going_on(numbers, i)
+            found = sent_steps(steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on))
+        price = _sent(copy.reshard, found.seconds * active)
+        price.compute = found.moved / network.chip.memory_bandwidth * active
+        cost.add(price)
+    return cost
+
+
+def _steps(reshard: Reshard, rules: ShardingRules) -> Iterator[Step]:
     way = reshard.value.type, reshard.source, reshard.pending, reshard.target
-    steps = list(reshard_steps(*way, network.mesh, reshard.reduction, rules.compute))
-    fresh: list[Any] = [1.0] * len(steps) if sent is None else sent.ways(steps)
-    for step, new in zip(steps, fresh, strict=True):
-        if OPS[step.kind].communicates:
-            seconds = seconds + network.seconds(step.kind, step.mask, step.bytes, awaited) * new
-    return _sent(reshard, seconds * active)
+    return reshard_steps(*way, rules.mesh, reshard.reduction, rules.compute)
 
 
 def permute_cost(reshard: Reshard, mask: Any, network: Network) -> Cost:

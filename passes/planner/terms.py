@@ -6,6 +6,8 @@ the reductions that wait for its end (`passes.defer_sums`); of sums that are add
 (`passes.join_sums`). The planner evaluates each term for all wishes of its names at once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -19,7 +21,18 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.network import Network
-from passes.planner.cost import Cost, Sent, Work, operation_seconds, permute_cost, product_width, reshard_cost, started
+from passes.planner.cost import (
+    Copy,
+    Cost,
+    Work,
+    copies_cost,
+    operation_seconds,
+    permute_cost,
+    product_width,
+    reshard_cost,
+    started,
+)
+from passes.planner.halves import Halves, is_uniform
 from passes.planner.rounds import goes_round, rounds
 from passes.planner.rounds import key as rounds_key
 from passes.planner.traffic import traffic
@@ -69,11 +82,12 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
         once: what loops need not do in every trip is done once, and what is added up is reduced once.
     """
     merged: dict[Hashable, Term] = {}
+    read = _Read.of(graph) if network.sends is not None else None
     sums = sums_once(graph) if once else {}
     joined = joined_sums(graph) if once else {}
     gathers = gathers_once(graph, roles) if once and not regather else {}
     every = chain(
-        _Terms(roles, network, sums, gathers, joined, regather).scope(graph, 1.0), _settled(graph, roles, network)
+        _Terms(roles, network, sums, gathers, joined, regather, read).scope(graph, 1.0), _settled(graph, roles, network)
     )
     for key, term in every:
         if key in merged:
@@ -103,13 +117,39 @@ def _settled(graph: Graph, roles: Roles, network: Network) -> Iterator[tuple[Has
 def _settling(
     rules: ShardingRules, *, value: Value, kept: Value, nodes: list[Node], roles: Roles, network: Network
 ) -> Cost:
-    source, target = value_layout(value, roles, rules), value_layout(kept, roles, rules)
-    reshard = Reshard(value, roles[value.id], roles[kept.id], source, (), target)
+    reshard = _settled_as(value, kept, roles, rules)
     fresh = np.float64(1.0)
     for node in nodes:
         for other in operand_reshards(node, roles, rules, only=value):
             fresh = fresh * (1.0 - _same_target(reshard, other))
     return reshard_cost(reshard, rules, network, fresh)
+
+
+def _settled_as(value: Value, kept: Value, roles: Roles, rules: ShardingRules) -> Reshard:
+    """State that a step has made on its way to how it is kept."""
+    source, target = value_layout(value, roles, rules), value_layout(kept, roles, rules)
+    return Reshard(value, roles[value.id], roles[kept.id], source, (), target)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """How the values of a graph are read, as far as it decides what is sent.
+
+    Attributes:
+        halves: which of them products take as bfloat16.
+        uniform: those that are one number everywhere.
+        kept: of what the step carries the input that it is next time.
+    """
+
+    halves: Halves
+    uniform: frozenset[int]
+    kept: Mapping[int, Value]
+
+    @classmethod
+    def of(cls, graph: Graph) -> _Read:
+        uniform = frozenset(value.id for node in graph.walk() if is_uniform(node) for value in node.outputs)
+        pairs = ((graph.outputs[after], graph.inputs[before]) for before, after in graph.carried)
+        return cls(Halves.of(graph), uniform, {value.id: kept for value, kept in pairs if isinstance(value, Value)})
 
 
 @dataclass(frozen=True)
@@ -122,6 +162,8 @@ class _Terms:
     joined: Mapping[int, Node]
     """By number, sums that are added to that of another node, and reduced as one."""
     regather: bool
+    read: _Read | None
+    """What the network's compiler sends depends on; None where it sends what is printed."""
 
     def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
         """The terms of a body that runs so often."""
@@ -132,7 +174,7 @@ class _Terms:
                 made = node.outputs[0].id if node.outputs else None
                 first = self.joined.get(made) if made is not None and made not in self.sums else None
                 once = self.sums.get(made, Once()) if made is not None else Once()
-                yield from _node_terms(node, moved, roles, network, times, once, first)
+                yield from _node_terms(node, moved, roles, network, times, once, first, self.read)
                 continue
             trips = times * op_of(node).trips(node, network.mesh.devices)
             for body in entered(node):
@@ -145,7 +187,8 @@ class _Terms:
             late = [node for node in readers[identity] if again and node.phase == "backward"]
             early = [node for node in readers[identity] if not (again and node.phase == "backward")]
             for nodes in filter(None, (early, late)):
-                yield from _reader_term(value, nodes, roles, network, times, self.gathers.get(identity, Once()))
+                once = self.gathers.get(identity, Once())
+                yield from _reader_term(value, nodes, roles, network, times, once, self.read)
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:
@@ -166,6 +209,7 @@ def _node_terms(
     times: float,
     once: Once,
     first: Node | None,
+    read: _Read | None,
 ) -> Iterator[tuple[Hashable, Term]]:
     """The price of a node, and apart from it, since it depends on more, that of its results' reductions: after a loop
     if these wait for one, none if its sum is added to that of the node `first`."""
@@ -192,18 +236,20 @@ def _node_terms(
     if all(_made_in_place(space, value, roles) for value in node.outputs):
         return
     other = space_of(first, roles) if first is not None else None
+    halved = [read is not None and read.halves.take(value) for value in node.outputs]
 
     def settled(rules: ShardingRules) -> Cost:
         cost = Cost()
-        for reshard in result_reshards(node, roles, rules, space):
+        for reshard, narrow in zip(result_reshards(node, roles, rules, space), halved, strict=True):
             active = once.share
             if first is not None:
                 active = active * (1.0 - _same_sum(reshard, result_reshards(first, roles, rules, other)[0]))
-            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, active))
+            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, active, narrow))
         return cost
 
     key = (
         "results",
+        tuple(halved),
         op_of(node).reduction(node),
         once,
         (other.key, other.reduced) if other is not None else None,
@@ -274,32 +320,42 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
 
 
 def _reader_term(
-    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float, once: Once
+    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float, once: Once, read: _Read | None
 ) -> Iterator[tuple[Hashable, Term]]:
     """A value on its way to all its readers: those that want it in the same place share one copy, and the others the
     steps that begin their ways."""
     distinct: dict[Hashable, Node] = {}
+    halved: dict[Hashable, bool] = {}
     for node in nodes:
-        distinct.setdefault(_reader_key(node, value, roles), node)
+        key = _reader_key(node, value, roles)
+        distinct.setdefault(key, node)
+        halved[key] = halved.get(key, read is not None) and read is not None and read.halves.read(node, value)
     own = _own_space(value, roles)
     wanting = {key: node for key, node in distinct.items() if key != own}
     if not wanting:
         return
-    chosen = [(node, None if entered(node) else space_of(node, roles)) for node in wanting.values()]
+    chosen = [(node, None if entered(node) else space_of(node, roles), halved[key]) for key, node in wanting.items()]
+    kept = read.kept.get(value.id) if read is not None else None
+    uniform = read is not None and value.id in read.uniform
 
     def price(rules: ShardingRules) -> Cost:
-        ways = [each for node, space in chosen for each in operand_reshards(node, roles, rules, value, space)]
-        cost, sent = Cost(), Sent(network.mesh) if len(ways) > 1 else None
-        for reshard in ways:
-            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, sent=sent), once.share)
+        copies = [
+            Copy(_stacked(reshard, once.stacked), narrow)
+            for node, space, narrow in chosen
+            for reshard in operand_reshards(node, roles, rules, value, space)
+        ]
+        cost = Cost()
+        wide = [_settled_as(value, kept, roles, rules)] if kept is not None else []
+        cost.add(copies_cost(copies, rules, network, wide=wide, uniform=uniform), once.share)
         return cost
 
     # What other names of a reader take is all that matters of them; where one name is read as another, and across the
     # border of a body, it is not.
-    plain = not any(entered(node) or op_of(node).renames for node, _ in chosen)
+    plain = not any(entered(node) or op_of(node).renames for node, _, _ in chosen)
     seen = tuple(sizes_of(value.type)) if plain else None
-    key = ("reader", _signature(value, roles), once, tuple(sorted(map(str, wanting))))
-    lent = tuple(dict.fromkeys(name for node, _ in chosen for name in _renamed(node, value)))
+    told = tuple(sorted((str(key), halved[key]) for key in wanting))
+    key = ("reader", _signature(value, roles), once, told, uniform, kept is not None and roles[kept.id])
+    lent = tuple(dict.fromkeys(name for node, _, _ in chosen for name in _renamed(node, value)))
     yield key, Term(price, times, seen, lent)
 
 

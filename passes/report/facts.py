@@ -71,9 +71,7 @@ def facts(subject: Subject, plan: Layouts, placed: Graph | None = None, proof: P
         "axes": _axis_rows(graph, plan, stored),
         "order_reason": plan.reasons.get("order", "") if plan.order_where else "",
         "parameters": _parameter_rows(graph, placed, plan),
-        "collectives": [
-            {**asdict(each), "mesh_axes": list(each.mesh_axes)} for each in summary.collectives(placed, plan)
-        ],
+        "collectives": [each.row() for each in summary.collectives(placed, plan)],
         "memory": memory,
         "filling": [asdict(each) for each in summary.what_fills(graph, plan)],
         "shard_next": asdict(found) if lacks and (found := summary.advice(graph, plan)) is not None else None,

@@ -187,20 +187,24 @@ def _collectives(collectives: Sequence[Mapping[str, Any]], printer: Printer) -> 
     if not collectives:
         printer.rows([("none: nothing has to be sent between devices",)])
         return
-    rows = [
-        (
-            item["kind"],
-            item["axis"] or _NONE,
-            _over(item["mesh_axes"]),
-            format_bytes(item["bytes"]),
-            f"{item['count']:,} ×",
-            format_seconds(item["seconds"]),
-            item["phase"],
-            item["source"] or _NONE,
-        )
-        for item in collectives
-    ]
-    printer.table(("=kind", "axis", "over", ">bytes", ">times", ">time", "phase", "=from"), rows)
+    rows: list[tuple[str, ...]] = []
+    differ = any(_sent_as(item) for item in collectives)
+    for item in collectives:
+        what = item["kind"], item["axis"] or _NONE, _over(item["mesh_axes"]), format_bytes(item["bytes"])
+        sent = (_sent_as(item),) if differ else ()
+        often = f"{item['count']:,} ×", format_seconds(item["seconds"]), item["phase"], item["source"] or _NONE
+        rows.append((*what, *sent, *often))
+    heads = ("=kind", "axis", "over", ">bytes"), (">times", ">time", "phase", "=from")
+    printer.table((*heads[0], *(("sent as",) if differ else ()), *heads[1]), rows)
+
+
+def _sent_as(item: Mapping[str, Any]) -> str:
+    """What the chip is sent for a collective, where that is something else than is printed."""
+    sent = item.get("sent", item)
+    if sent is None:
+        return "not by itself"
+    same = (sent["kind"], sent["mesh_axes"], sent["bytes"]) == (item["kind"], item["mesh_axes"], item["bytes"])
+    return "" if same else f"{sent['kind']} of {format_bytes(sent['bytes'])}"
 
 
 def _memory(memory: Mapping[str, Any], again: bool, printer: Printer) -> None:

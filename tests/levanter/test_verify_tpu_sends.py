@@ -11,8 +11,8 @@ import pytest
 import ir
 import passes
 from levanter.compiler.verify.topology import Topology
-from levanter.compiler.verify.tpu_habits import HALVED
-from levanter.compiler.verify.tpu_sends import JOINT, VECTOR, WHOLE, sent_rows
+from levanter.compiler.verify.tpu_sends import sent_rows
+from passes.hardware.sends import HALVED, JOINT, VECTOR, WHOLE
 from passes.pipeline import place, prepare
 
 MESH = {"data": 2, "sequence": 2, "model": 2}

@@ -289,7 +289,7 @@ def test_memory_forces_fully_sharded_data_parallelism():
 
 @pytest.mark.parametrize(
     ("mesh", "hardware"),
-    [({"data": 1, "model": 8}, "v5p"), ({"replica": 2, "model": 8}, "v5p"), ({"model": 8}, "h100")],
+    [({"data": 1, "model": 4}, "v5p"), ({"replica": 2, "model": 4}, "v5p"), ({"model": 8}, "h100")],
 )
 def test_a_wide_model_with_a_small_batch_is_split_like_megatron(mesh, hardware):
     graph = graph_of(raw_gpt(layers=4, batch=2, position=512, embed=8192, heads=64, vocab=51200, mlp=32768))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import random
 import warnings
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -22,6 +23,7 @@ import ir
 import passes
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
+from ir.ops.op import params_of
 from ir.types import item_size
 from passes import pipeline
 from passes.hardware.chip import CHIPS, Chip
@@ -77,20 +79,145 @@ def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
     """Seconds of a step, of the text of its plan."""
     mesh, placed = plan.mesh.as_dict(), partitioned(graph, plan)
     compute = _operations(graph, placed, {value.id: value for value in placed.values()}, mesh, chip)
-    exposed, hidden = _sent(placed, 1, mesh, chip)
+    compute += 2 * _written(placed, 1) / chip.memory_bandwidth * (not chip.switched)
+    exposed, hidden = _sent(placed, 1, mesh, chip, read_in_full(placed))
     return compute + exposed + hidden - min(0.8 * hidden, compute)
 
 
-def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip) -> Any:
+def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[int]) -> Any:
     total = np.zeros(2)
-    for node in graph.nodes:
+    for node in _in_pairs(graph, chip):
         if op_of(node).communicates:
             awaited = str(node.attrs["moving"]) == "activation"
-            seconds = collective_seconds(node.kind, list(node.words("mesh")), node.count("bytes"), mesh, chip, awaited)
+            kind, volume = node.kind, node.count("bytes")
+            if not chip.switched:
+                kind, volume = _by_libtpu(node, mesh, wide)
+            seconds = collective_seconds(kind, list(node.words("mesh")), volume, mesh, chip, awaited) if kind else 0.0
             total[0 if awaited else 1] += seconds * times
         for body in entered(node):
-            total += _sent(body, times * node.count("trips", 1), mesh, chip)
+            total += _sent(body, times * node.count("trips", 1), mesh, chip, wide)
     return total
+
+
+def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int]) -> tuple[str, float]:
+    """Kind and bytes of what a TPU sends: vectors and, over 2 x 2 x 2 chips, what would be scattered are reduced, and
+    what only products read is gathered in half."""
+    (given,), (made,), kind, over = node.value_inputs, node.outputs, node.kind, set(node.words("mesh"))
+    here = [dim.size // prod(mesh[axis] for axis in dim.mesh) for dim in made.type.dims]
+    there = prod(dim.size // prod(mesh[axis] for axis in dim.mesh) for dim in given.type.dims)
+    line, near = max(here, default=1) == prod(here), "replica" not in over
+    if kind == "reduce_scatter" and ((line and near) or over == {"data", "sequence", "model"}):
+        return "all_reduce", node.count("bytes")
+    if kind == "reduce_scatter" and near and not _fits(node, mesh, over):
+        return "all_reduce", node.count("bytes")
+    if kind == "all_gather" and line and (near or over == {"replica"}) and there % 128:
+        return "all_reduce", node.count("bytes")
+    if kind == "all_gather" and made.id not in wide and over != {"replica"}:
+        return kind, node.count("bytes") / 2
+    return kind, node.count("bytes")
+
+
+def _fits(node: Node, mesh: dict[str, int], over: set[str]) -> bool:
+    """Whether shards are an even number of whole tiles of 8 x 128, or whole lanes, in a layout that takes less than
+    twice the room of the best; on four chips in a square of 2 x 2 halves of them."""
+    (given,), (made,) = node.value_inputs, node.outputs
+    sides = [
+        (before.size // prod(mesh[axis] for axis in before.mesh), after.size // prod(mesh[axis] for axis in after.mesh))
+        for before, after in zip(given.type.dims, made.type.dims, strict=True)
+        if before.size > 1
+    ]
+    rows = 8 * 4 // item_size(given.type.dtype) * (2 if prod(mesh[axis] for axis in over) == 4 else 1)
+    ways: list[tuple[int, bool]] = []
+    for i, (lanes, left) in enumerate(sides):
+        for j, (high, low) in enumerate(sides):
+            if i != j:
+                rest = prod(size for k, (size, _) in enumerate(sides) if k not in (i, j))
+                tiles = low // rows * -(-lanes // 128) * rest
+                cut = left % 128 == 0 if left != lanes else low == high or (low % rows == 0 and tiles % 2 == 0)
+                ways.append((-(-lanes // 128) * 128 * _filled(high) * rest, cut))
+    best = min(room for room, _ in ways)
+    odd = len(sides) > 2 and best >= 2 * prod(size for size, _ in sides)
+    return odd or any(cut for room, cut in ways if room < 2 * best)
+
+
+def _filled(rows: int) -> int:
+    return next(each for each in (1, 2, 4, 8, -(-rows // 8) * 8) if each >= rows)
+
+
+def _in_pairs(graph: Graph, chip: Chip) -> list[Node]:
+    """The nodes of a body, those as one of which one collective is between slices and one inside, and without gathers
+    of a literal."""
+    nodes: list[Node] = []
+    literal = {node.outputs[0].id for node in graph.nodes if node.outputs and _is_literal(node)}
+    for node in graph.nodes:
+        read = {value.id for value in node.value_inputs}
+        if not chip.switched and op_of(node).communicates and read <= literal:
+            literal.update(value.id for value in node.outputs)
+            if node.kind == "all_gather":
+                continue
+        before = next((each for each in nodes if read & {value.id for value in each.outputs}), None)
+        if not chip.switched and before is not None and before.kind == node.kind:
+            first, then = before.words("mesh"), node.words("mesh")
+            slow = ("replica" in first, "replica" in then)
+            made = before.outputs[0].id
+            alone = sum(made in {value.id for value in each.value_inputs} for each in graph.nodes) == 1
+            kept = any(isinstance(each, ir.Value) and each.id == made for each in graph.outputs)
+            wanted = {"all_gather": (True, False), "reduce_scatter": (False, True)}.get(node.kind)
+            if alone and not kept and slow == wanted:
+                size = max(before.count("bytes"), node.count("bytes"))
+                attrs = {**node.attrs, "mesh": (*first, *then), "bytes": size}
+                nodes.remove(before)
+                node = replace(node, inputs=before.inputs, attrs=attrs)
+        nodes.append(node)
+    return nodes
+
+
+def _written(graph: Graph, times: int) -> float:
+    """Bytes that each device of a TPU writes, to read them, in place of gathers of a literal."""
+    literal = {node.outputs[0].id for node in graph.nodes if node.outputs and _is_literal(node)}
+    total = 0.0
+    for node in graph.nodes:
+        if op_of(node).communicates and {value.id for value in node.value_inputs} <= literal:
+            literal.update(value.id for value in node.outputs)
+            total += node.count("bytes") * times if node.kind == "all_gather" else 0
+        for body in entered(node):
+            total += _written(body, times * node.count("trips", 1))
+    return total
+
+
+def _is_literal(node: Node) -> bool:
+    return node.kind in ("broadcast", "map", "reshape") and not node.value_inputs
+
+
+def read_in_full(graph: Graph) -> set[int]:
+    """The values that something else than a product of float32 at the default precision reads, or reads through what
+    only brings them elsewhere; others are not of float32."""
+    full = {value.id for value in graph.values() if value.type.dtype != "float32"}
+    bodies = [graph, *[body for node in graph.walk() for body in node.bodies]]
+    full |= {each.id for body in bodies for each in body.outputs if isinstance(each, ir.Value)}
+    for node in reversed([node for body in bodies for node in body.nodes]):
+        if not (entered(node) or node.kind in _PLACED):
+            plain = node.kind in ("contract", "conv") and _precision(node) is None
+            full |= set() if plain else {value.id for value in node.value_inputs}
+    for _ in range(len(bodies) + 50):  # until nothing comes to it
+        before = len(full)
+        for node in reversed([node for body in bodies for node in body.nodes]):
+            if node.kind in _PLACED:
+                waits = node.value_inputs[1:] if node.kind == "delay" else ()
+                full |= {value.id for value in waits}
+                full |= {node.inputs[0].id} if node.outputs[0].id in full else set()
+            for _, feeds in op_of(node).body_operands(node) if entered(node) else ():
+                full |= {each.id for each, inside, _ in feeds if isinstance(each, ir.Value) and inside.id in full}
+        if len(full) == before:
+            return full
+    raise AssertionError
+
+
+_PLACED = ("all_gather", "all_to_all", "permute", "reshard", "delay")
+
+
+def _precision(node: Node) -> Any:
+    return params_of(node).get("precision")
 
 
 def _shards(dims: Any, mesh: dict[str, int]) -> int:
@@ -167,6 +294,12 @@ def check(graph: Graph, mesh: dict[str, int], chip: Chip, rng: random.Random) ->
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
 def test_gpt(mesh, hardware):
     check(pipeline.prepare(ir.trace(*raw_gpt())), mesh, CHIPS[hardware], random.Random(0))
+
+
+def test_over_a_whole_slice_of_three_dims():
+    """Where a TPU scatters nothing."""
+    mesh = {"data": 2, "sequence": 2, "model": 2}
+    check(pipeline.prepare(ir.trace(*raw_gpt())), mesh, CHIPS["v5p"], random.Random(1))
 
 
 @pytest.mark.parametrize(

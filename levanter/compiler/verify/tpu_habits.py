@@ -6,7 +6,7 @@
   whole slice of two or more dims no reduce-scatter at all; else it reduces the whole value on every device, which are
   the same bytes of an all-reduce.
 - It gathers in bf16 what only products read that take bf16, as those of f32 values do at JAX's default precision: half
-  the bytes. That is predicted (`levanter.compiler.verify.tpu_sends`) of what is gathered for products alone, and done
+  the bytes. That is predicted (`passes.hardware.sends`) of what is gathered for products alone, and done
   with more than that, and not with all of it.
 - It permutes in bf16 what only such products read, as keys that go round do.
 - Where two values of one type are reduced and then added, it adds first and reduces once.
@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from passes.hardware.sends import HALVED
 from passes.report.units import format_bytes
 
 JOINED = "the TPU compiler joins collectives of one kind over the same axes, and takes small ones out of loops"
@@ -29,7 +30,6 @@ REDUCED = (
     "the TPU compiler makes gathers and reduce-scatters of whole tiles only, and no reduce-scatter over a whole slice "
     "of two or more dims: here it reduces the whole value on every device"
 )
-HALVED = "the TPU compiler gathers in bf16 what only products read that take bf16 (JAX's default precision)"
 PASSED = "the TPU compiler passes on in bf16 what only products read that take bf16, as keys that go round"
 KEPT = (
     "the TPU compiler gathers in bf16 what only products read that take bf16, but where it computes with it in another "

@@ -1,0 +1,130 @@
+"""What is sent for each collective of a placed graph on the chips that it is planned for.
+
+The rules are those that plans are priced by (`passes.hardware.sends`); here they are asked of nodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from ir.graph import Graph, Node, Value
+from ir.ops import OPS, op_of
+from ir.types import item_size
+from passes.hardware.sends import JOINT, UNIFORM, Printed, Scattered, Sends, is_vector, squared, unscattered
+from passes.planner.halves import Halves, is_uniform
+from passes.planner.layouts import Layouts
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is sent for a collective: `bytes` of a group, and why that is something else than is printed, if it is."""
+
+    kind: str
+    mesh_axes: tuple[str, ...]
+    bytes: int
+    reason: str = ""
+
+
+@dataclass
+class Sending:
+    """What is sent for the collectives of a placed graph.
+
+    Attributes:
+        joint: by the number of its result, a collective that is sent with those before it: over which mesh axes, of how
+            many bytes, and what the first of them is given.
+        apart: by mask, whether nothing is reduce-scattered over its mesh axes, and whether they are a square of
+            four chips.
+        silent: the numbers of results for which nothing is sent by itself, and why.
+    """
+
+    plan: Layouts
+    sends: Sends | None
+    apart: Sequence[tuple[bool, bool]]
+    halves: Halves
+    joint: dict[int, tuple[tuple[str, ...], int, Value]] = field(
+        default_factory=dict[int, tuple[tuple[str, ...], int, Value]]
+    )
+    silent: dict[int, str] = field(default_factory=dict[int, str])
+
+    @classmethod
+    def of(cls, placed: Graph, plan: Layouts, form: Sequence[int] | None = None) -> Sending:
+        """Args:
+        form: chips along each dim of a slice; left out, that of the plan's network.
+        """
+        network = plan.physical
+        if form is None:
+            form = network.torus.form if network.torus is not None else ()
+        apart = unscattered(plan.mesh, form).tolist(), squared(plan.mesh, network.torus).tolist()
+        found = cls(plan, network.sends, list(zip(*apart, strict=True)), Halves.of(placed))
+        if network.sends is not None:
+            for scope in (placed, *(body for node in placed.walk() for body in node.bodies)):
+                found._search(scope)
+        return found
+
+    def _search(self, scope: Graph) -> None:
+        reads = Counter(value.id for node in scope.nodes for value in node.value_inputs)
+        reads.update(operand.id for operand in scope.outputs if isinstance(operand, Value))
+        makers: dict[int, Node] = {}
+        uniform: set[int] = set()
+        for node in scope.nodes:
+            if is_uniform(node) or (op_of(node).moves_data_only and node.value_inputs[0].id in uniform):
+                uniform.update(value.id for value in node.outputs)
+                if op_of(node).gathers:
+                    self.silent[node.outputs[0].id] = UNIFORM
+            before = makers.get(node.value_inputs[0].id) if node.value_inputs else None
+            like = before is not None and before.kind == node.kind and op_of(node).communicates
+            if before is not None and like and reads[before.outputs[0].id] == 1:
+                self._join(before, node)
+            makers.update({value.id: node for value in node.outputs})
+
+    def _join(self, before: Node, node: Node) -> None:
+        mesh, over = self.plan.mesh, node.words("mesh")
+        first, size, given = self._given(before)
+        if self.sends is not None and self.sends.one(node.kind, mesh.mask(first), mesh.mask(over)):
+            axes = mesh.names(mesh.mask(first) | mesh.mask(over))
+            self.joint[node.outputs[0].id] = axes, max(size, node.count("bytes")), given
+            self.silent[before.outputs[0].id] = JOINT
+
+    def _given(self, node: Node) -> tuple[tuple[str, ...], int, Value]:
+        """Over which mesh axes a collective is sent with those before it, of how many bytes, and what it is given."""
+        own = node.words("mesh"), node.count("bytes"), node.value_inputs[0]
+        return self.joint.get(node.outputs[0].id, own)
+
+    def for_node(self, node: Node) -> Iterator[tuple[str, int, Sent | None]]:
+        """Kind and bytes of each collective that a node is printed as, and what is sent for it; None for what is not
+        sent by itself."""
+        mesh, sizes = self.plan.mesh, self.plan.mesh.as_dict()
+        (result,) = node.outputs
+        for kind, volume in op_of(node).sends(node, sizes):
+            if self.sends is None:
+                yield kind, volume, Sent(kind, node.words("mesh"), volume)
+            elif result.id in self.silent:
+                yield kind, volume, None
+            else:
+                over, size, given = self._given(node)
+                size = size if result.id in self.joint else volume
+                mask = mesh.mask(over)
+                made, had = self._local(result), self._local(given)
+                scattered = _scattered(given, had, made) if OPS[kind].scatters else None
+                halved = result.type.dtype == "float32" and self.halves.take(result)
+                each = Printed(kind, mask, size, bool(is_vector(made)), prod(had), halved, scattered)
+                sent, size, reason = self.sends.of(each, *self.apart[mask])
+                yield kind, volume, Sent(sent, over, size, reason or (JOINT if result.id in self.joint else ""))
+
+    def _local(self, value: Value) -> list[int]:
+        """The sizes of its dims on one device."""
+        sizes = self.plan.mesh.as_dict()
+        return [dim.size // prod(sizes[axis] for axis in dim.mesh) for dim in value.type.dims]
+
+
+def _scattered(given: Value, before: Sequence[int], after: Sequence[int]) -> Scattered | None:
+    """What a reduce-scatter cuts; None for a vector."""
+    long = [i for i, dim in enumerate(given.type.dims) if dim.size > 1]
+    cut = [i for i in long if before[i] != after[i]]
+    if len(long) < 2 or len(cut) != 1:
+        return None
+    sizes = tuple([before[i] for i in long])
+    return Scattered(sizes, long.index(cut[0]), after[cut[0]], item_size(given.type.dtype))

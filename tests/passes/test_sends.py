@@ -1,0 +1,110 @@
+"""What a TPU is sent for a collective, beside what libtpu 0.0.42 compiled of programs of that one collective."""
+
+from __future__ import annotations
+
+from math import prod
+
+import pytest
+
+from passes.hardware.chip import CHIPS
+from passes.hardware.network import Network
+from passes.hardware.sends import REDUCE, Printed, Scattered, is_vector
+from passes.sharding.mesh import DeviceMesh
+
+SQUARE, SLICE, CUBE = "data=2,model=2", "data=4,model=2", "data=2,sequence=2,model=2"
+GATHER, SCATTER = "all_gather", "reduce_scatter"
+
+
+def sent(chip: str, mesh: str, kind: str, axes: str, shape: tuple[int, ...], at: int, item: int = 4) -> str:
+    """The kind that is sent for a collective of an array of this shape, which is cut, or was, along one dim.
+
+    Args:
+        shape: before it is scattered, after it is gathered.
+    """
+    network = Network(DeviceMesh.of(mesh), CHIPS[chip])
+    assert network.sends is not None
+    mask = network.mesh.mask(axes.split())
+    parts = int(network.mesh.group(mask))
+    cut = [size // (parts if i == at else 1) for i, size in enumerate(shape)]
+    made, had = (cut, shape) if kind == SCATTER else (shape, cut)
+    cuts = kind == SCATTER and len(shape) > 1
+    scattered = Scattered(shape, at, cut[at], item) if cuts else None
+    each = Printed(kind, mask, prod(shape) * item, bool(is_vector(made)), prod(had), False, scattered)
+    apart = [bool(rate[mask]) for rate in (network.rates.unscattered, network.rates.squared)]
+    found, volume, reason = network.sends.of(each, *apart)
+    assert volume == prod(shape) * item and bool(reason) == (found != kind)
+    return found
+
+
+SCATTERED = [
+    # An even number of tiles of 8 × 128 goes half each way round; an odd one does not.
+    *[("v5e", SLICE, "data model", (64, lanes), 0) for lanes in (176, 256, 512)],
+    *[("v5e", SLICE, "data model", (rows, 64), 1) for rows in (176, 256, 1024, 16384, 50176, 65536)],
+    *[("v5e", SLICE, "data model", shape, 0) for shape in ((128, 384), (512, 768), (768, 3072), (16384, 64))],
+    *[("v5e", SLICE, "data", (rows, 64), 1) for rows in (50304, 25152)],
+    # Whole rows of lanes, of any number.
+    *[("v5e", SLICE, "data model", (rows, 1024), 1) for rows in (8, 16, 24)],
+    *[("v5e", SLICE, "data", (8, lanes), 1) for lanes in (512, 1536)],
+    # On a square of four, halves of shards are what is scattered.
+    *[(chip, SQUARE, "data model", shape, 0) for chip in ("v5e", "v5p") for shape in ((64, 256), (128, 128))],
+    *[("v5p", CUBE, "data sequence", shape, 0) for shape in ((64, 256), (128, 384))],
+    ("v5p", CUBE, "data", (32, 128), 0),
+    # Of several dims.
+    *[
+        ("v5e", SLICE, "data model", shape, 0)
+        for shape in ((1024, 12, 64), (768, 16, 128), (8, 100, 300), (16, 100, 300))
+    ],
+    *[("v5e", SLICE, "data model", shape, 1) for shape in ((3, 1024, 64), (4, 768, 256), (4, 768, 3072))],
+    ("v5e", "data=8,model=4", "data model", (256, 256), 0),
+    ("v5p", "data=4,sequence=4,model=2", "data sequence", (128, 256), 0),
+]
+REDUCED = [
+    *[("v5e", SLICE, "data model", (64, lanes), 0) for lanes in (128, 384)],
+    *[("v5e", SLICE, "data model", (rows, 64), 1) for rows in (128, 384, 640, 50304)],
+    *[("v5e", SLICE, "data model", (rows, 64), 0) for rows in (50304,)],
+    *[("v5e", SLICE, "data model", shape, 0) for shape in ((64, 64), (32, 512), (768, 12, 64), (768, 3, 12, 64))],
+    *[("v5e", SLICE, "data model", shape, 1) for shape in ((12, 768, 64), (3, 768, 64))],
+    ("v5e", SLICE, "data", (50304, 32), 1),
+    ("v5e", SLICE, "model", (50304, 16), 1),
+    *[(chip, SQUARE, "data model", shape, 0) for chip in ("v5e", "v5p") for shape in ((32, 512), (64, 128))],
+    *[("v5p", CUBE, "data sequence", shape, 0) for shape in ((64, 384), (32, 256))],
+    ("v5p", CUBE, "data", (16, 128), 0),
+    ("v5p", CUBE, "data sequence model", (512, 512), 0),  # a whole slice of three dims
+    ("v5e", "data=4,model=4", "data model", (512, 512), 0),  # and of two alike
+    ("v5e", "data=8,model=4", "data model", (256, 128), 0),
+    ("v5p", "data=4,sequence=4,model=2", "data sequence", (128, 128), 0),
+    ("v5e", SLICE, "data", (4096,), 0),
+]
+
+
+@pytest.mark.parametrize(("chip", "mesh", "axes", "shape", "at"), SCATTERED)
+def test_what_is_scattered(chip: str, mesh: str, axes: str, shape: tuple[int, ...], at: int) -> None:
+    assert sent(chip, mesh, SCATTER, axes, shape, at) == SCATTER
+
+
+@pytest.mark.parametrize(("chip", "mesh", "axes", "shape", "at"), REDUCED)
+def test_what_is_reduced_in_place_of_being_scattered(
+    chip: str, mesh: str, axes: str, shape: tuple[int, ...], at: int
+) -> None:
+    assert sent(chip, mesh, SCATTER, axes, shape, at) == REDUCE
+
+
+def test_vectors_are_gathered_in_whole_rows_of_lanes() -> None:
+    kinds = [sent("v5e", SLICE, GATHER, "data", (size,), 0) for size in (4 * 64, 4 * 128, 4 * 192, 4 * 256)]
+    assert kinds == [REDUCE, GATHER, REDUCE, GATHER]
+    assert sent("v5e", SLICE, GATHER, "data", (64, 64), 0) == GATHER
+
+
+def test_other_chips_send_what_is_printed() -> None:
+    assert all(CHIPS[chip].compiler == "xla" for chip in ("a100", "h100", "h200"))
+    assert Network(DeviceMesh.of("8"), CHIPS["h100"]).sends is None
+
+
+def test_what_is_reduced_in_place_of_being_scattered_takes_twice_as_long() -> None:
+    network = Network(DeviceMesh.of(CUBE), CHIPS["v5p"])
+    volume, mask = 1 << 26, network.mesh.masks - 1
+    scattered = Printed(SCATTER, mask, volume, scattered=Scattered((4096, 4096), 0, 512, 4))
+    assert network.sent_seconds(scattered) == network.seconds(REDUCE, mask, volume)
+    assert network.sent_seconds(scattered) == pytest.approx(2 * network.seconds(SCATTER, mask, volume))
+    gathered = Printed(GATHER, mask, volume, halved=True)
+    assert network.sent_seconds(gathered) == network.seconds(GATHER, mask, volume // 2)
