@@ -140,14 +140,19 @@ class Sends:
         Args:
             squared: whether the mesh axes are a square of four chips.
         """
-        layouts = list(permutations(range(len(each.sizes)), 2))
-        rooms = [self._room(each.sizes, *layout) for layout in layouts]
-        least = rooms[0]
-        for room in rooms[1:]:
-            least = np.minimum(least, room)
-        found: Any = (len(each.sizes) > 2) & (least >= 2 * _product(each.sizes))
+        layouts, parts = list(permutations(range(len(each.sizes)), 2)), 1 + np.asarray(squared)
+        elements: Any = _product(each.sizes)
+        found: Any = np.asarray(False)
+        rooms: list[Any] = []
+        for layout in layouts:  # what takes less than twice the elements takes less than twice the least
+            rooms.append(self._room(each.sizes, *layout))
+            found = found | ((rooms[-1] < 2 * elements) & self._cut(each, *layout, parts))
+            if found.all():
+                return found
+        least = np.min(np.broadcast_arrays(*rooms), axis=0)
+        found = found | ((len(each.sizes) > 2) & (least >= 2 * elements))
         for room, layout in zip(rooms, layouts, strict=True):
-            found = found | ((room < 2 * least) & self._cut(each, *layout, 1 + np.asarray(squared)))
+            found = found | ((room < 2 * least) & self._cut(each, *layout, parts))
         return found
 
     def _room(self, sizes: Sequence[Any], across: int, down: int) -> Any:

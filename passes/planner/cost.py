@@ -243,7 +243,7 @@ def copies_cost(
             others = [numbers[k] for k, each in enumerate(every) if not each.halved]
             if copy.halved and others:
                 halved = [~ways.among(number, others) for number in numbers[i]]
-            goes_on = [] if alone else ways.going_on(numbers, i)
+            goes_on = ways.going_on(numbers, i) if network.sends.slow and not alone else []
             found = sent_steps(steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on))
         price = _sent(copy.reshard, found.seconds * active)
         price.compute = found.moved / network.chip.memory_bandwidth * active
