@@ -1,26 +1,28 @@
 """What plans predict beside what XLA compiles: collectives, peak memory, time; for CPU devices, TPU slices and GPUs.
 
     pip install -e ".[tpu,gpu]"
-    python benchmarks/plan_truth.py [--only gpt2_nano] [--on v5e] [--again]
+    python benchmarks/plan_truth.py [--only gpt2_nano] [--on v5e] [--jobs 2] [--again]
 
 Each model is planned (by hand: for FSDP, for tensor parallelism and for both) and compiled for eight CPU devices and,
 ahead of time, for the TPU slices v5e:4x2 and v5p:2x2x2 and for eight H100, as `levanter compile --verify` does. Nothing
-runs. What was compiled is kept in benchmarks/results/plan_truth-DATE.jsonl, so that it can be interrupted; predictions
-are made anew each time, and `--again` compiles anew. The table is written to benchmarks/results/plan_truth-DATE.md.
+runs. Compiled programs are kept in the user's cache by a digest of what they were compiled from (the lowered program
+and the versions of the compilers: `levanter.compiler.verify.kept`), so that the same command compiles what changed and
+no more, and predicts everything anew; `--again` compiles all anew. The table is written to
+benchmarks/results/plan_truth-DATE.md, and what it is made of beside it, as JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import functools
 import json
+import multiprocessing
 import os
 import platform
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 from scipy.stats import spearmanr
 
-import ir
 import passes
-from ir.graph import Graph
 from levanter.compiler import compile as of_config
 from levanter.compiler import user_step
-from levanter.compiler.target import Target, load_step
+from levanter.compiler.target import Target
+from levanter.compiler.verify import keeping
 from levanter.config import load
 from levanter.errors import UserError, WorkFailed
-from levanter.runtime.state import batch_shape, state_shape, train_step_of
-from passes import summary
-from passes.cpu_memory import cpu_peak
-from passes.pipeline import place, prepare
 
 HERE = Path(__file__).parent
 Cell = dict[str, Any]
@@ -94,6 +91,11 @@ def measure(model: str, plan: str, where: str) -> Cell:
         report = lambda **how: user_step.report(target, mesh, hardware, **how)  # noqa: E731
     found = report(by_hand=(compute, storage), verify=True, platform=kind)
     verify = found["verify"]
+    time_ = {**found["time"], "serial": found["time"]["compute"] + found["time"]["communication"]}
+    cycles = verify.get("cycles", {}).get("compiled_cycles")
+    if cycles:
+        made = passes.Plan.by_hand(mesh, compute, storage, hardware)
+        time_["compiled_serial"] = cycles / CLOCK[hardware] + sent_seconds(verify["collectives"], made)
     return {
         "model": model,
         "plan": plan,
@@ -104,49 +106,20 @@ def measure(model: str, plan: str, where: str) -> Cell:
         "surprises": verify["surprises"],
         "memory": found["memory"],
         "peak": verify["peak"],
-        "time": found["time"],
-        "cycles": verify.get("cycles", {}).get("compiled_cycles"),
+        "time": time_,
+        "cycles": cycles,
         "sources": verify.get("cycles", {}).get("sources", []),
         "uncounted": verify.get("cycles", {}).get("uncounted"),
         "seconds": round(time.perf_counter() - start, 1),
     }
 
 
-@functools.cache
-def graph_of(model: str) -> Graph:
-    """The step of a model, as it is planned."""
-    if model in MODELS:
-        name, overrides = MODELS[model]
-        config = load(name, overrides)
-        graph = ir.trace(train_step_of(config), state_shape(config), batch_shape(config))
-    else:
-        graph = user_step.graph_of(load_step(Target(f"{HERE / STEPS[model]}")))
-    return prepare(graph)
-
-
-def predict(cell: Cell) -> Cell:
-    """The cell with the peak and times that are predicted now; what was compiled stays."""
-    kind, hardware, mesh = PLACES[cell["place"]]
-    plan = passes.Plan.by_hand(mesh, *rules(cell["plan"], mesh), hardware)
-    graph = graph_of(cell["model"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", passes.PlanWarning)
-        placed = place(graph, plan)
-        peak = cpu_peak(placed, mesh) if kind == "cpu" else summary.memory(graph, plan, placed)["peak"]
-        times = summary.times(graph, placed, plan)
-    serial = times.compute + times.communication
-    time_ = {**cell["time"], "compute": times.compute, "step": times.step, "serial": serial}
-    if cell["cycles"]:
-        time_["compiled_serial"] = cell["cycles"] / CLOCK[hardware] + sent_seconds(cell, plan)
-    return {**cell, "peak": {**cell["peak"], "predicted": peak}, "time": time_}
-
-
-def sent_seconds(cell: Cell, plan: passes.Plan) -> float:
+def sent_seconds(collectives: Iterable[Mapping[str, Any]], plan: passes.Plan) -> float:
     """What the compiled collectives take, priced as the planned ones are: the compiler has no estimate for them."""
     network = plan.physical
     return sum(
         size["compiled_count"] * float(network.seconds(row["kind"], plan.mesh.mask(row["mesh_axes"]), size["bytes"]))
-        for row in cell["collectives"]
+        for row in collectives
         for size in row["sizes"]
     )
 
@@ -269,52 +242,60 @@ def _libtpu() -> str:
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
+Key = tuple[str, str, str]
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "levanter", "compiled")
+
+
 def main() -> int:
-    """Measures what is missing, writes the table; 1 where a cell could not be measured."""
+    """Measures each cell, writes the table; 1 where a cell could not be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="models")
     parser.add_argument("--on", nargs="*", help="places, or what they begin with")
     parser.add_argument("--plans", nargs="*", default=PLANS)
-    parser.add_argument("--again", action="store_true", help="compile anew what was compiled today")
+    parser.add_argument("--jobs", type=int, default=1, help="how many cells are measured at once")
+    parser.add_argument("--again", action="store_true", help="compile anew what is kept")
+    parser.add_argument("--kept", type=Path, default=_CACHE, help="where compiled programs are kept")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"plan_truth-{datetime.date.today()}")
     options = parser.parse_args()
-    kept = options.out.with_suffix(".jsonl")
-    cells: dict[tuple[str, str, str], Cell] = {}
-    if kept.exists():
-        for line in kept.read_text().splitlines():
-            cell = json.loads(line)
-            cells[cell["model"], cell["plan"], cell["place"]] = cell
-    failed = 0
-    for model in (*MODELS, *STEPS):
-        for where in PLACES:
-            for plan in options.plans:
-                wanted = (not options.only or model in options.only) and (
-                    not options.on or any(where.startswith(on) for on in options.on)
-                )
-                if not wanted or ((model, plan, where) in cells and not options.again):
-                    continue
-                try:
-                    cell = measure(model, plan, where)
-                except (UserError, WorkFailed) as error:
-                    print(f"{model}, {plan}, {where}: {error}", file=sys.stderr, flush=True)
-                    failed += 1
-                    continue
-                cells[model, plan, where] = cell
-                with kept.open("a") as file:
-                    file.write(json.dumps(cell) + "\n")
-                print(f"{where:10s} {row_of(cell)} {cell['seconds']} s", flush=True)
-    ordered = [
-        predict(cells[model, plan, where])
+    keys = [
+        (model, plan, where)
         for where in PLACES
         for model in (*MODELS, *STEPS)
-        for plan in PLANS
-        if (model, plan, where) in cells
+        for plan in options.plans
+        if not options.only or model in options.only
+        if not options.on or any(where.startswith(on) for on in options.on)
     ]
+    cells: dict[Key, Cell] = {}
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(_kept, key, options.kept, options.again) for key in keys]
+        for done in as_completed(running):
+            key, cell = done.result()
+            if isinstance(cell, str):
+                print(f"{', '.join(key)}: {cell}", file=sys.stderr, flush=True)
+            else:
+                cells[key] = cell
+                print(f"{key[2]:10s} {row_of(cell)} {cell['seconds']} s", flush=True)
+    ordered = [cells[key] for key in keys if key in cells]
+    options.out.with_suffix(".jsonl").write_text("".join(json.dumps(_recorded(cell)) + "\n" for cell in ordered))
     options.out.with_suffix(".md").write_text(
         table(ordered, " ".join(["python benchmarks/plan_truth.py", *sys.argv[1:]]))
     )
     print("\n".join(line for where in PLACES for line in _place_summary(where, ordered)))
-    return 1 if failed else 0
+    return 0 if len(ordered) == len(keys) else 1
+
+
+def _kept(key: Key, folder: Path, again: bool) -> tuple[Key, Cell | str]:
+    """A cell, its program kept; or why it could not be measured."""
+    try:
+        with keeping(folder, again=again):
+            return key, measure(*key)
+    except (UserError, WorkFailed) as error:
+        return key, str(error)
+
+
+def _recorded(cell: Cell) -> Cell:
+    """What is the same whenever it is measured."""
+    return {name: value for name, value in cell.items() if name != "seconds"}
 
 
 def _place_summary(where: str, cells: list[Cell]) -> list[str]:

@@ -26,19 +26,50 @@ from ir.ops import op_of
 from ir.ops.products import product_labels
 from ir.rewrite import Rewriter, Scope
 from ir.types import item_size
+from passes.hardware.chip import chip_of
 from passes.hardware.memory import ChipMemory
 from passes.planner.layouts import Layouts
 from passes.planner.traffic import traffic
+from passes.stage import Pass, Stage
+from passes.stages import in_stages
 
+TPU = "tpu"
+"""The platform, as JAX calls it."""
 _UNKNOWN = ChipMemory(tile=(8, 128))
 _BARRIER: Any = make_jaxpr(lax.optimization_barrier)(0.0).eqns[0].primitive
 
 
+@dataclass(frozen=True)
+class ForTpu(Pass):
+    """Pass: writes a step that is compiled for a TPU so that it copies and writes less, by the same operations.
+
+    Attributes:
+        platform: what the step is compiled for; for another than `tpu` it stays as it is.
+    """
+
+    needs = "mesh"
+    platform: str = "cpu"
+
+    def apply(self, stage: Stage) -> Stage:
+        assert stage.mesh is not None
+        if self.platform != TPU or (stage.mesh.devices == 1 and not in_stages(stage.graph)):
+            return stage
+        memory = chip_of(stage.hardware).memory if stage.plan is None else _memory(stage.plan)
+        return replace(stage, graph=_rewritten(stage.graph, _Room(stage.mesh.as_dict(), memory)))
+
+
 def for_tpu(graph: Graph, plan: Layouts) -> Graph:
     """A placed graph as a TPU's compiler is given it, bodies included."""
+    return _rewritten(graph, _Room(plan.mesh.as_dict(), _memory(plan)))
+
+
+def _memory(plan: Layouts) -> ChipMemory:
+    return plan.chip.memory if plan.hardware or plan.custom_chip else _UNKNOWN
+
+
+def _rewritten(graph: Graph, room: "_Room") -> Graph:
     graph = _in_read_order(graph)
-    memory = plan.chip.memory if plan.hardware or plan.custom_chip else _UNKNOWN
-    return _on_the_way(graph, Rewriter(graph), _Room(plan.mesh.as_dict(), memory))
+    return _on_the_way(graph, Rewriter(graph), room)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from passes import errors, require
 from passes.as_planned import check_choices
 from passes.canonicalize import Canonicalize
 from passes.check_axes import CheckAxes
+from passes.for_tpu import ForTpu
 from passes.hardware.chip import Chip
 from passes.options import Option, configured, options_of
 from passes.pad_axes import PadAxes
@@ -79,7 +80,9 @@ class Pipeline:
         return "\n".join(lines)
 
 
-PIPELINE = Pipeline((CheckAxes, Canonicalize, RingAttention, PadAxes, Rematerialize, ChoosePlan, *PLACING, Prove))
+PIPELINE = Pipeline(
+    (CheckAxes, Canonicalize, RingAttention, PadAxes, Rematerialize, ChoosePlan, *PLACING, Prove, ForTpu)
+)
 
 _FRONT, _BACK = PIPELINE.split(RingAttention.stem())
 _AGAIN, _PLACING = _BACK.split(ChoosePlan.stem())
@@ -112,9 +115,10 @@ def run(
     time_limit: float | None = None,
     pin: Given | None = None,
     forbid: Given | None = None,
+    platform: str = "cpu",
 ) -> Result:
     """All passes on a traced graph. A given `plan` is used as it is; `time_limit`, `pin` and `forbid` are those of
-    `passes.plan`.
+    `passes.plan`; `platform` is what it is compiled for, as JAX calls it (`passes.for_tpu`).
 
     Raises `AxisErrors` and `PlanError`, and `NotProved` where the placed graph is refuted: a bug of this library.
     """
@@ -131,7 +135,7 @@ def run(
     else:
         check_choices(prepared.graph, given)
     again = _AGAIN.run(replace(prepared, plan=given), dump)
-    placed = _PLACING.run(again, dump)
+    placed = _PLACING.run(again, dump, (ForTpu(platform),))
     assert isinstance(placed.plan, Plan)
     chosen = placed.plan
     if given.document is not None:

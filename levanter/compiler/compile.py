@@ -27,7 +27,14 @@ from levanter.compiler.moments import MOMENTS_DTYPE
 from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import check_hardware
 from levanter.compiler.user_errors import user_errors
-from levanter.compiler.verifying import Platform, plan_request, requested_devices, requested_plan, verified
+from levanter.compiler.verifying import (
+    Platform,
+    plan_request,
+    platform_written_for,
+    requested_devices,
+    requested_plan,
+    verified,
+)
 from levanter.config import dump
 from levanter.config.schema import TrainConfig
 from levanter.errors import batch_does_not_divide
@@ -113,6 +120,7 @@ def planned(
     time_limit: float | None = None,
     pin: Given | None = None,
     forbid: Given | None = None,
+    platform: Platform = "cpu",
 ) -> pipeline.Result:
     """The whole training step, staged and planned; nothing is computed or allocated. On one device any size fits: what
     it runs on is the user's business, not the planner's."""
@@ -130,7 +138,7 @@ def planned(
         if plan is not None:
             check_elastic_plan(graph, plan)
     how = {"dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
-    result = planned_graph(graph, mesh, hardware, plan=plan, **how)
+    result = planned_graph(graph, mesh, hardware, plan=plan, platform=platform, **how)
     if config.trainer.elastic and result.plan.remat:
         raise elastic_needs_remat(result.plan.remat)
     return _with(result, choices)
@@ -229,6 +237,7 @@ def planned_graph(
     time_limit: float | None = None,
     pin: Given | None = None,
     forbid: Given | None = None,
+    platform: Platform = "cpu",
 ) -> pipeline.Result:
     """The same for the graph of any step."""
     alone = plan is None and not forbid and all(size == 1 for size in mesh.values())
@@ -238,7 +247,7 @@ def planned_graph(
         layout = passes.DeviceMesh.of(mesh)
         plan, pin = plan_alone(pipeline.prepare(graph), layout, hardware, Constraints.of(pin, None, layout).remat), None
     how = {"time_limit": time_limit, "pin": pin, "forbid": forbid}
-    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, **how)
+    return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, platform=platform, **how)
 
 
 def report(
@@ -276,6 +285,7 @@ def report(
     Raises:
         UserError: see `compile_training`.
     """
+    written_for = platform_written_for(platform, partitioner)
     with user_errors():
         plan = plan_by_hand(mesh, hardware, by_hand)
         if plan is not None and config.trainer.plan is not None:
@@ -285,7 +295,9 @@ def report(
         config, pin, choices = with_choices(config, mesh, hardware, plan=plan, **given)
         asked = {"plan": plan, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
 
-        result, found = explained(lambda: _with(planned(config, mesh, hardware, **asked), choices))
+        result, found = explained(
+            lambda: _with(planned(config, mesh, hardware, platform=written_for, **asked), choices)
+        )
     found["notes"] = [*[each.said for each in choices if each.needs], *found["notes"]]
     if plan_file is not None:
         found["notes"] = [*found["notes"], *plan_file.notes(result)]
@@ -309,7 +321,7 @@ def report(
     if values:
         from levanter.compiler.verify.values import CONFIG_VALUES, checked_values
 
-        request = plan_request({"config": dump(config)}, result.plan)
+        request = plan_request({"config": dump(config), "platform": written_for}, result.plan)
         answer["values"] = checked_values(request, result.plan.mesh.devices, CONFIG_VALUES, partitioner)
     return answer
 
@@ -354,7 +366,7 @@ def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
 
     config = loads(request["config"])
     plan = requested_plan(request)
-    result = planned(config, request["mesh"], request["hardware"], plan=plan)
+    result = planned(config, request["mesh"], request["hardware"], plan=plan, platform=request.get("platform", "cpu"))
     how = {"donate": True, "partitioner": request.get("partitioner", "explicit")}
     step = passes.lower_placed(result.placed, result.plan, requested_devices(request), **how)
     lowered: jax.stages.Lowered = step.lower(state_shape(config), batch_shape(config))  # type: ignore[attr-defined]

@@ -22,7 +22,14 @@ from levanter.compiler.plan_files import PlanFile
 from levanter.compiler.question import PlanConfig, check_hardware
 from levanter.compiler.target import Target, UserStep, load_step
 from levanter.compiler.user_errors import user_errors
-from levanter.compiler.verifying import Platform, plan_request, requested_devices, requested_plan, verified_plan
+from levanter.compiler.verifying import (
+    Platform,
+    plan_request,
+    platform_written_for,
+    requested_devices,
+    requested_plan,
+    verified_plan,
+)
 from passes.planner.constraints import Given
 from passes.planner.errors import gradients_are_traced, microbatches_are_traced, moments_are_traced
 
@@ -84,6 +91,7 @@ def report(
     """
     check_hardware(hardware)
     graph = graph_of(load_step(target))
+    written_for = platform_written_for(platform, partitioner)
     with user_errors():
         given = plan_by_hand(mesh, hardware, by_hand)
         if plan is not None:
@@ -97,7 +105,7 @@ def report(
                 raise gradients_are_traced(plan.source)
             given = passes.Plan.of_document(plan, hardware)
         asked = {"plan": given, "dump_ir": dump_ir, "time_limit": time_limit, "pin": pin, "forbid": forbid}
-        result, found = explained(lambda: planned_graph(graph, mesh, hardware, **asked))
+        result, found = explained(lambda: planned_graph(graph, mesh, hardware, platform=written_for, **asked))
     answer: dict[str, Any] = {"model": target.step, **found}
     if plan_file is not None:
         answer["notes"] = [*answer["notes"], *plan_file.notes(result)]
@@ -118,7 +126,7 @@ def report(
     if values:
         from levanter.compiler.verify.values import STEP_VALUES, checked_values
 
-        request = plan_request({"target": asdict(target)}, result.plan)
+        request = plan_request({"target": asdict(target), "platform": written_for}, result.plan)
         answer["values"] = checked_values(request, result.plan.mesh.devices, STEP_VALUES, partitioner)
     return answer
 
@@ -126,7 +134,8 @@ def report(
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The verifying process's part of `report`: the step of the request, laid out by its plan, lowered."""
     step = load_step(Target(**request["target"]))
-    result = planned_graph(graph_of(step), request["mesh"], request["hardware"], plan=requested_plan(request))
+    asked = {"plan": requested_plan(request), "platform": request.get("platform", "cpu")}
+    result = planned_graph(graph_of(step), request["mesh"], request["hardware"], **asked)
     how = {"donate": True, "partitioner": request.get("partitioner", "explicit")}
     function = passes.lower_placed(result.placed, result.plan, requested_devices(request), **how)
     lowered: jax.stages.Lowered = function.lower(*step.arguments)  # type: ignore[attr-defined]

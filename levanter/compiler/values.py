@@ -129,5 +129,6 @@ def given_arrays(step: UserStep) -> dict[int, Any]:
 
 
 def _values(graph: Graph, request: dict[str, Any], given: Mapping[int, Any]) -> dict[str, Any]:
-    result = planned_graph(graph, request["mesh"], request["hardware"], plan=requested_plan(request))
+    asked: dict[str, Any] = {"plan": requested_plan(request), "platform": request.get("platform", "cpu")}
+    result = planned_graph(graph, request["mesh"], request["hardware"], **asked)
     return compare_values(graph, result.placed, result.plan, partitioner=request["partitioner"], given=given).facts()

@@ -64,7 +64,8 @@ def verified_plan(
     topology = None
     if platform != "cpu":
         topology = topology_of(plan) if platform == "tpu" else gpus_for(plan.hardware, mesh)
-    request = plan_request(subject, plan)
+    written_for = platform_written_for(platform, subject["partitioner"])
+    request = plan_request({**subject, "platform": written_for}, plan)
     program = compile_in_child(request, devices=plan.mesh.devices, function=lower, topology=topology)
     compiled = read_collectives(program.text, mesh, program.chips) if program.text else []
     # A CPU has none of the tiles and on-chip memory of the chip that is planned for.
@@ -88,6 +89,11 @@ def verified_plan(
         return {"platform": platform, "topology": topology.name, **answer}
     times = beside_cycles(operation_times(result.graph, plan), program.text)
     return {"platform": platform, "topology": topology.name, **answer, "cycles": times}
+
+
+def platform_written_for(platform: Platform, partitioner: passes.Partitioner) -> Platform:
+    """The platform whose compiler a program is written for (`passes.for_tpu`): XLA partitions any alike."""
+    return platform if partitioner == "explicit" else "cpu"
 
 
 def plan_request(subject: Mapping[str, Any], plan: passes.Plan) -> dict[str, Any]:

@@ -11,7 +11,7 @@ keeps temporaries in on-chip memory as long as all of them fit. Once they do not
 makes for itself. What is there before and after the step is always in the memory of the device.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ir.graph import Graph, Node, Value
@@ -19,6 +19,7 @@ from ir.ops import entered, op_of
 from ir.types import Dim, item_size
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.crossings import Crossing, added_first, over_slices
+from passes.planner.epilogues import NONE, epilogues
 from passes.planner.halves import Halves
 from passes.planner.memory import Entry, Event, MemoryKind, MemoryProgram, Place
 from passes.planner.traffic import traffic
@@ -78,6 +79,7 @@ class _Writer:
         self.by_rows: set[int] = set()
         self.stacked: set[int] = set()
         self.halved: set[int] = set()
+        self.at_hand: set[int] = set()
         self.loops = 0
 
     def state_kind(self, value: Value) -> MemoryKind:
@@ -95,33 +97,64 @@ class _Writer:
         return self.index[entry]
 
     def allocate(self, value: Value, kind: MemoryKind, stays: bool = False) -> None:
-        self.add(1, self.entry(value, halved=value.id in self.halved), kind, stays, value.id in self.stacked)
+        self.change(1, value, kind, stays)
 
     def free(self, value: Value, kind: MemoryKind) -> None:
-        self.add(-1, self.entry(value, halved=value.id in self.halved), kind, stacked=value.id in self.stacked)
+        self.change(-1, value, kind)
 
-    def add(self, sign: int, entry: int, kind: MemoryKind, stays: bool = False, stacked: bool = False) -> None:
-        self.program.events.append(Event(sign, entry, kind, stays, stacked, self.loops > 0))
+    def change(self, sign: int, value: Value, kind: MemoryKind, stays: bool = False) -> None:
+        entry = self.entry(value, halved=value.id in self.halved)
+        if value.id not in self.at_hand:
+            self.add(sign, entry, kind, stays, value.id in self.stacked)
+            return
+        fits, beyond = (replace(self.program.entries[entry], at_hand=part) for part in ("fits", "beyond"))
+        self.add(sign, self.numbered(fits), kind, at_hand=True)
+        self.add(sign, self.numbered(beyond), kind)
+
+    def bring(self, value: Value, kind: MemoryKind) -> None:
+        """A value is brought to the chip, where it has room there."""
+        self.free(value, kind)
+        self.at_hand.add(value.id)
+        self.allocate(value, kind)
+
+    def add(
+        self,
+        sign: int,
+        entry: int,
+        kind: MemoryKind,
+        stays: bool = False,
+        stacked: bool = False,
+        at_hand: bool = False,
+    ) -> None:
+        self.program.events.append(Event(sign, entry, kind, stays, stacked, at_hand or self.loops > 0))
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool, outermost: bool = False) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
         graph = replace(graph, nodes=tuple(_scheduled(graph.nodes, self.roles)))
-        kept = traffic(graph, self.chip.into_products, self.chip.tile[1]).kept
+        after = epilogues(graph, self.roles) if self.chip.into_products else NONE
+        kept = after.kept(traffic(graph, self.chip.into_products, self.chip.tile[1]).kept)
         self.halved |= self._regrouped(graph, kept)
-        last, computed = _last_use(graph, kept)
+        if self.chip.halves_products:
+            halves = Halves.of(graph, self.chip.kernel)
+            self.halved |= {value.id for value in after.ends.values() if halves.take(value)}
+        last, computed = _last_use(graph, kept, after.computed)
         begun, ended = self._gathers(graph, computed)
+        brought = _brought(graph, computed) if self.chip.on_chip and not self.loops else dict[int, list[int]]()
         added = added_first(graph.nodes) if self.over_slices else set[int]()
         live: dict[int, tuple[Value, MemoryKind]] = {}
         waiting: list[int] = []
         arrived: list[int] = []
 
         def begin(node: Node, values: Sequence[Value]) -> None:
-            for value in values:
-                if value.id in kept and value.id not in standing:
+            for value in (after.ends.get(value.id, value) for value in values):
+                if value.id in kept and value.id not in standing and value.id not in live:
                     live[value.id] = (value, self._kind(node, value, scanned))
                     self.allocate(*live[value.id])
 
         for i, node in enumerate(graph.nodes):
+            for identity in brought.get(i, ()):
+                if identity in live and identity not in self.stacked:
+                    self.bring(*live[identity])
             self.briefly([*self._scores(node), *self._going_round(node)])
             if node.phase == "update" and waiting:
                 for number in waiting:
@@ -260,7 +293,7 @@ class _Writer:
         if not self.chip.halves_products:
             return set()
         made = [value for node in graph.nodes if op_of(node).fusible for value in node.outputs if value.id in kept]
-        halves = Halves.of(graph)
+        halves = Halves.of(graph, self.chip.kernel)
         return {value.id for value in made if halves.take(value)}
 
     def _read_in_use(self, node: Node) -> Iterator[tuple[Value, Place]]:
@@ -355,14 +388,42 @@ def _scheduled(nodes: Sequence[Node], roles: Roles) -> list[Node]:
     return found
 
 
-def _last_use(graph: Graph, kept: frozenset[int]) -> tuple[dict[int, int], list[int]]:
-    """Where each value is read last, and where each node is computed: a fused operation, with what it is fused into."""
+def _last_use(graph: Graph, kept: frozenset[int], after: Mapping[int, int]) -> tuple[dict[int, int], list[int]]:
+    """Where each value is read last, and where each node is computed: a fused operation, with what it is fused into.
+
+    Args:
+        after: by the ids of values, the position of the product that they are computed with (`Epilogues.computed`).
+    """
     computed = list(range(len(graph.nodes)))
     last = {operand.id: len(graph.nodes) for operand in graph.outputs if isinstance(operand, Value)}
     for i, node in reversed(list(enumerate(graph.nodes))):
         fused = op_of(node).fusible and not any(value.id in kept for value in node.outputs)
         read = max([i, *(last.get(value.id, i) for value in node.outputs)]) if fused else i
+        read = after.get(node.outputs[0].id, read) if node.outputs else read
         for value in node.value_inputs:
             last[value.id] = max(last.get(value.id, read), read)
         computed[i] = min(read, len(graph.nodes) - 1)
     return last, computed
+
+
+def _brought(graph: Graph, computed: Sequence[int]) -> dict[int, list[int]]:
+    """Where values are brought to the chip, ids by the position of a node: what operations one after another read until
+    nothing reads it any more is brought there for the first of them."""
+    rank: list[int] = []
+    for node in graph.nodes:
+        rank.append((rank[-1] if rank else 0) + (not op_of(node).fusible))
+    reads: dict[int, list[int]] = {}
+    for i, node in enumerate(graph.nodes):
+        for value in node.value_inputs:
+            reads.setdefault(value.id, []).append(computed[i])
+    leaving = {operand.id for operand in graph.outputs if isinstance(operand, Value)}
+    found: dict[int, list[int]] = {}
+    for identity, positions in reads.items():
+        first, *earlier = sorted(set(positions), reverse=True)
+        for position in earlier:
+            if rank[first] - rank[position] > 1:
+                break
+            first = position
+        if identity not in leaving:
+            found.setdefault(first, []).append(identity)
+    return found

@@ -14,20 +14,31 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.ops.op import params_of
 
+_FACTORS = 3
+"""The first operands of attention, which are multiplied: queries, keys, values."""
+
 
 @dataclass(frozen=True)
 class Halves:
-    """Of a graph or a body, and the bodies in it: `readers` of values by number, and the values `leaving` one."""
+    """Of a graph or a body, and the bodies in it.
+
+    Attributes:
+        readers: of values, by number.
+        leaving: the values that leave a body.
+        kernel: the chip's kernel for attention (`ChipMemory.kernel`): where it cannot run, attention is products, too.
+            None where attention is left out.
+    """
 
     readers: Mapping[int, list[Node]]
     leaving: frozenset[int]
+    kernel: str | None = None
     known: dict[int, bool] = field(default_factory=dict[int, bool])
 
     @classmethod
-    def of(cls, graph: Graph) -> Halves:
+    def of(cls, graph: Graph, kernel: str | None = None) -> Halves:
         scopes = [graph, *[body for node in graph.walk() for body in node.bodies]]
         leaving = {operand.id for scope in scopes for operand in scope.outputs if isinstance(operand, Value)}
-        return cls(Uses.of(graph).readers, frozenset(leaving))
+        return cls(Uses.of(graph).readers, frozenset(leaving), kernel)
 
     def take(self, value: Value) -> bool:
         """Whether all that reads a value takes it as bfloat16."""
@@ -46,6 +57,9 @@ class Halves:
         if op_of(node).moves_data_only and not op_of(node).completes_sums:
             return self.take(node.outputs[0])
         if not entered(node):
+            if self.kernel is not None and op_of(node).held(node):
+                by_xla = op_of(node).by_kernel(node, self.kernel) is None
+                return by_xla and value not in node.inputs[_FACTORS:]
             in_kernel = bool(op_of(node).by_rows(node))
             return op_of(node).multiplies and not in_kernel and params_of(node).get("precision") is None
         fed = [

@@ -85,6 +85,7 @@ class Entry:
     by_rows: bool = False
     record: bool = False
     around: str = ""
+    at_hand: Literal["", "fits", "beyond"] = ""
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
@@ -92,6 +93,8 @@ class Entry:
         if self.copies:
             return self._copied(rules, chip, self.masks(layout))
         size = self.bytes_of(rules, chip, self.masks(layout))
+        if self.at_hand:
+            return size * ((size <= chip.on_chip) == (self.at_hand == "fits"))
         return size * (layout.get(self.around, 0) != 0) if self.around else size
 
     def stored_in(self, rules: ShardingRules) -> Layout:

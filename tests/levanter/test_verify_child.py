@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from levanter.compiler.verify import collectives, compile_in_child
+from levanter.compiler.verify import CompiledProgram, collectives, compile_in_child, keeping
+from levanter.compiler.verify.kept import Keeper
 from levanter.errors import UserError, WorkFailed
 
 LOWER = """
@@ -94,3 +95,25 @@ def test_a_slow_child_is_stopped() -> None:
         "compiling the step took longer than 0 s (for 2 CPU devices, in a child process): "
         "verify a smaller model or mesh"
     )
+
+
+def test_a_kept_program_is_compiled_once_and_a_changed_one_anew(tmp_path: Path) -> None:
+    def compiled(size: int, again: bool = False) -> CompiledProgram:
+        with keeping(tmp_path / "kept", again=again):
+            return compile_in_child({"devices": 2, "size": size}, devices=2, function="lowering_for_test:lower")
+
+    def kept() -> list[Path]:
+        return sorted((tmp_path / "kept").iterdir())
+
+    first = compiled(8)
+    (path,) = kept()
+    assert path.name == f"{first.digest}.json.gz"
+    mark = first.text.replace("HloModule", "HloModule kept_", 1)
+    Keeper(path.parent).write(first.digest, mark, {"memory": dict(first.memory), "digest": first.digest})
+    second = compiled(8)
+    assert (second.text, second.memory, second.digest) == (mark, first.memory, first.digest)
+    changed = compiled(16)
+    assert changed.digest != first.digest and changed.memory["arguments"] == 2 * first.memory["arguments"]
+    assert compiled(8, again=True).text == first.text
+    assert compiled(8).text == first.text
+    assert len(kept()) == 2

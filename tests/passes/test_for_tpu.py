@@ -1,5 +1,7 @@
 """What a TPU's compiler is given in place of the printed program: the same values, in the ring to the bit."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -9,9 +11,11 @@ from step_models import collectives_of, hand_plan, prepared
 import ir
 import passes
 from ir.analysis.verify import verify
+from passes import for_tpu as rewriting
 from passes import pipeline
 from passes.for_tpu import for_tpu
 from passes.prove import prove
+from passes.values import compare_values
 
 MESH = {"data": 2, "model": 2}
 
@@ -28,7 +32,12 @@ def placed_and_given(graph, *rules, **hardware):
 
 
 def step_of_classes(loss_of):
-    """A step of two matrices and a loss over classes."""
+    """A step of two matrices and a loss over classes, canonical."""
+    return pipeline.prepare(traced_step(loss_of))
+
+
+def traced_step(loss_of):
+    """The same as it was traced."""
 
     def step(parameters, x, targets):
         value, grads = jax.value_and_grad(lambda p: loss_of(jnp.tanh(x @ p["in"]) @ p["out"], targets))(parameters)
@@ -37,8 +46,7 @@ def step_of_classes(loss_of):
     array = jax.ShapeDtypeStruct
     parameters = {"in": array((4, 8), jnp.float32), "out": array((8, 16), jnp.float32)}
     names = {"*.in": "embed mlp", "*.out": "mlp vocab", "x": "batch embed", "targets": "batch"}
-    graph = ir.trace(step, parameters, array((8, 4), jnp.float32), array((8,), jnp.int32), names=names)
-    return pipeline.prepare(graph)
+    return ir.trace(step, parameters, array((8, 4), jnp.float32), array((8,), jnp.int32), names=names)
 
 
 def softmax_loss(logits, targets):
@@ -120,3 +128,35 @@ def test_a_transpose_of_other_dims_stays():
     )
     placed, given = placed_and_given(pipeline.prepare(graph), {"batch": ["data"]})
     assert count(given, fn="transpose") == count(placed, fn="transpose") == 1
+
+
+def test_what_it_gives_stays_as_it_is():
+    _, given = placed_and_given(step_of_classes(softmax_loss), {"batch": ["data"], "vocab": ["model"]})
+    assert for_tpu(given, plan_of({"batch": ["data"], "vocab": ["model"]})) == given
+
+
+def test_a_pipeline_for_a_tpu_ends_with_what_its_compiler_is_given():
+    plan, graph = plan_of({"batch": ["data"], "vocab": ["model"]}), traced_step(softmax_loss)
+    printed, given = (passes.run(graph, MESH, "v5p", plan=plan, platform=platform) for platform in ("cpu", "tpu"))
+    assert given.placed == for_tpu(printed.placed, plan) != printed.placed
+    assert given.proof == printed.proof
+
+
+def test_the_ring_refutes_a_wrong_rewriting(monkeypatch):
+    plan, graph = plan_of({"batch": ["data"], "vocab": ["model"]}), traced_step(softmax_loss)
+
+    def values():
+        given = passes.run(graph, MESH, "v5p", plan=plan, platform="tpu").placed
+        assert count(given, fn="optimization_barrier") == 1
+        return compare_values(graph, given, plan)
+
+    assert not values().different
+    right = rewriting._again
+
+    def with_the_first_node_twice(value, chain, scope, rewriter):
+        first = next(node for node in chain if node.outputs[0].type == value.type)
+        return right(value, [*chain, replace(first, outputs=(value,))], scope, rewriter)
+
+    monkeypatch.setattr(rewriting, "_again", with_the_first_node_twice)
+    different = values().different
+    assert different

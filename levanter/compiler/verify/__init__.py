@@ -3,6 +3,7 @@
 from levanter.compiler.verify.compare import Difference, Explanation, compare
 from levanter.compiler.verify.hlo import CompiledCollective, collectives
 from levanter.compiler.verify.isolate import CompiledProgram, answer_in_child, compile_in_child
+from levanter.compiler.verify.kept import keeping
 
 __all__ = [
     "CompiledCollective",
@@ -13,4 +14,5 @@ __all__ = [
     "collectives",
     "compare",
     "compile_in_child",
+    "keeping",
 ]

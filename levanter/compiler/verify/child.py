@@ -3,7 +3,8 @@
 XLA fixes the number of CPU devices when it starts, so a mesh of 8 is compiled in a process of its own. The request
 names a function that gives a `jax.stages.Lowered`; the process compiles it, and leaves the partitioned module (for a
 TPU or a GPU the optimized one) and the memory numbers at the paths that the request names. Where it names no path for
-the module, what the function gives is the answer itself. `levanter.compiler.verify.isolate` is the other end.
+the module, what the function gives is the answer itself. Where it names a keeper that has the program, the answer is
+the digest alone by which it is kept. `levanter.compiler.verify.isolate` is the other end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from levanter.compiler.verify.kept import Keeper, digest_of
 from levanter.errors import EXIT_USER_ERROR, UserError
 from passes.hardware.network import SLOW_AXIS
 
@@ -50,6 +52,14 @@ def _called(function: str, request: dict[str, Any]) -> Any:
 
 
 def _compiled_for(request: dict[str, Any], lowered: Any) -> dict[str, Any]:
+    if request["keeper"] is None:
+        return _compiled_now(request, lowered)
+    digest = digest_of(lowered, request["request"])
+    there = Keeper.of_json(request["keeper"]).has(digest)
+    return {"digest": digest} if there else {"digest": digest, **_compiled_now(request, lowered)}
+
+
+def _compiled_now(request: dict[str, Any], lowered: Any) -> dict[str, Any]:
     if "topology" in request["request"]:
         return _compiled_ahead(lowered, request["dump"], request["request"]["topology"]["platform"])
     return _compiled(lowered, request["dump"])

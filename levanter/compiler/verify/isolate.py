@@ -17,6 +17,7 @@ from typing import Any
 from levanter.compiler.verify import errors
 from levanter.compiler.verify.child import OPTIMIZED
 from levanter.compiler.verify.gpus import GpuTopology
+from levanter.compiler.verify.kept import keeper
 from levanter.compiler.verify.topology import Topology
 from levanter.errors import EXIT_USER_ERROR, UserError
 
@@ -44,12 +45,14 @@ class CompiledProgram:
             of a program for a TPU also `assigned`, all that it takes of HBM.
         seconds: how long the child process took.
         chips: of a program for several TPU slices, the numbers of the chips of the mesh, slice by slice.
+        digest: by which it is kept (see `keeping`), if it is.
     """
 
     text: str
     memory: Mapping[str, int]
     seconds: float
     chips: Sequence[int] = ()
+    digest: str = ""
 
     @property
     def peak(self) -> int:
@@ -90,9 +93,15 @@ def compile_in_child(
         dump = Path(name, "dump")
         result = _in_child(request, devices, function, timeout, Path(name), dump, topology)
         text = _partitioned(dump)
+    digest, kept = result.get("digest", ""), keeper()
+    compiled = "memory" in result
+    if kept is not None and not compiled:
+        text, result = kept.read(digest)
     if devices > 1 and not text:
         raise errors.no_partitioned_module(devices)
-    return CompiledProgram(text, result["memory"], time.perf_counter() - started, result.get("chips", ()))
+    if kept is not None and compiled:
+        kept.write(digest, text, result)
+    return CompiledProgram(text, result["memory"], time.perf_counter() - started, result.get("chips", ()), digest)
 
 
 def answer_in_child(
@@ -123,7 +132,12 @@ def _in_child(
 ) -> dict[str, Any]:
     target = f"{devices} CPU devices" if topology is None else topology.name
     result_file = folder / "result.json"
-    paths = {"dump": str(dump) if dump is not None else None, "result": str(result_file)}
+    kept = keeper()
+    paths = {
+        "dump": str(dump) if dump is not None else None,
+        "result": str(result_file),
+        "keeper": kept.as_json() if kept is not None else None,
+    }
     described = {"topology": topology.as_json()} if topology is not None else {}
     message = json.dumps({"function": function, "request": {**request, **described}, **paths})
     try:
