@@ -74,8 +74,9 @@ class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
     whole copies of a stored one, gathered or not yet scattered, the places that these are in; whether they are there
     only where what each device makes in full is stored over all, beside its own part; whether its last dim is
-    innermost; whether it is the record of such copies; and the name that must be sharded for it to be there, of what
-    goes round then."""
+    innermost; whether it is the record of such copies; the name that must be sharded for it to be there, of what goes
+    round then; and whether it stands for what is brought to the chip where it fits, or for what is not where it does
+    not: while an operation reads its operands there, those of the next arrive, so half of the chip is for each."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
@@ -94,7 +95,7 @@ class Entry:
             return self._copied(rules, chip, self.masks(layout))
         size = self.bytes_of(rules, chip, self.masks(layout))
         if self.at_hand:
-            return size * ((size <= chip.on_chip) == (self.at_hand == "fits"))
+            return size * ((2 * size <= chip.on_chip) == (self.at_hand == "fits"))
         return size * (layout.get(self.around, 0) != 0) if self.around else size
 
     def stored_in(self, rules: ShardingRules) -> Layout:
