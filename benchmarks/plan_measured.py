@@ -31,6 +31,7 @@ os.environ.setdefault(
     "LIBTPU_INIT_ARGS",
     "--xla_tpu_enable_async_collective_fusion=true --xla_tpu_enable_async_collective_fusion_fuse_all_gather=true "
     "--xla_tpu_enable_async_collective_fusion_fuse_all_reduce=true --xla_enable_async_all_reduce=true "
+    "--xla_enable_async_all_gather=true "
     "--xla_tpu_enable_async_collective_fusion_fuse_reduce_scatter=true --xla_tpu_overlap_compute_collective_tc=true "
     "--xla_tpu_enable_data_parallel_all_reduce_opt=true --xla_tpu_data_parallel_opt_different_sized_ops=true",
 )

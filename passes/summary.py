@@ -114,13 +114,24 @@ def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     problem = Problem.under(graph, plan)
     cost, _ = problem.price(plan.rules)
     found = collectives(placed, plan)
-    exposed = sum(each.seconds for each in found if awaited(each.moving))
+    exposed = sum(_waited(each, plan) for each in found)
     ring = sum(each.seconds for each in found if each.moving == KEY)
-    hidden = sum(each.seconds for each in found if not awaited(each.moving)) - ring
+    hidden = sum(each.seconds for each in found) - exposed - ring
     compute, overlap = float(cost.compute), plan.chip.overlap
     waited = exposed + waiting(graph, plan)
     visible = waited + hidden - min(overlap.state * hidden + overlap.activations * waited, compute)
     return Times(compute, exposed + ring + hidden, visible, compute + visible, overlap.state)
+
+
+def _waited(each: Collective, plan: Layouts) -> float:
+    """Seconds of collectives that are waited for, whatever comes next."""
+    if awaited(each.moving):
+        return each.seconds
+    sent = each.sent
+    if sent is None or each.moving == KEY:
+        return 0.0
+    mask = plan.mesh.mask(sent.mesh_axes)
+    return float(plan.physical.waited_seconds(sent.kind, mask, sent.bytes)) * each.count
 
 
 def waiting(graph: Graph, plan: Layouts) -> float:

@@ -155,19 +155,28 @@ class Network:
         """What is sent in place of what is printed; None where that is the same."""
         return Sends.on(self.mesh, self.chip.memory.tile) if self.chip.compiler == LIBTPU else None
 
-    def sent_seconds(self, each: Printed, awaited: bool = True) -> Any:
-        """Time of a collective of the partitioned program, as it is sent."""
+    def sent_seconds(self, each: Printed, awaited: bool = True) -> tuple[Any, Any]:
+        """Time of a collective of the partitioned program, as it is sent; and how much of it is waited for, whatever
+        comes next."""
         if self.sends is None:
-            return self.seconds(each.kind, each.mask, each.bytes, awaited)
+            return self.seconds(each.kind, each.mask, each.bytes, awaited), 0.0
         apart = [self.of(rate, each.mask) for rate in (self.rates.unscattered, self.rates.squared)]
         reduced = self.sends.reduced(each, *apart)
         narrowed = self.sends.narrowed(each)
         volume = where(narrowed, in_halves(each.bytes), each.bytes) if np.any(narrowed) else each.bytes
         taken: Any = self.seconds(each.kind, each.mask, volume, awaited)
+        waited: Any = self.waited_seconds(each.kind, each.mask, volume)
         if not np.any(reduced):
-            return taken
+            return taken, waited
         instead: Any = self.seconds(REDUCE, each.mask, each.bytes, awaited)
-        return where(reduced, instead, taken)
+        return where(reduced, instead, taken), where(reduced, 0.0, waited)
+
+    def waited_seconds(self, kind: str, mask: Mask, volume: Mask) -> Any:
+        """How much of the time of what is sent is waited for, whatever comes next: of a reduce-scatter the part inside
+        of slices, where the compiler is libtpu, which has no asynchronous one."""
+        if self.sends is None or not OPS[kind].scatters:
+            return 0.0
+        return self.seconds(kind, self.sends.within(mask), volume)
 
     def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
         """Time of one collective over the axes of `mask`, `volume` bytes per group (after gathering, before reducing).

@@ -9,12 +9,14 @@ collectives become others:
   never scattered inside of one: in place of either it is reduced on every device, amid zeros or in full;
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
   of them, since half goes each way round, and on a square of four chips halves of those again; or a dim that no tile
-  is of. An array that has no such layout but one that takes twice the room is reduced on every device. That is not
-  foretold of more than two dims that take twice their room in any layout: products write these in one of their own;
+  is of. An array that has no such layout but one whose tiles are half empty is reduced on every device. That is not
+  foretold of more than two dims of which all tiles are half empty: products write these in a layout of their own;
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice;
 - over several slices a gather between them that one inside of each follows, and a reduce-scatter inside that one
   between them follows, are one collective over both: no compiled program tells the two from one of a single dim;
+- a reduce-scatter is waited for inside of slices: gathers and all-reduces are run beside operations, under the flags of
+  docs/getting-started-tpu-vm.md, and no reduce-scatter is, under any that is known;
 - what is one number everywhere is not gathered: each device makes it where it is.
 
 Each of these was seen of programs of one collective, compiled for v4, v5e, v5p and v6e. The price of a plan, the
@@ -140,20 +142,16 @@ class Sends:
         Args:
             squared: whether the mesh axes are a square of four chips.
         """
-        layouts, parts = list(permutations(range(len(each.sizes)), 2)), 1 + np.asarray(squared)
         elements: Any = _product(each.sizes)
         found: Any = np.asarray(False)
-        rooms: list[Any] = []
-        for layout in layouts:  # what takes less than twice the elements takes less than twice the least
-            rooms.append(self._room(each.sizes, *layout))
-            found = found | ((rooms[-1] < 2 * elements) & self._cut(each, *layout, parts))
+        least: Any = np.inf
+        for layout in permutations(range(len(each.sizes)), 2):
+            room = self._room(each.sizes, *layout)
+            found = found | ((room < 2 * elements) & self._cut(each, *layout, 1 + np.asarray(squared)))
             if found.all():
                 return found
-        least = np.min(np.broadcast_arrays(*rooms), axis=0)
-        found = found | ((len(each.sizes) > 2) & (least >= 2 * elements))
-        for room, layout in zip(rooms, layouts, strict=True):
-            found = found | ((room < 2 * least) & self._cut(each, *layout, parts))
-        return found
+            least = np.minimum(least, room)
+        return found | ((len(each.sizes) > 2) & (least >= 2 * elements))
 
     def _room(self, sizes: Sequence[Any], across: int, down: int) -> Any:
         """Elements of the tiles of an array of which one dim is across the lanes and one down the rows."""
@@ -179,6 +177,10 @@ class Sends:
     def inside(self, mask: Mask) -> Any:
         """Whether it stays inside of slices."""
         return np.asarray(mask) & self.slow == 0
+
+    def within(self, mask: Mask) -> Any:
+        """The mesh axes of a mask that are inside of slices."""
+        return mask & ~self.slow
 
     def one(self, kind: str, before: Mask, mask: Mask) -> Any:
         """Whether a collective and one of the same kind right before it are one over both."""

@@ -37,7 +37,8 @@ _WAYS = (1 << 50) - 27
 
 @dataclass
 class Cost:
-    """Seconds: of operations, of activations' communication, of parameters' and gradients' communication; and of what
+    """Seconds: of operations, of communication that is waited for (of activations, and what cannot be hidden), of
+    other communication of parameters and gradients; and of what
     goes round while an operation computes and is hidden behind that (`passes.planner.rounds`)."""
 
     compute: Any = 0.0
@@ -237,7 +238,7 @@ def copies_cost(
         if network.sends is None:
             made = [(step, new) for step, new in zip(steps[i], fresh, strict=True) if OPS[step.kind].communicates]
             seconds = [network.seconds(step.kind, step.mask, step.bytes, awaited) * new for step, new in made]
-            found = SentSteps(sum(seconds, 0.0), 0.0)
+            found = SentSteps(sum(seconds, 0.0), 0.0, 0.0)
         else:
             halved = [np.asarray(copy.halved)] * len(steps[i])
             others = [numbers[k] for k, each in enumerate(every) if not each.halved]
@@ -245,7 +246,7 @@ def copies_cost(
                 halved = [~ways.among(number, others) for number in numbers[i]]
             goes_on = ways.going_on(numbers, i) if network.sends.slow and not alone else []
             found = sent_steps(steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on))
-        price = _sent(copy.reshard, found.seconds * active)
+        price = _sent(copy.reshard, found.seconds * active, found.waited * active)
         price.compute = found.moved / network.chip.memory_bandwidth * active
         cost.add(price)
     return cost
@@ -268,5 +269,7 @@ def _awaited(reshard: Reshard) -> bool:
     return reshard.role == "compute" and reshard.target_role == "compute"
 
 
-def _sent(reshard: Reshard, seconds: Any) -> Cost:
-    return Cost(activations=seconds) if _awaited(reshard) else Cost(hidden=seconds)
+def _sent(reshard: Reshard, seconds: Any, waited: Any = 0.0) -> Cost:
+    if _awaited(reshard):
+        return Cost(activations=seconds)
+    return Cost(activations=waited, hidden=seconds - waited)

@@ -26,10 +26,11 @@ _OF_CANDIDATES = ("mask", "bytes", "vector", "shard", "halved")
 
 @dataclass(frozen=True)
 class SentSteps:
-    """What the steps of a reshard take: seconds of what is sent, and bytes that each device moves through its memory
-    where it makes, for its readers, what is not sent to it."""
+    """What the steps of a reshard take: seconds of what is sent, and of these what is waited for whatever comes next;
+    and bytes that each device moves through its memory where it makes, for its readers, what is not sent to it."""
 
     seconds: Any
+    waited: Any
     moved: Any
 
 
@@ -55,7 +56,8 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
     type_, before, devices = reshard.value.type, reshard.source, network.mesh.devices
     wide, thin = type_.dtype == "float32", sum([dim.size > devices for dim in type_.dims]) < 2
     several = sum([dim.size > 1 for dim in type_.dims]) > 1
-    chain, seconds, moved = _Chain(network, awaited), np.float64(0.0), np.float64(0.0)
+    chain = _Chain(network, awaited)
+    seconds = waited = moved = np.float64(0.0)
     for i, step in enumerate(steps):
         op = OPS[step.kind]
         if not op.communicates:
@@ -72,9 +74,10 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
             if wide and op.gathers:
                 each = replace(each, halved=of.halved[i] & _only_moves(steps[i + 1 :]))
             goes_on = of.goes_on[i] if of.goes_on else True
-            seconds = seconds + chain.add(each, goes_on) * of.fresh[i]
+            more, still = chain.add(each, goes_on)
+            seconds, waited = seconds + more * of.fresh[i], waited + still * of.fresh[i]
         before = step.after
-    return SentSteps(seconds, moved)
+    return SentSteps(seconds, waited, moved)
 
 
 @dataclass
@@ -89,32 +92,33 @@ class _Chain:
     awaited: bool
     last: dict[str, tuple[Printed, Any]] = field(default_factory=dict[str, tuple[Printed, Any]])
 
-    def add(self, each: Printed, goes_on: Any) -> Any:
-        """What one more collective adds, which may be one with the last where all goes on with it."""
-        sends, seconds = self.network.sends, self.network.sent_seconds(each, self.awaited)
+    def add(self, each: Printed, goes_on: Any) -> tuple[Any, Any]:
+        """What one more collective adds, which may be one with the last where all goes on with it, and what of that is
+        waited for."""
+        sends, (seconds, waited) = self.network.sends, self.network.sent_seconds(each, self.awaited)
         if sends is None or not sends.slow:
-            return seconds
+            return seconds, waited
         kind, op = each.kind, OPS[each.kind]
         before = self.last.pop(kind, None)
         self.cut(each.mask)
         if not (op.gathers or op.scatters):
-            return seconds
+            return seconds, waited
         if before is None:
             self.last[kind] = each, seconds
-            return seconds
+            return seconds, waited
         last, taken = before
         there = np.asarray(each.mask) != 0
         one = there & goes_on & sends.one(each.kind, last.mask, each.mask)
         over = np.asarray(last.mask) | each.mask
         both = replace(each, mask=over, bytes=np.maximum(last.bytes, each.bytes), shard=last.shard)
-        together = self.network.sent_seconds(both, self.awaited)
+        together, _ = self.network.sent_seconds(both, self.awaited)
 
         def chosen(joint: Any, own: Any, earlier: Any) -> Any:
             return where(one, joint, where(there, own, earlier))
 
         kept = {name: chosen(*[getattr(it, name) for it in (both, each, last)]) for name in _OF_CANDIDATES}
         self.last[kind] = replace(each, **kept), chosen(together, seconds, taken)
-        return where(one, together - taken, seconds)
+        return where(one, together - taken, seconds), waited
 
     def cut(self, mask: Mask) -> None:
         """Something else comes next, for the candidates whose mask is not 0."""

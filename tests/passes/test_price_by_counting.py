@@ -93,7 +93,11 @@ def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[
             if not chip.switched:
                 kind, volume = _by_libtpu(node, mesh, wide)
             seconds = collective_seconds(kind, list(node.words("mesh")), volume, mesh, chip, awaited) if kind else 0.0
-            total[0 if awaited else 1] += seconds * times
+            still = seconds if awaited else 0.0
+            if kind == "reduce_scatter" and not awaited and not chip.switched:
+                inside = [axis for axis in node.words("mesh") if axis != "replica"]
+                still = collective_seconds(kind, inside, volume, mesh, chip, awaited) if inside else 0.0
+            total += np.array([still, seconds - still]) * times
         for body in entered(node):
             total += _sent(body, times * node.count("trips", 1), mesh, chip, wide)
     return total
@@ -118,8 +122,8 @@ def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int]) -> tuple[str, f
 
 
 def _fits(node: Node, mesh: dict[str, int], over: set[str]) -> bool:
-    """Whether shards are an even number of whole tiles of 8 x 128, or whole lanes, in a layout that takes less than
-    twice the room of the best; on four chips in a square of 2 x 2 halves of them."""
+    """Whether shards are an even number of whole tiles of 8 x 128, or whole lanes, in a layout whose
+    tiles are more than half full; on four chips in a square of 2 x 2 halves of them."""
     (given,), (made,) = node.value_inputs, node.outputs
     sides = [
         (before.size // prod(mesh[axis] for axis in before.mesh), after.size // prod(mesh[axis] for axis in after.mesh))
@@ -135,9 +139,9 @@ def _fits(node: Node, mesh: dict[str, int], over: set[str]) -> bool:
                 tiles = low // rows * -(-lanes // 128) * rest
                 cut = left % 128 == 0 if left != lanes else low == high or (low % rows == 0 and tiles % 2 == 0)
                 ways.append((-(-lanes // 128) * 128 * _filled(high) * rest, cut))
-    best = min(room for room, _ in ways)
-    odd = len(sides) > 2 and best >= 2 * prod(size for size, _ in sides)
-    return odd or any(cut for room, cut in ways if room < 2 * best)
+    most = 2 * prod(size for size, _ in sides)
+    odd = len(sides) > 2 and min(room for room, _ in ways) >= most
+    return odd or any(cut for room, cut in ways if room < most)
 
 
 def _filled(rows: int) -> int:

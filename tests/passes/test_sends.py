@@ -61,7 +61,7 @@ SCATTERED = [
 REDUCED = [
     *[("v5e", SLICE, "data model", (64, lanes), 0) for lanes in (128, 384)],
     *[("v5e", SLICE, "data model", (rows, 64), 1) for rows in (128, 384, 640, 50304)],
-    *[("v5e", SLICE, "data model", (rows, 64), 0) for rows in (50304,)],
+    *[("v5e", SLICE, axes, (rows, 64), 0) for axes, rows in (("data model", 50304), ("data", 50304), ("data", 25152))],
     *[("v5e", SLICE, "data model", shape, 0) for shape in ((64, 64), (32, 512), (768, 12, 64), (768, 3, 12, 64))],
     *[("v5e", SLICE, "data model", shape, 1) for shape in ((12, 768, 64), (3, 768, 64))],
     ("v5e", SLICE, "data", (50304, 32), 1),
@@ -104,7 +104,20 @@ def test_what_is_reduced_in_place_of_being_scattered_takes_twice_as_long() -> No
     network = Network(DeviceMesh.of(CUBE), CHIPS["v5p"])
     volume, mask = 1 << 26, network.mesh.masks - 1
     scattered = Printed(SCATTER, mask, volume, scattered=Scattered((4096, 4096), 0, 512, 4))
-    assert network.sent_seconds(scattered) == network.seconds(REDUCE, mask, volume)
-    assert network.sent_seconds(scattered) == pytest.approx(2 * network.seconds(SCATTER, mask, volume))
+    assert network.sent_seconds(scattered) == (network.seconds(REDUCE, mask, volume), 0.0)
+    assert network.sent_seconds(scattered)[0] == pytest.approx(2 * network.seconds(SCATTER, mask, volume))
     gathered = Printed(GATHER, mask, volume, halved=True)
-    assert network.sent_seconds(gathered) == network.seconds(GATHER, mask, volume // 2)
+    assert network.sent_seconds(gathered) == (network.seconds(GATHER, mask, volume // 2), 0.0)
+
+
+def test_a_reduce_scatter_is_waited_for() -> None:
+    """Of two v5e and two v5p programs with libtpu's flags for it, no reduce-scatter runs inside of a fusion."""
+    network, volume = Network(DeviceMesh.of("replica=2,data=4,model=2"), CHIPS["v5e"]), 1 << 26
+    inside, over = network.mesh.mask(["data"]), network.mesh.mask(["replica", "data"])
+    alone = network.seconds(SCATTER, inside, volume)
+    each = Printed(SCATTER, inside, volume, scattered=Scattered((4096, 4096), 0, 1024, 4))
+    assert network.sent_seconds(each, awaited=False) == (alone, alone)
+    # What goes between slices is not.
+    taken, waited = network.sent_seconds(Printed(SCATTER, over, volume), awaited=False)
+    assert waited == alone < taken
+    assert network.sent_seconds(Printed(REDUCE, inside, volume), awaited=False)[1] == 0.0
