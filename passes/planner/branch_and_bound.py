@@ -173,11 +173,11 @@ class BranchAndBound:
         begun = [each.stored.names for _, each in self.first.best]
         stored = reversed(dict.fromkeys(choice.names for choice in space.storage_choices))
         for names in sorted(stored, key=lambda names: begun.index(names) if names in begun else len(begun)):
-            if self.late:
-                yield every
-                return
             root, groups = shared.root(names)
             ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=in_turn(groups)))
+            if self.late:  # of this root and all that follow, what is taken in of it may be little
+                yield every
+                return
             if ready is not None:
                 yield from [ready] if len(ready.networks) == 1 else self.on_each(ready)
 
