@@ -174,7 +174,8 @@ class BranchAndBound:
         stored = reversed(dict.fromkeys(choice.names for choice in space.storage_choices))
         for names in sorted(stored, key=lambda names: begun.index(names) if names in begun else len(begun)):
             root, groups = shared.root(names)
-            ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=in_turn(groups)))
+            waiting = in_turn([*common.waiting, *groups])
+            ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=waiting))
             if self.late:  # of this root and all that follow, what is taken in of it may be little
                 yield every
                 return
@@ -295,6 +296,8 @@ class BranchAndBound:
         by one."""
         self.looked_at += 1
         after = self.cut(branch)
+        if after is not None and after.waiting and after.plans == 1:
+            after = self.ready(after)
         if after is None:
             return []
         few = after.plans if after.sized else max(part.plans for part in after.parts)

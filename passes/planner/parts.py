@@ -8,7 +8,7 @@ of a linear program (Werner, A Linear Programming Approach to Max-Sum Problem, 2
 Max-Product, 2007).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -202,11 +202,12 @@ class Part:
             by_name: bits in the order of the names that they stand for, by which the simplest of equal sets is chosen.
         """
         every = (*self.times, *self.sizes)
+        even = all(_even(table.values) for table in every) and all(_even(each) for each in self.common)
         kept: list[IntArray] = []
         for axis, sets in enumerate(self.sets):
             simple = _simplest_first(sets, by_name)
             rows = [table.classes[axis][simple] for table in every if table.values.shape[axis + 1] > 1]
-            if rows and not all(_even(table) for table in every):
+            if rows and not even:
                 kept.append(np.sort(simple[_first_of_each(rows)]))
             else:
                 kept.append(simple[:1])
@@ -214,18 +215,30 @@ class Part:
         return replace(part, times=tuple(added(part.times)))
 
     def gathered(self) -> "Part":
-        """The same with tables of seconds over the same classes added up."""
+        """The same with tables of seconds over the same classes added up, and those in common as tables like others."""
         found: dict[Any, Table] = {}
-        for table in self.times:
+        for table in (*self.times, *self._of_common()):
             key = tuple(classes.tobytes() for classes in table.classes)
             if key in found:
                 table = replace(table, values=found[key].values + table.values)
             found[key] = table
-        return replace(self, times=tuple(found.values()))
+        nothing = tuple(np.zeros(each.shape) for each in self.common)
+        return replace(self, common=nothing, times=tuple(found.values()))
+
+    def _of_common(self) -> Iterator[Table]:
+        """What was moved to each mesh axis, where that is anything, as a table of that axis alone."""
+        for axis, common in enumerate(self.common):
+            if common.any():
+                values, inverse = np.unique(common, axis=1, return_inverse=True)
+                shape = [len(common), *(1 for _ in self.sets)]
+                shape[axis + 1] = values.shape[1]
+                classes = [np.zeros(len(sets), np.int64) for sets in self.sets]
+                classes[axis] = inverse.reshape(-1)
+                yield Table(values.reshape(shape), tuple(classes))
 
     def split(self) -> "list[Part]":
         """The part as several where no table has names of two of them, and every set of the one may come with every set
-        of the other. It has nothing in common tables."""
+        of the other. Nothing is in common tables (`gathered`)."""
         bits = [bit for bit in range(self.names.bit_length()) if self.names >> bit & 1]
         of = {bit: 1 << bit for bit in bits}
         tables = (*self.times, *self.sizes)
@@ -297,10 +310,10 @@ class Part:
         return found
 
 
-def _even(table: Table) -> bool:
-    """Whether a table has one value for all plans."""
-    first = table.values.reshape(len(table.values), -1)[:, :1]
-    return bool((table.values.reshape(len(table.values), -1) == first).all())
+def _even(values: Float) -> bool:
+    """Whether each row has one value alone."""
+    flat = values.reshape(len(values), -1)
+    return bool((flat == flat[:, :1]).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from random_plans import prepared_program
 from typeguard import suppress_type_checks
 
 from passes.hardware.chip import CHIPS, Chip
+from passes.planner import branch, branch_and_bound
 from passes.planner.candidate import DISTINCT
 from passes.planner.cost import step_seconds
 from passes.planner.leanest import LEANEST
@@ -84,8 +85,28 @@ def check(problem: Problem, spaces, chip: Chip) -> None:
             assert search(*given, found.best[1].seconds).best == found.best[:1]
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 5)) for seed in range(80)])
+def seeds(fast, slow):
+    return pytest.mark.parametrize(
+        "seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= fast)) for seed in range(slow)]
+    )
+
+
+@seeds(6, 80)
 def test_random_programs(seed, monkeypatch):
+    check_a_program(seed, monkeypatch)
+
+
+@seeds(2, 40)
+def test_tables_that_wait_until_more_is_decided(seed, monkeypatch):
+    """As on many mesh axes: most tables are too large to be taken in at first."""
+    monkeypatch.setattr(branch, "MOST_ENTRIES", 8)
+    monkeypatch.setattr(branch, "_MOST_SETS", 4)
+    monkeypatch.setattr(branch_and_bound, "_DENSE", 16)
+    monkeypatch.setattr(branch_and_bound, "_MORE", 1 << 20)
+    check_a_program(seed, monkeypatch)
+
+
+def check_a_program(seed, monkeypatch):
     rng = random.Random(seed)
     graph = prepared_program(seed, monkeypatch)
     chip = CHIPS[rng.choice(["v5e", "v5p", "h100"])]
