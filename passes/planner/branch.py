@@ -164,6 +164,7 @@ class Branch:
         for part in self.parts:
             for table in part.sizes:
                 rows[table.at] = np.minimum(table.least, HUGE)
+        moments = moments.fullest(rows)
         axes = range(len(self.parts[0].sets))
         return [[moments.peak(part.bytes(rows, axis)) for axis in axes] for part in self.parts]
 

@@ -16,6 +16,9 @@ from passes.planner.memory import MemoryProgram
 from passes.planner.space import PlanSpace
 from passes.planner.tables import Asked, Float
 
+_FULLEST = 32
+"""Moments that a bound on bytes looks at."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -53,11 +56,22 @@ class Moments:
         )
         return Moments(staying, passing, stacked, looped, self.chip)
 
+    def fullest(self, sizes: Float) -> "Moments":
+        """Some of the moments, those at which most is held with entries of such sizes: what decides between plans is
+        most often there."""
+        if len(self.staying) <= _FULLEST:
+            return self
+        order = np.argsort(-self._held(sizes), kind="stable")[:_FULLEST]
+        return Moments(self.staying[order], self.passing[order], self.stacked[order], self.looped[order], self.chip)
+
+    def _held(self, sizes: Float) -> Float:
+        passing, stacked, looped = self.passing @ sizes, self.stacked @ sizes, self.looped @ sizes
+        result: Float = self.staying @ sizes + self.chip.off_chip(passing, stacked, looped)
+        return result
+
     def peak(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [candidate] bytes; of the least sizes there are, a bound."""
-        passing, stacked, looped = self.passing @ sizes, self.stacked @ sizes, self.looped @ sizes
-        result: Float = np.max(self.staying @ sizes + self.chip.off_chip(passing, stacked, looped), axis=0)
-        return result
+        return self._held(sizes).max(axis=0)
 
 
 def _undominated(rows: Float) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from haliax._compat import splash_attention
+from haliax._compat import has_splash_attention, splash_attention
 from haliax.nn.attention import reference
 from haliax.nn.attention.layout import Layout, spread
 from haliax.nn.attention.spec import Spec, placed
@@ -37,7 +37,7 @@ def refusal(spec: Spec, arrays: Sequence[Any], platform: str) -> str | None:
     by_row = {*layout.batch, *layout.position, spec.keys}
     if platform != "tpu":
         return f"it is for TPUs, and this program is compiled for {platform}"
-    if splash_attention() is None:
+    if not has_splash_attention():
         return "this version of JAX does not have it"
     if set(spec.masks) - {"query_segments", "key_segments"} or spec.prefix:
         return "of masks it takes causal ones, segments, and windows and starts that are constants"
