@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from passes.planner.fullest import Fullest
 from passes.planner.groups import MOST_ENTRIES, Group, worst
 from passes.planner.parts import BOUNDS, HUGE, Part, Table
 from passes.planner.peaks import Moments
@@ -29,18 +30,20 @@ _MOST_SETS = 1 << 18
 @dataclass(frozen=True, eq=False)
 class Branch:
     """What may still be decided, and its prices: parts that have no name in common, and groups that have yet to be
-    taken in. `root` is where the branch comes from, `networks` are those of which one is to be decided on."""
+    taken in. `root` is where the branch comes from, `networks` are those of which one is to be decided on;
+    at the `fullest` moment memory is a bound as seconds are."""
 
     root: int
     parts: tuple[Part, ...]
     waiting: tuple[Group, ...] = ()
     networks: tuple[int, ...] = (0,)
+    fullest: Fullest | None = None
 
     @classmethod
-    def empty(cls, root: int, axes: int, networks: int = 1) -> "Branch":
+    def empty(cls, root: int, axes: int, networks: int = 1, fullest: Fullest | None = None) -> "Branch":
         """A branch of which nothing is known."""
         part = Part.of_names(0, (np.zeros(1, np.int64),) * axes, BOUNDS * networks)
-        return cls(root, (part,), networks=tuple(range(networks)))
+        return cls(root, (part,), networks=tuple(range(networks)), fullest=fullest)
 
     @property
     def plans(self) -> int:
@@ -117,6 +120,12 @@ class Branch:
         if group.at is None and len(values) > part.rows:
             values = values[self._rows(self.networks, len(values) // BOUNDS)]
         part = part.priced(Table(values, own_classes, group.at, group))
+        if group.at is not None and self.fullest is not None:
+            taken = self.fullest.of(values, group.at)
+            if taken is not None:
+                rows = np.zeros((BOUNDS, len(self.networks), *taken.shape))
+                rows[-1] = taken
+                part = part.priced(Table(rows.reshape(-1, *taken.shape), own_classes, None, group))
         rest = [each for each in self.parts if not any(each is one for one in mine)]
         return replace(self, parts=(*rest, part) if concerned else (part, *rest))
 

@@ -18,6 +18,7 @@ from passes.planner.candidate import DISTINCT, SAME, Candidate, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
 from passes.planner.first import First
 from passes.planner.frontier import Frontier
+from passes.planner.fullest import Fullest
 from passes.planner.groups import Function, Group, Known, by_network, worst
 from passes.planner.parts import added
 from passes.planner.peaks import Moments
@@ -139,6 +140,11 @@ class BranchAndBound:
         return self.deadline is not None and process_time() > self.deadline and self.found
 
     @cached_property
+    def fullest(self) -> Fullest | None:
+        """The moment at which memory is a bound."""
+        return self.first.fullest if self.entries else None
+
+    @cached_property
     def added(self) -> tuple[list[Function], list[Function]]:
         """All that is added up, and what arithmetic alone takes of it."""
         share = self.first.share
@@ -193,7 +199,7 @@ class BranchAndBound:
     def branch(self, root: Root, groups: Sequence[Group]) -> Branch:
         """A branch of a root with nothing taken in yet."""
         self.all_roots.append(root)
-        empty = Branch.empty(len(self.all_roots) - 1, len(root.space.mesh.axes), self.networks)
+        empty = Branch.empty(len(self.all_roots) - 1, len(root.space.mesh.axes), self.networks, self.fullest)
         return replace(empty, waiting=in_turn(groups))
 
     def taken_in(self, branch: Branch, memory: bool = True) -> Branch | None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from passes.planner.branch import BOUNDS, Branch
+from passes.planner.branch import Branch
 from passes.planner.candidate import DISTINCT, SAME
+from passes.planner.groups import BOUNDS, FULL, worst
 from passes.planner.parts import Part
 from passes.planner.peaks import Moments
 from passes.planner.roots import Root
@@ -33,13 +34,13 @@ def combined(branch: Branch, root: Root, limit: float) -> tuple[Float, IntArray]
     for part in branch.parts:
         rest = rest - part.least
         prices = part.prices()
-        there = np.flatnonzero((prices + (least - part.least)[:, None]).max(axis=0) < limit)
+        there = np.flatnonzero(worst(prices + (least - part.least)[:, None]) < limit)
         sets = np.stack(np.unravel_index(there, tuple(len(each) for each in part.sets)))
         prices = prices[:, there]
         if not branch.sized and len(there):
             kept = _one_of_each(part, root, prices, sets)
             prices, sets = prices[:, kept], sets[:, kept]
-        mine, its = _below(total, prices, limit - rest)
+        mine, its = _below(total, prices, np.array([*[limit] * (BOUNDS - 1), FULL]) - rest)
         total = total[:, mine] + prices[:, its]
         plans = np.concatenate([plans[:, :, mine], sets[:, None, its]], axis=1)
         if not branch.sized and len(mine) > _MANY:

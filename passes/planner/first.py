@@ -13,6 +13,7 @@ import numpy as np
 
 from passes.planner.candidate import Candidate, Ranked, ranked
 from passes.planner.complete import two_prices
+from passes.planner.fullest import Fullest
 from passes.planner.groups import remembering
 from passes.planner.peaks import Moments
 from passes.planner.space import PlanSpace, StorageAxes
@@ -123,6 +124,7 @@ class First:
         self.spreads = np.zeros(len(terms))
         self._fastest = np.inf
         self._fitting: list[Float] = []
+        self._too_large: list[tuple[Float, IntArray]] = []
 
     def climb(self, place: int, space: PlanSpace, choices: Sequence[Choice]) -> None:
         """Notes the best of some plans of a space, and of those near the best, as long as any is better than all that
@@ -137,6 +139,7 @@ class First:
             fitting = np.flatnonzero(peaks <= self.capacity)
             fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
             self._fitting.append(prices.both[:, fitting])
+            self._too_large.append((seconds[peaks > self.capacity], prices.fullest[peaks > self.capacity]))
             for these in two_prices(seconds[fitting]):
                 i = int(fitting[these[0]])
                 self._fastest = min(self._fastest, float(seconds[fitting[0]]))
@@ -157,6 +160,17 @@ class First:
         least = [(share * tried[0] + (1.0 - share) * tried[1]).min() for share in shares]
         return float(shares[int(np.argmax(least))])
 
+    @property
+    def fullest(self) -> Fullest | None:
+        """The moment at which most of the plans that are faster than all that fit hold most; None where there are no
+        such plans."""
+        known = min((each.seconds for _, each in self.best), default=0.0)
+        moments = [moment for seconds, every in self._too_large for moment in every[seconds < known].tolist()]
+        if not moments:
+            return None
+        shares = self.moments.counts / (self.capacity + self.moments.chip.on_chip)
+        return Fullest(shares[int(np.argmax(np.bincount(moments)))])
+
     def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> "_Prices":
         """Those of some plans, all at once."""
         rules = rules_of_plans(space, choices)
@@ -169,19 +183,21 @@ class First:
             for row, more in zip(total, rows, strict=True):
                 row += more
         sizes = [np.broadcast_to(row, len(choices)) for asked, _ in self.entries for row in asked.rows(rules)]
-        peaks = self.moments.peak(np.stack(sizes).astype(np.float64)) if sizes else np.zeros(len(choices))
+        every = np.stack(sizes).astype(np.float64) if sizes else np.zeros((0, len(choices)))
+        peaks = self.moments.peak(every) if sizes else np.zeros(len(choices))
         on = np.argmin(total.max(axis=0), axis=0)
-        return _Prices(total[:, on, np.arange(len(choices))], on, peaks)
+        return _Prices(total[:, on, np.arange(len(choices))], on, peaks, np.argmax(self.moments.counts @ every, axis=0))
 
 
 @dataclass(frozen=True)
 class _Prices:
-    """Of some plans, [computed or sent, plan] seconds on the best network, [plan] which that is, and [plan] peak
-    bytes."""
+    """Of some plans, [computed or sent, plan] seconds on the best network, [plan] which that is, [plan] peak
+    bytes, and [plan] the moment at which most is held."""
 
     both: Float
     on: IntArray
     peaks: Float
+    fullest: IntArray
 
     def candidate(self, space: PlanSpace, choices: Sequence[Choice], i: int) -> Candidate:
         """One of the plans."""

@@ -32,21 +32,26 @@ from passes.sharding.rules import Layout, Role, ShardingRules, Sizes, in_order
 
 _LARGE = 1 << 17
 """Classes of a group in which others are nested."""
-BOUNDS = 3
-"""What is computed, what is sent, and a mean of the two: a step takes at least as long as any of them."""
+BOUNDS = 4
+"""What is computed, what is sent, and a mean of the two: a step takes at least as long as any of them; and the share of
+memory that is taken at the fullest moment."""
+FULL = 1 + 1e-9
+"""The share that no plan can take, with room for rounding."""
 MOST_ENTRIES = 1 << 18
 """Of one table: what has more waits until enough is decided."""
 
 
 def worst(rows: Float) -> Float:
-    """[bound and network, …] → the most that any bound says, of the network where that is least."""
-    found: Float = rows.max(axis=0) if len(rows) == BOUNDS else by_network(rows).min(axis=0)
+    """[bound and network, …] → the most seconds that any bound says, of the network where that is least; infinite where
+    memory has no room."""
+    found: Float = by_network(rows).min(axis=0)
     return found
 
 
 def by_network(rows: Float) -> Float:
-    """[bound and network, …] → [network, …] the most that any bound says."""
-    found: Float = rows.reshape(BOUNDS, -1, *rows.shape[1:]).max(axis=0)
+    """[bound and network, …] → [network, …] the most seconds that any bound says; infinite where memory has no room."""
+    each = rows.reshape(BOUNDS, -1, *rows.shape[1:])
+    found: Float = np.where(each[-1] > FULL, np.inf, each[:-1].max(axis=0))
     return found
 
 

@@ -75,7 +75,7 @@ def _leaner(
     holds less than a limit at both."""
     nothing = np.zeros((1, 0))
     without = Moments(nothing, nothing, nothing, nothing, moments.chip)
-    functions = _functions(spaces[0], entries, _counts(moments)[pair], limit)
+    functions = _functions(spaces[0], entries, moments.counts[pair], limit)
     plans = BranchAndBound(spaces, functions, [None] * len(functions), [], without, np.inf, limit, margin=LEANEST)
     place, plan = known
     plans.first.climb(place, spaces[place], [(plan.stored, plan.masks)])
@@ -113,13 +113,9 @@ def _at(asked: Asked, counts: Float) -> Asked:
     return replace(asked, rows=rows)
 
 
-def _counts(moments: Moments) -> Float:
-    return moments.staying + moments.passing + moments.stacked + moments.looped
-
-
 def _held(plan: Candidate, space: PlanSpace, entries: Entries, moments: Moments) -> Float:
     """[moment] the bytes that a plan holds, on the chip as well."""
-    return (_counts(moments) @ _sizes(plan, space, entries))[:, 0]
+    return (moments.counts @ _sizes(plan, space, entries))[:, 0]
 
 
 def _sizes(plan: Candidate, space: PlanSpace, entries: Entries) -> Float:

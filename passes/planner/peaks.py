@@ -49,6 +49,11 @@ class Moments:
         """How many entries there are."""
         return self.staying.shape[1]
 
+    @property
+    def counts(self) -> Float:
+        """[moment, entry] how many values there are, on the chip as well."""
+        return self.staying + self.passing + self.stacked + self.looped
+
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
         staying, passing, stacked, looped = (

@@ -47,7 +47,7 @@ class Root:
         """Those of one plan on one of the networks, of which the set of names that wish for each mesh axis is given
         alone."""
         parts = [group.of(sets).reshape(BOUNDS, -1)[:, network] for group in self.groups if group.at is None]
-        return max(fsum(part[row] for part in parts) for row in range(BOUNDS - 1))
+        return max(fsum(part[row] for part in parts) for row in (0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ def heavy_weight(groups: Sequence[Group]) -> float:
 
 def with_mean(asked: Asked, share: float, networks: int = 1) -> Asked:
     """A function that gives what is computed and what is sent, with the mean of the two in which the first has a share:
-    where the one can be traded for the other, that has no bound as tight of its own.
+    where the one can be traded for the other, that has no bound as tight of its own. It takes no memory.
 
     Args:
         networks: those of several that it is priced on at once, each of which has its rows.
@@ -141,7 +141,7 @@ def with_mean(asked: Asked, share: float, networks: int = 1) -> Asked:
         computed, sent = asked.rows(rules)
         if networks > 1:
             computed, sent = (each + np.zeros((networks, 1)) for each in (computed, sent))
-        return [computed, sent, share * computed + (1.0 - share) * sent]
+        return [computed, sent, share * computed + (1.0 - share) * sent, 0.0 * computed]
 
     return replace(asked, rows=rows)
 
