@@ -16,7 +16,7 @@ import numpy as np
 from passes.planner.branch import Branch
 from passes.planner.candidate import DISTINCT, SAME, Candidate, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
-from passes.planner.first import First
+from passes.planner.first import WORTH, First, near_plans
 from passes.planner.frontier import Frontier
 from passes.planner.fullest import Fullest
 from passes.planner.groups import Function, Group, Known, by_network, worst
@@ -113,9 +113,10 @@ class BranchAndBound:
         """Goes from a branch to plans, and from one that is better than all that were known to what is near it."""
         frontier.dive(branch)
         known = min((each.seconds for _, each in self.first.best), default=np.inf)
-        if self.best and self.best[0][1].seconds < known * (1 - DISTINCT):
+        if self.best and self.best[0][1].seconds < known * (1 - WORTH):
             place, plan = self.best[0]
-            self.first.climb(place, self.spaces[place], [(plan.stored, plan.masks)])
+            choice, space = (plan.stored, plan.masks), self.spaces[place]
+            self.first.climb(place, space, [choice, *near_plans(space, choice)])
 
     def in_turn(self) -> list[int]:
         """The spaces, that of the best known plan first: with what is found there less is looked at in others."""

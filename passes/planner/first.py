@@ -21,6 +21,8 @@ from passes.planner.tables import Asked, Float
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import ShardingRules
 
+WORTH = 5e-3
+"""By which a plan must be better for those near it to be tried: what is less the search finds as fast."""
 _STEPS = 8
 """From the best plans to those that differ from them in one name."""
 _SHARES = 33
@@ -128,10 +130,12 @@ class First:
 
     def climb(self, place: int, space: PlanSpace, choices: Sequence[Choice]) -> None:
         """Notes the best of some plans of a space, and of those near the best, as long as any is better than all that
-        were known."""
+        were known by what is worth it."""
         before = min((each.seconds for _, each in self.best), default=np.inf), np.inf
         for _ in range(_STEPS):
             prices = self._prices(space, choices)
+            if prices is None:
+                return
             seconds, peaks = prices.both.max(axis=0), prices.peaks
             lean = int(np.argmin(peaks))
             if self.leanest is None or peaks[lean] < self.leanest[1].peak:
@@ -145,7 +149,7 @@ class First:
                 self._fastest = min(self._fastest, float(seconds[fitting[0]]))
                 self.best = ranked([*self.best, (place, prices.candidate(space, choices, i))], self._fastest)
             now = (seconds[fitting].min(initial=np.inf), peaks[lean] if not len(fitting) else 0.0)
-            if now >= before:
+            if now >= tuple(each * (1 - WORTH) for each in before):
                 return
             before = now
             choices = near_plans(space, choices[int(fitting[0]) if len(fitting) else lean])
@@ -171,10 +175,25 @@ class First:
         shares = self.moments.counts / (self.capacity + self.moments.chip.on_chip)
         return Fullest(shares[int(np.argmax(np.bincount(moments)))])
 
-    def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> "_Prices":
-        """Those of some plans, all at once."""
-        rules = rules_of_plans(space, choices)
-        total = np.zeros((2, self.networks, len(choices)))
+    def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> "_Prices | None":
+        """Those of some plans, all at once; None where none of them is faster than two that are known. Where no plan is
+        known and none of these fits, what they take is asked of the first ones alone."""
+        rules, count = rules_of_plans(space, choices), len(choices)
+        both, on = np.full((2, count), np.inf), np.zeros(count, np.int64)
+        if self.best:
+            both, on = self._seconds(rules, count)
+            if len(self.best) > 1 and both.max(axis=0).min() >= self.best[1][1].seconds:
+                return None
+        sizes = [np.broadcast_to(row, count) for asked, _ in self.entries for row in asked.rows(rules)]
+        every = np.stack(sizes).astype(np.float64) if sizes else np.zeros((0, count))
+        peaks = self.moments.peak(every) if sizes else np.zeros(count)
+        if not self.best and (not self._fitting or (peaks <= self.capacity).any()):
+            both, on = self._seconds(rules, count)
+        return _Prices(both, on, peaks, np.argmax(self.moments.counts @ every, axis=0))
+
+    def _seconds(self, rules: ShardingRules, count: int) -> tuple[Float, IntArray]:
+        """[computed or sent, plan] of so many plans on the best network, and [plan] which that is."""
+        total = np.zeros((2, self.networks, count))
         for i, asked in enumerate(self.terms):
             rows = asked.rows(rules)
             each = np.maximum(*rows)
@@ -182,11 +201,8 @@ class First:
             self.spreads[i] = max(self.spreads[i], each.max())
             for row, more in zip(total, rows, strict=True):
                 row += more
-        sizes = [np.broadcast_to(row, len(choices)) for asked, _ in self.entries for row in asked.rows(rules)]
-        every = np.stack(sizes).astype(np.float64) if sizes else np.zeros((0, len(choices)))
-        peaks = self.moments.peak(every) if sizes else np.zeros(len(choices))
         on = np.argmin(total.max(axis=0), axis=0)
-        return _Prices(total[:, on, np.arange(len(choices))], on, peaks, np.argmax(self.moments.counts @ every, axis=0))
+        return total[:, on, np.arange(count)], on
 
 
 @dataclass(frozen=True)
