@@ -204,14 +204,18 @@ def grouped(
     names: Sequence[str],
     extra: tuple[str, ...] = (),
     known: Known | None = None,
+    seats: "Seats | None" = None,
 ) -> list[Group]:
     """The groups of some functions where storage axes go to the name `extra`; those that storage axes of other names
     have a part in apart from those that they have none in.
 
+    Args:
+        seats: of this space, for many that ask.
+
     Raises:
         PlanError: a function depends on too many names.
     """
-    places = _Places(space, extra)
+    places = _Places(space, extra, Seats(space) if seats is None else seats)
     together: dict[Hashable, list[Function]] = {}
     for each in functions:
         together.setdefault((each.at is None, places.signature(each.asked)), []).append(each)
@@ -315,14 +319,29 @@ def _classes_within(group: Group, other: Group) -> tuple[IntArray, ...] | None:
     return tuple(found[id(mine), id(its)] for mine, its in sides)
 
 
+class Seats:
+    """Of the names of shapes in a space, in their order, which has room for all of its mesh axes; each found once."""
+
+    def __init__(self, space: PlanSpace) -> None:
+        self.space = space
+        self.known: dict[Shape, tuple[tuple[str, bool], ...]] = {}
+
+    def of(self, shape: Shape) -> tuple[tuple[str, bool], ...]:
+        if shape not in self.known:
+            sizes, space = dict(shape), self.space
+            there = [name for name in in_order(sizes, space.order, space.order_where) if name in space.options]
+            self.known[shape] = tuple([(name, has_room(space, name, sizes[name])) for name in there])
+        return self.known[shape]
+
+
 class _Places:
     """What of a shape decides who gets a mesh axis in it."""
 
-    def __init__(self, space: PlanSpace, extra: tuple[str, ...]) -> None:
+    def __init__(self, space: PlanSpace, extra: tuple[str, ...], seats: Seats) -> None:
         self.space = space
         self.extra = extra
+        self.seats = seats
         self.storable = frozenset(name for choice in space.storage_choices for name in choice.names)
-        self.known: dict[tuple[Shape, Role], Hashable] = {}
 
     def signature(self, asked: Asked) -> Hashable:
         """What decides on which wishes a function depends, and how."""
@@ -338,13 +357,8 @@ class _Places:
     def of(self, shape: Shape, role: Role) -> Hashable:
         """The names of a shape in their order, whether each has room for all of its mesh axes, and whether it is of
         those that are stored."""
-        if (shape, role) not in self.known:
-            sizes, space = dict(shape), self.space
-            there = [name for name in in_order(sizes, space.order, space.order_where) if name in space.options]
-            own = tuple((name, has_room(space, name, sizes[name])) for name in there)
-            stored = tuple(name for name in self.extra if name in sizes) if role == "storage" else ()
-            self.known[shape, role] = (own, len(stored) if len(self.extra) == 1 else stored)
-        return self.known[shape, role]
+        stored = tuple([name for name, _ in shape if name in self.extra]) if role == "storage" else ()
+        return self.seats.of(shape), len(stored) if len(self.extra) == 1 else frozenset(stored)
 
 
 def legal_group(

@@ -10,7 +10,7 @@ import numpy as np
 
 from passes.hardware.chip import Chip
 from passes.planner.branch import BOUNDS
-from passes.planner.groups import Function, Group, Known, bundled, grouped, legal_group
+from passes.planner.groups import Function, Group, Known, Seats, bundled, grouped, legal_group
 from passes.planner.space import PlanSpace
 from passes.planner.tables import EXTRA, Asked, able_names
 from passes.planner.terms import Term
@@ -60,6 +60,7 @@ class Shared:
         arithmetic: what of that arithmetic alone takes, which depends on no storage axes.
         functions: all of it, one by one.
         networks: how many each of them is priced on.
+        seats: of the space.
     """
 
     space: PlanSpace
@@ -71,6 +72,7 @@ class Shared:
     functions: tuple[Function, ...]
     known: Known
     networks: int
+    seats: Seats
 
     @classmethod
     def of(
@@ -85,15 +87,16 @@ class Shared:
     ) -> "Shared":
         """Of functions, and of those of arithmetic alone, with the groups that another space has."""
         storable = {name for choice in space.storage_choices for name in choice.names}
-        plain = grouped(space, functions, names, (), known)
+        seats = Seats(space)
+        plain = grouped(space, functions, names, (), known, seats)
         each_legal = (legal_group(space, name, (), names, networks) for name in space.names)
         legal = [group for group in each_legal if group is not None]
         stored = tuple(group for group in plain if group.asked[0].stored & storable)
         apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
         # What is in `apart` already is not to be counted twice.
-        floors = grouped(space, [each for each in alone if each.stored & storable], names, (), known)
+        floors = grouped(space, [each for each in alone if each.stored & storable], names, (), known, seats)
         groups = tuple(bundled(apart)), stored, tuple(bundled(floors))
-        return cls(space, place, names, *groups, tuple(functions), known, networks)
+        return cls(space, place, names, *groups, tuple(functions), known, networks, seats)
 
     @property
     def before(self) -> Root:
@@ -106,7 +109,7 @@ class Shared:
         some = frozenset(stored)
         if stored:
             functions = [each for each in self.functions if some & each.asked.stored]
-            own = grouped(self.space, functions, self.names, stored, self.known)
+            own = grouped(self.space, functions, self.names, stored, self.known, self.seats)
             allowed = legal_group(self.space, EXTRA, stored, self.names, self.networks)
             own += [allowed] if allowed is not None else []
         groups = bundled([*(group for group in self.stored if not some & group.asked[0].stored), *own])

@@ -111,7 +111,7 @@ class _Chain:
         one = there & goes_on & sends.one(each.kind, last.mask, each.mask)
         over = np.asarray(last.mask) | each.mask
         both = replace(each, mask=over, bytes=np.maximum(last.bytes, each.bytes), shard=last.shard)
-        together, _ = self.network.sent_seconds(both, self.awaited)
+        together = self.network.sent_seconds(both, self.awaited)[0] if np.any(one) else seconds
 
         def chosen(joint: Any, own: Any, earlier: Any) -> Any:
             return where(one, joint, where(there, own, earlier))
