@@ -1,7 +1,8 @@
 """The moment at which memory decides: what is held then is a bound of its own, besides seconds.
 
-A sum of the least that each entry of memory takes is a weak bound, for no plan has the least of all of them. So what is
-held at one moment is added up with the seconds, in a row of its own, and tightened as they are (`passes.planner.parts`).
+A sum of the least that each entry of memory takes is a weak bound, for no plan has the least of all of them. So what
+is held at one moment is added up with the seconds, in a row of its own, and tightened as they are
+(`passes.planner.parts`).
 """
 
 from dataclasses import dataclass
