@@ -69,9 +69,10 @@ def _one_of_each(part: Part, root: Root, prices: Float, sets: IntArray) -> IntAr
 
 
 def _distinct(prices: Float) -> IntArray:
-    """The first of each price."""
-    scale = max(float(prices.max()), 1e-300) / _DIGITS
-    _, first = np.unique(np.rint(prices / scale), axis=1, return_index=True)
+    """The first of each price, whatever memory it takes."""
+    seconds = prices[:-1]
+    scale = max(float(seconds.max()), 1e-300) / _DIGITS
+    _, first = np.unique(np.rint(seconds / scale), axis=1, return_index=True)
     return np.sort(first)
 
 
