@@ -23,6 +23,8 @@ from passes.sharding.rules import ShardingRules
 
 LEANEST = 5e-3
 """How much leaner a plan must be than the leanest so far to be looked for."""
+TOLD = 2e-2
+"""How much more than the least that is proven a plan may need that is told of where nothing fits."""
 _SMALL = 1e-3
 """Of the peak, what is left out of the bound."""
 _ROUNDS = 4
@@ -34,7 +36,7 @@ Entries = Sequence[tuple[Asked, list[int]]]
 def leanest(
     spaces: Sequence[PlanSpace], entries: Entries, moments: Moments, known: Ranked, capacity: int
 ) -> tuple[Ranked, float]:
-    """The plan that needs the least memory, but for a share of `LEANEST` and what a chip keeps on it of temporaries;
+    """The plan that needs the least memory, but for a share of `TOLD` and what a chip keeps on it of temporaries;
     and bytes that no plan can do without.
 
     Args:
@@ -62,7 +64,7 @@ def leanest(
         if plan.peak < best[1].peak:
             best = place, plan
         most = int(np.argmax(held))
-        if most in pair or best[1].peak <= capacity:
+        if most in pair or best[1].peak <= capacity or capacity < least >= best[1].peak / (1 + TOLD):
             break
         pair = np.array([pair[0], most])
     return best, least

@@ -17,7 +17,7 @@ from passes.hardware.chip import CHIPS, Chip
 from passes.planner import branch, branch_and_bound
 from passes.planner.candidate import DISTINCT
 from passes.planner.cost import step_seconds
-from passes.planner.leanest import LEANEST
+from passes.planner.leanest import TOLD
 from passes.planner.orders import in_each_order, orders
 from passes.planner.problem import Problem
 from passes.planner.search import search
@@ -72,7 +72,7 @@ def check(problem: Problem, spaces, chip: Chip) -> None:
         fitting = np.sort(seconds[peaks <= capacity])
         if not len(fitting):
             assert not found.best and found.leanest is not None
-            assert peaks.min() <= found.leanest.peak <= peaks.min() / (1 - LEANEST) + chip.memory.on_chip + 1
+            assert peaks.min() <= found.leanest.peak <= peaks.min() * (1 + TOLD) + chip.memory.on_chip + 1
             continue
         best, rest = fitting[0], fitting[fitting > fitting[0] * (1 + DISTINCT)]
         assert found.best[0].seconds == pytest.approx(best, rel=1.01 * DISTINCT)
