@@ -18,6 +18,16 @@ from ir.ops.spread import Axes, Misplaced, Spread, described, layout_of
 from ir.types import IN_ORDER, SUM
 
 
+def moved(node: Node) -> Sequence[Expected]:
+    """The result of what sends one value over mesh axes: dtype, names and sizes are the operand's."""
+    (operand,) = operands(node, 1, 1)
+    words(node, "mesh")
+    if "bytes" in node.attrs:
+        count(node, "bytes")
+    must(len(node.outputs) == 1, Piece("op"), errors.rule_needs("one result"))
+    return [like(operand.type)]
+
+
 def axes_gained(node: Node) -> list[tuple[int, tuple[str, ...]]]:
     """(position, mesh axes) of each dim that has, behind a move, mesh axes that it had not, in their order."""
     return _differing(node.outputs[0], node.inputs[0])
@@ -44,12 +54,7 @@ class Move(Op):
     crossings = 1.0
 
     def results(self, node: Node) -> Sequence[Expected]:
-        (operand,) = operands(node, 1, 1)
-        words(node, "mesh")
-        if "bytes" in node.attrs:
-            count(node, "bytes")
-        must(len(node.outputs) == 1, Piece("op"), errors.rule_needs("one result"))
-        return [like(operand.type)]
+        return moved(node)
 
     def faults(self, node: Node) -> Iterator[Fault]:
         found = list(super().faults(node))

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from ir import errors
 from ir.graph import Node
 from ir.jax_api import jnp, lax
+from ir.ops.move import moved
 from ir.ops.op import Op
-from ir.ops.rule import Expected, Piece, count, like, must, operands, words
+from ir.ops.rule import Expected
 from ir.ops.spread import Spread, layout_of
 from ir.shards import Shards
 
@@ -33,12 +33,7 @@ class RingPermute(Op):
         return False
 
     def results(self, node: Node) -> Sequence[Expected]:
-        (operand,) = operands(node, 1, 1)
-        words(node, "mesh")
-        if "bytes" in node.attrs:
-            count(node, "bytes")
-        must(len(node.outputs) == 1, Piece("op"), errors.rule_needs("one result"))
-        return [like(operand.type)]
+        return moved(node)
 
     def spread(self, node: Node) -> Sequence[Spread]:
         """Shards are laid out as before: each device has that of the one before it."""
