@@ -10,12 +10,14 @@ is walked in that order, with every collective and every copy at its place:
   product takes its first operand with the summed dims last. What is not so is copied.
 - Products are of 32 bits at least, so 16-bit floats are held as those between operations.
 - What is scattered into is changed in place. Stacks that a loop fills are there from the beginning.
+- A loop that communicates takes its operands behind what was sent before it, and what is sent after it behind the loop
+  (`passes.in_turn`): copies, but of what nothing else reads.
 - All-reduces over the same devices are made at once, as late as the last of them, beside what they were.
 - Attention, which has no kernel there, holds its scores; where a body has its gradient too, until that is computed.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -23,11 +25,14 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.ops.spread import is_zero
 from ir.types import Dim, TensorType, item_size
+from passes.in_turn import sends
 
 _Form = int | tuple[int, ...] | None
 """How an array stands in memory: as its dims do (None), with one of them outermost, or with some of them last."""
 _Array = tuple[int, _Form]
 """A value, by number, in a form."""
+_BEHIND = -1
+"""Begins the form of a copy that waits for what is sent before it."""
 _HELD = ()
 """In place of a form: what is held while a value is computed."""
 
@@ -102,6 +107,8 @@ class _Writer:
         self.copies: set[_Array] = set()
         self.stacks: list[_Array] = []
         self.scores: dict[tuple[int, ...], tuple[_Array, int]] = {}
+        self.sent: list[_Array] = []
+        self.loop: list[_Array] = []
         for node in self.nodes:
             self._write(node)
 
@@ -217,6 +224,9 @@ class _Writer:
             return
         op = op_of(node)
         reads = {array for value in node.value_inputs for array in self._operand(node, value)}
+        looped = bool(entered(node)) and sends(node)
+        if looped or op.communicates:
+            reads = self._behind(reads, self.sent if looped else self.loop)
         kernel = _Kernel(reads, [(value.id, None) for value in node.outputs], self._within(node))
         if op.communicates and node.outputs:
             form = self.wanted(node, node.value_inputs[0])
@@ -235,6 +245,22 @@ class _Writer:
                 kernel.reads.add(array)
         self.stacks += [array for array in kernel.makes if array[0] in stacked]
         self.kernels.append(kernel)
+        if looped:
+            self.sent = self.loop = list(kernel.makes)
+        elif op.communicates:
+            self.sent = [*self.sent, *kernel.makes]
+
+    def _behind(self, arrays: set[_Array], before: Sequence[_Array]) -> set[_Array]:
+        """The same arrays as a loop of no trip gives them, once all of `before` are there: copies, but of what nothing
+        else reads (`passes.in_turn`)."""
+        if not before:
+            return arrays
+        behind: set[_Array] = set()
+        for number, form in sorted(arrays, key=str):
+            array = (number, (_BEHIND, len(self.kernels), form if isinstance(form, int) else 0))
+            self.kernels.append(_Kernel({(number, form), *before}, [array], over=((number, form),)))
+            behind.add(array)
+        return behind
 
     def _scatters(self, node: Node) -> bool:
         return node.inputs[0].type.dims != node.outputs[0].type.dims

@@ -71,9 +71,23 @@ def scored(x: Any, head: Any) -> Any:
 SCORED = (shaped("batch position embed", 32, 64, 64), shaped("embed vocab", 64, 4096))
 
 
+def looped(weights: Any, head: Any, x: Any) -> Any:
+    """A loop that communicates takes copies of its operands, which are there once what was sent before it is."""
+    first = x.dot(head, "embed").dot(head, "mlp")
+
+    def layer(hidden: Any, weight: Any) -> Any:
+        return hax.tanh(hidden.dot(weight, "embed").dot(weight, "mlp"))
+
+    return weights * hax.fold(layer, "layers")(first, weights).sum().array
+
+
+LOOPED = (shaped("layers embed mlp", 4, 256, 2048), shaped("embed mlp", 256, 2048), shaped("batch embed", 64, 256))
+
+
 @pytest.mark.parametrize(
     ("step", "arguments", "compute", "storage"),
     [
+        (looped, LOOPED, {"batch": ["data"], "mlp": ["model"]}, {}),
         (layered, LAYERED, {"batch": ["data", "model"]}, {"embed": ["data", "model"]}),
         (layered, LAYERED, {"batch": ["data"], "mlp": ["model"]}, {}),
         (looked_up, LOOKED_UP, {"batch": ["data"], "vocab": ["model"]}, {}),
