@@ -314,6 +314,9 @@ def test_a_chip_of_your_own(write):
     assert first.memory.kernel == ""
     write(ROW + "  attention_kernel: cudnn\n")
     assert chip_of("my.yaml").memory.kernel == "cudnn"
+    assert first.compiler == "xla"
+    write(ROW + "  compiler: libtpu\n")
+    assert chip_of("my.yaml").compiler == "libtpu"
 
 
 def test_a_plan_for_a_chip_of_your_own(write):
@@ -417,6 +420,11 @@ def test_activations_may_overlap_too():
             ROW + "  attention_kernel: flash\n",
             "my.yaml:h20",
             "my.yaml:10: `attention_kernel` of chip `h20` is `flash`; expected splash or cudnn",
+        ),
+        (
+            ROW + "  compiler: gcc\n",
+            "my.yaml:h20",
+            "my.yaml:10: `compiler` of chip `h20` is `gcc`; expected xla or libtpu",
         ),
         (
             ROW + "  launch_us: -1\n",
