@@ -19,7 +19,7 @@ import numpy as np
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
-from ir.types import Dim, item_size
+from ir.types import item_size
 from passes.hardware.network import Network
 from passes.planner.cost import (
     Copy,
@@ -244,7 +244,7 @@ def _node_terms(
             active = once.share
             if first is not None:
                 active = active * (1.0 - _same_sum(reshard, result_reshards(first, roles, rules, other)[0]))
-            cost.add(reshard_cost(_stacked(reshard, once.stacked), rules, network, active, narrow))
+            cost.add(reshard_cost(_moved(reshard, once), rules, network, active, narrow))
         return cost
 
     key = (
@@ -294,13 +294,10 @@ def _same_sum(reshard: Reshard, other: Reshard) -> Any:
     return ((masks[0] == masks[1]) & (masks[0] != 0) & there).astype(np.float64)
 
 
-def _stacked(reshard: Reshard, count: int) -> Reshard:
-    """The reshard of so many values at once."""
-    if count == 1:
-        return reshard
+def _moved(reshard: Reshard, once: Once) -> Reshard:
+    """The reshard of what goes between devices once."""
     value = reshard.value
-    stack = replace(value.type, dims=(Dim(None, count), *value.type.dims))
-    return replace(reshard, value=replace(value, type=stack))
+    return reshard if once == Once(once.share) else replace(reshard, value=replace(value, type=once.moved(value.type)))
 
 
 def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> Iterator[tuple[Hashable, Term]]:
@@ -340,7 +337,7 @@ def _reader_term(
 
     def price(rules: ShardingRules) -> Cost:
         copies = [
-            Copy(_stacked(reshard, once.stacked), narrow)
+            Copy(_moved(reshard, once), narrow)
             for node, space, narrow in chosen
             for reshard in operand_reshards(node, roles, rules, value, space)
         ]

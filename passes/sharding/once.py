@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ir.graph import Graph, Node, Operand, Value
 from ir.ops import entered, op_of
-from ir.types import SUM, item_size
+from ir.types import SUM, Dim, TensorType, item_size
 from passes.sharding.iteration_space import node_role
 from passes.sharding.pending import Attempt, Index, Stays, Step, constants, fits_readers
 from passes.sharding.roles import Roles
@@ -18,10 +18,17 @@ from passes.sharding.roles import Roles
 
 @dataclass(frozen=True)
 class Once:
-    """How often a collective is made for each time that its value is there, and of how many, stacked, at once."""
+    """How often a collective is made for each time that its value is there, of how many, stacked, at once, and the
+    dtype that the value has then; None for its own."""
 
     share: float = 1.0
     stacked: int = 1
+    dtype: str | None = None
+
+    def moved(self, type_: TensorType) -> TensorType:
+        """The type that goes between devices for a value of a type."""
+        dims = type_.dims if self.stacked == 1 else (Dim(None, self.stacked), *type_.dims)
+        return replace(type_, dims=dims, dtype=self.dtype or type_.dtype)
 
 
 def once_in_loops(graph: Graph, roles: Roles) -> bool:
@@ -72,8 +79,8 @@ class _Unplaced(Attempt):
         for number, once in self.sums.items():
             type_ = self.values[number].type
             left -= type_.elements * once.stacked
-            wider = max(1, item_size(carry.dtype) // item_size(type_.dtype))
-            self.sums[number] = Once(once.share if left >= 0 else 0.0, once.stacked * wider)
+            share = once.share if left >= 0 else 0.0
+            self.sums[number] = Once(share, once.stacked, _wider(carry.dtype, type_.dtype))
         return self.sums
 
     def structured(self, node: Node, result: Value) -> tuple[Step, ...] | None:
@@ -127,8 +134,7 @@ class _Gathers:
         outside."""
         priced = dict.fromkeys(self.found, Once(0.0))
         for value in list(self.gathered.values())[:1]:
-            once, wider = self.found[value.id], item_size(inside.type.dtype) // item_size(value.type.dtype)
-            priced[value.id] = replace(once, stacked=once.stacked * max(1, wider))
+            priced[value.id] = replace(self.found[value.id], dtype=_wider(inside.type.dtype, value.type.dtype))
         return priced
 
     def follow(self, value: Value, once: Once) -> bool:
@@ -160,3 +166,8 @@ class _Gathers:
                 elif not self.follow(inside, within):
                     return False
         return True
+
+
+def _wider(dtype: str, than: str) -> str | None:
+    """A dtype where its elements are larger than those of another one."""
+    return dtype if item_size(dtype) > item_size(than) else None
