@@ -250,6 +250,12 @@ def planned_graph(
     return pipeline.run(graph, mesh, hardware, plan=plan, dump=dump_ir, platform=platform, **how)
 
 
+def requested(graph: Graph, request: dict[str, Any]) -> pipeline.Result:
+    """The same, as a request to the verifying process says (`levanter.compiler.verifying.plan_request`)."""
+    how: dict[str, Any] = {"plan": requested_plan(request), "platform": request.get("platform", "cpu")}
+    return planned_graph(graph, request["mesh"], request["hardware"], **how)
+
+
 def report(
     config: TrainConfig,
     mesh: Mapping[str, int],

@@ -15,7 +15,7 @@ import jax
 import ir
 import passes
 from ir.errors import names_missing
-from levanter.compiler.compile import ByHand, explained, explanations, plan_by_hand, planned_graph
+from levanter.compiler.compile import ByHand, explained, explanations, plan_by_hand, planned_graph, requested
 from levanter.compiler.errors import two_plans
 from levanter.compiler.graphs import findings_of, traced
 from levanter.compiler.plan_files import PlanFile
@@ -27,7 +27,6 @@ from levanter.compiler.verifying import (
     plan_request,
     platform_written_for,
     requested_devices,
-    requested_plan,
     verified_plan,
 )
 from passes.planner.constraints import Given
@@ -134,8 +133,7 @@ def report(
 def lower_for_verify(request: dict[str, Any]) -> jax.stages.Lowered:
     """The verifying process's part of `report`: the step of the request, laid out by its plan, lowered."""
     step = load_step(Target(**request["target"]))
-    asked = {"plan": requested_plan(request), "platform": request.get("platform", "cpu")}
-    result = planned_graph(graph_of(step), request["mesh"], request["hardware"], **asked)
+    result = requested(graph_of(step), request)
     how = {"donate": True, "partitioner": request.get("partitioner", "explicit")}
     function = passes.lower_placed(result.placed, result.plan, requested_devices(request), **how)
     lowered: jax.stages.Lowered = function.lower(*step.arguments)  # type: ignore[attr-defined]

@@ -17,12 +17,11 @@ import passes
 from ir.staging.static_leaves import hidden
 from ir.types import TensorType
 from levanter.compiler import errors
-from levanter.compiler.compile import planned_graph
+from levanter.compiler.compile import requested
 from levanter.compiler.target import Target, UserStep, load_step
 from levanter.compiler.user_shardings import beside, placed_by
 from levanter.compiler.user_step import graph_of
 from levanter.compiler.verify import answer_in_child
-from levanter.compiler.verifying import requested_plan
 from levanter.runtime.state import batch_shape, state_shape, train_step_of
 from levanter.user_code import imported, load
 from passes.shadow import unplaced
@@ -129,6 +128,5 @@ def given_arrays(step: UserStep) -> dict[int, Any]:
 
 
 def _values(graph: Graph, request: dict[str, Any], given: Mapping[int, Any]) -> dict[str, Any]:
-    asked: dict[str, Any] = {"plan": requested_plan(request), "platform": request.get("platform", "cpu")}
-    result = planned_graph(graph, request["mesh"], request["hardware"], **asked)
+    result = requested(graph, request)
     return compare_values(graph, result.placed, result.plan, partitioner=request["partitioner"], given=given).facts()

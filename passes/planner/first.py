@@ -186,10 +186,11 @@ class First:
                 return None
         sizes = [np.broadcast_to(row, count) for asked, _ in self.entries for row in asked.rows(rules)]
         every = np.stack(sizes).astype(np.float64) if sizes else np.zeros((0, count))
-        peaks = self.moments.peak(every) if sizes else np.zeros(count)
+        held = self.moments.held(every)
+        peaks = held.max(axis=0)
         if not self.best and (not self._fitting or (peaks <= self.capacity).any()):
             both, on = self._seconds(rules, count)
-        return _Prices(both, on, peaks, np.argmax(self.moments.counts @ every, axis=0))
+        return _Prices(both, on, peaks, held.argmax(axis=0))
 
     def _seconds(self, rules: ShardingRules, count: int) -> tuple[Float, IntArray]:
         """[computed or sent, plan] of so many plans on the best network, and [plan] which that is."""

@@ -16,9 +16,7 @@ class Frontier(Generic[_T]):
         late: whether there is no time left: then all parts of a branch wait.
     """
 
-    def __init__(
-        self, children: Callable[[_T], list[tuple[float, _T]]], late: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, children: Callable[[_T], list[tuple[float, _T]]], late: Callable[[], bool]) -> None:
         self._children = children
         self._late = late
         self._waiting: list[tuple[float, int, _T]] = []

@@ -202,24 +202,24 @@ def grouped(
     space: PlanSpace,
     functions: Sequence[Function],
     names: Sequence[str],
-    extra: tuple[str, ...] = (),
-    known: Known | None = None,
-    seats: "Seats | None" = None,
+    extra: tuple[str, ...],
+    known: Known,
+    seats: "Seats",
 ) -> list[Group]:
     """The groups of some functions where storage axes go to the name `extra`; those that storage axes of other names
     have a part in apart from those that they have none in.
 
     Args:
+        known: groups that other spaces have; those that are made are added.
         seats: of this space, for many that ask.
 
     Raises:
         PlanError: a function depends on too many names.
     """
-    places = _Places(space, extra, Seats(space) if seats is None else seats)
+    places = _Places(space, extra, seats)
     together: dict[Hashable, list[Function]] = {}
     for each in functions:
         together.setdefault((each.at is None, places.signature(each.asked)), []).append(each)
-    known = {} if known is None else known
     found: list[Group] = []
     for number, (key, several) in enumerate(together.items()):
         own = places.options(several[0].asked)

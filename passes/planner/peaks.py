@@ -66,17 +66,18 @@ class Moments:
         most often there."""
         if len(self.staying) <= _FULLEST:
             return self
-        order = np.argsort(-self._held(sizes), kind="stable")[:_FULLEST]
+        order = np.argsort(-self.held(sizes), kind="stable")[:_FULLEST]
         return Moments(self.staying[order], self.passing[order], self.stacked[order], self.looped[order], self.chip)
 
-    def _held(self, sizes: Float) -> Float:
+    def held(self, sizes: Float) -> Float:
+        """[entry, candidate] bytes → [moment, candidate] bytes in the memory of the device."""
         passing, stacked, looped = self.passing @ sizes, self.stacked @ sizes, self.looped @ sizes
         result: Float = self.staying @ sizes + self.chip.off_chip(passing, stacked, looped)
         return result
 
     def peak(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [candidate] bytes; of the least sizes there are, a bound."""
-        return self._held(sizes).max(axis=0)
+        return self.held(sizes).max(axis=0)
 
 
 def _undominated(rows: Float) -> list[int]:

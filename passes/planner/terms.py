@@ -326,7 +326,7 @@ def _reader_term(
     for node in nodes:
         key = _reader_key(node, value, roles)
         distinct.setdefault(key, node)
-        halved[key] = halved.get(key, read is not None) and read is not None and read.halves.read(node, value)
+        halved[key] = halved.get(key, True) and read is not None and read.halves.read(node, value)
     own = _own_space(value, roles)
     wanting = {key: node for key, node in distinct.items() if key != own}
     if not wanting:
