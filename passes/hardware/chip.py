@@ -147,7 +147,10 @@ def _chip(name: str, row: ChipRow) -> Chip:
         host=int(numbers["host_chips"]),
         overlap=Overlap(numbers["overlap_state"], numbers["overlap_activations"]),
         memory=ChipMemory(
-            round(numbers["on_chip_mb"] * 1e6), (int(numbers["tile_rows"]), int(numbers["tile_lanes"])), row.kernel
+            round(numbers["on_chip_mb"] * 1e6),
+            (int(numbers["tile_rows"]), int(numbers["tile_lanes"])),
+            row.kernel,
+            round(numbers["copies_mb"] * 1e6),
         ),
         source=row.source,
         slice=row.slice or ANY_SLICE,

@@ -33,6 +33,7 @@ NUMBERS = {
     "overlap_state": "a share from 0 to 1",
     "overlap_activations": "a share from 0 to 1",
     "on_chip_mb": "a number of at least 0",
+    "copies_mb": "a number of at least 0",
     "tile_rows": "a whole number of at least 1",
     "tile_lanes": "a whole number of at least 1",
 }
@@ -63,6 +64,7 @@ DEFAULTS = {
     "overlap_state": 0.8,
     "overlap_activations": 0.0,
     "on_chip_mb": 0.0,
+    "copies_mb": 0.0,
     "tile_rows": 1.0,
     "tile_lanes": 1.0,
 }

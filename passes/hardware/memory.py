@@ -4,7 +4,8 @@ A TPU keeps every array in tiles of 8 × 128 elements (the sublanes and lanes of
 up to whole tiles, and XLA takes those that waste least, but for what a kernel reads or writes as it is: there it is the
 last two. Its vector memory is managed by the compiler, which keeps the temporaries of a step there as long as they fit.
 Sizes: `TpuInfo` of `jax.experimental.pallas.tpu`, less the 16 MiB that XLA sets aside for the operation at hand; a chip
-whose two cores work as one has no vector memory that both see, so there temporaries are in HBM.
+whose two cores work as one has no vector memory that both see, so there temporaries are in HBM, and the vector memories
+have copies of what is read next.
 """
 
 from collections.abc import Sequence
@@ -19,12 +20,15 @@ class ChipMemory:
     """Attributes:
     on_chip: bytes of temporaries that stay on the chip.
     tile: rows and lanes of a tile; (1, 1) where arrays are kept as they are.
+    copies: bytes of copies that each of several cores has of what is in the memory of the device, where no temporaries
+        stay on the chip.
     kernel: the library's kernel that computes attention without an array of scores: `splash`, `cudnn`, or none.
     """
 
     on_chip: int = 0
     tile: tuple[int, int] = (1, 1)
     kernel: str = ""
+    copies: int = 0
 
     @property
     def into_products(self) -> bool:
@@ -56,7 +60,12 @@ class ChipMemory:
         results: a table of 512 bytes, which takes a block of 16 KiB."""
         return 2**14 if self.tile != (1, 1) else 0
 
-    def off_chip(self, waiting: Any, stacked: Any, looped: Any) -> Any:
+    @property
+    def most_spared(self) -> int:
+        """The most bytes of temporaries that are not in the memory of the device."""
+        return self.on_chip + self.copies // 2
+
+    def off_chip(self, waiting: Any, stacked: Any, looped: Any, paired: Any = 0) -> Any:
         """The bytes of temporaries that are in the memory of the device: nothing as long as all fit on the chip. What
         loops stack they read and write in every trip, so as much of it stays as has room beside the rest. Where the
         rest does not fit by itself, what waits for its readers is sent away, and the chip is left to the body of the
@@ -66,11 +75,24 @@ class ChipMemory:
             waiting: bytes of what is neither stacked nor in a loop; one number, or an array of candidates.
             stacked: bytes of what loops stack.
             looped: bytes of what a trip of a loop makes for itself.
+            paired: bytes of gradients that wait for the update, of parameters as large (`paired_off_chip`).
         """
-        beyond: Any = np.maximum(waiting + stacked + looped - self.on_chip, 0)
-        sent: Any = waiting + stacked + np.maximum(looped - self.on_chip, 0)
         fits: Any = np.asarray(waiting + looped) <= self.on_chip
-        return beyond * fits + sent * ~fits
+        room: Any = np.maximum(self.on_chip - waiting - looped, 0)
+        beyond: Any = np.maximum(stacked - np.maximum(room - 2 * np.asarray(paired), 0), 0)
+        sent: Any = waiting + stacked + np.maximum(looped - self.on_chip, 0)
+        return beyond * fits + sent * ~fits + self.paired_off_chip(waiting, looped, paired)
+
+    def paired_off_chip(self, waiting: Any, looped: Any, paired: Any) -> Any:
+        """The bytes in the memory of the device of gradients that wait for the update, of parameters that are computed
+        with as they are stored. These are read again and again till then, so on the chip they come first, and gradients
+        have what room is left. Where the chip has only copies, a parameter that has one leaves its place in memory to
+        gradients until it is updated: the one that is updated first is given the place that is written last, and so on,
+        so only half of them find a place that is written after they were read.
+        """
+        room: Any = np.maximum(self.on_chip - waiting - looped, 0)
+        here: Any = np.clip(2 * np.asarray(paired) - room, 0, paired)
+        return here - np.minimum(paired, self.copies) // 2
 
     def bytes(self, lengths: Sequence[Any], item: int, by_rows: bool = False) -> Any:
         """The memory of an array.

@@ -79,6 +79,7 @@ class _Writer:
         self.by_rows: set[int] = set()
         self.stacked: set[int] = set()
         self.halved: set[int] = set()
+        self.paired: dict[int, Place] = {}
         self.at_hand: set[int] = set()
         self.loops = 0
 
@@ -104,6 +105,12 @@ class _Writer:
 
     def change(self, sign: int, value: Value, kind: MemoryKind, stays: bool = False) -> None:
         entry = self.entry(value, halved=value.id in self.halved)
+        if value.id not in self.at_hand and value.id in self.paired:
+            place = (self.paired[value.id],)
+            for part in ("beside", "else"):
+                gradient = replace(self.program.entries[entry], copies=place, paired=part)
+                self.add(sign, self.numbered(gradient), kind, paired=part == "beside")
+            return
         if value.id not in self.at_hand:
             self.add(sign, entry, kind, stays, value.id in self.stacked)
             return
@@ -125,8 +132,9 @@ class _Writer:
         stays: bool = False,
         stacked: bool = False,
         at_hand: bool = False,
+        paired: bool = False,
     ) -> None:
-        self.program.events.append(Event(sign, entry, kind, stays, stacked, at_hand or self.loops > 0))
+        self.program.events.append(Event(sign, entry, kind, stays, stacked, at_hand or self.loops > 0, paired))
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool, outermost: bool = False) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
@@ -141,6 +149,7 @@ class _Writer:
         begun, ended = self._gathers(graph, computed)
         brought = _brought(graph, computed) if self.chip.on_chip and not self.loops else dict[int, list[int]]()
         added = added_first(graph.nodes) if self.over_slices else set[int]()
+        pairs = outermost and (self.chip.copies > 0 or not any(op_of(node).scans(node) for node in graph.nodes))
         live: dict[int, tuple[Value, MemoryKind]] = {}
         waiting: list[int] = []
         arrived: list[int] = []
@@ -148,6 +157,8 @@ class _Writer:
         def begin(node: Node, values: Sequence[Value]) -> None:
             for value in (after.ends.get(value.id, value) for value in values):
                 if value.id in kept and value.id not in standing and value.id not in live:
+                    if pairs and self._is_gradient(node, value):
+                        self.paired[value.id] = Place.of(value, node, self.roles)
                     live[value.id] = (value, self._kind(node, value, scanned))
                     self.allocate(*live[value.id])
 
@@ -316,6 +327,12 @@ class _Writer:
             for value in node.outputs:
                 if value.type.dims and (self.roles[value.id] == "storage" or self._shares_axes(node, value)):
                     yield value
+
+    def _is_gradient(self, node: Node, value: Value) -> bool:
+        """Whether a node makes the gradient of a parameter."""
+        computed = not entered(node) and node_role(node, self.roles) == "compute"
+        stored = bool(value.type.dims) and self.roles[value.id] == "storage"
+        return node.phase == "backward" and computed and stored and value.id not in self.stacked
 
     def _shares_axes(self, node: Node, value: Value) -> bool:
         """Whether a product has names that an operand or result of it lacks, which may take its mesh axes there."""

@@ -172,7 +172,7 @@ class First:
         moments = [moment for seconds, every in self._too_large for moment in every[seconds < known].tolist()]
         if not moments:
             return None
-        shares = self.moments.counts / (self.capacity + self.moments.chip.on_chip)
+        shares = self.moments.counts / (self.capacity + self.moments.chip.most_spared)
         return Fullest(shares[int(np.argmax(np.bincount(moments)))])
 
     def _prices(self, space: PlanSpace, choices: Sequence[Choice]) -> "_Prices | None":

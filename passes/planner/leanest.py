@@ -48,17 +48,17 @@ def leanest(
     least = 0.0
     held = _held(best[1], spaces[0], entries, moments)
     pair = np.resize(np.argsort(-held, kind="stable")[:2], 2)
-    on_chip = moments.chip.on_chip
+    spared = moments.chip.most_spared
     for _ in range(_ROUNDS):
         wanted = best[1].peak * (1 - LEANEST)
-        if wanted - on_chip <= capacity < best[1].peak:
-            wanted = capacity + 1.0 + on_chip
+        if wanted - spared <= capacity < best[1].peak:
+            wanted = capacity + 1.0 + spared
         limit = min(wanted, float(_held(best[1], spaces[0], entries, moments)[pair].max()))
         found = _leaner(spaces, entries, moments, pair, best, limit)
         if found is None:
-            return best, max(least, limit - on_chip)
+            return best, max(least, limit - spared)
         place, plan = found
-        least = max(least, plan.seconds * (1 - LEANEST) - on_chip)
+        least = max(least, plan.seconds * (1 - LEANEST) - spared)
         held = _held(plan, spaces[0], entries, moments)
         plan = replace(plan, seconds=np.inf, peak=int(moments.peak(_sizes(plan, spaces[0], entries))[0]))
         if plan.peak < best[1].peak:
@@ -76,7 +76,7 @@ def _leaner(
     """The plan that holds least at two moments, but for a share of `LEANEST`, its bytes as seconds; None where none
     holds less than a limit at both."""
     nothing = np.zeros((1, 0))
-    without = Moments(nothing, nothing, nothing, nothing, moments.chip)
+    without = Moments(nothing, nothing, nothing, nothing, nothing, moments.chip)
     functions = _functions(spaces[0], entries, moments.counts[pair], limit)
     plans = BranchAndBound(spaces, functions, [None] * len(functions), [], without, np.inf, limit, margin=LEANEST)
     place, plan = known

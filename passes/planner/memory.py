@@ -25,7 +25,8 @@ MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", 
 class Event:
     """`sign` times the bytes of an entry (a type in a role) come or go. What `stays` is there before or after the step,
     so it is in the memory of the device and not on the chip; what is `stacked` a loop reads or writes in every trip;
-    what is `looped` a trip makes for itself."""
+    what is `looped` a trip makes for itself; what is `paired` is a gradient that waits beside its parameter
+    (`ChipMemory.paired_off_chip`)."""
 
     sign: int
     entry: int
@@ -33,12 +34,17 @@ class Event:
     stays: bool = False
     stacked: bool = False
     looped: bool = False
+    paired: bool = False
 
     @property
     def sort(self) -> int:
         """0 for what is there before or after the step, 1 for what comes and goes, 2 for what a loop stacks, 3 for what
-        is in its body."""
-        return 0 if self.stays else 2 if self.stacked else 3 if self.looped else 1
+        is in its body, 4 for gradients beside their parameters."""
+        return 0 if self.stays else 2 if self.stacked else 3 if self.looped else 4 if self.paired else 1
+
+
+SORTS = 5
+"""How many sorts of events there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,9 @@ class Entry:
     only where what each device makes in full is stored over all, beside its own part; whether its last dim is
     innermost; whether it is the record of such copies; the name that must be sharded for it to be there, of what goes
     round then; and whether it stands for what is brought to the chip where it fits, or for what is not where it does
-    not: while an operation reads its operands there, those of the next arrive, so half of the chip is for each."""
+    not: while an operation reads its operands there, those of the next arrive, so half of the chip is for each; and
+    whether it stands for a gradient that waits beside its parameter, made (in the one place) in the layout in which it
+    is stored and no larger than the chip, or for one that does not."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
@@ -87,10 +95,13 @@ class Entry:
     record: bool = False
     around: str = ""
     at_hand: Literal["", "fits", "beyond"] = ""
+    paired: Literal["", "beside", "else"] = ""
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
         layout = self.stored_in(rules)
+        if self.paired:
+            return self._paired(rules, chip, self.masks(layout))
         if self.copies:
             return self._copied(rules, chip, self.masks(layout))
         size = self.bytes_of(rules, chip, self.masks(layout))
@@ -131,6 +142,13 @@ class Entry:
         lengths = [size // rules.mesh.group(mask) for (_, size), mask in zip(self.dims, masks, strict=True)]
         return chip.bytes(lengths, self.item, self.by_rows)
 
+    def _paired(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
+        (place,) = self.copies
+        made = self.masks_in(rules, place, rules.layout(dict(place.sizes), place.role, place.blocked))
+        size = self.bytes_of(rules, chip, stored)
+        beside = same_masks(zip(made, stored, strict=True)) & (size <= max(chip.on_chip, chip.copies))
+        return size * (beside == (self.paired == "beside"))
+
     def _copied(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
         total: Any = 0
         there = [stored]
@@ -166,7 +184,7 @@ class MemoryProgram:
         sizes = [entry.local(rules, chip) for entry in self.entries]
         held: dict[tuple[MemoryKind, int], Any] = {}
         at_peak = dict(held)
-        total: list[Any] = [0, 0, 0, 0]
+        total: list[Any] = [0] * SORTS
         highest: Any = 0
         for event in self.events:
             change = event.sign * sizes[event.entry]
@@ -184,7 +202,7 @@ class MemoryProgram:
         """What is held in the memory of the device when most is: of each kind, the entries and how many of each. Of
         what loops stack, the largest arrays that make up what has no room on the chip."""
         sizes = [int(entry.local(rules, chip)) for entry in self.entries]
-        total, highest, off = [0, 0, 0, 0], 0, 0
+        total, highest = [0] * SORTS, 0
         counts: dict[tuple[MemoryKind, int, int], int] = {}
         found = dict(counts)
         for event in self.events:
@@ -196,10 +214,9 @@ class MemoryProgram:
                 highest = total[0] + off
                 waits = total[1] + total[3] > chip.on_chip
                 found = {key: count for key, count in counts.items() if count and (waits or key[2] != 1)}
-                left = off - total[1] * waits
-                for key in sorted((each for each in found if each[2] > 1), key=lambda each: (each[2], -sizes[each[1]])):
-                    found[key] = min(found[key], -(-left // sizes[key[1]]) if sizes[key[1]] and left > 0 else 0)
-                    left -= found[key] * sizes[key[1]]
+                beside = int(chip.paired_off_chip(total[1], total[3], total[4]))
+                for sorts, room in (((2, 3), off - beside - total[1] * waits), ((4,), beside)):
+                    _limit(found, sorts, room, sizes)
         merged: dict[tuple[MemoryKind, int], int] = {}
         for (kind, entry, _), count in found.items():
             if count:
@@ -209,7 +226,7 @@ class MemoryProgram:
     def on_chip(self, rules: ShardingRules, chip: ChipMemory) -> int:
         """The most that temporaries take on the chip: what has no part in the peak."""
         sizes = [int(entry.local(rules, chip)) for entry in self.entries]
-        total, most = [0, 0, 0, 0], 0
+        total, most = [0] * SORTS, 0
         for event in self.events:
             if not event.stays:
                 total[event.sort] += event.sign * sizes[event.entry]
@@ -217,19 +234,33 @@ class MemoryProgram:
         return most
 
 
+def _limit(
+    found: dict[tuple[MemoryKind, int, int], int], sorts: Sequence[int], room: int, sizes: Sequence[int]
+) -> None:
+    """Leaves of what is of some sorts the largest arrays that make up so many bytes."""
+    for key in sorted((each for each in found if each[2] in sorts), key=lambda each: (each[2], -sizes[each[1]])):
+        found[key] = min(found[key], -(-room // sizes[key[1]]) if sizes[key[1]] and room > 0 else 0)
+        room -= found[key] * sizes[key[1]]
+
+
 def _in_memory(held: Mapping[tuple[MemoryKind, int], Any], chip: ChipMemory) -> dict[MemoryKind, Any]:
-    """What takes memory of the device, by kind: of what loops stack and make, what has no room on the chip."""
-    waiting, stacked, looped = (sum(size for (_, each), size in held.items() if each == sort) for sort in (1, 2, 3))
+    """What takes memory of the device, by kind: of what loops stack and make, and of gradients beside their parameters,
+    what has no room on the chip."""
+    waiting, stacked, looped, paired = (
+        sum(size for (_, each), size in held.items() if each == sort) for sort in range(1, SORTS)
+    )
     passing = waiting + looped > chip.on_chip
-    left = chip.off_chip(waiting, stacked, looped) - waiting * passing
+    beside = chip.paired_off_chip(waiting, looped, paired)
+    left = chip.off_chip(waiting, stacked, looped, paired) - beside - waiting * passing
     found: dict[MemoryKind, Any] = {}
     for kind in MEMORY_KINDS:
         found[kind] = held.get((kind, 0), 0) + passing * held.get((kind, 1), 0)
-    for sort in (2, 3):
-        for kind in MEMORY_KINDS:
-            taken = np.minimum(left, held.get((kind, sort), 0))
-            left = left - taken
-            found[kind] = found[kind] + taken
+    for sorts, room in (((2, 3), left), ((4,), beside)):
+        for sort in sorts:
+            for kind in MEMORY_KINDS:
+                taken = np.minimum(room, held.get((kind, sort), 0))
+                room = room - taken
+                found[kind] = found[kind] + taken
     return found
 
 

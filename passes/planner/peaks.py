@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from passes.hardware.memory import ChipMemory
-from passes.planner.memory import MemoryProgram
+from passes.planner.memory import SORTS, MemoryProgram
 from passes.planner.space import PlanSpace
 from passes.planner.tables import Asked, Float
 
@@ -23,18 +23,19 @@ _FULLEST = 32
 @dataclass(frozen=True)
 class Moments:
     """How many values of each entry there are at the moments that matter: [moment, entry], those that are in the
-    memory of the device before or after the step, those that pass, those that loops stack, and those in
-    their bodies."""
+    memory of the device before or after the step, those that pass, those that loops stack, those in
+    their bodies, and gradients beside their parameters."""
 
     staying: Float
     passing: Float
     stacked: Float
     looped: Float
+    paired: Float
     chip: ChipMemory
 
     @classmethod
     def of(cls, program: MemoryProgram, chip: ChipMemory) -> "Moments":
-        counts = np.zeros((4, len(program.entries)))
+        counts = np.zeros((SORTS, len(program.entries)))
         rows: dict[bytes, npt.NDArray[np.float64]] = {}
         for event in program.events:
             counts[event.sort, event.entry] += event.sign
@@ -42,7 +43,7 @@ class Moments:
                 rows.setdefault(counts.tobytes(), counts.copy())
         kept = np.stack(list(rows.values())) if rows else counts[None]
         kept = kept[_undominated(kept.reshape(len(kept), -1))]
-        return cls(kept[:, 0], kept[:, 1], kept[:, 2], kept[:, 3], chip)
+        return cls(*(kept[:, sort] for sort in range(SORTS)), chip)
 
     @property
     def entries(self) -> int:
@@ -52,14 +53,11 @@ class Moments:
     @property
     def counts(self) -> Float:
         """[moment, entry] how many values there are, on the chip as well."""
-        return self.staying + self.passing + self.stacked + self.looped
+        return self.staying + self.passing + self.stacked + self.looped + self.paired
 
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
-        staying, passing, stacked, looped = (
-            each[:, entries] for each in (self.staying, self.passing, self.stacked, self.looped)
-        )
-        return Moments(staying, passing, stacked, looped, self.chip)
+        return Moments(*(each[:, entries] for each in self._sorts), self.chip)
 
     def fullest(self, sizes: Float) -> "Moments":
         """Some of the moments, those at which most is held with entries of such sizes: what decides between plans is
@@ -67,12 +65,16 @@ class Moments:
         if len(self.staying) <= _FULLEST:
             return self
         order = np.argsort(-self.held(sizes), kind="stable")[:_FULLEST]
-        return Moments(self.staying[order], self.passing[order], self.stacked[order], self.looped[order], self.chip)
+        return Moments(*(each[order] for each in self._sorts), self.chip)
+
+    @property
+    def _sorts(self) -> tuple[Float, ...]:
+        return self.staying, self.passing, self.stacked, self.looped, self.paired
 
     def held(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [moment, candidate] bytes in the memory of the device."""
-        passing, stacked, looped = self.passing @ sizes, self.stacked @ sizes, self.looped @ sizes
-        result: Float = self.staying @ sizes + self.chip.off_chip(passing, stacked, looped)
+        staying, *others = (each @ sizes for each in self._sorts)
+        result: Float = staying + self.chip.off_chip(*others)
         return result
 
     def peak(self, sizes: Float) -> Float:
