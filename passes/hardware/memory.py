@@ -62,8 +62,8 @@ class ChipMemory:
 
     @property
     def most_spared(self) -> int:
-        """The most bytes of temporaries that are not in the memory of the device."""
-        return self.on_chip + self.copies // 2
+        """The most bytes that temporaries spare the memory of the device."""
+        return self.on_chip + (self.on_chip + self.copies) // 2
 
     def off_chip(self, waiting: Any, stacked: Any, looped: Any, paired: Any = 0) -> Any:
         """The bytes of temporaries that are in the memory of the device: nothing as long as all fit on the chip. What
@@ -79,20 +79,21 @@ class ChipMemory:
         """
         fits: Any = np.asarray(waiting + looped) <= self.on_chip
         room: Any = np.maximum(self.on_chip - waiting - looped, 0)
-        beyond: Any = np.maximum(stacked - np.maximum(room - 2 * np.asarray(paired), 0), 0)
+        beyond: Any = np.maximum(stacked - np.maximum(room - 3 * np.asarray(paired), 0), 0)
         sent: Any = waiting + stacked + np.maximum(looped - self.on_chip, 0)
         return beyond * fits + sent * ~fits + self.paired_off_chip(waiting, looped, paired)
 
     def paired_off_chip(self, waiting: Any, looped: Any, paired: Any) -> Any:
         """The bytes in the memory of the device of gradients that wait for the update, of parameters that are computed
-        with as they are stored. These are read again and again till then, so on the chip they come first, and gradients
-        have what room is left. Where the chip has only copies, a parameter that has one leaves its place in memory to
-        gradients until it is updated: the one that is updated first is given the place that is written last, and so on,
-        so only half of them find a place that is written after they were read.
+        with as they are stored. These are read again and again till then, so on the chip they come first. All gradients
+        are reduced as one, and what is reduced is beside what is not: where not all three have room, what is reduced is
+        in memory. A parameter that is on the chip leaves its place in memory until it is updated, to gradients: the one
+        that is read first is given the place that is written last, and so on, so half of them find a place that is
+        written after they were read.
         """
         room: Any = np.maximum(self.on_chip - waiting - looped, 0)
-        here: Any = np.clip(2 * np.asarray(paired) - room, 0, paired)
-        return here - np.minimum(paired, self.copies) // 2
+        here: Any = np.clip(3 * np.asarray(paired) - room, 0, paired)
+        return here - np.minimum(here, np.minimum(paired, self.on_chip + self.copies) // 2)
 
     def bytes(self, lengths: Sequence[Any], item: int, by_rows: bool = False) -> Any:
         """The memory of an array.

@@ -71,7 +71,8 @@ def prices(problem: Problem, regather: bool) -> Row | None:
         "memoryKinds": list(MEMORY_KINDS),
         "overlap": {"state": network.chip.overlap.state, "activations": network.chip.overlap.activations},
         "capacity": network.chip.capacity,
-        "onChip": min(network.chip.memory.on_chip, 2**53),
+        "onChip": min(network.chip.memory.on_chip, 2**52),
+        "copies": min(network.chip.memory.copies, 2**52),
     }
 
 

@@ -56,7 +56,7 @@ const Pricing = (() => {
 
   // The peak of memory, what it is made of by kind, and how much is held after each event.
   function memory(data, plan) {
-    const { entries, entriesOf, places, events, memoryKinds, onChip } = data.prices;
+    const { entries, entriesOf, places, events, memoryKinds, onChip, copies } = data.prices;
     const bytes = [];
     const positions = entriesOf[plan.stored.name || ""];
     for (let i = 0; i < places.length; i++) {
@@ -65,23 +65,34 @@ const Pricing = (() => {
       if (index < 0) return null;
       places[i].forEach((place, row) => (bytes[place] = at(table, row, index)));
     }
-    // What stays in the memory of the device, what passes, what loops stack, and what is in them: `ChipMemory.off_chip`.
-    const held = [0, 1, 2, 3].map(() => memoryKinds.map(() => 0));
-    const total = [0, 0, 0, 0];
+    // What stays in the memory of the device, what passes, what loops stack, what is in them, and gradients beside their
+    // parameters: `ChipMemory.off_chip`.
+    const held = [0, 1, 2, 3, 4].map(() => memoryKinds.map(() => 0));
+    const total = [0, 0, 0, 0, 0];
     let peak = 0, parts = memoryKinds.map(() => 0);
     const course = [];
     for (const [sign, place, kind, which] of events) {
       const change = sign * bytes[place];
       held[which][kind] += change;
       total[which] += change;
-      const [, waiting, stacked, looped] = total;
+      const [, waiting, stacked, looped, paired] = total;
       const passes = waiting + looped > onChip;
-      const off = Math.max(passes ? waiting + stacked + Math.max(looped - onChip, 0) : waiting + stacked + looped - onChip, 0);
-      const running = total[0] + off;
+      const room = Math.max(onChip - waiting - looped, 0);
+      const here = Math.min(Math.max(3 * paired - room, 0), paired);
+      const beside = here - Math.min(here, Math.floor(Math.min(paired, onChip + copies) / 2));
+      const beyond = Math.max(stacked - Math.max(room - 3 * paired, 0), 0);
+      const off = passes ? waiting + stacked + Math.max(looped - onChip, 0) : beyond;
+      const running = total[0] + off + beside;
       if (running > peak) {
         peak = running;
         let left = off - (passes ? waiting : 0);
         parts = memoryKinds.map((_, i) => held[0][i] + (passes ? held[1][i] : 0));
+        let leftBeside = beside;
+        held[4].forEach((bytes, i) => {
+          const taken = Math.min(leftBeside, bytes);
+          leftBeside -= taken;
+          parts[i] += taken;
+        });
         for (const sort of [held[2], held[3]]) {
           sort.forEach((bytes, i) => {
             const taken = Math.min(left, bytes);

@@ -11,7 +11,7 @@ keeps temporaries in on-chip memory as long as all of them fit. Once they do not
 makes for itself. What is there before and after the step is always in the memory of the device.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ir.graph import Graph, Node, Value
@@ -21,6 +21,8 @@ from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
 from passes.planner.crossings import Crossing, added_first, over_slices
 from passes.planner.epilogues import NONE, epilogues
 from passes.planner.halves import Halves
+from passes.planner.lives import brought as brought_to_chip
+from passes.planner.lives import last_use, scheduled
 from passes.planner.memory import Entry, Event, MemoryKind, MemoryProgram, Place
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role, reduced_in, space_of
@@ -106,9 +108,8 @@ class _Writer:
     def change(self, sign: int, value: Value, kind: MemoryKind, stays: bool = False) -> None:
         entry = self.entry(value, halved=value.id in self.halved)
         if value.id not in self.at_hand and value.id in self.paired:
-            place = (self.paired[value.id],)
             for part in ("beside", "else"):
-                gradient = replace(self.program.entries[entry], copies=place, paired=part)
+                gradient = replace(self.program.entries[entry], made=self.paired[value.id], paired=part)
                 self.add(sign, self.numbered(gradient), kind, paired=part == "beside")
             return
         if value.id not in self.at_hand:
@@ -138,16 +139,16 @@ class _Writer:
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool, outermost: bool = False) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
-        graph = replace(graph, nodes=tuple(_scheduled(graph.nodes, self.roles)))
+        graph = replace(graph, nodes=tuple(scheduled(graph.nodes, self.roles)))
         after = epilogues(graph, self.roles) if self.chip.into_products else NONE
         kept = after.kept(traffic(graph, self.chip.into_products, self.chip.tile[1]).kept)
         self.halved |= self._regrouped(graph, kept)
         if self.chip.halves_products:
             halves = Halves.of(graph, self.chip.kernel)
             self.halved |= {value.id for value in after.ends.values() if halves.take(value)}
-        last, computed = _last_use(graph, kept, after.computed)
+        last, computed = last_use(graph, kept, after.computed)
         begun, ended = self._gathers(graph, computed)
-        brought = _brought(graph, computed) if self.chip.on_chip and not self.loops else dict[int, list[int]]()
+        brought = brought_to_chip(graph, computed) if self.chip.on_chip and not self.loops else dict[int, list[int]]()
         added = added_first(graph.nodes) if self.over_slices else set[int]()
         pairs = outermost and (self.chip.copies > 0 or not any(op_of(node).scans(node) for node in graph.nodes))
         live: dict[int, tuple[Value, MemoryKind]] = {}
@@ -383,64 +384,3 @@ def _placed_in(node: Node, body: Graph, standing: set[int]) -> set[int]:
 
 def _sizes(dims: Sequence[Dim]) -> tuple[tuple[str | None, int], ...]:
     return tuple((dim.name, dim.size) for dim in dims)
-
-
-def _scheduled(nodes: Sequence[Node], roles: Roles) -> list[Node]:
-    """Nodes in the order in which XLA computes them: of the two gradients of a product that of the activations comes
-    first, wherever it stands, since the parameter that it reads need not be held for the other."""
-    found = list(nodes)
-    for i, node in enumerate(found):
-        if not (op_of(node).multiplies and any(roles[value.id] == "storage" for value in node.outputs)):
-            continue
-        made = {value.id for value in node.outputs}
-        end = i + 1
-        while end < len(found) and any(value.id in made for value in found[end].value_inputs):
-            made.update(value.id for value in found[end].outputs)
-            end += 1
-        other = found[end] if end < len(found) else node
-        shared = {value.id for value in node.value_inputs} & {value.id for value in other.value_inputs}
-        on = any(roles[value.id] == "compute" for value in other.outputs)
-        if op_of(other).multiplies and on and shared and other.phase == node.phase == "backward":
-            found[i : end + 1] = [other, *found[i:end]]
-    return found
-
-
-def _last_use(graph: Graph, kept: frozenset[int], after: Mapping[int, int]) -> tuple[dict[int, int], list[int]]:
-    """Where each value is read last, and where each node is computed: a fused operation, with what it is fused into.
-
-    Args:
-        after: by the ids of values, the position of the product that they are computed with (`Epilogues.computed`).
-    """
-    computed = list(range(len(graph.nodes)))
-    last = {operand.id: len(graph.nodes) for operand in graph.outputs if isinstance(operand, Value)}
-    for i, node in reversed(list(enumerate(graph.nodes))):
-        fused = op_of(node).fusible and not any(value.id in kept for value in node.outputs)
-        read = max([i, *(last.get(value.id, i) for value in node.outputs)]) if fused else i
-        read = after.get(node.outputs[0].id, read) if node.outputs else read
-        for value in node.value_inputs:
-            last[value.id] = max(last.get(value.id, read), read)
-        computed[i] = min(read, len(graph.nodes) - 1)
-    return last, computed
-
-
-def _brought(graph: Graph, computed: Sequence[int]) -> dict[int, list[int]]:
-    """Where values are brought to the chip, ids by the position of a node: what operations one after another read until
-    nothing reads it any more is brought there for the first of them."""
-    rank: list[int] = []
-    for node in graph.nodes:
-        rank.append((rank[-1] if rank else 0) + (not op_of(node).fusible))
-    reads: dict[int, list[int]] = {}
-    for i, node in enumerate(graph.nodes):
-        for value in node.value_inputs:
-            reads.setdefault(value.id, []).append(computed[i])
-    leaving = {operand.id for operand in graph.outputs if isinstance(operand, Value)}
-    found: dict[int, list[int]] = {}
-    for identity, positions in reads.items():
-        first, *earlier = sorted(set(positions), reverse=True)
-        for position in earlier:
-            if rank[first] - rank[position] > 1:
-                break
-            first = position
-        if identity not in leaving:
-            found.setdefault(first, []).append(identity)
-    return found

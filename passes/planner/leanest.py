@@ -75,8 +75,7 @@ def _leaner(
 ) -> Ranked | None:
     """The plan that holds least at two moments, but for a share of `LEANEST`, its bytes as seconds; None where none
     holds less than a limit at both."""
-    nothing = np.zeros((1, 0))
-    without = Moments(nothing, nothing, nothing, nothing, nothing, moments.chip)
+    without = Moments.none(moments.chip)
     functions = _functions(spaces[0], entries, moments.counts[pair], limit)
     plans = BranchAndBound(spaces, functions, [None] * len(functions), [], without, np.inf, limit, margin=LEANEST)
     place, plan = known

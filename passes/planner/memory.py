@@ -83,8 +83,8 @@ class Entry:
     innermost; whether it is the record of such copies; the name that must be sharded for it to be there, of what goes
     round then; and whether it stands for what is brought to the chip where it fits, or for what is not where it does
     not: while an operation reads its operands there, those of the next arrive, so half of the chip is for each; and
-    whether it stands for a gradient that waits beside its parameter, made (in the one place) in the layout in which it
-    is stored and no larger than the chip, or for one that does not."""
+    whether it stands for a gradient that waits beside its parameter, `made` in the layout in which it is stored and no
+    larger than the chip, or for one that does not."""
 
     dims: tuple[tuple[str | None, int], ...]
     item: int
@@ -96,6 +96,7 @@ class Entry:
     around: str = ""
     at_hand: Literal["", "fits", "beyond"] = ""
     paired: Literal["", "beside", "else"] = ""
+    made: Place | None = None
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
@@ -131,7 +132,7 @@ class Entry:
     @property
     def depends_on(self) -> tuple[Any, ...]:
         """Equal for entries whose bytes are asked of rules in the same way."""
-        return (tuple(dict(reversed(self.dims)).items()), self.role, self.copies, self.over_all)
+        return (tuple(dict(reversed(self.dims)).items()), self.role, self.copies, self.over_all, self.made)
 
     def own_names(self) -> tuple[str | None, ...]:
         """The names of its dims, none for one whose name occurred before: that is not sharded."""
@@ -143,8 +144,9 @@ class Entry:
         return chip.bytes(lengths, self.item, self.by_rows)
 
     def _paired(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
-        (place,) = self.copies
-        made = self.masks_in(rules, place, rules.layout(dict(place.sizes), place.role, place.blocked))
+        assert self.made is not None
+        layout = rules.layout(dict(self.made.sizes), self.made.role, self.made.blocked)
+        made = self.masks_in(rules, self.made, layout)
         size = self.bytes_of(rules, chip, stored)
         beside = same_masks(zip(made, stored, strict=True)) & (size <= max(chip.on_chip, chip.copies))
         return size * (beside == (self.paired == "beside"))

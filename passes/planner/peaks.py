@@ -22,15 +22,9 @@ _FULLEST = 32
 
 @dataclass(frozen=True)
 class Moments:
-    """How many values of each entry there are at the moments that matter: [moment, entry], those that are in the
-    memory of the device before or after the step, those that pass, those that loops stack, those in
-    their bodies, and gradients beside their parameters."""
+    """How many values there are at the moments that matter: [sort, moment, entry], by `Event.sort`."""
 
-    staying: Float
-    passing: Float
-    stacked: Float
-    looped: Float
-    paired: Float
+    sorts: Float
     chip: ChipMemory
 
     @classmethod
@@ -43,37 +37,39 @@ class Moments:
                 rows.setdefault(counts.tobytes(), counts.copy())
         kept = np.stack(list(rows.values())) if rows else counts[None]
         kept = kept[_undominated(kept.reshape(len(kept), -1))]
-        return cls(*(kept[:, sort] for sort in range(SORTS)), chip)
+        return cls(np.ascontiguousarray(kept.transpose(1, 0, 2)), chip)
+
+    @classmethod
+    def none(cls, chip: ChipMemory) -> "Moments":
+        """One at which nothing is held."""
+        return cls(np.zeros((SORTS, 1, 0)), chip)
 
     @property
     def entries(self) -> int:
         """How many entries there are."""
-        return self.staying.shape[1]
+        return self.sorts.shape[2]
 
     @property
     def counts(self) -> Float:
         """[moment, entry] how many values there are, on the chip as well."""
-        return self.staying + self.passing + self.stacked + self.looped + self.paired
+        found: Float = self.sorts.sum(axis=0)
+        return found
 
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
-        return Moments(*(each[:, entries] for each in self._sorts), self.chip)
+        return Moments(self.sorts[:, :, entries], self.chip)
 
     def fullest(self, sizes: Float) -> "Moments":
         """Some of the moments, those at which most is held with entries of such sizes: what decides between plans is
         most often there."""
-        if len(self.staying) <= _FULLEST:
+        if self.sorts.shape[1] <= _FULLEST:
             return self
         order = np.argsort(-self.held(sizes), kind="stable")[:_FULLEST]
-        return Moments(*(each[order] for each in self._sorts), self.chip)
-
-    @property
-    def _sorts(self) -> tuple[Float, ...]:
-        return self.staying, self.passing, self.stacked, self.looped, self.paired
+        return Moments(self.sorts[:, order], self.chip)
 
     def held(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [moment, candidate] bytes in the memory of the device."""
-        staying, *others = (each @ sizes for each in self._sorts)
+        staying, *others = (each @ sizes for each in self.sorts)
         result: Float = staying + self.chip.off_chip(*others)
         return result
 

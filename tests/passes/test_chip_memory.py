@@ -108,6 +108,62 @@ def test_the_chip_is_left_to_the_body_of_a_loop() -> None:
     assert step.peak(rules, ChipMemory(300))[0] == 100
 
 
+@pytest.mark.parametrize(
+    ("chip", "paired", "wanted"),
+    [
+        (ChipMemory(), 200, 200),
+        (ChipMemory(600), 200, 0),  # parameters, what is reduced, and what is not
+        (ChipMemory(550), 200, 0),  # 50 of what is reduced are in the places of parameters
+        (ChipMemory(450), 200, 50),
+        (ChipMemory(150), 200, 125),  # places of 150 bytes are left, and half of them are written late enough
+        (ChipMemory(copies=150), 200, 125),
+        (ChipMemory(copies=500), 200, 100),
+    ],
+)
+def test_gradients_wait_in_the_places_of_parameters_that_are_on_the_chip(
+    chip: ChipMemory, paired: int, wanted: int
+) -> None:
+    rules = ShardingRules(DeviceMesh.of("1"), (), {}, {})
+    waits = Event(1, 0, "gradients", paired=True)
+    step = program(Event(1, 0, "parameters", stays=True), *[waits] * (paired // 100))
+    highest, parts = step.peak(rules, chip)
+    assert (highest, parts["gradients"]) == (100 + wanted, wanted)
+    assert Moments.of(step, chip).peak(np.array([[100.0]])) == [100 + wanted]
+    assert {kind: count for kind, _, count in step.held(rules, chip)}.get("gradients", 0) == -(-wanted // 100)
+    assert paired - wanted <= chip.most_spared
+
+
+def _layers(count: int) -> passes.Graph:
+    def step(layers: list[jax.Array], x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+        def loss(layers: list[jax.Array]) -> jax.Array:
+            hidden = x
+            for layer in layers:
+                hidden = jnp.tanh(hidden @ layer)
+            return jnp.mean(hidden)
+
+        value, grads = jax.value_and_grad(loss)(layers)
+        return [layer - grad for layer, grad in zip(layers, grads, strict=True)], value
+
+    array = jax.ShapeDtypeStruct
+    arguments = [array((1024, 1024), jnp.float32)] * count, array((64, 1024), jnp.float32)
+    return passes.canonicalize(ir.trace(step, *arguments, names={"layers.*": "embed mlp", "x": "batch embed"}))
+
+
+def test_which_gradients_wait_beside_their_parameters() -> None:
+    """Those that are made as they are stored, of parameters that the chip has room for a copy of."""
+    graph = _layers(2)
+    for copies, compute, stored, each in (
+        (50_000_000, {"batch": ["data"]}, {}, 1024 * 1024 * 4),
+        (1_000_000, {"batch": ["data"]}, {}, 0),
+        (50_000_000, {"batch": ["data"]}, {"embed": ["data"]}, 0),
+    ):
+        chip = ChipMemory(copies=copies, tile=TILED.tile)
+        rules = passes.Plan.by_hand({"data": 2}, compute, stored).rules
+        program = memory_program(graph, assign_roles(graph), chip=chip)
+        begun = [event for event in program.events if event.paired and event.sign > 0]
+        assert [int(program.entries[event.entry].local(rules, chip)) for event in begun] == [each] * 2
+
+
 def test_an_image_that_is_cut_into_patches_is_there_once_more() -> None:
     array = jax.ShapeDtypeStruct
 
@@ -274,5 +330,5 @@ def test_scores_of_attention_are_held_where_no_kernel_computes_it() -> None:
 
 def test_the_chips() -> None:
     assert CHIPS["v5e"].memory == ChipMemory(117_400_000, (8, 128), "splash")
-    assert CHIPS["v5p"].memory == ChipMemory(0, (8, 128), "splash")
+    assert CHIPS["v5p"].memory == ChipMemory(0, (8, 128), "splash", 50_300_000)
     assert CHIPS["h100"].memory == ChipMemory(kernel="cudnn")

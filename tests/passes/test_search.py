@@ -72,7 +72,7 @@ def check(problem: Problem, spaces, chip: Chip) -> None:
         fitting = np.sort(seconds[peaks <= capacity])
         if not len(fitting):
             assert not found.best and found.leanest is not None
-            assert peaks.min() <= found.leanest.peak <= peaks.min() * (1 + TOLD) + chip.memory.on_chip + 1
+            assert peaks.min() <= found.leanest.peak <= peaks.min() * (1 + TOLD) + chip.memory.most_spared + 1
             continue
         best, rest = fitting[0], fitting[fitting > fitting[0] * (1 + DISTINCT)]
         assert found.best[0].seconds == pytest.approx(best, rel=1.01 * DISTINCT)
