@@ -104,6 +104,7 @@ def measure(model: str, plan: str, where: str) -> Cell:
         "printed": sum(each["count"] * each["bytes"] for each in found["collectives"]),
         "collectives": verify["collectives"],
         "surprises": verify["surprises"],
+        "explained": verify["explained"],
         "memory": found["memory"],
         "peak": verify["peak"],
         "time": time_,
@@ -134,6 +135,21 @@ def bytes_of(cell: Cell, side: str) -> int:
 def agrees(cell: Cell) -> bool:
     """Whether each kind over each set of mesh axes has the bytes that are predicted."""
     return all(row["predicted_bytes"] == row["compiled_bytes"] for row in cell["collectives"])
+
+
+def known_of(cell: Cell) -> list[str]:
+    """What is compiled of a cell with other bytes than are predicted, and by which habit."""
+    differing = [row for row in cell["collectives"] if row["predicted_bytes"] != row["compiled_bytes"]]
+    names = tuple(f"{row['kind']} over {', '.join(row['mesh_axes'])}: " for row in differing)
+    found: dict[str, list[str]] = {}
+    for each in cell["explained"]:
+        if names and each["what"].startswith(names):
+            found.setdefault(each["reason"], []).append(each["what"].removesuffix(", in all"))
+    return [f"- {cell['model']}, {cell['plan']}: {'; '.join(whats)}: {reason}" for reason, whats in found.items()]
+
+
+def _told(lines: list[str]) -> list[str]:
+    return ["", "What differs by a known habit:", "", *lines] if lines else []
 
 
 def ratio(cell: Cell) -> float:
@@ -205,7 +221,8 @@ def table(cells: list[Cell], command: str) -> str:
         "predicted to send for them (on a TPU in bfloat16 what only products read, and an all-reduce in place of a",
         "gather or scatter that it does not make; elsewhere as printed), MB compiled those of the compiled program;",
         "*equal* where each kind over each set of mesh axes has the predicted bytes, *known* where other habits of the",
-        "compiler account for the difference (docs/compile.md), *surprises* where they do not.",
+        "compiler account for the difference (docs/compile.md) and are told below, *surprises* where they do",
+        "not.",
         "",
         "Peaks are of one device. Times are the plan's; cycles are the compiler's estimate for its operations,",
         "collectives apart, on one device; for the sum with collectives they are divided by the clock (1.5 and",
@@ -226,6 +243,7 @@ def table(cells: list[Cell], command: str) -> str:
                 HEAD,
                 "|---|---|" + "---:|" * 3 + "---|" + "---:|" * 6,
                 *rows,
+                *_told([line for cell in of_place for line in known_of(cell)]),
             ]
     return "\n".join(lines) + "\n"
 
