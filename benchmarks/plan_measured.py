@@ -6,10 +6,11 @@
 Each plan of `plan_quality.py` that fits is compiled ahead of time for the TPU slice, ours too; those that are predicted
 to take more than `--within` times as long as ours are left out. What a plan takes is put together from the compiled
 program alone: the cycles that XLA estimates for its operations, and its collectives, priced as the planned ones are,
-since libtpu has no estimate for them. Those that it runs inside of fusions are hidden behind operations, all others are
-waited for. It is given the flags under which it hides what plans trust it to, unless LIBTPU_INIT_ARGS says others
-(docs/getting-started-tpu-vm.md). Plans of the same rules are compiled once. What was compiled is kept in
-benchmarks/results/plan_measured-DATE.jsonl, so that it can be interrupted; the table is written to the .md beside it.
+since libtpu has no estimate for them; arrays that it sends together are one. Those that it runs inside of fusions are
+hidden behind operations, all others are waited for. It is given the flags under which it hides what plans trust it to,
+unless LIBTPU_INIT_ARGS says others (docs/getting-started-tpu-vm.md). Plans of the same rules are compiled once. What
+was compiled is kept in benchmarks/results/plan_measured-DATE.jsonl, so that it can be interrupted, and programs as
+`plan_truth.py` keeps them; the table is written to the .md beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -37,13 +38,14 @@ os.environ.setdefault(
 )
 
 from plan_quality import experts
-from plan_truth import CLOCK
+from plan_truth import CACHE, CLOCK
 
 import ir
 from ir.graph import Graph
 from levanter.compiler.compile import planned_graph
 from levanter.compiler.target import Target, load_step
 from levanter.compiler.user_step import LOWER_USER_STEP, graph_of
+from levanter.compiler.verify import keeping
 from levanter.compiler.verify.cycles import estimated_cycles
 from levanter.compiler.verify.hlo import collectives
 from levanter.compiler.verify.isolate import LOWER_STEP, compile_in_child
@@ -115,17 +117,27 @@ def compiled(model: str, plan: Plan) -> Row:
     facts = result.facts()
     asked = plan_request({**request, "partitioner": "explicit"}, result.plan)
     program = compile_in_child(asked, devices=plan.mesh.devices, function=lower, topology=topology_of(result.plan))
-    found: Counter[tuple[str, str, int, bool]] = Counter()
-    hidden = {match[1] for line in program.text.splitlines() if (match := _IN_FUSIONS.match(line))}
-    for each in collectives(program.text, plan.mesh.as_dict(), program.chips):
-        found[each.kind, " ".join(each.mesh_axes), each.bytes, each.instruction in hidden] += each.count
     return {
         "cycles": estimated_cycles(program.text).total,
         "peak": program.peak,
-        "collectives": [[*key, count] for key, count in found.items()],
+        "collectives": sent(program.text, plan.mesh.as_dict(), program.chips),
         "predicted": facts["time"]["step"],
         "predicted_operations": facts["time"]["compute"],
     }
+
+
+def sent(text: str, mesh: Mapping[str, int], chips: Sequence[int]) -> list[list[Any]]:
+    """The collectives of a program: kind, mesh axes, bytes, whether it runs inside of fusions, and how often. One of
+    several arrays is one collective: they are sent together, after one start."""
+    hidden = {match[1] for line in text.splitlines() if (match := _IN_FUSIONS.match(line))}
+    together: dict[tuple[str, str, str, int], int] = {}
+    for each in collectives(text, mesh, chips):
+        key = (each.instruction, each.kind, " ".join(each.mesh_axes), each.count)
+        together[key] = together.get(key, 0) + each.bytes
+    found: Counter[tuple[str, str, int, bool]] = Counter()
+    for (instruction, kind, axes, count), size in together.items():
+        found[kind, axes, size, instruction in hidden] += count
+    return [[*key, count] for key, count in found.items()]
 
 
 def measures(row: Row, plan: Plan) -> dict[str, float]:
@@ -180,6 +192,7 @@ def main() -> None:
     parser.add_argument("--meshes", nargs="+", default=MESHES)
     parser.add_argument("--hardware", nargs="+", default=HARDWARE)
     parser.add_argument("--within", type=float, default=1.2)
+    parser.add_argument("--kept", type=Path, default=CACHE, help="where compiled programs are kept")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"plan_measured-{datetime.date.today()}")
     options = parser.parse_args()
     kept: Path = options.out.with_suffix(".jsonl")
@@ -187,7 +200,8 @@ def main() -> None:
     for model in options.models:
         for mesh in options.meshes:
             for hardware in options.hardware:
-                cell = measured(model, mesh, hardware, options.within, known, kept)
+                with keeping(options.kept):
+                    cell = measured(model, mesh, hardware, options.within, known, kept)
                 key = " ".join([_CELL, hardware, mesh, model])
                 if known.get(key) != cell:
                     known[key] = cell

@@ -261,7 +261,7 @@ def _libtpu() -> str:
 
 
 Key = tuple[str, str, str]
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "levanter", "compiled")
+CACHE = Path(os.environ.get("XDGCACHE_HOME") or Path.home() / ".cache", "levanter", "compiled")
 
 
 def main() -> int:
@@ -272,7 +272,7 @@ def main() -> int:
     parser.add_argument("--plans", nargs="*", default=PLANS)
     parser.add_argument("--jobs", type=int, default=1, help="how many cells are measured at once")
     parser.add_argument("--again", action="store_true", help="compile anew what is kept")
-    parser.add_argument("--kept", type=Path, default=_CACHE, help="where compiled programs are kept")
+    parser.add_argument("--kept", type=Path, default=CACHE, help="where compiled programs are kept")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"plan_truth-{datetime.date.today()}")
     options = parser.parse_args()
     keys = [
