@@ -10,7 +10,7 @@ activations, and O the communication of parameters and gradients. `o` and `a` ar
 trusted to hide behind its computing (`Chip.overlap`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -69,7 +69,7 @@ def local_bytes(value: Value, roles: Roles, rules: ShardingRules) -> Any:
 
 def operation_seconds(
     node: Node,
-    moved: Iterable[Value],
+    moved: Sequence[Value],
     roles: Roles,
     rules: ShardingRules,
     chip: Chip,
@@ -83,7 +83,7 @@ def operation_seconds(
         traffic = traffic + local_bytes(value, roles, rules)
     work = work or Work.of(node, chip.memory.kernel)
     flops: Any = work.flops
-    start: Any = started(node, moved, chip)
+    start: Any = started(moved, chip)
     if flops:
         space = space or space_of(node, roles)
         layout = rules.layout(space.sizes, space.role, space.blocked)
@@ -136,10 +136,9 @@ class Work:
         return np.where(by_kernel, self.kernel_flops, self.flops), np.where(by_kernel, 0.0, self.spilled)
 
 
-def started(node: Node, moved: Iterable[Value], chip: Chip) -> float:
-    """What a kernel takes besides its work: 0.0 for what is computed in another one, which writes nothing itself."""
-    written = {value.id for value in moved}
-    return chip.start if any(value.id in written for value in node.outputs) else 0.0
+def started(moved: Sequence[Value], chip: Chip) -> float:
+    """What a kernel takes besides its work: 0.0 for what is computed in another one, which moves nothing itself."""
+    return chip.start if moved else 0.0
 
 
 def product_width(node: Node) -> int:

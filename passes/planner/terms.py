@@ -229,7 +229,7 @@ def _node_terms(
     if work.flops or moved:
         arithmetic_key = (work, product_width(node), space.key) if work.flops else None
         sizes = tuple(sorted(_bytes_signature(value, roles) for value in moved))
-        key = ("node", arithmetic_key, rounds_key(node), started(node, moved, network.chip), sizes)
+        key = ("node", arithmetic_key, rounds_key(node), started(moved, network.chip), sizes)
         yield key, Term(computed, times, arithmetic=arithmetic if work.flops else None)
     if op_of(node).renames:
         yield from _order_terms(node, roles, network, times)

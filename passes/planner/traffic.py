@@ -1,13 +1,19 @@
-"""Which values make a round trip to memory.
+"""Which values make a round trip to memory, and which operation moves them.
 
 XLA fuses elementwise chains, so only some values exist: results of contractions, reductions and the like, what those
 read, and what leaves a body. On a TPU a product computes an elementwise chain that it reads on the way, so that chain
 does not exist either, though each of several products computes it anew; libraries of products for CPUs and GPUs read
-arrays. Each value is written once; it is read once by every operation that is not fused, and once by all fused readers
-together.
+arrays.
+
+What is computed together is a kernel: an operation that is not fused, with the chains that it reads; or elementwise
+results, those with others that share an operand or read a result of theirs and need no operation in between that is not
+fused (XLA's multi-output fusion; the update of a parameter with its moments is one). A kernel reads what it needs
+once, and writes its results; another kernel that needs the same reads it again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
@@ -15,10 +21,15 @@ from ir.ops import entered, op_of
 
 @dataclass(frozen=True)
 class Traffic:
-    """Of one body: `kept` are the ids of the values that exist in memory, `moved[i]` what node i reads and writes."""
+    """Of one body: `kept` are the ids of the values that exist in memory."""
 
+    graph: Graph
     kept: frozenset[int]
-    moved: tuple[tuple[Value, ...], ...]
+
+    @cached_property
+    def moved(self) -> tuple[tuple[Value, ...], ...]:
+        """What each node reads and writes: all of a kernel at the last node of it that writes anything."""
+        return _moved(self.graph, self.kept)
 
 
 def traffic(graph: Graph, into_products: bool = False, lanes: int = 1) -> Traffic:
@@ -41,11 +52,7 @@ def traffic(graph: Graph, into_products: bool = False, lanes: int = 1) -> Traffi
                 kept |= {value.id for value in node.value_inputs}
             elif op_of(node).multiplies:
                 kept |= {value.id for value in node.value_inputs if value.id in moved_between_tiles}
-    read: set[int] = set()
-    moved: list[tuple[Value, ...]] = []
-    for node in graph.nodes:
-        moved.append(() if entered(node) else _moved(node, kept, read))
-    return Traffic(frozenset(kept), tuple(moved))
+    return Traffic(graph, frozenset(kept))
 
 
 def _moves_tiles(node: Node, lanes: int) -> bool:
@@ -56,10 +63,92 @@ def _moves_tiles(node: Node, lanes: int) -> bool:
     return not any([dim.size >= lanes for dim, target in zip(dims, targets, strict=True) if target is not None])
 
 
-def _moved(node: Node, kept: set[int], read: set[int]) -> tuple[Value, ...]:
-    written = [value for value in node.outputs if value.id in kept and value.type.dims]
-    inputs = [value for value in node.value_inputs if value.id in kept and value.type.dims]
-    if op_of(node).fusible:
-        inputs = [value for value in inputs if value.id not in read]
-        read.update(value.id for value in inputs)
-    return (*inputs, *written)
+@dataclass
+class _Kernel:
+    """Elementwise results that are computed together.
+
+    Attributes:
+        elements: of each of them.
+        nodes: the positions of those that write.
+        reads, writes: values by number.
+    """
+
+    elements: int
+    nodes: list[int] = field(default_factory=list[int])
+    reads: dict[int, Value] = field(default_factory=dict[int, Value])
+    writes: dict[int, Value] = field(default_factory=dict[int, Value])
+
+    def add(self, position: int, reads: Mapping[int, Value], writes: Mapping[int, Value]) -> None:
+        self.nodes.append(position)
+        self.reads.update(reads)
+        self.writes.update(writes)
+
+    @property
+    def moved(self) -> tuple[Value, ...]:
+        read = (value for number, value in self.reads.items() if number not in self.writes)
+        return (*read, *self.writes.values())
+
+
+def _moved(graph: Graph, kept: frozenset[int]) -> tuple[tuple[Value, ...], ...]:
+    needs = _Needs(graph, kept)
+    moved: list[tuple[Value, ...]] = [()] * len(graph.nodes)
+    kernels: dict[int, _Kernel] = {}  # by the values that they read or write, the last of each
+    for i, node in enumerate(graph.nodes):
+        if entered(node):
+            continue
+        writes = {value.id: value for value in node.outputs if value.id in kept and value.type.dims}
+        if not op_of(node).fusible:
+            moved[i] = (*needs.read(node, op_of(node).fuses_operands).values(), *writes.values())
+        elif writes:
+            reads, elements = needs.read(node, True), node.outputs[0].type.elements
+            around = (kernels[number] for number in reads if number in kernels)
+            kernel = next((each for each in around if each.elements == elements and needs.meet(i, each.nodes)), None)
+            kernel = kernel or _Kernel(elements)
+            for position in kernel.nodes[-1:]:
+                moved[position] = ()
+            kernel.add(i, reads, writes)
+            kernels.update(dict.fromkeys((*reads, *writes), kernel))
+            moved[i] = kernel.moved
+    return tuple(moved)
+
+
+class _Needs:
+    """What the nodes of a body are computed from.
+
+    Attributes:
+        apart: as bits, by position, the nodes that a node needs with one on the way that is not fused, or is not
+            itself.
+        behind: by the number of a value that is not in memory, the values in memory that it is computed from.
+    """
+
+    def __init__(self, graph: Graph, kept: frozenset[int]) -> None:
+        self.apart: list[int] = []
+        self.behind: dict[int, dict[int, Value]] = {}
+        every: list[int] = []
+        made: dict[int, int] = {}
+        fused = [op_of(node).fusible for node in graph.nodes]
+        for i, node in enumerate(graph.nodes):
+            needed, apart = 1 << i, 0
+            for at in {made[value.id] for value in node.value_inputs if value.id in made}:
+                needed |= every[at]
+                apart |= self.apart[at] if fused[at] else every[at]
+            every.append(needed)
+            self.apart.append(apart)
+            made.update((value.id, i) for value in node.outputs)
+            brief = [value.id for value in node.outputs if value.id not in kept]
+            if fused[i] and brief:
+                self.behind.update(dict.fromkeys(brief, self.read(node, True)))
+
+    def meet(self, position: int, others: Iterable[int]) -> bool:
+        """Whether a node needs others by way of fused ones alone, where it needs them."""
+        return not any([self.apart[position] >> other & 1 for other in others])
+
+    def read(self, node: Node, fuses: bool) -> dict[int, Value]:
+        """The values in memory that a node needs, by number: its operands, or what those are computed from."""
+        found: dict[int, Value] = {}
+        for value in node.value_inputs:
+            if fuses and value.id in self.behind:
+                found.update(self.behind[value.id])
+            elif value.type.dims:
+                found[value.id] = value
+        return found

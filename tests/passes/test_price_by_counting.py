@@ -244,15 +244,9 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
             twin = twins[node.outputs[0].id]
             flops /= _shards([dim for value in (*twin.value_inputs, *twin.outputs) for dim in value.type.dims], mesh)
         width = max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
-        kernel = (
-            0.0 if chip.switched or not {value.id for value in moved}.intersection(map(_id, node.outputs)) else KERNEL
-        )
+        kernel = KERNEL if moved and not chip.switched else 0.0
         total += max(flops / chip.rate(width), sent / chip.memory_bandwidth) + kernel
     return total
-
-
-def _id(value: ir.Value) -> int:
-    return value.id
 
 
 def _by_result(placed: Graph) -> dict[int, Node]:
