@@ -111,8 +111,7 @@ def _key(node: Node, kind: str, volume: int, sent: Sent | None) -> _Key:
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
-    problem = Problem.under(graph, plan)
-    cost, _ = problem.price(plan.rules)
+    cost = Problem.under(graph, plan).cost(plan.rules)
     found = collectives(placed, plan)
     exposed = sum(_waited(each, plan) for each in found)
     ring = sum(each.seconds for each in found if each.moving == KEY)

@@ -10,9 +10,13 @@ have copies of what is read next.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,11 @@ class ChipMemory:
         """
         room: Any = np.maximum(self.on_chip - waiting - looped, 0)
         here: Any = np.clip(3 * np.asarray(paired) - room, 0, paired)
-        return here - np.minimum(here, np.minimum(paired, self.on_chip + self.copies) // 2)
+        return here - np.minimum(here, self.left_to_gradients(paired))
+
+    def left_to_gradients(self, paired: Any) -> Any:
+        """The bytes of gradients that find a place which parameters on the chip have left."""
+        return np.minimum(paired, self.on_chip + self.copies) // 2
 
     def bytes(self, lengths: Sequence[Any], item: int, by_rows: bool = False) -> Any:
         """The memory of an array.
@@ -141,5 +149,13 @@ def filled(length: Any, whole: int) -> Any:
 
 def filled_rows(length: Any, rows: int) -> Any:
     """A dim of fewer rows than a tile has is filled up to a power of two."""
-    few = np.array([1 << max(each - 1, 0).bit_length() for each in range(rows)])
-    return np.where(np.asarray(length) < rows, few[np.minimum(length, rows - 1)], filled(length, rows))
+    few = _few(rows)
+    if np.ndim(length) == 0:
+        return int(few[length]) if length < rows else filled(length, rows)
+    return np.where(length < rows, few[np.minimum(length, rows - 1)], filled(length, rows))
+
+
+@lru_cache
+def _few(rows: int) -> IntArray:
+    """[length] → of lengths that are less than some rows the powers of two that they are filled up to."""
+    return np.array([1 << max(each - 1, 0).bit_length() for each in range(rows)])

@@ -25,8 +25,9 @@ report and `--verify` all ask here. Of one plan masks and sizes are numbers, of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 from math import prod
 from typing import Any
@@ -59,8 +60,26 @@ JOINT = "a collective inside of a slice and one between slices, one right after 
 UNIFORM = "each device makes what is one number everywhere, and nothing is sent of it"
 where: Any = np.where
 """Of numbers or of arrays."""
+_UNKNOWN = -1
+_MOST_WAYS = 1 << 18
+"""To shard an array, of which it is noted whether they are in tiles."""
 _SQUARE = 4
 """Chips along both dims of a slice over which nothing is reduce-scattered."""
+
+
+@dataclass(frozen=True)
+class Among:
+    """How each of many candidates shards what is scattered.
+
+    Attributes:
+        number: of the way in which each does.
+        count: how many ways there are.
+        of: what they are ways to shard.
+    """
+
+    number: Any
+    count: int
+    of: Hashable
 
 
 @dataclass(frozen=True)
@@ -72,12 +91,14 @@ class Scattered:
         at: which of these is cut.
         shard: what is left of it.
         item: bytes of an element.
+        among: which of all ways to shard it each of many candidates has.
     """
 
     sizes: tuple[Any, ...]
     at: int
     shard: Any
     item: int
+    among: Among | None = None
 
 
 @dataclass(frozen=True)
@@ -137,38 +158,50 @@ class Sends:
         return vector & (inside | between) & (np.asarray(each.shard) % self.tile[1] != 0)
 
     def in_tiles(self, each: Scattered, squared: Any) -> Any:
-        """Whether an array has a layout that is reduce-scattered.
+        """Whether an array has a layout that is reduce-scattered; of many candidates, found once of each way to shard
+        it.
 
         Args:
             squared: whether the mesh axes are a square of four chips.
         """
-        elements: Any = _product(each.sizes)
+        if each.among is None or 2 * each.among.count > _MOST_WAYS:
+            return self._in_tiles(each, squared)
+        number = 2 * each.among.number + np.asarray(squared)
+        known = self._known.setdefault(each.among.of, np.full(2 * each.among.count, _UNKNOWN, np.int8))
+        found = known[number]
+        if (found == _UNKNOWN).any():
+            known[number] = self._in_tiles(each, squared)
+            found = known[number]
+        return found > 0
+
+    @cached_property
+    def _known(self) -> dict[Hashable, Any]:
+        return {}
+
+    def _in_tiles(self, each: Scattered, squared: Any) -> Any:
+        rows, lanes = self.tile
+        sizes, places = each.sizes, range(len(each.sizes))
+        whole, elements = rows * item_size("float32") // each.item * (1 + np.asarray(squared)), _product(sizes)
+        across = [filled(size, lanes) for size in sizes]
+        down = [filled_rows(size, rows) for size in sizes]
+        by_rows, by_lanes = each.shard % whole == 0, each.shard % lanes == 0
         found: Any = np.asarray(False)
         least: Any = np.inf
-        for layout in permutations(range(len(each.sizes)), 2):
-            room = self._room(each.sizes, *layout)
-            found = found | ((room < 2 * elements) & self._cut(each, *layout, 1 + np.asarray(squared)))
+        for lane, row in permutations(places, 2):
+            others = _product([sizes[i] for i in places if i not in (lane, row)])
+            room = across[lane] * down[row] * others
+            fits = room < 2 * elements
+            if each.at == lane:
+                fits = fits & by_lanes
+            elif each.at == row:
+                # An even number of whole tiles, in each of so many parts one after the other.
+                tiles = each.shard // whole * (across[lane] // lanes) * others
+                fits = fits & by_rows & (tiles % 2 == 0)
+            found = found | fits
             if found.all():
                 return found
             least = np.minimum(least, room)
-        return found | ((len(each.sizes) > 2) & (least >= 2 * elements))
-
-    def _room(self, sizes: Sequence[Any], across: int, down: int) -> Any:
-        """Elements of the tiles of an array of which one dim is across the lanes and one down the rows."""
-        others = [size for i, size in enumerate(sizes) if i not in (across, down)]
-        return filled(sizes[across], self.tile[1]) * filled_rows(sizes[down], self.tile[0]) * _product(others)
-
-    def _cut(self, each: Scattered, across: int, down: int, parts: Any) -> Any:
-        """Whether it is scattered in such a layout, in so many parts one after the other."""
-        rows, lanes = self.tile
-        if each.at == across:
-            return each.shard % lanes == 0
-        if each.at != down:
-            return np.asarray(True)
-        together = rows * item_size("float32") // each.item * parts
-        others = [size for i, size in enumerate(each.sizes) if i not in (across, down)]
-        tiles = each.shard // together * (filled(each.sizes[across], lanes) // lanes) * _product(others)
-        return (each.shard % together == 0) & (tiles % 2 == 0)
+        return found | ((len(sizes) > 2) & (least >= 2 * elements))
 
     def narrowed(self, each: Printed) -> Any:
         """Whether it is sent in bfloat16, if it is sent as it is."""

@@ -7,7 +7,8 @@ kept apart, so that their sets are not multiplied (`passes.planner.parts`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from functools import cached_property
+from math import inf, prod
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +32,14 @@ _MOST_SETS = 1 << 18
 class Branch:
     """What may still be decided, and its prices: parts that have no name in common, and groups that have yet to be
     taken in. `root` is where the branch comes from, `networks` are those of which one is to be decided on;
-    at the `fullest` moment memory is a bound as seconds are."""
+    at the `fullest` moment memory is a bound as seconds are. Sets that cannot be better than `under` are left out."""
 
     root: int
     parts: tuple[Part, ...]
     waiting: tuple[Group, ...] = ()
     networks: tuple[int, ...] = (0,)
     fullest: Fullest | None = None
+    under: float = inf
 
     @classmethod
     def empty(cls, root: int, axes: int, networks: int = 1, fullest: Fullest | None = None) -> "Branch":
@@ -158,6 +160,7 @@ class Branch:
             always |= all_of >> bit & 1 and 1 << i
         return some, always
 
+    @cached_property
     def bounds(self) -> list[list[Float]]:
         """[set] for each part and mesh axis: seconds that no plan with a set can beat."""
         total = self.least
@@ -194,8 +197,19 @@ class Branch:
         first, *rest = self.parts
         return replace(self, parts=(first, *(each for part in rest for each in part.gathered().split())))
 
+    def merged(self, by_name: Sequence[int]) -> "Branch":
+        """The branch without sets that nothing tells from simpler ones (`Part.merged`), and what is decided in one
+        part."""
+        parts = [part.merged(by_name) for part in self.parts]
+        decided = [part for part in parts if part.plans == 1]
+        if len(decided) > 1:
+            parts = [Part.decided(decided), *(part for part in parts if part.plans > 1)]
+        return replace(self, parts=tuple(parts))
+
     def kept(self, keep: Sequence[Sequence[BoolArray]]) -> "Branch | None":
         """The branch with these sets alone, by part and mesh axis; None where there are none for one."""
+        if all(each.all() for of_part in keep for each in of_part):
+            return self
         if not all(each.any() for of_part in keep for each in of_part):
             return None
         parts = [

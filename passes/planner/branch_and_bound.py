@@ -230,18 +230,20 @@ class BranchAndBound:
 
     def ready(self, branch: Branch) -> Branch | None:
         """A branch with its groups taken in and tight bounds; None where nothing in it can be better."""
-        found, first = self.taken_in_turn(branch), bool(branch.waiting)
+        first = bool(branch.waiting)
+        found = self.taken_in_turn(branch) if first else branch
         while found is not None and not self.late:
             before = found.plans
             if not found.waiting:
                 if found.sized and found.most(self.moments) <= self.capacity:
                     found = found.without_sizes()
                 found = found.split() if first else found
-                found = replace(found, parts=tuple(part.merged(self.by_name) for part in found.parts))
+                found = found.merged(self.by_name)
                 first = False
+            limit = self.limit
             found = self.cut(replace(found, parts=tuple(part.tightened() for part in found.parts)))
-            if found is None or found.plans > before / 2:
-                return found
+            if found is not None and found.plans > before / 2:
+                return replace(found, under=limit)
         return found
 
     def taken_in_turn(self, branch: Branch) -> Branch | None:
@@ -280,7 +282,7 @@ class BranchAndBound:
             if not len(able):
                 return None
             branch = branch.on([branch.networks[i] for i in able]) if len(able) < len(branch.networks) else branch
-        within = branch.kept([[each < self.limit for each in of_part] for of_part in branch.bounds()])
+        within = branch.kept([[each < self.limit for each in of_part] for of_part in branch.bounds])
         if within is None or not memory or not within.sized:
             return within
         return within.kept([[each <= self.capacity for each in of_part] for of_part in within.peaks(self.moments)])
@@ -302,7 +304,7 @@ class BranchAndBound:
         """The two branches of one that may have a better plan, with their bounds; none where its plans were priced one
         by one."""
         self.looked_at += 1
-        after = self.cut(branch)
+        after = branch if branch.under <= self.limit else self.cut(branch)
         if after is not None and after.waiting and after.plans == 1:
             after = self.ready(after)
         if after is None:
@@ -322,7 +324,7 @@ class BranchAndBound:
         """A branch in two: whether a name wishes for a mesh axis, the decision that raises the bound most, whichever
         way it is made."""
         found: list[tuple[float, float, int, int, int]] = []
-        for i, (part, bounds) in enumerate(zip(branch.parts, branch.bounds(), strict=True)):
+        for i, (part, bounds) in enumerate(zip(branch.parts, branch.bounds, strict=True)):
             if not branch.sized and not branch.waiting and part.plans <= _DENSE:
                 continue
             for axis, (sets, bound) in enumerate(zip(part.sets, bounds, strict=True)):

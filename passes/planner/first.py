@@ -21,7 +21,7 @@ from passes.planner.tables import Asked, Float
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import ShardingRules
 
-WORTH = 5e-3
+WORTH = 0.1
 """By which a plan must be better for those near it to be tried: what is less the search finds as fast."""
 _STEPS = 8
 """From the best plans to those that differ from them in one name."""

@@ -274,7 +274,9 @@ def bundled(groups: Sequence[Group]) -> list[Group]:
             if other.grid > max(_LARGE, 2 * group.grid):
                 found.append(group)
                 break
-            if (other.at is None) == (group.at is None) and (classes := _classes_within(group, other)) is not None:
+            if group.mask & ~other.mask or (other.at is None) != (group.at is None):
+                continue
+            if (classes := _classes_within(group, other)) is not None:
                 inside.setdefault(j, []).append((group, classes))
                 break
         else:
@@ -294,9 +296,8 @@ def _with(group: Group, nested: Sequence[tuple[Group, tuple[IntArray, ...]]]) ->
 
 
 def _classes_within(group: Group, other: Group) -> tuple[IntArray, ...] | None:
-    """The class in a group of each class of another one, by mesh axis; None where one does not decide it."""
-    if group.mask & ~other.mask:
-        return None
+    """The class in a group of each class of another one, which has all of its names, by mesh axis; None where one does
+    not decide it."""
     places = [other.names.index(name) for name in group.names]
     found: dict[tuple[int, int], IntArray] = {}
     sides = list(zip(group.sides, other.sides, strict=True))

@@ -43,6 +43,8 @@ class Event:
         return 0 if self.stays else 2 if self.stacked else 3 if self.looped else 4 if self.paired else 1
 
 
+PAIRED = 4
+"""The sort of gradients beside their parameters."""
 SORTS = 5
 """How many sorts of events there are."""
 

@@ -68,18 +68,19 @@ def over_networks(
         left.remove(network)
     plans, seconds = first.search.plans * (1 + len(others)), first.search.seconds + perf_counter() - started
     best = replace(best, search=Search.of(plans, seconds, step, bound))
-    return best if best.network == first.network else with_reason(graph, best)
+    return best if best.network == first.network else with_reason(graph, best, step)
 
 
-def with_reason(graph: Graph, plan: Plan, before: str = "") -> Plan:
+def with_reason(graph: Graph, plan: Plan, step: float, before: str = "") -> Plan:
     """A plan of a canonical graph with the reason of its network: what a step takes on the usual one under the same
     layouts.
 
     Args:
+        step: seconds of a step under the plan.
         before: words in front.
     """
     usual = replace(plan, network=())
-    step, other = (times(graph, placed(graph, each), each).step for each in (plan, usual))
+    other = times(graph, placed(graph, usual), usual).step
     change = other / step - 1 if step else 0.0
     slower = longer(change) if change > 0 else f"{-change:.0%} less"
     why = f"as usual, a step takes {slower if abs(change) > _EVEN else 'as long'}"

@@ -165,8 +165,27 @@ class Part:
         bounds = tuple(mine + more for mine, more in zip(self.bounds, least, strict=True))
         return replace(self, times=(*self.times, table), bounds=bounds)
 
+    @classmethod
+    def decided(cls, parts: Sequence["Part"]) -> "Part":
+        """Parts of which one plan each is left, as one."""
+        rows, shape = parts[0].rows, (1,) * len(parts[0].sets)
+        nothing = tuple(np.zeros((rows, 1)) for _ in shape)
+        alone = tuple(np.zeros(1, np.int64) for _ in shape)
+        seconds = sum((part.prices()[:, 0] for part in parts), np.zeros(rows))
+        sizes = [table for part in parts for table in part.sizes]
+        held: list[Table] = []
+        if sizes:
+            values = np.concatenate([table.spread().reshape(-1) for table in sizes]).reshape(-1, *shape)
+            held = [Table(values, alone, np.concatenate([table.at for table in sizes if table.at is not None]))]
+        sets = tuple(np.bitwise_or.reduce(each) for each in zip(*(part.sets for part in parts), strict=True))
+        names = sum(part.names for part in parts)
+        times = (Table(seconds.reshape(-1, *shape), alone),)
+        return cls(sets, nothing, nothing, names, times, tuple(held)).renewed()
+
     def renewed(self) -> "Part":
         """The part with the bounds of the sets that are left."""
+        if self.plans == 1:
+            return replace(self, bounds=(self.prices(),) * len(self.sets))
         least = [each.min(axis=1) for each in self.common]
         total = sum((table.least for table in self.times), sum(least, np.zeros(self.rows)))
         if not np.isfinite(total).all():
@@ -182,6 +201,8 @@ class Part:
 
     def tightened(self) -> "Part":
         """The same with costs moved between the tables of seconds."""
+        if self.plans == 1:
+            return self.renewed()
         values = [table.values.copy() for table in self.times]
         common = [each.copy() for each in self.common]
         for axis, of_sets in enumerate(common):
@@ -201,6 +222,8 @@ class Part:
         Args:
             by_name: bits in the order of the names that they stand for, by which the simplest of equal sets is chosen.
         """
+        if self.plans == 1:
+            return self
         every = (*self.times, *self.sizes)
         even = all(_even(table.values) for table in every) and all(_even(each) for each in self.common)
         kept: list[IntArray] = []

@@ -7,12 +7,13 @@ multiplied. A sum of smallest sizes is a bound on what any plan needs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from passes.hardware.memory import ChipMemory
-from passes.planner.memory import SORTS, MemoryProgram
+from passes.planner.memory import PAIRED, SORTS, MemoryProgram
 from passes.planner.space import PlanSpace
 from passes.planner.tables import Asked, Float
 
@@ -49,7 +50,7 @@ class Moments:
         """How many entries there are."""
         return self.sorts.shape[2]
 
-    @property
+    @cached_property
     def counts(self) -> Float:
         """[moment, entry] how many values there are, on the chip as well."""
         found: Float = self.sorts.sum(axis=0)
@@ -69,6 +70,9 @@ class Moments:
 
     def held(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [moment, candidate] bytes in the memory of the device."""
+        if not self.chip.on_chip:
+            all_of_it: Float = self.counts @ sizes - self.chip.left_to_gradients(self.sorts[PAIRED] @ sizes)
+            return all_of_it
         staying, *others = (each @ sizes for each in self.sorts)
         result: Float = staying + self.chip.off_chip(*others)
         return result
@@ -82,8 +86,10 @@ def _undominated(rows: Float) -> list[int]:
     """The rows that no other is at least as large as, everywhere."""
     order = np.argsort(-rows.sum(axis=1), kind="stable")
     kept: list[int] = []
+    large = np.empty_like(rows)
     for i in order:
-        if not kept or not (rows[kept] >= rows[i]).all(axis=1).any():
+        if not (large[: len(kept)] >= rows[i]).all(axis=1).any():
+            large[len(kept)] = rows[i]
             kept.append(int(i))
     return sorted(kept)
 

@@ -31,14 +31,18 @@ from passes.sharding.state import STATE_KINDS, StateKind
 
 @dataclass(frozen=True)
 class Problem:
-    """All that the search knows of a graph on a mesh of a chip."""
+    """All that the search knows of a graph on a mesh of a chip.
+
+    Attributes:
+        regather: parameters are gathered again in the backward pass.
+    """
 
     graph: Graph
     network: Network
     roles: Roles
     space: PlanSpace
     terms: list[Term]
-    memory: MemoryProgram
+    regather: bool
 
     @classmethod
     def of(
@@ -64,9 +68,8 @@ class Problem:
         network = Network(mesh, chip) if network is None else network
         roles = assign_roles(graph, stored=stored)
         terms = cost_terms(graph, roles, network, regather, once)
-        memory = memory_program(graph, roles, regather, chip.memory, mesh)
         space = replace(plan_space(graph, mesh), order_where=order_where or {})
-        return cls(graph, network, roles, space, terms, memory)
+        return cls(graph, network, roles, space, terms, regather)
 
     @classmethod
     def under(cls, graph: Graph, plan: Layouts) -> "Problem":
@@ -75,13 +78,22 @@ class Problem:
         how: dict[str, Any] = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
         return cls.of(graph, plan.mesh, plan.chip, again, **how)
 
-    def price(self, rules: ShardingRules) -> tuple[Cost, int]:
-        """Seconds by kind, and peak bytes, of a single plan."""
+    @cached_property
+    def memory(self) -> MemoryProgram:
+        """What a step allocates and frees."""
+        return memory_program(self.graph, self.roles, self.regather, self.network.chip.memory, self.network.mesh)
+
+    def cost(self, rules: ShardingRules) -> Cost:
+        """Seconds of a single plan, by kind."""
         total = Cost()
         for term in self.terms:
             total.add(term.price(rules), term.times)
+        return total
+
+    def price(self, rules: ShardingRules) -> tuple[Cost, int]:
+        """Seconds by kind, and peak bytes, of a single plan."""
         peak, _ = self.memory.peak(rules, self.network.chip.memory)
-        return total, int(peak)
+        return self.cost(rules), int(peak)
 
     def named(self, candidate: Candidate) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
         """(compute, storage) of a candidate, without rules that no value ever follows."""

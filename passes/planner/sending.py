@@ -5,6 +5,7 @@ The same rules say of the collectives of a placed graph what is sent for them: `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -15,7 +16,7 @@ import numpy as np
 from ir.ops import OPS
 from ir.types import TensorType, item_size
 from passes.hardware.network import Network
-from passes.hardware.sends import Printed, Scattered, is_vector, where
+from passes.hardware.sends import Among, Printed, Scattered, is_vector, where
 from passes.sharding.iteration_space import Reshard
 from passes.sharding.mesh import DeviceMesh, Mask
 from passes.sharding.reshard import Step
@@ -56,7 +57,7 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
     type_, before, devices = reshard.value.type, reshard.source, network.mesh.devices
     wide, thin = type_.dtype == "float32", sum([dim.size > devices for dim in type_.dims]) < 2
     several = sum([dim.size > 1 for dim in type_.dims]) > 1
-    chain = _Chain(network, awaited)
+    chain = _Chain(network, awaited, Counter(step.kind for step in steps))
     seconds = waited = moved = np.float64(0.0)
     for i, step in enumerate(steps):
         op = OPS[step.kind]
@@ -85,11 +86,13 @@ class _Chain:
     """Collectives one after the other, of which two over several slices may be sent as one.
 
     Attributes:
+        left: how many of each kind are still to come.
         last: of each kind the last one and what it takes; its mask is 0 for candidates where something else came after.
     """
 
     network: Network
     awaited: bool
+    left: Counter[str]
     last: dict[str, tuple[Printed, Any]] = field(default_factory=dict[str, tuple[Printed, Any]])
 
     def add(self, each: Printed, goes_on: Any) -> tuple[Any, Any]:
@@ -101,10 +104,12 @@ class _Chain:
         kind, op = each.kind, OPS[each.kind]
         before = self.last.pop(kind, None)
         self.cut(each.mask)
+        self.left[kind] -= 1
         if not (op.gathers or op.scatters):
             return seconds, waited
         if before is None:
-            self.last[kind] = each, seconds
+            if self.left[kind]:
+                self.last[kind] = each, seconds
             return seconds, waited
         last, taken = before
         there = np.asarray(each.mask) != 0
@@ -116,8 +121,9 @@ class _Chain:
         def chosen(joint: Any, own: Any, earlier: Any) -> Any:
             return where(one, joint, where(there, own, earlier))
 
-        kept = {name: chosen(*[getattr(it, name) for it in (both, each, last)]) for name in _OF_CANDIDATES}
-        self.last[kind] = replace(each, **kept), chosen(together, seconds, taken)
+        if self.left[kind]:
+            kept = {name: chosen(*[getattr(it, name) for it in (both, each, last)]) for name in _OF_CANDIDATES}
+            self.last[kind] = replace(each, **kept), chosen(together, seconds, taken)
         return where(one, together - taken, seconds), waited
 
     def cut(self, mask: Mask) -> None:
@@ -131,7 +137,12 @@ def _scattered(step: Step, before: Layout, type_: TensorType, mesh: DeviceMesh) 
     long = [i for i, dim in enumerate(type_.dims) if dim.size > 1]
     at = [type_.dims[i].name for i in long].index(step.name)
     sizes, after = _local(type_, before, mesh), _local(type_, step.after, mesh)
-    return Scattered(tuple([sizes[i] for i in long]), at, after[long[at]], item_size(type_.dtype))
+    names = list(dict.fromkeys(type_.names))
+    number: Any = step.after.get(step.name or "", 0)
+    for name in names:
+        number = number * mesh.masks + before.get(name, 0)
+    among = Among(number, mesh.masks ** (len(names) + 1), (type_, step.name))
+    return Scattered(tuple([sizes[i] for i in long]), at, after[long[at]], item_size(type_.dtype), among)
 
 
 def _only_moves(steps: Sequence[Step]) -> Any:

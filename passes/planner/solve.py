@@ -19,7 +19,7 @@ from passes.planner.constraints import Constraints
 from passes.planner.cost import step_seconds
 from passes.planner.errors import nothing_fits_with
 from passes.planner.explain import reason_of_order, reasons
-from passes.planner.fastest import fastest
+from passes.planner.fastest import fastest, step_of
 from passes.planner.layouts import ROUNDING, Search
 from passes.planner.on_networks import over_networks, with_reason
 from passes.planner.orders import ORDER, in_each_order, orders
@@ -137,7 +137,7 @@ def _solved(asked: _Question, layout: DeviceMesh) -> Plan:
     if pinned is not None:
         given = assignment_of(pinned, layout, chip) if pinned else None
         plan = _solved_on(asked, Network(layout, chip, given))
-        return with_reason(asked.graph, plan, "pinned; ") if given else plan
+        return with_reason(asked.graph, plan, step_of(plan), "pinned; ") if given else plan
     usual, others = Network(layout, chip), networks(layout, chip, alike=not asked.constraints.of_names)[1:]
     if not others:
         return _solved_on(asked, usual)
@@ -167,7 +167,7 @@ def _first_of(asked: _Question, several: Sequence[Network]) -> tuple[Plan, Seque
         if network is not None:
             plan = _solved_on(asked, network)
             assert plan.subject is not None
-            plan = with_reason(plan.subject.graph, plan) if plan.network else plan
+            plan = with_reason(plan.subject.graph, plan, step_of(plan)) if plan.network else plan
             return plan, [other for other in several if other is not network]
     raise errors.NothingFaster(bound)
 
@@ -226,6 +226,6 @@ def with_reasons(graph: Graph, plan: Plan) -> Plan:
     """A plan that was not searched for, with the reason of every name: what it would cost to undo the choice alone."""
     how: dict[str, Any] = {"stored": plan.stored, "order_where": plan.order_where, "network": plan.physical}
     problem = Problem.of(graph, plan.mesh, plan.chip, bool(plan.regather), **how)
-    cost, _ = problem.price(plan.rules)
+    cost = problem.cost(plan.rules)
     seconds = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
     return replace(plan, reasons=_reasons(problem, plan, seconds))

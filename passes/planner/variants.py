@@ -205,7 +205,7 @@ def _searched_for(plan: Plan) -> float:
     """What a search took a plan to need, or what it needs if that is more: where more sums are joined than a search
     reckons with, a step is faster than it is priced."""
     assert plan.subject is not None
-    cost, _ = Problem.under(plan.subject.graph, plan).price(plan.rules)
+    cost = Problem.under(plan.subject.graph, plan).cost(plan.rules)
     priced = float(step_seconds(cost.compute, cost.activations, cost.hidden, plan.chip.overlap))
     return max(priced, step_of(plan))
 
