@@ -18,6 +18,7 @@ import pytest
 from random_plans import prepared_program
 from step_models import raw_gpt
 from typeguard import suppress_type_checks
+from walked_kernels import kernels
 
 import ir
 import passes
@@ -30,7 +31,6 @@ from passes.hardware.chip import CHIPS, Chip
 from passes.planner.candidate import Candidate
 from passes.planner.cost import step_seconds
 from passes.planner.problem import Problem
-from passes.planner.traffic import traffic
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.state import STATE_KINDS
 from passes.stage import Stage
@@ -232,19 +232,21 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
     """The products and what moves through memory, of the local arrays of the text."""
     total = 0.0
     twins = _by_result(placed)
-    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
+    moved = {id(node): list(values.values()) for node, values in kernels(graph)}
+    for node in graph.nodes:
         if entered(node):
             twin = twins[node.outputs[0].id]
             for body, there in zip(entered(node), entered(twin), strict=True):
                 total += node.count("trips", 1) * _operations(body, there, local, mesh, chip)
             continue
-        sent = sum(value.type.bytes / _shards(local[value.id].type.dims, mesh) for value in moved)
+        arrays = moved.get(id(node), [])
+        sent = sum(value.type.bytes / _shards(local[value.id].type.dims, mesh) for value in arrays)
         flops = op_of(node).flops(node)
         if flops:
             twin = twins[node.outputs[0].id]
             flops /= _shards([dim for value in (*twin.value_inputs, *twin.outputs) for dim in value.type.dims], mesh)
         width = max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
-        kernel = KERNEL if moved and not chip.switched else 0.0
+        kernel = KERNEL if arrays and not chip.switched else 0.0
         total += max(flops / chip.rate(width), sent / chip.memory_bandwidth) + kernel
     return total
 
