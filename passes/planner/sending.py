@@ -66,14 +66,16 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
         elif of.uniform and op.gathers:
             moved = moved + 2 * step.bytes * (np.asarray(step.mask) != 0) * of.fresh[i]  # written, and read
         else:
-            each = Printed(step.kind, step.mask, step.bytes)
+            vector: Any = False
+            shard: Any = 0
+            halved: Any = False
             if thin and (op.gathers or op.scatters):
                 vector = is_vector(_local(type_, step.after, network.mesh))
-                each = replace(each, vector=vector, shard=prod(_local(type_, before, network.mesh)))
-            if op.scatters and several:
-                each = replace(each, scattered=_scattered(step, before, type_, network.mesh))
+                shard = prod(_local(type_, before, network.mesh))
+            scattered = _scattered(step, before, type_, network.mesh) if op.scatters and several else None
             if wide and op.gathers:
-                each = replace(each, halved=of.halved[i] & _only_moves(steps[i + 1 :]))
+                halved = of.halved[i] & _only_moves(steps[i + 1 :])
+            each = Printed(step.kind, step.mask, step.bytes, vector, shard, halved, scattered)
             goes_on = of.goes_on[i] if of.goes_on else True
             more, still = chain.add(each, goes_on)
             seconds, waited = seconds + more * of.fresh[i], waited + still * of.fresh[i]

@@ -53,14 +53,18 @@ def reshard_steps(
         computed: the compute axes of each name, which are the outer ones of its dim (see `layout.with_layout`).
     """
     walk = _Walk(type_, source, pending, target, mesh, computed or {})
-    yield from walk.make_room()
-    scattered = walk.scattered(reduction in SUMS)
+    moves, pends = _any(walk.leaving), _any(walk.partial)
+    if moves:
+        yield from walk.make_room()
+    scattered = walk.scattered(reduction in SUMS) if pends else {}
     yield from walk.slices(scattered)
-    yield from walk.scatters(scattered)
-    yield from walk.sums()
-    yield from walk.slices({})
-    yield from walk.swaps()
-    yield from walk.gathers()
+    if pends:
+        yield from walk.scatters(scattered)
+        yield from walk.sums()
+        yield from walk.slices({})
+    if moves:
+        yield from walk.swaps()
+        yield from walk.gathers()
 
 
 class _Walk:
@@ -85,6 +89,7 @@ class _Walk:
         self.computed = computed
         self.sizes = {dim.name: dim.size for dim in reversed(type_.dims) if dim.name is not None}
         self.total = prod(type_.shape) * item_size(type_.dtype)
+        self._local: Mask = None
         self.leaving: Mask = 0
         for name in self.names:
             self.leaving = self.leaving | (self.now[name] & ~self.target[name])
@@ -95,16 +100,18 @@ class _Walk:
 
     def local(self) -> Mask:
         """Bytes of one device's shard."""
-        size: Mask = self.total
-        for name in self.names:
-            size = size // self.mesh.group(self.now[name])
-        return size
+        if self._local is None:
+            self._local = self.total
+            for name in self.names:
+                self._local = self._local // self.mesh.group(self.now[name])
+        return self._local
 
     def step(self, kind: str, name: str | None, mask: Mask, volume: Mask) -> Step:
         return Step(kind, name, mask, volume, self.now, self.partial)
 
     def place(self, name: str, mask: Mask) -> None:
         self.now = self.now | {name: mask}
+        self._local = None
 
     def free(self, name: str) -> Mask:
         """Those of them over which every device has all that it needs."""
@@ -113,6 +120,8 @@ class _Walk:
     def make_room(self) -> Iterator[Step]:
         """Mesh axes leave a dim first where it has not room for those that come besides."""
         for name in self.names:
+            if self.sizes[name] > 0 and self.sizes[name] % self.mesh.devices == 0:
+                continue
             leaving, both = self.now[name] & ~self.target[name], self.now[name] | self.target[name]
             crowded = self.mesh.fitting(self.sizes[name])[both] != both
             yield from self.gather(name, leaving * crowded)
