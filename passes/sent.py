@@ -38,6 +38,7 @@ class Sending:
         apart: by mask, whether nothing is reduce-scattered over its mesh axes, and whether they are a square of
             four chips.
         silent: the numbers of results for which nothing is sent by itself, and why.
+        summed: the numbers of sums of arrays.
     """
 
     plan: Layouts
@@ -48,6 +49,7 @@ class Sending:
         default_factory=dict[int, tuple[tuple[str, ...], int, Value]]
     )
     silent: dict[int, str] = field(default_factory=dict[int, str])
+    summed: set[int] = field(default_factory=set[int])
 
     @classmethod
     def of(cls, placed: Graph, plan: Layouts, form: Sequence[int] | None = None) -> Sending:
@@ -75,6 +77,10 @@ class Sending:
                 if op_of(node).gathers:
                     self.silent[node.outputs[0].id] = UNIFORM
             before = makers.get(node.value_inputs[0].id) if node.value_inputs else None
+            passes_on = op_of(node).is_elementwise or op_of(node).communicates
+            own = passes_on and len(node.value_inputs) == 1 and node.value_inputs[0].id in self.summed
+            if op_of(node).sums(node) or own:
+                self.summed.update(value.id for value in node.outputs)
             like = before is not None and before.kind == node.kind and op_of(node).communicates
             if before is not None and like and reads[before.outputs[0].id] == 1:
                 self._join(before, node)
@@ -108,7 +114,7 @@ class Sending:
                 size = size if result.id in self.joint else volume
                 mask = mesh.mask(over)
                 made, had = self._local(result), self._local(given)
-                scattered = _scattered(given, had, made) if OPS[kind].scatters else None
+                scattered = _scattered(given, had, made, given.id in self.summed) if OPS[kind].scatters else None
                 halved = result.type.dtype == "float32" and self.halves.take(result)
                 each = Printed(kind, mask, size, bool(is_vector(made)), prod(had), halved, scattered)
                 sent, size, reason = self.sends.of(each, *self.apart[mask])
@@ -120,11 +126,11 @@ class Sending:
         return [dim.size // prod(sizes[axis] for axis in dim.mesh) for dim in value.type.dims]
 
 
-def _scattered(given: Value, before: Sequence[int], after: Sequence[int]) -> Scattered | None:
+def _scattered(given: Value, before: Sequence[int], after: Sequence[int], summed: bool) -> Scattered | None:
     """What a reduce-scatter cuts; None for a vector."""
     long = [i for i, dim in enumerate(given.type.dims) if dim.size > 1]
     cut = [i for i in long if before[i] != after[i]]
     if len(long) < 2 or len(cut) != 1:
         return None
     sizes = tuple([before[i] for i in long])
-    return Scattered(sizes, long.index(cut[0]), after[cut[0]], item_size(given.type.dtype))
+    return Scattered(sizes, long.index(cut[0]), after[cut[0]], item_size(given.type.dtype), summed=summed)

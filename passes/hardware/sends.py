@@ -10,7 +10,9 @@ collectives become others:
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
   of them, since half goes each way round, and on a square of four chips halves of those again; or a dim that no tile
   is of. An array that has no such layout but one whose tiles are half empty is reduced on every device. That is not
-  foretold of more than two dims of which all tiles are half empty: products write these in a layout of their own;
+  foretold of more than two dims of which all tiles are half empty: products write these in a layout of their own. A sum
+  of an array is laid out as that is, in least room. So is one of which a dim has one element on each device, and of
+  that whole rows of the lanes are cut alone;
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice;
 - over several slices a gather between them that one inside of each follows, and a reduce-scatter inside that one
@@ -92,6 +94,7 @@ class Scattered:
         shard: what is left of it.
         item: bytes of an element.
         among: which of all ways to shard it each of many candidates has.
+        summed: whether it is a sum of an array, which no product makes.
     """
 
     sizes: tuple[Any, ...]
@@ -99,6 +102,7 @@ class Scattered:
     shard: Any
     item: int
     among: Among | None = None
+    summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,22 +190,25 @@ class Sends:
         down = [filled_rows(size, rows) for size in sizes]
         by_rows, by_lanes = each.shard % whole == 0, each.shard % lanes == 0
         found: Any = np.asarray(False)
+        best: Any = np.asarray(False)
         least: Any = np.inf
-        for lane, row in permutations(places, 2):
+        lone: Any = sum([np.asarray(size) == 1 for i, size in enumerate(sizes) if i != each.at]) > 0
+        for lane, row in sorted(permutations(places, 2), reverse=True):
             others = _product([sizes[i] for i in places if i not in (lane, row)])
             room = across[lane] * down[row] * others
-            fits = room < 2 * elements
+            fits: Any = ~lone
             if each.at == lane:
-                fits = fits & by_lanes
+                fits = by_lanes
             elif each.at == row:
                 # An even number of whole tiles, in each of so many parts one after the other.
                 tiles = each.shard // whole * (across[lane] // lanes) * others
-                fits = fits & by_rows & (tiles % 2 == 0)
-            found = found | fits
-            if found.all():
-                return found
+                fits = by_rows & (tiles % 2 == 0) & ~lone
+            # Of several layouts of least room it is that of the last dims.
+            best = where(room < least, fits, best)
+            found = found | (fits & (room < 2 * elements))
             least = np.minimum(least, room)
-        return found | ((len(sizes) > 2) & (least >= 2 * elements))
+        found = found | ((len(sizes) > 2) & (least >= 2 * elements))
+        return best if each.summed else where(lone, best, found)
 
     def narrowed(self, each: Printed) -> Any:
         """Whether it is sent in bfloat16, if it is sent as it is."""

@@ -72,7 +72,7 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
             if thin and (op.gathers or op.scatters):
                 vector = is_vector(_local(type_, step.after, network.mesh))
                 shard = prod(_local(type_, before, network.mesh))
-            scattered = _scattered(step, before, type_, network.mesh) if op.scatters and several else None
+            scattered = _scattered(step, before, reshard, network.mesh) if op.scatters and several else None
             if wide and op.gathers:
                 halved = of.halved[i] & _only_moves(steps[i + 1 :])
             each = Printed(step.kind, step.mask, step.bytes, vector, shard, halved, scattered)
@@ -134,8 +134,9 @@ class _Chain:
             self.last[kind] = replace(last, mask=where(np.asarray(mask) != 0, 0, last.mask)), taken
 
 
-def _scattered(step: Step, before: Layout, type_: TensorType, mesh: DeviceMesh) -> Scattered:
+def _scattered(step: Step, before: Layout, reshard: Reshard, mesh: DeviceMesh) -> Scattered:
     """What a step cuts."""
+    type_ = reshard.value.type
     long = [i for i, dim in enumerate(type_.dims) if dim.size > 1]
     at = [type_.dims[i].name for i in long].index(step.name)
     sizes, after = _local(type_, before, mesh), _local(type_, step.after, mesh)
@@ -143,8 +144,10 @@ def _scattered(step: Step, before: Layout, type_: TensorType, mesh: DeviceMesh) 
     number: Any = step.after.get(step.name or "", 0)
     for name in names:
         number = number * mesh.masks + before.get(name, 0)
-    among = Among(number, mesh.masks ** (len(names) + 1), (type_, step.name))
-    return Scattered(tuple([sizes[i] for i in long]), at, after[long[at]], item_size(type_.dtype), among)
+    among = Among(number, mesh.masks ** (len(names) + 1), (type_, step.name, reshard.summed))
+    return Scattered(
+        tuple([sizes[i] for i in long]), at, after[long[at]], item_size(type_.dtype), among, reshard.summed
+    )
 
 
 def _only_moves(steps: Sequence[Step]) -> Any:

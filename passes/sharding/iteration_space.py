@@ -19,7 +19,8 @@ from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
 @dataclass(frozen=True)
 class Reshard:
-    """One value resharded: from `source` (with reductions over `pending` to be made) to `target`."""
+    """One value resharded: from `source` (with reductions over `pending` to be made) to `target`; `summed`: one that is
+    a sum of an array, which no product makes."""
 
     value: Value
     role: Role
@@ -28,6 +29,7 @@ class Reshard:
     pending: tuple[Mask, ...]
     target: Layout
     reduction: str = SUM
+    summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def result_reshards(node: Node, roles: Roles, rules: ShardingRules, space: Space
         pending = pending_reductions(reduced_in(node, space, value), layout)
         made, wanted = restricted(layout, value.type, rules), value_layout(value, roles, rules)
         reduction = op_of(node).reduction(node)
-        reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, reduction))
+        summed = op_of(node).sums(node)
+        reshards.append(Reshard(value, space.role, roles[value.id], made, pending, wanted, reduction, summed))
     return reshards
 
 
