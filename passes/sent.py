@@ -77,7 +77,7 @@ class Sending:
                 if op_of(node).gathers:
                     self.silent[node.outputs[0].id] = UNIFORM
             before = makers.get(node.value_inputs[0].id) if node.value_inputs else None
-            passes_on = op_of(node).is_elementwise or op_of(node).communicates
+            passes_on = op_of(node).is_elementwise or op_of(node).communicates or op_of(node).slices_shards
             own = passes_on and len(node.value_inputs) == 1 and node.value_inputs[0].id in self.summed
             if op_of(node).sums(node) or own:
                 self.summed.update(value.id for value in node.outputs)

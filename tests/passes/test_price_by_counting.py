@@ -86,12 +86,16 @@ def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
 
 def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[int]) -> Any:
     total = np.zeros(2)
+    summed: set[int] = set()
     for node in _in_pairs(graph, chip):
+        resharded = (op_of(node).communicates or node.kind == "reshard") and node.value_inputs[0].id in summed
+        if (node.kind == "reduce" and node.fn == "sum") or resharded:
+            summed.add(node.outputs[0].id)
         if op_of(node).communicates:
             awaited = str(node.attrs["moving"]) == "activation"
             kind, volume = node.kind, node.count("bytes")
             if not chip.switched:
-                kind, volume = _by_libtpu(node, mesh, wide)
+                kind, volume = _by_libtpu(node, mesh, wide, node.value_inputs[0].id in summed)
             seconds = collective_seconds(kind, list(node.words("mesh")), volume, mesh, chip, awaited) if kind else 0.0
             still = seconds if awaited else 0.0
             if kind == "reduce_scatter" and not awaited and not chip.switched:
@@ -103,7 +107,7 @@ def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[
     return total
 
 
-def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int]) -> tuple[str, float]:
+def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int], summed: bool) -> tuple[str, float]:
     """Kind and bytes of what a TPU sends: vectors and, over 2 x 2 x 2 chips, what would be scattered are reduced, and
     what only products read is gathered in half."""
     (given,), (made,), kind, over = node.value_inputs, node.outputs, node.kind, set(node.words("mesh"))
@@ -112,7 +116,7 @@ def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int]) -> tuple[str, f
     line, near = max(here, default=1) == prod(here), "replica" not in over
     if kind == "reduce_scatter" and ((line and near) or over == {"data", "sequence", "model"}):
         return "all_reduce", node.count("bytes")
-    if kind == "reduce_scatter" and near and not _fits(node, mesh, over):
+    if kind == "reduce_scatter" and near and not _fits(node, mesh, over, summed):
         return "all_reduce", node.count("bytes")
     if kind == "all_gather" and line and (near or over == {"replica"}) and there % 128:
         return "all_reduce", node.count("bytes")
@@ -121,9 +125,10 @@ def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int]) -> tuple[str, f
     return kind, node.count("bytes")
 
 
-def _fits(node: Node, mesh: dict[str, int], over: set[str]) -> bool:
+def _fits(node: Node, mesh: dict[str, int], over: set[str], summed: bool) -> bool:
     """Whether shards are an even number of whole tiles of 8 x 128, or whole lanes, in a layout whose
-    tiles are more than half full; on four chips in a square of 2 x 2 halves of them."""
+    tiles are more than half full; on four chips in a square of 2 x 2 halves of them. Of a sum in the layout of least
+    room, and with a dim of one element, where lanes alone are cut."""
     (given,), (made,) = node.value_inputs, node.outputs
     sides = [
         (before.size // prod(mesh[axis] for axis in before.mesh), after.size // prod(mesh[axis] for axis in after.mesh))
@@ -131,17 +136,22 @@ def _fits(node: Node, mesh: dict[str, int], over: set[str]) -> bool:
         if before.size > 1
     ]
     rows = 8 * 4 // item_size(given.type.dtype) * (2 if prod(mesh[axis] for axis in over) == 4 else 1)
-    ways: list[tuple[int, bool]] = []
+    ways: list[tuple[int, int, int, bool]] = []
     for i, (lanes, left) in enumerate(sides):
         for j, (high, low) in enumerate(sides):
             if i != j:
                 rest = prod(size for k, (size, _) in enumerate(sides) if k not in (i, j))
                 tiles = low // rows * -(-lanes // 128) * rest
                 cut = left % 128 == 0 if left != lanes else low == high or (low % rows == 0 and tiles % 2 == 0)
-                ways.append((-(-lanes // 128) * 128 * _filled(high) * rest, cut))
+                ways.append((-(-lanes // 128) * 128 * _filled(high) * rest, -i, -j, cut))
+    room, lane, _, cut = min(ways)
+    (at,) = [k for k, (high, low) in enumerate(sides) if high != low]
+    if any(high == 1 for k, (high, _) in enumerate(sides) if k != at):
+        return lane == -at and cut
+    if summed:
+        return cut
     most = 2 * prod(size for size, _ in sides)
-    odd = len(sides) > 2 and min(room for room, _ in ways) >= most
-    return odd or any(cut for room, cut in ways if room < most)
+    return (len(sides) > 2 and room >= most) or any(cut for room, *_, cut in ways if room < most)
 
 
 def _filled(rows: int) -> int:
