@@ -8,11 +8,9 @@ from jax import lax
 
 from haliax.core.as_made import as_made
 
-KEYS = jax.random.split(jax.random.key(0), 4)
-X, Y = jax.random.normal(KEYS[0], (3, 5)), jax.random.normal(KEYS[1], (5, 3))
-CUBE = jax.random.normal(KEYS[2], (2, 3, 5))
-WINDOWS = jax.random.normal(KEYS[3], (4, 5, 2))
-ROWS = jnp.array([[4], [0], [4], [2]])
+RNG = np.random.default_rng(0)
+X, Y, CUBE, WINDOWS = (RNG.normal(size=size).astype(np.float32) for size in ((3, 5), (5, 3), (2, 3, 5), (4, 5, 2)))
+ROWS = np.array([[4], [0], [4], [2]], np.int32)
 
 
 def the_head(x):

@@ -67,12 +67,12 @@ def accumulated(w: Any, x: jax.Array) -> tuple[Any, jax.Array]:
 
 
 def arguments() -> tuple[Any, jax.Array]:
-    keys = jax.random.split(jax.random.key(0), 3)
-    w = {
-        "up": jax.random.normal(keys[0], (LAYERS, EMBED, MLP)),
-        "down": jax.random.normal(keys[1], (LAYERS, MLP, EMBED)),
-    }
-    return jax.tree.map(lambda each: each / 8, w), jax.random.normal(keys[2], (BATCH, EMBED))
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> Any:
+        return rng.normal(size=shape).astype(np.float32)
+
+    return {"up": normal(LAYERS, EMBED, MLP) / 8, "down": normal(LAYERS, MLP, EMBED) / 8}, normal(BATCH, EMBED)
 
 
 def traced(function: Any = step) -> ir.Graph:

@@ -33,11 +33,11 @@ def step(state, batch):
 
 def arguments():
     sizes = {"embedding": (96, 8), "up": (8, 32), "down": (32, 8), "head": (8, 4)}
-    keys = jax.random.split(jax.random.key(0), len(sizes))
-    params = {name: jax.random.normal(key, size) for (name, size), key in zip(sizes.items(), keys, strict=True)}
-    tokens = jax.random.randint(jax.random.key(1), (16, 4), 0, 96)
-    targets = jax.random.normal(jax.random.key(2), (16, 4, 4))
-    return {"params": params, "momentum": jax.tree.map(jnp.zeros_like, params)}, {"tokens": tokens, "targets": targets}
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    tokens = rng.integers(0, 96, (16, 4)).astype(np.int32)
+    targets = rng.normal(size=(16, 4, 4)).astype(np.float32)
+    return {"params": params, "momentum": jax.tree.map(np.zeros_like, params)}, {"tokens": tokens, "targets": targets}
 
 
 STATE, BATCH = arguments()
