@@ -9,6 +9,8 @@ from typeguard import suppress_type_checks
 import passes
 from passes import Plan
 
+pytestmark = pytest.mark.hurried
+
 MESH = {"data": 4, "model": 2}
 SOLVED = {
     "4x2": MESH,

@@ -134,6 +134,7 @@ def test_it_is_priced_as_jax_checkpoint_is() -> None:
 # On devices.
 
 
+@pytest.mark.hurried
 @pytest.mark.parametrize("function", [step, accumulated])
 def test_eight_devices_compute_the_same_in_less_memory(function: Any) -> None:
     compute = {"batch": "data", "mlp": "model"}

@@ -29,6 +29,8 @@ from passes.report.explained import explained
 from passes.ring_attention import in_rings, may_ring
 from passes.shadow import alone
 
+pytestmark = pytest.mark.hurried
+
 MESH = {"data": 2, "sequence": 4}
 LAYOUT = {"batch": ("data",), "position": ("sequence",)}
 

@@ -19,6 +19,8 @@ from passes.planner.problem import Problem
 from passes.sharding.mesh import DeviceMesh
 from passes.sharding.rules import ShardingRules
 
+pytestmark = pytest.mark.hurried
+
 SIZES = {"first": 512, "second": 1024, "third": 768, "fourth": 1024}
 PAIRS = [*pairwise(SIZES), ("fourth", "first")]
 
