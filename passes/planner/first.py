@@ -21,7 +21,7 @@ from passes.planner.tables import Asked, Float
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import ShardingRules
 
-WORTH = 0.1
+WORTH = 0.05
 """By which a plan must be better for those near it to be tried: what is less the search finds as fast."""
 _STEPS = 8
 """From the best plans to those that differ from them in one name."""
@@ -66,6 +66,7 @@ def near_plans(space: PlanSpace, choice: Choice) -> list[Choice]:
         each
         for (stored, masks), each in found.items()
         if stored in storage and all(mask in some for mask, some in zip(masks, options, strict=True))
+        if space.has(each[1])
     ]
 
 
@@ -132,8 +133,9 @@ class First:
         """Notes the best of some plans of a space, and of those near the best, as long as any is better than all that
         were known by what is worth it."""
         before = min((each.seconds for _, each in self.best), default=np.inf), np.inf
+        choices = [each for each in choices if space.has(each[1])]
         for _ in range(_STEPS):
-            prices = self._prices(space, choices)
+            prices = self._prices(space, choices) if choices else None
             if prices is None:
                 return
             seconds, peaks = prices.both.max(axis=0), prices.peaks

@@ -382,6 +382,21 @@ def legal_group(
     return Group(-1, space, stored, (name,), (names.index(name),), sides, (asked,), None)
 
 
+def together_groups(space: PlanSpace, names: Sequence[str], networks: int = 1) -> list[Group]:
+    """What pairs of names cost that have to be together on some mesh axis: nothing, and infinitely much where they are
+    on none."""
+    found: list[Group] = []
+    for pair in space.together:
+
+        def rows(rules: ShardingRules, pair: tuple[str, str] = pair) -> list[Any]:
+            one, other = (np.asarray(rules.compute[name]) for name in pair)
+            return [np.where(one & other != 0, 0.0, np.inf)] * (BOUNDS * networks)
+
+        asked = Asked(rows, ((tuple((name, 1) for name in pair), "compute"),), lent=pair)
+        found.append(_group(space, [Function(asked)], names, (), -1))
+    return found
+
+
 def _storing(space: PlanSpace, names: tuple[str, ...]) -> IntArray:
     return np.array([choice.mask for choice in space.storage_choices if choice.names == names])
 

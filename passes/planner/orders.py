@@ -81,14 +81,14 @@ def _competing(space: PlanSpace, name: str, before: str) -> int:
 
 
 def _narrowed(space: PlanSpace, where: OrderWhere) -> PlanSpace:
-    """A space in another order; where that makes a difference on a single mesh axis, with the plans alone in which both
-    names are on it."""
+    """A space in another order, with the plans alone in which both names are on some mesh axis: without that nothing is
+    exchanged."""
     options = dict(space.options)
-    for name, before in where.values():
+    pairs = tuple([(name, before) for name, before in where.values()])
+    for name, before in pairs:
         axes = _competing(space, name, before)
-        if axes.bit_count() == 1:
-            options |= {each: options[each][(options[each] & axes) != 0] for each in (name, before)}
-    return replace(space, options=options, order_where=where)
+        options |= {each: options[each][(options[each] & axes) != 0] for each in (name, before)}
+    return replace(space, options=options, order_where=where, together=pairs)
 
 
 def in_each_order(spaces: Sequence[PlanSpace], others: Iterable[OrderWhere]) -> list[PlanSpace]:
@@ -96,5 +96,5 @@ def in_each_order(spaces: Sequence[PlanSpace], others: Iterable[OrderWhere]) -> 
     found = list(spaces)
     for where in others:
         parts = (_narrowed(space, where) for space in spaces)
-        found += [part for part in parts if all(len(options) for options in part.options.values())]
+        found += [part for part in parts if part.plans]
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from passes.hardware.chip import Chip
 from passes.planner.branch import BOUNDS
-from passes.planner.groups import Function, Group, Known, Seats, bundled, grouped, legal_group
+from passes.planner.groups import Function, Group, Known, Seats, bundled, grouped, legal_group, together_groups
 from passes.planner.space import PlanSpace
 from passes.planner.tables import EXTRA, Asked, able_names
 from passes.planner.terms import Term
@@ -90,7 +90,7 @@ class Shared:
         seats = Seats(space)
         plain = grouped(space, functions, names, (), known, seats)
         each_legal = (legal_group(space, name, (), names, networks) for name in space.names)
-        legal = [group for group in each_legal if group is not None]
+        legal = [group for group in each_legal if group is not None] + together_groups(space, names, networks)
         stored = tuple(group for group in plain if group.asked[0].stored & storable)
         apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
         # What is in `apart` already is not to be counted twice.

@@ -12,15 +12,16 @@ most widespread (by how many values have them). So `mlp` or `heads` get a mesh a
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from ir.types import SUMS
-from passes.sharding.mesh import DeviceMesh, IntArray
+from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 from passes.sharding.rules import OrderWhere
 
 _MOST = 0.95
@@ -44,7 +45,8 @@ class StorageAxes:
 @dataclass(frozen=True)
 class PlanSpace:
     """Names with a choice, in priority order, their options as masks, and the storage choices; where the order is
-    another one; of a space that was restricted (`passes.planner.constraints`) the parts that were searched."""
+    another one; pairs of names of which in every plan both are on some mesh axis; of a space that was restricted
+    (`passes.planner.constraints`) the parts that were searched."""
 
     mesh: DeviceMesh
     order: tuple[str, ...]
@@ -53,16 +55,26 @@ class PlanSpace:
     fixed: dict[str, str]
     parts: "tuple[PlanSpace, ...]" = ()
     order_where: OrderWhere = field(default_factory=dict[str, tuple[str, ...]])
+    together: tuple[tuple[str, str], ...] = ()
 
     @property
     def plans(self) -> int:
         """How many plans the space has."""
         if self.parts:
             return sum(part.plans for part in self.parts)
-        total = len(self.storage_choices)
-        for options in self.options.values():
-            total *= len(options)
+        paired = list(dict.fromkeys(name for pair in self.together for name in pair))
+        grid = np.meshgrid(*[self.options[name] for name in paired], indexing="ij")
+        total = int(np.sum(self.has(dict(zip(paired, grid, strict=True))))) * len(self.storage_choices)
+        for name, options in self.options.items():
+            total *= len(options) if name not in paired else 1
         return total
+
+    def has(self, masks: Mapping[str, Mask]) -> Any:
+        """Whether each pair that has to be is together on some mesh axis, where the names have these options."""
+        found: Any = np.True_
+        for name, other in self.together:
+            found = found & (np.asarray(masks[name]) & masks[other] != 0)
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:

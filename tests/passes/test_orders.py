@@ -4,6 +4,7 @@ from itertools import product
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import random_plans
 from step_models import Step, filled, mlp_step, raw_gpt, shaped
@@ -15,6 +16,7 @@ import passes
 from passes import PlanError, pipeline, summary
 from passes.alternatives import explanation
 from passes.hardware.chip import CHIPS
+from passes.planner.cost import step_seconds
 from passes.planner.document import read_document, text_of
 from passes.planner.first import exchanged_plans
 from passes.planner.orders import in_each_order, orders
@@ -134,6 +136,25 @@ def test_the_best_of_all_orders_is_found(graph):
     assert seconds_of(cost) == pytest.approx(prices[str(WHERE)], rel=1e-9)
     assert prices[str(WHERE)] < 0.95 * prices["{}"]
     assert plan.reasons["order"].startswith("without it a step takes")
+
+
+def test_without_both_names_on_a_mesh_axis_another_order_gives_nothing_better():
+    """On several mesh axes, against every plan of the other order, those that the search leaves out as well."""
+    graph = pipeline.prepare(ir.trace(*mixture(batch=16, embed=64, mlp=128, wide=63)))
+    problem = Problem.of(graph, DeviceMesh.of("2x2"), CHIPS["v5e"])
+    spaces = in_each_order([problem.space], [WHERE])
+    choices = list(product(*problem.space.options.values()))
+    masks = dict(zip(problem.space.options, np.array(choices).T, strict=True))
+    least = []
+    with suppress_type_checks():
+        for where, stored in product(({}, WHERE), problem.space.storage_choices):
+            cost = problem.cost(ShardingRules(problem.network.mesh, problem.space.order, masks, stored.extra, where))
+            least.append(float(np.min(step_seconds(cost.compute, cost.activations, cost.hidden, CHIPS["v5e"].overlap))))
+        found = search(spaces, problem.terms, problem.memory, CHIPS["v5e"])
+    assert found.best[0].seconds == pytest.approx(min(least), rel=1e-9)
+    together = masks["experts"] & masks["batch"] != 0
+    assert 0 < together.sum() < len(choices)
+    assert spaces[1].plans == together.sum() * len(problem.space.storage_choices)
 
 
 def test_only_what_beats_a_known_plan_is_looked_for(graph):

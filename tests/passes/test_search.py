@@ -37,7 +37,9 @@ MOST = 20_000
 
 def every_price(problem, space):
     """Seconds and peaks of every plan of a space, all at once and through no table."""
-    choices = list(product(space.storage_choices, product(*space.options.values())))
+    every = product(*space.options.values())
+    own = [masks for masks in every if space.has(dict(zip(space.options, map(int, masks), strict=True)))]
+    choices = list(product(space.storage_choices, own))
     compute = {name: np.array([masks[i] for _, masks in choices]) for i, name in enumerate(space.options)}
     stored = dict.fromkeys(name for each in space.storage_choices for name in each.names)
     extra = {name: np.array([each.extra.get(name, 0) for each, _ in choices]) for name in stored}
