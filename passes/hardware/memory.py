@@ -69,7 +69,7 @@ class ChipMemory:
         """The most bytes that temporaries spare the memory of the device."""
         return self.on_chip + (self.on_chip + self.copies) // 2
 
-    def off_chip(self, waiting: Any, stacked: Any, looped: Any, paired: Any = 0) -> Any:
+    def off_chip(self, waiting: Any, stacked: Any, looped: Any, paired: Any = 0, reduced: Any = 0) -> Any:
         """The bytes of temporaries that are in the memory of the device: nothing as long as all fit on the chip. What
         loops stack they read and write in every trip, so as much of it stays as has room beside the rest. Where the
         rest does not fit by itself, what waits for its readers is sent away, and the chip is left to the body of the
@@ -79,25 +79,31 @@ class ChipMemory:
             waiting: bytes of what is neither stacked nor in a loop; one number, or an array of candidates.
             stacked: bytes of what loops stack.
             looped: bytes of what a trip of a loop makes for itself.
-            paired: bytes of gradients that wait for the update, of parameters as large (`paired_off_chip`).
+            paired, reduced: bytes of gradients that wait for the update (`gradients_off_chip`).
         """
         fits: Any = np.asarray(waiting + looped) <= self.on_chip
         room: Any = np.maximum(self.on_chip - waiting - looped, 0)
-        beyond: Any = np.maximum(stacked - np.maximum(room - 3 * np.asarray(paired), 0), 0)
+        left: Any = np.maximum(room - 3 * np.asarray(paired) - 2 * np.asarray(reduced), 0)
+        beyond: Any = np.maximum(stacked - left, 0)
         sent: Any = waiting + stacked + np.maximum(looped - self.on_chip, 0)
-        return beyond * fits + sent * ~fits + self.paired_off_chip(waiting, looped, paired)
+        return beyond * fits + sent * ~fits + self.gradients_off_chip(waiting, looped, paired, reduced)
 
-    def paired_off_chip(self, waiting: Any, looped: Any, paired: Any) -> Any:
+    def gradients_off_chip(self, waiting: Any, looped: Any, paired: Any, reduced: Any) -> Any:
         """The bytes in the memory of the device of gradients that wait for the update, of parameters that are computed
-        with as they are stored. These are read again and again till then, so on the chip they come first. All gradients
-        are reduced as one, and what is reduced is beside what is not: where not all three have room, what is reduced is
-        in memory. A parameter that is on the chip leaves its place in memory until it is updated, to gradients: the one
-        that is read first is given the place that is written last, and so on, so half of them find a place that is
-        written after they were read.
+        with as they are stored.
+
+        All such gradients are reduced as one, and what is reduced is beside what is not: where both have no room on the
+        chip, what is reduced is in memory. Parameters are read again and again, and where an update reads nothing else
+        of the state they stay on the chip till then and come first (`paired`; with moments an update has these and the
+        parameter from memory: `reduced`). A parameter that stays leaves its place in memory to gradients until it is
+        updated: the one that is read first is given the place that is written last, and so on, so half of them find a
+        place that is written after they were read.
         """
         room: Any = np.maximum(self.on_chip - waiting - looped, 0)
         here: Any = np.clip(3 * np.asarray(paired) - room, 0, paired)
-        return here - np.minimum(here, self.left_to_gradients(paired))
+        here = here - np.minimum(here, self.left_to_gradients(paired))
+        left: Any = np.maximum(room - 3 * np.asarray(paired), 0)
+        return here + np.clip(2 * np.asarray(reduced) - left, 0, reduced)
 
     def left_to_gradients(self, paired: Any) -> Any:
         """The bytes of gradients that find a place which parameters on the chip have left."""

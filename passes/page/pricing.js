@@ -65,38 +65,42 @@ const Pricing = (() => {
       if (index < 0) return null;
       places[i].forEach((place, row) => (bytes[place] = at(table, row, index)));
     }
-    // What stays in the memory of the device, what passes, what loops stack, what is in them, and gradients beside their
-    // parameters: `ChipMemory.off_chip`.
-    const held = [0, 1, 2, 3, 4].map(() => memoryKinds.map(() => 0));
-    const total = [0, 0, 0, 0, 0];
+    // What stays in the memory of the device, what passes, what loops stack, what is in them, and gradients that
+    // wait for the update: `ChipMemory.off_chip`.
+    const held = [0, 1, 2, 3, 4, 5].map(() => memoryKinds.map(() => 0));
+    const total = [0, 0, 0, 0, 0, 0];
     let peak = 0, parts = memoryKinds.map(() => 0);
     const course = [];
     for (const [sign, place, kind, which] of events) {
       const change = sign * bytes[place];
       held[which][kind] += change;
       total[which] += change;
-      const [, waiting, stacked, looped, paired] = total;
+      const [, waiting, stacked, looped, paired, reduced] = total;
       const passes = waiting + looped > onChip;
       const room = Math.max(onChip - waiting - looped, 0);
       const here = Math.min(Math.max(3 * paired - room, 0), paired);
-      const beside = here - Math.min(here, Math.floor(Math.min(paired, onChip + copies) / 2));
-      const beyond = Math.max(stacked - Math.max(room - 3 * paired, 0), 0);
+      const left = Math.max(room - 3 * paired, 0);
+      const beside = here - Math.min(here, Math.floor(Math.min(paired, onChip + copies) / 2))
+        + Math.min(Math.max(2 * reduced - left, 0), reduced);
+      const beyond = Math.max(stacked - Math.max(left - 2 * reduced, 0), 0);
       const off = passes ? waiting + stacked + Math.max(looped - onChip, 0) : beyond;
       const running = total[0] + off + beside;
       if (running > peak) {
         peak = running;
-        let left = off - (passes ? waiting : 0);
+        let rest = off - (passes ? waiting : 0);
         parts = memoryKinds.map((_, i) => held[0][i] + (passes ? held[1][i] : 0));
-        let leftBeside = beside;
-        held[4].forEach((bytes, i) => {
-          const taken = Math.min(leftBeside, bytes);
-          leftBeside -= taken;
-          parts[i] += taken;
-        });
+        let gradients = beside;
+        for (const sort of [held[4], held[5]]) {
+          sort.forEach((bytes, i) => {
+            const taken = Math.min(gradients, bytes);
+            gradients -= taken;
+            parts[i] += taken;
+          });
+        }
         for (const sort of [held[2], held[3]]) {
           sort.forEach((bytes, i) => {
-            const taken = Math.min(left, bytes);
-            left -= taken;
+            const taken = Math.min(rest, bytes);
+            rest -= taken;
             parts[i] += taken;
           });
         }

@@ -47,6 +47,8 @@ def memory_program(
     program = MemoryProgram()
     writer = _Writer(program, roles, read_by_passes(graph), regather, chip, over_slices(mesh, chip))
     state = {graph.inputs[before].id for before, _ in graph.carried}
+    held = [graph.inputs[before] for before, _ in graph.carried]
+    writer.moments = any(value.type.dims and value.id not in writer.parameters for value in held)
     writer.kernels(graph)
     if chip.record:
         writer.records(graph)
@@ -81,7 +83,8 @@ class _Writer:
         self.by_rows: set[int] = set()
         self.stacked: set[int] = set()
         self.halved: set[int] = set()
-        self.paired: dict[int, Place] = {}
+        self.gradients: dict[int, Place] = {}
+        self.moments = False
         self.at_hand: set[int] = set()
         self.loops = 0
 
@@ -107,10 +110,10 @@ class _Writer:
 
     def change(self, sign: int, value: Value, kind: MemoryKind, stays: bool = False) -> None:
         entry = self.entry(value, halved=value.id in self.halved)
-        if value.id not in self.at_hand and value.id in self.paired:
-            for part in ("beside", "else"):
-                gradient = replace(self.program.entries[entry], made=self.paired[value.id], paired=part)
-                self.add(sign, self.numbered(gradient), kind, paired=part == "beside")
+        if value.id not in self.at_hand and value.id in self.gradients:
+            for part in ("waits", "else"):
+                gradient = replace(self.program.entries[entry], made=self.gradients[value.id], gradient=part)
+                self.add(sign, self.numbered(gradient), kind, gradient=part == "waits")
             return
         if value.id not in self.at_hand:
             self.add(sign, entry, kind, stays, value.id in self.stacked)
@@ -133,9 +136,10 @@ class _Writer:
         stays: bool = False,
         stacked: bool = False,
         at_hand: bool = False,
-        paired: bool = False,
+        gradient: bool = False,
     ) -> None:
-        self.program.events.append(Event(sign, entry, kind, stays, stacked, at_hand or self.loops > 0, paired))
+        how = at_hand or self.loops > 0, gradient and not self.moments, gradient and self.moments
+        self.program.events.append(Event(sign, entry, kind, stays, stacked, *how))
 
     def scope(self, graph: Graph, standing: set[int], scanned: bool, outermost: bool = False) -> None:
         """The events of a body. Its inputs, and results in `standing`, are accounted for outside it."""
@@ -150,7 +154,8 @@ class _Writer:
         begun, ended = self._gathers(graph, computed)
         brought = brought_to_chip(graph, computed) if self.chip.on_chip and not self.loops else dict[int, list[int]]()
         added = added_first(graph.nodes) if self.over_slices else set[int]()
-        pairs = outermost and (self.chip.copies > 0 or not any(op_of(node).scans(node) for node in graph.nodes))
+        loops = any(op_of(node).scans(node) for node in graph.nodes)
+        pairs = outermost and not (self.moments if self.chip.copies else loops)
         live: dict[int, tuple[Value, MemoryKind]] = {}
         waiting: list[int] = []
         arrived: list[int] = []
@@ -159,7 +164,7 @@ class _Writer:
             for value in (after.ends.get(value.id, value) for value in values):
                 if value.id in kept and value.id not in standing and value.id not in live:
                     if pairs and self._is_gradient(node, value):
-                        self.paired[value.id] = Place.of(value, node, self.roles)
+                        self.gradients[value.id] = Place.of(value, node, self.roles)
                     live[value.id] = (value, self._kind(node, value, scanned))
                     self.allocate(*live[value.id])
 

@@ -25,8 +25,8 @@ MEMORY_KINDS: tuple[MemoryKind, ...] = ("parameters", "optimizer", "gradients", 
 class Event:
     """`sign` times the bytes of an entry (a type in a role) come or go. What `stays` is there before or after the step,
     so it is in the memory of the device and not on the chip; what is `stacked` a loop reads or writes in every trip;
-    what is `looped` a trip makes for itself; what is `paired` is a gradient that waits beside its parameter
-    (`ChipMemory.paired_off_chip`)."""
+    what is `looped` a trip makes for itself; what is `paired` or `reduced` is a gradient that waits for the update
+    (`ChipMemory.gradients_off_chip`)."""
 
     sign: int
     entry: int
@@ -35,17 +35,20 @@ class Event:
     stacked: bool = False
     looped: bool = False
     paired: bool = False
+    reduced: bool = False
 
     @property
     def sort(self) -> int:
         """0 for what is there before or after the step, 1 for what comes and goes, 2 for what a loop stacks, 3 for what
-        is in its body, 4 for gradients beside their parameters."""
-        return 0 if self.stays else 2 if self.stacked else 3 if self.looped else 4 if self.paired else 1
+        is in its body, 4 and 5 for gradients that are paired or reduced."""
+        if self.stays:
+            return 0
+        return 2 if self.stacked else 3 if self.looped else PAIRED if self.paired else 5 if self.reduced else 1
 
 
 PAIRED = 4
-"""The sort of gradients beside their parameters."""
-SORTS = 5
+"""The sort of gradients beside parameters that stay on the chip."""
+SORTS = 6
 """How many sorts of events there are."""
 
 
@@ -85,7 +88,7 @@ class Entry:
     innermost; whether it is the record of such copies; the name that must be sharded for it to be there, of what goes
     round then; and whether it stands for what is brought to the chip where it fits, or for what is not where it does
     not: while an operation reads its operands there, those of the next arrive, so half of the chip is for each; and
-    whether it stands for a gradient that waits beside its parameter, `made` in the layout in which it is stored and no
+    whether it stands for a gradient that waits for the update, `made` in the layout in which it is stored and no
     larger than the chip, or for one that does not."""
 
     dims: tuple[tuple[str | None, int], ...]
@@ -97,14 +100,14 @@ class Entry:
     record: bool = False
     around: str = ""
     at_hand: Literal["", "fits", "beyond"] = ""
-    paired: Literal["", "beside", "else"] = ""
+    gradient: Literal["", "waits", "else"] = ""
     made: Place | None = None
 
     def local(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> Any:
         """Bytes on one device; of copies, of each that differs from what is stored and from the others."""
         layout = self.stored_in(rules)
-        if self.paired:
-            return self._paired(rules, chip, self.masks(layout))
+        if self.gradient:
+            return self._gradient(rules, chip, self.masks(layout))
         if self.copies:
             return self._copied(rules, chip, self.masks(layout))
         size = self.bytes_of(rules, chip, self.masks(layout))
@@ -145,13 +148,13 @@ class Entry:
         lengths = [size // rules.mesh.group(mask) for (_, size), mask in zip(self.dims, masks, strict=True)]
         return chip.bytes(lengths, self.item, self.by_rows)
 
-    def _paired(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
+    def _gradient(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
         assert self.made is not None
         layout = rules.layout(dict(self.made.sizes), self.made.role, self.made.blocked)
         made = self.masks_in(rules, self.made, layout)
         size = self.bytes_of(rules, chip, stored)
-        beside = same_masks(zip(made, stored, strict=True)) & (size <= max(chip.on_chip, chip.copies))
-        return size * (beside == (self.paired == "beside"))
+        waits = same_masks(zip(made, stored, strict=True)) & (size <= max(chip.on_chip, chip.copies))
+        return size * (waits == (self.gradient == "waits"))
 
     def _copied(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
         total: Any = 0
@@ -218,8 +221,8 @@ class MemoryProgram:
                 highest = total[0] + off
                 waits = total[1] + total[3] > chip.on_chip
                 found = {key: count for key, count in counts.items() if count and (waits or key[2] != 1)}
-                beside = int(chip.paired_off_chip(total[1], total[3], total[4]))
-                for sorts, room in (((2, 3), off - beside - total[1] * waits), ((4,), beside)):
+                beside = int(chip.gradients_off_chip(total[1], *total[3:]))
+                for sorts, room in (((2, 3), off - beside - total[1] * waits), ((4, 5), beside)):
                     _limit(found, sorts, room, sizes)
         merged: dict[tuple[MemoryKind, int], int] = {}
         for (kind, entry, _), count in found.items():
@@ -250,16 +253,16 @@ def _limit(
 def _in_memory(held: Mapping[tuple[MemoryKind, int], Any], chip: ChipMemory) -> dict[MemoryKind, Any]:
     """What takes memory of the device, by kind: of what loops stack and make, and of gradients beside their parameters,
     what has no room on the chip."""
-    waiting, stacked, looped, paired = (
+    waiting, stacked, looped, *gradients = (
         sum(size for (_, each), size in held.items() if each == sort) for sort in range(1, SORTS)
     )
     passing = waiting + looped > chip.on_chip
-    beside = chip.paired_off_chip(waiting, looped, paired)
-    left = chip.off_chip(waiting, stacked, looped, paired) - beside - waiting * passing
+    beside = chip.gradients_off_chip(waiting, looped, *gradients)
+    left = chip.off_chip(waiting, stacked, looped, *gradients) - beside - waiting * passing
     found: dict[MemoryKind, Any] = {}
     for kind in MEMORY_KINDS:
         found[kind] = held.get((kind, 0), 0) + passing * held.get((kind, 1), 0)
-    for sorts, room in (((2, 3), left), ((4,), beside)):
+    for sorts, room in (((2, 3), left), ((4, 5), beside)):
         for sort in sorts:
             for kind in MEMORY_KINDS:
                 taken = np.minimum(room, held.get((kind, sort), 0))

@@ -133,6 +133,16 @@ def test_gradients_wait_in_the_places_of_parameters_that_are_on_the_chip(
     assert paired - wanted <= chip.most_spared
 
 
+@pytest.mark.parametrize(("on_chip", "wanted"), [(0, 200), (300, 100), (350, 50), (400, 0)])
+def test_beside_moments_parameters_do_not_stay_on_the_chip(on_chip: int, wanted: int) -> None:
+    """What is reduced is beside what is not, and finds no places."""
+    rules, chip = ShardingRules(DeviceMesh.of("1"), (), {}, {}), ChipMemory(on_chip)
+    step = program(Event(1, 0, "parameters", stays=True), *[Event(1, 0, "gradients", reduced=True)] * 2)
+    highest, parts = step.peak(rules, chip)
+    assert (highest, parts["gradients"]) == (100 + wanted, wanted)
+    assert Moments.of(step, chip).peak(np.array([[100.0]])) == [100 + wanted]
+
+
 def _layers(count: int) -> passes.Graph:
     def step(layers: list[jax.Array], x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
         def loss(layers: list[jax.Array]) -> jax.Array:
@@ -161,6 +171,7 @@ def test_which_gradients_wait_beside_their_parameters() -> None:
         rules = passes.Plan.by_hand({"data": 2}, compute, stored).rules
         program = memory_program(graph, assign_roles(graph), chip=chip)
         begun = [event for event in program.events if event.paired and event.sign > 0]
+        assert not any(event.reduced for event in program.events)
         assert [int(program.entries[event.entry].local(rules, chip)) for event in begun] == [each] * 2
 
 
