@@ -251,6 +251,7 @@ def _node_terms(
         "results",
         tuple(halved),
         op_of(node).reduction(node),
+        op_of(node).sums(node),
         once,
         (other.key, other.reduced) if other is not None else None,
         _signature(first.outputs[0], roles) if first is not None else None,
