@@ -246,9 +246,20 @@ def copies_cost(
             goes_on = ways.going_on(numbers, i) if network.sends.slow and not alone else []
             found = sent_steps(steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on))
         price = _sent(copy.reshard, found.seconds * active, found.waited * active)
-        price.compute = found.moved / network.chip.memory_bandwidth * active
+        kernels = _kernels(steps[i], fresh) if network.chip.start else 0.0
+        price.compute = (found.moved / network.chip.memory_bandwidth + kernels * network.chip.start) * active
         cost.add(price)
     return cost
+
+
+def _kernels(steps: Sequence[Step], fresh: Sequence[Any]) -> Any:
+    """How many operations bring shards to where a collective takes them, or to where readers do: one for each gather
+    and each reduce-scatter. What is all-reduced stays where it is."""
+    found: Any = 0.0
+    for step, new in zip(steps, fresh, strict=True):
+        if OPS[step.kind].gathers or OPS[step.kind].scatters:
+            found = found + (np.asarray(step.mask) != 0) * new
+    return found
 
 
 def _steps(reshard: Reshard, rules: ShardingRules) -> Iterator[Step]:

@@ -80,6 +80,7 @@ def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
     mesh, placed = plan.mesh.as_dict(), partitioned(graph, plan)
     compute = _operations(graph, placed, {value.id: value for value in placed.values()}, mesh, chip)
     compute += 2 * _written(placed, 1) / chip.memory_bandwidth * (not chip.switched)
+    compute += KERNEL * _regrouped(placed) * (not chip.switched)
     exposed, hidden = _sent(placed, 1, mesh, chip, read_in_full(placed))
     return compute + exposed + hidden - min(0.8 * hidden, compute)
 
@@ -197,6 +198,12 @@ def _written(graph: Graph, times: int) -> float:
         for body in entered(node):
             total += _written(body, times * node.count("trips", 1))
     return total
+
+
+def _regrouped(graph: Graph) -> int:
+    """How often each device of a TPU gathers or scatters, which takes an operation besides what is sent."""
+    inside = [node.count("trips", 1) * _regrouped(body) for node in graph.nodes for body in entered(node)]
+    return sum(inside) + sum(node.kind in ("all_gather", "reduce_scatter") for node in graph.nodes)
 
 
 def _is_literal(node: Node) -> bool:
