@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ir.graph import Graph
-from ir.ops import entered, op_of
+from ir.ops import OPS, entered, op_of
 from passes import summary
 from passes.hardware.network import Network
 from passes.planner.layouts import Layouts
@@ -82,7 +82,9 @@ def _walk(
         if op.communicates:
             mesh = node.words("mesh")
             what = f"{', '.join(node.words('axis')) or '—'} over {' × '.join(mesh)}"
-            for _, _, sent in sending.for_node(node):
+            for kind, _, sent in sending.for_node(node):
+                if OPS[kind].gathers or OPS[kind].scatters:
+                    yield node.phase, COMPUTE, times * plan.chip.start, str(node.source or "—")
                 if sent is not None:
                     how = node.kind if op.one_way else sent.kind
                     over, moving = plan.mesh.mask(sent.mesh_axes), str(node.attrs["moving"])

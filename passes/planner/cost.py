@@ -22,6 +22,7 @@ from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
 from passes.hardware.network import Network
+from passes.planner.rounds import operations
 from passes.planner.sending import SentOf, SentSteps, sent_steps
 from passes.sharding.iteration_space import Reshard, Space, space_of, value_layout
 from passes.sharding.mesh import DeviceMesh, IntArray
@@ -93,8 +94,8 @@ def operation_seconds(
             parts = rules.mesh.group(mask)
             flops, spilled, held = flops / parts, spilled / parts, held / parts
         traffic = traffic + spilled * (held > chip.memory.on_chip)
-        for name in node.names("ring"):  # each turn is a kernel of its own
-            start = start * rules.mesh.group(layout[name])
+        for name in node.names("ring"):
+            start = start * operations(node, rules.mesh.group(layout[name]))
     return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + start
 
 

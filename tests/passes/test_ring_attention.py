@@ -307,10 +307,10 @@ def test_the_price_is_that_of_the_permutes_that_are_not_hidden():
         computed = sum(taken for node, taken in summary.timed(planned, plan) if node.kind == "attention")
         assert last <= waited <= total
         assert found.step == pytest.approx(found.compute + found.exposed)
+        hidden = plan.chip.overlap.state * (total - last)
+        assert waited == pytest.approx(total - min(hidden, 0.75 * computed))
         if graph is long:  # the turns take longer than what is sent
-            assert waited == pytest.approx(total - plan.chip.overlap.state * (total - last)) and computed > total
-        else:
-            assert waited == pytest.approx(total - 0.75 * computed)
+            assert hidden < 0.75 * computed
 
 
 def test_both_ways_take_half_the_time():
@@ -332,7 +332,7 @@ def test_the_search_takes_it_where_it_is_faster():
     """Four sequences on eight devices, four of which share the positions of one, on a chip whose attention has no
     kernel: with one, it is faster for each to compute all positions."""
     chip = replace(CHIPS["v5e"], memory=replace(CHIPS["v5e"].memory, kernel=""))
-    graph = pipeline.prepare(ir.trace(STEP, *arguments(1 << 13, batch=2)))
+    graph = pipeline.prepare(ir.trace(STEP, *arguments(1 << 14, batch=2)))
     forbid = {"kv_heads": "sequence", "group": "sequence"}
     steps = {}
     for attention in ("gathered", "ring"):
