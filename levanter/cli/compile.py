@@ -147,10 +147,7 @@ def compile_command(
         own = place if is_own_config(place) else None
     of_configurations = {} if own else {"model": model, "path": path, "batch_size": batch_size, "seq_len": seq_len}
     target = target_of(ctx, None if own else place, arguments, names, "plan", **of_configurations)
-    rules = rules_by_hand(compute, storage)
-    decided: dict[str, Any] = {"by_hand": rules} if any(rules) else {}  # left out, the planner chooses
-    decided |= constraints(pin, forbid)
-    decided |= {"explain": explain} if explain else {}
+    by_hand, searched = rules_by_hand(compute, storage), constraints(pin, forbid)
     config: Any = None
     if target is None:
         config = load_config(
@@ -166,12 +163,11 @@ def compile_command(
         )
     folder = _made(dump_ir) if dump_ir is not None else None
     with contextlib.redirect_stdout(sys.stderr):
-        how = {"dump_ir": folder, "verify": "compiled" in verify, **decided}
+        how = _asked(verify, platform, partitioner) | {"dump_ir": folder, **searched}
+        how |= {"by_hand": by_hand} if any(by_hand) else {}  # left out, the planner chooses
+        how |= {"explain": explain} if explain else {}
         how |= {"time_limit": time_limit} if time_limit is not None else {}
-        how |= {"values": True} if "values" in verify else {}
-        how |= {"platform": platform} if platform != "cpu" else {}
-        how |= {"partitioner": partitioner} if partitioner != "explicit" else {}
-        choice = _mesh_of(devices, target, config, hardware, {"time_limit": time_limit, **constraints(pin, forbid)})
+        choice = _mesh_of(devices, target, config, hardware, {"time_limit": time_limit, **searched})
         if choice is not None:
             mesh = str(choice.mesh)
             config = _with_mesh(config, mesh)
@@ -190,6 +186,19 @@ def compile_command(
         print(result["emitted"], end="")
     else:
         _print(result, as_json)
+    _check(result)
+
+
+def _asked(verify: frozenset[str], platform: str, partitioner: str) -> dict[str, Any]:
+    """What is to be verified, and by which compiler; of the choices those that are not the usual ones."""
+    asked: dict[str, Any] = {"verify": "compiled" in verify}
+    asked |= {"values": True} if "values" in verify else {}
+    asked |= {"platform": platform} if platform != "cpu" else {}
+    return asked | ({"partitioner": partitioner} if partitioner != "explicit" else {})
+
+
+def _check(result: dict[str, Any]) -> None:
+    """Raise where what was verified is not as predicted."""
     if "verify" in result and (count := len(result["verify"]["surprises"])):
         raise errors.surprises(count)
     if "values" in result and (different := result["values"]["different"]):
