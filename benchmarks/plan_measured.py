@@ -7,7 +7,7 @@ Each plan of `plan_quality.py` that fits is compiled ahead of time for the TPU s
 to take more than `--within` times as long as ours are left out. What a plan takes is put together from the compiled
 program alone: the cycles that XLA estimates for its operations, and its collectives, priced as the planned ones are,
 since libtpu has no estimate for them; arrays that it sends together are one. Those that it runs inside of fusions are
-hidden behind operations, all others are waited for. It is given the flags under which it hides what plans trust it to,
+hidden by the operations of these, as long as they take; all others are waited for. It is given the flags under which it hides what plans trust it to,
 unless LIBTPU_INIT_ARGS says others (docs/getting-started-tpu-vm.md). Plans of the same rules are compiled once. What
 was compiled is kept in benchmarks/results/plan_measured-DATE.jsonl, so that it can be interrupted, and programs as
 `plan_truth.py` keeps them; the table is written to the .md beside it.
@@ -19,8 +19,6 @@ import argparse
 import datetime
 import json
 import os
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -46,7 +44,7 @@ from levanter.compiler.compile import planned_graph
 from levanter.compiler.target import Target, load_step
 from levanter.compiler.user_step import LOWER_USER_STEP, graph_of
 from levanter.compiler.verify import keeping
-from levanter.compiler.verify.cycles import estimated_cycles
+from levanter.compiler.verify.cycles import cycles_beside, estimated_cycles
 from levanter.compiler.verify.hlo import collectives
 from levanter.compiler.verify.isolate import LOWER_STEP, compile_in_child
 from levanter.compiler.verify.topology import topology_of
@@ -77,7 +75,6 @@ HARDWARE = ("v5e", "v5p")
 MEASURES = {"step": 1e3, "serial": 1e3, "operations": 1e3, "bytes": 1e-6, "peak": 1e-6, "predicted": 1e3}
 """And how many of its units a column has."""
 _CELL = "cell"
-_IN_FUSIONS = re.compile(r'\s*(?:ROOT )?%([\w.-]+) = .*(?:chain_id|async_collective_name)="?')
 
 
 @cache
@@ -127,28 +124,30 @@ def compiled(model: str, plan: Plan) -> Row:
 
 
 def sent(text: str, mesh: Mapping[str, int], chips: Sequence[int]) -> list[list[Any]]:
-    """The collectives of a program: kind, mesh axes, bytes, whether it runs inside of fusions, and how often. One of
-    several arrays is one collective: they are sent together, after one start."""
-    hidden = {match[1] for line in text.splitlines() if (match := _IN_FUSIONS.match(line))}
+    """The collectives of a program: kind, mesh axes, bytes, the cycles of operations that it runs beside, in all, and
+    how often. One of several arrays is one collective: they are sent together, after one start."""
+    beside = cycles_beside(text)
     together: dict[tuple[str, str, str, int], int] = {}
     for each in collectives(text, mesh, chips):
         key = (each.instruction, each.kind, " ".join(each.mesh_axes), each.count)
         together[key] = together.get(key, 0) + each.bytes
-    found: Counter[tuple[str, str, int, bool]] = Counter()
-    for (instruction, kind, axes, count), size in together.items():
-        found[kind, axes, size, instruction in hidden] += count
-    return [[*key, count] for key, count in found.items()]
+    return [
+        [kind, axes, size, beside.get(instruction, 0), count]
+        for (instruction, kind, axes, count), size in together.items()
+    ]
 
 
 def measures(row: Row, plan: Plan) -> dict[str, float]:
     """What a compiled program takes; seconds are of a step."""
-    network, operations = plan.physical, row["cycles"] / CLOCK[plan.hardware]
-    total = {False: 0.0, True: 0.0}
-    for kind, axes, size, in_fusions, count in row["collectives"]:
-        total[in_fusions] += count * float(network.seconds(kind, plan.mesh.mask(axes.split()), size))
+    network, clock = plan.physical, CLOCK[plan.hardware]
+    operations = row["cycles"] / clock
+    total = hidden = 0.0
+    for kind, axes, size, beside, count in row["collectives"]:
+        seconds = count * float(network.seconds(kind, plan.mesh.mask(axes.split()), size))
+        total, hidden = total + seconds, hidden + min(seconds, beside / clock)
     return {
-        "step": operations + total[False] + max(0.0, total[True] - operations),
-        "serial": operations + total[False] + total[True],
+        "step": operations + total - hidden,
+        "serial": operations + total,
         "operations": operations,
         "bytes": sum(size * count for _, _, size, _, count in row["collectives"]),
         "peak": row["peak"],
@@ -221,8 +220,8 @@ def page(known: dict[str, Row], within: float) -> list[str]:
         f"`python benchmarks/plan_measured.py --within {within}`, cell by cell: ours, and in brackets the best of the",
         "others by that measure and how much more ours has. Others are those that are predicted to take at most",
         f"{within} times as long. Operations are XLA's estimate in cycles. The step is these and the compiled",
-        "collectives, those hidden that libtpu runs inside of fusions, or none (one after the other). The planner",
-        "minimizes the last column.",
+        "collectives, those that libtpu runs inside of fusions hidden by what these compute, or none (one after the other).",
+        "The planner minimizes the last column.",
         "",
         "| " + " | ".join([*heads, "peak MB", "predicted step, ms"]) + " |",
         "|---|---|---|---:|" + "---|" * len(MEASURES),

@@ -37,6 +37,6 @@ def test_arrays_that_are_sent_together_are_one_collective(monkeypatch: pytest.Mo
     measured = importlib.import_module("plan_measured")
     found = measured.sent(PROGRAM, {"data": 8}, ())
     assert found == [
-        ["all_reduce", "data", 64 * 128 * 4 + 128 * 4, False, 1],
-        ["all_reduce", "data", 256 * 4, False, 1],
+        ["all_reduce", "data", 64 * 128 * 4 + 128 * 4, 0, 1],
+        ["all_reduce", "data", 256 * 4, 0, 1],
     ]

@@ -16,6 +16,7 @@ from levanter.compiler.verify.hlo_text import Instruction, Module, parse
 from levanter.compiler.verify.loops import Scope, trip_count
 from passes.summary import Operation
 
+_CHAIN = re.compile(r'chain_id="?(\d+)')
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _COMPUTES = frozenset({"fusion", "convolution", "dot", "custom-call", "sort", "scatter", "gather", "reduce", "copy"})
 _NO_WORK = re.compile(r'custom_call_target="(?:AllocateBuffer|Sharding|SPMD|AssumeGatherIndicesInBound)')
@@ -54,6 +55,30 @@ def estimated_cycles(text: str) -> CompiledCycles:
             uncounted += 1
     ranked = dict(sorted(found.items(), key=lambda item: -item[1]))
     return CompiledCycles(sum(found.values()), ranked, uncounted)
+
+
+def cycles_beside(text: str) -> dict[str, int]:
+    """By the names of collectives that the compiler runs in pieces inside of fusions, the cycles that the operations of
+    these fusions take, loop trips included: what hides them. A collective has the name of its first piece.
+
+    Raises:
+        WorkFailed: the text is not HLO as this reader knows it.
+    """
+    module = parse(text)
+    pieces: dict[str, list[tuple[str, str]]] = {}
+    for name, computation in module.computations.items():
+        for instruction in computation.instructions.values():
+            chain = _CHAIN.search(instruction.attribute_text)
+            if chain is not None:
+                pieces.setdefault(name, []).append((f"{instruction.opcode} {chain.group(1)}", instruction.name))
+    first: dict[str, str] = {}
+    found: dict[str, int] = {}
+    for instruction, times in _executed(module, Scope(module.computations[module.entry]), 1):
+        estimate = _CYCLES.search(instruction.attribute_text)
+        for chain, name in pieces.get(instruction.attributes.get("calls", "").lstrip("%"), ()):
+            collective = first.setdefault(chain, name)
+            found[collective] = found.get(collective, 0) + (times * int(estimate.group(1)) if estimate else 0)
+    return found
 
 
 def beside_cycles(predicted: Sequence[Operation], text: str) -> dict[str, Any]:
