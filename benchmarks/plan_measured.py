@@ -7,10 +7,10 @@ Each plan of `plan_quality.py` that fits is compiled ahead of time for the TPU s
 to take more than `--within` times as long as ours are left out. What a plan takes is put together from the compiled
 program alone: the cycles that XLA estimates for its operations, and its collectives, priced as the planned ones are,
 since libtpu has no estimate for them; arrays that it sends together are one. Those that it runs inside of fusions are
-hidden by the operations of these, as long as they take; all others are waited for. It is given the flags under which it hides what plans trust it to,
-unless LIBTPU_INIT_ARGS says others (docs/getting-started-tpu-vm.md). Plans of the same rules are compiled once. What
-was compiled is kept in benchmarks/results/plan_measured-DATE.jsonl, so that it can be interrupted, and programs as
-`plan_truth.py` keeps them; the table is written to the .md beside it.
+hidden by the operations of these, as long as they take; all others are waited for. It is given the flags under which it
+hides most, unless LIBTPU_INIT_ARGS says others (docs/getting-started-tpu-vm.md). Plans of the same rules are compiled
+once. What was compiled is kept in benchmarks/results/plan_measured-DATE.jsonl, so that it can be interrupted, and
+programs as `plan_truth.py` keeps them; the table is written to the .md beside it.
 """
 
 from __future__ import annotations
@@ -220,8 +220,8 @@ def page(known: dict[str, Row], within: float) -> list[str]:
         f"`python benchmarks/plan_measured.py --within {within}`, cell by cell: ours, and in brackets the best of the",
         "others by that measure and how much more ours has. Others are those that are predicted to take at most",
         f"{within} times as long. Operations are XLA's estimate in cycles. The step is these and the compiled",
-        "collectives, those that libtpu runs inside of fusions hidden by what these compute, or none (one after the other).",
-        "The planner minimizes the last column.",
+        "collectives, those that libtpu runs inside of fusions hidden by what these compute, or none (one after the",
+        "other). The planner minimizes the last column.",
         "",
         "| " + " | ".join([*heads, "peak MB", "predicted step, ms"]) + " |",
         "|---|---|---|---:|" + "---|" * len(MEASURES),
