@@ -203,8 +203,8 @@ class Sends:
                 # An even number of whole tiles, in each of so many parts one after the other.
                 tiles = each.shard // whole * (across[lane] // lanes) * others
                 fits = by_rows & (tiles % 2 == 0) & ~lone
-            # Of several layouts of least room it is that of the last dims.
-            best = where(room < least, fits, best)
+            # Of several layouts of least room a sum is cut in any, another array in that of the last dims.
+            best = where(room < least, fits, best | (fits & (room == least) & each.summed))
             found = found | (fits & (room < 2 * elements))
             least = np.minimum(least, room)
         found = found | ((len(sizes) > 2) & (least >= 2 * elements))

@@ -150,7 +150,7 @@ def _fits(node: Node, mesh: dict[str, int], over: set[str], summed: bool) -> boo
     if any(high == 1 for k, (high, _) in enumerate(sides) if k != at):
         return lane == -at and cut
     if summed:
-        return cut
+        return any(each for least, *_, each in ways if least == room)
     most = 2 * prod(size for size, _ in sides)
     return (len(sides) > 2 and room >= most) or any(cut for room, *_, cut in ways if room < most)
 
