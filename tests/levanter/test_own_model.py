@@ -113,7 +113,7 @@ def example(*overrides: str) -> TrainConfig:
 
 
 def test_the_example_has_no_axis_mistake_and_is_planned_on_eight_devices() -> None:
-    small = example("--model.vocab_size=512")
+    small = example("--model.vocab_size=512", "--trainer.train_batch_size=256")
     assert check_config(small, []) == []
     planned = report(small, {"data": 4, "model": 2}, "v5e")
     assert planned["search"]["optimal"]
