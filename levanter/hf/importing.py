@@ -101,7 +101,8 @@ def _placed(
     shards = []
     for part, owners in devices.values():
         values = read_part(entries, tensors, part, np.dtype(like.dtype))
-        shards += [jax.device_put(values, device) for device in owners]
+        # A transfer that is still under way holds the values, whatever is dropped here.
+        shards += jax.block_until_ready([jax.device_put(values, device) for device in owners])
         del values
     return jax.make_array_from_single_device_arrays(like.shape, sharding, shards)
 
