@@ -8,6 +8,7 @@ from ir.graph import Graph, Node
 from ir.ops import entered, op_of
 from passes.hoist_gathers import kept_bytes
 from passes.planner.allocations import memory_program
+from passes.planner.beside import behind_products
 from passes.planner.cost import operation_seconds
 from passes.planner.filling import Filling, NextName, filling, next_name
 from passes.planner.layouts import Layouts, Subject
@@ -18,20 +19,22 @@ from passes.planner.rounds import KIND, goes_round, rounds
 from passes.planner.traffic import traffic
 from passes.retype import laid_out
 from passes.sent import Sending, Sent
+from passes.sharding.moves import PARAMETER
 from passes.sharding.pending import pending_bytes
 from passes.sharding.roles import Roles, assign_roles
 
 KEY = "key"
 """What is moving where values go round between devices while an operation computes."""
-_Key = tuple[str, str, tuple[str, ...], int, str, str, str, Sent | None]
-"""(kind, axis, mesh axes, bytes, source, phase, what is moving, what is sent) of a collective."""
+_Key = tuple[str, str, tuple[str, ...], int, str, str, str, Sent | None, bool]
+"""(kind, axis, mesh axes, bytes, source, phase, what is moving, what is sent, whether behind a product) of a
+collective."""
 
 
 @dataclass(frozen=True)
 class Collective:
     """Equal collectives of a step: `bytes` per group and occurrence (before reducing, after gathering), `count` with
-    loop trips; what is `sent` for each, None where that is sent with another or nothing is; `seconds` of what is sent
-    for all of them together."""
+    loop trips; what is `sent` for each, None where that is sent with another or nothing is; of all of them together the
+    `seconds` of what is sent, and of these the `waited`: not beside operations, whatever comes next."""
 
     kind: str
     axis: str
@@ -39,6 +42,7 @@ class Collective:
     count: int
     bytes: int
     seconds: float
+    waited: float
     source: str
     phase: str
     moving: str
@@ -78,12 +82,17 @@ def collectives(placed: Graph, plan: Layouts, form: Sequence[int] | None = None)
     _collect(placed, 1, merged, plan.mesh.as_dict(), Sending.of(placed, plan, form))
     result: list[Collective] = []
     for key, count in merged.items():
-        kind, axis, mesh_axes, volume, source, phase, moving, sent = key
-        seconds = 0.0
+        kind, axis, mesh_axes, volume, source, phase, moving, sent, beside = key
+        seconds = waited = 0.0
         if sent is not None:
             how, mask = KIND if moving == KEY else sent.kind, plan.mesh.mask(sent.mesh_axes)
             seconds = float(network.seconds(how, mask, sent.bytes, awaited(moving))) * count
-        result.append(Collective(kind, axis, mesh_axes, count, volume, seconds, source, phase, moving, sent))
+            if awaited(moving):
+                waited = seconds
+            elif moving != KEY:
+                waited = float(network.waited_seconds(how, mask, sent.bytes, beside)) * count
+        told = kind, axis, mesh_axes, count, volume, seconds, waited, source, phase, moving, sent
+        result.append(Collective(*told))
     return result
 
 
@@ -93,10 +102,10 @@ def awaited(moving: str) -> bool:
 
 
 def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[str, int], sending: Sending) -> None:
-    for node in graph.nodes:
+    for node, behind in zip(graph.nodes, behind_products(graph), strict=True):
         if op_of(node).communicates:
             for kind, volume, sent in sending.for_node(node):
-                key = _key(node, kind, volume, sent)
+                key = _key(node, kind, volume, sent, behind)
                 merged[key] = merged.get(key, 0) + times
         for body in entered(node):
             _collect(body, times * node.count("trips", 1), merged, sizes, sending)
@@ -104,33 +113,23 @@ def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[s
             _collect(body, times * turns, merged, sizes, sending)
 
 
-def _key(node: Node, kind: str, volume: int, sent: Sent | None) -> _Key:
+def _key(node: Node, kind: str, volume: int, sent: Sent | None, behind: bool) -> _Key:
     names, source, moving = ",".join(node.words("axis")), str(node.source or ""), str(node.attrs["moving"])
-    return (kind, names, node.words("mesh"), volume, source, node.phase, moving, sent)
+    beside = behind and moving == PARAMETER
+    return (kind, names, node.words("mesh"), volume, source, node.phase, moving, sent, beside)
 
 
 def times(graph: Graph, placed: Graph, plan: Layouts) -> Times:
     """Predicted seconds of a step. `graph` is the canonical graph that was planned, `placed` the same with layouts."""
     cost = Problem.under(graph, plan).cost(plan.rules)
     found = collectives(placed, plan)
-    exposed = sum(_waited(each, plan) for each in found)
+    exposed = sum(each.waited for each in found)
     ring = sum(each.seconds for each in found if each.moving == KEY)
     hidden = sum(each.seconds for each in found) - exposed - ring
     compute, overlap = float(cost.compute), plan.chip.overlap
     waited = exposed + waiting(graph, plan)
     visible = waited + hidden - min(overlap.state * hidden + overlap.activations * waited, compute)
     return Times(compute, exposed + ring + hidden, visible, compute + visible, overlap.state)
-
-
-def _waited(each: Collective, plan: Layouts) -> float:
-    """Seconds of collectives that are waited for, whatever comes next."""
-    if awaited(each.moving):
-        return each.seconds
-    sent = each.sent
-    if sent is None or each.moving == KEY:
-        return 0.0
-    mask = plan.mesh.mask(sent.mesh_axes)
-    return float(plan.physical.waited_seconds(sent.kind, mask, sent.bytes)) * each.count
 
 
 def waiting(graph: Graph, plan: Layouts) -> float:

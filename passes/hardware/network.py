@@ -155,9 +155,13 @@ class Network:
         """What is sent in place of what is printed; None where that is the same."""
         return Sends.on(self.mesh, self.chip.memory.tile) if self.chip.compiler == LIBTPU else None
 
-    def sent_seconds(self, each: Printed, awaited: bool = True) -> tuple[Any, Any]:
+    def sent_seconds(self, each: Printed, awaited: bool = True, beside: bool = False) -> tuple[Any, Any]:
         """Time of a collective of the partitioned program, as it is sent; and how much of it is waited for, whatever
-        comes next."""
+        comes next.
+
+        Args:
+            beside: whether it gathers a parameter behind a product (`passes.planner.beside`).
+        """
         if self.sends is None:
             return self.seconds(each.kind, each.mask, each.bytes, awaited), 0.0
         apart = [self.of(rate, each.mask) for rate in (self.rates.unscattered, self.rates.squared)]
@@ -165,18 +169,23 @@ class Network:
         narrowed = self.sends.narrowed(each)
         volume = where(narrowed, in_halves(each.bytes), each.bytes) if np.any(narrowed) else each.bytes
         taken: Any = self.seconds(each.kind, each.mask, volume, awaited)
-        waited: Any = self.waited_seconds(each.kind, each.mask, volume)
+        waited: Any = 0.0 if awaited else self.waited_seconds(each.kind, each.mask, volume, beside)
         if not np.any(reduced):
             return taken, waited
         instead: Any = self.seconds(REDUCE, each.mask, each.bytes, awaited)
-        return where(reduced, instead, taken), where(reduced, 0.0, waited)
+        still: Any = 0.0 if awaited else self.waited_seconds(REDUCE, each.mask, each.bytes, beside)
+        return where(reduced, instead, taken), where(reduced, still, waited)
 
-    def waited_seconds(self, kind: str, mask: Mask, volume: Mask) -> Any:
-        """How much of the time of what is sent is waited for, whatever comes next: of a reduce-scatter the part inside
-        of slices, where the compiler is libtpu, which has no asynchronous one."""
-        if self.sends is None or not OPS[kind].scatters:
+    def waited_seconds(self, kind: str, mask: Mask, volume: Mask, beside: bool) -> Any:
+        """How much of the time of what is sent of parameters and gradients is waited for, whatever comes next: where
+        the compiler is libtpu all inside of slices but gathers of parameters behind products, and the hops of these.
+
+        Args:
+            beside: whether it gathers a parameter behind a product.
+        """
+        if self.sends is None:
             return 0.0
-        return self.seconds(kind, self.sends.within(mask), volume)
+        return self.seconds(kind, self.sends.within(mask), 0 if beside and OPS[kind].gathers else volume, awaited=False)
 
     def seconds(self, kind: str, mask: Mask, volume: Mask, awaited: bool = True) -> Any:
         """Time of one collective over the axes of `mask`, `volume` bytes per group (after gathering, before reducing).

@@ -219,6 +219,7 @@ def copies_cost(
     active: Any = 1.0,
     wide: Sequence[Reshard] = (),
     uniform: bool = False,
+    beside: bool = False,
 ) -> Cost:
     """Price of copies of a value, each of which goes on from where others have gone the same way.
 
@@ -226,6 +227,7 @@ def copies_cost(
         active: scales it.
         wide: copies that are priced elsewhere, and are read by something else than products.
         uniform: whether the value is one number everywhere.
+        beside: whether it is read behind a product (`passes.planner.beside`).
     """
     cost, ways = Cost(), Ways(network.mesh)
     every = [*copies, *[Copy(each) for each in wide]]
@@ -245,7 +247,9 @@ def copies_cost(
             if copy.halved and others:
                 halved = [~ways.among(number, others) for number in numbers[i]]
             goes_on = ways.going_on(numbers, i) if network.sends.slow and not alone else []
-            found = sent_steps(steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on))
+            found = sent_steps(
+                steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on, beside)
+            )
         price = _sent(copy.reshard, found.seconds * active, found.waited * active)
         kernels = _kernels(steps[i], fresh) if network.chip.start else 0.0
         price.compute = (found.moved / network.chip.memory_bandwidth + kernels * network.chip.start) * active
@@ -273,7 +277,9 @@ def permute_cost(reshard: Reshard, mask: Any, network: Network) -> Cost:
     size: Any = reshard.value.type.elements * item_size(reshard.value.type.dtype)
     for sharded in reshard.source.values():
         size = size // network.mesh.group(sharded)
-    return _sent(reshard, network.seconds("permute", mask, size, _awaited(reshard)))
+    awaited = _awaited(reshard)
+    waited = network.waited_seconds("permute", mask, size, False) if not awaited else 0.0
+    return _sent(reshard, network.seconds("permute", mask, size, awaited), waited)
 
 
 def _awaited(reshard: Reshard) -> bool:

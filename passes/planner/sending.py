@@ -44,12 +44,14 @@ class SentOf:
         uniform: whether the value is one number everywhere.
         fresh: of each step whether it is made for this copy of the value, 1, or was for another, 0.
         goes_on: of each step whether all copies of the value that are where it begins make it; empty: all do.
+        beside: whether it is read behind a product (`passes.planner.beside`).
     """
 
     halved: Sequence[Any]
     uniform: bool
     fresh: Sequence[Any]
     goes_on: Sequence[Any] = ()
+    beside: bool = False
 
 
 def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaited: bool, of: SentOf) -> SentSteps:
@@ -57,7 +59,7 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
     type_, before, devices = reshard.value.type, reshard.source, network.mesh.devices
     wide, thin = type_.dtype == "float32", sum([dim.size > devices for dim in type_.dims]) < 2
     several = sum([dim.size > 1 for dim in type_.dims]) > 1
-    chain = _Chain(network, awaited, Counter(step.kind for step in steps))
+    chain = _Chain(network, awaited, of.beside, Counter(step.kind for step in steps))
     seconds = waited = moved = np.float64(0.0)
     for i, step in enumerate(steps):
         op = OPS[step.kind]
@@ -94,13 +96,14 @@ class _Chain:
 
     network: Network
     awaited: bool
+    beside: bool
     left: Counter[str]
     last: dict[str, tuple[Printed, Any]] = field(default_factory=dict[str, tuple[Printed, Any]])
 
     def add(self, each: Printed, goes_on: Any) -> tuple[Any, Any]:
         """What one more collective adds, which may be one with the last where all goes on with it, and what of that is
         waited for."""
-        sends, (seconds, waited) = self.network.sends, self.network.sent_seconds(each, self.awaited)
+        sends, (seconds, waited) = self.network.sends, self.network.sent_seconds(each, self.awaited, self.beside)
         if sends is None or not sends.slow:
             return seconds, waited
         kind, op = each.kind, OPS[each.kind]

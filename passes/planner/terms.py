@@ -21,6 +21,7 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import item_size
 from passes.hardware.network import Network
+from passes.planner.beside import behind_products
 from passes.planner.cost import (
     Copy,
     Cost,
@@ -165,10 +166,14 @@ class _Terms:
     read: _Read | None
     """What the network's compiler sends depends on; None where it sends what is printed."""
 
-    def scope(self, graph: Graph, times: float) -> Iterator[tuple[Hashable, Term]]:
-        """The terms of a body that runs so often."""
+    def scope(self, graph: Graph, times: float, before: bool = False) -> Iterator[tuple[Hashable, Term]]:
+        """The terms of a body that runs so often.
+
+        Args:
+            before: whether what is gathered before it is gathered behind a product.
+        """
         roles, network = self.roles, self.network
-        flow = traffic(graph)
+        flow, behind = traffic(graph), dict(zip(map(id, graph.nodes), behind_products(graph), strict=True))
         for node, moved in zip(graph.nodes, flow.moved, strict=True):
             if not entered(node):
                 made = node.outputs[0].id if node.outputs else None
@@ -178,7 +183,7 @@ class _Terms:
                 continue
             trips = times * op_of(node).trips(node, network.mesh.devices)
             for body in entered(node):
-                yield from self.scope(body, trips)
+                yield from self.scope(body, trips, behind[id(node)])
             yield from _leaving_terms(node, roles, network, trips)
         values = {value.id: value for node in graph.nodes for value in node.value_inputs if value.type.dims}
         readers = Uses.of_scope(graph).readers
@@ -188,7 +193,8 @@ class _Terms:
             early = [node for node in readers[identity] if not (again and node.phase == "backward")]
             for nodes in filter(None, (early, late)):
                 once = self.gathers.get(identity, Once())
-                yield from _reader_term(value, nodes, roles, network, times, once, self.read)
+                beside = self.read is not None and (behind[id(nodes[0])] if once == Once() else before)
+                yield from _reader_term(value, nodes, roles, network, times, once, self.read, beside)
 
 
 def _signature(value: Value, roles: Roles) -> Hashable:
@@ -318,7 +324,14 @@ def _leaving_terms(node: Node, roles: Roles, network: Network, times: float) -> 
 
 
 def _reader_term(
-    value: Value, nodes: list[Node], roles: Roles, network: Network, times: float, once: Once, read: _Read | None
+    value: Value,
+    nodes: list[Node],
+    roles: Roles,
+    network: Network,
+    times: float,
+    once: Once,
+    read: _Read | None,
+    beside: bool,
 ) -> Iterator[tuple[Hashable, Term]]:
     """A value on its way to all its readers: those that want it in the same place share one copy, and the others the
     steps that begin their ways."""
@@ -344,7 +357,7 @@ def _reader_term(
         ]
         cost = Cost()
         wide = [_settled_as(value, kept, roles, rules)] if kept is not None else []
-        cost.add(copies_cost(copies, rules, network, wide=wide, uniform=uniform), once.share)
+        cost.add(copies_cost(copies, rules, network, wide=wide, uniform=uniform, beside=beside), once.share)
         return cost
 
     # What other names of a reader take is all that matters of them; where one name is read as another, and across the
@@ -352,7 +365,7 @@ def _reader_term(
     plain = not any(entered(node) or op_of(node).renames for node, _, _ in chosen)
     seen = tuple(sizes_of(value.type)) if plain else None
     told = tuple(sorted((str(key), halved[key]) for key in wanting))
-    key = ("reader", _signature(value, roles), once, told, uniform, kept is not None and roles[kept.id])
+    key = ("reader", _signature(value, roles), once, told, uniform, beside, kept is not None and roles[kept.id])
     lent = tuple(dict.fromkeys(name for node, _, _ in chosen for name in _renamed(node, value)))
     yield key, Term(price, times, seen, lent)
 

@@ -18,6 +18,9 @@ from passes.sharding.mesh import DeviceMesh
 from passes.sharding.reshard import Step, reshard_steps
 from passes.sharding.rules import ShardingRules, with_layout
 
+PARAMETER = "parameter"
+"""What is moving where state is brought to where it is computed with."""
+
 
 @dataclass(frozen=True)
 class Movement:
@@ -91,7 +94,7 @@ def _changed(before: TensorType, after: TensorType, mesh: DeviceMesh) -> tuple[s
 def moving(reshard: Reshard) -> str:
     """What is on its way: a parameter, a gradient, or an activation. The cost model decides by it what may overlap."""
     if reshard.role != "compute" and reshard.target_role != "storage":
-        return "parameter"
+        return PARAMETER
     if reshard.target_role != "compute":
         return "gradient"
     return "activation"

@@ -88,6 +88,7 @@ def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
 def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[int]) -> Any:
     total = np.zeros(2)
     summed: set[int] = set()
+    multiplied = False
     for node in _in_pairs(graph, chip):
         resharded = (op_of(node).communicates or node.kind == "reshard") and node.value_inputs[0].id in summed
         if (node.kind == "reduce" and node.fn == "sum") or resharded:
@@ -99,12 +100,14 @@ def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[
                 kind, volume = _by_libtpu(node, mesh, wide, node.value_inputs[0].id in summed)
             seconds = collective_seconds(kind, list(node.words("mesh")), volume, mesh, chip, awaited) if kind else 0.0
             still = seconds if awaited else 0.0
-            if kind == "reduce_scatter" and not awaited and not chip.switched:
-                inside = [axis for axis in node.words("mesh") if axis != "replica"]
-                still = collective_seconds(kind, inside, volume, mesh, chip, awaited) if inside else 0.0
+            inside = [axis for axis in node.words("mesh") if axis != "replica"]
+            if kind and inside and not awaited and not chip.switched:
+                hidden = kind == "all_gather" and node.attrs["moving"] == "parameter" and multiplied
+                still = collective_seconds(kind, inside, 0.0 if hidden else volume, mesh, chip, awaited)
             total += np.array([still, seconds - still]) * times
         for body in entered(node):
             total += _sent(body, times * node.count("trips", 1), mesh, chip, wide)
+        multiplied = not entered(node) and (multiplied or node.kind in ("contract", "attention", "attention_backward"))
     return total
 
 
