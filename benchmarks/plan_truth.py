@@ -8,7 +8,8 @@ ahead of time, for the TPU slices v5e:4x2 and v5p:2x2x2 and for eight H100, as `
 runs. Compiled programs are kept in the user's cache by a digest of what they were compiled from (the lowered program
 and the versions of the compilers: `levanter.compiler.verify.kept`), so that the same command compiles what changed and
 no more, and predicts everything anew; `--again` compiles all anew. The table is written to
-benchmarks/results/plan_truth-DATE.md, and what it is made of beside it, as JSON.
+benchmarks/results/plan_truth-DATE.md, and what it is made of beside it, as JSON: each cell as soon as it is done, and
+at the end all of them in their order.
 """
 
 from __future__ import annotations
@@ -261,7 +262,7 @@ def _libtpu() -> str:
 
 
 Key = tuple[str, str, str]
-CACHE = Path(os.environ.get("XDGCACHE_HOME") or Path.home() / ".cache", "levanter", "compiled")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "levanter", "compiled")
 
 
 def main() -> int:
@@ -284,6 +285,8 @@ def main() -> int:
         if not options.on or any(where.startswith(on) for on in options.on)
     ]
     cells: dict[Key, Cell] = {}
+    record = options.out.with_suffix(".jsonl")
+    record.write_text("")
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = [pool.submit(_kept, key, options.kept, options.again) for key in keys]
         for done in as_completed(running):
@@ -292,9 +295,11 @@ def main() -> int:
                 print(f"{', '.join(key)}: {cell}", file=sys.stderr, flush=True)
             else:
                 cells[key] = cell
+                with record.open("a") as lines:  # a run that is stopped keeps what it has
+                    lines.write(_line(cell))
                 print(f"{key[2]:10s} {row_of(cell)} {cell['seconds']} s", flush=True)
     ordered = [cells[key] for key in keys if key in cells]
-    options.out.with_suffix(".jsonl").write_text("".join(json.dumps(_recorded(cell)) + "\n" for cell in ordered))
+    record.write_text("".join(map(_line, ordered)))
     options.out.with_suffix(".md").write_text(
         table(ordered, " ".join(["python benchmarks/plan_truth.py", *sys.argv[1:]]))
     )
@@ -311,9 +316,9 @@ def _kept(key: Key, folder: Path, again: bool) -> tuple[Key, Cell | str]:
         return key, str(error)
 
 
-def _recorded(cell: Cell) -> Cell:
-    """What is the same whenever it is measured."""
-    return {name: value for name, value in cell.items() if name != "seconds"}
+def _line(cell: Cell) -> str:
+    """What is the same whenever it is measured, as a line of JSON."""
+    return json.dumps({name: value for name, value in cell.items() if name != "seconds"}) + "\n"
 
 
 def _place_summary(where: str, cells: list[Cell]) -> list[str]:

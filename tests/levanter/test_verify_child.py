@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 import tempfile
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from levanter.compiler.verify import CompiledProgram, collectives, compile_in_child, keeping
-from levanter.compiler.verify.kept import Keeper
+from levanter.compiler.verify.kept import Keeper, digest_of
 from levanter.errors import UserError, WorkFailed
 
 LOWER = """
@@ -36,6 +39,19 @@ def broken(request):
 
 def killed(request):
     os.kill(os.getpid(), 9)
+"""
+
+KERNEL = """
+import jax
+from jax.experimental import pallas as pl
+
+def kernel(x, out):
+    def doubled(value):
+        return value * 2.0
+    out[...] = doubled(x[...])
+
+def step(x):
+    return pl.pallas_call(kernel, out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype))(x)
 """
 
 
@@ -117,3 +133,16 @@ def test_a_kept_program_is_compiled_once_and_a_changed_one_anew(tmp_path: Path) 
     assert compiled(8, again=True).text == first.text
     assert compiled(8).text == first.text
     assert len(kept()) == 2
+
+
+def test_a_program_with_a_kernel_is_known_again_from_another_path_and_other_lines(tmp_path: Path) -> None:
+    def digest(folder: str, source: str) -> str:
+        path = tmp_path / folder / "kernel_for_test.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(source)
+        traced = jax.jit(runpy.run_path(str(path))["step"]).trace(jax.ShapeDtypeStruct((8, 128), jnp.float32))
+        return digest_of(traced.lower(lowering_platforms=("tpu",)), {})
+
+    here = digest("here", KERNEL)
+    assert digest("in/another/tree", "# moved\n" + KERNEL) == here
+    assert digest("changed", KERNEL.replace("2.0", "3.0")) != here
