@@ -17,8 +17,6 @@ collectives become others:
   all-reduced, which is as many bytes of a collective that crosses the network twice;
 - over several slices a gather between them that one inside of each follows, and a reduce-scatter inside that one
   between them follows, are one collective over both: no compiled program tells the two from one of a single dim;
-- a reduce-scatter is waited for inside of slices: gathers and all-reduces of loops are run beside operations, under the
-  flags of docs/getting-started-tpu-vm.md, and no reduce-scatter is, under any that is known;
 - what is one number everywhere is not gathered: each device makes it where it is.
 
 Each of these was seen of programs of one collective, compiled for v4, v5e, v5p and v6e. The price of a plan, the

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-ONE_SLICE, ANY = (-0.03, 0.19), (-0.03, 0.41)
+ONE_SLICE, ANY = (-0.03, 0.15), (-0.03, 0.28)
 """The stated error: by what share ours is above what was measured, of one slice and of several."""
 FAST = ("32B, 1x v5p-128", "1024B, 1x v5p-2048", "16B, 1x v5e-256")
 

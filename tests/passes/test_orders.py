@@ -167,7 +167,7 @@ def test_only_what_beats_a_known_plan_is_looked_for(graph):
 
 def test_the_order_of_the_space_where_another_one_gives_nothing():
     # A batch so long that gathering weights is hidden, and exchanging tokens is not.
-    plan = passes.plan(ir.trace(*mixture(batch=512, place=63, mlp=32)), "8", "v5e")
+    plan = passes.plan(ir.trace(*mixture(batch=2048, place=63, mlp=16)), "8", "v5e")
     assert plan.compute == {"batch": ("data",)}
     assert not plan.order_where
     assert "order" not in plan.reasons
