@@ -116,6 +116,7 @@ class Sending:
                 made, had = self._local(result), self._local(given)
                 scattered = _scattered(given, had, made, given.id in self.summed) if OPS[kind].scatters else None
                 halved = result.type.dtype == "float32" and self.halves.take(result)
+                halved = halved and not _in_lone_rows(self.sends, had, made)
                 each = Printed(kind, mask, size, bool(is_vector(made)), prod(had), halved, scattered)
                 sent, size, reason = self.sends.of(each, *self.apart[mask])
                 yield kind, volume, Sent(sent, over, size, reason or (JOINT if result.id in self.joint else ""))
@@ -134,3 +135,9 @@ def _scattered(given: Value, before: Sequence[int], after: Sequence[int], summed
         return None
     sizes = tuple([before[i] for i in long])
     return Scattered(sizes, long.index(cut[0]), after[cut[0]], item_size(given.type.dtype), summed=summed)
+
+
+def _in_lone_rows(sends: Sends, before: Sequence[int], after: Sequence[int]) -> bool:
+    """Whether what is gathered lies in tiles of one row."""
+    longer = [i for i, (size, made) in enumerate(zip(before, after, strict=True)) if size < made]
+    return len(longer) == 1 and bool(sends.in_lone_rows(after, longer[0]))

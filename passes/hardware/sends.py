@@ -4,7 +4,9 @@ The partitioned program is the same wherever it runs. Compiled for a TPU (`Chip.
 collectives become others:
 
 - what only products read that take bfloat16, as those of float32 values do at JAX's default precision, is gathered in
-  bfloat16 inside of a slice: the product rounds it anyway;
+  bfloat16 inside of a slice: the product rounds it anyway. Bfloat16 fits two rows of lanes into one of 32 bits: what
+  lies in tiles of one row has none to fit with, and stays as it is. That is so where a device has one element of each
+  dim but the one that is gathered and one of at most 128 behind it, and one of these stands between the two;
 - a vector is gathered inside of a slice, or between slices alone, in shards of whole rows of a tile, of 128 lanes, and
   never scattered inside of one: in place of either it is reduced on every device, amid zeros or in full;
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
@@ -211,6 +213,21 @@ class Sends:
     def narrowed(self, each: Printed) -> Any:
         """Whether it is sent in bfloat16, if it is sent as it is."""
         return OPS[each.kind].gathers & np.asarray(each.halved) & (np.asarray(each.mask) != self.slow)
+
+    def in_lone_rows(self, sizes: Sequence[Any], at: int) -> Any:
+        """Whether an array lies in tiles of one row when a dim of it is gathered.
+
+        Args:
+            sizes: of its dims on one device, gathered.
+            at: which of these is gathered.
+        """
+        found: Any = np.asarray(False)
+        for last in range(at + 2, len(sizes)):
+            alone: Any = (np.asarray(sizes[last]) > 1) & (np.asarray(sizes[last]) <= self.tile[1])
+            for i, size in enumerate(sizes):
+                alone = alone & (np.asarray(size) == 1 if i not in (at, last) else True)
+            found = found | alone
+        return found
 
     def inside(self, mask: Mask) -> Any:
         """Whether it stays inside of slices."""

@@ -76,7 +76,7 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
                 shard = prod(_local(type_, before, network.mesh))
             scattered = _scattered(step, before, reshard, network.mesh) if op.scatters and several else None
             if wide and op.gathers:
-                halved = of.halved[i] & _only_moves(steps[i + 1 :])
+                halved = of.halved[i] & _only_moves(steps[i + 1 :]) & ~_in_lone_rows(step, type_, network)
             each = Printed(step.kind, step.mask, step.bytes, vector, shard, halved, scattered)
             goes_on = of.goes_on[i] if of.goes_on else True
             more, still = chain.add(each, goes_on)
@@ -151,6 +151,14 @@ def _scattered(step: Step, before: Layout, reshard: Reshard, mesh: DeviceMesh) -
     return Scattered(
         tuple([sizes[i] for i in long]), at, after[long[at]], item_size(type_.dtype), among, reshard.summed
     )
+
+
+def _in_lone_rows(step: Step, type_: TensorType, network: Network) -> Any:
+    """Whether what a step gathers lies in tiles of one row."""
+    at = [dim.name for dim in type_.dims].index(step.name)
+    if network.sends is None or at + 2 >= len(type_.dims):
+        return np.asarray(False)
+    return network.sends.in_lone_rows(_local(type_, step.after, network.mesh), at)
 
 
 def _only_moves(steps: Sequence[Step]) -> Any:

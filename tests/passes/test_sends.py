@@ -117,6 +117,18 @@ def test_vectors_are_gathered_in_whole_rows_of_lanes() -> None:
     assert sent("v5e", SLICE, GATHER, "data", (64, 64), 0) == GATHER
 
 
+@pytest.mark.parametrize(("chip", "mesh"), [("v5e", SLICE), ("v5p", CUBE)])
+def test_what_lies_in_tiles_of_one_row_is_gathered_as_it_is(chip: str, mesh: str) -> None:
+    """Weights that one product reads, in jit with nothing else; in bf16 and f32."""
+    sends = Network(DeviceMesh.of(mesh), CHIPS[chip]).sends
+    assert sends is not None
+    alone = [(64, 1, 4), (64, 1, 16), (64, 1, 88), (64, 1, 128), (256, 1, 128), (64, 1, 1, 16)]
+    paired = [(64, 16), (64, 2, 16), (64, 1, 136), (64, 1, 256), (64, 2, 1, 16), (64, 1, 2, 16), (64, 1, 1, 384)]
+    assert all(sends.in_lone_rows(shape, 0) for shape in alone)
+    assert not any(sends.in_lone_rows(shape, 0) for shape in paired)
+    assert sends.in_lone_rows((1, 64, 1, 16), 1) and not sends.in_lone_rows((2, 64, 1, 16), 1)
+
+
 def test_other_chips_send_what_is_printed() -> None:
     assert all(CHIPS[chip].compiler == "xla" for chip in ("a100", "h100", "h200"))
     assert Network(DeviceMesh.of("8"), CHIPS["h100"]).sends is None
