@@ -272,8 +272,8 @@ def test_activations_of_a_block():
 @pytest.mark.slow
 def test_llama3_70b_on_8192_chips():
     """FSDP over 2,048 chips beside tensor parallelism over 4, bound by compute: 6 operations a parameter and token are
-    0.47 s of the chips' peak, and all that is computed 0.52 s, which is the step where all communication is hidden. As
-    much as we trust is hidden, it takes 0.73 s, with gradients of four rows a chip sent as all-reduces."""
+    0.47 s of the chips' peak, and all that is computed 0.53 s, which is the step where all communication is hidden. As
+    much as we trust is hidden, it takes 0.90 s, with gradients of four rows a chip sent as all-reduces."""
     sizes = ["trainer.train_batch_size=2048", "model.seq_len=2048", "model.gradient_checkpointing=false"]
     config = load("llama3_70b", [f"--{each}" for each in sizes])
     graph = pipeline.prepare(ir.trace(train_step_of(config), state_shape(config), batch_shape(config)))
@@ -283,10 +283,10 @@ def test_llama3_70b_on_8192_chips():
         assert set(plan.storage["embed"]) >= {"data"} and dict(plan.network)["model"] == "2x1x2"
         found = plan.report()
         assert found["time"]["bound"] == "compute"
-        assert found["time"]["compute"] == pytest.approx(0.52, abs=0.01)
+        assert found["time"]["compute"] == pytest.approx(0.53, abs=0.01)
         assert 6 * 70.6e9 * 2048**2 / (8192 * plan.chip.flops) == pytest.approx(0.47, abs=0.005)
-        assert found["time"]["step"] == pytest.approx(0.73, abs=0.02)
+        assert found["time"]["step"] == pytest.approx(0.90, abs=0.02)
         hidden = replace(CHIPS["v5p"], overlap=Overlap(1.0, 1.0))
         rooflines = passes.plan(graph, "2048x4", hidden).report()["time"]
         assert rooflines["step"] == pytest.approx(rooflines["compute"])
-        assert rooflines["step"] == pytest.approx(0.52, abs=0.01)
+        assert rooflines["step"] == pytest.approx(0.53, abs=0.01)
