@@ -190,17 +190,17 @@ def _mask(chosen: Sequence[IntArray], bit: int) -> IntArray:
 
 
 def legal(space: PlanSpace, compute: Mapping[str, Mask], added: Mapping[str, Mask]) -> npt.NDArray[np.bool_]:
+    """Whether each name can have its mesh axes, or these and others: of a class the smallest set of names may lack what
+    a name wishes for and does not get."""
     found: Any = np.True_
     for name, mask in compute.items():
-        found = found & _among(space.options[name], space)[mask]
+        found = found & _within(space.options[name], space)[mask]
     for mask in [*added.values()][:1]:
         options = np.array([choice.mask for choice in space.storage_choices if choice.names == tuple(added)])
-        found = found & _among(options, space, 0)[mask]
+        found = found & _within(np.append(options, 0), space)[mask]
     return np.asarray(found)
 
 
-def _among(options: IntArray, space: PlanSpace, *others: int) -> npt.NDArray[np.bool_]:
-    """[mask] whether it is one of those."""
-    found = np.zeros(space.mesh.masks, bool)
-    found[[*options, *others]] = True
-    return found
+def _within(options: IntArray, space: PlanSpace) -> npt.NDArray[np.bool_]:
+    """[mask] whether one of those has all of it."""
+    return ((np.arange(space.mesh.masks)[:, None] & ~options) == 0).any(axis=1)

@@ -138,10 +138,15 @@ def test_the_best_of_all_orders_is_found(graph):
     assert plan.reasons["order"].startswith("without it a step takes")
 
 
-def test_without_both_names_on_a_mesh_axis_another_order_gives_nothing_better():
-    """On several mesh axes, against every plan of the other order, those that the search leaves out as well."""
-    graph = pipeline.prepare(ir.trace(*mixture(batch=16, embed=64, mlp=128, wide=63)))
-    problem = Problem.of(graph, DeviceMesh.of("2x2"), CHIPS["v5e"])
+@pytest.mark.parametrize("mesh", ["2x2", "4x2"])
+@pytest.mark.parametrize(
+    "sizes", [{"batch": 16, "embed": 64, "mlp": 128, "wide": 63}, {"wide": 63}], ids=["not", "best"]
+)
+def test_on_several_mesh_axes_the_best_of_both_orders_is_found(mesh, sizes):
+    """Against every plan of the other order, those that the search leaves out as well: without both names on some mesh
+    axis nothing is better there."""
+    graph = pipeline.prepare(ir.trace(*mixture(**sizes)))
+    problem = Problem.of(graph, DeviceMesh.of(mesh), CHIPS["v5e"])
     spaces = in_each_order([problem.space], [WHERE])
     choices = list(product(*problem.space.options.values()))
     masks = dict(zip(problem.space.options, np.array(choices).T, strict=True))
