@@ -138,8 +138,10 @@ def killed_at_random(folder: Path, times: int) -> None:
 
 
 def test_donated_buffers_are_saved_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = threading.Event()
+
     def slow_save(*arguments, **keywords):  # so that the steps below run while it is in the air
-        time.sleep(0.2)
+        stepped.wait(60)
         return checkpoint.save(*arguments, **keywords)
 
     monkeypatch.setattr(checkpointer, "save", slow_save)
@@ -152,6 +154,7 @@ def test_donated_buffers_are_saved_as_they_were(tmp_path: Path, monkeypatch: pyt
             weights = step(weights)
         weights.block_until_ready()
         assert checkpoint.committed(tmp_path) == []
+        stepped.set()
         assert saver.wait() == tmp_path / "step-1"
     assert np.array_equal(checkpoint.load(tmp_path / "step-1")["w"], expected)
     # What was loaded may be donated in its turn, and the file is not touched.
