@@ -107,7 +107,7 @@ def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[
             total += np.array([still, seconds - still]) * times
         for body in entered(node):
             total += _sent(body, times * node.count("trips", 1), mesh, chip, wide)
-        multiplied = not entered(node) and (multiplied or node.kind in ("contract", "attention", "attention_backward"))
+        multiplied = not entered(node) and (multiplied or node.kind in ("contract", "attention"))
     return total
 
 
