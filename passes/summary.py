@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ir.graph import Graph, Node
-from ir.ops import entered, op_of
+from ir.ops import OPS, entered, op_of
 from passes.hoist_gathers import kept_bytes
 from passes.planner.allocations import memory_program
 from passes.planner.beside import behind_products
@@ -105,7 +105,7 @@ def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[s
     for node, behind in zip(graph.nodes, behind_products(graph), strict=True):
         if op_of(node).communicates:
             for kind, volume, sent in sending.for_node(node):
-                key = _key(node, kind, volume, sent, behind)
+                key = _key(node, kind, volume, sent, behind and sending.sends is not None)
                 merged[key] = merged.get(key, 0) + times
         for body in entered(node):
             _collect(body, times * node.count("trips", 1), merged, sizes, sending)
@@ -115,7 +115,7 @@ def _collect(graph: Graph, times: int, merged: dict[_Key, int], sizes: Mapping[s
 
 def _key(node: Node, kind: str, volume: int, sent: Sent | None, behind: bool) -> _Key:
     names, source, moving = ",".join(node.words("axis")), str(node.source or ""), str(node.attrs["moving"])
-    beside = behind and moving == PARAMETER
+    beside = behind and moving == PARAMETER and sent is not None and OPS[sent.kind].gathers
     return (kind, names, node.words("mesh"), volume, source, node.phase, moving, sent, beside)
 
 
