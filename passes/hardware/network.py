@@ -169,12 +169,17 @@ class Network:
         narrowed = self.sends.narrowed(each)
         volume = where(narrowed, in_halves(each.bytes), each.bytes) if np.any(narrowed) else each.bytes
         taken: Any = self.seconds(each.kind, each.mask, volume, awaited)
-        waited: Any = 0.0 if awaited else self.waited_seconds(each.kind, each.mask, volume, beside)
+        waited: Any = 0.0 if awaited else self._waited(each.kind, each.mask, volume, beside, taken)
         if not np.any(reduced):
             return taken, waited
         instead: Any = self.seconds(REDUCE, each.mask, each.bytes, awaited)
-        still: Any = 0.0 if awaited else self.waited_seconds(REDUCE, each.mask, each.bytes, beside)
+        still: Any = 0.0 if awaited else self._waited(REDUCE, each.mask, each.bytes, beside, instead)
         return where(reduced, instead, taken), where(reduced, still, waited)
+
+    def _waited(self, kind: str, mask: Mask, volume: Mask, beside: bool, taken: Any) -> Any:
+        """`waited_seconds` of what takes so long."""
+        hides = self.sends is None or self.sends.slow or (beside and OPS[kind].gathers)
+        return self.waited_seconds(kind, mask, volume, beside) if hides else taken
 
     def waited_seconds(self, kind: str, mask: Mask, volume: Mask, beside: bool) -> Any:
         """How much of the time of what is sent of parameters and gradients is waited for, whatever comes next: where

@@ -28,7 +28,7 @@ report and `--verify` all ask here. Of one plan masks and sizes are numbers, of 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 from math import prod
@@ -41,7 +41,7 @@ from ir.types import item_size
 from passes.hardware.assignment import SLOW_AXIS
 from passes.hardware.memory import filled, filled_rows
 from passes.hardware.torus import Torus
-from passes.sharding.mesh import DeviceMesh, Mask
+from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 
 REDUCE = next(kind for kind, op in OPS.items() if op.scattered)
 """What is sent in place of a gather or a reduce-scatter."""
@@ -156,8 +156,12 @@ class Sends:
         mask, inside = np.asarray(each.mask), self.inside(each.mask)
         vector = np.asarray(each.vector)
         if op.scatters:
-            uneven = ~self.in_tiles(each.scattered, squared) if each.scattered is not None else np.asarray(False)
-            return (np.asarray(unscattered) > 0) | ((vector | uneven) & inside & (mask != 0))
+            whole, cut = np.asarray(unscattered) > 0, inside & (mask != 0)
+            if each.scattered is None:
+                return whole | (vector & cut)
+            asked = cut & ~whole & ~vector
+            uneven = ~self.in_tiles(each.scattered, squared) if asked.any() else np.asarray(False)
+            return whole | ((vector | uneven) & cut)
         between = (mask == self.slow) & (mask != 0)
         return vector & (inside | between) & (np.asarray(each.shard) % self.tile[1] != 0)
 
@@ -168,9 +172,12 @@ class Sends:
         Args:
             squared: whether the mesh axes are a square of four chips.
         """
-        if each.among is None or 2 * each.among.count > _MOST_WAYS:
+        if each.among is None:
             return self._in_tiles(each, squared)
         number = 2 * each.among.number + np.asarray(squared)
+        if 2 * each.among.count > _MOST_WAYS:
+            _, first, which = np.unique(number, return_index=True, return_inverse=True)
+            return self._in_tiles(*_some(each, squared, number.shape, first))[which].reshape(number.shape)
         known = self._known.setdefault(each.among.of, np.full(2 * each.among.count, _UNKNOWN, np.int8))
         found = known[number]
         if (found == _UNKNOWN).any():
@@ -184,31 +191,27 @@ class Sends:
 
     def _in_tiles(self, each: Scattered, squared: Any) -> Any:
         rows, lanes = self.tile
-        sizes, places = each.sizes, range(len(each.sizes))
-        whole, elements = rows * item_size("float32") // each.item * (1 + np.asarray(squared)), _product(sizes)
-        across = [filled(size, lanes) for size in sizes]
-        down = [filled_rows(size, rows) for size in sizes]
-        by_rows, by_lanes = each.shard % whole == 0, each.shard % lanes == 0
-        found: Any = np.asarray(False)
-        best: Any = np.asarray(False)
-        least: Any = np.inf
-        lone: Any = sum([np.asarray(size) == 1 for i, size in enumerate(sizes) if i != each.at]) > 0
-        for lane, row in sorted(permutations(places, 2), reverse=True):
-            others = _product([sizes[i] for i in places if i not in (lane, row)])
-            room = across[lane] * down[row] * others
-            fits: Any = ~lone
-            if each.at == lane:
-                fits = by_lanes
-            elif each.at == row:
-                # An even number of whole tiles, in each of so many parts one after the other.
-                tiles = each.shard // whole * (across[lane] // lanes) * others
-                fits = by_rows & (tiles % 2 == 0) & ~lone
+        sizes: Any = np.stack(np.broadcast_arrays(*each.sizes, each.shard, squared)[:-2]).astype(np.int64)
+        squared, candidates = np.asarray(squared), (1,) * (sizes.ndim - 1)
+        whole, elements = rows * item_size("float32") // each.item * (1 + squared), sizes.prod(axis=0)
+        # Every layout has a dim of lanes and one of rows; those of the last dims come first.
+        lane, row = (np.array(of) for of in zip(*sorted(permutations(range(len(sizes)), 2), reverse=True), strict=True))
+        across, down = filled(sizes, lanes)[lane], filled_rows(sizes, rows)[row]
+        others = elements // (sizes[lane] * sizes[row])
+        room = across * down * others
+        lone = np.delete(sizes == 1, each.at, axis=0).any(axis=0)
+        # An even number of whole tiles, in each of so many parts one after the other.
+        tiles = each.shard // whole * (across // lanes) * others
+        in_rows = (each.shard % whole == 0) & (tiles % 2 == 0) & ~lone
+        of_lanes, of_rows = ((at == each.at).reshape(-1, *candidates) for at in (lane, row))
+        fits = where(of_lanes, each.shard % lanes == 0, where(of_rows, in_rows, ~lone))
+        least = room.min(axis=0)
+        if each.summed:
             # Of several layouts of least room a sum is cut in any, another array in that of the last dims.
-            best = where(room < least, fits, best | (fits & (room == least) & each.summed))
-            found = found | (fits & (room < 2 * elements))
-            least = np.minimum(least, room)
-        found = found | ((len(sizes) > 2) & (least >= 2 * elements))
-        return best if each.summed else where(lone, best, found)
+            return (fits & (room == least)).any(axis=0)
+        best = np.take_along_axis(fits, room.argmin(axis=0)[None], axis=0)[0]
+        found = (fits & (room < 2 * elements)).any(axis=0) | ((len(sizes) > 2) & (least >= 2 * elements))
+        return where(lone, best, found)
 
     def narrowed(self, each: Printed) -> Any:
         """Whether it is sent in bfloat16, if it is sent as it is."""
@@ -263,11 +266,10 @@ def is_vector(sizes: Sequence[Any]) -> Any:
     return sum([np.asarray(size) > 1 for size in sizes], np.asarray(0)) <= 1
 
 
-def _product(sizes: Sequence[Any]) -> Any:
-    found: Any = 1
-    for size in sizes:
-        found = found * size
-    return found
+def _some(each: Scattered, squared: Any, shape: tuple[int, ...], which: IntArray) -> tuple[Scattered, Any]:
+    """Some of the candidates alone, of which there are so many."""
+    *sizes, shard, square = (np.broadcast_to(of, shape).reshape(-1)[which] for of in (*each.sizes, each.shard, squared))
+    return replace(each, sizes=tuple(sizes), shard=shard), square
 
 
 def in_halves(volume: Mask) -> Mask:

@@ -189,21 +189,28 @@ class MemoryProgram:
     def peak(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> tuple[Any, dict[MemoryKind, Any]]:
         """The peak, and what it is made of (the latter for single plans)."""
         sizes = [entry.local(rules, chip) for entry in self.entries]
-        held: dict[tuple[MemoryKind, int], Any] = {}
-        at_peak = dict(held)
+        if all(np.ndim(size) == 0 for size in sizes):
+            return self._peak_of_one([int(size) for size in sizes], chip)
         total: list[Any] = [0] * SORTS
         highest: Any = 0
         for event in self.events:
-            change = event.sign * sizes[event.entry]
-            total[event.sort] = total[event.sort] + change
-            running = total[0] + chip.off_chip(*total[1:])
-            if np.ndim(running) == 0:
-                key = (event.kind, event.sort)
-                held[key] = held.get(key, 0) + change
-                if running > highest:
-                    at_peak = dict(held)
-            highest = np.maximum(highest, running)
-        return highest, _in_memory(at_peak, chip)
+            total[event.sort] = total[event.sort] + event.sign * sizes[event.entry]
+            highest = np.maximum(highest, total[0] + chip.off_chip(*total[1:]))
+        return highest, {}
+
+    def _peak_of_one(self, sizes: Sequence[int], chip: ChipMemory) -> tuple[int, dict[MemoryKind, Any]]:
+        """The peak of one plan, and what it is made of."""
+        changes = np.zeros((SORTS, len(self.events) + 1), np.int64)
+        for i, event in enumerate(self.events):
+            changes[event.sort, i + 1] = event.sign * sizes[event.entry]
+        staying, *others = changes.cumsum(axis=1)
+        running = staying + chip.off_chip(*others)
+        at = int(np.argmax(running))
+        held: dict[tuple[MemoryKind, int], Any] = {}
+        for event in self.events[:at]:
+            key = (event.kind, event.sort)
+            held[key] = held.get(key, 0) + event.sign * sizes[event.entry]
+        return int(running[at]), _in_memory(held, chip)
 
     def held(self, rules: ShardingRules, chip: ChipMemory = PLAIN_MEMORY) -> list[tuple[MemoryKind, Entry, int]]:
         """What is held in the memory of the device when most is: of each kind, the entries and how many of each. Of

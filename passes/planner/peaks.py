@@ -56,6 +56,11 @@ class Moments:
         found: Float = self.sorts.sum(axis=0)
         return found
 
+    @cached_property
+    def _pairs(self) -> bool:
+        """Whether there are gradients beside parameters that stay on the chip."""
+        return bool(self.sorts[PAIRED].any())
+
     def ordered(self, entries: Sequence[int]) -> "Moments":
         """The same with the entries in another order."""
         return Moments(self.sorts[:, :, entries], self.chip)
@@ -71,8 +76,8 @@ class Moments:
     def held(self, sizes: Float) -> Float:
         """[entry, candidate] bytes → [moment, candidate] bytes in the memory of the device."""
         if not self.chip.on_chip:
-            all_of_it: Float = self.counts @ sizes - self.chip.left_to_gradients(self.sorts[PAIRED] @ sizes)
-            return all_of_it
+            all_of_it: Float = self.counts @ sizes
+            return all_of_it - self.chip.left_to_gradients(self.sorts[PAIRED] @ sizes) if self._pairs else all_of_it
         staying, *others = (each @ sizes for each in self.sorts)
         result: Float = staying + self.chip.off_chip(*others)
         return result

@@ -14,6 +14,7 @@ most widespread (by how many values have them). So `mlp` or `heads` get a mesh a
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,24 @@ class PlanSpace:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.options)
+
+    @cached_property
+    def wishes(self) -> dict[str, tuple[int, int]]:
+        """Of each name the mesh axes that it has in some option, and those that it has in all."""
+        return {
+            name: (int(np.bitwise_or.reduce(options)), int(np.bitwise_and.reduce(options)))
+            for name, options in self.options.items()
+        }
+
+    def storing(self, names: tuple[str, ...]) -> int:
+        """The mesh axes that are storage axes of some names in some choice."""
+        masks = [choice.mask for choice in self.storage_choices if choice.names == names]
+        return int(np.bitwise_or.reduce(np.array(masks, np.int64)))
+
+    @cached_property
+    def room(self) -> dict[tuple[str, int], bool]:
+        """Whether a name of a size has room for each of its options, where that was asked (`tables.has_room`)."""
+        return {}
 
 
 def scanned_names(graph: Graph) -> frozenset[str]:

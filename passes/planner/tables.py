@@ -23,6 +23,8 @@ Float = npt.NDArray[np.float64]
 
 MOST_NAMES = 14
 """That one operation may have with a choice: all sets of them are listed for each mesh axis."""
+_WORD = 62
+"""Bits that a number has room for."""
 EXTRA = "+"
 """Among the names that wish for a mesh axis: the name that is stored on it besides."""
 
@@ -98,12 +100,11 @@ def names_of(shapes: Iterable[tuple[Shape, Role]], space: PlanSpace) -> list[str
 
 def able_names(space: PlanSpace, names: tuple[str, ...], extra: tuple[str, ...], axis: int) -> tuple[int, int]:
     """The names that can wish for a mesh axis, and those that cannot but do so, as bits."""
-    stored = [choice.mask for choice in space.storage_choices if choice.names == extra]
     able = bound = 0
     for i, name in enumerate(names):
-        wishes = (np.array(stored) if name == EXTRA else space.options[name]) >> axis & 1
-        able |= int(wishes.any()) << i
-        bound |= int(name != EXTRA and wishes.all()) << i
+        some, always = (space.storing(extra), 0) if name == EXTRA else space.wishes[name]
+        able |= (some >> axis & 1) << i
+        bound |= (always >> axis & 1) << i
     return able, bound
 
 
@@ -127,10 +128,20 @@ def side_of(
     if not rows:
         found[sets] = 0
         return Side(found, sets[:1])
-    packed = np.packbits(np.stack(list(rows.values())), axis=0).T
-    _, first, classes = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-    found[sets] = classes.reshape(-1)
+    first, classes = _columns(list(rows.values()))
+    found[sets] = classes
     return Side(found, sets[first])
+
+
+def _columns(rows: Sequence[npt.NDArray[np.bool_]]) -> tuple[IntArray, IntArray]:
+    """Of columns of bits the first of each that is distinct, in ascending order, and of all which of these each is."""
+    if len(rows) <= _WORD:
+        weights = 1 << np.arange(len(rows))[::-1]
+        _, first, which = np.unique(weights @ np.stack(rows), return_index=True, return_inverse=True)
+    else:
+        packed = np.packbits(np.stack(rows), axis=0).T
+        _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    return first, which.reshape(-1)
 
 
 def _candidates(
@@ -167,8 +178,10 @@ def any_go_together(options: IntArray) -> bool:
 
 
 def has_room(space: PlanSpace, name: str, size: int) -> bool:
-    options = space.options.get(name)
-    return options is None or bool((space.mesh.fitting(size)[options] == options).all())
+    if (name, size) not in space.room:
+        options = space.options.get(name)
+        space.room[name, size] = options is None or bool((space.mesh.fitting(size)[options] == options).all())
+    return space.room[name, size]
 
 
 def rules_of(
