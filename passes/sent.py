@@ -14,7 +14,7 @@ from ir.graph import Graph, Node, Value
 from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.sends import JOINT, UNIFORM, Printed, Scattered, Sends, is_vector, squared, unscattered
-from passes.planner.halves import Halves, is_uniform
+from passes.planner.halves import Halves, is_uniform, slices_of_stacks
 from passes.planner.layouts import Layouts
 
 
@@ -39,6 +39,7 @@ class Sending:
             four chips.
         silent: the numbers of results for which nothing is sent by itself, and why.
         summed: the numbers of sums of arrays.
+        sliced: those of slices that loops read of stacks.
     """
 
     plan: Layouts
@@ -50,6 +51,7 @@ class Sending:
     )
     silent: dict[int, str] = field(default_factory=dict[int, str])
     summed: set[int] = field(default_factory=set[int])
+    sliced: set[int] = field(default_factory=set[int])
 
     @classmethod
     def of(cls, placed: Graph, plan: Layouts, form: Sequence[int] | None = None) -> Sending:
@@ -62,6 +64,7 @@ class Sending:
         apart = unscattered(plan.mesh, form).tolist(), squared(plan.mesh, network.torus).tolist()
         found = cls(plan, network.sends, list(zip(*apart, strict=True)), Halves.of(placed))
         if network.sends is not None:
+            found.sliced.update(slices_of_stacks(placed))
             for scope in (placed, *(body for node in placed.walk() for body in node.bodies)):
                 found._search(scope)
         return found
@@ -81,6 +84,9 @@ class Sending:
             own = passes_on and len(node.value_inputs) == 1 and node.value_inputs[0].id in self.summed
             if op_of(node).sums(node) or own:
                 self.summed.update(value.id for value in node.outputs)
+            moved = op_of(node).communicates or op_of(node).slices_shards
+            if moved and len(node.value_inputs) == 1 and node.value_inputs[0].id in self.sliced:
+                self.sliced.update(value.id for value in node.outputs)
             like = before is not None and before.kind == node.kind and op_of(node).communicates
             if before is not None and like and reads[before.outputs[0].id] == 1:
                 self._join(before, node)
@@ -116,7 +122,7 @@ class Sending:
                 made, had = self._local(result), self._local(given)
                 scattered = _scattered(given, had, made, given.id in self.summed) if OPS[kind].scatters else None
                 halved = result.type.dtype == "float32" and self.halves.take(result)
-                halved = halved and not _in_lone_rows(self.sends, had, made)
+                halved = halved and not _in_lone_rows(self.sends, had, made, given.id in self.sliced)
                 each = Printed(kind, mask, size, bool(is_vector(made)), prod(had), halved, scattered)
                 sent, size, reason = self.sends.of(each, *self.apart[mask])
                 yield kind, volume, Sent(sent, over, size, reason or (JOINT if result.id in self.joint else ""))
@@ -137,7 +143,10 @@ def _scattered(given: Value, before: Sequence[int], after: Sequence[int], summed
     return Scattered(sizes, long.index(cut[0]), after[cut[0]], item_size(given.type.dtype), summed=summed)
 
 
-def _in_lone_rows(sends: Sends, before: Sequence[int], after: Sequence[int]) -> bool:
+def _in_lone_rows(sends: Sends, before: Sequence[int], after: Sequence[int], sliced: bool) -> bool:
     """Whether what is gathered lies in tiles of one row."""
     longer = [i for i, (size, made) in enumerate(zip(before, after, strict=True)) if size < made]
-    return len(longer) == 1 and bool(sends.in_lone_rows(after, longer[0]))
+    if len(longer) != 1:
+        return False
+    (at,) = longer
+    return bool(sends.in_lone_rows(after, at) or (sliced and sends.in_lone_slices(after, at, before[at])))

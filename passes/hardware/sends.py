@@ -6,7 +6,9 @@ collectives become others:
 - what only products read that take bfloat16, as those of float32 values do at JAX's default precision, is gathered in
   bfloat16 inside of a slice: the product rounds it anyway. Bfloat16 fits two rows of lanes into one of 32 bits: what
   lies in tiles of one row has none to fit with, and stays as it is. That is so where a device has one element of each
-  dim but the one that is gathered and one of at most 128 behind it, and one of these stands between the two;
+  dim but the one that is gathered and one of at most 128 behind it, and one of these stands between the two. A slice
+  that a loop reads of a stack has such a dim of its own: of two dims longer than 1 it lies so where the shard takes
+  least room with the gathered one along the lanes, which is then no whole rows of them, and the other is at most 128;
 - a vector is gathered inside of a slice, or between slices alone, in shards of whole rows of a tile, of 128 lanes, and
   never scattered inside of one: in place of either it is reduced on every device, amid zeros or in full;
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
@@ -230,6 +232,26 @@ class Sends:
             for i, size in enumerate(sizes):
                 alone = alone & (np.asarray(size) == 1 if i not in (at, last) else True)
             found = found | alone
+        return found
+
+    def in_lone_slices(self, sizes: Sequence[Any], at: int, shard: Any) -> Any:
+        """Whether a slice that a loop reads of a stack lies in tiles of one row when a dim of it is gathered.
+
+        Args:
+            sizes: of its dims on one device, gathered.
+            at: which of these is gathered.
+            shard: what one device has of that before.
+        """
+        lanes = self.tile[1]
+        found: Any = np.asarray(False)
+        for other, size in enumerate(sizes):
+            if other != at:
+                alone: Any = (np.asarray(size) > 1) & (np.asarray(size) <= lanes)
+                for i, each in enumerate(sizes):
+                    alone = alone & (np.asarray(each) == 1 if i not in (at, other) else True)
+                behind, along = filled(size, lanes) * shard, filled(shard, lanes) * size
+                cut = (along < behind) | ((along == behind) & (at > other))
+                found = found | (alone & cut & (np.asarray(shard) % lanes != 0))
         return found
 
     def inside(self, mask: Mask) -> Any:

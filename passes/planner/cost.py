@@ -220,6 +220,7 @@ def copies_cost(
     wide: Sequence[Reshard] = (),
     uniform: bool = False,
     beside: bool = False,
+    sliced: bool = False,
 ) -> Cost:
     """Price of copies of a value, each of which goes on from where others have gone the same way.
 
@@ -228,6 +229,7 @@ def copies_cost(
         wide: copies that are priced elsewhere, and are read by something else than products.
         uniform: whether the value is one number everywhere.
         beside: whether it is read behind a product (`passes.planner.beside`).
+        sliced: whether it is a slice that a loop reads of a stack.
     """
     cost, ways = Cost(), Ways(network.mesh)
     every = [*copies, *[Copy(each) for each in wide]]
@@ -248,7 +250,7 @@ def copies_cost(
                 halved = [~ways.among(number, others) for number in numbers[i]]
             goes_on = ways.going_on(numbers, i) if network.sends.slow and not alone else []
             found = sent_steps(
-                steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on, beside)
+                steps[i], copy.reshard, network, awaited, SentOf(halved, uniform, fresh, goes_on, beside, sliced)
             )
         price = _sent(copy.reshard, found.seconds * active, found.waited * active)
         kernels = _kernels(steps[i], fresh) if network.chip.start else 0.0

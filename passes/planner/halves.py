@@ -71,3 +71,9 @@ class Halves:
 def is_uniform(node: Node) -> bool:
     """Whether what a node makes is one number everywhere."""
     return op_of(node).repeats_places and not node.value_inputs
+
+
+def slices_of_stacks(graph: Graph) -> frozenset[int]:
+    """The numbers of values that loops read as slices of stacks."""
+    feeds = [feed for node in graph.walk() for _, of_body in op_of(node).body_operands(node) for feed in of_body]
+    return frozenset(inside.id for _, inside, scanned in feeds if scanned)

@@ -45,6 +45,7 @@ class SentOf:
         fresh: of each step whether it is made for this copy of the value, 1, or was for another, 0.
         goes_on: of each step whether all copies of the value that are where it begins make it; empty: all do.
         beside: whether it is read behind a product (`passes.planner.beside`).
+        sliced: whether it is a slice that a loop reads of a stack.
     """
 
     halved: Sequence[Any]
@@ -52,6 +53,7 @@ class SentOf:
     fresh: Sequence[Any]
     goes_on: Sequence[Any] = ()
     beside: bool = False
+    sliced: bool = False
 
 
 def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaited: bool, of: SentOf) -> SentSteps:
@@ -76,7 +78,9 @@ def sent_steps(steps: Sequence[Step], reshard: Reshard, network: Network, awaite
                 shard = prod(_local(type_, before, network.mesh))
             scattered = _scattered(step, before, reshard, network.mesh) if op.scatters and several else None
             if wide and op.gathers:
-                halved = of.halved[i] & _only_moves(steps[i + 1 :]) & ~_in_lone_rows(step, type_, network)
+                halved = of.halved[i] & _only_moves(steps[i + 1 :])
+                if np.any(halved):
+                    halved = halved & ~_in_lone_rows(step, before, type_, network, of.sliced)
             each = Printed(step.kind, step.mask, step.bytes, vector, shard, halved, scattered)
             goes_on = of.goes_on[i] if of.goes_on else True
             more, still = chain.add(each, goes_on)
@@ -153,12 +157,14 @@ def _scattered(step: Step, before: Layout, reshard: Reshard, mesh: DeviceMesh) -
     )
 
 
-def _in_lone_rows(step: Step, type_: TensorType, network: Network) -> Any:
+def _in_lone_rows(step: Step, before: Layout, type_: TensorType, network: Network, sliced: bool) -> Any:
     """Whether what a step gathers lies in tiles of one row."""
     at = [dim.name for dim in type_.dims].index(step.name)
-    if network.sends is None or at + 2 >= len(type_.dims):
+    if network.sends is None or (at + 2 >= len(type_.dims) and not sliced):
         return np.asarray(False)
-    return network.sends.in_lone_rows(_local(type_, step.after, network.mesh), at)
+    sizes = _local(type_, step.after, network.mesh)
+    found = network.sends.in_lone_rows(sizes, at)
+    return found | network.sends.in_lone_slices(sizes, at, _local(type_, before, network.mesh)[at]) if sliced else found
 
 
 def _only_moves(steps: Sequence[Step]) -> Any:

@@ -33,7 +33,7 @@ from passes.planner.cost import (
     reshard_cost,
     started,
 )
-from passes.planner.halves import Halves, is_uniform
+from passes.planner.halves import Halves, is_uniform, slices_of_stacks
 from passes.planner.rounds import goes_round, rounds
 from passes.planner.rounds import key as rounds_key
 from passes.planner.traffic import traffic
@@ -139,18 +139,25 @@ class _Read:
     Attributes:
         halves: which of them products take as bfloat16.
         uniform: those that are one number everywhere.
+        sliced: those that loops read as slices of stacks.
         kept: of what the step carries the input that it is next time.
     """
 
     halves: Halves
     uniform: frozenset[int]
+    sliced: frozenset[int]
     kept: Mapping[int, Value]
 
     @classmethod
     def of(cls, graph: Graph) -> _Read:
         uniform = frozenset(value.id for node in graph.walk() if is_uniform(node) for value in node.outputs)
         pairs = ((graph.outputs[after], graph.inputs[before]) for before, after in graph.carried)
-        return cls(Halves.of(graph), uniform, {value.id: kept for value, kept in pairs if isinstance(value, Value)})
+        return cls(
+            Halves.of(graph),
+            uniform,
+            slices_of_stacks(graph),
+            {value.id: kept for value, kept in pairs if isinstance(value, Value)},
+        )
 
 
 @dataclass(frozen=True)
@@ -348,6 +355,7 @@ def _reader_term(
     chosen = [(node, None if entered(node) else space_of(node, roles), halved[key]) for key, node in wanting.items()]
     kept = read.kept.get(value.id) if read is not None else None
     uniform = read is not None and value.id in read.uniform
+    sliced = read is not None and value.id in read.sliced and once == Once(once.share)
 
     def price(rules: ShardingRules) -> Cost:
         copies = [
@@ -357,7 +365,8 @@ def _reader_term(
         ]
         cost = Cost()
         wide = [_settled_as(value, kept, roles, rules)] if kept is not None else []
-        cost.add(copies_cost(copies, rules, network, wide=wide, uniform=uniform, beside=beside), once.share)
+        of = {"uniform": uniform, "beside": beside, "sliced": sliced}
+        cost.add(copies_cost(copies, rules, network, wide=wide, **of), once.share)
         return cost
 
     # What other names of a reader take is all that matters of them; where one name is read as another, and across the
@@ -365,7 +374,7 @@ def _reader_term(
     plain = not any(entered(node) or op_of(node).renames for node, _, _ in chosen)
     seen = tuple(sizes_of(value.type)) if plain else None
     told = tuple(sorted((str(key), halved[key]) for key in wanting))
-    key = ("reader", _signature(value, roles), once, told, uniform, beside, kept is not None and roles[kept.id])
+    key = ("reader", _signature(value, roles), once, told, uniform, beside, sliced, kept is not None and roles[kept.id])
     lent = tuple(dict.fromkeys(name for node, _, _ in chosen for name in _renamed(node, value)))
     yield key, Term(price, times, seen, lent)
 

@@ -129,6 +129,19 @@ def test_what_lies_in_tiles_of_one_row_is_gathered_as_it_is(chip: str, mesh: str
     assert sends.in_lone_rows((1, 64, 1, 16), 1) and not sends.in_lone_rows((2, 64, 1, 16), 1)
 
 
+@pytest.mark.parametrize(("chip", "mesh"), [("v5e", SLICE), ("v5p", CUBE)])
+def test_slices_of_stacks_that_lie_in_tiles_of_one_row_are_gathered_as_they_are(chip: str, mesh: str) -> None:
+    """Weights of a loop over layers, gathered in shards over four devices, as compiled: which of them in f32."""
+    sends = Network(DeviceMesh.of(mesh), CHIPS[chip]).sends
+    assert sends is not None
+    alone = [(64, 2), (64, 4), (64, 8), (64, 12), (96, 8), (256, 8), (768, 88), (1600, 88), (384, 64), (64, 1, 4)]
+    paired = [(64, 16), (64, 88), (512, 8), (1024, 4), (768, 128), (768, 136), (64, 2, 4), (64, 8, 8), (64, 2, 16)]
+    assert all(sends.in_lone_slices(shape, 0, shape[0] // 4) for shape in alone)
+    assert not any(sends.in_lone_slices(shape, 0, shape[0] // 4) for shape in paired)
+    last = {(4, 64): True, (8, 64): True, (16, 64): True, (88, 64): False, (128, 64): False, (2, 16, 64): False}
+    assert {shape: bool(sends.in_lone_slices(shape, len(shape) - 1, 16)) for shape in last} == last
+
+
 def test_other_chips_send_what_is_printed() -> None:
     assert all(CHIPS[chip].compiler == "xla" for chip in ("a100", "h100", "h200"))
     assert Network(DeviceMesh.of("8"), CHIPS["h100"]).sends is None
