@@ -13,10 +13,11 @@ collectives become others:
   never scattered inside of one: in place of either it is reduced on every device, amid zeros or in full;
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
   of them, since half goes each way round, and on a square of four chips halves of those again; or a dim that no tile
-  is of. An array that has no such layout but one whose tiles are half empty is reduced on every device. That is not
-  foretold of more than two dims of which all tiles are half empty: products write these in a layout of their own. A sum
-  of an array is laid out as that is, in least room. So is one of which a dim has one element on each device, and of
-  that whole rows of the lanes are cut alone;
+  is of. An array that has no such layout but one whose tiles are half empty is reduced on every device. Where those of
+  three dims or more are half empty in each of its layouts, one that takes twice the least room will do; and products
+  have their last dim along the lanes there, so that any other is cut. A sum of an array is laid out as that is, in
+  least room. So is one of which a dim has one element on each device, and of that whole rows of the lanes are cut
+  alone;
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice;
 - over several slices a gather between them that one inside of each follows, and a reduce-scatter inside that one
@@ -212,7 +213,10 @@ class Sends:
             # Of several layouts of least room a sum is cut in any, another array in that of the last dims.
             return (fits & (room == least)).any(axis=0)
         best = np.take_along_axis(fits, room.argmin(axis=0)[None], axis=0)[0]
-        found = (fits & (room < 2 * elements)).any(axis=0) | ((len(sizes) > 2) & (least >= 2 * elements))
+        found = (fits & (room < 2 * elements)).any(axis=0)
+        if len(sizes) > 2:
+            roomy = (fits & (room <= 2 * least)).any(axis=0) | (each.at < len(sizes) - 1)
+            found = found | (roomy & (least >= 2 * elements))
         return where(lone, best, found)
 
     def narrowed(self, each: Printed) -> Any:
