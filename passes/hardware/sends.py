@@ -14,9 +14,9 @@ collectives become others:
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
   of them, since half goes each way round, and on a square of four chips halves of those again; or a dim that no tile
   is of. An array that has no such layout but one whose tiles are half empty is reduced on every device. Where those of
-  three dims or more are half empty in each of its layouts, one that takes twice the least room will do; and products
-  have their last dim along the lanes there, so that any other is cut. A sum of an array is laid out as that is, in
-  least room. So is one of which a dim has one element on each device, and of that whole rows of the lanes are cut
+  three dims or more are half empty in each of its layouts, one will do in which a shard takes less room than all of
+  it in least room, or as much where rows of any dim but the last are cut. A sum of an array is laid out as that is,
+  in least room. So is one of which a dim has one element on each device, and of that whole rows of the lanes are cut
   alone;
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice;
@@ -215,8 +215,9 @@ class Sends:
         best = np.take_along_axis(fits, room.argmin(axis=0)[None], axis=0)[0]
         found = (fits & (room < 2 * elements)).any(axis=0)
         if len(sizes) > 2:
-            roomy = (fits & (room <= 2 * least)).any(axis=0) | (each.at < len(sizes) - 1)
-            found = found | (roomy & (least >= 2 * elements))
+            whole_room = sizes[each.at] // each.shard * least
+            smaller = (room < whole_room) | ((room == whole_room) & of_rows & (each.at < len(sizes) - 1))
+            found = found | ((fits & smaller).any(axis=0) & (least >= 2 * elements))
         return where(lone, best, found)
 
     def narrowed(self, each: Printed) -> Any:

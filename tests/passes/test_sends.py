@@ -67,7 +67,8 @@ SCATTERED = [
     ("v5p", CUBE, "data sequence", (512, 1, 64), 0),
     # Half empty in every layout.
     *[("v5e", SLICE, "data", shape, 2) for shape in ((2, 32, 64), (3, 48, 64), (6, 32, 64))],
-    *[("v5e", SLICE, "data", shape, 0) for shape in ((64, 2, 16), (64, 3, 16), (32, 2, 8))],
+    *[("v5e", SLICE, "data", shape, 0) for shape in ((64, 2, 16), (64, 3, 16), (32, 2, 8), (64, 12, 64))],
+    *[("v5e", SLICE, "data model", shape, 2) for shape in ((2, 16, 64), (4, 16, 64))],
 ]
 REDUCED = [
     *[("v5e", SLICE, "data model", (64, lanes), 0) for lanes in (128, 384)],
@@ -92,6 +93,8 @@ REDUCED = [
     ("v5e", SLICE, "data", (768, 1, 96), 0),
     ("v5p", CUBE, "data sequence", (64, 1, 16), 0),
     *[("v5e", SLICE, "data", shape, 2) for shape in ((2, 16, 64), (3, 16, 64), (6, 8, 64))],
+    *[("v5e", SLICE, "model", shape, 0) for shape in ((64, 3, 16), (32, 2, 8))],
+    ("v5e", SLICE, "data model", (4, 8, 64), 2),
 ]
 
 
