@@ -14,6 +14,7 @@ from time import process_time
 import numpy as np
 
 from passes.planner.branch import Branch
+from passes.planner.bundles import Bundles
 from passes.planner.candidate import DISTINCT, SAME, Candidate, Ranked, ranked
 from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
 from passes.planner.first import WORTH, First, near_plans
@@ -23,7 +24,7 @@ from passes.planner.groups import Function, Group, Known, by_network, worst
 from passes.planner.parts import added
 from passes.planner.peaks import Moments
 from passes.planner.roots import Root, Shared, heavy_weight, in_turn, with_mean
-from passes.planner.space import PlanSpace, StorageAxes
+from passes.planner.space import PlanSpace, StorageAxes, widened
 from passes.planner.tables import EXTRA, Asked
 from passes.sharding.mesh import IntArray
 
@@ -90,6 +91,8 @@ class BranchAndBound:
         self.looked_at = self.until_best = 0
         self.all_roots: list[Root] = []
         self.groups: Known = {}
+        self.bundles = Bundles()
+        self.priced = widened(spaces)
 
     def run(self) -> None:
         """From the branch with the smallest bound down to plans, again and again, as long as one can be better."""
@@ -168,7 +171,8 @@ class BranchAndBound:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
         all of them, and until then what arithmetic alone takes stands for the rest."""
         functions, alone = self.added
-        shared = Shared.of(space, place, self.names, functions, alone, self.groups, self.networks)
+        known = self.groups, self.bundles
+        shared = Shared.of(space, place, self.priced[place], self.names, functions, alone, *known, self.networks)
         common = self.taken_in(self.branch(shared.before, shared.before.groups), memory=False)
         if common is None:
             return

@@ -5,7 +5,7 @@ they are priced together, over the same classes of wishes (`passes.planner.table
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -30,8 +30,6 @@ from passes.planner.tables import (
 from passes.sharding.mesh import IntArray
 from passes.sharding.rules import Layout, Role, ShardingRules, Sizes, in_order
 
-_LARGE = 1 << 17
-"""Classes of a group in which others are nested."""
 BOUNDS = 4
 """What is computed, what is sent, and a mean of the two: a step takes at least as long as any of them; and the share of
 memory that is taken at the fullest moment."""
@@ -199,7 +197,6 @@ Known = dict[Hashable, Group]
 
 
 def grouped(
-    space: PlanSpace,
     functions: Sequence[Function],
     names: Sequence[str],
     extra: tuple[str, ...],
@@ -211,17 +208,21 @@ def grouped(
 
     Args:
         known: groups that other spaces have; those that are made are added.
-        seats: of this space, for many that ask.
+        seats: of the space, for many that ask.
 
     Raises:
         PlanError: a function depends on too many names.
     """
-    places = _Places(space, extra, seats)
+    space, places = seats.space, _Places(seats.space, extra, seats)
     together: dict[Hashable, list[Function]] = {}
-    for each in functions:
-        together.setdefault((each.at is None, places.signature(each.asked)), []).append(each)
+    first: dict[Hashable, int] = {}
+    for i, each in enumerate(functions):
+        key = (each.at is None, places.signature(each.asked))
+        together.setdefault(key, []).append(each)
+        first.setdefault(key, i)
     found: list[Group] = []
-    for number, (key, several) in enumerate(together.items()):
+    for key, several in together.items():
+        number = first[key]
         own = places.options(several[0].asked)
         whole = (extra, key, own, number, tuple((id(each.asked), each.at) for each in several))
         if whole not in known:
@@ -258,66 +259,6 @@ def _group(
         sum(each.weight for each in several),
         sum(each.spread for each in several),
     )
-
-
-def bundled(groups: Sequence[Group]) -> list[Group]:
-    """The groups with those that depend on no other wishes than another one does nested in it: the smallest there is,
-    and none that is large, so that little is priced for much else."""
-    by_size = sorted(groups, key=lambda group: group.grid)
-    found: list[Group] = []
-    inside: dict[int, list[tuple[Group, tuple[IntArray, ...]]]] = {}
-    for i, group in enumerate(by_size):
-        if nested := inside.get(i):
-            group = _with(group, nested)
-        for j in range(i + 1, len(by_size)):
-            other = by_size[j]
-            if other.grid > max(_LARGE, 2 * group.grid):
-                found.append(group)
-                break
-            if group.mask & ~other.mask or (other.at is None) != (group.at is None):
-                continue
-            if (classes := _classes_within(group, other)) is not None:
-                inside.setdefault(j, []).append((group, classes))
-                break
-        else:
-            found.append(group)
-    return found
-
-
-def _with(group: Group, nested: Sequence[tuple[Group, tuple[IntArray, ...]]]) -> Group:
-    at = (
-        None
-        if group.at is None
-        else np.concatenate([group.at, *(each.at for each, _ in nested if each.at is not None)])
-    )
-    weight, spread = (sum(getattr(each, of) for each, _ in nested) for of in ("weight", "spread"))
-    weight, spread = group.weight + weight, group.spread + spread
-    return replace(group, nested=((group, ()), *nested), at=at, weight=weight, spread=spread, priced=[])
-
-
-def _classes_within(group: Group, other: Group) -> tuple[IntArray, ...] | None:
-    """The class in a group of each class of another one, which has all of its names, by mesh axis; None where one does
-    not decide it."""
-    places = [other.names.index(name) for name in group.names]
-    found: dict[tuple[int, int], IntArray] = {}
-    sides = list(zip(group.sides, other.sides, strict=True))
-    for mine, its in sides:
-        # Mesh axes that the same names can have share their sides.
-        if (id(mine), id(its)) in found:
-            continue
-        if len(mine.chosen) > len(its.chosen):
-            return None
-        sets = np.flatnonzero(its.classes >= 0)
-        own = np.zeros_like(sets)
-        for i, place in enumerate(places):
-            own |= (sets >> place & 1) << i
-        theirs, of_set = its.classes[sets], mine.classes[own]
-        of_class = np.zeros(len(its.chosen), np.int64)
-        of_class[theirs] = of_set
-        if (of_class[theirs] != of_set).any() or (of_class < 0).any():
-            return None
-        found[id(mine), id(its)] = of_class
-    return tuple(found[id(mine), id(its)] for mine, its in sides)
 
 
 class Seats:

@@ -10,7 +10,8 @@ import numpy as np
 
 from passes.hardware.chip import Chip
 from passes.planner.branch import BOUNDS
-from passes.planner.groups import Function, Group, Known, Seats, bundled, grouped, legal_group, together_groups
+from passes.planner.bundles import Bundles
+from passes.planner.groups import Function, Group, Known, Seats, grouped, legal_group, together_groups
 from passes.planner.space import PlanSpace
 from passes.planner.tables import EXTRA, Asked, able_names
 from passes.planner.terms import Term
@@ -60,7 +61,7 @@ class Shared:
         arithmetic: what of that arithmetic alone takes, which depends on no storage axes.
         functions: all of it, one by one.
         networks: how many each of them is priced on.
-        seats: of the space.
+        seats: of the space that it is priced in.
     """
 
     space: PlanSpace
@@ -71,6 +72,7 @@ class Shared:
     arithmetic: tuple[Group, ...]
     functions: tuple[Function, ...]
     known: Known
+    bundles: Bundles
     networks: int
     seats: Seats
 
@@ -79,24 +81,30 @@ class Shared:
         cls,
         space: PlanSpace,
         place: int,
+        priced: PlanSpace,
         names: tuple[str, ...],
         functions: Sequence[Function],
         alone: Sequence[Function],
         known: Known,
+        bundles: Bundles,
         networks: int = 1,
     ) -> "Shared":
-        """Of functions, and of those of arithmetic alone, with the groups that another space has."""
+        """Of functions, and of those of arithmetic alone, with the groups that another space has.
+
+        Args:
+            priced: the space with options that others have besides: what is priced in it serves them all.
+        """
         storable = {name for choice in space.storage_choices for name in choice.names}
-        seats = Seats(space)
-        plain = grouped(space, functions, names, (), known, seats)
+        seats = Seats(priced)
+        plain = grouped(functions, names, (), known, seats)
         each_legal = (legal_group(space, name, (), names, networks) for name in space.names)
         legal = [group for group in each_legal if group is not None] + together_groups(space, names, networks)
         stored = tuple(group for group in plain if group.asked[0].stored & storable)
         apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
         # What is in `apart` already is not to be counted twice.
-        floors = grouped(space, [each for each in alone if each.stored & storable], names, (), known, seats)
-        groups = tuple(bundled(apart)), stored, tuple(bundled(floors))
-        return cls(space, place, names, *groups, tuple(functions), known, networks, seats)
+        floors = grouped([each for each in alone if each.stored & storable], names, (), known, seats)
+        groups = tuple(bundles.of(apart)), stored, tuple(bundles.of(floors))
+        return cls(space, place, names, *groups, tuple(functions), known, bundles, networks, seats)
 
     @property
     def before(self) -> Root:
@@ -109,10 +117,10 @@ class Shared:
         some = frozenset(stored)
         if stored:
             functions = [each for each in self.functions if some & each.asked.stored]
-            own = grouped(self.space, functions, self.names, stored, self.known, self.seats)
+            own = grouped(functions, self.names, stored, self.known, self.seats)
             allowed = legal_group(self.space, EXTRA, stored, self.names, self.networks)
             own += [allowed] if allowed is not None else []
-        groups = bundled([*(group for group in self.stored if not some & group.asked[0].stored), *own])
+        groups = self.bundles.of([*(group for group in self.stored if not some & group.asked[0].stored), *own])
         return Root(self.space, self.place, stored, self.names, (*self.apart, *groups)), tuple(groups)
 
 

@@ -13,8 +13,9 @@ most widespread (by how many values have them). So `mlp` or `heads` get a mesh a
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from passes.sharding.rules import OrderWhere
 
 _MOST = 0.95
 """Of the bytes of the state, what a name is in that is stored alone."""
+_LARGER = 2.0
+"""How many times as many plans a space may have for its prices to serve others."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,17 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
         some = [mask for mask in useful if mask and any(each[mask] == mask for each in fitting.values())]
         storage_choices += [StorageAxes(tuple(names), mask) for mask in some]
     return PlanSpace(mesh, order, options, tuple(storage_choices), fixed)
+
+
+def widened(spaces: Sequence[PlanSpace]) -> list[PlanSpace]:
+    """Each of the spaces with the options that others have besides, where that makes it little larger: what is priced
+    in one then serves them all."""
+    found: list[PlanSpace] = []
+    for space in spaces:
+        options = {name: np.unique(np.concatenate([each.options[name] for each in spaces])) for name in space.names}
+        larger = prod(len(options[name]) / len(each) for name, each in space.options.items())
+        found.append(replace(space, options=options) if larger <= _LARGER else space)
+    return found
 
 
 def _needs_several(graph: Graph, mesh: DeviceMesh, names: Sequence[str]) -> bool:
