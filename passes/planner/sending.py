@@ -95,14 +95,15 @@ class _Chain:
 
     Attributes:
         left: how many of each kind are still to come.
-        last: of each kind the last one and what it takes; its mask is 0 for candidates where something else came after.
+        last: of each kind the last one, what it takes and how much of that is waited for; its mask is 0 for candidates
+            where something else came after.
     """
 
     network: Network
     awaited: bool
     beside: bool
     left: Counter[str]
-    last: dict[str, tuple[Printed, Any]] = field(default_factory=dict[str, tuple[Printed, Any]])
+    last: dict[str, tuple[Printed, Any, Any]] = field(default_factory=dict[str, tuple[Printed, Any, Any]])
 
     def add(self, each: Printed, goes_on: Any) -> tuple[Any, Any]:
         """What one more collective adds, which may be one with the last where all goes on with it, and what of that is
@@ -118,27 +119,29 @@ class _Chain:
             return seconds, waited
         if before is None:
             if self.left[kind]:
-                self.last[kind] = each, seconds
+                self.last[kind] = each, seconds, waited
             return seconds, waited
-        last, taken = before
+        last, taken, still = before
         there = np.asarray(each.mask) != 0
         one = there & goes_on & sends.one(each.kind, last.mask, each.mask)
         over = np.asarray(last.mask) | each.mask
         both = replace(each, mask=over, bytes=np.maximum(last.bytes, each.bytes), shard=last.shard)
-        together = self.network.sent_seconds(both, self.awaited)[0] if np.any(one) else seconds
+        together, held = seconds, waited
+        if np.any(one):
+            together, held = self.network.sent_seconds(both, self.awaited, self.beside)
 
         def chosen(joint: Any, own: Any, earlier: Any) -> Any:
             return where(one, joint, where(there, own, earlier))
 
         if self.left[kind]:
             kept = {name: chosen(*[getattr(it, name) for it in (both, each, last)]) for name in _OF_CANDIDATES}
-            self.last[kind] = replace(each, **kept), chosen(together, seconds, taken)
-        return where(one, together - taken, seconds), waited
+            self.last[kind] = replace(each, **kept), chosen(together, seconds, taken), chosen(held, waited, still)
+        return where(one, together - taken, seconds), where(one, held - still, waited)
 
     def cut(self, mask: Mask) -> None:
         """Something else comes next, for the candidates whose mask is not 0."""
-        for kind, (last, taken) in self.last.items():
-            self.last[kind] = replace(last, mask=where(np.asarray(mask) != 0, 0, last.mask)), taken
+        for kind, (last, *taken) in self.last.items():
+            self.last[kind] = replace(last, mask=where(np.asarray(mask) != 0, 0, last.mask)), *taken
 
 
 def _scattered(step: Step, before: Layout, reshard: Reshard, mesh: DeviceMesh) -> Scattered:

@@ -85,19 +85,23 @@ def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
     return compute + exposed + hidden - min(0.8 * hidden, compute)
 
 
-def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[int]) -> Any:
+def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[int], slices: Any = ()) -> Any:
     total = np.zeros(2)
     summed: set[int] = set()
+    sliced = {*slices}
     multiplied = False
     for node in _in_pairs(graph, chip):
         resharded = (op_of(node).communicates or node.kind == "reshard") and node.value_inputs[0].id in summed
         if (node.kind == "reduce" and node.fn == "sum") or resharded:
             summed.add(node.outputs[0].id)
+        if (op_of(node).communicates or node.kind == "reshard") and node.value_inputs[0].id in sliced:
+            sliced.add(node.outputs[0].id)
         if op_of(node).communicates:
             awaited = str(node.attrs["moving"]) == "activation"
             kind, volume = node.kind, node.count("bytes")
             if not chip.switched:
-                kind, volume = _by_libtpu(node, mesh, wide, node.value_inputs[0].id in summed)
+                alone = _alone(node, mesh, node.value_inputs[0].id in sliced)
+                kind, volume = _by_libtpu(node, mesh, wide, node.value_inputs[0].id in summed, alone)
             seconds = collective_seconds(kind, list(node.words("mesh")), volume, mesh, chip, awaited) if kind else 0.0
             still = seconds if awaited else 0.0
             inside = [axis for axis in node.words("mesh") if axis != "replica"]
@@ -106,12 +110,35 @@ def _sent(graph: Graph, times: int, mesh: dict[str, int], chip: Chip, wide: set[
                 still = collective_seconds(kind, inside, 0.0 if hidden else volume, mesh, chip, awaited)
             total += np.array([still, seconds - still]) * times
         for body in entered(node):
-            total += _sent(body, times * node.count("trips", 1), mesh, chip, wide)
+            total += _sent(body, times * node.count("trips", 1), mesh, chip, wide, _slices(node))
         multiplied = not entered(node) and (multiplied or node.kind in ("contract", "attention"))
     return total
 
 
-def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int], summed: bool) -> tuple[str, float]:
+def _slices(loop: Node) -> set[int]:
+    """What a loop reads one slice of in each trip, by its number inside."""
+    return {inside.id for _, feeds in op_of(loop).body_operands(loop) for _, inside, scanned in feeds if scanned}
+
+
+def _alone(node: Node, mesh: dict[str, int], sliced: bool) -> bool:
+    """Whether what is gathered is in tiles of one row: two of its dims are longer than one, a one is between them or is
+    that of the layers, and the shard lies with the gathered one along the lanes."""
+    sizes = [
+        [dim.size // prod(mesh[axis] for axis in dim.mesh) for dim in value.type.dims]
+        for value in (node.value_inputs[0], node.outputs[0])
+    ]
+    cut = [i for i, (before, after) in enumerate(zip(*sizes, strict=True)) if before < after]
+    rest = [i for i, size in enumerate(sizes[1]) if size > 1 and i not in cut]
+    if node.kind != "all_gather" or len(cut) != 1 or len(rest) != 1 or sizes[1][rest[0]] > 128:
+        return False
+    (at,), (other,) = cut, rest
+    shard, size = sizes[0][at], sizes[1][other]
+    along, behind = -(-shard // 128) * size, -(-size // 128) * shard
+    lanes = along < behind or (along == behind and other < at)
+    return other > at + 1 or (sliced and shard % 128 > 0 and lanes)
+
+
+def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int], summed: bool, alone: bool) -> tuple[str, float]:
     """Kind and bytes of what a TPU sends: vectors and, over 2 x 2 x 2 chips, what would be scattered are reduced, and
     what only products read is gathered in half."""
     (given,), (made,), kind, over = node.value_inputs, node.outputs, node.kind, set(node.words("mesh"))
@@ -124,15 +151,16 @@ def _by_libtpu(node: Node, mesh: dict[str, int], wide: set[int], summed: bool) -
         return "all_reduce", node.count("bytes")
     if kind == "all_gather" and line and (near or over == {"replica"}) and there % 128:
         return "all_reduce", node.count("bytes")
-    if kind == "all_gather" and made.id not in wide and over != {"replica"}:
+    if kind == "all_gather" and made.id not in wide and over != {"replica"} and not alone:
         return kind, node.count("bytes") / 2
     return kind, node.count("bytes")
 
 
 def _fits(node: Node, mesh: dict[str, int], over: set[str], summed: bool) -> bool:
     """Whether shards are an even number of whole tiles of 8 x 128, or whole lanes, in a layout whose
-    tiles are more than half full; on four chips in a square of 2 x 2 halves of them. Of a sum in the layout of least
-    room, and with a dim of one element, where lanes alone are cut."""
+    tiles are more than half full; on four chips in a square of 2 x 2 halves of them. Where three dims have none, one in
+    which a shard takes less room than all of it in another. Of a sum in the layout of least room, and with a dim of one
+    element, where lanes alone are cut."""
     (given,), (made,) = node.value_inputs, node.outputs
     sides = [
         (before.size // prod(mesh[axis] for axis in before.mesh), after.size // prod(mesh[axis] for axis in after.mesh))
@@ -155,7 +183,11 @@ def _fits(node: Node, mesh: dict[str, int], over: set[str], summed: bool) -> boo
     if summed:
         return any(each for least, *_, each in ways if least == room)
     most = 2 * prod(size for size, _ in sides)
-    return (len(sides) > 2 and room >= most) or any(cut for room, *_, cut in ways if room < most)
+    if len(sides) > 2 and room >= most:
+        (high, low), last = sides[at], at == len(sides) - 1
+        tied = [cut for all_of_it, _, row, cut in ways if all_of_it * low == room * high and row == -at and not last]
+        return any(tied) or any(cut for all_of_it, *_, cut in ways if all_of_it * low < room * high)
+    return any(cut for room, *_, cut in ways if room < most)
 
 
 def _filled(rows: int) -> int:
