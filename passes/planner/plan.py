@@ -54,7 +54,8 @@ class Plan(Layouts):
         network: Mapping[str, str] | None = None,
         attention: str = "",
     ) -> "Plan":
-        """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them.
+        """A plan of your own; the priority order of names is that in which `compute`, then `storage`, lists them. For
+        storage axes it is that of `storage`.
 
         A name is sharded over one mesh axis (`{"batch": "data"}`) or several (`{"batch": ("replica", "data")}`). A name
         that the graph does not have, or whose size its mesh axes do not divide, is a `PlanWarning` where the plan is
@@ -81,7 +82,7 @@ class Plan(Layouts):
             layout,
             tuple(dict.fromkeys((*used, *kept))),
             used,
-            {**used, **merged},
+            {**merged, **{name: axes for name, axes in used.items() if name not in merged}},
             chip.name,
             custom_chip=chip if isinstance(hardware, Chip) else None,
             regather=regather,
@@ -146,7 +147,7 @@ class Plan(Layouts):
         """
         said = [name for name in self.order if self.compute.get(name) or (name in self.compute and is_part(name))]
         mesh, compute = self.mesh, {name: self.compute[name] for name in said}
-        kept = {name: self.storage[name] for name in self.order if self.storage.get(name)}
+        kept = {name: axes for name, axes in self.storage.items() if axes}
         extra = {name: [axis for axis in axes if axis not in compute.get(name, ())] for name, axes in kept.items()}
         graph = self.subject.graph if self.subject is not None else None
         sizes = self.document.sizes if self.document is not None else dict[str, int]()

@@ -105,7 +105,10 @@ class Problem:
                 at = granted["storage" if role == "storage" else "compute"]
                 at[name] = at.get(name, 0) | int(mask)
         used, kept = granted["compute"], granted["storage"]
-        extra = {name: mask & ~used.get(name, 0) for name, mask in kept.items() if mask & ~used.get(name, 0)}
+        # Of several stored names each array has the first in an order of their own; what is computed with comes before.
+        several = candidate.stored.names if len(candidate.stored.names) > 1 else ()
+        order = (*(name for name in self.space.order if name not in several), *several)
+        extra = {name: mask for name in order if (mask := kept.get(name, 0) & ~used.get(name, 0))}
         followed = ShardingRules(mesh, self.space.order, used, extra, candidate.order_where)
         if self.laid_out(followed) != self.laid_out(rules):
             # A rule that is not followed here may decide who takes a mesh axis there, or in which order a dim is
@@ -114,7 +117,7 @@ class Problem:
             kept = {name: mask | (rules.extra.get(name, 0)) for name, mask in used.items()}
             kept |= {name: mask for name, mask in rules.extra.items() if name not in used}
         compute = {name: mesh.names(used[name]) for name in self.space.order if used.get(name)}
-        storage = {name: mesh.names(kept[name]) for name in self.space.order if kept.get(name)}
+        storage = {name: mesh.names(kept[name]) for name in order if kept.get(name)}
         # A part that is left out is sharded as the axis that it was cut from.
         parts = [name for name in self.space.order if is_part(name) and not (used.get(name) or kept.get(name))]
         compute |= {name: () for name in parts if used.get(whole(name)) or kept.get(whole(name))}

@@ -2,9 +2,9 @@
 
 Every name may go, for compute, on any set of mesh axes that divides it. Storage adds one set of mesh axes (FSDP) on one
 name of the state, or, where no name is in most of it, on all of its names: each array is stored over the first that
-divides by all of them. Other names are stored besides over mesh axes that the batch has wherever they are computed
-with: a rule for compute that only what is at rest follows. Names that a loop scans over are replicated: each iteration
-needs its slice on every device.
+divides by all of them, those that are in most bytes of the state first. Other names are stored besides over mesh axes
+that the batch has wherever they are computed with: a rule for compute that only what is at rest follows. Names that a
+loop scans over are replicated: each iteration needs its slice on every device.
 
 Names have a fixed priority order: first the leading names of the batch, then the others from the most specific to the
 most widespread (by how many values have them). So `mlp` or `heads` get a mesh axis before `position` does, and
@@ -134,6 +134,9 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
             options[name] = np.array(dividing, dtype=np.int64)
     state = {name for before, _ in graph.carried for name in graph.inputs[before].type.names}
     names = [name for name in order if name in state and name not in scanned]
+    if several := not shared and _needs_several(graph, mesh, names):
+        of = _state_bytes(graph)
+        names = sorted(names, key=lambda name: (-of[name], name))
     storage_choices = [StorageAxes((), 0)]
     if shared:
         # A sum in order adds up along the innermost mesh axes first, so these are the ones that share it out.
@@ -142,7 +145,7 @@ def plan_space(graph: Graph, mesh: DeviceMesh) -> PlanSpace:
     fitting = {name: mesh.fitting(sizes[name]) for name in names}
     for name in names:
         storage_choices += [StorageAxes((name,), mask) for mask in useful if mask and fitting[name][mask] == mask]
-    if not shared and _needs_several(graph, mesh, names):
+    if several:
         some = [mask for mask in useful if mask and any(each[mask] == mask for each in fitting.values())]
         storage_choices += [StorageAxes(tuple(names), mask) for mask in some]
     return PlanSpace(mesh, order, options, tuple(storage_choices), fixed)
@@ -156,6 +159,15 @@ def widened(spaces: Sequence[PlanSpace]) -> list[PlanSpace]:
         options = {name: np.unique(np.concatenate([each.options[name] for each in spaces])) for name in space.names}
         larger = prod(len(options[name]) / len(each) for name, each in space.options.items())
         found.append(replace(space, options=options) if larger <= _LARGER else space)
+    return found
+
+
+def _state_bytes(graph: Graph) -> Counter[str]:
+    """Bytes of the state that each name is in."""
+    found: Counter[str] = Counter()
+    for before, _ in graph.carried:
+        type_ = graph.inputs[before].type
+        found.update(dict.fromkeys(dict.fromkeys(type_.names), type_.bytes))
     return found
 
 

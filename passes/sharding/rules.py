@@ -45,8 +45,8 @@ def in_order(names: Collection[str], order: Iterable[str], where: OrderWhere) ->
 class ShardingRules:
     """Sharding rules: the mesh axes of each name, in priority order.
 
-    `compute` are those it is sharded over in use, `extra` those that are added in storage (FSDP). `order_where` says
-    where the order is another one.
+    `compute` are those it is sharded over in use, `extra` those that are added in storage (FSDP), in a priority order
+    of its own. `order_where` says where the order is another one.
     """
 
     mesh: DeviceMesh
@@ -79,7 +79,7 @@ class ShardingRules:
             used = used | taken
             result[name] = taken
         if role == "storage":
-            stored = [name for name in names if name in self.extra]
+            stored = [name for name in self.extra if name in result]
             # Of several names those that can have all of their storage axes come first.
             for name, whole_only in [(name, True) for name in stored if len(stored) > 1] + [(n, False) for n in stored]:
                 asked = result[name] | (self.extra[name] & ~used)
