@@ -1,6 +1,6 @@
 """Groups in one, where one of them decides what the others depend on: fewer tables bound more tightly.
 
-Several roots and several spaces have the same groups, so that each bundle is made, and priced, once for all of them.
+Several roots and several spaces have the same groups, so that each bundle is made once for all of them.
 """
 
 from collections.abc import Sequence
