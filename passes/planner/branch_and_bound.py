@@ -15,8 +15,8 @@ import numpy as np
 
 from passes.planner.branch import Branch
 from passes.planner.bundles import Bundles
-from passes.planner.candidate import DISTINCT, SAME, Candidate, Ranked, ranked
-from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, two_prices, wishing
+from passes.planner.candidate import DISTINCT, SAME, Candidate, Kept, Ranked, distinct_prices
+from passes.planner.complete import by_simplicity, combined, masks_of, peaks_of, wishing
 from passes.planner.first import WORTH, First, near_plans
 from passes.planner.frontier import Frontier
 from passes.planner.fullest import Fullest
@@ -46,7 +46,6 @@ _A_TABLE = 200
 class BranchAndBound:
     """Attributes:
     first: plans that are known before.
-    best: what was found, at most two of different prices.
     left_out: the least that what was not looked at for want of time could take; infinite where nothing was left out.
     """
 
@@ -86,8 +85,8 @@ class BranchAndBound:
         self.margin = margin
         self.networks = networks
         self.first = First(functions, entries, moments, capacity, networks)
-        self.best: list[Ranked] = []
-        self.fastest = self.left_out = np.inf
+        self.kept = Kept()
+        self.left_out = np.inf
         self.looked_at = self.until_best = 0
         self.all_roots: list[Root] = []
         self.groups: Known = {}
@@ -292,6 +291,11 @@ class BranchAndBound:
         return within.kept([[each <= self.capacity for each in of_part] for of_part in within.peaks(self.moments)])
 
     @property
+    def best(self) -> list[Ranked]:
+        """The best plan that was found, and the next of another price."""
+        return self.kept.best
+
+    @property
     def limit(self) -> float:
         """What a branch must beat: the second best so far, or the plan that is known."""
         first = self.first.best
@@ -361,13 +365,12 @@ class BranchAndBound:
                 return
             if branch.sized:
                 some = some[peaks_of(branch.parts[0], self.moments, plans[:, 0, some]) <= self.capacity]
-            for these in two_prices(seconds[some]):
+            for these in distinct_prices(seconds[some]):
                 sets = wishing(branch, plans[:, :, some[these]])
                 simplest = by_simplicity(root, sets)[:1]
                 found = self.candidate(root, [each[simplest] for each in sets], branch.networks[0])
                 if found.seconds < self.known * (1 - SAME):
-                    self.fastest = min(self.fastest, float(seconds[some[0]]), found.seconds)
-                    self.best = ranked([*self.best, (root.place, found)], self.fastest)
+                    self.kept.note(root.place, found)
 
     def candidate(self, root: Root, sets: Sequence[IntArray], network: int) -> Candidate:
         """A plan with its price on a network, of the one set of names that wishes for each mesh axis; its peak is added

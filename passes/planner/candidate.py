@@ -1,8 +1,12 @@
 """What a search finds: complete plans with their price, and which of those with the same price is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from passes.planner.space import StorageAxes
 from passes.sharding.rules import OrderWhere
@@ -45,23 +49,52 @@ Ranked = tuple[int, Candidate]
 """A candidate, and which of several spaces it is of."""
 
 
-def ranked(found: Sequence[Ranked], fastest: float) -> list[Ranked]:
-    """The best of some candidates and the next of another price. Of equal prices that of the first space is kept, and
-    there the simplest: the fewest axes used.
+class Kept:
+    """Of the plans that were found so far, those that may be the best or the next one in the end.
 
-    Args:
-        fastest: the fewest seconds of any candidate, also of one that was as good as a simpler one.
+    The best is the simplest of all that are as fast as the fastest but for `DISTINCT`; of equal prices that of the
+    first space is kept, and there that of the fewest axes. Once a faster plan is found, those that were as good as the
+    best may be slower than it, and one of them the next: so each of their prices is kept.
+
+    Attributes:
+        best: the best, and the next of another price.
     """
 
-    def simplest(several: Sequence[Ranked]) -> Ranked:
-        return min(several, key=lambda each: (each[0], _simplicity(each[1])))
+    def __init__(self) -> None:
+        self.best: list[Ranked] = []
+        self._fastest = np.inf
+        self._prices: list[Ranked] = []
 
-    same = fastest * (1 + DISTINCT)
-    best = [each for each in found if each[1].seconds <= same]
-    rest = [each for each in found if each[1].seconds > same]
-    least = min((each.seconds for _, each in rest), default=0.0) * (1 + SAME)
-    second = [each for each in rest if each[1].seconds <= least]
-    return [simplest(each) for each in (best, second) if each]
+    def note(self, place: int, found: Candidate) -> None:
+        """Takes in a plan of one of several spaces."""
+        self._fastest = min(self._fastest, found.seconds)
+        same = self._fastest * (1 + DISTINCT)
+        prices: list[Ranked] = []
+        for each in sorted([*self._prices, (place, found)], key=lambda each: each[1].seconds):
+            if prices and each[1].seconds <= prices[-1][1].seconds * (1 + SAME):
+                prices[-1] = _simpler(prices[-1], each)
+            elif not prices or prices[-1][1].seconds <= same:
+                prices.append(each)
+        self._prices = prices
+        as_good = [each for each in prices if each[1].seconds <= same]
+        self.best = [reduce(_simpler, as_good), *prices[len(as_good) :]]
+
+
+def distinct_prices(seconds: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]:
+    """Positions of the least of some prices, of each other that is as good as it, and of the next one: of each all that
+    are the same."""
+    order = np.argsort(seconds, kind="stable")
+    while len(order):
+        least = seconds[order[0]]
+        here = np.searchsorted(seconds[order], least * (1 + SAME), side="right")
+        yield order[:here]
+        if least > seconds.min() * (1 + DISTINCT):
+            return
+        order = order[here:]
+
+
+def _simpler(one: Ranked, other: Ranked) -> Ranked:
+    return min(one, other, key=lambda each: (each[0], _simplicity(each[1])))
 
 
 def _uses(candidate: Candidate) -> int:

@@ -4,12 +4,11 @@ Parts of a branch have no name in common, so a plan is one of each, and takes wh
 does not matter, of the plans of a part that take the same the simplest stands for all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from passes.planner.branch import Branch
-from passes.planner.candidate import DISTINCT, SAME
 from passes.planner.groups import BOUNDS, FULL, worst
 from passes.planner.parts import Part
 from passes.planner.peaks import Moments
@@ -114,12 +113,3 @@ def by_simplicity(root: Root, sets: Sequence[IntArray]) -> IntArray:
     uses = sum((np.bitwise_count(mask).astype(np.int64) for mask in masks), np.zeros(len(masks[0]), np.int64))
     by_name = sorted(range(len(masks) - 1), key=lambda bit: root.names[bit])
     return np.lexsort([masks[-1], *(masks[bit] for bit in reversed(by_name)), uses])
-
-
-def two_prices(seconds: Float) -> Iterator[IntArray]:
-    """Positions of the least of some prices, and of the next distinct one."""
-    if len(seconds):
-        same = seconds <= seconds.min() * (1 + DISTINCT)
-        yield np.flatnonzero(same)
-        if not same.all():
-            yield np.flatnonzero(~same & (seconds <= seconds[~same].min() * (1 + SAME)))

@@ -11,8 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from passes.planner.candidate import Candidate, Ranked, ranked
-from passes.planner.complete import two_prices
+from passes.planner.candidate import Candidate, Kept, Ranked, distinct_prices
 from passes.planner.fullest import Fullest
 from passes.planner.groups import remembering
 from passes.planner.peaks import Moments
@@ -99,7 +98,6 @@ class First:
     """The plans that a search begins with.
 
     Attributes:
-        best: the best of those that fit, and the next of another price.
         leanest: that which needs the least memory.
         weights, spreads: of each term, the least and the most that it takes in any of them.
     """
@@ -121,11 +119,10 @@ class First:
         self.moments = moments
         self.capacity = capacity
         self.networks = networks
-        self.best: list[Ranked] = []
+        self.kept = Kept()
         self.leanest: Ranked | None = None
         self.weights = np.full(len(terms), np.inf)
         self.spreads = np.zeros(len(terms))
-        self._fastest = np.inf
         self._fitting: list[Float] = []
         self._too_large: list[tuple[Float, IntArray]] = []
 
@@ -146,15 +143,18 @@ class First:
             fitting = fitting[np.argsort(seconds[fitting], kind="stable")]
             self._fitting.append(prices.both[:, fitting])
             self._too_large.append((seconds[peaks > self.capacity], prices.fullest[peaks > self.capacity]))
-            for these in two_prices(seconds[fitting]):
-                i = int(fitting[these[0]])
-                self._fastest = min(self._fastest, float(seconds[fitting[0]]))
-                self.best = ranked([*self.best, (place, prices.candidate(space, choices, i))], self._fastest)
+            for these in distinct_prices(seconds[fitting]):
+                self.kept.note(place, prices.candidate(space, choices, int(fitting[these[0]])))
             now = (seconds[fitting].min(initial=np.inf), peaks[lean] if not len(fitting) else 0.0)
             if now >= tuple(each * (1 - WORTH) for each in before):
                 return
             before = now
             choices = near_plans(space, choices[int(fitting[0]) if len(fitting) else lean])
+
+    @property
+    def best(self) -> list[Ranked]:
+        """The best of those that fit, and the next of another price."""
+        return self.kept.best
 
     @property
     def share(self) -> float:
