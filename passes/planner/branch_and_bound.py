@@ -336,11 +336,11 @@ class BranchAndBound:
             if not branch.sized and not branch.waiting and part.plans <= _DENSE:
                 continue
             for axis, (sets, bound) in enumerate(zip(part.sets, bounds, strict=True)):
-                for bit in range(len(self.names)):
-                    wishes = (sets >> bit & 1).astype(bool)
-                    if wishes.any() and not wishes.all():
-                        least, most = sorted((float(bound[wishes].min()), float(bound[~wishes].min())))
-                        found.append((least, most, -bit, -axis, i))
+                some, every = part.wishing[axis]
+                bits = np.array([bit for bit in range(len(self.names)) if (some & ~every) >> bit & 1], np.int64)
+                wishes = (sets >> bits[:, None] & 1).astype(bool)
+                sides = [np.where(each, bound, np.inf).min(axis=1).tolist() for each in (wishes, ~wishes)]
+                found += [(*sorted(least), -bit, -axis, i) for bit, *least in zip(bits.tolist(), *sides, strict=True)]
         _, _, bit, axis, i = max(found)
         part = branch.parts[i]
         wishes = (part.sets[-axis] >> -bit & 1).astype(bool)

@@ -404,14 +404,27 @@ def added(tables: Iterable[Table]) -> list[Table]:
     kept: list[Table] = []
     for table in sorted(tables, key=lambda table: -table.values.size):
         for i, wide in enumerate(kept):
-            places = [_places(wide, table, axis) for axis in range(len(table.classes))]
-            if all(place is not None for place in places):
-                values = table.values[(slice(None), *np.ix_(*(place for place in places if place is not None)))]
+            places = _all_places(wide, table)
+            if places is not None:
+                values = table.values[(slice(None), *np.ix_(*places))]
                 kept[i] = replace(wide, values=wide.values + values)
                 break
         else:
             kept.append(table)
     return kept
+
+
+def _all_places(wide: Table, table: Table) -> list[IntArray] | None:
+    """Those of each mesh axis; None where one is."""
+    if any([own < its for own, its in zip(wide.values.shape[1:], table.values.shape[1:], strict=True)]):
+        return None
+    found: list[IntArray] = []
+    for axis in range(len(table.classes)):
+        place = _places(wide, table, axis)
+        if place is None:
+            return None
+        found.append(place)
+    return found
 
 
 def _places(wide: Table, table: Table, axis: int) -> IntArray | None:
