@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,3 +110,10 @@ def test_what_a_scan_is_called_by_a_release_of_jax_is_read_in_one_place() -> Non
     names = re.compile(r'"(num_consts|num_carry|ft_in|ft_out)"')
     found = [file for file in FILES if names.search((ROOT / file).read_text(encoding="utf-8"))]
     assert found == [Path("ir/_compat.py")]
+
+
+def test_modules_that_tests_share_have_names_of_their_own() -> None:
+    """Each `conftest.py` puts its folder on the path, so of two modules of one name the first that is there is read."""
+    shared = [path for path in sorted((ROOT / "tests").rglob("*.py")) if not path.name.startswith("test_")]
+    names = Counter(path.name for path in shared if path.name not in ("conftest.py", "__init__.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -339,8 +339,9 @@ class BranchAndBound:
                 some, every = part.wishing[axis]
                 bits = np.array([bit for bit in range(len(self.names)) if (some & ~every) >> bit & 1], np.int64)
                 wishes = (sets >> bits[:, None] & 1).astype(bool)
-                sides = [np.where(each, bound, np.inf).min(axis=1).tolist() for each in (wishes, ~wishes)]
-                found += [(*sorted(least), -bit, -axis, i) for bit, *least in zip(bits.tolist(), *sides, strict=True)]
+                with_it, without = (np.where(each, bound, np.inf).min(axis=1).tolist() for each in (wishes, ~wishes))
+                for bit, one, other in zip(bits.tolist(), with_it, without, strict=True):
+                    found.append((min(one, other), max(one, other), -bit, -axis, i))
         _, _, bit, axis, i = max(found)
         part = branch.parts[i]
         wishes = (part.sets[-axis] >> -bit & 1).astype(bool)

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the reference is PyTorch's: pip install -e '.[parity]'")
 
-from inputs import Images, Speech, Text
+from model_inputs import Images, Speech, Text
 from parity import Family, compare, note
 
 LENGTH = 64
