@@ -149,7 +149,7 @@ def requested_devices(request: Mapping[str, Any]) -> list[Any] | None:
         return None
     if request["topology"].get("platform") == "gpu":
         return gpu_devices(GpuTopology.of_json(request["topology"]))
-    return mesh_devices(Topology.of_json(request["topology"]), request["mesh"])
+    return mesh_devices(Topology.of_json(request["topology"]), requested_plan(dict(request)).physical)
 
 
 def _axes(mapping: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:

@@ -14,10 +14,14 @@ import pytest
 from levanter.compiler.verify.hlo import collectives
 from levanter.compiler.verify.hlo_text import parse
 from levanter.compiler.verify.slices import groups_of
-from levanter.compiler.verify.topology import Topology, mesh_devices, slices_in_order
+from levanter.compiler.verify.topology import Topology, mesh_devices
+from passes.hardware.chip import chip_of
+from passes.hardware.network import Network
+from passes.sharding.mesh import DeviceMesh
 
 TEXT = (Path(__file__).parents[1] / "golden" / "two_slices.hlo").read_text()
 MESH = {"replica": 2, "data": 2, "model": 2}
+INNER = {"data": 2, "replica": 2, "model": 2}
 CHIPS = [100000, 100002, 100001, 100003, 200000, 200002, 200001, 200003]
 ALL = ("replica", "data", "model")
 F32 = 4
@@ -90,7 +94,15 @@ def test_a_program_for_one_slice_has_no_parts() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason='needs pip install "levanter-compiler[tpu]"')
 def test_chips_in_the_order_of_a_mesh() -> None:
     topology = Topology("v5p", (2, 2, 1), 2)
-    assert [chip.id for chip in slices_in_order(topology, MESH).flatten()] == CHIPS
-    assert [chip.id for chip in mesh_devices(topology, MESH)] == CHIPS
-    inner = mesh_devices(topology, {"data": 2, "replica": 2, "model": 2})
-    assert [chip.id for chip in inner] == [100000, 100002, 200000, 200002, 100001, 100003, 200001, 200003]
+    outer, inner = (Network(DeviceMesh.of(mesh), chip_of("v5p")) for mesh in (MESH, INNER))
+    assert [chip.id for chip in mesh_devices(topology, outer)] == CHIPS
+    assert [chip.id for chip in mesh_devices(topology, inner)] == [
+        100000,
+        100002,
+        200000,
+        200002,
+        100001,
+        100003,
+        200001,
+        200003,
+    ]

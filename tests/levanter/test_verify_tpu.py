@@ -7,14 +7,17 @@ import importlib.util
 from math import prod
 from typing import Any
 
+import numpy as np
 import pytest
 
 from levanter.compiler.compile import report
 from levanter.compiler.verify import errors, topology
 from levanter.compiler.verify.cycles import beside_cycles, estimated_cycles
-from levanter.compiler.verify.topology import Topology, mesh_devices, topology_for
+from levanter.compiler.verify.topology import Topology, mesh_devices, topology_of
 from levanter.config import load
 from levanter.errors import UserError
+from passes import Plan
+from passes.sharding.mesh import DeviceMesh
 from passes.summary import Operation
 
 needs_libtpu = pytest.mark.skipif(
@@ -77,37 +80,58 @@ def test_the_plan_is_set_beside_the_cycles() -> None:
     }
 
 
+def plan_on(hardware: str, mesh: dict[str, int], network: tuple[tuple[str, str], ...] = ()) -> Plan:
+    return Plan(DeviceMesh.of(mesh), ("batch",), {}, {}, hardware, network=network)
+
+
 @pytest.mark.parametrize(
-    ("hardware", "mesh", "name", "slices", "along"),
+    ("hardware", "mesh", "name", "slices"),
     [
-        ("v5e", {"data": 4, "model": 2}, "v5e:4x2", 1, True),
-        ("V5E", {"data": 2, "model": 4}, "v5e:2x4", 1, True),
-        ("v5e", {"data": 8}, "v5e:4x2", 1, False),
-        ("v5e", {"data": 2, "sequence": 2, "model": 2}, "v5e:2x4", 1, True),
-        ("v5e", {"data": 2}, "v5e:2x1", 1, True),
-        ("v5p", {"data": 2, "sequence": 2, "model": 2}, "v5p:2x2x2", 1, True),
-        ("v5p", {"data": 8}, "v5p:2x2x2", 1, False),
-        ("v5p", {"replica": 2, "data": 4, "model": 2}, "v5p:4x2x1", 2, True),
-        ("v4", {"data": 64}, "v4:4x4x4", 1, False),
-        ("v6e", {"data": 1}, "v6e:1x1", 1, True),
+        ("v5e", {"data": 4, "model": 2}, "v5e:4x2", 1),
+        ("V5E", {"data": 2, "model": 4}, "v5e:2x4", 1),
+        ("v5e", {"data": 8}, "v5e:4x2", 1),
+        ("v5e", {"data": 2, "sequence": 2, "model": 2}, "v5e:4x2", 1),
+        ("v5e", {"data": 16, "model": 4}, "v5e:8x8", 1),
+        ("v5e", {"data": 2}, "v5e:2x1", 1),
+        ("v5p", {"data": 2, "sequence": 2, "model": 2}, "v5p:2x2x2", 1),
+        ("v5p", {"data": 8}, "v5p:2x2x2", 1),
+        ("v5p", {"data": 4, "model": 2}, "v5p:2x2x2", 1),
+        ("v5p", {"data": 12}, "v5p:2x2x3", 1),
+        ("v5p", {"replica": 2, "data": 4, "model": 2}, "v5p:2x2x2", 2),
+        ("v4", {"data": 64}, "v4:4x4x4", 1),
+        ("v6e", {"data": 1}, "v6e:1x1", 1),
     ],
 )
-def test_the_slice_of_a_mesh(
-    monkeypatch: pytest.MonkeyPatch, hardware: str, mesh: dict[str, int], name: str, slices: int, along: bool
+def test_a_plan_is_compiled_for_the_slice_that_it_is_priced_on(
+    monkeypatch: pytest.MonkeyPatch, hardware: str, mesh: dict[str, int], name: str, slices: int
 ) -> None:
     monkeypatch.setattr(topology, "require", lambda *_: None)
-    found = topology_for(hardware, mesh)
-    assert (found.name, found.slices, found.along_mesh) == (name, slices, along)
-    assert prod(found.dims) * slices == prod(mesh.values())
+    plan = plan_on(hardware, mesh)
+    found = topology_of(plan)
+    assert (found.name, found.slices) == (name, slices)
+    assert plan.physical.torus is not None and sorted(found.dims) == sorted(plan.physical.torus.form)
     assert Topology.of_json(found.as_json()) == found
+
+
+def test_a_plan_that_says_where_its_axes_lie_is_compiled_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topology, "require", lambda *_: None)
+    network = (("data", "4x1x1"), ("model", "1x2x1"))
+    assert topology_of(plan_on("v5p", {"data": 4, "model": 2}, network)).name == "v5p:4x2x1"
 
 
 def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as caught:
-        topology_for("h100", {"data": 8})
+        topology_of(plan_on("h100", {"data": 8}))
     assert str(caught.value) == (
         "`h100` is not a TPU whose slices are known: give --hardware v4, v5e, v5p, v6e, "
         "or leave out --platform tpu to compile for CPU devices"
+    )
+    monkeypatch.setattr(topology, "require", lambda *_: None)
+    with pytest.raises(UserError) as caught:
+        topology_of(plan_on("v5e", {"data": 512}))
+    assert str(caught.value) == (
+        "512 chips are 2 slices of 256 v5e, and no axis of the mesh is these slices: "
+        "give --mesh an axis `replica` of 2, such as replica=2,data=256"
     )
     assert str(errors.unknown_topology("v5e:3x1", ValueError("not divisible\nmore"))) == (
         "libtpu describes no slice v5e:3x1 (not divisible): give a --mesh that fits one, such as 4x2 for v5e"
@@ -123,7 +147,7 @@ def test_without_libtpu_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("levanter.optional.import_module", missing)
     with pytest.raises(UserError) as caught:
-        topology_for("v5e", {"data": 4, "model": 2})
+        topology_of(plan_on("v5e", {"data": 4, "model": 2}))
     assert str(caught.value) == (
         "compiling for a TPU needs the Python package `libtpu`, which is not installed: "
         'run pip install "levanter-compiler[tpu]", or pip install -e ".[tpu]" in the checkout'
@@ -131,13 +155,25 @@ def test_without_libtpu_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @needs_libtpu
-@pytest.mark.parametrize("hardware", sorted(topology.TORUS_DIMS))
+@pytest.mark.parametrize("hardware", topology.TPUS)
 @pytest.mark.parametrize("mesh", [{"data": 4, "model": 2}, {"data": 8}, {"data": 1}, {"replica": 2, "data": 4}])
 def test_libtpu_describes_the_slice_in_the_order_of_the_mesh(hardware: str, mesh: dict[str, int]) -> None:
-    chips = mesh_devices(topology_for(hardware, mesh), mesh)
+    plan = plan_on(hardware, mesh)
+    chips = mesh_devices(topology_of(plan), plan.physical)
     assert len({chip.id for chip in chips}) == len(chips) == prod(mesh.values())
-    if mesh == {"data": 4, "model": 2}:
+    torus = plan.physical.torus
+    if mesh == {"data": 4, "model": 2} and torus is not None and len(torus.form) == 2:
         assert [tuple(chip.coords)[:2] for chip in chips] == [(x, y) for x in range(4) for y in range(2)]
+
+
+@needs_libtpu
+def test_the_chips_of_a_mesh_axis_lie_along_its_dims() -> None:
+    """`data=16` of `16x4` has one dim of 8x8 and half of the other, whose inner part `model` has."""
+    plan = plan_on("v5e", {"data": 16, "model": 4})
+    chips = np.array(mesh_devices(topology_of(plan), plan.physical), object).reshape(16, 4)
+    for group in chips:
+        assert len({chip.coords[0] for chip in group}) == 1
+        assert sorted(chip.coords[1] % 4 for chip in group) == [0, 1, 2, 3]
 
 
 @needs_libtpu

@@ -72,5 +72,12 @@ def unknown_topology(name: str, error: Exception) -> UserError:
     return UserError(f"libtpu describes no slice {name} ({reason}): give a --mesh that fits one, such as 4x2 for v5e")
 
 
+def unnamed_slices(devices: int, slices: int, size: int, chip: str) -> UserError:
+    return UserError(
+        f"{devices} chips are {slices} slices of {size} {chip}, and no axis of the mesh is these slices: "
+        f"give --mesh an axis `replica` of {slices}, such as replica={slices},data={size}"
+    )
+
+
 def topology_devices(name: str, found: int, wanted: int) -> UserError:
     return UserError(f"the slice {name} has {found} devices and the mesh {wanted}: give a --mesh of as many")

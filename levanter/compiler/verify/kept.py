@@ -93,7 +93,7 @@ def keeper() -> Keeper | None:
 
 def digest_of(lowered: Any, request: Mapping[str, Any]) -> str:
     """The SHA-256 of all that decides what a `jax.stages.Lowered` of a request is compiled to."""
-    place = {name: request.get(name) for name in ("topology", "mesh")}
+    place = {name: request.get(name) for name in ("topology", "mesh", "network")}
     flags = {name: sorted(os.environ.get(name, "").split()) for name in _FLAGS}
     told = json.dumps([place, _versions((request.get("topology") or {}).get("platform", "cpu")), flags])
     return hashlib.sha256(f"{told}\n{_without_lines(lowered.as_text())}".encode()).hexdigest()
