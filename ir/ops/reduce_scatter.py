@@ -54,7 +54,7 @@ class ReduceScatter(Move):
         if node.inputs[0].type.reduction == IN_ORDER or shards.ordered:
             return [scattered_sum(array, summed, position)]
         order = node.attrs.get("layout")
-        if isinstance(order, tuple):
+        if isinstance(order, tuple) and shards.tiled:
             array = laid(array, order)
         if node.attrs.get("stacked"):
             count = shards.count(summed)
