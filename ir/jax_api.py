@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.experimental.layout
+from jax.experimental import layout
 
 _jax: Any = jax
+_layout: Any = layout
 
 jnp: Any = _jax.numpy
 lax: Any = _jax.lax
@@ -28,8 +29,7 @@ tree_unflatten: Callable[[Any, Iterable[Any]], Any] = _jax.tree_util.tree_unflat
 
 def laid(array: Any, order: Sequence[int]) -> Any:
     """An array of which the compiler is told the order of dims in memory, from the outermost."""
-    layout = _jax.experimental.layout
-    return layout.with_layout_constraint(array, layout.Layout(major_to_minor=tuple(order)))
+    return _layout.with_layout_constraint(array, _layout.Layout(major_to_minor=tuple(order)))
 
 
 def leaves_with_path(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:

@@ -10,8 +10,8 @@ step more than they save, by its own estimates as well, and the program need not
 - What products compute on the way (`traffic`) need not exist, unless XLA finds that it takes too long to be computed
   twice, as an exponential does: the gradient of the logits was written though the logits are there. Here each product
   has a chain of its own, of values that are in memory anyway, unless what it makes can stay on the chip.
-- What is reduce-scattered must lie so that its shards are whole tiles, or all of it is reduced on every device: twice the
-  bytes. Here it is told how it is to lie (`passes.scattered_for_tpu`).
+- What is reduce-scattered must lie so that its shards are whole tiles, or all of it is reduced on every device: twice
+  the bytes. Here it is told how it is to lie (`passes.scattered_for_tpu`).
 
 Collectives, their order and their bytes stay as they are printed.
 """

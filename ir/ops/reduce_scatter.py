@@ -55,7 +55,7 @@ class ReduceScatter(Move):
             return [scattered_sum(array, summed, position)]
         order = node.attrs.get("layout")
         if isinstance(order, tuple) and shards.tiled:
-            array = laid(array, order)
+            array = laid(array, [position for position in order if isinstance(position, int)])
         if node.attrs.get("stacked"):
             count = shards.count(summed)
             array = array.reshape(*array.shape[:position], count, -1, *array.shape[position + 1 :])

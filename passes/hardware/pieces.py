@@ -1,12 +1,12 @@
 """In which pieces libtpu reduce-scatters an array that is cut in rows, and whether they come out even.
 
-A reduce-scatter goes through memory on the chip, of which libtpu gives an operation 16 MiB (its scoped limit: with
-twice as much, pieces are twice as large). A piece that goes round a ring of n chips takes 1 + 4/n times its room there,
-over a square of four three times; while one is sent the next is fetched, so the largest that is sent at a time is the
-one of which this many fit:
+A reduce-scatter goes through memory on the chip, of which libtpu gives an operation 16 MiB, on a v6e 32 (its scoped
+limit: with twice as much, pieces are twice as large). A piece that goes round a ring of n chips takes 1 + 4/n times its
+room there, over a square of four three times; while one is sent the next is fetched, so the largest that is sent at a
+time is the one of which this many fit:
 
 - around a ring 2¼ · (1 + 4/n);
-- over a square 4½, each half of it going the other way first.
+- over a square in a slice of three dims 4½, each half of it going along the other dim first.
 
 The least number of such pieces, each smaller than that, must divide the rows of tiles of a shard and what is beside
 them so that each piece, and on a square each half, is a number of tiles of 32 bits: of bfloat16 an even one. Where it
@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, floor
+from math import ceil, floor, gcd
 
-SCRATCH = 16 * 2**20
-"""Bytes of memory on the chip that libtpu gives an operation."""
 TILE = 8 * 128 * 4
 """Bytes of a tile of 32 bits."""
+IN_SQUARE = 4
+"""Chips in a square."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Pieces:
         beside: tiles in one such row, and in those of other dims.
         bytes: of the whole array, in tiles.
         devices: among how many it is scattered.
-        square: whether these are a square of four, else a ring.
+        square: whether these are a square of four in a slice of three dims, else a ring.
+        scratch: bytes on the chip that a collective goes through.
     """
 
     rows: int
@@ -45,11 +46,12 @@ class Pieces:
     bytes: int
     devices: int
     square: bool
+    scratch: int
 
     @property
     def largest(self) -> float:
         """Bytes of the largest piece."""
-        return SCRATCH / (4.5 if self.square else 2.25 * (1 + 4 / self.devices))
+        return self.scratch / (4.5 if self.square else 2.25 * (1 + 4 / self.devices))
 
     @property
     def least(self) -> int:
@@ -66,19 +68,16 @@ class Pieces:
         rows = self.rows // 2 if self.square else self.rows
         if self.square and self.rows % 2:
             return False
-        for down in range(1, count + 1):
+        for down in _divisors(gcd(count, rows)):
             beside = count // down
-            if count % down or rows % down or self.beside % beside:
-                continue
-            if rows // down * (self.beside // beside) % self._step == 0:
+            if self.beside % beside == 0 and rows // down * (self.beside // beside) % self._step == 0:
                 return True
         return False
 
     def divides(self) -> bool:
         """Whether the least number of pieces comes out even, or one of more than half the size."""
-        return any(
-            self.even(count) for count in range(self.least, max(self.least + 1, ceil(2 * self.bytes / self.largest)))
-        )
+        most = max(self.least + 1, ceil(2 * self.bytes / self.largest))
+        return any(self.even(count) for count in range(self.least, most))
 
     def filled(self) -> int:
         """The rows of a shard when they are filled up for the least number of pieces."""
@@ -99,3 +98,8 @@ def fills_up(pieces: Pieces) -> bool:
     if pieces.even(pieces.least):
         return False
     return (pieces.filled() - pieces.rows) * pieces.bytes <= pieces.largest * pieces.rows
+
+
+@lru_cache(maxsize=1 << 12)
+def _divisors(number: int) -> tuple[int, ...]:
+    return tuple([each for each in range(1, number + 1) if number % each == 0])

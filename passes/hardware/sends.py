@@ -12,12 +12,12 @@ collectives become others:
 - a vector is gathered inside of a slice, or between slices alone, in shards of whole rows of a tile, of 128 lanes, and
   never scattered inside of one: in place of either it is reduced on every device, amid zeros or in full;
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
-  of them, since half goes each way round, and on a square of four chips halves of those again, in pieces that come out
-  even (`passes.hardware.pieces`); or a dim that no tile is of. An array that has no such layout but one whose tiles are
-  half empty is reduced on every device. Where those of three dims or more are half empty in each of its layouts, one
-  will do in which a shard takes less room than all of it in least room, or as much where rows of any dim but the last
-  are cut. A sum of an array is laid out as that is, in least room. So is one of which a dim has one element on each
-  device, and of that whole rows of the lanes are cut alone;
+  of them, since half goes each way round, and on a square of four chips halves of those again, which in slices of three
+  dims go in pieces that must come out even (`passes.hardware.pieces`); or a dim that no tile is of. An array that has
+  no such layout but one whose tiles are half empty is reduced on every device. Where those of three dims or more are
+  half empty in each of its layouts, one will do in which a shard takes less room than all of it in least room, or as
+  much where rows of any dim but the last are cut. A sum of an array is laid out as that is, in least room. So is one of
+  which a dim has one element on each device, and of that whole rows of the lanes are cut alone;
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice;
 - over several slices a gather between them that one inside of each follows, and a reduce-scatter inside that one
@@ -46,7 +46,7 @@ from ir.ops import OPS
 from ir.types import item_size
 from passes.hardware.assignment import SLOW_AXIS
 from passes.hardware.memory import filled, filled_rows
-from passes.hardware.pieces import Pieces, comes_out, fills_up
+from passes.hardware.pieces import IN_SQUARE, Pieces, comes_out, fills_up
 from passes.hardware.torus import Torus
 from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 
@@ -140,15 +140,20 @@ class Sends:
     Attributes:
         tile: rows and lanes of a tile, of elements of 32 bits.
         slow: the mesh axis between slices, as a mask; 0 where there is none.
+        scratch: bytes on the chip that a collective goes through.
+        planes: whether what is scattered over a square of four goes along both of its dims at once, as it does in
+            slices of three dims; in those of two it goes around.
     """
 
     tile: tuple[int, int]
     slow: int
+    scratch: int
+    planes: bool
 
     @classmethod
-    def on(cls, mesh: DeviceMesh, tile: tuple[int, int]) -> Sends:
+    def on(cls, mesh: DeviceMesh, tile: tuple[int, int], scratch: int, planes: bool) -> Sends:
         """On a mesh of chips that keep arrays in such tiles."""
-        return cls(tile, mesh.mask([SLOW_AXIS]) if mesh.as_dict().get(SLOW_AXIS, 1) > 1 else 0)
+        return cls(tile, mesh.mask([SLOW_AXIS]) if mesh.as_dict().get(SLOW_AXIS, 1) > 1 else 0, scratch, planes)
 
     def reduced(self, each: Printed, unscattered: Any, squared: Any) -> Any:
         """Whether an all-reduce of as many bytes is sent for it.
@@ -227,7 +232,7 @@ class Sends:
         of_lanes, of_rows = ((at == each.at).reshape(-1, *candidates) for at in (lane, row))
         in_rows = (each.shard % whole == 0) & (tiles % 2 == 0) & ~lone
         asked = in_rows & of_rows & (squared > 0)
-        if asked.any():
+        if self.planes and asked.any():
             in_rows = in_rows & (~asked | self._comes_out(each, asked, across // lanes * others))
         fits = where(of_lanes, each.shard % lanes == 0, where(of_rows, in_rows, ~lone))
         return _Ways(sizes, elements, across * down * others, fits, of_rows, lone)
@@ -238,10 +243,10 @@ class Sends:
         Args:
             beside: tiles beside each other in one row of them.
         """
-        shards, beside, shape = np.broadcast_to(each.shard, asked.shape), np.broadcast_to(beside, asked.shape), asked
-        found = np.zeros(shape.shape, bool)
-        pairs, which = np.unique(np.stack([shards[asked], beside[asked]]), axis=1, return_inverse=True)
-        even = [bool(comes_out(self.pieces(each, int(shard), int(wide), 4, True))) for shard, wide in pairs.T]
+        shards, beside = (np.broadcast_to(of, asked.shape)[asked] for of in (each.shard, beside))
+        pairs, which = np.unique(np.stack([shards, beside]), axis=1, return_inverse=True)
+        even = [comes_out(self.pieces(each, int(shard), int(wide), IN_SQUARE, True)) for shard, wide in pairs.T]
+        found = np.zeros(asked.shape, bool)
         found[asked] = np.array(even)[which.reshape(-1)]
         return found
 
@@ -255,7 +260,8 @@ class Sends:
         """
         rows, lanes = self.tile
         down = -(-shard // rows)
-        return Pieces(down, beside, devices * down * beside * rows * lanes * each.item, devices, square)
+        size = devices * down * beside * rows * lanes * each.item
+        return Pieces(down, beside, size, devices, square, self.scratch)
 
     def layout(self, each: Scattered, squared: bool) -> tuple[int, ...]:
         """The dims of an array of one plan from the outermost to that of the lanes, as it is scattered in least room;
@@ -274,8 +280,9 @@ class Sends:
         if len(each.sizes) != 2 or each.at != 0 or each.shard % rows or not self._ways_to_lie(each, squared).fits[0]:
             return (), False
         beside = -(-each.sizes[1] // lanes)
-        pieces = self.pieces(each, each.shard, beside, devices, squared)
-        if squared:
+        square = squared and self.planes
+        pieces = self.pieces(each, each.shard, beside, devices, square)
+        if square:
             return ((1, 0), False) if fills_up(pieces) and each.shard % lanes == 0 else ((), False)
         stack = self.pieces(each, each.shard * beside, 1, devices, False)
         return (), not pieces.even(pieces.least) and stack.divides()

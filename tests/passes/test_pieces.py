@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from passes.hardware.pieces import TILE, Pieces, comes_out, fills_up
 
+SCRATCH = 16 * 2**20
 BF16 = TILE // 2
 """Bytes of a tile of bfloat16 as libtpu counts them, of 8 rows."""
 EVEN = [
@@ -29,11 +32,11 @@ REDUCED = [
 
 
 def square(rows: int, beside: int, tile: int = BF16) -> Pieces:
-    return Pieces(rows, beside, 4 * rows * beside * tile, 4, True)
+    return Pieces(rows, beside, 4 * rows * beside * tile, 4, True, SCRATCH)
 
 
 def ring(devices: int, rows: int, beside: int, tile: int = BF16) -> Pieces:
-    return Pieces(rows, beside, devices * rows * beside * tile, devices, False)
+    return Pieces(rows, beside, devices * rows * beside * tile, devices, False, SCRATCH)
 
 
 @pytest.mark.parametrize(("rows", "beside"), EVEN)
@@ -45,7 +48,6 @@ def test_what_comes_out_even_over_a_square(rows: int, beside: int) -> None:
 def test_what_is_filled_up_over_a_square(rows: int, beside: int, filled: int) -> None:
     pieces = square(rows, beside)
     assert comes_out(pieces) and fills_up(pieces)
-    # Of 128 rows the first number of pieces fills up to 144, more than one piece; one more fills up to 140.
     assert pieces.filled() == filled
 
 
@@ -75,6 +77,12 @@ def test_what_is_filled_up_around_a_ring(devices: int, rows: int, beside: int, f
     pieces = ring(devices, rows, beside)
     assert fills_up(pieces) == (rows != filled)
     assert pieces.filled() == filled
+
+
+def test_a_chip_that_gives_an_operation_more_room_takes_larger_pieces() -> None:
+    """As on a v6e, and on a v5e with --xla_tpu_scoped_vmem_limit_kib=32768."""
+    pieces = replace(ring(4, 64, 32), scratch=2 * SCRATCH)
+    assert (pieces.least, pieces.filled()) == (3, 66)
 
 
 def test_a_stack_of_shards_goes_in_pieces_of_any_tiles() -> None:

@@ -73,6 +73,7 @@ def plain(graph):
         (1024, 512, SLICE, "v5e", {}),  # whole rows of lanes, as they lie
         (1024, 16, SLICE, "v5e", {}),  # whole tiles in no layout
         (1024, 128, CUBE, "v5p", {"layout": (1, 0)}),
+        (1024, 64, SLICE, "v6e", {"layout": (1, 0)}),
         (128 * 127, 128, CUBE, "v5p", {}),  # in pieces that do not come out even
     ],
 )
