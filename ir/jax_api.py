@@ -1,11 +1,13 @@
 """The functions of JAX whose own annotations are incomplete, each with its type, for staging and lowering."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+from jax.experimental import layout
 
 _jax: Any = jax
+_layout: Any = layout
 
 jnp: Any = _jax.numpy
 lax: Any = _jax.lax
@@ -23,6 +25,11 @@ tree_map: Callable[..., Any] = _jax.tree_util.tree_map
 tree_structure: Callable[[Any], Any] = _jax.tree_util.tree_structure
 is_leaf: Callable[[Any], bool] = _jax.tree_util.treedef_is_leaf
 tree_unflatten: Callable[[Any, Iterable[Any]], Any] = _jax.tree_util.tree_unflatten
+
+
+def laid(array: Any, order: Sequence[int]) -> Any:
+    """An array of which the compiler is told the order of dims in memory, from the outermost."""
+    return _layout.with_layout_constraint(array, _layout.Layout(major_to_minor=tuple(order)))
 
 
 def leaves_with_path(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[str, Any]]:

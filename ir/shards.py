@@ -27,12 +27,16 @@ class Shards:
             device, not by a library whose order depends on how many processes the devices are in.
         in_turn: whether no loop that communicates may run beside a collective outside of it (XLA for CPUs in one
             process, which has one thread for each device).
+        tiled: whether the compiler is told how an array lies, where the program says so.
     """
 
-    def __init__(self, sizes: Mapping[str, int], *, ordered: bool = False, in_turn: bool = False) -> None:
+    def __init__(
+        self, sizes: Mapping[str, int], *, ordered: bool = False, in_turn: bool = False, tiled: bool = False
+    ) -> None:
         self.sizes = dict(sizes)
         self.ordered = ordered
         self.in_turn = in_turn
+        self.tiled = tiled
 
     def count(self, axes: Sequence[str]) -> int:
         """How many devices some mesh axes have together."""

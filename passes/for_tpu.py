@@ -1,7 +1,7 @@
 """What a placed graph is rewritten to before a TPU's compiler takes it: the same values by the same operations.
 
-A TPU keeps arrays in tiles, and XLA chooses for each array which of its dims fill them. Two of its choices cost a step
-more than they save, by its own estimates as well, and the program need not leave them to it:
+A TPU keeps arrays in tiles, and XLA chooses for each array which of its dims fill them. Some of its choices cost a
+step more than they save, by its own estimates as well, and the program need not leave them to it:
 
 - JAX writes the gradient of a weight as a product with its dims the other way round, and a transpose of it. A reduction
   between the two has the layout of the product, and what is computed from it takes that over: all of Adam's state was
@@ -10,6 +10,8 @@ more than they save, by its own estimates as well, and the program need not leav
 - What products compute on the way (`traffic`) need not exist, unless XLA finds that it takes too long to be computed
   twice, as an exponential does: the gradient of the logits was written though the logits are there. Here each product
   has a chain of its own, of values that are in memory anyway, unless what it makes can stay on the chip.
+- What is reduce-scattered must lie so that its shards are whole tiles, or all of it is reduced on every device: twice
+  the bytes. Here it is told how it is to lie (`passes.scattered_for_tpu`).
 
 Collectives, their order and their bytes stay as they are printed.
 """
@@ -30,6 +32,7 @@ from passes.hardware.chip import chip_of
 from passes.hardware.memory import ChipMemory
 from passes.planner.layouts import Layouts
 from passes.planner.traffic import traffic
+from passes.scattered_for_tpu import scattered_for_tpu
 from passes.stage import Pass, Stage
 from passes.stages import in_stages
 
@@ -54,13 +57,15 @@ class ForTpu(Pass):
         assert stage.mesh is not None
         if self.platform != TPU or (stage.mesh.devices == 1 and not in_stages(stage.graph)):
             return stage
-        memory = chip_of(stage.hardware).memory if stage.plan is None else _memory(stage.plan)
+        if stage.plan is not None:
+            return replace(stage, graph=for_tpu(stage.graph, stage.plan))
+        memory = chip_of(stage.hardware).memory
         return replace(stage, graph=_rewritten(stage.graph, _Room(stage.mesh.as_dict(), memory)))
 
 
 def for_tpu(graph: Graph, plan: Layouts) -> Graph:
     """A placed graph as a TPU's compiler is given it, bodies included."""
-    return _rewritten(graph, _Room(plan.mesh.as_dict(), _memory(plan)))
+    return scattered_for_tpu(_rewritten(graph, _Room(plan.mesh.as_dict(), _memory(plan))), plan)
 
 
 def _memory(plan: Layouts) -> ChipMemory:

@@ -134,7 +134,8 @@ def program(
         return lambda *leaves: on_whole(mesh).graph(placed, leaves)
     target = Target(mesh.devices.flat[0].platform, 1)
     sizes = {str(axis): size for axis, size in mesh.shape.items()}
-    shards = Shards(sizes, ordered=ordered_sums, in_turn=target.platform == "cpu" and not ordered_sums)
+    in_turn, tiled = target.platform == "cpu" and not ordered_sums, target.platform == "tpu"
+    shards = Shards(sizes, ordered=ordered_sums, in_turn=in_turn, tiled=tiled)
 
     def local(*leaves: Any) -> tuple[Any, ...]:
         with merging(target):

@@ -127,6 +127,30 @@ class Sending:
                 sent, size, reason = self.sends.of(each, *self.apart[mask])
                 yield kind, volume, Sent(sent, over, size, reason or (JOINT if result.id in self.joint else ""))
 
+    def written(self, node: Node, by_rows: bool) -> tuple[tuple[int, ...], bool]:
+        """How a reduce-scatter is to be written so that it is sent as one, of no more bytes: the order of the dims of
+        what it is given from the outermost, and whether that is a stack of shards; neither where it is so as it is.
+
+        Args:
+            by_rows: whether it is given what lies in the order of its dims, whatever becomes of it.
+        """
+        (result,), (given,) = node.outputs, node.value_inputs
+        mask = self.plan.mesh.mask(node.words("mesh"))
+        whole, square = self.apart[mask]
+        had = self._local(given)
+        each = _scattered(given, had, self._local(result), given.id in self.summed)
+        if self.sends is None or each is None or whole or not self.sends.inside(mask):
+            return (), False
+        if result.id in self.joint or result.id in self.silent or not self.sends.in_tiles(each, square):
+            return (), False
+        if by_rows:
+            order, stacked = self.sends.layout(each, square), False
+        else:
+            order, stacked = self.sends.unfilled(each, int(self.plan.mesh.group(mask)), square)
+        long = [i for i, dim in enumerate(given.type.dims) if dim.size > 1]
+        short = [i for i in range(len(had)) if i not in long]
+        return (tuple([*short, *(long[at] for at in order)]) if order else ()), stacked
+
     def _local(self, value: Value) -> list[int]:
         """The sizes of its dims on one device."""
         sizes = self.plan.mesh.as_dict()

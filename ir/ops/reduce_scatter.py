@@ -5,7 +5,7 @@ from typing import Any
 
 from ir import layout_errors
 from ir.graph import Node
-from ir.jax_api import lax
+from ir.jax_api import laid, lax
 from ir.ops.move import Move, axes_gained, gaining, must_be_free, reduced, scattered_sum, with_dim
 from ir.ops.op import Sent
 from ir.ops.rule import Piece
@@ -15,9 +15,15 @@ from ir.types import IN_ORDER, SUMS
 
 
 class ReduceScatter(Move):
-    """Each device gets the sum of one shard."""
+    """Each device gets the sum of one shard.
+
+    For the compiler alone (`passes.for_tpu`), and of no meaning: `layout`, the positions of the operand's dims from the
+    outermost to the innermost in memory; `stacked`, that the operand is written as a stack of shards, of which each
+    device gets one.
+    """
 
     kind = "reduce_scatter"
+    attributes = Move.attributes | {"layout", "stacked"}
     communicates = True
     scatters = True
     completes_sums = True
@@ -47,6 +53,13 @@ class ReduceScatter(Move):
             array = _cut_between(array, position, gained, summed, shards)
         if node.inputs[0].type.reduction == IN_ORDER or shards.ordered:
             return [scattered_sum(array, summed, position)]
+        order = node.attrs.get("layout")
+        if isinstance(order, tuple) and shards.tiled:
+            array = laid(array, [position for position in order if isinstance(position, int)])
+        if node.attrs.get("stacked"):
+            count = shards.count(summed)
+            array = array.reshape(*array.shape[:position], count, -1, *array.shape[position + 1 :])
+            return [lax.psum_scatter(array, summed, scatter_dimension=position, tiled=False)]
         return [lax.psum_scatter(array, summed, scatter_dimension=position, tiled=True)]
 
     def sends(self, node: Node, sizes: Mapping[str, int]) -> Sequence[Sent]:

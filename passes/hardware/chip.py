@@ -151,6 +151,7 @@ def _chip(name: str, row: ChipRow) -> Chip:
             (int(numbers["tile_rows"]), int(numbers["tile_lanes"])),
             row.kernel,
             round(numbers["copies_mb"] * 1e6),
+            round(numbers["scratch_kib"] * 1024),
         ),
         source=row.source,
         slice=row.slice or ANY_SLICE,

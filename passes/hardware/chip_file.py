@@ -34,6 +34,7 @@ NUMBERS = {
     "overlap_activations": "a share from 0 to 1",
     "on_chip_mb": "a number of at least 0",
     "copies_mb": "a number of at least 0",
+    "scratch_kib": "a whole number of at least 1",
     "tile_rows": "a whole number of at least 1",
     "tile_lanes": "a whole number of at least 1",
 }
@@ -65,6 +66,7 @@ DEFAULTS = {
     "overlap_activations": 0.0,
     "on_chip_mb": 0.0,
     "copies_mb": 0.0,
+    "scratch_kib": 16384.0,
     "tile_rows": 1.0,
     "tile_lanes": 1.0,
 }

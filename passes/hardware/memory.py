@@ -26,6 +26,7 @@ class ChipMemory:
     tile: rows and lanes of a tile; (1, 1) where arrays are kept as they are.
     copies: bytes of copies that each of several cores has of what is in the memory of the device, where no temporaries
         stay on the chip.
+    scratch: bytes on the chip that the compiler gives an operation at hand, as a collective.
     kernel: the library's kernel that computes attention without an array of scores: `splash`, `cudnn`, or none.
     """
 
@@ -33,6 +34,7 @@ class ChipMemory:
     tile: tuple[int, int] = (1, 1)
     kernel: str = ""
     copies: int = 0
+    scratch: int = 16 * 2**20
 
     @property
     def into_products(self) -> bool:

@@ -153,7 +153,9 @@ class Network:
     @cached_property
     def sends(self) -> Sends | None:
         """What is sent in place of what is printed; None where that is the same."""
-        return Sends.on(self.mesh, self.chip.memory.tile) if self.chip.compiler == LIBTPU else None
+        memory = self.chip.memory
+        planes = len(self.chip.slice) > 2
+        return Sends.on(self.mesh, memory.tile, memory.scratch, planes) if self.chip.compiler == LIBTPU else None
 
     def sent_seconds(self, each: Printed, awaited: bool = True, beside: bool = False) -> tuple[Any, Any]:
         """Time of a collective of the partitioned program, as it is sent; and how much of it is waited for, whatever

@@ -12,17 +12,20 @@ collectives become others:
 - a vector is gathered inside of a slice, or between slices alone, in shards of whole rows of a tile, of 128 lanes, and
   never scattered inside of one: in place of either it is reduced on every device, amid zeros or in full;
 - a reduce-scatter inside of a slice cuts whole rows of the lanes of a tile; or its rows, in whole tiles, an even number
-  of them, since half goes each way round, and on a square of four chips halves of those again; or a dim that no tile
-  is of. An array that has no such layout but one whose tiles are half empty is reduced on every device. Where those of
-  three dims or more are half empty in each of its layouts, one will do in which a shard takes less room than all of
-  it in least room, or as much where rows of any dim but the last are cut. A sum of an array is laid out as that is,
-  in least room. So is one of which a dim has one element on each device, and of that whole rows of the lanes are cut
-  alone;
+  of them, since half goes each way round, and on a square of four chips halves of those again, which in slices of three
+  dims go in pieces that must come out even (`passes.hardware.pieces`); or a dim that no tile is of. An array that has
+  no such layout but one whose tiles are half empty is reduced on every device. Where those of three dims or more are
+  half empty in each of its layouts, one will do in which a shard takes less room than all of it in least room, or as
+  much where rows of any dim but the last are cut. A sum of an array is laid out as that is, in least room. So is one of
+  which a dim has one element on each device, and of that whole rows of the lanes are cut alone;
 - over all of a slice of three dims, or of two alike of four chips or more, nothing is reduce-scattered: it is
   all-reduced, which is as many bytes of a collective that crosses the network twice;
 - over several slices a gather between them that one inside of each follows, and a reduce-scatter inside that one
   between them follows, are one collective over both: no compiled program tells the two from one of a single dim;
 - what is one number everywhere is not gathered: each device makes it where it is.
+
+In which of several layouts an array lies is settled where the program is written for the compiler (`passes.for_tpu`),
+which asks here for one in which it is scattered (`Sends.layout`).
 
 Each of these was seen of programs of one collective, compiled for v4, v5e, v5p and v6e. The price of a plan, the
 report and `--verify` all ask here. Of one plan masks and sizes are numbers, of many candidates arrays.
@@ -43,6 +46,7 @@ from ir.ops import OPS
 from ir.types import item_size
 from passes.hardware.assignment import SLOW_AXIS
 from passes.hardware.memory import filled, filled_rows
+from passes.hardware.pieces import IN_SQUARE, Pieces, comes_out, fills_up
 from passes.hardware.torus import Torus
 from passes.sharding.mesh import DeviceMesh, IntArray, Mask
 
@@ -136,15 +140,20 @@ class Sends:
     Attributes:
         tile: rows and lanes of a tile, of elements of 32 bits.
         slow: the mesh axis between slices, as a mask; 0 where there is none.
+        scratch: bytes on the chip that a collective goes through.
+        planes: whether what is scattered over a square of four goes along both of its dims at once, as it does in
+            slices of three dims; in those of two it goes around.
     """
 
     tile: tuple[int, int]
     slow: int
+    scratch: int
+    planes: bool
 
     @classmethod
-    def on(cls, mesh: DeviceMesh, tile: tuple[int, int]) -> Sends:
+    def on(cls, mesh: DeviceMesh, tile: tuple[int, int], scratch: int, planes: bool) -> Sends:
         """On a mesh of chips that keep arrays in such tiles."""
-        return cls(tile, mesh.mask([SLOW_AXIS]) if mesh.as_dict().get(SLOW_AXIS, 1) > 1 else 0)
+        return cls(tile, mesh.mask([SLOW_AXIS]) if mesh.as_dict().get(SLOW_AXIS, 1) > 1 else 0, scratch, planes)
 
     def reduced(self, each: Printed, unscattered: Any, squared: Any) -> Any:
         """Whether an all-reduce of as many bytes is sent for it.
@@ -193,32 +202,90 @@ class Sends:
         return {}
 
     def _in_tiles(self, each: Scattered, squared: Any) -> Any:
-        rows, lanes = self.tile
-        sizes: Any = np.stack(np.broadcast_arrays(*each.sizes, each.shard, squared)[:-2]).astype(np.int64)
-        squared, candidates = np.asarray(squared), (1,) * (sizes.ndim - 1)
-        whole, elements = rows * item_size("float32") // each.item * (1 + squared), sizes.prod(axis=0)
-        # Every layout has a dim of lanes and one of rows; those of the last dims come first.
-        lane, row = (np.array(of) for of in zip(*sorted(permutations(range(len(sizes)), 2), reverse=True), strict=True))
-        across, down = filled(sizes, lanes)[lane], filled_rows(sizes, rows)[row]
-        others = elements // (sizes[lane] * sizes[row])
-        room = across * down * others
-        lone = np.delete(sizes == 1, each.at, axis=0).any(axis=0)
-        # An even number of whole tiles, in each of so many parts one after the other.
-        tiles = each.shard // whole * (across // lanes) * others
-        in_rows = (each.shard % whole == 0) & (tiles % 2 == 0) & ~lone
-        of_lanes, of_rows = ((at == each.at).reshape(-1, *candidates) for at in (lane, row))
-        fits = where(of_lanes, each.shard % lanes == 0, where(of_rows, in_rows, ~lone))
+        ways = self._ways_to_lie(each, squared)
+        fits, room, elements = ways.fits, ways.room, ways.elements
         least = room.min(axis=0)
         if each.summed:
             # Of several layouts of least room a sum is cut in any, another array in that of the last dims.
             return (fits & (room == least)).any(axis=0)
         best = np.take_along_axis(fits, room.argmin(axis=0)[None], axis=0)[0]
         found = (fits & (room < 2 * elements)).any(axis=0)
+        sizes = ways.sizes
         if len(sizes) > 2:
             whole_room = sizes[each.at] // each.shard * least
-            smaller = (room < whole_room) | ((room == whole_room) & of_rows & (each.at < len(sizes) - 1))
+            smaller = (room < whole_room) | ((room == whole_room) & ways.of_rows & (each.at < len(sizes) - 1))
             found = found | ((fits & smaller).any(axis=0) & (least >= 2 * elements))
-        return where(lone, best, found)
+        return where(ways.lone, best, found)
+
+    def _ways_to_lie(self, each: Scattered, squared: Any) -> _Ways:
+        """The layouts of an array: every pair of a dim of lanes and one of rows; those of the last dims come first."""
+        rows, lanes = self.tile
+        sizes: Any = np.stack(np.broadcast_arrays(*each.sizes, each.shard, squared)[:-2]).astype(np.int64)
+        squared, candidates = np.asarray(squared), (1,) * (sizes.ndim - 1)
+        whole, elements = rows * item_size("float32") // each.item * (1 + squared), sizes.prod(axis=0)
+        lane, row = _layouts(len(sizes))
+        across, down = filled(sizes, lanes)[lane], filled_rows(sizes, rows)[row]
+        others = elements // (sizes[lane] * sizes[row])
+        lone = np.delete(sizes == 1, each.at, axis=0).any(axis=0)
+        # An even number of whole tiles, in each of so many parts one after the other.
+        tiles = each.shard // whole * (across // lanes) * others
+        of_lanes, of_rows = ((at == each.at).reshape(-1, *candidates) for at in (lane, row))
+        in_rows = (each.shard % whole == 0) & (tiles % 2 == 0) & ~lone
+        asked = in_rows & of_rows & (squared > 0)
+        if self.planes and asked.any():
+            in_rows = in_rows & (~asked | self._comes_out(each, asked, across // lanes * others))
+        fits = where(of_lanes, each.shard % lanes == 0, where(of_rows, in_rows, ~lone))
+        return _Ways(sizes, elements, across * down * others, fits, of_rows, lone)
+
+    def _comes_out(self, each: Scattered, asked: Any, beside: Any) -> Any:
+        """Whether what is cut in rows over a square of four chips is reduce-scattered in pieces, where this is asked.
+
+        Args:
+            beside: tiles beside each other in one row of them.
+        """
+        shards, beside = (np.broadcast_to(of, asked.shape)[asked] for of in (each.shard, beside))
+        pairs, which = np.unique(np.stack([shards, beside]), axis=1, return_inverse=True)
+        even = [comes_out(self.pieces(each, int(shard), int(wide), IN_SQUARE, True)) for shard, wide in pairs.T]
+        found = np.zeros(asked.shape, bool)
+        found[asked] = np.array(even)[which.reshape(-1)]
+        return found
+
+    def pieces(self, each: Scattered, shard: int, beside: int, devices: int, square: bool) -> Pieces:
+        """What of an array that is cut in rows is reduce-scattered at a time.
+
+        Args:
+            shard: rows of a shard.
+            beside: tiles beside each other in one row of them.
+            devices: among how many it is scattered.
+        """
+        rows, lanes = self.tile
+        down = -(-shard // rows)
+        size = devices * down * beside * rows * lanes * each.item
+        return Pieces(down, beside, size, devices, square, self.scratch)
+
+    def layout(self, each: Scattered, squared: bool) -> tuple[int, ...]:
+        """The dims of an array of one plan from the outermost to that of the lanes, as it is scattered in least room;
+        none where it is so in the order in which they stand, or in no other."""
+        ways = self._ways_to_lie(each, squared)
+        if ways.fits[0] or bool(ways.lone) or not ways.fits.any():
+            return ()
+        best = int(where(ways.fits, ways.room, ways.room.max() + 1).argmin())
+        lane, row = (int(of[best]) for of in _layouts(len(each.sizes)))
+        return (*(at for at in range(len(each.sizes)) if at not in (lane, row)), row, lane)
+
+    def unfilled(self, each: Scattered, devices: int, squared: bool) -> tuple[tuple[int, ...], bool]:
+        """How a matrix of one plan whose rows are cut is written so that no shard of it is filled up: the order of its
+        dims from the outermost, and whether it is a stack of shards; neither where its rows do as they are."""
+        rows, lanes = self.tile
+        if len(each.sizes) != 2 or each.at != 0 or each.shard % rows or not self._ways_to_lie(each, squared).fits[0]:
+            return (), False
+        beside = -(-each.sizes[1] // lanes)
+        square = squared and self.planes
+        pieces = self.pieces(each, each.shard, beside, devices, square)
+        if square:
+            return ((1, 0), False) if fills_up(pieces) and each.shard % lanes == 0 else ((), False)
+        stack = self.pieces(each, each.shard * beside, 1, devices, False)
+        return (), not pieces.even(pieces.least) and stack.divides()
 
     def narrowed(self, each: Printed) -> Any:
         """Whether it is sent in bfloat16, if it is sent as it is."""
@@ -286,6 +353,33 @@ class Sends:
         if self.narrowed(each):
             return each.kind, in_halves(volume), HALVED
         return each.kind, volume, ""
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """The layouts of an array, of one plan or of many candidates.
+
+    Attributes:
+        sizes: of its dims.
+        elements: how many it has.
+        room: that it takes in each layout, in elements.
+        fits: whether it is reduce-scattered in each, if it lies so.
+        of_rows: whether in each rows are cut.
+        lone: whether a dim that is not cut has one element on each device.
+    """
+
+    sizes: Any
+    elements: Any
+    room: Any
+    fits: Any
+    of_rows: Any
+    lone: Any
+
+
+def _layouts(dims: int) -> tuple[IntArray, IntArray]:
+    """Of each layout of so many dims that of the lanes and that of the rows."""
+    lane, row = (np.array(of) for of in zip(*sorted(permutations(range(dims), 2), reverse=True), strict=True))
+    return lane, row
 
 
 def is_vector(sizes: Sequence[Any]) -> Any:

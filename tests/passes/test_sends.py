@@ -110,6 +110,21 @@ def test_what_is_reduced_in_place_of_being_scattered(
     assert sent(chip, mesh, SCATTER, axes, shape, at) == REDUCE
 
 
+@pytest.mark.parametrize(
+    ("chip", "mesh", "rows", "wanted"),
+    [
+        *[("v5p", CUBE, rows, REDUCE) for rows in (16768, 24704, 25152, 25216)],  # of a prime number of tiles
+        *[("v5p", CUBE, rows, SCATTER) for rows in (12416, 24832, 25088, 25344, 25728)],
+        ("v5p", SQUARE, 25216, REDUCE),
+        ("v5p", SQUARE, 25344, SCATTER),
+        *[(chip, SQUARE, rows, SCATTER) for chip in ("v5e", "v6e") for rows in (16256, 25216)],
+    ],
+)
+def test_over_a_square_pieces_must_come_out_even(chip: str, mesh: str, rows: int, wanted: str) -> None:
+    axes = "data sequence" if mesh == CUBE else "data model"
+    assert sent(chip, mesh, SCATTER, axes, (rows, 768), 1, item=2) == wanted
+
+
 def test_a_sum_of_an_array_is_laid_out_as_that_is() -> None:
     """The gradients of the position embeddings of ViT, gpt2_small and gpt2_nano, as these steps were compiled."""
     for shape, wanted in (((197, 768), REDUCE), ((128, 64), SCATTER)):

@@ -10,8 +10,8 @@
   with more than that, and not with all of it.
 - It permutes in bf16 what only such products read, as keys that go round do.
 - Where two values of one type are reduced and then added, it adds first and reduces once.
-- It computes a product in pieces while it reduce-scatters them, fills each up to whole tiles, and sends on what it
-  filled in by permutes.
+- It reduce-scatters in pieces that fit on the chip (`passes.hardware.pieces`), fills up the rows of shards so that
+  these come out even, and sends on what it filled in by permutes.
 
 So for each set of mesh axes the bytes are set beside each other kind by kind; where these account for all of
 them, there is no surprise.
@@ -36,8 +36,8 @@ KEPT = (
     "way"
 )
 PADDED = (
-    "the TPU compiler reduce-scatters a product in pieces while it computes them, filled up to whole tiles, and shifts "
-    "by permutes what it filled in"
+    "the TPU compiler reduce-scatters in pieces that fit on the chip, fills up the rows of shards so that these come "
+    "out even, and shifts by permutes what it filled in"
 )
 SUMMED = "the TPU compiler adds values before it reduces them, where the plan reduces each and adds then"
 Key = tuple[str, tuple[str, ...]]
