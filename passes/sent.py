@@ -54,13 +54,9 @@ class Sending:
     sliced: set[int] = field(default_factory=set[int])
 
     @classmethod
-    def of(cls, placed: Graph, plan: Layouts, form: Sequence[int] | None = None) -> Sending:
-        """Args:
-        form: chips along each dim of a slice; left out, that of the plan's network.
-        """
+    def of(cls, placed: Graph, plan: Layouts) -> Sending:
         network = plan.physical
-        if form is None:
-            form = network.torus.form if network.torus is not None else ()
+        form = network.torus.form if network.torus is not None else ()
         apart = unscattered(plan.mesh, form).tolist(), squared(plan.mesh, network.torus).tolist()
         found = cls(plan, network.sends, list(zip(*apart, strict=True)), Halves.of(placed))
         if network.sends is not None:

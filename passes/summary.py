@@ -1,6 +1,6 @@
 """What a placed graph says in numbers: its collectives, its memory, its predicted time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,15 +71,11 @@ class Times:
         return "compute" if self.compute >= self.exposed else "communication"
 
 
-def collectives(placed: Graph, plan: Layouts, form: Sequence[int] | None = None) -> list[Collective]:
-    """The collectives of a step, equal ones together, in program order.
-
-    Args:
-        form: chips along each dim of a slice; left out, that of the plan's network.
-    """
+def collectives(placed: Graph, plan: Layouts) -> list[Collective]:
+    """The collectives of a step, equal ones together, in program order."""
     network = plan.physical
     merged: dict[_Key, int] = {}
-    _collect(placed, 1, merged, plan.mesh.as_dict(), Sending.of(placed, plan, form))
+    _collect(placed, 1, merged, plan.mesh.as_dict(), Sending.of(placed, plan))
     result: list[Collective] = []
     for key, count in merged.items():
         kind, axis, mesh_axes, volume, source, phase, moving, sent, beside = key

@@ -72,7 +72,7 @@ def verified_plan(
     predicted_peak = found["memory"]["peak"] if topology else cpu_peak(result.placed, mesh)
     predicted, differing = found["collectives"], list[dict[str, str]]()
     if isinstance(topology, Topology):
-        predicted, differing = sent_rows(result.placed, plan, topology)
+        predicted, differing = sent_rows(result.placed, plan)
     answer = compare(
         predicted,
         compiled,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import jax
@@ -10,7 +11,6 @@ import pytest
 
 import ir
 import passes
-from levanter.compiler.verify.topology import Topology
 from levanter.compiler.verify.tpu_sends import sent_rows
 from passes.hardware.sends import HALVED, JOINT, VECTOR, WHOLE
 from passes.pipeline import place, prepare
@@ -29,19 +29,19 @@ def step(layer: dict[str, jax.Array], x: jax.Array, precision: Any = None) -> tu
     return jax.tree.map(lambda weight, grad: weight - grad, layer, grads), value
 
 
-def rows(topology: Topology, mesh: dict[str, int] = MESH, precision: Any = None) -> Any:
-    shapes = {"bias": (EMBED,), "up": (EMBED, MLP), "down": (MLP, EMBED)}
+def rows(chip: str, mesh: dict[str, int] = MESH, precision: Any = None, embed: int = EMBED, batch: int = BATCH) -> Any:
+    shapes = {"bias": (embed,), "up": (embed, MLP), "down": (MLP, embed)}
     layer = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     names = {"*.bias": "embed", "*.up": "embed mlp", "*.down": "mlp embed", "*": "batch embed"}
     traced = ir.trace(
         lambda layer, x: step(layer, x, precision),
         layer,
-        jax.ShapeDtypeStruct((BATCH, EMBED), jnp.float32),
+        jax.ShapeDtypeStruct((batch, embed), jnp.float32),
         names=names,
     )
     graph = prepare(traced)
-    plan = passes.Plan.by_hand(mesh, {"batch": list(mesh)}, {"embed": list(mesh)}, topology.chip)
-    found, explained = sent_rows(place(graph, plan), plan, topology)
+    plan = passes.Plan.by_hand(mesh, {"batch": list(mesh)}, {"embed": list(mesh)}, chip)
+    found, explained = sent_rows(place(graph, plan), plan)
     sent: dict[tuple[str, int], int] = {}
     for row in found:
         assert row["bytes"] == F32 or row["mesh_axes"] == list(mesh)
@@ -50,7 +50,7 @@ def rows(topology: Topology, mesh: dict[str, int] = MESH, precision: Any = None)
 
 
 def test_over_a_whole_slice_of_three_dims_all_is_reduced_everywhere() -> None:
-    sent, reasons = rows(Topology("v5p", (2, 2, 2)))
+    sent, reasons = rows("v5p")
     assert sent == {
         ("all_gather", MATRIX * BF16): 2,
         ("all_reduce", MATRIX * F32): 2,
@@ -61,19 +61,20 @@ def test_over_a_whole_slice_of_three_dims_all_is_reduced_everywhere() -> None:
 
 
 def test_over_a_slice_of_two_dims_matrices_are_scattered() -> None:
-    sent, reasons = rows(Topology("v5e", (4, 2)), {"data": 4, "model": 2})
+    sent, reasons = rows("v5e", {"data": 4, "model": 2})
     assert sent[("reduce_scatter", MATRIX * F32)] == 2 and sent[("all_reduce", EMBED * F32)] == 2
     assert reasons == {HALVED, VECTOR}
 
 
 @pytest.mark.parametrize(("dims", "whole"), [((2, 2), False), ((8, 4), False), ((4, 4), True), ((16, 16), True)])
 def test_slices_of_two_dims(dims: tuple[int, int], whole: bool) -> None:
-    sent, _ = rows(Topology("v5e", dims), {"data": 4, "model": 2})
-    assert (("reduce_scatter", MATRIX * F32) not in sent) is whole
+    devices = prod(dims)
+    sent, _ = rows("v5e", dict(zip(("data", "model"), dims, strict=True)), embed=16 * devices, batch=devices)
+    assert (("reduce_scatter", 16 * devices * MLP * F32) not in sent) is whole
 
 
 def test_what_is_multiplied_at_a_precision_of_its_own_is_gathered_as_it_is() -> None:
-    sent, _ = rows(Topology("v5p", (2, 2, 2)), precision=jax.lax.Precision.HIGHEST)
+    sent, _ = rows("v5p", precision=jax.lax.Precision.HIGHEST)
     assert sent[("all_gather", MATRIX * F32)] == sent[("all_gather", MATRIX * BF16)] == 1
 
 
@@ -81,7 +82,7 @@ def sent_over_slices(step: Any, arguments: tuple[Any, ...], names: dict[str, str
     """(kind, mesh axes, bytes) of what is sent on four slices of four, and the reasons."""
     plan = passes.Plan.by_hand({"replica": 4, "data": 4}, *rules, "v5e")
     placed = place(prepare(ir.trace(step, *arguments, names=names)), plan)
-    found, explained = sent_rows(placed, plan, Topology("v5e", (2, 2), slices=4))
+    found, explained = sent_rows(placed, plan)
     sent = {(row["kind"], tuple(row["mesh_axes"]), row["bytes"]) for row in found if row["bytes"] > F32}
     return sent, {each["reason"] for each in explained}
 

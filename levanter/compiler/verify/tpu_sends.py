@@ -1,8 +1,7 @@
 """What a TPU is predicted to send for a printed program, as it is set beside the compiled one.
 
-By which rules is told in `passes.hardware.sends`, with which plans are priced too; here the slice is the one that the
-program is compiled for. Other habits of the TPU compiler depend on the layouts that it chooses:
-`levanter.compiler.verify.tpu_habits`.
+By which rules is told in `passes.hardware.sends`, with which plans are priced too. Other habits of the TPU compiler
+depend on the layouts that it chooses: `levanter.compiler.verify.tpu_habits`.
 """
 
 from __future__ import annotations
@@ -10,19 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 from ir.graph import Graph
-from levanter.compiler.verify.topology import Topology
 from passes.planner.layouts import Layouts
 from passes.report.units import format_bytes
 from passes.summary import Collective, collectives
 
 
-def sent_rows(placed: Graph, plan: Layouts, topology: Topology) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def sent_rows(placed: Graph, plan: Layouts) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The collectives of a step as a TPU sends them, as rows of docs/compile.md, and those that are printed otherwise.
 
     Args:
         placed: the program of one device.
     """
-    found = collectives(placed, plan, topology.dims)
+    found = collectives(placed, plan)
     rows = [{**each.row(), **each.row()["sent"]} for each in found if each.sent is not None]
     return rows, _explained(found)
 
