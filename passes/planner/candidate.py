@@ -84,11 +84,12 @@ def distinct_prices(seconds: NDArray[np.float64]) -> Iterator[NDArray[np.int64]]
     """Positions of the least of some prices, of each other that is as good as it, and of the next one: of each all that
     are the same."""
     order = np.argsort(seconds, kind="stable")
+    as_good = seconds.min(initial=np.inf) * (1 + DISTINCT)
     while len(order):
         least = seconds[order[0]]
         here = np.searchsorted(seconds[order], least * (1 + SAME), side="right")
         yield order[:here]
-        if least > seconds.min() * (1 + DISTINCT):
+        if least > as_good:
             return
         order = order[here:]
 

@@ -1,10 +1,10 @@
 """Programs that were compiled, kept in a folder by what they were compiled from.
 
-What the compiler makes is decided by the lowered program (StableHLO), what it is compiled for (the topology and the
-mesh, by which its devices are ordered), the versions of JAX and of the compilers, and their flags. A digest of these
-names a kept program, so that one whose source did not change is not compiled again, and one whose source did is. Of
-which lines of which files the program was written on decides nothing: the source lines that the text of a kept program
-names are those of the tree that it was first compiled in.
+What the compiler makes is decided by the lowered program (StableHLO), what it is compiled for (the topology, the mesh,
+and the part of the network that each of its axes has, by which its devices are ordered), the versions of JAX and of the
+compilers, and their flags. A digest of these names a kept program, so that one whose source did not change is not
+compiled again, and one whose source did is. Of which lines of which files the program was written on decides nothing:
+the source lines that the text of a kept program names are those of the tree that it was first compiled in.
 """
 
 from __future__ import annotations

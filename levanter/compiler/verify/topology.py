@@ -1,8 +1,8 @@
-"""The TPU slice that a mesh is compiled for, with no TPU at hand.
+"""The TPU slice that a plan is compiled for, with no TPU at hand.
 
 `libtpu` describes the chips of any slice (`jax.experimental.topologies`), and a step compiled for them is compiled as
-on the real ones. A slice has two or three dims, which the axes of the mesh are laid out along: outermost first,
-neighbours joined where there are more axes than dims. The axis `replica`, wherever it stands, is the slices themselves.
+on the real ones. A slice has two or three dims, and the axes of the mesh lie along them as they are priced
+(`passes.hardware.assignment`): what is compiled is what is planned for.
 """
 
 from __future__ import annotations
