@@ -13,7 +13,8 @@ from math import prod
 from ir.graph import Graph, Node, Value
 from ir.ops import OPS, op_of
 from ir.types import item_size
-from passes.hardware.sends import JOINT, UNIFORM, Printed, Scattered, Sends, is_vector, squared, unscattered
+from passes.hardware.scatters import Scattered
+from passes.hardware.sends import JOINT, UNIFORM, Printed, Sends, is_vector, squared, unscattered
 from passes.planner.halves import Halves, is_uniform, slices_of_stacks
 from passes.planner.layouts import Layouts
 
@@ -137,12 +138,12 @@ class Sending:
         each = _scattered(given, had, self._local(result), given.id in self.summed)
         if self.sends is None or each is None or whole or not self.sends.inside(mask):
             return (), False
-        if result.id in self.joint or result.id in self.silent or not self.sends.in_tiles(each, square):
+        if result.id in self.joint or result.id in self.silent or not self.sends.scatters.in_tiles(each, square):
             return (), False
         if by_rows:
-            order, stacked = self.sends.layout(each, square), False
+            order, stacked = self.sends.scatters.layout(each, square), False
         else:
-            order, stacked = self.sends.unfilled(each, int(self.plan.mesh.group(mask)), square)
+            order, stacked = self.sends.scatters.unfilled(each, int(self.plan.mesh.group(mask)), square)
         long = [i for i, dim in enumerate(given.type.dims) if dim.size > 1]
         short = [i for i in range(len(had)) if i not in long]
         return (tuple([*short, *(long[at] for at in order)]) if order else ()), stacked

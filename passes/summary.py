@@ -16,6 +16,7 @@ from passes.planner.memory import MEMORY_KINDS
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
 from passes.planner.rounds import KIND, goes_round, rounds
+from passes.planner.rows import moved_by_rows, moved_in
 from passes.planner.traffic import traffic
 from passes.retype import laid_out
 from passes.sent import Sending, Sent
@@ -135,7 +136,7 @@ def waiting(graph: Graph, plan: Layouts) -> float:
     roles, network = assign_roles(graph, stored=plan.stored), plan.physical
     return sum(
         float(rounds(node, seconds / trips, roles, plan.rules, network).exposed) * trips
-        for node, seconds, trips in _timed(graph, 1.0, roles, plan)
+        for node, seconds, trips in _Timed.of(graph, roles, plan).scope(graph, 1.0)
         if goes_round(node)
     )
 
@@ -200,17 +201,29 @@ def operation_times(graph: Graph, plan: Layouts) -> list[Operation]:
 
 def timed(graph: Graph, plan: Layouts) -> Iterator[tuple[Node, float]]:
     """Every operation of a canonical graph, bodies included, with its seconds in a step, all trips of loops counted."""
-    for node, seconds, _ in _timed(graph, 1.0, assign_roles(graph, stored=plan.stored), plan):
+    for node, seconds, _ in _Timed.of(graph, assign_roles(graph, stored=plan.stored), plan).scope(graph, 1.0):
         yield node, seconds
 
 
-def _timed(graph: Graph, times: float, roles: Roles, plan: Layouts) -> Iterator[tuple[Node, float, float]]:
-    """Every operation, its seconds in a step, and how often a device does it."""
-    for node, moved in zip(graph.nodes, traffic(graph).moved, strict=True):
-        if not entered(node):
-            yield node, float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times, times
-        for body in entered(node):
-            yield from _timed(body, times * op_of(node).trips(node, plan.mesh.devices), roles, plan)
+@dataclass(frozen=True)
+class _Timed:
+    roles: Roles
+    plan: Layouts
+    rows: frozenset[int]
+
+    @classmethod
+    def of(cls, graph: Graph, roles: Roles, plan: Layouts) -> "_Timed":
+        return cls(roles, plan, moved_by_rows(graph, plan.chip.memory))
+
+    def scope(self, graph: Graph, times: float) -> Iterator[tuple[Node, float, float]]:
+        """Every operation of a body that runs so often, its seconds in a step, and how often a device does it."""
+        roles, plan = self.roles, self.plan
+        moved_by = moved_in(traffic(graph), roles, plan.chip.memory, self.rows)
+        for node, moved in zip(graph.nodes, moved_by, strict=True):
+            if not entered(node):
+                yield node, float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times, times
+            for body in entered(node):
+                yield from self.scope(body, times * op_of(node).trips(node, plan.mesh.devices))
 
 
 def what_fills(graph: Graph, plan: Layouts) -> list[Filling]:

@@ -13,7 +13,7 @@ from ir.ops.dtypes import family, is_key
 from ir.ops.indexed import Indexed, clips, looked_up, must_interleave, own_places, places_of
 from ir.ops.op import Names, Place, params_of
 from ir.ops.padding import Filling
-from ir.ops.rule import Expected, Piece, must, operands, same
+from ir.ops.rule import Expected, Piece, must, operands
 from ir.ops.spread import ANY, SUMS, Spread, Walked, nothing_pending, pending
 from ir.ring import literal, touches
 from ir.shards import Shards, bind_primitive
@@ -63,10 +63,6 @@ class Gather(Indexed):
                 yield (indices, next(batch)), (result, position)
             elif sizes[axis := next(windows)] == operand.type.dims[axis].size and axis not in numbers.start_index_map:
                 yield (operand, axis), (result, position)
-
-    def by_row(self, node: Node) -> bool:
-        dims = node.inputs[0].type.dims
-        return bool(dims) and all([not same(dims[-1], dim) for dim in node.dims("along")])
 
     def reduced(self, node: Node) -> Names:
         # Each device looks up what it has and adds zero for the rest: a sum over the shards of the indexed names.

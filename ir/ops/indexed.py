@@ -37,6 +37,10 @@ class Indexed(Op):
             second = last if b in node.inputs[last].type.dims else 1
             yield from meeting(a, b, self.kind, (first, second))
 
+    def by_row(self, node: Node) -> bool:
+        dims = node.inputs[0].type.dims
+        return bool(dims) and all([not same(dims[-1], dim) for dim in node.dims("along")])
+
     def shuffled(self, node: Node) -> Names:
         """Axes that there are indices along as well: an index of one shard may point into any other."""
         rows = names_of(node.value_inputs[1:2])

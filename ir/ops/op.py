@@ -374,11 +374,13 @@ class Op(ABC):
         return 0
 
     def by_rows(self, node: Node) -> Sequence[Value]:
-        """The operands and results that a kernel takes and gives row by row: their last dim is innermost."""
+        """The operands and results that a kernel takes and gives row by row and that are kept so: their last dim is
+        innermost. Attention has one where the chip's kernel computes it (`by_kernel`)."""
         return ()
 
     def by_row(self, node: Node) -> bool:
-        """Whether it reads rows of its first operand one by one, so that each must be whole: the last dim innermost."""
+        """Whether it reads or writes rows of its first operand one by one, so that each must be whole: the last dim
+        innermost."""
         return False
 
     def flops(self, node: Node) -> int:

@@ -37,34 +37,45 @@ class ChipMemory:
     scratch: int = 16 * 2**20
 
     @property
+    def in_tiles(self) -> bool:
+        """Whether arrays are kept in tiles."""
+        return self.tile != (1, 1)
+
+    @property
+    def rows_at_hand(self) -> int:
+        """Bytes that an array which kernels read row by row may have to stay on the chip: of stacks compiled for v5p
+        those of 2 MiB did in most programs, of 8 MiB some and of 16 MiB none."""
+        return 2**22 if self.in_tiles else 0
+
+    @property
     def into_products(self) -> bool:
         """Whether products compute elementwise chains that they read on the way: what keeps arrays in tiles is a matrix
         unit that XLA writes the products of."""
-        return self.tile != (1, 1)
+        return self.in_tiles
 
     @property
     def halves_products(self) -> bool:
         """Whether products take float32 as bfloat16 unless a precision is asked for, so that what only they read is
         gathered as that."""
-        return self.tile != (1, 1)
+        return self.in_tiles
 
     @property
     def reduces_at_once(self) -> bool:
         """Whether gradients that are stored over all devices wait for one another in full: over a whole slice a TPU
         makes no reduce-scatter, it reduces them on every device, all at once."""
-        return self.tile != (1, 1)
+        return self.in_tiles
 
     @property
     def copies_rows(self) -> bool:
         """Whether a copy of a table, of which a lookup reads row by row, takes memory of the device: where temporaries
         stay on the chip it is there for one operation, and nothing is sent away for it."""
-        return self.tile != (1, 1) and not self.on_chip
+        return self.in_tiles and not self.on_chip
 
     @property
     def record(self) -> int:
         """Bytes of the record that XLA keeps in HBM of each copy to or from the chip, and of each operation of several
         results: a table of 512 bytes, which takes a block of 16 KiB."""
-        return 2**14 if self.tile != (1, 1) else 0
+        return 2**14 if self.in_tiles else 0
 
     @property
     def most_spared(self) -> int:
@@ -122,21 +133,25 @@ class ChipMemory:
         elements: Any = item
         for length in lengths:
             elements = elements * length
-        if self.tile == (1, 1) or not lengths:
+        if not self.in_tiles or not lengths:
             return elements
-        innermost = lengths[-1:] if by_rows else lengths
-        across = [filled(length, self.tile[1]) / np.maximum(length, 1) for length in innermost]
-        rows = [
-            filled_rows(length, self.tile[0]) / np.maximum(length, 1)
-            for length in (lengths[-2:] if by_rows else lengths)
-        ]
-        if by_rows:
-            least = across[0] * rows[0] if len(rows) > 1 else across[0]
-        elif len(rows) == 1:
-            least = across[0]
-        else:
-            least = _least([each * _least([*rows[:i], *rows[i + 1 :]]) for i, each in enumerate(across)])
-        return np.rint(elements * least).astype(np.int64)
+        return self.room(elements, [self.filled_up(length) for length in lengths], by_rows)
+
+    def filled_up(self, length: Any) -> tuple[Any, Any]:
+        """By how much a dim is filled up where it is that of the lanes, and where it is that of the rows."""
+        whole = np.maximum(length, 1)
+        return filled(length, self.tile[1]) / whole, filled_rows(length, self.tile[0]) / whole
+
+    def room(self, size: Any, filled_up: Sequence[tuple[Any, Any]], by_rows: bool = False) -> Any:
+        """The memory of an array of so many bytes in tiles, of whose dims each is filled up by so much."""
+        rows = [down for _, down in filled_up]
+        lanes = range(len(rows) - 1 if by_rows else 0, len(rows))
+        least = [filled_up[i][0] * _least([*rows[:i], *rows[i + 1 :]]) for i in lanes]
+        return np.rint(size * _least(least)).astype(np.int64)
+
+    def in_rows(self, bytes: Any, length: Any) -> Any:
+        """Bytes of an array whose last dim has this length, where that is innermost: it fills lanes of its own."""
+        return bytes // np.maximum(length, 1) * filled(length, self.tile[1])
 
 
 PLAIN_MEMORY = ChipMemory()
@@ -144,7 +159,7 @@ PLAIN_MEMORY = ChipMemory()
 
 
 def _least(values: Sequence[Any]) -> Any:
-    least = values[0]
+    least = values[0] if values else 1.0
     for value in values[1:]:
         least = np.minimum(least, value)
     return least

@@ -11,7 +11,7 @@ keeps temporaries in on-chip memory as long as all of them fit. Once they do not
 makes for itself. What is there before and after the step is always in the memory of the device.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ir.graph import Graph, Node, Value
@@ -24,6 +24,7 @@ from passes.planner.halves import Halves
 from passes.planner.lives import brought as brought_to_chip
 from passes.planner.lives import last_use, scheduled
 from passes.planner.memory import Entry, Event, MemoryKind, MemoryProgram, Place
+from passes.planner.rows import ALWAYS, Rows, kept_by_rows
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import node_role, reduced_in, space_of
 from passes.sharding.mesh import DeviceMesh
@@ -49,7 +50,7 @@ def memory_program(
     state = {graph.inputs[before].id for before, _ in graph.carried}
     held = [graph.inputs[before] for before, _ in graph.carried]
     writer.moments = any(value.type.dims and value.id not in writer.parameters for value in held)
-    writer.kernels(graph)
+    writer.rows = kept_by_rows(graph, writer.roles, chip)
     if chip.record:
         writer.records(graph)
     for value in graph.inputs:
@@ -80,7 +81,7 @@ class _Writer:
         self.parameters = parameters
         self.regather = regather
         self.index: dict[Entry, int] = {}
-        self.by_rows: set[int] = set()
+        self.rows: Mapping[int, Rows] = {}
         self.stacked: set[int] = set()
         self.halved: set[int] = set()
         self.gradients: dict[int, Place] = {}
@@ -93,8 +94,8 @@ class _Writer:
 
     def entry(self, value: Value, copies: Sequence[Place] = (), halved: bool = False, by_rows: bool = False) -> int:
         dims, item = _sizes(value.type.dims), item_size("bfloat16" if halved else value.type.dtype)
-        by_rows = by_rows or (value.id in self.by_rows and not copies)
-        return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies), by_rows=by_rows))
+        rows = ALWAYS if by_rows else None if copies else self.rows.get(value.id)
+        return self.numbered(Entry(dims, item, self.roles[value.id], tuple(copies), by_rows=rows))
 
     def numbered(self, entry: Entry) -> int:
         if entry not in self.index:
@@ -219,25 +220,6 @@ class _Writer:
         for number in arrived:
             self.add(-1, number, "gradients", stays=True)
 
-    def kernels(self, graph: Graph) -> None:
-        """Notes which values are kept row by row: those of kernels, what is computed from them element by element, and
-        what a loop stacks of them."""
-        for node in graph.nodes:
-            self.by_rows.update(value.id for value in op_of(node).by_rows(node))
-            if op_of(node).is_elementwise and any(value.id in self.by_rows for value in node.value_inputs):
-                self.by_rows.update(value.id for value in node.outputs)
-            if not entered(node):
-                continue
-            for body, feeds in op_of(node).body_operands(node):
-                pairs = [(outer.id, inner.id) for outer, inner, _ in feeds if isinstance(outer, Value)]
-                self.by_rows.update(inner for outer, inner in pairs if outer in self.by_rows)
-                self.kernels(body)
-                self.by_rows.update(outer for outer, inner in pairs if inner in self.by_rows)
-            for _, results in op_of(node).body_results(node):
-                for inner, outer, _ in results:
-                    if isinstance(inner, Value) and inner.id in self.by_rows:
-                        self.by_rows.add(outer.id)
-
     def records(self, graph: Graph) -> None:
         """All state is copied to the chip and back; what is not fused has several results where it can."""
         unfused = sum(not op_of(node).fusible and not op_of(node).runs_once for node in graph.walk())
@@ -287,7 +269,8 @@ class _Writer:
         halves = Halves.of(graph)
         for i, node in enumerate(graph.nodes):
             for value, place in self._read_in_use(node):
-                by_rows = self.chip.copies_rows and op_of(node).by_row(node) and value is node.inputs[0]
+                by_rows = self.chip.copies_rows and not op_of(node).writes_into and op_of(node).by_row(node)
+                by_rows = by_rows and value is node.inputs[0]
                 key = (value.id, self.regather and node.phase == "backward", by_rows)
                 _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
                 halved = halved and halves.read(node, value)

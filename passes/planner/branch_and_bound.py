@@ -37,6 +37,8 @@ _SOME = 1 << 12
 """Plans that are looked at together; sets that are made before it is worth to rule out what can be."""
 _ROUNDS = 4
 """Of tight bounds, as long as each leaves no more than half of the plans."""
+_OF_THE_BETTER = 0.2
+"""Of a decision, what counts of how much it raises the bound one way more than the other."""
 _SOON = 1 << 14
 """Classes of a group that are priced even if there is no time left, so that bounds say something."""
 _A_TABLE = 200
@@ -331,6 +333,7 @@ class BranchAndBound:
     def halves(self, branch: Branch) -> list[Branch]:
         """A branch in two: whether a name wishes for a mesh axis, the decision that raises the bound most, whichever
         way it is made."""
+        limit = self.limit
         found: list[tuple[float, float, int, int, int]] = []
         for i, (part, bounds) in enumerate(zip(branch.parts, branch.bounds, strict=True)):
             if not branch.sized and not branch.waiting and part.plans <= _DENSE:
@@ -341,7 +344,8 @@ class BranchAndBound:
                 wishes = (sets >> bits[:, None] & 1).astype(bool)
                 with_it, without = (np.where(each, bound, np.inf).min(axis=1).tolist() for each in (wishes, ~wishes))
                 for bit, one, other in zip(bits.tolist(), with_it, without, strict=True):
-                    found.append((min(one, other), max(one, other), -bit, -axis, i))
+                    less, more = sorted((one, other))
+                    found.append((less + _OF_THE_BETTER * (min(more, limit) - less), less, -bit, -axis, i))
         _, _, bit, axis, i = max(found)
         part = branch.parts[i]
         wishes = (part.sets[-axis] >> -bit & 1).astype(bool)

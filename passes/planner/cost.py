@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from ir.graph import Node, Value
+from ir.graph import Node
 from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
 from passes.hardware.network import Network
 from passes.planner.rounds import operations
+from passes.planner.rows import Moved, Turned
 from passes.planner.sending import SentOf, SentSteps, sent_steps
-from passes.sharding.iteration_space import Reshard, Space, space_of, value_layout
+from passes.sharding.iteration_space import Reshard, Space, space_of
 from passes.sharding.mesh import DeviceMesh, IntArray
 from passes.sharding.reshard import Step, reshard_steps
 from passes.sharding.roles import Roles
@@ -60,31 +61,27 @@ def step_seconds(compute: Any, activations: Any, hidden: Any, overlap: Overlap) 
     return compute + activations + hidden - np.minimum(hideable, compute)
 
 
-def local_bytes(value: Value, roles: Roles, rules: ShardingRules) -> Any:
-    """Bytes of a value on one device, as it is sharded."""
-    size: Any = value.type.elements * item_size(value.type.dtype)
-    for mask in value_layout(value, roles, rules).values():
-        size = size // rules.mesh.group(mask)
-    return size
-
-
 def operation_seconds(
     node: Node,
-    moved: Sequence[Value],
+    moved: Sequence[Moved | Turned],
     roles: Roles,
     rules: ShardingRules,
     chip: Chip,
     space: Space | None = None,
     work: "Work | None" = None,
 ) -> Any:
-    """Time of the operation itself: the larger of arithmetic and memory traffic, and the start of what is a kernel.
+    """Time of the operation itself: the larger of arithmetic and memory traffic, the start of what is a kernel, and
+    copies that it needs.
     `space` and `work` are those of the node where they are known."""
     traffic: Any = 0
-    for value in moved:
-        traffic = traffic + local_bytes(value, roles, rules)
+    start: Any = started(moved, chip)
+    for each in moved:
+        if isinstance(each, Turned):
+            start = start + each.seconds(rules, chip.memory)
+        else:
+            traffic = traffic + each.bytes(roles, rules, chip.memory)
     work = work or Work.of(node, chip.memory.kernel)
     flops: Any = work.flops
-    start: Any = started(moved, chip)
     if flops:
         space = space or space_of(node, roles)
         layout = rules.layout(space.sizes, space.role, space.blocked)
@@ -137,7 +134,7 @@ class Work:
         return np.where(by_kernel, self.kernel_flops, self.flops), np.where(by_kernel, 0.0, self.spilled)
 
 
-def started(moved: Sequence[Value], chip: Chip) -> float:
+def started(moved: Sequence[Moved | Turned], chip: Chip) -> float:
     """What a kernel takes besides its work: 0.0 for what is computed in another one, which moves nothing itself."""
     return chip.start if moved else 0.0
 

@@ -5,6 +5,7 @@ Values are counted by type and role, so a whole batch of candidate plans is eval
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from ir.graph import Node, Value
 from ir.ops import op_of
 from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
+from passes.planner.rows import ALWAYS, Rows
 from passes.sharding.iteration_space import space_of
-from passes.sharding.mesh import same_masks
+from passes.sharding.mesh import DeviceMesh, same_masks
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
@@ -84,7 +86,7 @@ class Place:
 class Entry:
     """A distinct kind of value: its dims (name and size), the bytes of an element, and its role; where it stands for
     whole copies of a stored one, gathered or not yet scattered, the places that these are in; whether they are there
-    only where what each device makes in full is stored over all, beside its own part; whether its last dim is
+    only where what each device makes in full is stored over all, beside its own part; when its last dim is
     innermost; whether it is the record of such copies; the name that must be sharded for it to be there, of what goes
     round then; and whether it stands for what is brought to the chip where it fits, or for what is not where it does
     not: while an operation reads its operands there, those of the next arrive, so half of the chip is for each; and
@@ -96,7 +98,7 @@ class Entry:
     role: Role
     copies: tuple[Place, ...] = ()
     over_all: bool = False
-    by_rows: bool = False
+    by_rows: Rows | None = None
     record: bool = False
     around: str = ""
     at_hand: Literal["", "fits", "beyond"] = ""
@@ -137,7 +139,14 @@ class Entry:
     @property
     def depends_on(self) -> tuple[Any, ...]:
         """Equal for entries whose bytes are asked of rules in the same way."""
-        return (tuple(dict(reversed(self.dims)).items()), self.role, self.copies, self.over_all, self.made)
+        return (
+            tuple(dict(reversed(self.dims)).items()),
+            self.role,
+            self.copies,
+            self.over_all,
+            self.made,
+            self.by_rows or ALWAYS,
+        )
 
     def own_names(self) -> tuple[str | None, ...]:
         """The names of its dims, none for one whose name occurred before: that is not sharded."""
@@ -145,8 +154,22 @@ class Entry:
 
     def bytes_of(self, rules: ShardingRules, chip: ChipMemory, masks: Sequence[Any]) -> Any:
         """Bytes on one device where its dims are sharded so."""
-        lengths = [size // rules.mesh.group(mask) for (_, size), mask in zip(self.dims, masks, strict=True)]
-        return chip.bytes(lengths, self.item, self.by_rows)
+        mesh = rules.mesh
+        size: Any = self.item
+        for (_, length), mask in zip(self.dims, masks, strict=True):
+            size = size * (length // mesh.group(mask))
+        if not chip.in_tiles or not self.dims:
+            return size
+        every = [_filled_up(chip, length, mesh) for _, length in self.dims]
+        filled_up = [(across[mask], down[mask]) for (across, down), mask in zip(every, masks, strict=True)]
+        if self.by_rows is None:
+            return chip.room(size, filled_up)
+        rows = chip.room(size, filled_up, True)
+        if self.copies or self.by_rows == ALWAYS:
+            return rows
+        rows = rows * (rows > chip.rows_at_hand)
+        plain = chip.room(size, filled_up)
+        return plain + (rows - plain) * self.by_rows.under(rules)
 
     def _gradient(self, rules: ShardingRules, chip: ChipMemory, stored: Sequence[Any]) -> Any:
         assert self.made is not None
@@ -169,8 +192,8 @@ class Entry:
                 total = total + (self.bytes_of(rules, chip, fitted) - self.bytes_of(rules, chip, stored)) * alone
                 continue
             size = self.bytes_of(rules, chip, fitted)
-            if self.by_rows:
-                plain = replace(self, by_rows=False).bytes_of(rules, chip, fitted)
+            if self.by_rows is not None:
+                plain = replace(self, by_rows=None).bytes_of(rules, chip, fitted)
                 late: Any = sum(fitted[:-1]) == 0
                 size = size * late + plain * (1 - late)
                 fresh = fresh | (size > plain)
@@ -246,6 +269,12 @@ class MemoryProgram:
                 total[event.sort] += event.sign * sizes[event.entry]
                 most = max(most, sum(total) - int(chip.off_chip(*total[1:])))
         return most
+
+
+@lru_cache(maxsize=1 << 12)
+def _filled_up(chip: ChipMemory, length: int, mesh: DeviceMesh) -> tuple[Any, Any]:
+    """[mask] → by how much a dim that is sharded over these mesh axes is filled up, as lanes and as rows."""
+    return chip.filled_up(length // mesh.products)
 
 
 def _limit(

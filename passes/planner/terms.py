@@ -19,7 +19,6 @@ import numpy as np
 from ir.analysis.uses import Uses
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
-from ir.types import item_size
 from passes.hardware.network import Network
 from passes.planner.beside import behind_products
 from passes.planner.cost import (
@@ -36,6 +35,7 @@ from passes.planner.cost import (
 from passes.planner.halves import Halves, is_uniform, slices_of_stacks
 from passes.planner.rounds import goes_round, rounds
 from passes.planner.rounds import key as rounds_key
+from passes.planner.rows import Moved, Turned, moved_by_rows, moved_in
 from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
@@ -87,8 +87,10 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
     sums = sums_once(graph) if once else {}
     joined = joined_sums(graph) if once else {}
     gathers = gathers_once(graph, roles) if once and not regather else {}
+    rows = moved_by_rows(graph, network.chip.memory)
     every = chain(
-        _Terms(roles, network, sums, gathers, joined, regather, read).scope(graph, 1.0), _settled(graph, roles, network)
+        _Terms(roles, network, sums, gathers, joined, regather, read, rows).scope(graph, 1.0),
+        _settled(graph, roles, network),
     )
     for key, term in every:
         if key in merged:
@@ -172,6 +174,8 @@ class _Terms:
     regather: bool
     read: _Read | None
     """What the network's compiler sends depends on; None where it sends what is printed."""
+    rows: frozenset[int]
+    """The numbers of values that move in whole rows of lanes."""
 
     def scope(self, graph: Graph, times: float, before: bool = False) -> Iterator[tuple[Hashable, Term]]:
         """The terms of a body that runs so often.
@@ -180,8 +184,9 @@ class _Terms:
             before: whether what is gathered before it is gathered behind a product.
         """
         roles, network = self.roles, self.network
-        flow, behind = traffic(graph), dict(zip(map(id, graph.nodes), behind_products(graph), strict=True))
-        for node, moved in zip(graph.nodes, flow.moved, strict=True):
+        moved_by = moved_in(traffic(graph), roles, network.chip.memory, self.rows)
+        behind = dict(zip(map(id, graph.nodes), behind_products(graph), strict=True))
+        for node, moved in zip(graph.nodes, moved_by, strict=True):
             if not entered(node):
                 made = node.outputs[0].id if node.outputs else None
                 first = self.joined.get(made) if made is not None and made not in self.sums else None
@@ -208,15 +213,9 @@ def _signature(value: Value, roles: Roles) -> Hashable:
     return (value.type, roles[value.id])
 
 
-def _bytes_signature(value: Value, roles: Roles) -> tuple[int, tuple[tuple[str, int], ...], str]:
-    """What decides how many bytes of a value a device has: all of them, its names, and its role."""
-    size = value.type.elements * item_size(value.type.dtype)
-    return size, tuple(sorted(sizes_of(value.type).items())), roles[value.id]
-
-
 def _node_terms(
     node: Node,
-    moved: tuple[Value, ...],
+    moved: tuple[Moved | Turned, ...],
     roles: Roles,
     network: Network,
     times: float,
@@ -241,7 +240,7 @@ def _node_terms(
 
     if work.flops or moved:
         arithmetic_key = (work, product_width(node), space.key) if work.flops else None
-        sizes = tuple(sorted(_bytes_signature(value, roles) for value in moved))
+        sizes = tuple(sorted(each.key(roles) for each in moved))
         key = ("node", arithmetic_key, rounds_key(node), started(moved, network.chip), sizes)
         yield key, Term(computed, times, arithmetic=arithmetic if work.flops else None)
     if op_of(node).renames:

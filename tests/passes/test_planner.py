@@ -261,9 +261,8 @@ NANO = {
     "model.seq_len": 128,
     "model.hidden_dim": 64,
     "model.num_layers": 4,
-    "model.vocab_size": 50257,
-    "model.vocab_multiple": 128,
-    "trainer.train_batch_size": 32,
+    "model.vocab_size": 1024,
+    "trainer.train_batch_size": 256,
 }
 
 

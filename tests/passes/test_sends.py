@@ -9,7 +9,8 @@ import pytest
 
 from passes.hardware.chip import CHIPS
 from passes.hardware.network import Network
-from passes.hardware.sends import REDUCE, Printed, Scattered, is_vector
+from passes.hardware.scatters import Scattered
+from passes.hardware.sends import REDUCE, Printed, is_vector
 from passes.sharding.mesh import DeviceMesh
 
 SQUARE, SLICE, CUBE = "data=2,model=2", "data=4,model=2", "data=2,sequence=2,model=2"
