@@ -134,6 +134,9 @@ class Attention(Op):
     def kernel_flops(self, node: Node, kernel: str) -> int:
         return attention_kernel.flops(node, _spec(node), kernel)
 
+    def kernels(self, node: Node, kernel: str) -> int:
+        return attention_kernel.kernels(node, kernel)
+
     def spilled(self, node: Node) -> int:
         return attention_kernel.spilled(node, _spec(node))
 

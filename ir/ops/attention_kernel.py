@@ -29,6 +29,13 @@ _PRODUCTS = {
 }
 """Products of all queries with all keys. The gradient runs the forward kernel again; then Splash Attention has a kernel
 for the gradient of the queries and one for those of keys and values, each of which makes scores and their cotangent."""
+_KERNELS = {
+    "": {"": 5, "backward": 9},
+    "splash": {"": 1, "backward": 4},
+}
+"""Operations. XLA computes scores with their maximum, the sum of exponentials and the mean of the values, and copies
+keys and values to another layout; backward both of the first again, then the cotangents of weights, scores, values,
+keys and queries. Splash Attention has three kernels backward, and what these read of the result is one more."""
 _TILE = 128
 """Rows and columns of the blocks that cuDNN leaves out (Dao, "FlashAttention-2", arXiv:2307.08691)."""
 _SCORE = 4
@@ -59,6 +66,11 @@ def flops(node: Node, spec: Spec, kernel: str) -> int:
     share = _share(spec, kernel, queries, sizes[spec.keys])
     pairs = rows * sizes[spec.keys] * sizes[spec.size]
     return round(2 * _PRODUCTS[kernel][node.fn] * share * pairs)
+
+
+def kernels(node: Node, kernel: str) -> int:
+    """In how many operations XLA for TPUs computes it, with a kernel or without."""
+    return _KERNELS.get(kernel, {}).get(node.fn, 1)
 
 
 def spilled(node: Node, spec: Spec) -> int:

@@ -369,6 +369,10 @@ class Op(ABC):
         """Floating-point operations of the whole op where that kernel computes it."""
         return self.flops(node)
 
+    def kernels(self, node: Node, kernel: str) -> int:
+        """In how many operations it is computed: with a kernel of this name, or where it is empty by a compiler."""
+        return 1
+
     def spilled(self, node: Node) -> int:
         """Bytes that it writes to memory and reads again on the way, in the whole op, where no kernel does without."""
         return 0

@@ -85,14 +85,15 @@ def operation_seconds(
     if flops:
         space = space or space_of(node, roles)
         layout = rules.layout(space.sizes, space.role, space.blocked)
-        flops, spilled = work.under(layout)
+        flops, spilled, kernels = work.under(layout)
         held: Any = work.held
         for mask in layout.values():
             parts = rules.mesh.group(mask)
             flops, spilled, held = flops / parts, spilled / parts, held / parts
         traffic = traffic + spilled * (held > chip.memory.on_chip)
         for name in node.names("ring"):
-            start = start * operations(node, rules.mesh.group(layout[name]))
+            kernels = operations(node, rules.mesh.group(layout[name]), kernels)
+        start = start * kernels
     return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + start
 
 
@@ -105,6 +106,7 @@ class Work:
         held: the bytes that it holds on the way: where they fit on the chip, nothing is spilled.
         kernel_flops: its arithmetic where a kernel of the chip computes it, which spills nothing.
         replicated: the names that must be replicated for that; None where no kernel does.
+        kernels: in how many operations it is computed, by XLA and by that kernel.
     """
 
     flops: float
@@ -112,6 +114,7 @@ class Work:
     held: float = 0.0
     kernel_flops: float = 0.0
     replicated: tuple[str, ...] | None = None
+    kernels: tuple[int, int] = (1, 1)
 
     @staticmethod
     def of(node: Node, kernel: str) -> "Work":
@@ -123,15 +126,18 @@ class Work:
         held = float(sum(_HELD * prod(dim.size for dim in dims) for dims in op.held(node)))
         replicated = op.by_kernel(node, kernel) if spilled else None
         if replicated is None:
-            return Work(flops, spilled, held)
-        return Work(flops, spilled, held, float(op.kernel_flops(node, kernel)), replicated)
+            return Work(flops, spilled, held, kernels=(op.kernels(node, ""), 1))
+        kernels = op.kernels(node, ""), op.kernels(node, kernel)
+        return Work(flops, spilled, held, float(op.kernel_flops(node, kernel)), replicated, kernels)
 
-    def under(self, layout: Layout) -> tuple[Any, Any]:
-        """Operations and spilled bytes of the whole op under a layout of its iteration space."""
+    def under(self, layout: Layout) -> tuple[Any, Any, Any]:
+        """Arithmetic, spilled bytes and operations of the whole op under a layout of its iteration space."""
         if self.replicated is None:
-            return self.flops, self.spilled
+            return self.flops, self.spilled, self.kernels[0]
         by_kernel: Any = sum((np.asarray(layout.get(name, 0)) for name in self.replicated), np.asarray(0)) == 0
-        return np.where(by_kernel, self.kernel_flops, self.flops), np.where(by_kernel, 0.0, self.spilled)
+        each = (self.kernel_flops, self.flops), (0.0, self.spilled), self.kernels[::-1]
+        flops, spilled, kernels = (np.where(by_kernel, *pair) for pair in each)
+        return flops, spilled, kernels
 
 
 def started(moved: Sequence[Moved | Turned], chip: Chip) -> float:

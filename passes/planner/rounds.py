@@ -43,12 +43,12 @@ def key(node: Node) -> Hashable:
     return node.names("ring"), tuple([tuple([value.type for value in each]) for each in op_of(node).travels(node)])
 
 
-def operations(node: Node, devices: Any) -> Any:
-    """How many operations a device does where values go round so many: one each turn, and one for each array that it
-    passes on, keys in all turns but the last, their gradients in all. (Of gpt2_nano on v5e:2x4 libtpu makes 260 more
-    than of gathered keys, for 24 more turns and 80 arrays.)"""
+def operations(node: Node, devices: Any, each: Any) -> Any:
+    """How many operations a device does where values go round so many: those of each turn, and one for each array that
+    it passes on, keys in all turns but the last, their gradients in all. (Of gpt2_nano on v5e:2x4 libtpu makes 260 more
+    than of gathered keys, for 24 more turns, half of them backward, and 80 arrays.)"""
     keys, *gradients = [len(each) for each in op_of(node).travels(node)]
-    return devices + (devices - 1) * keys + sum(gradients) * devices * (devices > 1)
+    return devices * each + (devices - 1) * keys + sum(gradients) * devices * (devices > 1)
 
 
 def rounds(node: Node, computed: Any, roles: Roles, rules: ShardingRules, network: Network) -> Rounds:

@@ -285,6 +285,7 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
     total = 0.0
     twins = _by_result(placed)
     moved = {id(node): list(values.values()) for node, values in kernels(graph)}
+    copied: set[int] = set()
     for node in graph.nodes:
         if entered(node):
             twin = twins[node.outputs[0].id]
@@ -299,8 +300,27 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
             flops /= _shards([dim for value in (*twin.value_inputs, *twin.outputs) for dim in value.type.dims], mesh)
         width = max((item_size(value.type.dtype) for value in node.value_inputs[:2]), default=2)
         kernel = KERNEL if arrays and not chip.switched else 0.0
+        if node.kind in ("gather", "scatter") and not chip.switched and node.value_inputs[0].id not in copied:
+            times = 1 if node.kind == "gather" else 0 if chip.memory.on_chip else 2
+            copied.update([node.value_inputs[0].id] if node.kind == "gather" else [])
+            kernel += times * _turned(node, twins[node.outputs[0].id].value_inputs[0], mesh)
         total += max(flops / chip.rate(width), sent / chip.memory_bandwidth) + kernel
     return total
+
+
+def _turned(node: Node, table: Any, mesh: dict[str, int]) -> float:
+    """Seconds of the copy of a table that lies along another dim than the last, so that it takes less room."""
+    last, looked_up = node.inputs[0].type.dims[-1], node.dims("along")
+    if any((dim.name, dim.size) == (last.name, last.size) for dim in looked_up):
+        return 0.0
+    sizes = [dim.size // _shards([dim], mesh) for dim in table.type.dims]
+    wasted = [
+        (-(-size // 128) * 128 / size)
+        * min([_filled(other) / other for j, other in enumerate(sizes) if j != i] or [1.0])
+        for i, size in enumerate(sizes)
+    ]
+    whole = prod(sizes) * item_size(table.type.dtype)
+    return round(whole * wasted[-1]) / 0.75e12 if round(whole * wasted[-1]) > round(whole * min(wasted)) else 0.0
 
 
 def _by_result(placed: Graph) -> dict[int, Node]:
