@@ -4,7 +4,7 @@ of tiles, whatever is wasted by that.
 XLA gives every other array the layout that wastes least. What a kernel reads it makes in that layout, and so it keeps
 what a loop stacks of that: a stack of the queries of four layers with vectors of 16 elements is
 `f32[4,16,128,4,16]{4,2,3,1,0:T(8,128)}`, eight times its bytes. The result of an attention is copied for those that
-read it.
+read it. A lookup reads rows, too: a table that lies otherwise is copied for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from passes.hardware.memory import ChipMemory
 from passes.planner.traffic import Traffic
 from passes.sharding.iteration_space import restricted, space_of, value_layout
 from passes.sharding.roles import Roles
-from passes.sharding.rules import Role, ShardingRules, sizes_of
+from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
 _TURNED = 0.75e12
 """Bytes per second that a copy writes of rows that lay along the other dim, by XLA's estimates: 4.5 ns for a tile on
@@ -53,11 +53,20 @@ class Rows:
         space = space_of(node, roles)
         return cls(replicated, tuple(sorted(space.sizes.items())), space.role, tuple(sorted(space.blocked)))
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for those of one iteration space."""
+        return (*self.sizes, (self.role, 0), *((name, 0) for name in self.blocked))
+
+    def layout(self, rules: ShardingRules) -> Layout:
+        """That of the iteration space."""
+        return rules.layout(dict(self.sizes), self.role, self.blocked)
+
     def under(self, rules: ShardingRules) -> Any:
         """Whether it is, under these rules."""
         if not self.replicated:
             return np.True_
-        layout = rules.layout(dict(self.sizes), self.role, self.blocked)
+        layout = self.layout(rules)
         taken: Any = np.asarray(0)
         for name in self.replicated:
             taken = taken | layout.get(name, 0)
@@ -69,16 +78,21 @@ ALWAYS = Rows()
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A value that an operation reads or writes, and whether its bytes are those of rows."""
+    """A value that an operation reads or writes, and whether its bytes are those of rows; of what it reads and writes
+    as it computes with it, and not as that is between operations, where that is."""
 
     value: Value
     in_rows: bool = False
+    within: Rows | None = None
 
     def bytes(self, roles: Roles, rules: ShardingRules, chip: ChipMemory) -> Any:
         """On one device, as the value is sharded. Where temporaries stay on the chip, what is small there in rows
         takes no longer than its own bytes."""
         size: Any = self.value.type.elements * item_size(self.value.type.dtype)
-        layout = value_layout(self.value, roles, rules)
+        if self.within is None:
+            layout = value_layout(self.value, roles, rules)
+        else:
+            layout = restricted(self.within.layout(rules), self.value.type, rules)
         for mask in layout.values():
             size = size // rules.mesh.group(mask)
         if not self.in_rows or not self.value.type.dims:
@@ -94,7 +108,7 @@ class Moved:
         type_ = self.value.type
         size, names = type_.elements * item_size(type_.dtype), tuple(sorted(sizes_of(type_).items()))
         last = tuple((dim.name or "", dim.size) for dim in type_.dims[-1:]) if self.in_rows else ()
-        return size, names, roles[self.value.id], last
+        return size, names, roles[self.value.id], last, self.within.key if self.within is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +117,11 @@ class Turned:
     otherwise, and is copied."""
 
     value: Value
-    layout: Rows
+    within: Rows
 
     def seconds(self, rules: ShardingRules, chip: ChipMemory) -> Any:
         """Those of the copy; none where there is none."""
-        layout = rules.layout(dict(self.layout.sizes), self.layout.role, self.layout.blocked)
-        own = restricted(layout, self.value.type, rules)
+        own = restricted(self.within.layout(rules), self.value.type, rules)
         size: Any = item_size(self.value.type.dtype)
         lengths: list[Any] = []
         for dim in self.value.type.dims:
@@ -121,13 +134,13 @@ class Turned:
     def key(self, roles: Roles) -> tuple[Any, ...]:
         """Equal for what moves the same bytes under all rules."""
         dims = tuple((dim.name or "", dim.size) for dim in self.value.type.dims)
-        within = (*self.layout.sizes, *((name, 0) for name in self.layout.blocked))
-        return item_size(self.value.type.dtype), dims, "", within
+        return item_size(self.value.type.dtype), dims, "", (), self.within.key
 
 
 def moved_in(flow: Traffic, roles: Roles, chip: ChipMemory, rows: frozenset[int]) -> list[tuple[Moved | Turned, ...]]:
-    """What each node of a body reads and writes, and what is copied for it: a table once for all that look up in it;
-    and the gradient of one before rows are added to it and behind that, where that is in the memory of the device.
+    """What each node of a body reads and writes; attention and products in groups of rows all of it as they compute
+    with it. And what is copied for it: a table once for all that look up in it, and the gradient of one before rows are
+    added to it and behind that, where that is in the memory of the device.
 
     Args:
         rows: the values of the graph that move in rows (`moved_by_rows`).
@@ -135,7 +148,8 @@ def moved_in(flow: Traffic, roles: Roles, chip: ChipMemory, rows: frozenset[int]
     found: list[tuple[Moved | Turned, ...]] = []
     copied: set[int] = set()
     for node, values in zip(flow.graph.nodes, flow.moved, strict=True):
-        moved = [Moved(value, value.id in rows) for value in values]
+        computed = Rows.within(node, roles) if op_of(node).by_rows(node) else None
+        moved = [Moved(value, value.id in rows, computed) for value in values]
         table = node.inputs[0] if chip.in_tiles and op_of(node).by_row(node) else None
         turned: list[Turned] = []
         if isinstance(table, Value) and table.id not in copied:
@@ -180,7 +194,7 @@ def _pass_on(node: Node, values: Sequence[Value], others: Sequence[Value], found
     if op_of(node).fusible and not entered(node):
         for value in values:
             for other in others if value.id in found else ():
-                if other.type.dims[-1:] == value.type.dims[-1:]:
+                if other.type.dims and other.type.dims[-1:] == value.type.dims[-1:]:
                     found.setdefault(other.id, found[value.id])
 
 
