@@ -109,6 +109,21 @@ def test_an_attention_moves_whole_lanes(rules, size: int, more: int) -> None:
     assert looked_at >= 6
 
 
+def test_an_attention_moves_its_operands_as_it_computes_with_them() -> None:
+    """Where keys have the mesh axis in it, every device reads all queries, which are sharded between operations."""
+    graph, roles = layers()
+    plan = passes.Plan.by_hand(MESH, {"batch": "data", "key_position": "model", "position": "model"}, hardware="v5p")
+    rows = moved_by_rows(graph, V5P)
+    found: list[int] = []
+    for body in [body for node in graph.walk() for body in node.bodies]:
+        for node, moved in zip(body.nodes, moved_in(traffic(body), roles, V5P, rows), strict=True):
+            if node.kind == "attention" and not node.fn and node.phase == "forward":
+                query = next(each for each in moved if each.value == node.inputs[0])
+                found.append(query.bytes(roles, plan.rules, V5P))
+                assert Moved(query.value, True).bytes(roles, plan.rules, V5P) == found[-1] // 2
+    assert found == [2 * 128 * 2 * 128 * 4]
+
+
 def test_small_rows_take_no_longer_where_temporaries_stay_on_the_chip() -> None:
     graph, roles = layers()
     chip = CHIPS["v5e"].memory
