@@ -213,7 +213,7 @@ class _Timed:
 
     @classmethod
     def of(cls, graph: Graph, roles: Roles, plan: Layouts) -> "_Timed":
-        return cls(roles, plan, moved_by_rows(graph, plan.chip.memory))
+        return cls(roles, plan, moved_by_rows(graph, roles, plan.chip.memory))
 
     def scope(self, graph: Graph, times: float) -> Iterator[tuple[Node, float, float]]:
         """Every operation of a body that runs so often, its seconds in a step, and how often a device does it."""

@@ -9,7 +9,7 @@ read it. A lookup reads rows, too: a table that lies otherwise is copied for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,21 +166,18 @@ def kept_by_rows(graph: Graph, roles: Roles, chip: ChipMemory) -> dict[int, Rows
     what loops read and stack of them. Nothing where arrays are not kept in tiles."""
     found: dict[int, Rows] = {}
     if chip.in_tiles:
-        _note(graph, lambda node: Rows.of(node, roles, chip.kernel), found)
+        _note(graph, roles, chip.kernel, found)
     return found
 
 
-def moved_by_rows(graph: Graph, chip: ChipMemory) -> frozenset[int]:
+def moved_by_rows(graph: Graph, roles: Roles, chip: ChipMemory) -> frozenset[int]:
     """The numbers of values of which whole rows of lanes are read and written: those, the results of kernels, and what
-    is fused between these and an operation that is not, as long as the last dim is the same. Where XLA computes an
-    attention itself, most of what it reads and writes lies so, too."""
-    if not chip.in_tiles:
-        return frozenset()
-    found: dict[int, Rows] = {}
-    _note(graph, lambda _: ALWAYS, found)
+    is fused between these and an operation that is not, as long as the last dim is the same. Where positions are
+    sharded, so that XLA computes an attention itself, most of what it reads and writes lies so, too."""
+    found = dict.fromkeys(kept_by_rows(graph, roles, chip), ALWAYS)
     for scope in (graph, *[body for node in graph.walk() for body in node.bodies]) if found else ():
         for node in scope.nodes:
-            if op_of(node).by_rows(node):
+            if op_of(node).by_rows(node) and Rows.of(node, roles, chip.kernel) is not None:
                 found.update(dict.fromkeys((value.id for value in node.outputs), ALWAYS))
             _pass_on(node, node.value_inputs, node.outputs, found)
         made = {value.id for node in scope.nodes for value in node.outputs}
@@ -198,10 +195,10 @@ def _pass_on(node: Node, values: Sequence[Value], others: Sequence[Value], found
                     found.setdefault(other.id, found[value.id])
 
 
-def _note(graph: Graph, rows_of: Callable[[Node], Rows | None], found: dict[int, Rows]) -> None:
+def _note(graph: Graph, roles: Roles, kernel: str, found: dict[int, Rows]) -> None:
     for node in graph.nodes:
         taken = op_of(node).by_rows(node)
-        rows = rows_of(node) if taken else None
+        rows = Rows.of(node, roles, kernel) if taken else None
         if rows is None and op_of(node).is_elementwise:
             taken = node.outputs
             rows = next((found[value.id] for value in node.value_inputs if value.id in found), None)
@@ -210,7 +207,7 @@ def _note(graph: Graph, rows_of: Callable[[Node], Rows | None], found: dict[int,
         for body, feeds in op_of(node).body_operands(node) if entered(node) else ():
             pairs = [(outer.id, inner.id) for outer, inner, _ in feeds if isinstance(outer, Value)]
             found.update({inner: found[outer] for outer, inner in pairs if outer in found})
-            _note(body, rows_of, found)
+            _note(body, roles, kernel, found)
             found.update({outer: found[inner] for outer, inner in pairs if inner in found})
         for _, results in op_of(node).body_results(node):
             for inner, outer, _ in results:

@@ -87,7 +87,7 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
     sums = sums_once(graph) if once else {}
     joined = joined_sums(graph) if once else {}
     gathers = gathers_once(graph, roles) if once and not regather else {}
-    rows = moved_by_rows(graph, network.chip.memory)
+    rows = moved_by_rows(graph, roles, network.chip.memory)
     every = chain(
         _Terms(roles, network, sums, gathers, joined, regather, read, rows).scope(graph, 1.0),
         _settled(graph, roles, network),

@@ -73,18 +73,18 @@ def test_what_a_kernel_reads_and_stacks_of_it_are_kept_by_rows() -> None:
 def test_nothing_is_where_no_kernel_takes_rows(chip: ChipMemory) -> None:
     graph, roles = layers()
     assert not kept_by_rows(graph, roles, chip)
+    assert not moved_by_rows(graph, roles, chip)
 
 
 def test_nothing_is_where_the_kernel_cannot_run() -> None:
     graph, roles = layers(96)
     assert not kept_by_rows(graph, roles, V5P)
-    assert moved_by_rows(graph, V5P)
-    assert not moved_by_rows(graph, CHIPS["h100"].memory)
+    assert not moved_by_rows(graph, roles, V5P)
 
 
 def test_the_result_of_a_kernel_moves_in_rows_and_is_not_kept_so() -> None:
     graph, roles = layers()
-    kept, moved = kept_by_rows(graph, roles, V5P), moved_by_rows(graph, V5P)
+    kept, moved = kept_by_rows(graph, roles, V5P), moved_by_rows(graph, roles, V5P)
     results = [value.id for node in attentions(graph) if not node.fn for value in node.outputs]
     assert results and not any(number in kept for number in results) and all(number in moved for number in results)
     made = [node for node in graph.walk() if node.kind == "contract" and node.outputs[0].type.names[-1:] == ("size",)]
@@ -97,7 +97,7 @@ def test_an_attention_moves_whole_lanes(rules, size: int, more: int) -> None:
     graph, roles = layers(size=size)
     plan = passes.Plan.by_hand(MESH, rules, hardware="v5p")
     bodies = [body for node in graph.walk() for body in node.bodies]
-    rows = moved_by_rows(graph, V5P)
+    rows = moved_by_rows(graph, roles, V5P)
     looked_at = 0
     for body in bodies:
         for node, moved in zip(body.nodes, moved_in(traffic(body), roles, V5P, rows), strict=True):
@@ -113,7 +113,7 @@ def test_an_attention_moves_its_operands_as_it_computes_with_them() -> None:
     """Where keys have the mesh axis in it, every device reads all queries, which are sharded between operations."""
     graph, roles = layers()
     plan = passes.Plan.by_hand(MESH, {"batch": "data", "key_position": "model", "position": "model"}, hardware="v5p")
-    rows = moved_by_rows(graph, V5P)
+    rows = moved_by_rows(graph, roles, V5P)
     found: list[int] = []
     for body in [body for node in graph.walk() for body in node.bodies]:
         for node, moved in zip(body.nodes, moved_in(traffic(body), roles, V5P, rows), strict=True):
