@@ -128,8 +128,8 @@ class Attention(Op):
 
     def by_rows(self, node: Node) -> Sequence[Value]:
         """Query, key and value, and backward the cotangent. Results are copied for their readers."""
-        first = [value for value in node.inputs[:3] if isinstance(value, Value)]
-        return first if not node.fn else [*first, *[value for value in node.inputs[-1:] if isinstance(value, Value)]]
+        taken = node.inputs[:3] if not node.fn else (*node.inputs[:3], node.inputs[-1])
+        return [value for value in taken if isinstance(value, Value)]
 
     def kernel_flops(self, node: Node, kernel: str) -> int:
         return attention_kernel.flops(node, _spec(node), kernel)

@@ -24,7 +24,8 @@ from ir.ops import OPS
 from passes.hardware.assignment import SLOW_AXIS, Assignment, Islands, as_usual
 from passes.hardware.chip import Chip
 from passes.hardware.chip_file import LIBTPU
-from passes.hardware.sends import REDUCE, Printed, Sends, in_halves, squared, unscattered, where
+from passes.hardware.scatters import where
+from passes.hardware.sends import REDUCE, Printed, Sends, in_halves, squared, unscattered
 from passes.hardware.torus import Torus
 from passes.sharding.mesh import DeviceMesh, Mask
 

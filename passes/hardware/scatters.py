@@ -18,7 +18,8 @@ from passes.hardware.memory import filled, filled_rows
 from passes.hardware.pieces import IN_SQUARE, Pieces, comes_out, fills_up
 from passes.sharding.mesh import IntArray
 
-_where: Any = np.where
+where: Any = np.where
+"""Of numbers or of arrays."""
 _UNKNOWN = -1
 _MOST_WAYS = 1 << 18
 """To shard an array, of which it is noted whether they are in tiles."""
@@ -113,7 +114,7 @@ class Scatters:
             whole_room = sizes[each.at] // each.shard * least
             smaller = (room < whole_room) | ((room == whole_room) & ways.of_rows & (each.at < len(sizes) - 1))
             found = found | ((fits & smaller).any(axis=0) & (least >= 2 * elements))
-        return _where(ways.lone, best, found)
+        return where(ways.lone, best, found)
 
     def _ways_to_lie(self, each: Scattered, squared: Any) -> _Ways:
         """The layouts of an array: every pair of a dim of lanes and one of rows; those of the last dims come first."""
@@ -132,7 +133,7 @@ class Scatters:
         asked = in_rows & of_rows & (squared > 0)
         if self.planes and asked.any():
             in_rows = in_rows & (~asked | self._comes_out(each, asked, across // lanes * others))
-        fits = _where(of_lanes, each.shard % lanes == 0, _where(of_rows, in_rows, ~lone))
+        fits = where(of_lanes, each.shard % lanes == 0, where(of_rows, in_rows, ~lone))
         return _Ways(sizes, elements, across * down * others, fits, of_rows, lone)
 
     def _comes_out(self, each: Scattered, asked: Any, beside: Any) -> Any:
@@ -167,7 +168,7 @@ class Scatters:
         ways = self._ways_to_lie(each, squared)
         if ways.fits[0] or bool(ways.lone) or not ways.fits.any():
             return ()
-        best = int(_where(ways.fits, ways.room, ways.room.max() + 1).argmin())
+        best = int(where(ways.fits, ways.room, ways.room.max() + 1).argmin())
         lane, row = (int(of[best]) for of in _layouts(len(each.sizes)))
         return (*(at for at in range(len(each.sizes)) if at not in (lane, row)), row, lane)
 

@@ -65,8 +65,6 @@ TILES = (
 )
 JOINT = "a collective inside of a slice and one between slices, one right after the other, are one over both"
 UNIFORM = "each device makes what is one number everywhere, and nothing is sent of it"
-where: Any = np.where
-"""Of numbers or of arrays."""
 _SQUARE = 4
 """Chips along both dims of a slice over which nothing is reduce-scattered."""
 
@@ -97,12 +95,10 @@ class Sends:
     """What is sent on a mesh.
 
     Attributes:
-        tile: rows and lanes of a tile, of elements of 32 bits.
         slow: the mesh axis between slices, as a mask; 0 where there is none.
         scatters: how arrays may lie that are scattered.
     """
 
-    tile: tuple[int, int]
     slow: int
     scatters: Scatters
 
@@ -110,7 +106,7 @@ class Sends:
     def on(cls, mesh: DeviceMesh, tile: tuple[int, int], scratch: int, planes: bool) -> Sends:
         """On a mesh of chips that keep arrays in such tiles (`Scatters`)."""
         slow = mesh.mask([SLOW_AXIS]) if mesh.as_dict().get(SLOW_AXIS, 1) > 1 else 0
-        return cls(tile, slow, Scatters(tile, scratch, planes))
+        return cls(slow, Scatters(tile, scratch, planes))
 
     def reduced(self, each: Printed, unscattered: Any, squared: Any) -> Any:
         """Whether an all-reduce of as many bytes is sent for it.
@@ -132,7 +128,7 @@ class Sends:
             uneven = ~self.scatters.in_tiles(each.scattered, squared) if asked.any() else np.asarray(False)
             return whole | ((vector | uneven) & cut)
         between = (mask == self.slow) & (mask != 0)
-        return vector & (inside | between) & (np.asarray(each.shard) % self.tile[1] != 0)
+        return vector & (inside | between) & (np.asarray(each.shard) % self.scatters.tile[1] != 0)
 
     def narrowed(self, each: Printed) -> Any:
         """Whether it is sent in bfloat16, if it is sent as it is."""
@@ -149,7 +145,7 @@ class Sends:
         """
         found: Any = np.asarray(False)
         for last in range(at + 2, len(sizes)):
-            alone: Any = (np.asarray(sizes[last]) > 1) & (np.asarray(sizes[last]) <= self.tile[1])
+            alone: Any = (np.asarray(sizes[last]) > 1) & (np.asarray(sizes[last]) <= self.scatters.tile[1])
             for i, size in enumerate(sizes):
                 alone = alone & (np.asarray(size) == 1 if i not in (at, last) else True)
             found = found | alone
@@ -163,7 +159,7 @@ class Sends:
             at: which of these is gathered.
             shard: what one device has of that before.
         """
-        lanes = self.tile[1]
+        lanes = self.scatters.tile[1]
         found: Any = np.asarray(False)
         for other, size in enumerate(sizes):
             if other != at:

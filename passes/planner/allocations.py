@@ -269,8 +269,8 @@ class _Writer:
         halves = Halves.of(graph)
         for i, node in enumerate(graph.nodes):
             for value, place in self._read_in_use(node):
-                by_rows = self.chip.copies_rows and not op_of(node).writes_into and op_of(node).by_row(node)
-                by_rows = by_rows and value is node.inputs[0]
+                looked_up = value is node.inputs[0] and op_of(node).by_row(node) and not op_of(node).writes_into
+                by_rows = self.chip.copies_rows and looked_up
                 key = (value.id, self.regather and node.phase == "backward", by_rows)
                 _, places, first, last, halved = spans.get(key, (value, {}, i, i, self.chip.halves_products))
                 halved = halved and halves.read(node, value)

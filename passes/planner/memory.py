@@ -12,7 +12,7 @@ import numpy as np
 
 from ir.graph import Node, Value
 from ir.ops import op_of
-from passes.hardware.memory import PLAIN_MEMORY, ChipMemory
+from passes.hardware.memory import PLAIN_MEMORY, ROWS_AT_HAND, ChipMemory
 from passes.planner.rows import ALWAYS, Rows
 from passes.sharding.iteration_space import space_of
 from passes.sharding.mesh import DeviceMesh, same_masks
@@ -167,7 +167,7 @@ class Entry:
         rows = chip.room(size, filled_up, True)
         if self.copies or self.by_rows == ALWAYS:
             return rows
-        rows = rows * (rows > chip.rows_at_hand)
+        rows = rows * (rows > ROWS_AT_HAND)
         plain = chip.room(size, filled_up)
         return plain + (rows - plain) * self.by_rows.under(rules)
 

@@ -18,9 +18,9 @@ import numpy as np
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import item_size
-from passes.hardware.memory import ChipMemory
+from passes.hardware.memory import ROWS_AT_HAND, ChipMemory
 from passes.planner.traffic import Traffic
-from passes.sharding.iteration_space import restricted, space_of, value_layout
+from passes.sharding.iteration_space import Space, restricted, space_of, value_layout
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
@@ -45,28 +45,16 @@ class Rows:
         if not op_of(node).held(node):
             return ALWAYS
         replicated = op_of(node).by_kernel(node, kernel)
-        return cls.within(node, roles, replicated) if replicated is not None else None
-
-    @classmethod
-    def within(cls, node: Node, roles: Roles, replicated: tuple[str, ...] = ()) -> Rows:
-        """In the iteration space of a node."""
+        if replicated is None:
+            return None
         space = space_of(node, roles)
         return cls(replicated, tuple(sorted(space.sizes.items())), space.role, tuple(sorted(space.blocked)))
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Equal for those of one iteration space."""
-        return (*self.sizes, (self.role, 0), *((name, 0) for name in self.blocked))
-
-    def layout(self, rules: ShardingRules) -> Layout:
-        """That of the iteration space."""
-        return rules.layout(dict(self.sizes), self.role, self.blocked)
 
     def under(self, rules: ShardingRules) -> Any:
         """Whether it is, under these rules."""
         if not self.replicated:
             return np.True_
-        layout = self.layout(rules)
+        layout = rules.layout(dict(self.sizes), self.role, self.blocked)
         taken: Any = np.asarray(0)
         for name in self.replicated:
             taken = taken | layout.get(name, 0)
@@ -83,7 +71,7 @@ class Moved:
 
     value: Value
     in_rows: bool = False
-    within: Rows | None = None
+    within: Space | None = None
 
     def bytes(self, roles: Roles, rules: ShardingRules, chip: ChipMemory) -> Any:
         """On one device, as the value is sharded. Where temporaries stay on the chip, what is small there in rows
@@ -92,7 +80,7 @@ class Moved:
         if self.within is None:
             layout = value_layout(self.value, roles, rules)
         else:
-            layout = restricted(self.within.layout(rules), self.value.type, rules)
+            layout = _computed(self.value, self.within, rules)
         for mask in layout.values():
             size = size // rules.mesh.group(mask)
         if not self.in_rows or not self.value.type.dims:
@@ -100,7 +88,7 @@ class Moved:
         last = self.value.type.dims[-1]
         length = last.size // rules.mesh.group(layout.get(last.name, 0) if last.name is not None else 0)
         rows = chip.in_rows(size, length)
-        return rows if not chip.on_chip else size + (rows - size) * (rows > chip.rows_at_hand)
+        return rows if not chip.on_chip else size + (rows - size) * (rows > ROWS_AT_HAND)
 
     def key(self, roles: Roles) -> tuple[Any, ...]:
         """Equal for what moves the same bytes under all rules: all of them, the names, and the role; of rows how long
@@ -117,11 +105,11 @@ class Turned:
     otherwise, and is copied."""
 
     value: Value
-    within: Rows
+    within: Space
 
     def seconds(self, rules: ShardingRules, chip: ChipMemory) -> Any:
         """Those of the copy; none where there is none."""
-        own = restricted(self.within.layout(rules), self.value.type, rules)
+        own = _computed(self.value, self.within, rules)
         size: Any = item_size(self.value.type.dtype)
         lengths: list[Any] = []
         for dim in self.value.type.dims:
@@ -137,6 +125,11 @@ class Turned:
         return item_size(self.value.type.dtype), dims, "", (), self.within.key
 
 
+def _computed(value: Value, space: Space, rules: ShardingRules) -> Layout:
+    """How a value is sharded where an operation of that iteration space computes with it."""
+    return restricted(rules.layout(space.sizes, space.role, space.blocked), value.type, rules)
+
+
 def moved_in(flow: Traffic, roles: Roles, chip: ChipMemory, rows: frozenset[int]) -> list[tuple[Moved | Turned, ...]]:
     """What each node of a body reads and writes; attention and products in groups of rows all of it as they compute
     with it. And what is copied for it: a table once for all that look up in it, and the gradient of one before rows are
@@ -148,14 +141,14 @@ def moved_in(flow: Traffic, roles: Roles, chip: ChipMemory, rows: frozenset[int]
     found: list[tuple[Moved | Turned, ...]] = []
     copied: set[int] = set()
     for node, values in zip(flow.graph.nodes, flow.moved, strict=True):
-        computed = Rows.within(node, roles) if op_of(node).by_rows(node) else None
+        computed = space_of(node, roles) if op_of(node).by_rows(node) else None
         moved = [Moved(value, value.id in rows, computed) for value in values]
         table = node.inputs[0] if chip.in_tiles and op_of(node).by_row(node) else None
         turned: list[Turned] = []
         if isinstance(table, Value) and table.id not in copied:
             writes = op_of(node).writes_into
             count = 1 if not writes else 2 if chip.copies_rows else 0
-            turned = [Turned(table, Rows.within(node, roles))] * count
+            turned = [Turned(table, space_of(node, roles))] * count
             copied.update([table.id] if not writes else [])
         found.append((*moved, *turned))
     return found
@@ -174,11 +167,11 @@ def moved_by_rows(graph: Graph, roles: Roles, chip: ChipMemory) -> frozenset[int
     """The numbers of values of which whole rows of lanes are read and written: those, the results of kernels, and what
     is fused between these and an operation that is not, as long as the last dim is the same. Where positions are
     sharded, so that XLA computes an attention itself, most of what it reads and writes lies so, too."""
-    found = dict.fromkeys(kept_by_rows(graph, roles, chip), ALWAYS)
+    found = set(kept_by_rows(graph, roles, chip))
     for scope in (graph, *[body for node in graph.walk() for body in node.bodies]) if found else ():
         for node in scope.nodes:
             if op_of(node).by_rows(node) and Rows.of(node, roles, chip.kernel) is not None:
-                found.update(dict.fromkeys((value.id for value in node.outputs), ALWAYS))
+                found.update(value.id for value in node.outputs)
             _pass_on(node, node.value_inputs, node.outputs, found)
         made = {value.id for node in scope.nodes for value in node.outputs}
         for node in reversed(scope.nodes):
@@ -186,13 +179,13 @@ def moved_by_rows(graph: Graph, roles: Roles, chip: ChipMemory) -> frozenset[int
     return frozenset(found)
 
 
-def _pass_on(node: Node, values: Sequence[Value], others: Sequence[Value], found: dict[int, Rows]) -> None:
+def _pass_on(node: Node, values: Sequence[Value], others: Sequence[Value], found: set[int]) -> None:
     """From some values of a fused node to others with the same last dim."""
     if op_of(node).fusible and not entered(node):
         for value in values:
             for other in others if value.id in found else ():
                 if other.type.dims and other.type.dims[-1:] == value.type.dims[-1:]:
-                    found.setdefault(other.id, found[value.id])
+                    found.add(other.id)
 
 
 def _note(graph: Graph, roles: Roles, kernel: str, found: dict[int, Rows]) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from ir.ops import OPS
 from ir.types import TensorType, item_size
 from passes.hardware.network import Network
-from passes.hardware.scatters import Among, Scattered
-from passes.hardware.sends import Printed, is_vector, where
+from passes.hardware.scatters import Among, Scattered, where
+from passes.hardware.sends import Printed, is_vector
 from passes.sharding.iteration_space import Reshard
 from passes.sharding.mesh import DeviceMesh, Mask
 from passes.sharding.reshard import Step
