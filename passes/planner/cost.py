@@ -79,7 +79,7 @@ def operation_seconds(
         if isinstance(each, Turned):
             start = start + each.seconds(rules, chip.memory)
         else:
-            traffic = traffic + each.bytes(roles, rules, chip.memory)
+            traffic = traffic + each.bytes(rules, chip.memory)
     work = work or Work.of(node, chip.memory.kernel)
     flops: Any = work.flops
     if flops:

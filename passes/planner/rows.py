@@ -19,8 +19,8 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 from ir.types import item_size
 from passes.hardware.memory import ROWS_AT_HAND, ChipMemory
-from passes.planner.traffic import Traffic
-from passes.sharding.iteration_space import Space, restricted, space_of, value_layout
+from passes.planner.traffic import Access, Traffic
+from passes.sharding.iteration_space import Space, operand_layout, restricted, space_of
 from passes.sharding.roles import Roles
 from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
 
@@ -66,21 +66,22 @@ ALWAYS = Rows()
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A value that an operation reads or writes, and whether its bytes are those of rows; of what it reads and writes
-    as it computes with it, and not as that is between operations, where that is."""
+    """What an operation reads or writes, as it is sharded in the iteration space where that computes with it; and
+    whether its bytes are those of rows."""
 
-    value: Value
+    access: Access
+    space: Space
     in_rows: bool = False
-    within: Space | None = None
 
-    def bytes(self, roles: Roles, rules: ShardingRules, chip: ChipMemory) -> Any:
-        """On one device, as the value is sharded. Where temporaries stay on the chip, what is small there in rows
-        takes no longer than its own bytes."""
+    @property
+    def value(self) -> Value:
+        return self.access.value
+
+    def bytes(self, rules: ShardingRules, chip: ChipMemory) -> Any:
+        """On one device. Where temporaries stay on the chip, what is small there in rows takes no longer than its own
+        bytes."""
         size: Any = self.value.type.elements * item_size(self.value.type.dtype)
-        if self.within is None:
-            layout = value_layout(self.value, roles, rules)
-        else:
-            layout = _computed(self.value, self.within, rules)
+        layout = _computed(self.access, self.space, rules)
         for mask in layout.values():
             size = size // rules.mesh.group(mask)
         if not self.in_rows or not self.value.type.dims:
@@ -90,13 +91,14 @@ class Moved:
         rows = chip.in_rows(size, length)
         return rows if not chip.on_chip else size + (rows - size) * (rows > ROWS_AT_HAND)
 
-    def key(self, roles: Roles) -> tuple[Any, ...]:
-        """Equal for what moves the same bytes under all rules: all of them, the names, and the role; of rows how long
-        they are."""
-        type_ = self.value.type
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for what moves the same bytes under all rules: all of them, the names, and where these are others in
+        the space those; of rows how long they are; and the space."""
+        type_, twin = self.value.type, _twin(self.access)
         size, names = type_.elements * item_size(type_.dtype), tuple(sorted(sizes_of(type_).items()))
         last = tuple((dim.name or "", dim.size) for dim in type_.dims[-1:]) if self.in_rows else ()
-        return size, names, roles[self.value.id], last, self.within.key if self.within is not None else ()
+        return size, names, last, str(twin.type) if twin != self.value else "", self.space.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,51 +106,59 @@ class Turned:
     """A table that is read or written row by row. Where it takes less room than with rows along the lanes it lies
     otherwise, and is copied."""
 
-    value: Value
-    within: Space
+    access: Access
+    space: Space
 
     def seconds(self, rules: ShardingRules, chip: ChipMemory) -> Any:
         """Those of the copy; none where there is none."""
-        own = _computed(self.value, self.within, rules)
-        size: Any = item_size(self.value.type.dtype)
+        own = _computed(self.access, self.space, rules)
+        size: Any = item_size(self.access.value.type.dtype)
         lengths: list[Any] = []
-        for dim in self.value.type.dims:
+        for dim in self.access.value.type.dims:
             lengths.append(dim.size // rules.mesh.group(own.pop(dim.name, 0) if dim.name is not None else 0))
             size = size * lengths[-1]
         filled_up = [chip.filled_up(length) for length in lengths]
         rows, least = chip.room(size, filled_up, True), chip.room(size, filled_up)
         return rows * (rows > least) / _TURNED
 
-    def key(self, roles: Roles) -> tuple[Any, ...]:
+    @property
+    def key(self) -> tuple[Any, ...]:
         """Equal for what moves the same bytes under all rules."""
-        dims = tuple((dim.name or "", dim.size) for dim in self.value.type.dims)
-        return item_size(self.value.type.dtype), dims, "", (), self.within.key
+        type_ = self.access.value.type
+        return item_size(type_.dtype), tuple((dim.name or "", dim.size) for dim in type_.dims), (), "", self.space.key
 
 
-def _computed(value: Value, space: Space, rules: ShardingRules) -> Layout:
+def _twin(access: Access) -> Value:
+    """The value under the names that it has in the iteration space of the operation."""
+    renamed = op_of(access.node).renames and access.value in access.node.value_inputs
+    return access.node.outputs[0] if renamed else access.value
+
+
+def _computed(access: Access, space: Space, rules: ShardingRules) -> Layout:
     """How a value is sharded where an operation of that iteration space computes with it."""
-    return restricted(rules.layout(space.sizes, space.role, space.blocked), value.type, rules)
+    layout = rules.layout(space.sizes, space.role, space.blocked)
+    if _twin(access) != access.value:
+        return operand_layout(access.node, access.value, layout, rules)
+    return restricted(layout, access.value.type, rules)
 
 
 def moved_in(flow: Traffic, roles: Roles, chip: ChipMemory, rows: frozenset[int]) -> list[tuple[Moved | Turned, ...]]:
-    """What each node of a body reads and writes; attention and products in groups of rows all of it as they compute
-    with it. And what is copied for it: a table once for all that look up in it, and the gradient of one before rows are
-    added to it and behind that, where that is in the memory of the device.
+    """What each node of a body reads and writes. And what is copied for it: a table once for all that look up in it,
+    and the gradient of one before rows are added to it and behind that, where that is in the memory of the device.
 
     Args:
         rows: the values of the graph that move in rows (`moved_by_rows`).
     """
     found: list[tuple[Moved | Turned, ...]] = []
     copied: set[int] = set()
-    for node, values in zip(flow.graph.nodes, flow.moved, strict=True):
-        computed = space_of(node, roles) if op_of(node).by_rows(node) else None
-        moved = [Moved(value, value.id in rows, computed) for value in values]
+    for position, (node, accesses) in enumerate(zip(flow.graph.nodes, flow.moved, strict=True)):
+        moved = [Moved(each, space_of(each.node, roles), each.value.id in rows) for each in accesses]
         table = node.inputs[0] if chip.in_tiles and op_of(node).by_row(node) else None
         turned: list[Turned] = []
         if isinstance(table, Value) and table.id not in copied:
             writes = op_of(node).writes_into
             count = 1 if not writes else 2 if chip.copies_rows else 0
-            turned = [Turned(table, space_of(node, roles))] * count
+            turned = [Turned(Access(table, node, position), space_of(node, roles))] * count
             copied.update([table.id] if not writes else [])
         found.append((*moved, *turned))
     return found

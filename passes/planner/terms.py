@@ -240,7 +240,7 @@ def _node_terms(
 
     if work.flops or moved:
         arithmetic_key = (work, product_width(node), space.key) if work.flops else None
-        sizes = tuple(sorted(each.key(roles) for each in moved))
+        sizes = tuple(sorted(each.key for each in moved))
         key = ("node", arithmetic_key, rounds_key(node), started(moved, network.chip), sizes)
         yield key, Term(computed, times, arithmetic=arithmetic if work.flops else None)
     if op_of(node).renames:

@@ -19,6 +19,16 @@ from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A value in memory, and the operation of a body that reads or writes it, the first of a kernel, with its
+    position."""
+
+    value: Value
+    node: Node
+    position: int
+
+
 @dataclass(frozen=True)
 class Traffic:
     """Of one body: `kept` are the ids of the values that exist in memory."""
@@ -27,8 +37,8 @@ class Traffic:
     kept: frozenset[int]
 
     @cached_property
-    def moved(self) -> tuple[tuple[Value, ...], ...]:
-        """What each node reads and writes: all of a kernel at the last node of it that writes anything."""
+    def moved(self) -> tuple[tuple[Access, ...], ...]:
+        """What is read and written: all of a kernel at the last node of it that writes anything."""
         return _moved(self.graph, self.kept)
 
 
@@ -70,37 +80,45 @@ class _Kernel:
     Attributes:
         elements: of each of them.
         nodes: the positions of those that write.
-        reads, writes: values by number.
+        reads, writes: by the numbers of values.
     """
 
     elements: int
     nodes: list[int] = field(default_factory=list[int])
-    reads: dict[int, Value] = field(default_factory=dict[int, Value])
-    writes: dict[int, Value] = field(default_factory=dict[int, Value])
+    reads: dict[int, Access] = field(default_factory=dict[int, Access])
+    writes: dict[int, Access] = field(default_factory=dict[int, Access])
 
-    def add(self, position: int, reads: Mapping[int, Value], writes: Mapping[int, Value]) -> None:
+    def add(self, position: int, reads: Mapping[int, Access], writes: Mapping[int, Access]) -> None:
         self.nodes.append(position)
-        self.reads.update(reads)
+        for access in reads.values():
+            _note(access, self.reads)
         self.writes.update(writes)
 
     @property
-    def moved(self) -> tuple[Value, ...]:
-        read = (value for number, value in self.reads.items() if number not in self.writes)
+    def moved(self) -> tuple[Access, ...]:
+        read = (access for number, access in self.reads.items() if number not in self.writes)
         return (*read, *self.writes.values())
 
 
-def _moved(graph: Graph, kept: frozenset[int]) -> tuple[tuple[Value, ...], ...]:
+def _note(access: Access, found: dict[int, Access]) -> None:
+    """Keep it, or what was found before if that is earlier."""
+    known = found.get(access.value.id, access)
+    found[access.value.id] = min(known, access, key=lambda each: each.position)
+
+
+def _moved(graph: Graph, kept: frozenset[int]) -> tuple[tuple[Access, ...], ...]:
     needs = _Needs(graph, kept)
-    moved: list[tuple[Value, ...]] = [()] * len(graph.nodes)
+    moved: list[tuple[Access, ...]] = [()] * len(graph.nodes)
     kernels: dict[int, _Kernel] = {}  # by the values that they read or write, the last of each
     for i, node in enumerate(graph.nodes):
         if entered(node):
             continue
-        writes = {value.id: value for value in node.outputs if value.id in kept and value.type.dims}
+        written = [value for value in node.outputs if value.id in kept and value.type.dims]
+        writes = {value.id: Access(value, node, i) for value in written}
         if not op_of(node).fusible:
-            moved[i] = (*needs.read(node, op_of(node).fuses_operands).values(), *writes.values())
+            moved[i] = (*needs.read(i, node, op_of(node).fuses_operands).values(), *writes.values())
         elif writes:
-            reads, elements = needs.read(node, True), node.outputs[0].type.elements
+            reads, elements = needs.read(i, node, True), node.outputs[0].type.elements
             around = (kernels[number] for number in reads if number in kernels)
             kernel = next((each for each in around if each.elements == elements and needs.meet(i, each.nodes)), None)
             kernel = kernel or _Kernel(elements)
@@ -118,12 +136,12 @@ class _Needs:
     Attributes:
         apart: as bits, by position, the nodes that a node needs with one on the way that is not fused, or is not
             itself.
-        behind: by the number of a value that is not in memory, the values in memory that it is computed from.
+        behind: by the number of a value that is not in memory, what in memory it is computed from.
     """
 
     def __init__(self, graph: Graph, kept: frozenset[int]) -> None:
         self.apart: list[int] = []
-        self.behind: dict[int, dict[int, Value]] = {}
+        self.behind: dict[int, dict[int, Access]] = {}
         every: list[int] = []
         made: dict[int, int] = {}
         fused = [op_of(node).fusible for node in graph.nodes]
@@ -137,18 +155,19 @@ class _Needs:
             made.update((value.id, i) for value in node.outputs)
             brief = [value.id for value in node.outputs if value.id not in kept]
             if fused[i] and brief:
-                self.behind.update(dict.fromkeys(brief, self.read(node, True)))
+                self.behind.update(dict.fromkeys(brief, self.read(i, node, True)))
 
     def meet(self, position: int, others: Iterable[int]) -> bool:
         """Whether a node needs others by way of fused ones alone, where it needs them."""
         return not any([self.apart[position] >> other & 1 for other in others])
 
-    def read(self, node: Node, fuses: bool) -> dict[int, Value]:
-        """The values in memory that a node needs, by number: its operands, or what those are computed from."""
-        found: dict[int, Value] = {}
+    def read(self, position: int, node: Node, fuses: bool) -> dict[int, Access]:
+        """What a node needs of memory, by the numbers of the values: its operands, or what those are computed from."""
+        found: dict[int, Access] = {}
         for value in node.value_inputs:
             if fuses and value.id in self.behind:
-                found.update(self.behind[value.id])
+                for access in self.behind[value.id].values():
+                    _note(access, found)
             elif value.type.dims:
-                found[value.id] = value
+                _note(Access(value, node, position), found)
         return found

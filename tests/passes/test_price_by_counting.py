@@ -78,7 +78,7 @@ def partitioned(graph: Graph, plan: passes.Plan) -> Graph:
 def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
     """Seconds of a step, of the text of its plan."""
     mesh, placed = plan.mesh.as_dict(), partitioned(graph, plan)
-    compute = _operations(graph, placed, {value.id: value for value in placed.values()}, mesh, chip)
+    compute = _operations(graph, placed, mesh, chip)
     compute += 2 * _written(placed, 1) / chip.memory_bandwidth * (not chip.switched)
     compute += KERNEL * _regrouped(placed) * (not chip.switched)
     exposed, hidden = _sent(placed, 1, mesh, chip, read_in_full(placed))
@@ -280,7 +280,7 @@ def _shards(dims: Any, mesh: dict[str, int]) -> int:
     return prod(mesh[axis] for axis in {axis for dim in dims for axis in dim.mesh})
 
 
-def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[str, int], chip: Chip) -> float:
+def _operations(graph: Graph, placed: Graph, mesh: dict[str, int], chip: Chip) -> float:
     """The products and what moves through memory, of the local arrays of the text."""
     total = 0.0
     twins = _by_result(placed)
@@ -290,10 +290,10 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
         if entered(node):
             twin = twins[node.outputs[0].id]
             for body, there in zip(entered(node), entered(twin), strict=True):
-                total += node.count("trips", 1) * _operations(body, there, local, mesh, chip)
+                total += node.count("trips", 1) * _operations(body, there, mesh, chip)
             continue
         arrays = moved.get(id(node), [])
-        sent = sum(value.type.bytes / _shards(local[value.id].type.dims, mesh) for value in arrays)
+        sent = sum(value.type.bytes / _shards(_there(value, doer, twins), mesh) for value, doer in arrays)
         flops = op_of(node).flops(node)
         if flops:
             twin = twins[node.outputs[0].id]
@@ -306,6 +306,16 @@ def _operations(graph: Graph, placed: Graph, local: dict[int, Any], mesh: dict[s
             kernel += times * _turned(node, twins[node.outputs[0].id].value_inputs[0], mesh)
         total += max(flops / chip.rate(width), sent / chip.memory_bandwidth) + kernel
     return total
+
+
+def _there(value: Any, doer: Node, twins: dict[int, Node]) -> Any:
+    """The dims of a value as an operation of the text reads or writes it."""
+    twin = twins[doer.outputs[0].id]
+    for own, others in ((doer.value_inputs, twin.value_inputs), (doer.outputs, twin.outputs)):
+        for each, other in zip(own, others, strict=True):
+            if each.id == value.id:
+                return other.type.dims
+    raise AssertionError
 
 
 def _turned(node: Node, table: Any, mesh: dict[str, int]) -> float:

@@ -330,8 +330,8 @@ def test_both_ways_take_half_the_time():
 
 def test_the_search_takes_it_where_it_is_faster():
     """Two sequences on eight devices, four of which share the positions of one, on a chip whose attention has no
-    kernel: with one, it is faster for each to compute all positions. Heads are of 64: keys of 8 are gathered sooner than
-    a ring starts its operations four times."""
+    kernel: with one, it is faster for each to compute all positions. Heads are of 64: keys of 8 are gathered sooner
+    than a ring starts its operations four times."""
     chip = replace(CHIPS["v5e"], memory=replace(CHIPS["v5e"].memory, kernel=""))
     graph = pipeline.prepare(ir.trace(STEP, *arguments(1 << 13, batch=2, size=64)))
     forbid = {"kv_heads": "sequence", "group": "sequence"}

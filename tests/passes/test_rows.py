@@ -21,7 +21,8 @@ from passes.hardware.memory import ChipMemory
 from passes.pipeline import prepare
 from passes.planner.memory import Entry
 from passes.planner.rows import ALWAYS, Moved, Rows, Turned, kept_by_rows, moved_by_rows, moved_in
-from passes.planner.traffic import traffic
+from passes.planner.traffic import Access, traffic
+from passes.sharding.iteration_space import space_of
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import ShardingRules
 
@@ -103,8 +104,8 @@ def test_an_attention_moves_whole_lanes(rules, size: int, more: int) -> None:
         for node, moved in zip(body.nodes, moved_in(traffic(body), roles, V5P, rows), strict=True):
             for each in moved if node.kind == "attention" else ():
                 if each.value in (*node.inputs[:3], *node.outputs) and each.value.type.names[-1:] == ("size",):
-                    plain = Moved(each.value).bytes(roles, plan.rules, V5P)
-                    assert each.bytes(roles, plan.rules, V5P) == plain * more
+                    plain = replace(each, in_rows=False).bytes(plan.rules, V5P)
+                    assert each.bytes(plan.rules, V5P) == plain * more
                     looked_at += 1
     assert looked_at >= 6
 
@@ -119,18 +120,18 @@ def test_an_attention_moves_its_operands_as_it_computes_with_them() -> None:
         for node, moved in zip(body.nodes, moved_in(traffic(body), roles, V5P, rows), strict=True):
             if node.kind == "attention" and not node.fn and node.phase == "forward":
                 query = next(each for each in moved if each.value == node.inputs[0])
-                found.append(query.bytes(roles, plan.rules, V5P))
-                assert Moved(query.value, True).bytes(roles, plan.rules, V5P) == found[-1] // 2
+                found.append(query.bytes(plan.rules, V5P))
     assert found == [2 * 128 * 2 * 128 * 4]
 
 
 def test_small_rows_take_no_longer_where_temporaries_stay_on_the_chip() -> None:
     graph, roles = layers()
     chip = CHIPS["v5e"].memory
-    (values,) = {tuple(node.inputs[:1]) for node in attentions(graph) if not node.fn and node.phase == "forward"}
+    (node,) = [node for node in attentions(graph) if not node.fn and node.phase == "forward"]
+    query = Moved(Access(node.value_inputs[0], node, 0), space_of(node, roles), in_rows=True)
     whole = passes.Plan.by_hand(MESH, {}).rules
     for each, factor in ((chip, 1), (replace(chip, on_chip=0), 8)):
-        assert Moved(values[0], True).bytes(roles, whole, each) == factor * Moved(values[0]).bytes(roles, whole, each)
+        assert query.bytes(whole, each) == factor * replace(query, in_rows=False).bytes(whole, each)
 
 
 def test_a_stack_of_rows_takes_whole_lanes_or_stays_on_the_chip() -> None:

@@ -18,7 +18,7 @@ ARRAY = jax.ShapeDtypeStruct((64, 64), jnp.float32)
 def arrays_moved(step: Callable[..., Any], operands: int) -> list[int]:
     """How many arrays of 64 × 64 each kernel of a step moves."""
     graph = passes.canonicalize(ir.trace(step, *[ARRAY] * operands))
-    moved = [sum(value.type.elements == 64 * 64 for value in each) for each in traffic(graph).moved]
+    moved = [sum(access.value.type.elements == 64 * 64 for access in each) for each in traffic(graph).moved]
     return [count for count in moved if count]
 
 

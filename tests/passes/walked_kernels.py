@@ -5,26 +5,30 @@ from __future__ import annotations
 from ir.graph import Graph, Node, Value
 from ir.ops import entered, op_of
 
-Arrays = dict[int, Value]
+Arrays = dict[int, tuple[Value, Node]]
+"""By number, what is read or written, and the first node that does it."""
 
 
 def kernels(graph: Graph) -> list[tuple[Node, Arrays]]:
     """The last node of each kernel, and all that it reads or writes."""
     maker = {value.id: node for node in graph.nodes for value in node.outputs}
+    position = {id(node): i for i, node in enumerate(graph.nodes)}
     there = _in_memory(graph)
     found: list[tuple[list[Node], Arrays, Arrays]] = []
     for node in graph.nodes:
-        written = {value.id: value for value in node.outputs if value.id in there and value.type.dims}
+        written = {value.id: (value, node) for value in node.outputs if value.id in there and value.type.dims}
         if entered(node) or (_fused(node) and not written):
             continue
-        read = _read(node, _fused(node) or op_of(node).fuses_operands, there, maker)
+        read = _read(node, _fused(node) or op_of(node).fuses_operands, there, maker, position)
         joined = _joined(node, read, found, maker) if _fused(node) else None
         if joined is None:
             joined = ([], {}, {})
             found.append(joined)
         nodes, reads, writes = joined
         nodes.append(node)
-        reads |= read
+        for number, (value, reader) in read.items():
+            before = reads.get(number, (value, reader))[1]
+            reads[number] = value, min(reader, before, key=lambda each: position[id(each)])
         writes |= written
     return [(nodes[-1], reads | writes) for nodes, reads, writes in found]
 
@@ -43,17 +47,18 @@ def _in_memory(graph: Graph) -> set[int]:
     return there
 
 
-def _read(node: Node, through: bool, there: set[int], maker: dict[int, Node]) -> Arrays:
+def _read(node: Node, through: bool, there: set[int], maker: dict[int, Node], position: dict[int, int]) -> Arrays:
     """What a node needs that is in memory: for its operands that are not, what they need, and so on."""
     found: Arrays = {}
-    asked = list(reversed(node.value_inputs))
+    asked = [(value, node) for value in reversed(node.value_inputs)]
     while asked:
-        value = asked.pop()
+        value, reader = asked.pop()
         if not through or value.id in there:
-            found |= {value.id: value} if value.type.dims else {}
-        elif value.id not in found:
-            asked += reversed(maker[value.id].value_inputs)
-    return found
+            before = found.get(value.id, (value, reader))[1]
+            found[value.id] = value, min(reader, before, key=lambda each: position[id(each)])
+        else:
+            asked += [(each, maker[value.id]) for each in reversed(maker[value.id].value_inputs)]
+    return {number: each for number, each in found.items() if each[0].type.dims}
 
 
 def _joined(
