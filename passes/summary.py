@@ -13,11 +13,10 @@ from passes.planner.cost import operation_seconds
 from passes.planner.filling import Filling, NextName, filling, next_name
 from passes.planner.layouts import Layouts, Subject
 from passes.planner.memory import MEMORY_KINDS
+from passes.planner.moved import Moving
 from passes.planner.problem import Problem
 from passes.planner.regather import regathers
 from passes.planner.rounds import KIND, goes_round, rounds
-from passes.planner.rows import moved_by_rows, moved_in
-from passes.planner.traffic import traffic
 from passes.retype import laid_out
 from passes.sent import Sending, Sent
 from passes.sharding.moves import PARAMETER
@@ -209,17 +208,16 @@ def timed(graph: Graph, plan: Layouts) -> Iterator[tuple[Node, float]]:
 class _Timed:
     roles: Roles
     plan: Layouts
-    rows: frozenset[int]
+    moving: Moving
 
     @classmethod
     def of(cls, graph: Graph, roles: Roles, plan: Layouts) -> "_Timed":
-        return cls(roles, plan, moved_by_rows(graph, roles, plan.chip.memory))
+        return cls(roles, plan, Moving.of(graph, roles, plan.chip.memory))
 
     def scope(self, graph: Graph, times: float) -> Iterator[tuple[Node, float, float]]:
         """Every operation of a body that runs so often, its seconds in a step, and how often a device does it."""
         roles, plan = self.roles, self.plan
-        moved_by = moved_in(traffic(graph), roles, plan.chip.memory, self.rows)
-        for node, moved in zip(graph.nodes, moved_by, strict=True):
+        for node, moved in zip(graph.nodes, self.moving.in_scope(graph), strict=True):
             if not entered(node):
                 yield node, float(operation_seconds(node, moved, roles, plan.rules, plan.chip)) * times, times
             for body in entered(node):

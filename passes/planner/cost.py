@@ -22,8 +22,8 @@ from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
 from passes.hardware.network import Network
+from passes.planner.moved import Moved, Turned
 from passes.planner.rounds import operations
-from passes.planner.rows import Moved, Turned
 from passes.planner.sending import SentOf, SentSteps, sent_steps
 from passes.sharding.iteration_space import Reshard, Space, space_of
 from passes.sharding.mesh import DeviceMesh, IntArray

@@ -33,10 +33,9 @@ from passes.planner.cost import (
     started,
 )
 from passes.planner.halves import Halves, is_uniform, slices_of_stacks
+from passes.planner.moved import Moved, Moving, Turned
 from passes.planner.rounds import goes_round, rounds
 from passes.planner.rounds import key as rounds_key
-from passes.planner.rows import Moved, Turned, moved_by_rows, moved_in
-from passes.planner.traffic import traffic
 from passes.sharding.iteration_space import (
     Reshard,
     Space,
@@ -87,9 +86,9 @@ def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = Fa
     sums = sums_once(graph) if once else {}
     joined = joined_sums(graph) if once else {}
     gathers = gathers_once(graph, roles) if once and not regather else {}
-    rows = moved_by_rows(graph, roles, network.chip.memory)
+    moving = Moving.of(graph, roles, network.chip.memory)
     every = chain(
-        _Terms(roles, network, sums, gathers, joined, regather, read, rows).scope(graph, 1.0),
+        _Terms(roles, network, sums, gathers, joined, regather, read, moving).scope(graph, 1.0),
         _settled(graph, roles, network),
     )
     for key, term in every:
@@ -174,8 +173,7 @@ class _Terms:
     regather: bool
     read: _Read | None
     """What the network's compiler sends depends on; None where it sends what is printed."""
-    rows: frozenset[int]
-    """The numbers of values that move in whole rows of lanes."""
+    moving: Moving
 
     def scope(self, graph: Graph, times: float, before: bool = False) -> Iterator[tuple[Hashable, Term]]:
         """The terms of a body that runs so often.
@@ -184,9 +182,8 @@ class _Terms:
             before: whether what is gathered before it is gathered behind a product.
         """
         roles, network = self.roles, self.network
-        moved_by = moved_in(traffic(graph), roles, network.chip.memory, self.rows)
         behind = dict(zip(map(id, graph.nodes), behind_products(graph), strict=True))
-        for node, moved in zip(graph.nodes, moved_by, strict=True):
+        for node, moved in zip(graph.nodes, self.moving.in_scope(graph), strict=True):
             if not entered(node):
                 made = node.outputs[0].id if node.outputs else None
                 first = self.joined.get(made) if made is not None and made not in self.sums else None

@@ -78,7 +78,7 @@ def partitioned(graph: Graph, plan: passes.Plan) -> Graph:
 def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
     """Seconds of a step, of the text of its plan."""
     mesh, placed = plan.mesh.as_dict(), partitioned(graph, plan)
-    compute = _operations(graph, placed, mesh, chip)
+    compute = _operations(graph, placed, mesh, chip, _State(graph, placed))
     compute += 2 * _written(placed, 1) / chip.memory_bandwidth * (not chip.switched)
     compute += KERNEL * _regrouped(placed) * (not chip.switched)
     exposed, hidden = _sent(placed, 1, mesh, chip, read_in_full(placed))
@@ -280,7 +280,27 @@ def _shards(dims: Any, mesh: dict[str, int]) -> int:
     return prod(mesh[axis] for axis in {axis for dim in dims for axis in dim.mesh})
 
 
-def _operations(graph: Graph, placed: Graph, mesh: dict[str, int], chip: Chip) -> float:
+class _State:
+    """What a step is given, and what loops read of that: how it lies before any operation reads it."""
+
+    def __init__(self, graph: Graph, placed: Graph) -> None:
+        local = {value.id: value for value in placed.values()}
+        numbers = {value.id for value in graph.inputs}
+        loops = [node for node in graph.walk() if entered(node)]
+        for node in loops:
+            kept = {each.id for each, _ in op_of(node).carries(node)}
+            for _, feeds in op_of(node).body_operands(node):
+                numbers |= {
+                    own.id for each, own, _ in feeds if getattr(each, "id", -1) in numbers and own.id not in kept
+                }
+        self.lies = {number: [dim.mesh for dim in local[number].type.dims] for number in numbers}
+
+    def stays(self, value: Any, there: Any) -> bool:
+        """Whether an operation reads it from the memory of the device: as it lies."""
+        return value.id in self.lies and self.lies[value.id] == [dim.mesh for dim in there]
+
+
+def _operations(graph: Graph, placed: Graph, mesh: dict[str, int], chip: Chip, state: _State) -> float:
     """The products and what moves through memory, of the local arrays of the text."""
     total = 0.0
     twins = _by_result(placed)
@@ -290,11 +310,14 @@ def _operations(graph: Graph, placed: Graph, mesh: dict[str, int], chip: Chip) -
         if entered(node):
             twin = twins[node.outputs[0].id]
             for body, there in zip(entered(node), entered(twin), strict=True):
-                total += node.count("trips", 1) * _operations(body, there, mesh, chip)
+                total += node.count("trips", 1) * _operations(body, there, mesh, chip, state)
             continue
         arrays = moved.get(id(node), [])
-        sent = sum(value.type.bytes / _shards(_there(value, doer, twins), mesh) for value, doer in arrays)
         flops = op_of(node).flops(node)
+        there = [(value, _there(value, doer, twins)) for value, doer in arrays]
+        if flops and chip.memory.on_chip:  # all that these steps make has room on the chip
+            there = [(value, dims) for value, dims in there if state.stays(value, dims)]
+        sent = sum(value.type.bytes / _shards(dims, mesh) for value, dims in there)
         if flops:
             twin = twins[node.outputs[0].id]
             flops /= _shards([dim for value in (*twin.value_inputs, *twin.outputs) for dim in value.type.dims], mesh)

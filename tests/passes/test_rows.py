@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from step_models import shaped
@@ -20,8 +19,9 @@ from passes.hardware.chip import CHIPS
 from passes.hardware.memory import ChipMemory
 from passes.pipeline import prepare
 from passes.planner.memory import Entry
-from passes.planner.rows import ALWAYS, Moved, Rows, Turned, kept_by_rows, moved_by_rows, moved_in
-from passes.planner.traffic import Access, traffic
+from passes.planner.moved import Moved, Moving
+from passes.planner.rows import ALWAYS, Rows, kept_by_rows, moved_by_rows
+from passes.planner.traffic import Access
 from passes.sharding.iteration_space import space_of
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import ShardingRules
@@ -98,30 +98,16 @@ def test_an_attention_moves_whole_lanes(rules, size: int, more: int) -> None:
     graph, roles = layers(size=size)
     plan = passes.Plan.by_hand(MESH, rules, hardware="v5p")
     bodies = [body for node in graph.walk() for body in node.bodies]
-    rows = moved_by_rows(graph, roles, V5P)
+    moving = Moving.of(graph, roles, V5P)
     looked_at = 0
     for body in bodies:
-        for node, moved in zip(body.nodes, moved_in(traffic(body), roles, V5P, rows), strict=True):
+        for node, moved in zip(body.nodes, moving.in_scope(body), strict=True):
             for each in moved if node.kind == "attention" else ():
                 if each.value in (*node.inputs[:3], *node.outputs) and each.value.type.names[-1:] == ("size",):
                     plain = replace(each, in_rows=False).bytes(plan.rules, V5P)
                     assert each.bytes(plan.rules, V5P) == plain * more
                     looked_at += 1
     assert looked_at >= 6
-
-
-def test_an_attention_moves_its_operands_as_it_computes_with_them() -> None:
-    """Where keys have the mesh axis in it, every device reads all queries, which are sharded between operations."""
-    graph, roles = layers()
-    plan = passes.Plan.by_hand(MESH, {"batch": "data", "key_position": "model", "position": "model"}, hardware="v5p")
-    rows = moved_by_rows(graph, roles, V5P)
-    found: list[int] = []
-    for body in [body for node in graph.walk() for body in node.bodies]:
-        for node, moved in zip(body.nodes, moved_in(traffic(body), roles, V5P, rows), strict=True):
-            if node.kind == "attention" and not node.fn and node.phase == "forward":
-                query = next(each for each in moved if each.value == node.inputs[0])
-                found.append(query.bytes(plan.rules, V5P))
-    assert found == [2 * 128 * 2 * 128 * 4]
 
 
 def test_small_rows_take_no_longer_where_temporaries_stay_on_the_chip() -> None:
@@ -162,31 +148,3 @@ def test_many_plans_at_once_are_those_one_by_one() -> None:
             for mask, bytes in zip(masks.tolist(), found.tolist(), strict=True):
                 one = ShardingRules(mesh, (name,), {name: mask}, {})
                 assert bytes == entry.local(one, V5P)
-
-
-@pytest.mark.parametrize(("embed", "copied"), [(64, True), (768, False), (1600, True)])
-def test_a_table_whose_rows_are_no_whole_lanes_is_copied_for_lookups_and_their_gradient(
-    embed: int, copied: bool
-) -> None:
-    """It lies with 50304 along the lanes, and its rows are filled up to whole ones in the copy."""
-
-    def step(table: jax.Array, tokens: jax.Array) -> jax.Array:
-        return table - jax.grad(lambda table: jnp.sum(jnp.tanh(table[tokens])))(table)
-
-    array = jax.ShapeDtypeStruct
-    names = {"table": "vocab embed", "tokens": "batch"}
-    arguments = array((50304, embed), jnp.float32), array((1024,), jnp.int32)
-    graph = prepare(ir.trace(step, *arguments, names=names))
-    roles, halved = assign_roles(graph), passes.Plan.by_hand({"data": 2}, {"vocab": "data"}).rules
-    whole = -(-embed // 128) * 128
-    for chip, counts in ((V5P, [1, 2]), (CHIPS["v5e"].memory, [1, 0]), (CHIPS["h100"].memory, [0, 0])):
-        moved = moved_in(traffic(graph), roles, chip, frozenset())
-        found = [
-            [each for each in of_node if isinstance(each, Turned)]
-            for node, of_node in zip(graph.nodes, moved, strict=True)
-            if node.kind in ("gather", "scatter")
-        ]
-        assert [len(each) for each in found] == counts
-        for turned in (each for of_node in found for each in of_node):
-            for rules, vocab in ((passes.Plan.by_hand({"data": 2}, {}).rules, 50304), (halved, 25152)):
-                assert turned.seconds(rules, chip) == pytest.approx(vocab * whole * 4 / 0.75e12 if copied else 0)

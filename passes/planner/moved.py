@@ -1,0 +1,195 @@
+"""What each operation moves to and from memory: bytes on one device, of arrays as it computes with them.
+
+A product reads a weight as it was gathered for it, and writes a gradient that is not yet scattered, whatever is stored.
+Where temporaries stay on the chip, a product waits for none that has room there, beside as much of the next; what is
+computed element by element is by XLA's estimates no faster there than memory is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ir.graph import Graph, Value
+from ir.ops import entered, op_of
+from ir.types import item_size
+from passes.hardware.memory import ROWS_AT_HAND, ChipMemory
+from passes.planner.rows import moved_by_rows
+from passes.planner.traffic import Access, traffic
+from passes.sharding.iteration_space import Space, operand_layout, restricted, space_of
+from passes.sharding.mesh import same_masks
+from passes.sharding.roles import Roles
+from passes.sharding.rules import Layout, Role, ShardingRules, sizes_of
+
+_TURNED = 0.75e12
+"""Bytes per second that a copy writes of rows that lay along the other dim, by XLA's estimates: 4.5 ns for a tile on
+v5e and 5.3 on v5p, whatever their memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """When an array is on the chip: a temporary if so many of it, which a loop stacks, have room; what the step is
+    given, in a role, only where it is read in another layout."""
+
+    given: Role | None = None
+    stacked: int = 1
+
+    def under(self, size: Any, value: Value, computed: Layout, rules: ShardingRules, chip: ChipMemory) -> Any:
+        """Whether it is, of so many bytes, where an operation has it in a layout."""
+        fits = 2 * self.stacked * size <= chip.on_chip
+        if self.given is None:
+            return fits
+        layout = rules.layout(sizes_of(value.type), self.given)
+        return fits & ~same_masks((mask, layout.get(name, 0)) for name, mask in computed.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What an operation reads or writes, as it is sharded in the iteration space where that computes with it; whether
+    its bytes are those of rows; and when none of them are waited for, if ever."""
+
+    access: Access
+    space: Space
+    in_rows: bool = False
+    at_hand: AtHand | None = None
+
+    @property
+    def value(self) -> Value:
+        return self.access.value
+
+    def bytes(self, rules: ShardingRules, chip: ChipMemory) -> Any:
+        """On one device. Where temporaries stay on the chip, what is small there in rows takes no longer than its own
+        bytes."""
+        size: Any = self.value.type.elements * item_size(self.value.type.dtype)
+        layout = _computed(self.access, self.space, rules)
+        for mask in layout.values():
+            size = size // rules.mesh.group(mask)
+        if self.in_rows and self.value.type.dims:
+            last = self.value.type.dims[-1]
+            length = last.size // rules.mesh.group(layout.get(last.name, 0) if last.name is not None else 0)
+            rows = chip.in_rows(size, length)
+            size = rows if not chip.on_chip else size + (rows - size) * (rows > ROWS_AT_HAND)
+        if self.at_hand is not None:
+            size = size * (1 - self.at_hand.under(size, self.value, layout, rules, chip))
+        return size
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for what moves the same bytes under all rules: all of them, the names, and where these are others in
+        the space those; of rows how long they are; when it is on the chip; and the space."""
+        type_, twin = self.value.type, _twin(self.access)
+        size, names = type_.elements * item_size(type_.dtype), tuple(sorted(sizes_of(type_).items()))
+        last = tuple((dim.name or "", dim.size) for dim in type_.dims[-1:]) if self.in_rows else ()
+        here = (self.at_hand.given or "", self.at_hand.stacked) if self.at_hand is not None else ()
+        return size, names, last, str(twin.type) if twin != self.value else "", here, self.space.key
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A table that is read or written row by row. Where it takes less room than with rows along the lanes it lies
+    otherwise, and is copied."""
+
+    access: Access
+    space: Space
+
+    def seconds(self, rules: ShardingRules, chip: ChipMemory) -> Any:
+        """Those of the copy; none where there is none."""
+        own = _computed(self.access, self.space, rules)
+        size: Any = item_size(self.access.value.type.dtype)
+        lengths: list[Any] = []
+        for dim in self.access.value.type.dims:
+            lengths.append(dim.size // rules.mesh.group(own.pop(dim.name, 0) if dim.name is not None else 0))
+            size = size * lengths[-1]
+        filled_up = [chip.filled_up(length) for length in lengths]
+        rows, least = chip.room(size, filled_up, True), chip.room(size, filled_up)
+        return rows * (rows > least) / _TURNED
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for what moves the same bytes under all rules."""
+        type_ = self.access.value.type
+        return item_size(type_.dtype), tuple((dim.name or "", dim.size) for dim in type_.dims), self.space.key
+
+
+def _twin(access: Access) -> Value:
+    """The value under the names that it has in the iteration space of the operation."""
+    renamed = op_of(access.node).renames and access.value in access.node.value_inputs
+    return access.node.outputs[0] if renamed else access.value
+
+
+def _computed(access: Access, space: Space, rules: ShardingRules) -> Layout:
+    """How a value is sharded where an operation of that iteration space computes with it."""
+    layout = rules.layout(space.sizes, space.role, space.blocked)
+    if _twin(access) != access.value:
+        return operand_layout(access.node, access.value, layout, rules)
+    return restricted(layout, access.value.type, rules)
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What the operations of a graph move on a chip.
+
+    Attributes:
+        rows: the numbers of values of which whole rows of lanes are moved.
+        stacked: of how many slices those are one that loops read or write slice by slice.
+        given: the numbers of what the step is given, and of what loops read of that.
+    """
+
+    roles: Roles
+    chip: ChipMemory
+    rows: frozenset[int]
+    stacked: Mapping[int, int]
+    given: frozenset[int]
+
+    @classmethod
+    def of(cls, graph: Graph, roles: Roles, chip: ChipMemory) -> Moving:
+        return cls(roles, chip, moved_by_rows(graph, roles, chip), _stacked(graph), frozenset(_given(graph)))
+
+    def in_scope(self, graph: Graph) -> list[tuple[Moved | Turned, ...]]:
+        """What each node of a body reads and writes. And what is copied for it: a table once for all that look up in
+        it, and the gradient of one before rows are added to it and behind that, where that is in the memory of the
+        device."""
+        found: list[tuple[Moved | Turned, ...]] = []
+        copied: set[int] = set()
+        for position, (node, accesses) in enumerate(zip(graph.nodes, traffic(graph).moved, strict=True)):
+            moved = [self._moved(each, bool(op_of(node).flops(node))) for each in accesses]
+            table = node.inputs[0] if self.chip.in_tiles and op_of(node).by_row(node) else None
+            turned: list[Turned] = []
+            if isinstance(table, Value) and table.id not in copied:
+                writes = op_of(node).writes_into
+                count = 1 if not writes else 2 if self.chip.copies_rows else 0
+                turned = [Turned(Access(table, node, position), space_of(node, self.roles))] * count
+                copied.update([table.id] if not writes else [])
+            found.append((*moved, *turned))
+        return found
+
+    def _moved(self, access: Access, multiplied: bool) -> Moved:
+        value = access.value
+        at_hand = None
+        if multiplied and self.chip.on_chip and value.id in self.given:
+            at_hand = AtHand(self.roles[value.id])
+        elif multiplied and self.chip.on_chip:
+            at_hand = AtHand(None, self.stacked.get(value.id, 1))
+        return Moved(access, space_of(access.node, self.roles), value.id in self.rows, at_hand)
+
+
+def _given(graph: Graph) -> set[int]:
+    found = {value.id for value in graph.inputs}
+    for node in graph.walk():
+        carried = {before.id for before, _ in op_of(node).carries(node)}
+        for _, feeds in op_of(node).body_operands(node) if entered(node) else ():
+            pairs = [(outer, inner.id) for outer, inner, _ in feeds if inner.id not in carried]
+            found.update(inner for outer, inner in pairs if isinstance(outer, Value) and outer.id in found)
+    return found
+
+
+def _stacked(graph: Graph) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for node in graph.walk():
+        trips = node.count("trips", 1)
+        for _, feeds in op_of(node).body_operands(node) if op_of(node).scans(node) else ():
+            found.update((inner.id, trips) for _, inner, scanned in feeds if scanned)
+        for _, results in op_of(node).body_results(node) if op_of(node).scans(node) else ():
+            found.update((inner.id, trips) for inner, _, made in results if made and isinstance(inner, Value))
+    return found
