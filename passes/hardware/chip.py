@@ -37,7 +37,8 @@ class Chip:
         name: what names it, see `chip_of`.
         flops: bf16 operations per second.
         capacity: bytes of memory.
-        memory_bandwidth: bytes per second to and from memory.
+        memory_bandwidth: bytes per second to and from memory; `stream`: those of an operation that does little else;
+            0: as many.
         link: bytes per second, one way, on one link of a torus or out of one chip of a switched network.
         wraps_at: the multiple at which a dimension of the torus closes into a ring; 0: no torus, a switched network.
         slow_per_host: bytes per second of one host on the network between hosts.
@@ -69,6 +70,7 @@ class Chip:
     memory: ChipMemory = PLAIN_MEMORY
     source: str = ""
     slice: tuple[int, ...] = ANY_SLICE
+    stream: float = 0.0
     f32_flops: float = 0.0
     int8_flops: float = 0.0
     start: float = 0.0
@@ -82,6 +84,11 @@ class Chip:
     @property
     def switched(self) -> bool:
         return self.wraps_at == 0
+
+    @property
+    def traffic_rate(self) -> float:
+        """Bytes per second that operations move to and from memory."""
+        return self.stream or self.memory_bandwidth
 
     @property
     def largest_slice(self) -> int:
@@ -141,6 +148,7 @@ def _chip(name: str, row: ChipRow) -> Chip:
         flops=numbers["bf16_tflops"] * 1e12,
         capacity=round(numbers["memory_gb"] * 1e9),
         memory_bandwidth=numbers["hbm_gb_per_s"] * 1e9,
+        stream=numbers["stream_gb_per_s"] * 1e9,
         link=numbers["link_gb_per_s"] * 1e9,
         wraps_at=int(numbers.get("ring_multiple", 0)),
         slow_per_host=numbers["host_gb_per_s"] * 1e9,

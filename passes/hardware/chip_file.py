@@ -19,6 +19,7 @@ NUMBERS = {
     "bf16_tflops": "a number above 0",
     "memory_gb": "a number above 0",
     "hbm_gb_per_s": "a number above 0",
+    "stream_gb_per_s": "a number of at least 0",
     "link_gb_per_s": "a number above 0",
     "f32_tflops": "a number of at least 0",
     "int8_tflops": "a number of at least 0",
@@ -57,6 +58,7 @@ _OPTIONAL = (LARGEST, DEVICE_KIND, KERNEL, COMPILER)
 DEFAULTS = {
     "f32_tflops": 0.0,
     "int8_tflops": 0.0,
+    "stream_gb_per_s": 0.0,
     "kernel_us": 0.0,
     "launch_us": 0.0,
     "hop_us": 1.0,

@@ -94,7 +94,7 @@ def operation_seconds(
         for name in node.names("ring"):
             kernels = operations(node, rules.mesh.group(layout[name]), kernels)
         start = start * kernels
-    return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.memory_bandwidth) + start
+    return np.maximum(flops / chip.rate(product_width(node)), traffic / chip.traffic_rate) + start
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def copies_cost(
             )
         price = _sent(copy.reshard, found.seconds * active, found.waited * active)
         kernels = _kernels(steps[i], fresh) if network.chip.start else 0.0
-        price.compute = (found.moved / network.chip.memory_bandwidth + kernels * network.chip.start) * active
+        price.compute = (found.moved / network.chip.traffic_rate + kernels * network.chip.start) * active
         cost.add(price)
     return cost
 

@@ -14,7 +14,7 @@ from typing import Any
 from ir.graph import Graph, Value
 from ir.ops import entered, op_of
 from ir.types import item_size
-from passes.hardware.memory import ROWS_AT_HAND, ChipMemory
+from passes.hardware.memory import ChipMemory
 from passes.planner.rows import moved_by_rows
 from passes.planner.traffic import Access, traffic
 from passes.sharding.iteration_space import Space, operand_layout, restricted, space_of
@@ -59,8 +59,7 @@ class Moved:
         return self.access.value
 
     def bytes(self, rules: ShardingRules, chip: ChipMemory) -> Any:
-        """On one device. Where temporaries stay on the chip, what is small there in rows takes no longer than its own
-        bytes."""
+        """On one device, less what is on the chip at hand."""
         size: Any = self.value.type.elements * item_size(self.value.type.dtype)
         layout = _computed(self.access, self.space, rules)
         for mask in layout.values():
@@ -68,8 +67,7 @@ class Moved:
         if self.in_rows and self.value.type.dims:
             last = self.value.type.dims[-1]
             length = last.size // rules.mesh.group(layout.get(last.name, 0) if last.name is not None else 0)
-            rows = chip.in_rows(size, length)
-            size = rows if not chip.on_chip else size + (rows - size) * (rows > ROWS_AT_HAND)
+            size = chip.in_rows(size, length)
         if self.at_hand is not None:
             size = size * (1 - self.at_hand.under(size, self.value, layout, rules, chip))
         return size

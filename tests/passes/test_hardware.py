@@ -294,6 +294,9 @@ def test_the_numbers_of_the_chips_that_ship():
         "v5p": (16, 20, 28),
         "v6e": (16, 16),
     }
+    assert {name: c.traffic_rate for name, c in CHIPS.items() if c.traffic_rate != c.memory_bandwidth} == {
+        "v5p": 1.983e12
+    }
     assert {(c.overlap.state, c.overlap.activations) for c in CHIPS.values()} == {(0.8, 0.0)}
     assert all(c.source.startswith("https://") for c in CHIPS.values())
 
@@ -305,6 +308,7 @@ def test_a_chip_of_your_own(write):
     assert (first.link, first.switched, first.slow_per_host, first.host) == (450e9, True, 400e9, 8)
     assert (first.source, first.overlap.state) == ("https://example.com/h20.pdf, page 3", 0.8)
     assert (second.flops, second.overlap.state) == (2.96e14, 0.5)
+    assert first.traffic_rate == first.memory_bandwidth
     write(ROW)
     assert chip_of("my.yaml") == replace(first, name="my.yaml")  # one chip needs no name
     assert first.device_kind == ()

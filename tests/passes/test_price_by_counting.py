@@ -79,7 +79,7 @@ def counted(graph: Graph, plan: passes.Plan, chip: Chip) -> float:
     """Seconds of a step, of the text of its plan."""
     mesh, placed = plan.mesh.as_dict(), partitioned(graph, plan)
     compute = _operations(graph, placed, mesh, chip, _State(graph, placed))
-    compute += 2 * _written(placed, 1) / chip.memory_bandwidth * (not chip.switched)
+    compute += 2 * _written(placed, 1) / chip.traffic_rate * (not chip.switched)
     compute += KERNEL * _regrouped(placed) * (not chip.switched)
     exposed, hidden = _sent(placed, 1, mesh, chip, read_in_full(placed))
     return compute + exposed + hidden - min(0.8 * hidden, compute)
@@ -327,7 +327,7 @@ def _operations(graph: Graph, placed: Graph, mesh: dict[str, int], chip: Chip, s
             times = 1 if node.kind == "gather" else 0 if chip.memory.on_chip else 2
             copied.update([node.value_inputs[0].id] if node.kind == "gather" else [])
             kernel += times * _turned(node, twins[node.outputs[0].id].value_inputs[0], mesh)
-        total += max(flops / chip.rate(width), sent / chip.memory_bandwidth) + kernel
+        total += max(flops / chip.rate(width), sent / chip.traffic_rate) + kernel
     return total
 
 
