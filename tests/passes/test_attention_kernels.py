@@ -97,13 +97,13 @@ def test_scores_are_priced_where_no_kernel_computes_them() -> None:
         product = 2 * 128 * pairs / chip.flops
         assert seconds(graph, HEADS, chip.name) == pytest.approx([2 * 10 / 16 * product, 9 * 10 / 16 * product])
         spilled = [(12 + 4 + sums) * pairs, (20 + 10 + sums) * pairs]
-        taken = [each / chip.memory_bandwidth for each in spilled]
+        taken = [each / chip.traffic_rate for each in spilled]
         if chip.name == "v5e":  # its vector memory has room for them
             taken = [2 * product, 5 * product]
         assert seconds(graph, POSITIONS, chip.name) == pytest.approx(taken)
     halves, whole = seconds(graph, HEADS, "h100"), seconds(traced(2048, jnp.float32, gradient=True), HEADS, "h100")
     assert halves[1] / halves[0] == pytest.approx(7 / 2)
-    assert whole[0] == pytest.approx(pairs * (12 + 8 + sums) / CHIPS["h100"].memory_bandwidth)
+    assert whole[0] == pytest.approx(pairs * (12 + 8 + sums) / CHIPS["h100"].traffic_rate)
 
 
 def test_short_windows_leave_blocks_out() -> None:

@@ -19,7 +19,7 @@ from passes.hardware.chip import CHIPS
 from passes.hardware.memory import ChipMemory
 from passes.pipeline import prepare
 from passes.planner.memory import Entry
-from passes.planner.moved import Moving
+from passes.planner.moved import Moved, Moving
 from passes.planner.rows import ALWAYS, Rows, kept_by_rows, moved_by_rows
 from passes.sharding.roles import Roles, assign_roles
 from passes.sharding.rules import ShardingRules
