@@ -391,6 +391,10 @@ class Op(ABC):
         """Floating-point operations of the whole op."""
         return 0
 
+    def flops_in_tiles(self, node: Node) -> float:
+        """Those that XLA for TPUs makes of it, what it computes and leaves out again too."""
+        return self.flops(node)
+
     def flops_again(self, node: Node) -> int:
         """Those of them that make once more what an op of the forward pass has made."""
         return 0

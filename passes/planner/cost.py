@@ -21,6 +21,7 @@ from ir.graph import Node
 from ir.ops import OPS, op_of
 from ir.types import item_size
 from passes.hardware.chip import Chip, Overlap
+from passes.hardware.memory import ChipMemory
 from passes.hardware.network import Network
 from passes.planner.moved import Moved, Turned
 from passes.planner.rounds import operations
@@ -80,7 +81,7 @@ def operation_seconds(
             start = start + each.seconds(rules, chip.memory)
         else:
             traffic = traffic + each.bytes(rules, chip.memory)
-    work = work or Work.of(node, chip.memory.kernel)
+    work = work or Work.of(node, chip.memory)
     flops: Any = work.flops
     if flops:
         space = space or space_of(node, roles)
@@ -117,12 +118,10 @@ class Work:
     kernels: tuple[int, int] = (1, 1)
 
     @staticmethod
-    def of(node: Node, kernel: str) -> "Work":
-        """Args:
-        kernel: that of the chip, if there is one.
-        """
-        op = op_of(node)
-        flops, spilled = float(op.flops(node)), float(op.spilled(node))
+    def of(node: Node, chip: ChipMemory) -> "Work":
+        op, kernel = op_of(node), chip.kernel
+        flops = float(op.flops_in_tiles(node) if chip.in_tiles else op.flops(node))
+        spilled = float(op.spilled(node))
         held = float(sum(_HELD * prod(dim.size for dim in dims) for dims in op.held(node)))
         replicated = op.by_kernel(node, kernel) if spilled else None
         if replicated is None:

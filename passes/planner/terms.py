@@ -223,7 +223,7 @@ def _node_terms(
     """The price of a node, and apart from it, since it depends on more, that of its results' reductions: after a loop
     if these wait for one, none if its sum is added to that of the node `first`."""
     space = space_of(node, roles)
-    work = Work.of(node, network.chip.memory.kernel)
+    work = Work.of(node, network.chip.memory)
 
     def computed(rules: ShardingRules) -> Cost:
         seconds = operation_seconds(node, moved, roles, rules, network.chip, space, work)
