@@ -147,15 +147,15 @@ class Contract(Op):
 
     def flops(self, node: Node) -> int:
         multiplied = (*node.dims("over"), *node.dims("window"))
-        return 2 * node.outputs[0].type.elements * prod(dim.size for dim in multiplied)
+        every = 2 * node.outputs[0].type.elements * prod(dim.size for dim in multiplied)
+        return every // _stacked_groups(node)
 
     def flops_in_tiles(self, node: Node) -> float:
         """Where each group of rows makes a matrix of its own, XLA for TPUs multiplies all rows for each group, what is
         not of it as zeros, and half as much again to leave that out: of 8 and of 64 groups 12.2 and 98 times what they
         need, by its estimates."""
-        rows = node.dims("along")[:1] if node.fn == "ragged" else ()
-        stacked = rows and any(same(rows[0], dim) for dim in node.dims("over"))
-        return self.flops(node) * (1.53 * node.dims("along")[1].size if stacked else 1)
+        groups = _stacked_groups(node)
+        return self.flops(node) * (1.53 * groups if groups > 1 else 1)
 
     def links(self, node: Node) -> Iterator[tuple[Place, Place]]:
         """Contracted and batch pairs, then what is left of each side. Without its primitive, names alone must do."""
@@ -170,6 +170,14 @@ class Contract(Op):
         for operand, over, batch in ((left, left_over, left_batch), (right, right_over, right_batch)):
             free = [axis for axis in range(len(operand.type.dims)) if axis not in over and axis not in batch]
             yield from [((operand, axis), (result, next(out))) for axis in free]
+
+
+def _stacked_groups(node: Node) -> int:
+    """Of groups of rows that each make a matrix of its own how many there are: a row is of one of them. Else 1."""
+    if node.fn != "ragged":
+        return 1
+    rows, groups = node.dims("along")
+    return groups.size if has(node.dims("over"), rows) else 1
 
 
 def _accumulated(node: Node) -> tuple[str, ...]:
