@@ -2,7 +2,8 @@
 
 A product reads a weight as it was gathered for it, and writes a gradient that is not yet scattered, whatever is stored.
 Where temporaries stay on the chip, a product waits for none that has room there, beside as much of the next; what is
-computed element by element is by XLA's estimates no faster there than memory is.
+computed element by element is by XLA's estimates no faster there than memory is. A lookup reads rows: a table that lies
+otherwise is copied for it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ of tiles, whatever is wasted by that.
 XLA gives every other array the layout that wastes least. What a kernel reads it makes in that layout, and so it keeps
 what a loop stacks of that: a stack of the queries of four layers with vectors of 16 elements is
 `f32[4,16,128,4,16]{4,2,3,1,0:T(8,128)}`, eight times its bytes. The result of an attention is copied for those that
-read it. A lookup reads rows, too: a table that lies otherwise is copied for it.
+read it.
 """
 
 from __future__ import annotations
