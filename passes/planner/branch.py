@@ -141,15 +141,6 @@ class Branch:
                 parts.append(Part.of_names(1 << bit, sets, self.parts[0].rows))
         return replace(self, parts=tuple(parts))
 
-    def without(self, groups: Sequence[Group]) -> "Branch":
-        """The branch without the seconds of some groups, also of those that wait."""
-        parts = [
-            replace(part, times=tuple(each for each in part.times if each.group not in groups)).renewed()
-            for part in self.parts
-        ]
-        waiting = tuple(group for group in self.waiting if group not in groups)
-        return replace(self, parts=tuple(parts), waiting=waiting)
-
     def wishes(self, group: Group, axis: int, can: int, must: int) -> tuple[int, int]:
         """Of the names of a group, as its bits, those that may or may not wish for a mesh axis, and those that do."""
         some = always = 0

@@ -55,7 +55,6 @@ class BranchAndBound:
         self,
         spaces: Sequence[PlanSpace],
         functions: Sequence[Asked],
-        floors: Sequence[Asked | None],
         entries: Sequence[tuple[Asked, list[int]]],
         moments: Moments,
         capacity: float,
@@ -66,7 +65,6 @@ class BranchAndBound:
     ) -> None:
         """Args:
         functions: each gives what is computed and what is sent; what a plan takes is the larger of the two sums.
-        floors: what each is at least, of fewer names.
         entries: of memory, with the moments at which they count.
         known: what a plan is known to take: only better ones are looked for.
         deadline: of this process's time, after which the search ends with what it has.
@@ -78,7 +76,6 @@ class BranchAndBound:
         self.names = (*spaces[0].names, EXTRA)
         self.by_name = [*sorted(range(len(self.names) - 1), key=lambda bit: self.names[bit]), len(self.names) - 1]
         self.functions = functions
-        self.floors = floors
         self.entries = entries
         self.moments = moments
         self.capacity = capacity
@@ -150,30 +147,23 @@ class BranchAndBound:
         return self.first.fullest if self.entries else None
 
     @cached_property
-    def added(self) -> tuple[list[Function], list[Function]]:
-        """All that is added up, and what arithmetic alone takes of it."""
+    def added(self) -> list[Function]:
+        """All that is added up."""
         share = self.first.share
         means = [with_mean(asked, share, self.networks) for asked in self.functions]
-        floors = [with_mean(asked, share, self.networks) if asked is not None else None for asked in self.floors]
-        each_term = list(zip(means, floors, self.first.weights, self.first.spreads, strict=True))
-        functions = [Function(asked, None, weight, spread=spread) for asked, _, weight, spread in each_term]
-        alone = [
-            Function(one, None, weight, asked.stored, spread)
-            for asked, one, weight, spread in each_term
-            if one is not None
-        ]
+        each_term = zip(means, self.first.weights, self.first.spreads, strict=True)
+        functions = [Function(asked, None, weight, spread) for asked, weight, spread in each_term]
         start = 0
         for asked, group in self.entries:
             functions.append(Function(asked, tuple(range(start, start + len(group)))))
             start += len(group)
-        return functions, alone
+        return functions
 
     def roots(self, place: int, space: PlanSpace) -> Iterator[Branch]:
         """A branch for every name that storage axes may go to. What no storage axes have a part in is taken in once for
-        all of them, and until then what arithmetic alone takes stands for the rest."""
-        functions, alone = self.added
+        all of them."""
         known = self.groups, self.bundles
-        shared = Shared.of(space, place, self.priced[place], self.names, functions, alone, *known, self.networks)
+        shared = Shared.of(space, place, self.priced[place], self.names, self.added, *known, self.networks)
         common = self.taken_in(self.branch(shared.before, shared.before.groups), memory=False)
         if common is None:
             return
@@ -181,7 +171,7 @@ class BranchAndBound:
             yield common
             return
         every = common
-        common = common.without(shared.arithmetic).split()
+        common = common.split()
         begun = [each.stored.names for _, each in self.first.best]
         stored = reversed(dict.fromkeys(choice.names for choice in space.storage_choices))
         for names in sorted(stored, key=lambda names: begun.index(names) if names in begun else len(begun)):

@@ -182,13 +182,12 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function, the rows of the whole that it gives, None where it is added up with others, and about what it is at
-    least; of one that is a part of another, the names whose storage axes have a part in that one."""
+    """A function, the rows of the whole that it gives, None where it is added up with others, about what it is at
+    least, and by how much it differs from plan to plan."""
 
     asked: Asked
     at: tuple[int, ...] | None = None
     weight: float = 0.0
-    stored: frozenset[str] = frozenset()
     spread: float = 0.0
 
 

@@ -77,7 +77,7 @@ def _leaner(
     holds less than a limit at both."""
     without = Moments.none(moments.chip)
     functions = _functions(spaces[0], entries, moments.counts[pair], limit)
-    plans = BranchAndBound(spaces, functions, [None] * len(functions), [], without, np.inf, limit, margin=LEANEST)
+    plans = BranchAndBound(spaces, functions, [], without, np.inf, limit, margin=LEANEST)
     place, plan = known
     plans.first.climb(place, spaces[place], [(plan.stored, plan.masks)])
     plans.run()

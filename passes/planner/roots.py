@@ -58,7 +58,6 @@ class Shared:
     Attributes:
         apart: what no storage axes have a part in.
         stored: what they have a part in, as it is where they go to another name.
-        arithmetic: what of that arithmetic alone takes, which depends on no storage axes.
         functions: all of it, one by one.
         networks: how many each of them is priced on.
         seats: of the space that it is priced in.
@@ -69,7 +68,6 @@ class Shared:
     names: tuple[str, ...]
     apart: tuple[Group, ...]
     stored: tuple[Group, ...]
-    arithmetic: tuple[Group, ...]
     functions: tuple[Function, ...]
     known: Known
     bundles: Bundles
@@ -84,12 +82,11 @@ class Shared:
         priced: PlanSpace,
         names: tuple[str, ...],
         functions: Sequence[Function],
-        alone: Sequence[Function],
         known: Known,
         bundles: Bundles,
         networks: int = 1,
     ) -> "Shared":
-        """Of functions, and of those of arithmetic alone, with the groups that another space has.
+        """Of functions, with the groups that another space has.
 
         Args:
             priced: the space with options that others have besides: what is priced in it serves them all.
@@ -101,15 +98,14 @@ class Shared:
         legal = [group for group in each_legal if group is not None] + together_groups(space, names, networks)
         stored = tuple(group for group in plain if group.asked[0].stored & storable)
         apart = (*legal, *(group for group in plain if not group.asked[0].stored & storable))
-        # What is in `apart` already is not to be counted twice.
-        floors = grouped([each for each in alone if each.stored & storable], names, (), known, seats)
-        groups = tuple(bundles.of(apart)), stored, tuple(bundles.of(floors))
-        return cls(space, place, names, *groups, tuple(functions), known, bundles, networks, seats)
+        return cls(
+            space, place, names, tuple(bundles.of(apart)), stored, tuple(functions), known, bundles, networks, seats
+        )
 
     @property
     def before(self) -> Root:
-        """What every root has, and what arithmetic takes in each of them."""
-        return Root(self.space, self.place, (), self.names, (*self.apart, *self.arithmetic))
+        """What every root has."""
+        return Root(self.space, self.place, (), self.names, self.apart)
 
     def root(self, stored: tuple[str, ...]) -> tuple[Root, tuple[Group, ...]]:
         """The root of stored names, and the groups that are not in all of them."""
@@ -172,11 +168,3 @@ def asked_of(term: Term, space: PlanSpace, chip: Chip) -> Asked:
         return [term.times * computed, term.times * sent]
 
     return Asked.of(rows, space, term.seen, term.lent)
-
-
-def arithmetic_of(term: Term, space: PlanSpace) -> Asked | None:
-    """What the arithmetic of a term alone adds to each bound, where it has any."""
-    seconds = term.arithmetic
-    if seconds is None:
-        return None
-    return Asked.of(lambda rules: [term.times * seconds(rules), np.float64(0.0)], space, term.seen, term.lent)

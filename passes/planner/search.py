@@ -22,7 +22,7 @@ from passes.planner.first import exchanged_plans, near_plans, usual_plans
 from passes.planner.leanest import leanest
 from passes.planner.memory import MemoryProgram
 from passes.planner.peaks import Moments, sizes
-from passes.planner.roots import arithmetic_of, asked_of
+from passes.planner.roots import asked_of
 from passes.planner.space import PlanSpace
 from passes.planner.terms import Term
 from passes.sharding.rules import ShardingRules
@@ -51,13 +51,12 @@ def search(
     """
     several = [spaces] if isinstance(spaces, PlanSpace) else list(spaces)
     terms_asked = [asked_of(term, several[0], chip) for term in terms]
-    arithmetic = [arithmetic_of(term, several[0]) for term in terms]
     entries = sizes(memory, chip.memory, several[0])
     moments = Moments.of(memory, chip.memory).ordered([i for _, group in entries for i in group])
     deadline = None if time_limit is None else process_time() + time_limit
     margin = None if networks == 1 else 0.0
     room = entries, moments, chip.capacity
-    plans = BranchAndBound(several, terms_asked, arithmetic, *room, limit, deadline, margin, networks)
+    plans = BranchAndBound(several, terms_asked, *room, limit, deadline, margin, networks)
     for place, space in enumerate(several):
         near = [each for _, best in plans.first.best[:1] for each in near_plans(space, (best.stored, best.masks))]
         plans.first.climb(place, space, [*(near or usual_plans(space)), *exchanged_plans(space)])

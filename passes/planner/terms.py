@@ -63,15 +63,12 @@ class Term:
         times: how often it occurs.
         seen: the names whose mesh axes matter to it (None: all).
         lent: names whose dims may get the mesh axes of another name. Their own rules then say in which order.
-        arithmetic: of an operation, the seconds that its arithmetic alone takes: no less than it costs, and of the
-            layout of its iteration space alone.
     """
 
     price: Callable[[ShardingRules], Cost]
     times: float = 1.0
     seen: tuple[str, ...] | None = None
     lent: tuple[str, ...] = ()
-    arithmetic: Callable[[ShardingRules], Any] | None = None
 
 
 def cost_terms(graph: Graph, roles: Roles, network: Network, regather: bool = False, once: bool = True) -> list[Term]:
@@ -232,14 +229,11 @@ def _node_terms(
         sent = rounds(node, seconds, roles, rules, network)
         return Cost(compute=seconds, activations=sent.exposed, covered=sent.covered)
 
-    def arithmetic(rules: ShardingRules) -> Any:
-        return operation_seconds(node, (), roles, rules, network.chip, space, work)
-
     if work.flops or moved:
         arithmetic_key = (work, product_width(node), space.key) if work.flops else None
         sizes = tuple(sorted(each.key for each in moved))
         key = ("node", arithmetic_key, rounds_key(node), started(moved, network.chip), sizes)
-        yield key, Term(computed, times, arithmetic=arithmetic if work.flops else None)
+        yield key, Term(computed, times)
     if op_of(node).renames:
         yield from _order_terms(node, roles, network, times)
     if all(_made_in_place(space, value, roles) for value in node.outputs):
