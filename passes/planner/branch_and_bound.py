@@ -170,16 +170,15 @@ class BranchAndBound:
         if self.late:
             yield common
             return
-        every = common
-        common = common.split()
+        apart = common.split()
         begun = [each.stored.names for _, each in self.first.best]
         stored = reversed(dict.fromkeys(choice.names for choice in space.storage_choices))
         for names in sorted(stored, key=lambda names: begun.index(names) if names in begun else len(begun)):
             root, groups = shared.root(names)
-            waiting = in_turn([*common.waiting, *groups])
-            ready = self.ready(replace(common, root=self.branch(root, ()).root, waiting=waiting))
+            waiting = in_turn([*apart.waiting, *groups])
+            ready = self.ready(replace(apart, root=self.branch(root, ()).root, waiting=waiting))
             if self.late:  # of this root and all that follow, what is taken in of it may be little
-                yield every
+                yield common
                 return
             if ready is not None:
                 yield from [ready] if len(ready.networks) == 1 else self.on_each(ready)

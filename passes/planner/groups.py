@@ -183,7 +183,7 @@ class Group:
 @dataclass(frozen=True, eq=False)
 class Function:
     """A function, the rows of the whole that it gives, None where it is added up with others, about what it is at
-    least, and by how much it differs from plan to plan."""
+    least and at most."""
 
     asked: Asked
     at: tuple[int, ...] | None = None

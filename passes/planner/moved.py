@@ -77,11 +77,12 @@ class Moved:
     def key(self) -> tuple[Any, ...]:
         """Equal for what moves the same bytes under all rules: all of them, the names, and where these are others in
         the space those; of rows how long they are; when it is on the chip; and the space."""
-        type_, twin = self.value.type, _twin(self.access)
+        type_, node = self.value.type, self.access.node
         size, names = type_.elements * item_size(type_.dtype), tuple(sorted(sizes_of(type_).items()))
         last = tuple((dim.name or "", dim.size) for dim in type_.dims[-1:]) if self.in_rows else ()
         here = (self.at_hand.given or "", self.at_hand.stacked) if self.at_hand is not None else ()
-        return size, names, last, str(twin.type) if twin != self.value else "", here, self.space.key
+        renamed = str(node.outputs[0].type) if op_of(node).renames and self.value not in node.outputs else ""
+        return size, names, last, renamed, here, self.space.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +112,12 @@ class Turned:
         return item_size(type_.dtype), tuple((dim.name or "", dim.size) for dim in type_.dims), self.space.key
 
 
-def _twin(access: Access) -> Value:
-    """The value under the names that it has in the iteration space of the operation."""
-    renamed = op_of(access.node).renames and access.value in access.node.value_inputs
-    return access.node.outputs[0] if renamed else access.value
-
-
 def _computed(access: Access, space: Space, rules: ShardingRules) -> Layout:
     """How a value is sharded where an operation of that iteration space computes with it."""
     layout = rules.layout(space.sizes, space.role, space.blocked)
-    if _twin(access) != access.value:
-        return operand_layout(access.node, access.value, layout, rules)
-    return restricted(layout, access.value.type, rules)
+    if access.value in access.node.outputs:
+        return restricted(layout, access.value.type, rules)
+    return operand_layout(access.node, access.value, layout, rules)
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,9 @@ class Moving:
 
     Attributes:
         rows: the numbers of values of which whole rows of lanes are moved.
-        stacked: of how many slices those are one that loops read or write slice by slice.
-        given: the numbers of what the step is given, and of what loops read of that.
+        stacked: of how many slices those are one that loops read or write slice by slice; of a chip on which no
+            temporaries stay, none.
+        given: the numbers of what the step is given, and of what loops read of that; none there either.
     """
 
     roles: Roles
@@ -143,7 +139,10 @@ class Moving:
 
     @classmethod
     def of(cls, graph: Graph, roles: Roles, chip: ChipMemory) -> Moving:
-        return cls(roles, chip, moved_by_rows(graph, roles, chip), _stacked(graph), frozenset(_given(graph)))
+        rows = moved_by_rows(graph, roles, chip)
+        if not chip.on_chip:
+            return cls(roles, chip, rows, {}, frozenset())
+        return cls(roles, chip, rows, _stacked(graph), frozenset(_given(graph)))
 
     def in_scope(self, graph: Graph) -> list[tuple[Moved | Turned, ...]]:
         """What each node of a body reads and writes. And what is copied for it: a table once for all that look up in
@@ -151,8 +150,15 @@ class Moving:
         device."""
         found: list[tuple[Moved | Turned, ...]] = []
         copied: set[int] = set()
+        spaces: dict[int, Space] = {}
         for position, (node, accesses) in enumerate(zip(graph.nodes, traffic(graph).moved, strict=True)):
-            moved = [self._moved(each, bool(op_of(node).flops(node))) for each in accesses]
+            waits = self.chip.on_chip == 0 or not op_of(node).flops(node)
+            moved: list[Moved] = []
+            for each in accesses:
+                if each.position not in spaces:
+                    spaces[each.position] = space_of(each.node, self.roles)
+                at_hand = None if waits else self._at_hand(each.value)
+                moved.append(Moved(each, spaces[each.position], each.value.id in self.rows, at_hand))
             table = node.inputs[0] if self.chip.in_tiles and op_of(node).by_row(node) else None
             turned: list[Turned] = []
             if isinstance(table, Value) and table.id not in copied:
@@ -163,14 +169,11 @@ class Moving:
             found.append((*moved, *turned))
         return found
 
-    def _moved(self, access: Access, multiplied: bool) -> Moved:
-        value = access.value
-        at_hand = None
-        if multiplied and self.chip.on_chip and value.id in self.given:
-            at_hand = AtHand(self.roles[value.id])
-        elif multiplied and self.chip.on_chip:
-            at_hand = AtHand(None, self.stacked.get(value.id, 1))
-        return Moved(access, space_of(access.node, self.roles), value.id in self.rows, at_hand)
+    def _at_hand(self, value: Value) -> AtHand:
+        """When a product has a value on the chip."""
+        if value.id in self.given:
+            return AtHand(self.roles[value.id])
+        return AtHand(None, self.stacked.get(value.id, 1))
 
 
 def _given(graph: Graph) -> set[int]:
@@ -185,10 +188,10 @@ def _given(graph: Graph) -> set[int]:
 
 def _stacked(graph: Graph) -> dict[int, int]:
     found: dict[int, int] = {}
-    for node in graph.walk():
+    for node in [node for node in graph.walk() if op_of(node).scans(node)]:
         trips = node.count("trips", 1)
-        for _, feeds in op_of(node).body_operands(node) if op_of(node).scans(node) else ():
+        for _, feeds in op_of(node).body_operands(node):
             found.update((inner.id, trips) for _, inner, scanned in feeds if scanned)
-        for _, results in op_of(node).body_results(node) if op_of(node).scans(node) else ():
+        for _, results in op_of(node).body_results(node):
             found.update((inner.id, trips) for inner, _, made in results if made and isinstance(inner, Value))
     return found

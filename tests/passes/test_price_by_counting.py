@@ -288,11 +288,10 @@ class _State:
         numbers = {value.id for value in graph.inputs}
         loops = [node for node in graph.walk() if entered(node)]
         for node in loops:
-            kept = {each.id for each, _ in op_of(node).carries(node)}
+            carried = {each.id for each, _ in op_of(node).carries(node)}
             for _, feeds in op_of(node).body_operands(node):
-                numbers |= {
-                    own.id for each, own, _ in feeds if getattr(each, "id", -1) in numbers and own.id not in kept
-                }
+                read = {own.id for each, own, _ in feeds if isinstance(each, ir.Value) and each.id in numbers}
+                numbers |= read - carried
         self.lies = {number: [dim.mesh for dim in local[number].type.dims] for number in numbers}
 
     def stays(self, value: Any, there: Any) -> bool:
